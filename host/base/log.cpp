@@ -1,0 +1,54 @@
+#include "host/base/log.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "host/base/error.h"
+
+namespace roundhouse::log {
+namespace {
+
+spdlog::level::level_enum to_spdlog(Level level) {
+  switch (level) {
+    case Level::kDebug: return spdlog::level::debug;
+    case Level::kInfo: return spdlog::level::info;
+    case Level::kWarning: return spdlog::level::warn;
+    case Level::kError: return spdlog::level::err;
+  }
+  return spdlog::level::info;
+}
+
+spdlog::logger& logger() {
+  static spdlog::logger instance = [] {
+    auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+    sink->set_pattern("%^%l%$: %v");
+    spdlog::logger result("roundhouse", sink);
+    result.set_level(spdlog::level::info);
+    return result;
+  }();
+  return instance;
+}
+
+}  // namespace
+
+void set_level(Level level) { logger().set_level(to_spdlog(level)); }
+
+void set_file(const std::string& path) {
+  try {
+    auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+    sink->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
+    logger().sinks().push_back(sink);
+    logger().flush_on(spdlog::level::info);
+  } catch (const spdlog::spdlog_ex& failure) {
+    throw Error(cat("cannot open the log file ", path, ": ", failure.what()));
+  }
+}
+
+void write(Level level, const std::string& message) { logger().log(to_spdlog(level), "{}", message); }
+void debug(const std::string& message) { write(Level::kDebug, message); }
+void info(const std::string& message) { write(Level::kInfo, message); }
+void warning(const std::string& message) { write(Level::kWarning, message); }
+void error(const std::string& message) { write(Level::kError, message); }
+
+}  // namespace roundhouse::log

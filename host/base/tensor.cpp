@@ -1,0 +1,137 @@
+#include "host/base/tensor.h"
+
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+
+#include "host/base/error.h"
+#include "host/base/floats.h"
+
+namespace roundhouse {
+namespace {
+
+struct Row {
+  DType dtype;
+  size_t size;
+  const char* safetensors;
+  const char* config;
+  rh_data_type rh;
+};
+
+constexpr std::array<Row, 13> kRows{{
+    {DType::kF64, 8, "F64", "float64", {RH_KIND_FLOAT, 64, 1}},
+    {DType::kF32, 4, "F32", "float32", {RH_KIND_FLOAT, 32, 1}},
+    {DType::kF16, 2, "F16", "float16", {RH_KIND_FLOAT, 16, 1}},
+    {DType::kBF16, 2, "BF16", "bfloat16", {RH_KIND_BFLOAT, 16, 1}},
+    {DType::kI64, 8, "I64", "int64", {RH_KIND_INT, 64, 1}},
+    {DType::kI32, 4, "I32", "int32", {RH_KIND_INT, 32, 1}},
+    {DType::kI16, 2, "I16", "int16", {RH_KIND_INT, 16, 1}},
+    {DType::kI8, 1, "I8", "int8", {RH_KIND_INT, 8, 1}},
+    {DType::kU8, 1, "U8", "uint8", {RH_KIND_UINT, 8, 1}},
+    {DType::kBool, 1, "BOOL", "bool", {RH_KIND_BOOL, 8, 1}},
+    {DType::kF8E4M3, 1, "F8_E4M3", "float8_e4m3fn", {RH_KIND_FLOAT8_E4M3FN, 8, 1}},
+    {DType::kF8E5M2, 1, "F8_E5M2", "float8_e5m2", {RH_KIND_FLOAT8_E5M2, 8, 1}},
+    {DType::kF8E8M0, 1, "F8_E8M0", "float8_e8m0fnu", {RH_KIND_FLOAT8_E8M0FNU, 8, 1}},
+}};
+
+const Row& row(DType dtype) {
+  for (const auto& r : kRows)
+    if (r.dtype == dtype) return r;
+  std::abort();
+}
+
+}  // namespace
+
+size_t size_of(DType dtype) { return row(dtype).size; }
+std::string_view safetensors_name(DType dtype) { return row(dtype).safetensors; }
+std::string_view config_name(DType dtype) { return row(dtype).config; }
+rh_data_type to_rh(DType dtype) { return row(dtype).rh; }
+
+DType dtype_from_safetensors(std::string_view name) {
+  for (const auto& r : kRows)
+    if (name == r.safetensors) return r.dtype;
+  throw Error(cat("the element type ", name, " is not one that Roundhouse reads"));
+}
+
+DType dtype_from_config_name(std::string_view name) {
+  for (const auto& r : kRows)
+    if (name == r.config) return r.dtype;
+  throw Error(cat("the element type ", name, " is unknown"));
+}
+
+DType from_rh(rh_data_type dtype) {
+  for (const auto& r : kRows)
+    if (dtype.kind == r.rh.kind && dtype.bits == r.rh.bits && dtype.lanes == 1) return r.dtype;
+  throw Error(cat("a plugin named the element type (kind ", int{dtype.kind}, ", ", int{dtype.bits}, " bits, ",
+                  int{dtype.lanes}, " lanes), which this host does not know"));
+}
+
+bool is_floating(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+int64_t count_elements(const std::vector<int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+Tensor::Tensor(DType dtype, std::vector<int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
+  const size_t size = bytes();
+  if (size == 0) return;
+  data_ = std::aligned_alloc(64, (size + 63) / 64 * 64);
+  if (!data_) throw Error(cat("out of memory: a tensor of ", shape_text(shape_), " needs ", size, " bytes"));
+  std::memset(data_, 0, size);
+  storage_ = std::shared_ptr<const void>(data_, [](const void* p) { std::free(const_cast<void*>(p)); });
+}
+
+Tensor::Tensor(DType dtype, std::vector<int64_t> shape, void* data, std::shared_ptr<const void> keep_alive)
+    : dtype_(dtype), shape_(std::move(shape)), data_(data), storage_(std::move(keep_alive)) {}
+
+rh_tensor Tensor::view() const {
+  rh_tensor view{};
+  view.data = data_;
+  view.device = {RH_DEVICE_CPU, 0};
+  view.ndim = static_cast<int32_t>(shape_.size());
+  view.dtype = to_rh(dtype_);
+  view.shape = const_cast<int64_t*>(shape_.data());
+  return view;
+}
+
+Tensor Tensor::to(DType target) const {
+  if (target == dtype_) {
+    Tensor copy(dtype_, shape_);
+    if (bytes()) std::memcpy(copy.data(), data_, bytes());
+    return copy;
+  }
+  Tensor out(target, shape_);
+  const int64_t n = elements();
+  auto load = [&](int64_t i) -> float {
+    switch (dtype_) {
+      case DType::kF64: return static_cast<float>(as<double>()[i]);
+      case DType::kF32: return as<float>()[i];
+      case DType::kF16: return float_from_half(as<uint16_t>()[i]);
+      case DType::kBF16: return float_from_bfloat(as<uint16_t>()[i]);
+      default: throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target)));
+    }
+  };
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = load(i);
+    switch (target) {
+      case DType::kF64: out.as<double>()[i] = x; break;
+      case DType::kF32: out.as<float>()[i] = x; break;
+      case DType::kF16: out.as<uint16_t>()[i] = half_from_float(x); break;
+      case DType::kBF16: out.as<uint16_t>()[i] = bfloat_from_float(x); break;
+      default: throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target)));
+    }
+  }
+  return out;
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,79 @@
+// Tensors of the host outside libtorch: element types, an owning or borrowing tensor, and views for plugins.
+#pragma once
+
+#include <roundhouse/tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace roundhouse {
+
+enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kF8E5M2, kF8E8M0 };
+
+// Bytes of one element.
+size_t size_of(DType dtype);
+// The name that safetensors uses (F32, BF16, ...).
+std::string_view safetensors_name(DType dtype);
+// Throws Error for a name that this host does not read.
+DType dtype_from_safetensors(std::string_view name);
+// The name that recipes and config.json use (float32, bfloat16, ...). torch_dtype_from_name throws Error when unknown.
+std::string_view config_name(DType dtype);
+DType dtype_from_config_name(std::string_view name);
+rh_data_type to_rh(DType dtype);
+DType from_rh(rh_data_type dtype);
+bool is_floating(DType dtype);
+
+int64_t count_elements(const std::vector<int64_t>& shape);
+std::string shape_text(const std::vector<int64_t>& shape);  // "[4096, 1024]"
+
+// A contiguous, row-major tensor in host memory. Copies share the storage. The storage may be a mapped file;
+// then it is read-only and `keep_alive` holds the mapping.
+class Tensor {
+ public:
+  Tensor() = default;
+  // Allocates zeroed, 64-byte aligned memory.
+  Tensor(DType dtype, std::vector<int64_t> shape);
+  // Borrows `data`, which lives as long as `keep_alive`.
+  Tensor(DType dtype, std::vector<int64_t> shape, void* data, std::shared_ptr<const void> keep_alive);
+
+  DType dtype() const { return dtype_; }
+  const std::vector<int64_t>& shape() const { return shape_; }
+  int64_t dim(size_t i) const { return shape_.at(i); }
+  int64_t elements() const { return count_elements(shape_); }
+  size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
+  bool defined() const { return data_ != nullptr || elements() == 0; }
+  void* data() const { return data_; }
+  template <typename T>
+  T* as() const { return static_cast<T*>(data_); }
+  const std::shared_ptr<const void>& storage() const { return storage_; }
+
+  // A view for plugins; it borrows this object's shape, so this object must outlive it and stay where it is.
+  rh_tensor view() const;
+  // A copy converted to another floating type, rounded to nearest even.
+  Tensor to(DType dtype) const;
+
+ private:
+  DType dtype_ = DType::kF32;
+  std::vector<int64_t> shape_{0};
+  void* data_ = nullptr;
+  std::shared_ptr<const void> storage_;
+};
+
+// Where named tensors come from: a checkpoint folder, or an exported one read back by its format plugin.
+// Implementations may be called from one thread at a time.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual std::vector<std::string> names() const = 0;
+  virtual bool contains(const std::string& name) const = 0;
+  // Throws Error when missing or damaged. The result may borrow a mapped file.
+  virtual Tensor load(const std::string& name) = 0;
+  // The folder, for messages.
+  virtual std::string location() const = 0;
+};
+
+}  // namespace roundhouse
