@@ -10,6 +10,7 @@
 #include <exception>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -99,13 +100,15 @@ template <typename Body>
 void parallel_for(int64_t n, int64_t grain, Body&& body) {
   struct Context {
     Body* body;
+    std::mutex mutex;
     std::exception_ptr failure;
-  } context{&body, nullptr};
+  } context{&body, {}, nullptr};
   const auto chunk = [](void* opaque, int64_t begin, int64_t end) {
     auto& c = *static_cast<Context*>(opaque);
     try {
       (*c.body)(begin, end);
     } catch (...) {
+      std::lock_guard<std::mutex> lock(c.mutex);
       c.failure = std::current_exception();
     }
   };
