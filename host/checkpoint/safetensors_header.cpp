@@ -71,9 +71,8 @@ Json parse_json(const MappedFile& file, std::string_view text, size_t max_depth)
 }
 
 const Json& member(const MappedFile& file, const std::string& name, const Json& object, const char* key) {
-  const auto it = object.is_object() ? object.find(key) : object.end();
-  if (!object.is_object() || it == object.end()) refuse(file, cat("tensor ", name, " has no ", key));
-  return *it;
+  if (!object.contains(key)) refuse(file, cat("tensor ", name, " has no ", key));  // nor has what is no object
+  return object.at(key);
 }
 
 std::vector<int64_t> parse_shape(const MappedFile& file, const std::string& name, const Json& value) {
@@ -198,11 +197,10 @@ std::map<std::string, std::string> parse_safetensors_index(const MappedFile& fil
   if (file.text().starts_with("version https://git-lfs"))
     refuse(file, "this is a git-lfs pointer, not the index. Run `git lfs pull` in its folder.");
   const Json json = parse_json(file, file.text(), 16);
-  const auto map = json.is_object() ? json.find("weight_map") : json.end();
-  if (!json.is_object() || map == json.end() || !map->is_object())
-    refuse(file, "it has no \"weight_map\" from tensor names to file names");
+  const Json map = json.contains("weight_map") ? json.at("weight_map") : Json();
+  if (!map.is_object()) refuse(file, "it has no \"weight_map\" from tensor names to file names");
   std::map<std::string, std::string> files;
-  for (const auto& [name, value] : map->items()) {
+  for (const auto& [name, value] : map.items()) {
     if (!value.is_string()) refuse(file, cat("the file of tensor ", name, " is not text"));
     const std::string shard = value.get<std::string>();
     if (shard.empty() || shard == "." || shard == ".." || shard.find('/') != std::string::npos ||
