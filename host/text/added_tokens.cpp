@@ -135,9 +135,8 @@ bool AddedTokens::is_special(int32_t id) const {
 }
 
 size_t AddedTokens::count_beyond(const Bpe& model) const {
-  return static_cast<size_t>(std::count_if(ids_.begin(), ids_.end(), [&](const auto& entry) {
-    return !model.token_id(entry.first).has_value();
-  }));
+  return static_cast<size_t>(std::count_if(
+      ids_.begin(), ids_.end(), [&](const auto& entry) { return !model.token_id(entry.first).has_value(); }));
 }
 
 }  // namespace roundhouse

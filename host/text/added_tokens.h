@@ -68,7 +68,7 @@ class AddedTokens {
     bool special;
   };
 
-  Vocabulary ids_;  // by content
+  Vocabulary ids_;                   // by content
   std::map<int32_t, Token> tokens_;  // by id
   Trie raw_;
   Trie normalized_;

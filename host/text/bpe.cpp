@@ -41,6 +41,20 @@ std::pair<std::string, std::string> parts_of(const nlohmann::json& merge, size_t
   model.fail(cat("merges[", index, "] is neither \"a b\" nor [\"a\", \"b\"]"));
 }
 
+char32_t first_of(std::string_view text) {
+  size_t at = 0;
+  return text.empty() ? 0 : unicode::next(text, at);
+}
+
+char32_t last_of(std::string_view text) {
+  if (text.empty()) return 0;
+  size_t at = text.size() - 1;
+  while ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) --at;
+  return unicode::next(text, at);
+}
+
+uint64_t joint_of(char32_t last, char32_t first) { return static_cast<uint64_t>(last) << 32 | first; }
+
 }  // namespace
 
 MergeTable::MergeTable(size_t expected) : slots_(std::bit_ceil(expected + expected / 2 + 1)) {}
@@ -88,7 +102,7 @@ void Bpe::read_vocabulary(const Component& model) {
       model.fail(cat("the id of \"", token, "\" is not an integer of 31 bits"));
     }
     const auto entry = vocabulary_.emplace(token, id.get<int32_t>()).first;
-    tokens_[entry->second] = entry->first;
+    tokens_[entry->second] = {entry->first, first_of(entry->first), last_of(entry->first)};
   }
   const std::string unknown = optional_text(model, "unk_token");
   unknown_ = unknown.empty() ? std::nullopt : token_id(unknown);
@@ -113,9 +127,12 @@ void Bpe::read_merges(const Component& model) {
     const auto [left, right] = parts_of(merges[i], i, model);
     const int32_t left_id = id_of(left, i);
     const int32_t right_id = id_of(right, i);
-    if (right.size() < prefix_.size()) model.fail(cat("merges[", i, "] lacks the continuing_subword_prefix"));
+    if (!prefix_.empty() && right.size() <= prefix_.size()) {
+      model.fail(cat("merges[", i, "] has nothing after the continuing_subword_prefix"));
+    }
     const int32_t merged = id_of(left + right.substr(prefix_.size()), i);
     merges_.insert(left_id, right_id, {static_cast<int32_t>(i), merged});
+    joints_.insert(joint_of(last_of(left), first_of(right)));
   }
 }
 
@@ -126,25 +143,25 @@ std::optional<int32_t> Bpe::token_id(std::string_view token) const {
 
 std::optional<std::string_view> Bpe::token(int32_t id) const {
   const auto found = tokens_.find(id);
-  return found == tokens_.end() ? std::nullopt : std::optional(found->second);
+  return found == tokens_.end() ? std::nullopt : std::optional(found->second.text);
 }
 
-bool Bpe::append_bytes(std::string_view text, std::vector<Symbol>& symbols) const {
+bool Bpe::append_bytes(std::string_view text, std::vector<int32_t>& symbols) const {
   for (const char byte : text) {
     if (!byte_tokens_[static_cast<uint8_t>(byte)]) return false;
   }
-  for (const char byte : text) symbols.push_back({*byte_tokens_[static_cast<uint8_t>(byte)], 0, 0, false});
+  for (const char byte : text) symbols.push_back(*byte_tokens_[static_cast<uint8_t>(byte)]);
   return true;
 }
 
-std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view word) const {
-  std::vector<Symbol> symbols;
+std::vector<int32_t> Bpe::split(std::string_view word) const {
+  std::vector<int32_t> symbols;
   symbols.reserve(word.size());
   // An unknown character waits here so that the next can fuse with it; only a known one sends it ahead. (The bytes of
   // a fallback overtake it, as they do in the package.)
   bool unknown_waits = false;
   const auto flush_unknown = [&] {
-    if (unknown_waits) symbols.push_back({*unknown_, 0, 0, false});
+    if (unknown_waits) symbols.push_back(*unknown_);
     unknown_waits = false;
   };
   std::string decorated;
@@ -160,7 +177,7 @@ std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view word) const {
     }
     if (const auto id = token_id(text)) {
       flush_unknown();
-      symbols.push_back({*id, 0, 0, false});
+      symbols.push_back(*id);
     } else if (byte_fallback_ && append_bytes(text, symbols)) {
       continue;
     } else if (unknown_) {
@@ -169,44 +186,61 @@ std::vector<Bpe::Symbol> Bpe::symbols_of(std::string_view word) const {
     }
   }
   flush_unknown();
-  for (size_t i = 0; i < symbols.size(); ++i) {
-    symbols[i].previous = static_cast<int32_t>(i) - 1;
-    symbols[i].next = i + 1 < symbols.size() ? static_cast<int32_t>(i) + 1 : -1;
-  }
   return symbols;
 }
 
-void Bpe::merge_all(std::vector<Symbol>& symbols) const {
+// Whether any merge could ever join what ends in `left` with what begins with `right`. A merged token begins and ends
+// with the characters that its parts began and ended with, so the characters here decide it.
+bool Bpe::may_join(int32_t left, int32_t right) const {
+  if (tokens_.size() != vocabulary_.size()) return true;  // two texts with one id: the characters cannot be told
+  return joints_.contains(joint_of(tokens_.at(left).last, tokens_.at(right).first));
+}
+
+void Bpe::merge(std::span<const int32_t> symbols, std::vector<int32_t>& ids) const {
+  struct Node {
+    int32_t id;
+    int32_t previous;  // index of the neighbour; -1 at either end
+    int32_t next;
+    bool merged_away;
+  };
   struct Candidate {
     int32_t rank;
-    int32_t left;  // index of the left symbol
+    int32_t left;  // index of the left node
     int32_t merged;
     bool operator>(const Candidate& other) const { return std::tie(rank, left) > std::tie(other.rank, other.left); }
   };
+  const auto count = static_cast<int32_t>(symbols.size());
+  std::vector<Node> nodes;
+  nodes.reserve(symbols.size());
+  for (int32_t i = 0; i < count; ++i) nodes.push_back({symbols[i], i - 1, i + 1 < count ? i + 1 : -1, false});
+
   std::vector<Candidate> storage;
   storage.reserve(symbols.size());
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>(), std::move(storage));
   const auto offer = [&](int32_t left, int32_t right) {
     if (left < 0 || right < 0) return;
-    if (const auto* merge = merges_.find(symbols[left].id, symbols[right].id)) {
+    if (const auto* merge = merges_.find(nodes[left].id, nodes[right].id)) {
       queue.push({merge->rank, left, merge->merged});
     }
   };
-  for (size_t i = 0; i + 1 < symbols.size(); ++i) offer(static_cast<int32_t>(i), static_cast<int32_t>(i) + 1);
+  for (int32_t i = 0; i + 1 < count; ++i) offer(i, i + 1);
   while (!queue.empty()) {
     const Candidate best = queue.top();
     queue.pop();
-    Symbol& left = symbols[best.left];
+    Node& left = nodes[best.left];
     if (left.merged_away || left.next < 0) continue;
-    Symbol& right = symbols[left.next];
+    Node& right = nodes[left.next];
     const auto* merge = merges_.find(left.id, right.id);  // either side may have merged since
     if (merge == nullptr || merge->merged != best.merged) continue;
     left.id = best.merged;
     left.next = right.next;
     right.merged_away = true;
-    if (left.next >= 0) symbols[left.next].previous = best.left;
+    if (left.next >= 0) nodes[left.next].previous = best.left;
     offer(left.previous, best.left);
     offer(best.left, left.next);
+  }
+  for (const Node& node : nodes) {
+    if (!node.merged_away) ids.push_back(node.id);
   }
 }
 
@@ -214,11 +248,17 @@ void Bpe::encode(std::string_view word, std::vector<int32_t>& ids) const {
   if (ignore_merges_) {
     if (const auto id = token_id(word)) return ids.push_back(*id);
   }
-  std::vector<Symbol> symbols = symbols_of(word);
-  merge_all(symbols);
-  for (const Symbol& symbol : symbols) {
-    if (!symbol.merged_away) ids.push_back(symbol.id);
+  const std::vector<int32_t> symbols = split(word);
+  // Without a pre-tokenizer the "word" is a whole text. Merging it in parts that no merge can join gives the same
+  // tokens from queues of a few entries; looking for the parts of a short word costs more than it saves.
+  constexpr size_t kShort = 32;
+  size_t begin = 0;
+  for (size_t i = 1; symbols.size() > kShort && i < symbols.size(); ++i) {
+    if (may_join(symbols[i - 1], symbols[i])) continue;
+    merge(std::span(symbols).subspan(begin, i - begin), ids);
+    begin = i;
   }
+  merge(std::span(symbols).subspan(begin), ids);
 }
 
 }  // namespace roundhouse

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "host/text/component.h"
@@ -61,28 +63,30 @@ class Bpe {
   size_t vocab_size() const { return vocabulary_.size(); }
 
  private:
-  struct Symbol {
-    int32_t id;
-    int32_t previous;  // index into the word's symbols; -1 at either end
-    int32_t next;
-    bool merged_away;
+  struct Token {
+    std::string_view text;  // a key of vocabulary_, which never moves
+    char32_t first;         // its first and last characters
+    char32_t last;
   };
 
   void read_vocabulary(const Component& model);
   void read_merges(const Component& model);
-  std::vector<Symbol> symbols_of(std::string_view word) const;
-  bool append_bytes(std::string_view text, std::vector<Symbol>& symbols) const;
-  void merge_all(std::vector<Symbol>& symbols) const;
+  // A word before merging: a token a character, or several where it falls back on bytes.
+  std::vector<int32_t> split(std::string_view word) const;
+  bool append_bytes(std::string_view text, std::vector<int32_t>& symbols) const;
+  bool may_join(int32_t left, int32_t right) const;
+  void merge(std::span<const int32_t> symbols, std::vector<int32_t>& ids) const;
 
   Vocabulary vocabulary_;
-  std::unordered_map<int32_t, std::string_view> tokens_;  // views into vocabulary_'s keys, which never move
+  std::unordered_map<int32_t, Token> tokens_;
   MergeTable merges_;
+  std::unordered_set<uint64_t> joints_;  // last and first character on either side of the merges
   std::optional<int32_t> unknown_;
   std::string prefix_;  // put before every character of a word but the first to look it up
   std::string suffix_;  // put after the last
   bool fuse_unknown_;
   bool byte_fallback_;
-  bool ignore_merges_;  // a word in the vocabulary is one token, whatever its merges give
+  bool ignore_merges_;                               // a word in the vocabulary is one token, whatever its merges give
   std::vector<std::optional<int32_t>> byte_tokens_;  // <0x00> to <0xFF>
 };
 

@@ -31,7 +31,7 @@ bool is_blank(std::string_view bytes) { return bytes.find_first_not_of(" \t\r\n\
 template <typename Visit>
 void for_each_line(std::string_view content, Visit visit) {
   int number = 0;
-  for (size_t begin = 0; begin < content.size(); ) {
+  for (size_t begin = 0; begin < content.size();) {
     const size_t end = std::min(content.find('\n', begin), content.size());
     std::string_view line = content.substr(begin, end - begin);
     if (line.ends_with('\r')) line.remove_suffix(1);
@@ -100,7 +100,8 @@ std::vector<std::string> read_texts(const std::filesystem::path& path) {
     });
   } else if (!is_blank(content)) {
     const Json records = parse(content, path.string());
-    if (!records.is_array() && !records.is_object()) throw Error(cat(path.string(), ": is neither a list nor an object"));
+    if (!records.is_array() && !records.is_object())
+      throw Error(cat(path.string(), ": is neither a list nor an object"));
     for (const auto& [key, record] : records.items()) {
       texts.push_back(text_of(record, cat(path.string(), ": record ", key)));
     }
@@ -111,8 +112,8 @@ std::vector<std::string> read_texts(const std::filesystem::path& path) {
 
 CalibrationSet load_calibration(const CalibrationRequest& request, const Tokenizer& tokenizer) {
   if (request.samples < 1 || request.seqlen < 1) {
-    throw Error(cat("calibration needs at least 1 sample of 1 token; asked for ", request.samples, " of ",
-                    request.seqlen));
+    throw Error(
+        cat("calibration needs at least 1 sample of 1 token; asked for ", request.samples, " of ", request.seqlen));
   }
   std::vector<std::string> texts = read_texts(request.data);
   PythonRandom(request.seed).shuffle(texts);

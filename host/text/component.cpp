@@ -91,7 +91,8 @@ std::vector<Component> Component::list(const char* key) const {
   const nlohmann::json& value = at(key);
   if (!value.is_array()) fail(cat("\"", key, "\" is not a list"));
   std::vector<Component> components;
-  for (size_t i = 0; i < value.size(); ++i) components.emplace_back(value[i], file_, cat(place_, ".", key, "[", i, "]"));
+  for (size_t i = 0; i < value.size(); ++i)
+    components.emplace_back(value[i], file_, cat(place_, ".", key, "[", i, "]"));
   return components;
 }
 

@@ -36,7 +36,7 @@ class Component {
   size_t count(const char* key) const;
   bool flag(const char* key) const;
   bool flag(const char* key, bool absent) const;
-  Pattern pattern(const char* key) const;           // {"String": ...} or {"Regex": ...}
+  Pattern pattern(const char* key) const;              // {"String": ...} or {"Regex": ...}
   std::vector<Component> list(const char* key) const;  // an array of components
 
   [[noreturn]] void fail(const std::string& problem) const;

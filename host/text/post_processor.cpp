@@ -8,7 +8,8 @@ namespace {
 // ["<s>", 1], as BertProcessing and RobertaProcessing write a token.
 int32_t pair_id(const Component& component, const char* key) {
   const auto found = component.json().find(key);
-  if (found == component.json().end() || !found->is_array() || found->size() != 2 || !(*found)[1].is_number_unsigned()) {
+  if (found == component.json().end() || !found->is_array() || found->size() != 2 ||
+      !(*found)[1].is_number_unsigned()) {
     component.fail(cat("\"", key, "\" is not [token, id]"));
   }
   return (*found)[1].get<int32_t>();

@@ -21,8 +21,8 @@ Behavior behavior_of(const Component& component) {
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return Behavior::kMergedWithNext;
   if (name == "Contiguous") return Behavior::kContiguous;
-  component.fail(cat("\"behavior\" ", name,
-                     " is none of Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous"));
+  component.fail(
+      cat("\"behavior\" ", name, " is none of Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous"));
 }
 
 // The spans joined as `behavior` asks; a delimiter joins its neighbour unless that is a delimiter already joined.
@@ -32,7 +32,8 @@ std::vector<Span> joined(const std::vector<Span>& spans, Behavior behavior) {
     case Behavior::kIsolated:
       return spans;
     case Behavior::kRemoved:
-      std::copy_if(spans.begin(), spans.end(), std::back_inserter(result), [](const Span& span) { return !span.match; });
+      std::copy_if(spans.begin(), spans.end(), std::back_inserter(result),
+                   [](const Span& span) { return !span.match; });
       return result;
     case Behavior::kContiguous:
       for (const Span& span : spans) {
@@ -116,7 +117,7 @@ class ByteLevel : public PreTokenizer {
   explicit ByteLevel(const Component& component)
       : add_prefix_space_(component.flag("add_prefix_space")), use_regex_(component.flag("use_regex", true)) {}
   void split(Piece piece, std::vector<Piece>& parts) const override {
-    if (add_prefix_space_ && !piece.text.starts_with(' ')) piece.text.insert(0, " ");
+    if (add_prefix_space_ && !piece.text.starts_with(' ')) piece.text.insert(piece.text.begin(), ' ');
     const size_t first = parts.size();
     if (use_regex_) {
       const std::vector<Span> spans = words().spans(piece.text);

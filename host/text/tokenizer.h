@@ -16,7 +16,8 @@ namespace roundhouse {
 
 // A BPE tokenizer, byte-level or in SentencePiece's manner, with the ids that the `tokenizers` package gives. Movable;
 // const members may be called from any thread. "truncation" and "padding" of tokenizer.json are not applied: they are
-// left-overs of whoever saved the file.
+// left-overs of whoever saved the file. Characters that are newer than the Unicode tables of the installed Oniguruma
+// and utf8proc may be split differently.
 class Tokenizer {
  public:
   // Reads `model_dir`/tokenizer.json, and tokenizer_config.json and special_tokens_map.json where there, for the roles
