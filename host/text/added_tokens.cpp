@@ -20,11 +20,7 @@ bool starts_with_word(std::string_view text) {
   return is_word_character(text.substr(0, end));
 }
 
-bool ends_with_word(std::string_view text) {
-  size_t begin = text.size() - 1;
-  while ((static_cast<uint8_t>(text[begin]) & 0xc0) == 0x80) --begin;
-  return is_word_character(text.substr(begin));
-}
+bool ends_with_word(std::string_view text) { return is_word_character(text.substr(unicode::last_begin(text))); }
 
 }  // namespace
 

@@ -12,7 +12,7 @@
 namespace roundhouse {
 namespace {
 
-// Files of versions before 0.9 do not name the type; then the merges tell.
+// Old files do not name the type; then the merges tell.
 const nlohmann::json& merges_of(const Component& model) {
   const auto merges = model.json().find("merges");
   const bool present = merges != model.json().end();
@@ -48,8 +48,7 @@ char32_t first_of(std::string_view text) {
 
 char32_t last_of(std::string_view text) {
   if (text.empty()) return 0;
-  size_t at = text.size() - 1;
-  while ((static_cast<uint8_t>(text[at]) & 0xc0) == 0x80) --at;
+  size_t at = unicode::last_begin(text);
   return unicode::next(text, at);
 }
 

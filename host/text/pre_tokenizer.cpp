@@ -189,7 +189,7 @@ class Metaspace : public PreTokenizer {
 
   static Scheme scheme_of(const Component& component) {
     const std::string name = component.json().contains("prepend_scheme") ? component.text("prepend_scheme") : "always";
-    const bool add_prefix_space = component.flag("add_prefix_space", true);  // the key of versions before 0.15
+    const bool add_prefix_space = component.flag("add_prefix_space", true);  // the key of old files
     if (name == "never" || !add_prefix_space) return Scheme::kNever;
     if (name == "always") return Scheme::kAlways;
     if (name == "first") return Scheme::kFirst;

@@ -67,6 +67,12 @@ char32_t next(std::string_view text, size_t& at) {
   return c;
 }
 
+size_t last_begin(std::string_view text) {
+  size_t begin = text.size() - 1;
+  while ((static_cast<uint8_t>(text[begin]) & 0xc0) == 0x80) --begin;
+  return begin;
+}
+
 void append(std::string& text, char32_t c) {
   utf8proc_uint8_t bytes[4];
   const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(c), bytes);
@@ -118,8 +124,7 @@ size_t leading_whitespace(std::string_view text) {
 size_t trailing_whitespace(std::string_view text) {
   size_t begin = text.size();
   while (begin > 0) {
-    size_t start = begin - 1;
-    while ((static_cast<uint8_t>(text[start]) & 0xc0) == 0x80) --start;
+    const size_t start = last_begin(text.substr(0, begin));
     size_t at = start;
     if (!is_whitespace(next(text, at))) break;
     begin = start;

@@ -13,6 +13,8 @@ std::string replace_invalid(std::string_view bytes);
 
 // The character that starts at text[at]; moves `at` past it. REQUIRES: at < text.size().
 char32_t next(std::string_view text, size_t& at);
+// Where the last character of the text begins. REQUIRES: the text is not empty.
+size_t last_begin(std::string_view text);
 void append(std::string& text, char32_t c);
 std::string to_utf8(char32_t c);
 

@@ -48,7 +48,8 @@ HARD_TEXTS = {
     "outside the plane": "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 𠜎 \U0010ffff \uffff \ue000",
     "replacement character": "\ufffd \ufffd\ufffd",
     "marks of the models": "▁a▁▁b ▁c Ġd Ċe </w>f ##g <0x41> <0xE2><0x98><0x83>",
-    "special tokens": "<s>Hello</s> <s> there </s>  <unk> x<unk>y <|endoftext|><|endoftext|> end <|im_start|>user\nHi<|im_end|>\n",
+    "special tokens": "<s>Hello</s> <s> there </s>  <unk> x<unk>y <|endoftext|><|endoftext|> end "
+    "<|im_start|>user\nHi<|im_end|>\n",
     "special tokens of llama 3": "<|begin_of_text|>  <|eot_id|> a<|eot_id|>b <|begin_of_text",
     "added tokens": "a[L] b [L]c [R]  d[R]\n\ne[LR] [LR] f wordWORD WORD, WORD1 WORD_ éWORD WORD’s word WORD",
     "added tokens in another case": "Yesterday yesterday YESTERDAY Café CAFÉ cafe\u0301 <S> [l]  [ L ]",
@@ -64,7 +65,11 @@ HARD_TEXTS = {
 def train(tokenizer, vocab_size, special_tokens, alphabet=(), **options):
     """BPE trained on the hard texts: a few KB, with merges in most scripts."""
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=special_tokens, initial_alphabet=list(alphabet), show_progress=False, **options
+        vocab_size=vocab_size,
+        special_tokens=special_tokens,
+        initial_alphabet=list(alphabet),
+        show_progress=False,
+        **options,
     )
     texts = [text for name, text in HARD_TEXTS.items() if isinstance(text, str) and "run" not in name]
     tokenizer.train_from_iterator(texts * 2, trainer)
@@ -174,7 +179,9 @@ def flags():
     """Added tokens with every flag, over a lowercasing normalizer."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     strip = normalizers.Strip(left=True, right=False)
-    tokenizer.normalizer = normalizers.Sequence([strip, normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    tokenizer.normalizer = normalizers.Sequence(
+        [strip, normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.Digits()]
     )

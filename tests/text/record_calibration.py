@@ -25,7 +25,8 @@ REQUESTS = [
 
 
 def record(folder, request):
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizers" / request["tokenizer"] / "tokenizer.json"))
+    tokenizer_file = folder / "tokenizers" / request["tokenizer"] / "tokenizer.json"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file))
     data = str(folder / request["data"])
     loader = get_dataloader(tokenizer, request["seqlen"], data, request["seed"], 4, request["samples"])
     samples = [sample for batch in loader if batch is not None for sample in batch["input_ids"].tolist()]

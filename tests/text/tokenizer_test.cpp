@@ -254,7 +254,7 @@ TEST(Tokenizer, RefusesDamagedFiles) {
   }
 }
 
-// Files of versions before 0.9 give the model no type.
+// Old files give the model no type.
 TEST(Tokenizer, ReadsAModelWithoutType) {
   EXPECT_EQ(load_error(R"({"model": {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["#version: 0.2", "a b"]}})"),
             "no error");
