@@ -1,6 +1,7 @@
 """Makes the tokenizer tests' data with the `tokenizers` package (0.23.3).
 
     make_tokenizer_cases.py make FOLDER      trains the small tokenizers of PIPELINES into FOLDER/<name>/tokenizer.json
+                                             (other files each time: the package breaks ties of its alphabet at random)
     make_tokenizer_cases.py record FOLDER    writes FOLDER/<name>/expected.json: the package's ids for every text of
                                              FOLDER/texts.json (made from HARD_TEXTS when missing)
 
