@@ -30,7 +30,7 @@ AppendFile::~AppendFile() {
 void AppendFile::fail(int code, uint64_t missing) const {
   std::string text = cat("cannot write ", path_.string(), ": ", std::strerror(code), ". ", size_,
                          " bytes were written, ", missing, " more were to follow");
-  struct statvfs disk {};
+  struct statvfs disk = {};
   if (::fstatvfs(fd_, &disk) == 0) text += cat(", ", uint64_t{disk.f_bavail} * disk.f_frsize, " are free on that disk");
   throw Error(text + ". Make room, or choose an output on another disk.");
 }
@@ -86,7 +86,7 @@ uint64_t free_bytes(std::filesystem::path path) {
   std::error_code ignored;
   path = std::filesystem::absolute(path);
   while (!std::filesystem::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
-  struct statvfs disk {};
+  struct statvfs disk = {};
   if (::statvfs(path.c_str(), &disk) != 0)
     throw Error(cat("cannot ask for the free space of ", path.string(), ": ", std::strerror(errno)));
   return uint64_t{disk.f_bavail} * disk.f_frsize;

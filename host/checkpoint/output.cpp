@@ -127,8 +127,7 @@ void OutputFolder::claim_partial() {
   if (fd < 0) throw Error(cat("cannot open ", partial_.string(), ": ", std::strerror(errno), ". Remove it."));
   // A file system without locks lets us pass. The folder may have been finished or removed by its owner between our
   // open and our lock; then the name no longer leads to what we locked.
-  struct stat locked {
-  }, named{};
+  struct stat locked = {}, named = {};
   const bool busy = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
   const bool gone = ::fstat(fd, &locked) != 0 || ::lstat(partial_.c_str(), &named) != 0 ||
                     locked.st_dev != named.st_dev || locked.st_ino != named.st_ino;
@@ -167,8 +166,7 @@ void OutputFolder::check_target() const {
   if (!is_there(path_)) return;
   if (!is_folder(path_))
     throw Error(cat("the output ", path_.string(), " exists and is not a folder. Choose another output."));
-  struct stat own {
-  }, parent{};
+  struct stat own = {}, parent = {};
   if (::stat(path_.c_str(), &own) == 0 && ::stat(path_.parent_path().c_str(), &parent) == 0 &&
       own.st_dev != parent.st_dev)
     throw Error(
@@ -185,7 +183,7 @@ fs::path OutputFolder::inside(const std::string& name) const {
   const fs::path relative = fs::path(name).lexically_normal();
   if (!relative.has_filename() || relative.is_absolute() || *relative.begin() == ".." || relative == "." ||
       relative == kMarker || name.find('\0') != std::string::npos)
-    throw Error(cat("\"", name, "\" cannot be the name of a file in the output folder ", path_.string()));
+    throw Error(cat("a file in the output folder ", path_.string(), " cannot be called \"", name, "\""));
   return partial_ / relative;
 }
 
@@ -202,7 +200,7 @@ void OutputFolder::copy(const fs::path& from, const std::string& name) {
   const int source = ::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (source < 0) throw Error(cat("cannot open ", from.string(), ": ", std::strerror(errno)));
   try {
-    struct stat info {};
+    struct stat info = {};
     if (::fstat(source, &info) != 0 || !S_ISREG(info.st_mode))
       throw Error(cat(from.string(), " is not a regular file"));
     file.append(source, from, 0, static_cast<uint64_t>(info.st_size));

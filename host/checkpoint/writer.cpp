@@ -30,6 +30,12 @@ std::string quoted(const std::string& text) {
   }
 }
 
+std::string json_object(const std::vector<std::string>& members) {
+  std::string json = "{";
+  for (const std::string& member : members) json += cat(&member == &members.front() ? "" : ",", member);
+  return json + "}";
+}
+
 std::string temporary_name(size_t shard) { return cat("shard-", shard, ".safetensors"); }
 
 std::string final_name(size_t shard, size_t count) {
@@ -60,21 +66,20 @@ void SafetensorsWriter::add(const std::string& name, DType dtype, const std::vec
 }
 
 std::string SafetensorsWriter::header() const {
-  std::string json = "{";
-  const char* comma = "";
+  std::vector<std::string> members;
   if (!metadata_.empty()) {
-    json += "\"__metadata__\":{";
-    for (const auto& [key, value] : metadata_) json += std::exchange(comma, ",") + quoted(key) + ":" + quoted(value);
-    json += "}";
+    std::vector<std::string> texts;
+    for (const auto& [key, value] : metadata_) texts.push_back(cat(quoted(key), ":", quoted(value)));
+    members.push_back(cat("\"__metadata__\":", json_object(texts)));
   }
   uint64_t offset = 0;
   for (const Pending& tensor : pending_) {
-    json += cat(std::exchange(comma, ","), quoted(tensor.name), ":{\"dtype\":\"", safetensors_name(tensor.dtype),
-                "\",\"shape\":", nlohmann::json(tensor.shape).dump(), ",\"data_offsets\":[", offset, ",",
-                offset + tensor.bytes, "]}");
+    members.push_back(cat(quoted(tensor.name), ":{\"dtype\":\"", safetensors_name(tensor.dtype),
+                          "\",\"shape\":", nlohmann::json(tensor.shape).dump(), ",\"data_offsets\":[", offset, ",",
+                          offset + tensor.bytes, "]}"));
     offset += tensor.bytes;
   }
-  json += "}";
+  std::string json = json_object(members);
   json.resize((json.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8
   if (json.size() > kMaxSafetensorsHeader)
     throw Error(cat(pending_.size(), " tensors are too many for one safetensors file. Choose a smaller shard size."));
