@@ -1,0 +1,151 @@
+#include "host/checkpoint/safetensors.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void refuse_folder(const fs::path& folder, const std::vector<fs::path>& safetensors, bool pickled) {
+  if (safetensors.size() > 1)
+    throw Error(cat(folder.string(), " has ", safetensors.size(), " .safetensors files (",
+                    safetensors[0].filename().string(), ", ", safetensors[1].filename().string(),
+                    "...) but no model.safetensors.index.json that says what is in",
+                    " each. Get the index, or name one file."));
+  if (pickled)
+    throw Error(cat(folder.string(),
+                    " has only PyTorch pickles (.bin, .pt, .pth), which can run code when they are read.",
+                    " Convert them to safetensors: load the model with transformers and call",
+                    " save_pretrained(folder, safe_serialization=True)."));
+  throw Error(cat(folder.string(), " has no .safetensors file: a Hugging Face model folder is expected"));
+}
+
+// The file to read: an index, or the only safetensors file. model.safetensors wins over an index, as in transformers.
+fs::path main_file(const fs::path& folder) {
+  for (const char* name : {"model.safetensors", "model.safetensors.index.json"})
+    if (std::error_code ignored; fs::exists(fs::symlink_status(folder / name, ignored))) return folder / name;
+  std::vector<fs::path> found;
+  bool pickled = false;
+  std::error_code code;
+  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
+    const fs::path extension = it->path().extension();
+    if (extension == ".safetensors") found.push_back(it->path());
+    pickled |= extension == ".bin" || extension == ".pt" || extension == ".pth";
+  }
+  if (code) throw Error(cat("cannot list ", folder.string(), ": ", code.message()));
+  std::sort(found.begin(), found.end());
+  if (found.size() != 1) refuse_folder(folder, found, pickled);
+  return found.front();
+}
+
+}  // namespace
+
+SafetensorsFolder::SafetensorsFolder(fs::path folder_or_file) : location_(std::move(folder_or_file)) {
+  std::error_code code;
+  const fs::file_status status = fs::status(location_, code);
+  if (status.type() == fs::file_type::not_found)
+    throw Error(cat("no model at ", location_.string(), ": there is no such file or folder"));
+  if (code) throw Error(cat("cannot read ", location_.string(), ": ", code.message()));
+  const fs::path file = fs::is_directory(status) ? main_file(location_) : location_;
+  if (file.extension() == ".json") {
+    add_shards(file);
+  } else {
+    auto mapped = std::make_shared<const MappedFile>(file);
+    SafetensorsHeader header = parse_safetensors_header(*mapped);
+    metadata_ = header.metadata;
+    add_file(std::move(mapped), std::move(header));
+  }
+}
+
+void SafetensorsFolder::add_file(std::shared_ptr<const MappedFile> file, SafetensorsHeader header) {
+  for (auto& tensor : header.tensors) {
+    by_name_[tensor.name] = stored_.size();
+    stored_.push_back({std::move(tensor), file});
+  }
+  for (auto& [name, target] : header.metadata) aliases_.emplace(name, target);
+}
+
+void SafetensorsFolder::add_shards(const fs::path& index) {
+  const auto file_of = parse_safetensors_index(MappedFile(index));
+  std::map<std::string, std::vector<std::string>> shards;  // file name -> its tensors
+  for (const auto& [name, shard] : file_of) shards[shard].push_back(name);
+
+  std::string missing;
+  for (const auto& [shard, names] : shards)
+    if (std::error_code ignored; !fs::exists(index.parent_path() / shard, ignored))
+      missing += (missing.empty() ? "" : ", ") + shard;
+  if (!missing.empty())
+    throw Error(
+        cat(index.string(), " names files that are missing beside it: ", missing, ". Download the checkpoint again."));
+
+  for (const auto& [shard, names] : shards) {
+    auto mapped = std::make_shared<const MappedFile>(index.parent_path() / shard);
+    SafetensorsHeader header = parse_safetensors_header(*mapped);
+    if (stored_.empty()) metadata_ = header.metadata;
+    // The index decides: what it does not place in this file is not part of the checkpoint.
+    std::erase_if(header.tensors, [&](const auto& tensor) {
+      const auto it = file_of.find(tensor.name);
+      return it == file_of.end() || it->second != shard;
+    });
+    add_file(std::move(mapped), std::move(header));
+    for (const std::string& name : names)
+      if (!by_name_.contains(name))
+        throw Error(cat(index.string(), " places tensor ", name, " in ", shard, ", but it is not there.",
+                        " The index and the file do not belong together: download the checkpoint again."));
+  }
+}
+
+std::vector<std::string> SafetensorsFolder::names() const {
+  std::vector<std::string> names;
+  for (const Stored& stored : stored_) names.push_back(stored.tensor.name);
+  return names;
+}
+
+const SafetensorsFolder::Stored* SafetensorsFolder::find(const std::string& name) const {
+  auto it = by_name_.find(name);
+  if (it == by_name_.end())
+    if (const auto alias = aliases_.find(name); alias != aliases_.end()) it = by_name_.find(alias->second);
+  return it == by_name_.end() ? nullptr : &stored_[it->second];
+}
+
+const SafetensorsFolder::Stored& SafetensorsFolder::get(const std::string& name) const {
+  const Stored* stored = find(name);
+  if (!stored) throw Error(cat("tensor ", name, " is not in ", location_.string()));
+  return *stored;
+}
+
+DType SafetensorsFolder::dtype(const Stored& stored) const {
+  try {
+    return dtype_from_safetensors(stored.tensor.dtype);
+  } catch (const Error& e) {
+    throw Error(cat(stored.file->path().string(), ": tensor ", stored.tensor.name, ": ", e.what()));
+  }
+}
+
+bool SafetensorsFolder::contains(const std::string& name) const { return find(name) != nullptr; }
+
+SafetensorsFolder::Entry SafetensorsFolder::entry(const std::string& name) const {
+  const Stored& stored = get(name);
+  return {dtype(stored), stored.tensor.shape, stored.file->path().string()};
+}
+
+Tensor SafetensorsFolder::load(const std::string& name) {
+  const Stored& stored = get(name);
+  const DType type = dtype(stored);
+  const uint64_t begin = stored.tensor.begin, end = stored.tensor.end;
+  if (begin == end) return Tensor(type, stored.tensor.shape);
+  auto lease = MappedFile::lease(stored.file, begin, end);
+  const std::byte* data = stored.file->data() + begin;
+  if (reinterpret_cast<uintptr_t>(data) % size_of(type) == 0)
+    return Tensor(type, stored.tensor.shape, const_cast<std::byte*>(data), std::move(lease));
+  Tensor copy(type, stored.tensor.shape);
+  std::memcpy(copy.data(), data, end - begin);
+  return copy;
+}
+
+}  // namespace roundhouse

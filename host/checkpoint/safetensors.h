@@ -1,0 +1,65 @@
+// Reading a Hugging Face checkpoint: safetensors files, mapped and never copied.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/checkpoint/mapped_file.h"
+#include "host/checkpoint/safetensors_header.h"
+
+namespace roundhouse {
+
+// A folder with model.safetensors, or shards with model.safetensors.index.json, or one *.safetensors of any name; or
+// such a file itself. All headers are read and checked at once, the data when they are used.
+class SafetensorsFolder : public TensorSource {
+ public:
+  struct Entry {
+    DType dtype;
+    std::vector<int64_t> shape;
+    std::string file;  // path
+  };
+
+  // Throws Error for what is missing, damaged, or in another format.
+  explicit SafetensorsFolder(std::filesystem::path folder_or_file);
+
+  // The stored tensors, file by file, in the order of their data.
+  std::vector<std::string> names() const override;
+  // Aliases count: a shared tensor is stored once, and "__metadata__" maps its other names to the stored one.
+  bool contains(const std::string& name) const override;
+  // The tensor borrows the mapping, read-only, and keeps it alive; data that is not aligned to its element size, as old
+  // files have, is copied.
+  Tensor load(const std::string& name) override;
+  std::string location() const override { return location_.string(); }
+
+  // What load() would return, without touching the data. Throws Error like load().
+  Entry entry(const std::string& name) const;
+  // "__metadata__" of the first file.
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
+  struct Stored {
+    SafetensorsHeader::Tensor tensor;
+    std::shared_ptr<const MappedFile> file;
+  };
+
+  void add_file(std::shared_ptr<const MappedFile> file, SafetensorsHeader header);
+  void add_shards(const std::filesystem::path& index);
+  const Stored* find(const std::string& name) const;  // null when missing
+  const Stored& get(const std::string& name) const;
+  DType dtype(const Stored& stored) const;
+
+  std::filesystem::path location_;
+  std::vector<Stored> stored_;
+  std::unordered_map<std::string, size_t> by_name_;  // into stored_
+  std::unordered_map<std::string, std::string> aliases_;
+  std::map<std::string, std::string> metadata_;
+};
+
+}  // namespace roundhouse
