@@ -26,7 +26,6 @@ class Run {
       : catalogue_(catalogue), source_(in), request_{dtype, options, {}, Rounding::kPlain} {
     request_.said.erase("data_type");
     request_.said.erase("imatrix");
-    request_.assumed = {{"bits", 4}, {"group_size", 128}, {"sym", true}};
     if (!source_.contains("weight")) throw Error(cat(source_.location(), " has no tensor \"weight\""));
     weight_ = source_.load("weight");
     if (weight_.shape().size() != 2 || !is_floating(weight_.dtype()) || weight_.dtype() == DType::kF64)
