@@ -1,6 +1,7 @@
 #include "host/checkpoint/output.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -244,6 +245,26 @@ TEST(AppendFile, ASourceThatEndsEarlyIsNamed) {
   EXPECT_EQ(read_file(folder / "target"), "bc");
   EXPECT_TRUE(contains(error_of([&] { target.append(source.fd(), source.path(), 2, 5); }),
                        "source: it ends 4 bytes too early"));
+}
+
+// The kernel does not copy between a file in memory and one on a disk: read() and write() do.
+TEST(AppendFile, CopiesBetweenFileSystems) {
+  TempFolder folder;
+  std::string text;
+  for (int i = 0; i < 400'000; ++i) text += std::to_string(i);
+  const int source = ::memfd_create("source", MFD_CLOEXEC);
+  ASSERT_EQ(::write(source, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  AppendFile target(folder / "target");
+  target.append(source, "source", 7, text.size() - 7);
+  ::close(source);
+  EXPECT_EQ(target.size(), text.size() - 7);
+  EXPECT_TRUE(read_file(folder / "target") == text.substr(7));
+}
+
+TEST(AppendFile, AFullDiskIsNamed) {
+  AppendFile full("/dev/full");
+  EXPECT_TRUE(contains(error_of([&] { full.write("abc", 3); }),
+                       "cannot write /dev/full: No space left on device. 0 bytes were written, 3 more were to follow"));
 }
 
 TEST(FreeBytes, AsksTheDiskOfAPathThatIsNotThereYet) {

@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
-#include <optional>
 
 #include "tests/checkpoint/support.h"
 
@@ -130,6 +130,18 @@ TEST(Safetensors, ASingleFileMayHaveAnyName) {
   write_file(folder / "training_args.bin", "ignored");
   EXPECT_EQ(SafetensorsFolder(folder.path()).names(), std::vector<std::string>{"a"});
   EXPECT_EQ(SafetensorsFolder(folder / "weights.safetensors").names(), std::vector<std::string>{"a"});
+}
+
+// A parser callback of nlohmann's JSON took quadratic time: minutes here, and hours for a large mixture of experts.
+TEST(Safetensors, ManyTensorsOpenInLinearTime) {
+  TempFolder folder;
+  std::string header = "{";
+  for (int i = 0; i < 100'000; ++i)
+    header += cat(i ? "," : "", "\"layers.", i, R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})");
+  write_file(folder / "model.safetensors", safetensors(header + "}", ""));
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(SafetensorsFolder(folder.path()).names().size(), 100'000u);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST(Safetensors, AnUnknownElementTypeIsRefusedOnlyWhenItIsLoaded) {

@@ -1,0 +1,295 @@
+#include "host/model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "host/base/error.h"
+#include "host/model/ops.h"
+
+namespace roundhouse {
+namespace {
+
+constexpr std::pair<DType, at::ScalarType> kTypes[] = {{DType::kF64, at::kDouble},
+                                                       {DType::kF32, at::kFloat},
+                                                       {DType::kF16, at::kHalf},
+                                                       {DType::kBF16, at::kBFloat16},
+                                                       {DType::kI64, at::kLong},
+                                                       {DType::kI32, at::kInt},
+                                                       {DType::kI16, at::kShort},
+                                                       {DType::kI8, at::kChar},
+                                                       {DType::kU8, at::kByte},
+                                                       {DType::kBool, at::kBool},
+                                                       {DType::kF8E4M3, at::kFloat8_e4m3fn},
+                                                       {DType::kF8E5M2, at::kFloat8_e5m2},
+                                                       {DType::kF8E8M0, at::kFloat8_e8m0fnu}};
+
+at::ScalarType torch_type(DType dtype) {
+  for (const auto& [ours, theirs] : kTypes)
+    if (ours == dtype) return theirs;
+  throw Error(cat("libtorch has no element type ", safetensors_name(dtype)));
+}
+
+DType host_type(at::ScalarType dtype) {
+  for (const auto& [ours, theirs] : kTypes)
+    if (theirs == dtype) return ours;
+  throw Error(cat("the host has no element type for libtorch's ", at::toString(dtype)));
+}
+
+void check_finite(const at::Tensor& tensor, const std::string& name, const std::string& where) {
+  const auto [low, high] = at::aminmax(tensor);  // both are NaN if any element is
+  if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return;
+  const at::Tensor bad = at::isfinite(tensor.to(at::kFloat)).logical_not().nonzero();
+  const at::Tensor first = bad[0].contiguous();
+  const std::vector<int64_t> at(first.const_data_ptr<int64_t>(), first.const_data_ptr<int64_t>() + first.numel());
+  throw Error(cat(where, ": ", name, " has ", bad.size(0), " elements that are NaN or infinite, the first at ",
+                  shape_text(at), ". Such a checkpoint is damaged, or overflowed when it was converted."));
+}
+
+at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntArrayRef shape) {
+  const Tensor tensor = source.load(name);
+  if (at::IntArrayRef(tensor.shape()) != shape)
+    throw Error(cat(source.location(), ": ", name, " has the shape ", shape_text(tensor.shape()),
+                    ", but config.json says ", shape_text(shape.vec())));
+  if (!is_floating(tensor.dtype()))
+    throw Error(cat(source.location(), ": ", name, " is of type ", safetensors_name(tensor.dtype()),
+                    ", but floating-point weights are expected; is the checkpoint quantized already?"));
+  at::Tensor loaded = to_torch(tensor);
+  check_finite(loaded, name, source.location());
+  return loaded;
+}
+
+std::optional<LoadedNorm> load_norm(const std::optional<NormInfo>& info,
+                                    const std::function<at::Tensor(const std::string&, at::IntArrayRef)>& load) {
+  if (!info) return std::nullopt;
+  LoadedNorm norm{*info, {}, {}};
+  if (info->has_weight) norm.weight = load(info->name + ".weight", {info->size});
+  if (info->has_bias) norm.bias = load(info->name + ".bias", {info->size});
+  return norm;
+}
+
+at::Tensor activate(Activation activation, const at::Tensor& x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kGelu:
+      return at::gelu(x);
+    case Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
+    case Activation::kRelu:
+      return at::relu(x);
+  }
+  throw std::logic_error("an activation without a function");
+}
+
+// Angular frequencies of the rotated feature pairs, [dims / 2] in float32.
+at::Tensor rotary_frequencies(const RotaryInfo& rotary) {
+  const at::Tensor exponents = at::arange(0, rotary.dims, 2, at::kFloat) / static_cast<double>(rotary.dims);
+  const at::Tensor plain = at::pow(at::Scalar(rotary.theta), exponents).reciprocal();
+  switch (rotary.scaling) {
+    case RotaryInfo::Scaling::kNone:
+      return plain;
+    case RotaryInfo::Scaling::kLinear:
+      return plain / rotary.factor;
+    case RotaryInfo::Scaling::kLlama3: {
+      // Llama 3.1: wavelengths that fit high_freq_factor times or more into the original context are kept, those that
+      // fit less than low_freq_factor times are divided by factor, and between the two there is a linear blend.
+      const at::Tensor turns = plain * (static_cast<double>(rotary.original_positions) / (2 * std::numbers::pi));
+      const at::Tensor kept =
+          ((turns - rotary.low_freq_factor) / (rotary.high_freq_factor - rotary.low_freq_factor)).clamp(0, 1);
+      return (1 - kept) * plain / rotary.factor + kept * plain;
+    }
+  }
+  throw std::logic_error("a rotary scaling without a formula");
+}
+
+}  // namespace
+
+at::Tensor to_torch(const Tensor& tensor) {
+  return at::from_blob(
+      tensor.data(), tensor.shape(), [keep = tensor.storage()](void*) {},
+      at::TensorOptions(torch_type(tensor.dtype())));
+}
+
+Tensor from_torch(const at::Tensor& tensor) {
+  if (!tensor.is_cpu() || !tensor.is_contiguous())
+    throw std::logic_error("from_torch: the tensor is not contiguous in host memory");
+  return Tensor(host_type(tensor.scalar_type()), tensor.sizes().vec(), tensor.data_ptr(),
+                std::make_shared<at::Tensor>(tensor));
+}
+
+at::Tensor LoadedNorm::operator()(const at::Tensor& x) const {
+  return info.kind == NormKind::kRms ? rms_norm(x, weight, info.eps)
+                                     : at::layer_norm(x, {info.size}, weight, bias, info.eps);
+}
+
+Block::Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype,
+             at::Device device)
+    : head_dim_(architecture.info().head_dim), grouped_(architecture.info().heads != architecture.info().kv_heads) {
+  const auto load = [&](const std::string& name, at::IntArrayRef shape) {
+    return load_checked(source, name, shape).to(device, dtype);
+  };
+  for (LinearInfo& info : architecture.block_linears(index)) {
+    LinearSlot slot;
+    slot.weight = load(info.name + ".weight", {info.out_features, info.in_features});
+    if (info.has_bias) slot.bias = load(info.name + ".bias", {info.out_features});
+    slot.info = std::move(info);
+    linears_.push_back(std::move(slot));
+  }
+  size_t next = 0;
+  for (const StepInfo& info : architecture.info().blocks[static_cast<size_t>(index)].steps) {
+    Step step;
+    step.norm_in = load_norm(info.norm_in, load);
+    step.norm_out = load_norm(info.norm_out, load);
+    step.norm_sum = load_norm(info.norm_sum, load);
+    if (const auto& part = info.attention) {
+      step.attention = Attention{next,
+                                 next + 1,
+                                 next + 2,
+                                 next + 3,
+                                 load_norm(part->q_norm, load),
+                                 load_norm(part->k_norm, load),
+                                 part->sliding_window};
+      next += 4;
+    }
+    if (const auto& part = info.mlp) {
+      step.mlp = Mlp{std::nullopt, 0, 0, part->activation};
+      if (part->gate) step.mlp->gate = next++;
+      step.mlp->up = next++;
+      step.mlp->down = next++;
+    }
+    steps_.push_back(std::move(step));
+  }
+}
+
+at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& positions) const {
+  at::Tensor sum = hidden;
+  for (const Step& step : steps_) {
+    const at::Tensor x = step.norm_in ? (*step.norm_in)(sum) : sum;
+    at::Tensor y;
+    if (step.attention) y = attend(*step.attention, x, positions);
+    if (step.mlp) y = y.defined() ? y + feed_forward(*step.mlp, x) : feed_forward(*step.mlp, x);
+    if (step.norm_out) y = (*step.norm_out)(y);
+    sum = sum + y;
+    if (step.norm_sum) sum = (*step.norm_sum)(sum);
+  }
+  return sum;
+}
+
+at::Tensor Block::linear(size_t slot, const at::Tensor& input) const {
+  const LinearSlot& s = linears_[slot];
+  return at::linear(input_hook_ ? input_hook_(slot, input) : input, s.weight, s.bias);
+}
+
+// The projection split into heads, [batch, seq, heads, head_dim], normed.
+at::Tensor Block::heads_of(size_t slot, const at::Tensor& input, const std::optional<LoadedNorm>& norm) const {
+  at::Tensor y = linear(slot, input);
+  const bool each_head = norm && norm->info.size == head_dim_;
+  if (norm && !each_head) y = (*norm)(y);
+  y = y.unflatten(-1, {-1, head_dim_});
+  return each_head ? (*norm)(y) : y;
+}
+
+at::Tensor Block::attend(const Attention& attention, const at::Tensor& x, const PositionData& positions) const {
+  at::Tensor q = heads_of(attention.q, x, attention.q_norm);
+  at::Tensor k = heads_of(attention.k, x, attention.k_norm);
+  const at::Tensor v = heads_of(attention.v, x, std::nullopt);
+  if (positions.cos.defined()) {
+    q = rotate(q, positions.cos, positions.sin);
+    k = rotate(k, positions.cos, positions.sin);
+  }
+  std::optional<at::Tensor> mask;
+  if (attention.sliding_window && *attention.sliding_window < positions.seqlen)
+    mask = positions.masks.at(*attention.sliding_window);
+  const at::Tensor mixed =
+      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, /*dropout_p=*/0,
+                                       /*is_causal=*/!mask, /*scale=*/std::nullopt, /*enable_gqa=*/grouped_);
+  return linear(attention.o, mixed.transpose(1, 2).flatten(2));
+}
+
+at::Tensor Block::feed_forward(const Mlp& mlp, const at::Tensor& x) const {
+  if (!mlp.gate) return linear(mlp.down, activate(mlp.activation, linear(mlp.up, x)));
+  const at::Tensor gate = linear(*mlp.gate, x), up = linear(mlp.up, x);
+  return linear(mlp.down,
+                mlp.activation == Activation::kSilu ? silu_mul(gate, up) : activate(mlp.activation, gate) * up);
+}
+
+Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device)
+    : architecture_(architecture), source_(source), dtype_(dtype), device_(device) {
+  const DecoderInfo& info = architecture.info();
+  const std::string own = info.embedding + ".weight", tied = info.head.name + ".weight";
+  embedding_ =
+      load_checked(source, info.tied_head && !source.contains(own) ? tied : own, {info.vocab, info.embedding_size});
+  if (const auto& positions = info.learned_positions)
+    learned_positions_ = load(positions->name + ".weight", {info.positions + positions->offset, info.hidden});
+  if (const auto& linear = info.project_in)
+    project_in_ = load(linear->name + ".weight", {linear->out_features, linear->in_features});
+  if (const auto& linear = info.project_out)
+    project_out_ = load(linear->name + ".weight", {linear->out_features, linear->in_features});
+  if (info.head.has_bias) head_bias_ = load(info.head.name + ".bias", {info.vocab});
+  final_norm_ =
+      load_norm(info.final_norm, [this](const std::string& name, at::IntArrayRef shape) { return load(name, shape); });
+}
+
+at::Tensor Decoder::load(const std::string& name, at::IntArrayRef shape) const {
+  return load_checked(source_, name, shape).to(device_, dtype_);
+}
+
+at::Tensor Decoder::embed(const at::Tensor& ids) const {
+  const auto [low, high] = at::aminmax(ids);
+  if (low.item<int64_t>() < 0 || high.item<int64_t>() >= architecture_.vocab_size())
+    throw Error(cat(source_.location(), ": a token id is ", high.item<int64_t>(), ", but the model's vocabulary has ",
+                    architecture_.vocab_size(), " entries: the tokenizer is another model's"));
+  at::Tensor hidden = at::embedding(embedding_, ids).to(device_, dtype_);
+  if (project_in_.defined()) hidden = at::linear(hidden, project_in_);
+  if (learned_positions_.defined()) {
+    const int64_t seqlen = ids.size(1);
+    if (seqlen > architecture_.max_positions())
+      throw Error(cat(source_.location(), ": a sequence has ", seqlen, " tokens, but the model has positions for ",
+                      architecture_.max_positions()));
+    hidden = hidden + learned_positions_.narrow(0, architecture_.info().learned_positions->offset, seqlen);
+  }
+  return hidden;
+}
+
+PositionData Decoder::positions(int64_t seqlen) const {
+  PositionData data;
+  data.seqlen = seqlen;
+  if (const auto& rotary = architecture_.info().rotary) {
+    const at::Tensor angles = at::outer(at::arange(seqlen, at::kFloat), rotary_frequencies(*rotary));
+    const at::Tensor both = at::cat({angles, angles}, -1).unsqueeze(1);
+    data.cos = both.cos().to(device_, dtype_);
+    data.sin = both.sin().to(device_, dtype_);
+  }
+  const at::Tensor at = at::arange(seqlen);
+  const at::Tensor distance = at.unsqueeze(1) - at;  // of the seen position before the seeing one
+  for (const BlockInfo& block : architecture_.info().blocks) {
+    for (const StepInfo& step : block.steps) {
+      if (!step.attention || !step.attention->sliding_window) continue;
+      const int64_t window = *step.attention->sliding_window;
+      if (window >= seqlen || data.masks.contains(window)) continue;
+      const at::Tensor hidden = distance.lt(0).logical_or_(distance.ge(window));
+      data.masks[window] = at::zeros({seqlen, seqlen}, dtype_)
+                               .masked_fill_(hidden, -std::numeric_limits<double>::infinity())
+                               .to(device_);
+    }
+  }
+  return data;
+}
+
+Block Decoder::block(int64_t index) const { return Block(architecture_, index, source_, dtype_, device_); }
+
+at::Tensor Decoder::head(const at::Tensor& hidden) const {
+  const DecoderInfo& info = architecture_.info();
+  if (!head_.defined()) {
+    head_ = info.tied_head ? embedding_.to(device_, dtype_)
+                           : load(info.head.name + ".weight", {info.vocab, info.embedding_size});
+  }
+  at::Tensor x = final_norm_ ? (*final_norm_)(hidden) : hidden;
+  if (project_out_.defined()) x = at::linear(x, project_out_);
+  return at::linear(x, head_, head_bias_);
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,211 @@
+#include "host/model/descriptor.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kVersion = 1;
+
+// YAML's core schema: an unquoted scalar is null, a boolean or a number if it reads as one.
+json scalar_to_json(const YAML::Node& node) {
+  const std::string& text = node.Scalar();
+  if (node.Tag() == "!") return text;  // quoted
+  if (text == "true") return true;
+  if (text == "false") return false;
+  const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  return parsed.is_number() ? parsed : json(text);
+}
+
+json yaml_to_json(const YAML::Node& node) {
+  switch (node.Type()) {
+    case YAML::NodeType::Scalar:
+      return scalar_to_json(node);
+    case YAML::NodeType::Sequence: {
+      json list = json::array();
+      for (const auto& item : node) list.push_back(yaml_to_json(item));
+      return list;
+    }
+    case YAML::NodeType::Map: {
+      json map = json::object();
+      for (const auto& member : node) {
+        const std::string key = member.first.as<std::string>();
+        if (map.contains(key))
+          throw YAML::ParserException(member.first.Mark(), cat("the key ", key, " is there twice"));
+        map[key] = yaml_to_json(member.second);
+      }
+      return map;
+    }
+    default:
+      return nullptr;
+  }
+}
+
+json load_yaml(const std::filesystem::path& file) {
+  try {
+    return yaml_to_json(YAML::LoadFile(file.string()));
+  } catch (const YAML::BadFile&) {
+    throw Error(cat(file.string(), ": cannot be read"));
+  } catch (const YAML::Exception& e) {
+    throw Error(cat(file.string(), ":", e.mark.line + 1, ":", e.mark.column + 1, ": ", e.msg));
+  }
+}
+
+json load_config(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  if (!in) throw Error(cat(file.string(), ": cannot be read; a model folder holds a config.json"));
+  try {
+    json config = json::parse(in);
+    if (!config.is_object()) throw Error(cat(file.string(), ": is not a JSON object"));
+    return config;
+  } catch (const json::exception& e) {
+    throw Error(cat(file.string(), ": is not JSON: ", e.what()));
+  }
+}
+
+std::vector<std::filesystem::path> descriptor_files(const std::filesystem::path& dir) {
+  std::vector<std::filesystem::path> files;
+  if (!std::filesystem::is_directory(dir)) return files;
+  for (const auto& entry : std::filesystem::directory_iterator(dir))
+    if (entry.path().extension() == ".yaml") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::string joined(const auto& texts) {
+  std::string all;
+  for (const auto& text : texts) all += (all.empty() ? "" : ", ") + std::string(text);
+  return all;
+}
+
+std::string shown(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+}  // namespace
+
+Descriptor find_descriptor(const std::filesystem::path& model_dir,
+                           const std::vector<std::filesystem::path>& descriptor_dirs) {
+  Descriptor found;
+  found.config_file = model_dir / "config.json";
+  found.config = load_config(found.config_file);
+  const auto type = found.config.find("model_type");
+  if (type == found.config.end() || !type->is_string())
+    throw Error(cat(found.config_file.string(), ": has no model_type, so its architecture is not known"));
+
+  std::set<std::string> known;
+  for (const auto& dir : descriptor_dirs) {
+    for (const auto& file : descriptor_files(dir)) {
+      found.file = file;
+      found.yaml = load_yaml(file);
+      const Value root(found);
+      if (root.at("version").integer() != kVersion)
+        throw Error(cat(root.at("version").origin(), ": this Roundhouse reads version ", kVersion, " only"));
+      for (const Value& model_type : root.at("model_types").items()) {
+        if (model_type.text() == *type) return found;
+        known.insert(model_type.text());
+      }
+    }
+  }
+  std::vector<std::string> searched;
+  for (const auto& dir : descriptor_dirs) searched.push_back(dir.string());
+  throw Error(cat(found.config_file.string(), ": no architecture descriptor lists the model_type ", shown(*type),
+                  ". Known: ", known.empty() ? "none" : joined(known), ". Searched: ", joined(searched),
+                  ". To add one, put a YAML file that lists it into one of these folders, after the model of those "
+                  "in configs/architectures (README.md there explains them)."));
+}
+
+Value::Value(const Descriptor& descriptor) : Value(descriptor, descriptor.yaml, descriptor.file, "") {}
+
+Value::Value(const Descriptor& descriptor, json value, std::filesystem::path file, std::string path)
+    : descriptor_(&descriptor), value_(std::move(value)), file_(std::move(file)), path_(std::move(path)) {
+  if (file_ == descriptor.file && value_.is_object() && value_.contains("key")) follow_key();
+}
+
+void Value::follow_key() {
+  only({"key", "default"});
+  std::vector<std::string> names;
+  for (const json& name : value_["key"].is_array() ? value_["key"] : json::array({value_["key"]})) {
+    if (!name.is_string()) fail("{key: NAME} or {key: [NAME, ...]}");
+    names.push_back(name);
+  }
+  const json& config = descriptor_->config;
+  for (const std::string& name : names) {
+    if (!config.contains(name) || (config[name].is_null() && name != names.back())) continue;
+    value_ = config[name];
+    file_ = descriptor_->config_file;
+    path_ = name;
+    return;
+  }
+  if (!value_.contains("default"))
+    throw Error(
+        cat(descriptor_->config_file.string(), ": the key ", joined(names), " is missing; ", origin(), " asks for it"));
+  const json value = value_["default"];
+  value_ = value;
+}
+
+std::string Value::origin() const { return file_.string() + (path_.empty() ? "" : ": " + path_); }
+
+Value Value::at(std::string_view key) const {
+  if (auto member = find(key)) return *member;
+  throw Error(cat(origin(), ": the key ", key, " is missing"));
+}
+
+std::optional<Value> Value::find(std::string_view key) const {
+  if (!value_.is_object()) fail("a map");
+  const auto member = value_.find(key);
+  if (member == value_.end()) return std::nullopt;
+  return Value(*descriptor_, *member, file_, path_ + (path_.empty() ? "" : ".") + std::string(key));
+}
+
+void Value::only(std::initializer_list<std::string_view> keys) const {
+  if (!value_.is_object()) fail("a map");
+  for (const auto& [key, member] : value_.items())
+    if (std::find(keys.begin(), keys.end(), key) == keys.end())
+      throw Error(cat(origin(), ": the key ", key, " is unknown; known are ", joined(keys)));
+}
+
+std::vector<Value> Value::items() const {
+  if (!value_.is_array()) fail("a list");
+  std::vector<Value> all;
+  for (size_t i = 0; i < value_.size(); ++i)
+    all.push_back(Value(*descriptor_, value_[i], file_, cat(path_, "[", i, "]")));
+  return all;
+}
+
+int64_t Value::integer() const {
+  if (!value_.is_number_integer()) fail("an integer");
+  return value_;
+}
+
+int64_t Value::positive() const {
+  if (!value_.is_number_integer() || value_.get<int64_t>() <= 0) fail("an integer above 0");
+  return value_;
+}
+
+double Value::number() const {
+  if (!value_.is_number()) fail("a number");
+  return value_;
+}
+
+bool Value::flag() const {
+  if (!value_.is_boolean()) fail("true or false");
+  return value_;
+}
+
+std::string Value::text() const {
+  if (!value_.is_string()) fail("a text");
+  return value_;
+}
+
+void Value::fail(const std::string& expected) const {
+  throw Error(cat(origin(), " is ", shown(value_), ", but ", expected, " is expected"));
+}
+
+}  // namespace roundhouse

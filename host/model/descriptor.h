@@ -1,0 +1,61 @@
+// Architecture descriptors: finding the one for a config.json, and reading values that one file refers to in the other.
+#pragma once
+
+#include <filesystem>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace roundhouse {
+
+struct Descriptor {
+  std::filesystem::path file, config_file;
+  nlohmann::json yaml, config;
+};
+
+// Throws Error when config.json cannot be read, or no descriptor lists its model_type.
+Descriptor find_descriptor(const std::filesystem::path& model_dir,
+                           const std::vector<std::filesystem::path>& descriptor_dirs);
+
+// A value of the descriptor, or of config.json where the descriptor says {key: NAME}. Borrows the Descriptor.
+//   {key: NAME}                     the value of config.json's NAME, which must be there
+//   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
+//   {key: [NAME, OTHER], ...}       the first that is there and not null
+// The accessors throw Error naming file and key when the value has another type.
+class Value {
+ public:
+  explicit Value(const Descriptor& descriptor);  // the whole descriptor
+
+  // Members of a map. `at` throws when absent; `only` throws when the map has another member than these.
+  Value at(std::string_view key) const;
+  std::optional<Value> find(std::string_view key) const;
+  void only(std::initializer_list<std::string_view> keys) const;
+  std::vector<Value> items() const;
+
+  bool is_null() const { return value_.is_null(); }
+  bool is_map() const { return value_.is_object(); }
+  bool is_text() const { return value_.is_string(); }
+  int64_t positive() const;  // an integer > 0
+  int64_t integer() const;
+  double number() const;
+  bool flag() const;
+  std::string text() const;
+
+  // "/models/x/config.json: hidden_size": where the value came from.
+  std::string origin() const;
+  [[noreturn]] void fail(const std::string& expected) const;
+
+ private:
+  Value(const Descriptor& descriptor, nlohmann::json value, std::filesystem::path file, std::string path);
+  void follow_key();
+
+  const Descriptor* descriptor_;
+  nlohmann::json value_;
+  std::filesystem::path file_;  // the descriptor or config.json
+  std::string path_;            // in that file: "block.steps[0].attention"
+};
+
+}  // namespace roundhouse

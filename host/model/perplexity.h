@@ -1,0 +1,27 @@
+// How well a model predicts text.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/model/architecture.h"
+
+namespace roundhouse {
+
+struct Perplexity {
+  double value = 0;    // exp of the mean negative log likelihood of a token
+  int64_t tokens = 0;  // scored
+  double seconds = 0;
+};
+
+// Computes in float32. The first token of a sequence is not scored. Blocks are loaded one at a time, each once for all
+// sequences whose hidden states fit into a gigabyte together. The result does not depend on the number of threads.
+// `progress` is called after each block with the blocks done and those to do. Throws Error when there is nothing to
+// score.
+Perplexity perplexity(const Architecture& architecture, TensorSource& source,
+                      const std::vector<std::vector<int32_t>>& sequences,
+                      const std::function<void(int64_t done, int64_t total)>& progress = {});
+
+}  // namespace roundhouse

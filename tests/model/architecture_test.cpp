@@ -1,0 +1,224 @@
+#include "host/model/architecture.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+const fs::path kShipped = fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures";
+const fs::path kOthers = fs::path(ROUNDHOUSE_SOURCE) / "tests/model/descriptors";
+
+json llama_config() {
+  return {{"model_type", "llama"},    {"vocab_size", 100},      {"hidden_size", 64},
+          {"intermediate_size", 96},  {"num_hidden_layers", 2}, {"num_attention_heads", 8},
+          {"num_key_value_heads", 2}, {"rms_norm_eps", 1e-5},   {"max_position_embeddings", 128},
+          {"rope_scaling", nullptr},  {"rope_theta", 10000.0},  {"tie_word_embeddings", false}};
+}
+
+json opt_config() {
+  return {{"model_type", "opt"}, {"vocab_size", 100},      {"hidden_size", 64},
+          {"ffn_dim", 96},       {"num_hidden_layers", 1}, {"num_attention_heads", 8}};
+}
+
+class ArchitectureTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    dir_ = fs::temp_directory_path() / ("rh_architecture_" + std::string(test->name()) + std::to_string(getpid()));
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  void write(const std::string& name, const std::string& text) { std::ofstream(dir_ / name) << text; }
+
+  Architecture load(const json& config, std::vector<fs::path> dirs = {kShipped}) {
+    write("config.json", config.dump());
+    return Architecture::load(dir_, dirs);
+  }
+
+  std::string error_of(const std::function<void()>& action) {
+    try {
+      action();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(ArchitectureTest, ResolvesSizesAndNames) {
+  const Architecture model = load(llama_config());
+  EXPECT_EQ(model.family(), "llama");
+  EXPECT_EQ(model.blocks(), 2);
+  EXPECT_EQ(model.vocab_size(), 100);
+  EXPECT_EQ(model.hidden_size(), 64);
+  EXPECT_EQ(model.max_positions(), 128);
+  EXPECT_EQ(model.block_prefix(), "model.layers");
+  EXPECT_EQ(model.embedding_name(), "model.embed_tokens");
+  EXPECT_EQ(model.config()["num_key_value_heads"], 2);
+
+  std::vector<std::string> lines;
+  for (const LinearInfo& l : model.block_linears(1))
+    lines.push_back(
+        cat(l.name, " ", l.role, " ", l.siblings, " ", l.out_features, "x", l.in_features, " ", l.has_bias));
+  EXPECT_THAT(lines, ElementsAre("model.layers.1.self_attn.q_proj q_proj qkv 64x64 0",
+                                 "model.layers.1.self_attn.k_proj k_proj qkv 16x64 0",
+                                 "model.layers.1.self_attn.v_proj v_proj qkv 16x64 0",
+                                 "model.layers.1.self_attn.o_proj o_proj  64x64 0",
+                                 "model.layers.1.mlp.gate_proj gate_proj gate_up 96x64 0",
+                                 "model.layers.1.mlp.up_proj up_proj gate_up 96x64 0",
+                                 "model.layers.1.mlp.down_proj down_proj  64x96 0"));
+  EXPECT_THAT(model.block_tensors(0),
+              testing::UnorderedElementsAre(
+                  "model.layers.0.input_layernorm.weight", "model.layers.0.post_attention_layernorm.weight",
+                  "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight",
+                  "model.layers.0.self_attn.v_proj.weight", "model.layers.0.self_attn.o_proj.weight",
+                  "model.layers.0.mlp.gate_proj.weight", "model.layers.0.mlp.up_proj.weight",
+                  "model.layers.0.mlp.down_proj.weight"));
+  EXPECT_THAT(model.outer_tensors(), ElementsAre("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"));
+}
+
+TEST_F(ArchitectureTest, ATiedHeadIsNotATensorOfItsOwn) {
+  json config = llama_config();
+  config["tie_word_embeddings"] = true;
+  const Architecture model = load(config);
+  EXPECT_TRUE(model.tied_head());
+  EXPECT_EQ(model.head().name, "lm_head");
+  EXPECT_THAT(model.outer_tensors(), ElementsAre("model.embed_tokens.weight", "model.norm.weight"));
+}
+
+TEST_F(ArchitectureTest, ReadsThePlacesOfNormsAndProjectionsFromTheConfig) {
+  json config = opt_config();
+  const Architecture before = load(config);
+  EXPECT_TRUE(before.info().blocks[0].steps[0].norm_in);
+  EXPECT_FALSE(before.info().blocks[0].steps[0].norm_sum);
+  EXPECT_FALSE(before.info().project_in);
+  EXPECT_THAT(before.outer_tensors(),
+              ElementsAre("model.decoder.embed_tokens.weight", "model.decoder.embed_positions.weight",
+                          "model.decoder.final_layer_norm.weight", "model.decoder.final_layer_norm.bias"));
+
+  config["do_layer_norm_before"] = false;
+  config["word_embed_proj_dim"] = 32;
+  const Architecture after = load(config);
+  EXPECT_FALSE(after.info().blocks[0].steps[0].norm_in);
+  EXPECT_TRUE(after.info().blocks[0].steps[0].norm_sum);
+  EXPECT_THAT(after.outer_tensors(),
+              ElementsAre("model.decoder.embed_tokens.weight", "model.decoder.embed_positions.weight",
+                          "model.decoder.project_in.weight", "model.decoder.project_out.weight"));
+  EXPECT_EQ(after.head().in_features, 32);
+}
+
+TEST_F(ArchitectureTest, SlidingWindowIsForTheBlocksThatTheConfigNames) {
+  json config = llama_config();
+  config.update({{"model_type", "qwen2"}, {"num_hidden_layers", 3}, {"sliding_window", 16}});
+  const auto windows = [&] {
+    std::vector<int64_t> all;
+    const Architecture model = load(config);
+    for (const BlockInfo& block : model.info().blocks)
+      all.push_back(block.steps[0].attention->sliding_window.value_or(0));
+    return all;
+  };
+  EXPECT_THAT(windows(), ElementsAre(0, 0, 0)) << "use_sliding_window is false unless given";
+  config["use_sliding_window"] = true;
+  config["max_window_layers"] = 2;
+  EXPECT_THAT(windows(), ElementsAre(0, 0, 16));
+  config["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
+  EXPECT_THAT(windows(), ElementsAre(16, 0, 16)) << "layer_types wins over max_window_layers";
+  config["layer_types"] = {"sliding_attention"};
+  EXPECT_THAT(error_of([&] { windows(); }), AllOf(HasSubstr("config.json: layer_types"), HasSubstr("3 blocks")));
+}
+
+TEST_F(ArchitectureTest, KeysForOtherWorldsRideAlong) {
+  json config = llama_config();
+  config["model_type"] = "phi";
+  EXPECT_EQ(load(config, {kShipped, kOthers}).descriptor()["names"]["elsewhere"]["q_proj"], "attn_q");
+}
+
+TEST_F(ArchitectureTest, TheFirstFolderWins) {
+  const fs::path own = dir_ / "own";
+  fs::create_directories(own);
+  std::ifstream shipped(kShipped / "llama.yaml");
+  std::string text{std::istreambuf_iterator<char>(shipped), {}};
+  text.replace(text.find("family: llama"), 13, "family: mine");
+  write("own/mine.yaml", text);
+  EXPECT_EQ(load(llama_config(), {dir_ / "missing", own, kShipped}).family(), "mine");
+  EXPECT_EQ(load(llama_config(), {kShipped, own}).family(), "llama");
+}
+
+TEST_F(ArchitectureTest, AnUnknownModelTypeSaysWhatIsKnownAndWhereToAddOne) {
+  json config = llama_config();
+  config["model_type"] = "mamba";
+  EXPECT_THAT(error_of([&] { load(config); }),
+              AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, mistral, opt, qwen2, qwen3"),
+                    HasSubstr(kShipped.string()), HasSubstr("To add one")));
+  EXPECT_THAT(error_of([&] { load(config, {dir_}); }), HasSubstr("Known: none"));
+}
+
+TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
+  const auto error_with = [&](const std::string& key, const json& value) {
+    json config = llama_config();
+    config[key] = value;
+    return error_of([&] { load(config); });
+  };
+  const std::string file = (dir_ / "config.json").string();
+  json config = llama_config();
+  config.erase("hidden_size");
+  EXPECT_THAT(error_of([&] { load(config); }), AllOf(HasSubstr(file), HasSubstr("the key hidden_size is missing"),
+                                                     HasSubstr("llama.yaml: sizes.hidden")));
+  EXPECT_THAT(error_with("hidden_size", "64"), HasSubstr(file + ": hidden_size is \"64\", but an integer above 0"));
+  EXPECT_THAT(error_with("num_hidden_layers", 0), HasSubstr(file + ": num_hidden_layers is 0"));
+  EXPECT_THAT(error_with("num_key_value_heads", 3), HasSubstr(file + ": num_key_value_heads is 3"));
+  EXPECT_THAT(error_with("num_attention_heads", 6), HasSubstr(file + ": num_attention_heads is 6"));
+  EXPECT_THAT(error_with("rms_norm_eps", true), HasSubstr(file + ": rms_norm_eps is true, but a number"));
+  EXPECT_THAT(error_with("tie_word_embeddings", 1), HasSubstr(file + ": tie_word_embeddings is 1, but true or false"));
+  EXPECT_THAT(error_with("hidden_act", "xielu"), HasSubstr(file + ": hidden_act is \"xielu\", but one of silu"));
+  EXPECT_THAT(
+      error_with("rope_scaling", {{"rope_type", "longrope"}}),
+      HasSubstr(file + ": rope_scaling.rope_type is \"longrope\", but a rope type of default, linear or llama3"));
+  EXPECT_THAT(error_with("rope_scaling", {{"type", "linear"}}), HasSubstr(file + ": rope_scaling: the key factor"));
+  EXPECT_THAT(error_with("head_dim", 7), HasSubstr("even number of rotary features"));
+
+  config = llama_config();
+  config.erase("model_type");
+  EXPECT_THAT(error_of([&] { load(config); }), HasSubstr(file + ": has no model_type"));
+  write("config.json", "{\"model_type\": ");
+  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": is not JSON"));
+  fs::remove(dir_ / "config.json");
+  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": cannot be read"));
+}
+
+TEST_F(ArchitectureTest, DescriptorErrorsNameTheFileAndThePlace) {
+  std::ifstream shipped(kShipped / "llama.yaml");
+  const std::string text{std::istreambuf_iterator<char>(shipped), {}};
+  const auto error_with = [&](const std::string& from, const std::string& to) {
+    std::string edited = text;
+    edited.replace(edited.find(from), from.size(), to);
+    write("edited.yaml", edited);
+    return error_of([&] { load(llama_config(), {dir_}); });
+  };
+  const std::string file = (dir_ / "edited.yaml").string();
+  EXPECT_THAT(error_with("kind: rms", "kind: batch"), HasSubstr(file + ": norm.kind is \"batch\", but rms or layer"));
+  EXPECT_THAT(error_with("norm_in:", "norm_inn:"),
+              AllOf(HasSubstr(file + ": block.steps[0]: the key norm_inn is unknown"), HasSubstr("norm_in, ")));
+  EXPECT_THAT(error_with("o_proj:", "out_proj:"), HasSubstr(file + ": block.steps[0].attention: the key out_proj"));
+  EXPECT_THAT(error_with("version: 1", "version: 2"), HasSubstr(file + ": version: this Roundhouse reads version 1"));
+  EXPECT_THAT(error_with("kind: rms", "kind: [rms"), HasSubstr(file + ":"));
+  EXPECT_THAT(error_with("  kind: rms", "  kind: rms\n  kind: layer"), HasSubstr("the key kind is there twice"));
+}
+
+}  // namespace
+}  // namespace roundhouse

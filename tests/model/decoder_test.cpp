@@ -1,0 +1,240 @@
+// The decoder against transformers, on the models of make_models.py.
+#include "host/model/decoder.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <set>
+
+#include "host/base/error.h"
+#include "host/checkpoint/safetensors.h"
+#include "host/model/perplexity.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const fs::path kModels = TEST_MODELS;
+
+Architecture load_architecture(const fs::path& model) {
+  const fs::path source = ROUNDHOUSE_SOURCE;
+  return Architecture::load(model, {source / "configs/architectures", source / "tests/model/descriptors"});
+}
+
+at::Tensor logits(const Decoder& decoder, int64_t blocks, const at::Tensor& ids) {
+  const at::NoGradGuard no_grad;
+  const PositionData positions = decoder.positions(ids.size(1));
+  at::Tensor hidden = decoder.embed(ids);
+  for (int64_t i = 0; i < blocks; ++i) hidden = decoder.block(i).forward(hidden, positions);
+  return decoder.head(hidden);
+}
+
+class FamilyTest : public testing::TestWithParam<const char*> {
+ protected:
+  const fs::path model_ = kModels / GetParam();
+  const Architecture architecture_ = load_architecture(model_);
+  SafetensorsFolder source_{model_};
+  SafetensorsFolder reference_{model_ / "reference"};
+};
+
+TEST_P(FamilyTest, LogitsEqualTransformers) {
+  const at::Tensor expected = to_torch(reference_.load("logits"));
+  const at::Tensor actual = logits(Decoder(architecture_, source_, at::kFloat, at::kCPU), architecture_.blocks(),
+                                   to_torch(reference_.load("ids")));
+  EXPECT_TRUE(at::allclose(actual, expected, 1e-4, 1e-4))
+      << "largest difference " << (actual - expected).abs().max().item<float>();
+}
+
+// Both are as far from float32, and no farther from each other: they round at the same places.
+TEST_P(FamilyTest, Bfloat16RoundsAsTransformersDoes) {
+  const at::Tensor exact = to_torch(reference_.load("logits"));
+  const at::Tensor expected = to_torch(reference_.load("bf16_logits")).to(at::kFloat);
+  const at::Tensor actual = logits(Decoder(architecture_, source_, at::kBFloat16, at::kCPU), architecture_.blocks(),
+                                   to_torch(reference_.load("ids")))
+                                .to(at::kFloat);
+  const float error = (expected - exact).square().mean().sqrt().item<float>();
+  EXPECT_GT(error, 0);
+  EXPECT_LT((actual - expected).square().mean().sqrt().item<float>(), 1.25 * error);
+  EXPECT_LT((actual - exact).square().mean().sqrt().item<float>(), 1.25 * error);
+}
+
+TEST_P(FamilyTest, PerplexityEqualsTransformers) {
+  nlohmann::json reference;
+  std::ifstream(model_ / "reference/reference.json") >> reference;
+  const auto sequences = reference["sequences"].get<std::vector<std::vector<int32_t>>>();
+  int64_t calls = 0;
+  const Perplexity result = perplexity(architecture_, source_, sequences, [&](int64_t done, int64_t total) {
+    EXPECT_EQ(done, ++calls);
+    EXPECT_EQ(total, architecture_.blocks());
+  });
+  EXPECT_EQ(calls, architecture_.blocks());
+  EXPECT_EQ(result.tokens, 8 + 23 + 0 + 23 + 1);
+  EXPECT_NEAR(result.value / reference["perplexity"].get<double>(), 1, 1e-5);
+}
+
+TEST_P(FamilyTest, TheArchitectureNamesEveryTensorOfTheCheckpoint) {
+  std::set<std::string> named;
+  for (const std::string& name : architecture_.outer_tensors()) named.insert(name);
+  for (int64_t i = 0; i < architecture_.blocks(); ++i)
+    for (const std::string& name : architecture_.block_tensors(i)) named.insert(name);
+  std::set<std::string> stored;
+  for (const std::string& name : source_.names())
+    stored.insert(architecture_.tied_head() && name == architecture_.head().name + ".weight"
+                      ? architecture_.embedding_name() + ".weight"
+                      : name);
+  EXPECT_EQ(named, stored);
+}
+
+INSTANTIATE_TEST_SUITE_P(, FamilyTest,
+                         testing::Values("llama", "llama_tied_biased", "llama_head_dim", "llama_head_only",
+                                         "llama_plain_4", "llama_linear", "llama_linear_4", "llama_llama3",
+                                         "llama_llama3_4", "llama_defaults", "mistral", "mistral_window", "qwen2",
+                                         "qwen2_window", "qwen2_window_4", "qwen3", "qwen3_tied_biased", "opt",
+                                         "opt_350m", "opt_untied", "phi", "olmo2"),
+                         [](const auto& info) { return std::string(info.param); });
+
+class BlockTest : public testing::Test {
+ protected:
+  BlockTest() { at::manual_seed(5); }
+  Block block(at::ScalarType dtype = at::kFloat) { return Block(architecture_, 0, source_, dtype, at::kCPU); }
+
+  const Architecture architecture_ = load_architecture(kModels / "llama");
+  SafetensorsFolder source_{kModels / "llama"};
+  const Decoder decoder_{architecture_, source_, at::kFloat, at::kCPU};
+  const PositionData positions_ = decoder_.positions(12);
+  const at::Tensor hidden_ = at::randn({2, 12, architecture_.hidden_size()});
+};
+
+TEST_F(BlockTest, GradientsOfReplacedWeightsEqualFiniteDifferences) {
+  const Block loaded = block(at::kDouble);
+  const PositionData positions = Decoder(architecture_, source_, at::kDouble, at::kCPU).positions(12);
+  const at::Tensor hidden = hidden_.to(at::kDouble), direction = at::randn_like(hidden);
+  for (size_t slot = 0; slot < loaded.linears().size(); ++slot) {
+    Block changed = loaded;
+    const auto loss_with = [&](const at::Tensor& weight) {
+      changed.linears()[slot].weight = weight;
+      return (changed.forward(hidden, positions) * direction).sum();
+    };
+    const at::Tensor& weight = loaded.linears()[slot].weight;
+    const at::Tensor leaf = weight.clone().set_requires_grad(true);
+    const at::Tensor gradient = torch::autograd::grad({loss_with(leaf)}, {leaf})[0];
+    const at::Tensor step = at::randn_like(weight) * 1e-4;
+    const double expected = (loss_with(weight + step) - loss_with(weight - step)).item<double>() / 2;
+    EXPECT_NEAR((gradient * step).sum().item<double>() / expected, 1, 1e-4) << loaded.linears()[slot].info.name;
+  }
+}
+
+TEST_F(BlockTest, TheHookSeesEachInputAndReplacesIt) {
+  Block hooked = block();
+  std::vector<int64_t> widths;
+  hooked.set_input_hook([&](size_t slot, const at::Tensor& input) {
+    EXPECT_EQ(slot, widths.size());
+    widths.push_back(input.size(-1));
+    EXPECT_EQ(input.sizes().vec(), (std::vector<int64_t>{2, 12, hooked.linears()[slot].info.in_features}));
+    return slot == 6 ? at::zeros_like(input) : input;
+  });
+  Block without_down = block();
+  without_down.linears()[6].weight = at::zeros_like(without_down.linears()[6].weight);
+  EXPECT_TRUE(at::equal(hooked.forward(hidden_, positions_), without_down.forward(hidden_, positions_)));
+  EXPECT_EQ(widths.size(), hooked.linears().size());
+}
+
+TEST_F(BlockTest, BitsDoNotDependOnTheThreads) {
+  const int before = at::get_num_threads();
+  std::vector<at::Tensor> results[2];
+  for (int run = 0; run < 2; ++run) {
+    at::set_num_threads(run + 1);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      Block b = block(dtype);
+      const at::Tensor x = at::ones({4, 12, architecture_.hidden_size()}).cumsum(1).cos_().to(dtype);
+      std::vector<at::Tensor> weights;
+      for (LinearSlot& slot : b.linears()) {
+        slot.weight = slot.weight.clone().set_requires_grad(true);
+        weights.push_back(slot.weight);
+      }
+      const PositionData positions = Decoder(architecture_, source_, dtype, at::kCPU).positions(12);
+      const at::Tensor y = b.forward(x, positions);
+      results[run].push_back(y.detach());
+      for (at::Tensor& gradient : torch::autograd::grad({y}, weights, {x})) results[run].push_back(gradient);
+    }
+  }
+  at::set_num_threads(before);
+  ASSERT_EQ(results[0].size(), results[1].size());
+  for (size_t i = 0; i < results[0].size(); ++i) EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
+}
+
+// A source with one tensor exchanged.
+class Changed : public TensorSource {
+ public:
+  Changed(TensorSource& source, std::string name, at::Tensor tensor)
+      : source_(source), name_(std::move(name)), tensor_(std::move(tensor)) {}
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  Tensor load(const std::string& name) override { return name == name_ ? from_torch(tensor_) : source_.load(name); }
+  std::string location() const override { return "/models/changed"; }
+
+ private:
+  TensorSource& source_;
+  const std::string name_;
+  const at::Tensor tensor_;
+};
+
+TEST_F(BlockTest, RefusesWeightsThatAreDamagedOrOfAnotherShape) {
+  const auto error_with = [&](const std::string& name, const at::Tensor& tensor) -> std::string {
+    Changed source(source_, name, tensor);
+    try {
+      Block(architecture_, 0, source, at::kFloat, at::kCPU);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  EXPECT_THAT(error_with(name, at::ones({80, 40})),
+              AllOf(HasSubstr("/models/changed: " + name), HasSubstr("[80, 40]"), HasSubstr("[80, 48]")));
+  EXPECT_THAT(error_with(name, at::ones({80, 48}, at::kInt)), AllOf(HasSubstr(name), HasSubstr("I32")));
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
+    at::Tensor weight = at::ones({80, 48});
+    weight[3][5] = bad;
+    EXPECT_THAT(error_with(name, weight), AllOf(HasSubstr("/models/changed: " + name), HasSubstr("[3, 5]")));
+  }
+}
+
+TEST_F(BlockTest, RefusesTokensOutsideTheVocabularyAndSequencesBeyondTheLearnedPositions) {
+  EXPECT_THROW(decoder_.embed(at::full({1, 2}, architecture_.vocab_size(), at::kLong)), Error);
+  EXPECT_THROW(decoder_.embed(at::full({1, 2}, -1, at::kLong)), Error);
+
+  const Architecture architecture = load_architecture(kModels / "opt");
+  SafetensorsFolder source(kModels / "opt");
+  const Decoder decoder(architecture, source, at::kFloat, at::kCPU);
+  EXPECT_NO_THROW(decoder.embed(at::zeros({1, architecture.max_positions()}, at::kLong)));
+  EXPECT_THROW(decoder.embed(at::zeros({1, architecture.max_positions() + 1}, at::kLong)), Error);
+}
+
+TEST_F(BlockTest, PerplexityNeedsTwoTokens) { EXPECT_THROW(perplexity(architecture_, source_, {{}, {4}}), Error); }
+
+TEST(ToTorch, SharesTheStorageAndKeepsItAlive) {
+  Tensor tensor(DType::kF32, {2, 3});
+  tensor.as<float>()[4] = 7;
+  const float* data = tensor.as<float>();
+  const at::Tensor there = to_torch(tensor);
+  tensor = Tensor();
+  EXPECT_EQ(there.const_data_ptr<float>(), data);
+  EXPECT_EQ(there[1][1].item<float>(), 7);
+  const Tensor back = from_torch(there);
+  EXPECT_EQ(back.as<float>(), data);
+  EXPECT_EQ(back.shape(), (std::vector<int64_t>{2, 3}));
+}
+
+}  // namespace
+}  // namespace roundhouse

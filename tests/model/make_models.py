@@ -1,0 +1,145 @@
+"""Makes tiny random models of every family with transformers, and what transformers computes with them.
+
+Usage: make_models.py OUT. For each case, OUT/CASE/ is a model folder, and OUT/CASE/reference/ holds model.safetensors
+(ids, logits in float32, bf16_logits of the model run in bfloat16) and reference.json (sequences, perplexity).
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging
+
+VOCAB = 97
+SEQLEN = 24
+
+LLAMA = dict(vocab_size=VOCAB, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=6,
+             num_key_value_heads=2, max_position_embeddings=64)
+OPT = dict(vocab_size=VOCAB, hidden_size=48, ffn_dim=80, num_hidden_layers=2, num_attention_heads=6,
+           max_position_embeddings=64)
+LLAMA3_ROPE = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                   original_max_position_embeddings=32)
+
+
+def transformers4(theta, scaling):
+    """The config.json that transformers 4 wrote: rope_theta and rope_scaling beside each other."""
+
+    def edit(config):
+        config.pop("rope_parameters", None)
+        config.update(rope_theta=theta, rope_scaling=scaling)
+
+    return edit
+
+
+def without(*keys):
+    def edit(config):
+        for key in keys:
+            del config[key]
+
+    return edit
+
+
+# name: (model_type, config, edit of config.json or None)
+CASES = {
+    "llama": ("llama", LLAMA, None),
+    "llama_tied_biased": ("llama", LLAMA | dict(tie_word_embeddings=True, attention_bias=True, mlp_bias=True), None),
+    "llama_head_dim": ("llama", LLAMA | dict(head_dim=16, num_key_value_heads=6), None),
+    "llama_head_only": ("llama", LLAMA | dict(tie_word_embeddings=True), None),
+    "llama_plain_4": ("llama", LLAMA, transformers4(700.0, None)),
+    "llama_linear": ("llama", LLAMA | dict(rope_parameters=dict(rope_type="linear", rope_theta=300.0, factor=4.0)),
+                     None),
+    "llama_linear_4": ("llama", LLAMA, transformers4(300.0, dict(type="linear", factor=2.5))),
+    "llama_llama3": ("llama", LLAMA | dict(rope_parameters=LLAMA3_ROPE), None),
+    "llama_llama3_4": ("llama", LLAMA, transformers4(500.0, {k: v for k, v in LLAMA3_ROPE.items()
+                                                             if k != "rope_theta"})),
+    "llama_defaults": ("llama", LLAMA | dict(num_key_value_heads=6),
+                       without("num_key_value_heads", "head_dim", "rope_parameters", "rms_norm_eps", "hidden_act",
+                               "attention_bias", "mlp_bias", "tie_word_embeddings")),
+    "mistral": ("mistral", LLAMA | dict(sliding_window=None), None),
+    "mistral_window": ("mistral", LLAMA | dict(sliding_window=7, head_dim=12), None),
+    "qwen2": ("qwen2", LLAMA | dict(tie_word_embeddings=True), None),
+    "qwen2_window": ("qwen2", LLAMA | dict(use_sliding_window=True, sliding_window=5, max_window_layers=1), None),
+    "qwen2_window_4": ("qwen2", LLAMA | dict(use_sliding_window=True, sliding_window=5, max_window_layers=1),
+                       without("layer_types")),
+    "qwen3": ("qwen3", LLAMA | dict(head_dim=16), None),
+    "qwen3_tied_biased": ("qwen3", LLAMA | dict(head_dim=8, tie_word_embeddings=True, attention_bias=True), None),
+    "opt": ("opt", OPT, None),
+    "opt_350m": ("opt", OPT | dict(do_layer_norm_before=False, word_embed_proj_dim=32), None),
+    "opt_untied": ("opt", OPT | dict(tie_word_embeddings=False, enable_bias=False, activation_function="gelu",
+                                     layer_norm_elementwise_affine=False), None),
+    # Families that the host does not ship: their descriptors stand beside this file.
+    "phi": ("phi", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=900.0,
+                                                     partial_rotary_factor=0.5)), None),
+    "olmo2": ("olmo2", LLAMA, None),
+}
+
+
+def randomize(model, generator):
+    """Weights large enough that every part shows in the logits."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 2:
+                noise *= parameter.shape[1] ** -0.5
+            elif "norm" in name and name.endswith("weight"):
+                noise = 1 + 0.2 * noise
+            else:
+                noise *= 0.3
+            parameter.copy_(noise)
+
+
+def perplexity(model, sequences):
+    losses = []
+    for sequence in sequences:
+        log_p = model(torch.tensor([sequence])).logits[0].double().log_softmax(-1)
+        losses += [-log_p[i - 1, sequence[i]] for i in range(1, len(sequence))]
+    return torch.stack(losses).mean().exp().item()
+
+
+def make(folder, model_type, settings, edit):
+    generator = torch.Generator().manual_seed(7)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **settings))
+    randomize(model, generator)
+    model.save_pretrained(folder)
+    if edit:
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        edit(config)
+        path.write_text(json.dumps(config))
+
+    # What counts is what transformers makes of the files.
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.randint(0, VOCAB, (3, SEQLEN), generator=generator)
+    sequences = [torch.randint(0, VOCAB, (n,), generator=generator).tolist() for n in (9, 24, 1, 24, 2)]
+    reference = folder / "reference"
+    reference.mkdir()
+    (reference / "reference.json").write_text(
+        json.dumps(dict(sequences=sequences, perplexity=perplexity(model, sequences))))
+    logits = model(ids).logits
+    bf16_logits = model.bfloat16()(ids).logits
+    save_file(dict(ids=ids, logits=logits, bf16_logits=bf16_logits), reference / "model.safetensors")
+
+
+def store_head_instead_of_embedding(folder):
+    """A tied checkpoint whose one stored tensor bears the head's name."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@torch.no_grad()
+def main(out):
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    shutil.rmtree(out, ignore_errors=True)
+    for name, case in CASES.items():
+        make(out / name, *case)
+    store_head_instead_of_embedding(out / "llama_head_only")
+
+
+main(Path(sys.argv[1]))

@@ -1,0 +1,74 @@
+// The hand-written gradients against libtorch's own, of the same formulas written out with its operators.
+#include "host/model/ops.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace roundhouse {
+namespace {
+
+at::Tensor leaf(const at::Tensor& x) { return x.detach().clone().set_requires_grad(true); }
+
+at::Tensor gradient(const at::Tensor& y, const at::Tensor& x, const at::Tensor& dy) {
+  return torch::autograd::grad({y}, {x}, {dy})[0];
+}
+
+struct Tolerance {
+  at::ScalarType dtype;
+  double value, gradient;
+};
+// bfloat16 keeps 8 bits, and libtorch rounds the gradient between its operators.
+constexpr Tolerance kTolerances[] = {{at::kFloat, 1e-6, 1e-5}, {at::kBFloat16, 0, 4e-2}};
+
+class OpsTest : public testing::TestWithParam<Tolerance> {
+ protected:
+  OpsTest() { at::manual_seed(3); }
+  at::Tensor random(at::IntArrayRef shape) { return at::randn(shape).to(GetParam().dtype); }
+
+  void expect_equal(const at::Tensor& ours, const at::Tensor& theirs, double tolerance) {
+    EXPECT_EQ(ours.scalar_type(), theirs.scalar_type());
+    EXPECT_LE((ours.to(at::kDouble) - theirs.to(at::kDouble)).abs().max().item<double>(), tolerance);
+  }
+};
+
+TEST_P(OpsTest, RmsNorm) {
+  const at::Tensor data = random({3, 5, 70}), dy = random({3, 5, 70}), weight = random({70});
+  const at::Tensor x = leaf(data), x2 = leaf(data);
+  const at::Tensor f = x2.to(at::kFloat);
+  const at::Tensor theirs = weight * (f * at::rsqrt(f.pow(2).mean(-1, true) + 1e-5)).to(x2.scalar_type());
+  const at::Tensor ours = rms_norm(x, weight, 1e-5);
+  expect_equal(ours, theirs, GetParam().value);
+  expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+}
+
+TEST_P(OpsTest, Rotate) {
+  const at::Tensor data = random({2, 5, 3, 16}), dy = random({2, 5, 3, 16});
+  for (const int64_t dims : {16, 8}) {
+    const at::Tensor cos = random({5, 1, dims}), sin = random({5, 1, dims});
+    const at::Tensor x = leaf(data), x2 = leaf(data);
+    const at::Tensor turned = x2.narrow(-1, 0, dims), rest = x2.narrow(-1, dims, 16 - dims);
+    const at::Tensor swapped = at::cat({-turned.narrow(-1, dims / 2, dims / 2), turned.narrow(-1, 0, dims / 2)}, -1);
+    const at::Tensor theirs = at::cat({turned * cos + swapped * sin, rest}, -1);
+    const at::Tensor ours = rotate(x, cos, sin);
+    expect_equal(ours, theirs, GetParam().value);
+    expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+  }
+}
+
+TEST_P(OpsTest, SiluMul) {
+  const at::Tensor gate_data = random({4, 90}), up_data = random({4, 90}), dy = random({4, 90});
+  const at::Tensor gate = leaf(gate_data), up = leaf(up_data), gate2 = leaf(gate_data), up2 = leaf(up_data);
+  const at::Tensor ours = silu_mul(gate, up), theirs = at::silu(gate2) * up2;
+  expect_equal(ours, theirs, GetParam().value);
+  const auto d_ours = torch::autograd::grad({ours}, {gate, up}, {dy});
+  const auto d_theirs = torch::autograd::grad({theirs}, {gate2, up2}, {dy});
+  expect_equal(d_ours[0], d_theirs[0], GetParam().gradient);
+  expect_equal(d_ours[1], d_theirs[1], GetParam().gradient);
+}
+
+INSTANTIATE_TEST_SUITE_P(, OpsTest, testing::ValuesIn(kTolerances),
+                         [](const auto& info) { return std::string(at::toString(info.param.dtype)); });
+
+}  // namespace
+}  // namespace roundhouse
