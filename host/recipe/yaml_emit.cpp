@@ -1,5 +1,8 @@
+#include <strings.h>
+
 #include <algorithm>
-#include <regex>
+#include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "host/base/error.h"
@@ -10,11 +13,18 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr const char* kNoText[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"};
+
 // Without quotes, by any YAML reader: many take yes, no, on and off for booleans.
 bool reads_back_as_text(const std::string& text) {
-  static const std::regex kSafe("[A-Za-z/][A-Za-z0-9_./-]*");
-  static const std::regex kOther("true|false|null|yes|no|on|off|y|n", std::regex::icase);
-  return std::regex_match(text, kSafe) && !std::regex_match(text, kOther);
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  const auto safe = [&](char c) {
+    return letter(c) || (c >= '0' && c <= '9') || std::string_view("_./-").find(c) != std::string_view::npos;
+  };
+  if (text.empty() || !(letter(text[0]) || text[0] == '/') || !std::all_of(text.begin(), text.end(), safe))
+    return false;
+  return std::none_of(std::begin(kNoText), std::end(kNoText),
+                      [&](const char* word) { return strcasecmp(text.c_str(), word) == 0; });
 }
 
 // In one line.
