@@ -90,7 +90,8 @@ const Field kFields[] = {
 
 void apply(TensorScheme& scheme, const json& fields, const std::string& whose) {
   for (const auto& [key, value] : fields.items()) {
-    const auto field = std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
+    const auto field =
+        std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
     if (field == std::end(kFields)) {
       std::vector<std::string> known;
       for (const Field& f : kFields) known.push_back(f.key);
@@ -108,8 +109,8 @@ void require_agreement(const Match& match, const json& said) {
   for (const auto& [key, fixed] : match.fields.items()) {
     const auto other = said.find(key);
     if (other == said.end() || key == "options" || *other == fixed) continue;
-    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key, " ",
-                    *other, " was asked for"));
+    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key,
+                    " ", *other, " was asked for"));
   }
 }
 
@@ -124,6 +125,20 @@ std::optional<Match> find_by_stem(const Catalogue& catalogue, const std::string&
     for (const std::string& spelling : {stem, stem + bits, stem + symmetry, stem + bits + symmetry})
       if (auto match = find_exact(catalogue, spelling)) return match;
   return std::nullopt;
+}
+
+// "int4": a name that ends in its bits.
+std::optional<Match> find_with_bits(const Catalogue& catalogue, const std::string& name, TensorScheme scheme) {
+  const size_t digits = name.find_last_not_of("0123456789") + 1;
+  if (digits == 0 || name.size() - digits < 1 || name.size() - digits > 2) return std::nullopt;
+  const std::string stem = name.substr(0, digits);
+  scheme.bits = std::stoi(name.substr(digits));
+  auto match = find_exact(catalogue, stem);
+  if (!match) match = find_by_stem(catalogue, stem, scheme);
+  if (!match) return std::nullopt;
+  match->alias = name;
+  match->fields["bits"] = scheme.bits;
+  return match;
 }
 
 // Sorts a recipe's keys by side, without the activation's prefix.
@@ -153,7 +168,8 @@ bool says(const DtypeRequest& request, const char* key) {
 
 bool says_unquantized(const DtypeRequest& request) {
   if (!says(request, "bits")) return false;
-  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >= kUnquantizedBits;
+  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >=
+         kUnquantizedBits;
 }
 
 }  // namespace
@@ -168,6 +184,7 @@ TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& reque
 
   auto match = find_exact(catalogue, request.name);
   if (!match) match = find_by_stem(catalogue, request.name, asked);
+  if (!match) match = find_with_bits(catalogue, request.name, asked);
   if (!match) catalogue.fail_unknown_dtype(request.name);
   require_agreement(*match, request.said);
   scheme.dtype = match->record->id;
