@@ -27,7 +27,10 @@ constexpr Tolerance kTolerances[] = {{at::kFloat, 1e-6, 1e-5}, {at::kBFloat16, 0
 
 class OpsTest : public testing::TestWithParam<Tolerance> {
  protected:
-  OpsTest() { at::manual_seed(3); }
+  OpsTest() {
+    at::set_num_threads(1);
+    at::manual_seed(3);
+  }
   at::Tensor random(at::IntArrayRef shape) { return at::randn(shape).to(GetParam().dtype); }
 
   void expect_equal(const at::Tensor& ours, const at::Tensor& theirs, double tolerance) {
