@@ -9,6 +9,8 @@
 namespace roundhouse::log {
 namespace {
 
+spdlog::sink_ptr g_file;
+
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
     case Level::kDebug: return spdlog::level::debug;
@@ -36,9 +38,9 @@ void set_level(Level level) { logger().set_level(to_spdlog(level)); }
 
 void set_file(const std::string& path) {
   try {
-    auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
-    sink->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
-    logger().sinks().push_back(sink);
+    g_file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+    g_file->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
+    logger().sinks().push_back(g_file);
     logger().flush_on(spdlog::level::info);
   } catch (const spdlog::spdlog_ex& failure) {
     throw Error(cat("cannot open the log file ", path, ": ", failure.what()));
@@ -46,6 +48,11 @@ void set_file(const std::string& path) {
 }
 
 void write(Level level, const std::string& message) { logger().log(to_spdlog(level), "{}", message); }
+void file_only(const std::string& message) {
+  if (!g_file) return;
+  g_file->log(spdlog::details::log_msg("roundhouse", spdlog::level::info, message));
+  g_file->flush();
+}
 void debug(const std::string& message) { write(Level::kDebug, message); }
 void info(const std::string& message) { write(Level::kInfo, message); }
 void warning(const std::string& message) { write(Level::kWarning, message); }

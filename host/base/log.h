@@ -15,5 +15,7 @@ void info(const std::string& message);
 void warning(const std::string& message);
 void error(const std::string& message);
 void write(Level level, const std::string& message);
+// To the log file alone, when there is one.
+void file_only(const std::string& message);
 
 }  // namespace roundhouse::log

@@ -23,7 +23,7 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
       throw Error(cat(path_.string(), " is a link to a file that is missing. Download the checkpoint again."));
     throw Error(cat("cannot open ", path_.string(), ": ", std::strerror(code)));
   }
-  struct stat info {};
+  struct stat info = {};
   void* mapping = MAP_FAILED;
   int code = ::fstat(fd, &info) == 0 ? 0 : errno;
   const bool regular = code == 0 && S_ISREG(info.st_mode);

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <tuple>
+#include <unordered_set>
 
 #include "host/base/error.h"
 #include "host/base/tensor.h"
@@ -23,31 +23,56 @@ constexpr const char* kGetAgain = " Download or copy it again.";
   throw Error(cat(file.path().string(), ": ", what));
 }
 
-// JSON without repeated keys, nested at most `max_depth` deep.
-Json parse_json(const MappedFile& file, std::string_view text, int max_depth) {
-  std::vector<std::set<std::string>> keys;  // of the open objects, by depth
-  const auto check = [&](int depth, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) {
-      if (depth >= max_depth) refuse(file, cat("its JSON is nested more than ", max_depth, " deep"));
-      keys.resize(static_cast<size_t>(depth) + 1);
-      keys.back().clear();
-    } else if (event == Json::parse_event_t::key) {
-      if (!keys.at(static_cast<size_t>(depth) - 1).insert(value.get<std::string>()).second)
-        refuse(file, cat("its JSON names ", value.dump(), " twice"));
-    }
+// A pass over JSON before it is parsed: refuses damage, repeated keys and deep nesting. (nlohmann's parser callback
+// could do this while parsing, but takes quadratic time for an object of many objects.)
+class JsonCheck : public nlohmann::json_sax<Json> {
+ public:
+  JsonCheck(const MappedFile& file, size_t max_depth) : file_(file), max_depth_(max_depth) {}
+
+  bool start_object(size_t) override { return open(); }
+  bool start_array(size_t) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    if (!keys_.back().insert(name).second) refuse(file_, cat("its JSON names ", Json(name).dump(), " twice"));
     return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), check);
-  } catch (const Json::exception& e) {
-    refuse(file, cat("its JSON is damaged: ", e.what(), ".", kGetAgain));
   }
+  bool parse_error(size_t, const std::string&, const Json::exception& e) override {
+    refuse(file_, cat("its JSON is damaged: ", e.what(), ".", kGetAgain));
+  }
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(Json::number_integer_t) override { return true; }
+  bool number_unsigned(Json::number_unsigned_t) override { return true; }
+  bool number_float(Json::number_float_t, const std::string&) override { return true; }
+  bool string(std::string&) override { return true; }
+  bool binary(Json::binary_t&) override { return true; }
+
+ private:
+  bool open() {
+    if (keys_.size() == max_depth_) refuse(file_, cat("its JSON is nested more than ", max_depth_, " deep"));
+    keys_.emplace_back();
+    return true;
+  }
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
+  const MappedFile& file_;
+  size_t max_depth_;
+  std::vector<std::unordered_set<std::string>> keys_;  // of each open object; arrays have none
+};
+
+Json parse_json(const MappedFile& file, std::string_view text, size_t max_depth) {
+  JsonCheck check(file, max_depth);
+  Json::sax_parse(text.begin(), text.end(), &check);
+  return Json::parse(text.begin(), text.end());
 }
 
 const Json& member(const MappedFile& file, const std::string& name, const Json& object, const char* key) {
-  const auto it = object.is_object() ? object.find(key) : object.end();
-  if (!object.is_object() || it == object.end()) refuse(file, cat("tensor ", name, " has no ", key));
-  return *it;
+  if (!object.contains(key)) refuse(file, cat("tensor ", name, " has no ", key));  // nor has what is no object
+  return object.at(key);
 }
 
 std::vector<int64_t> parse_shape(const MappedFile& file, const std::string& name, const Json& value) {
@@ -172,11 +197,10 @@ std::map<std::string, std::string> parse_safetensors_index(const MappedFile& fil
   if (file.text().starts_with("version https://git-lfs"))
     refuse(file, "this is a git-lfs pointer, not the index. Run `git lfs pull` in its folder.");
   const Json json = parse_json(file, file.text(), 16);
-  const auto map = json.is_object() ? json.find("weight_map") : json.end();
-  if (!json.is_object() || map == json.end() || !map->is_object())
-    refuse(file, "it has no \"weight_map\" from tensor names to file names");
+  const Json map = json.contains("weight_map") ? json.at("weight_map") : Json();
+  if (!map.is_object()) refuse(file, "it has no \"weight_map\" from tensor names to file names");
   std::map<std::string, std::string> files;
-  for (const auto& [name, value] : map->items()) {
+  for (const auto& [name, value] : map.items()) {
     if (!value.is_string()) refuse(file, cat("the file of tensor ", name, " is not text"));
     const std::string shard = value.get<std::string>();
     if (shard.empty() || shard == "." || shard == ".." || shard.find('/') != std::string::npos ||

@@ -1,17 +1,16 @@
 # roundhouse_add_plugin(<kind> <name> SOURCES <file>... [LIBRARIES <target>...])
 #
 # Builds librh_<kind>_<name>.so, which exports rh_get_entry and nothing else.
-set(ROUNDHOUSE_PLUGIN_EXPORTS ${CMAKE_CURRENT_LIST_DIR}/plugin.map)
-
 function(roundhouse_add_plugin kind name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target rh_${kind}_${name})
+  set(exports ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/plugin.map)
   add_library(${target} MODULE ${ARG_SOURCES})
   target_link_libraries(${target} PRIVATE Roundhouse::sdk ${ARG_LIBRARIES})
   set_target_properties(${target} PROPERTIES
     C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
-    LINK_DEPENDS ${ROUNDHOUSE_PLUGIN_EXPORTS})
+    LINK_DEPENDS ${exports})
   # Symbols of static libraries stay inside; an undefined symbol fails here and not at a user's dlopen.
   target_link_options(${target} PRIVATE
-    -Wl,--version-script=${ROUNDHOUSE_PLUGIN_EXPORTS} -Wl,-z,defs -Wl,--exclude-libs,ALL -static-libstdc++ -static-libgcc)
+    -Wl,--version-script=${exports} -Wl,-z,defs -Wl,--exclude-libs,ALL -static-libstdc++ -static-libgcc)
 endfunction()

@@ -1,0 +1,40 @@
+// "Did you mean": the known word nearest to one that is not known.
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace roundhouse {
+
+// Insertions, deletions and substitutions that turn `a` into `b` (Levenshtein).
+inline size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0]++;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t substituted = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({substituted, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+// " (did you mean X?)" for the nearest of `known`, or "" when none is within a third of the word's length.
+inline std::string suggest(std::string_view word, const std::vector<std::string>& known) {
+  size_t best = std::max<size_t>(2, word.size() / 3) + 1;
+  const std::string* nearest = nullptr;
+  for (const std::string& candidate : known) {
+    const size_t distance = edit_distance(word, candidate);
+    if (distance >= best || distance >= candidate.size()) continue;
+    best = distance;
+    nearest = &candidate;
+  }
+  return nearest ? " (did you mean " + *nearest + "?)" : std::string();
+}
+
+}  // namespace roundhouse

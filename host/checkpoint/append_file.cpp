@@ -1,0 +1,95 @@
+#include "host/checkpoint/append_file.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+
+AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
+  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw Error(cat("cannot create ", path_.string(), ": ", std::strerror(errno)));
+}
+
+AppendFile::AppendFile(AppendFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+
+AppendFile::~AppendFile() {
+  if (is_open()) ::close(fd_);
+}
+
+void AppendFile::fail(int code, uint64_t missing) const {
+  std::string text = cat("cannot write ", path_.string(), ": ", std::strerror(code), ". ", size_,
+                         " bytes were written, ", missing, " more were to follow");
+  struct statvfs disk = {};
+  if (::fstatvfs(fd_, &disk) == 0) text += cat(", ", uint64_t{disk.f_bavail} * disk.f_frsize, " are free on that disk");
+  throw Error(text + ". Make room, or choose an output on another disk.");
+}
+
+void AppendFile::write(const void* data, uint64_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::write(fd_, next, bytes);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(errno, bytes);
+    next += n;
+    bytes -= static_cast<uint64_t>(n);
+    size_ += static_cast<uint64_t>(n);
+  }
+}
+
+void AppendFile::append(int source, const std::filesystem::path& source_path, uint64_t offset, uint64_t bytes) {
+  off_t position = static_cast<off_t>(offset);
+  bool in_kernel = true;
+  std::vector<char> buffer;
+  while (bytes > 0) {
+    if (in_kernel) {
+      const ssize_t n = ::copy_file_range(source, &position, fd_, nullptr, bytes, 0);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO)) fail(errno, bytes);
+      // Other errors mean that these file systems cannot do it; 0 may also come from one that has no real sizes.
+      in_kernel = n > 0;
+      if (n > 0) {
+        bytes -= static_cast<uint64_t>(n);
+        size_ += static_cast<uint64_t>(n);
+      }
+      continue;
+    }
+    buffer.resize(1 << 20);
+    const ssize_t n = ::pread(source, buffer.data(), std::min<uint64_t>(bytes, buffer.size()), position);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0)
+      throw Error(cat("cannot read ", source_path.string(), ": ",
+                      n < 0 ? std::strerror(errno) : cat("it ends ", bytes, " bytes too early").c_str()));
+    write(buffer.data(), static_cast<uint64_t>(n));
+    position += n;
+    bytes -= static_cast<uint64_t>(n);
+  }
+}
+
+void AppendFile::sync_and_close() {
+  if (::fsync(fd_) != 0) fail(errno, 0);
+  if (::close(std::exchange(fd_, -1)) != 0)
+    throw Error(cat("cannot write ", path_.string(), ": ", std::strerror(errno)));
+}
+
+uint64_t free_bytes(std::filesystem::path path) {
+  std::error_code ignored;
+  path = std::filesystem::absolute(path);
+  while (!std::filesystem::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
+  struct statvfs disk = {};
+  if (::statvfs(path.c_str(), &disk) != 0)
+    throw Error(cat("cannot ask for the free space of ", path.string(), ": ", std::strerror(errno)));
+  return uint64_t{disk.f_bavail} * disk.f_frsize;
+}
+
+}  // namespace roundhouse

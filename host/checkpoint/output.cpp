@@ -1,0 +1,256 @@
+#include "host/checkpoint/output.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "host/base/error.h"
+#include "host/base/log.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kMarker = ".roundhouse";
+
+fs::path with_suffix(fs::path path, const char* suffix) { return path += suffix; }
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(path, ignored));
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(fs::symlink_status(path, ignored));
+}
+
+bool is_empty_folder(const fs::path& folder) {
+  std::error_code code;
+  return fs::is_empty(folder, code) && !code;
+}
+
+// Whether this class may remove it.
+bool is_ours(const fs::path& path) { return is_folder(path) && (is_empty_folder(path) || is_there(path / kMarker)); }
+
+// Symbolic links are resolved, so that the partial folder lies on the same disk as the output.
+fs::path resolve(const fs::path& path) {
+  std::error_code code;
+  fs::path full = fs::weakly_canonical(fs::absolute(path, code), code);
+  if (code) throw Error(cat("cannot use the output folder ", path.string(), ": ", code.message()));
+  if (!full.has_filename()) full = full.parent_path();
+  if (path.empty() || !full.has_filename()) throw Error(cat("\"", path.string(), "\" is no name for an output folder"));
+  return full;
+}
+
+// Forces the folder's own names to the disk, not the files.
+void sync_folder(const fs::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int code = fd < 0 || ::fsync(fd) != 0 ? errno : 0;
+  if (fd >= 0) ::close(fd);
+  // EINVAL: this file system has no fsync for folders.
+  if (code != 0 && code != EINVAL)
+    throw Error(cat("cannot write the folder ", folder.string(), ": ", std::strerror(code)));
+}
+
+}  // namespace
+
+OutputFolder::File::File(fs::path target) : AppendFile(with_suffix(target, ".tmp")), target_(std::move(target)) {}
+
+OutputFolder::File::~File() {
+  if (is_open()) ::unlink(path().c_str());
+}
+
+void OutputFolder::File::commit() {
+  try {
+    sync_and_close();
+    if (::rename(path().c_str(), target_.c_str()) != 0)
+      throw Error(cat("cannot rename ", path().string(), " to ", target_.string(), ": ", std::strerror(errno)));
+  } catch (...) {
+    ::unlink(path().c_str());
+    throw;
+  }
+}
+
+OutputFolder::OutputFolder(fs::path path, bool overwrite)
+    : path_(resolve(path)),
+      partial_(with_suffix(path_, ".partial")),
+      replaced_(with_suffix(path_, ".replaced")),
+      overwrite_(overwrite) {
+  try {
+    make_parents();
+    claim_partial();
+    recover_replaced();
+    check_target();
+  } catch (...) {
+    discard();
+    throw;
+  }
+}
+
+OutputFolder::~OutputFolder() { discard(); }
+
+void OutputFolder::discard() {
+  std::error_code ignored;
+  if (!kept_) {
+    if (lock_ >= 0) fs::remove_all(partial_, ignored);
+    std::for_each(made_parents_.rbegin(), made_parents_.rend(), [](const fs::path& p) { ::rmdir(p.c_str()); });
+  }
+  if (lock_ >= 0) ::close(lock_);
+  lock_ = -1;
+}
+
+void OutputFolder::make_parents() {
+  std::vector<fs::path> missing;
+  for (fs::path p = path_.parent_path(); !is_there(p) && p.has_relative_path(); p = p.parent_path())
+    missing.push_back(p);
+  for (auto p = missing.rbegin(); p != missing.rend(); ++p) {
+    if (::mkdir(p->c_str(), 0777) == 0) {
+      made_parents_.push_back(*p);
+    } else if (errno != EEXIST) {
+      throw Error(cat("cannot create the folder ", p->string(), " for the output: ", std::strerror(errno)));
+    }
+  }
+}
+
+void OutputFolder::claim_partial() {
+  if (::mkdir(partial_.c_str(), 0777) != 0 && errno != EEXIST)
+    throw Error(cat("cannot write to the output's folder ", path_.parent_path().string(), ": ", std::strerror(errno)));
+  const int fd = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) throw Error(cat("cannot open ", partial_.string(), ": ", std::strerror(errno), ". Remove it."));
+  // A file system without locks lets us pass. The folder may have been finished or removed by its owner between our
+  // open and our lock; then the name no longer leads to what we locked.
+  struct stat locked = {}, named = {};
+  const bool busy = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  const bool gone = ::fstat(fd, &locked) != 0 || ::lstat(partial_.c_str(), &named) != 0 ||
+                    locked.st_dev != named.st_dev || locked.st_ino != named.st_ino;
+  if (busy || gone || !is_ours(partial_)) {
+    ::close(fd);
+    if (busy || gone) throw Error(cat("another run is writing to ", path_.string(), " now"));
+    throw Error(cat(partial_.string(), " is in the way: it was not made by an earlier run (it has no ", kMarker,
+                    " file). Move it, or choose another output."));
+  }
+  lock_ = fd;
+
+  try {
+    for (const auto& entry : fs::directory_iterator(partial_))
+      if (entry.path().filename() != kMarker) fs::remove_all(entry.path());
+  } catch (const fs::filesystem_error& e) {
+    throw Error(cat("cannot clear what an earlier run left: ", e.what()));
+  }
+  AppendFile marker(partial_ / kMarker);
+}
+
+// An earlier run may have died between the two renames of finish(), or before it had removed what it replaced.
+void OutputFolder::recover_replaced() {
+  if (!is_there(replaced_)) return;
+  std::error_code code;
+  if (!is_ours(replaced_)) {
+    throw Error(cat(replaced_.string(), " is in the way. Move it, or choose another output."));
+  } else if (is_there(path_)) {
+    fs::remove_all(replaced_, code);
+  } else {
+    fs::rename(replaced_, path_, code);
+  }
+  if (code) throw Error(cat("cannot clean up ", replaced_.string(), " of an earlier run: ", code.message()));
+}
+
+void OutputFolder::check_target() const {
+  if (!is_there(path_)) return;
+  if (!is_folder(path_))
+    throw Error(cat("the output ", path_.string(), " exists and is not a folder. Choose another output."));
+  struct stat own = {}, parent = {};
+  if (::stat(path_.c_str(), &own) == 0 && ::stat(path_.parent_path().c_str(), &parent) == 0 &&
+      own.st_dev != parent.st_dev)
+    throw Error(
+        cat("the output ", path_.string(), " is a mount point, which cannot be replaced. Choose a folder in it."));
+  if (is_empty_folder(path_)) return;
+  if (!overwrite_)
+    throw Error(cat("the output folder ", path_.string(), " exists already. Choose another one, or pass --overwrite."));
+  if (!is_ours(path_))
+    throw Error(cat("the output folder ", path_.string(), " was not written by Roundhouse (it has no ", kMarker,
+                    " file), so it is not overwritten. Choose another one, or remove it yourself."));
+}
+
+fs::path OutputFolder::inside(const std::string& name) const {
+  const fs::path relative = fs::path(name).lexically_normal();
+  if (!relative.has_filename() || relative.is_absolute() || *relative.begin() == ".." || relative == "." ||
+      relative == kMarker || name.find('\0') != std::string::npos)
+    throw Error(cat("a file in the output folder ", path_.string(), " cannot be called \"", name, "\""));
+  return partial_ / relative;
+}
+
+OutputFolder::File OutputFolder::create(const std::string& name) {
+  fs::path target = inside(name);
+  std::error_code code;
+  fs::create_directories(target.parent_path(), code);
+  if (code) throw Error(cat("cannot create the folder ", target.parent_path().string(), ": ", code.message()));
+  return File(std::move(target));
+}
+
+void OutputFolder::copy(const fs::path& from, const std::string& name) {
+  File file = create(name);
+  const int source = ::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (source < 0) throw Error(cat("cannot open ", from.string(), ": ", std::strerror(errno)));
+  try {
+    struct stat info = {};
+    if (::fstat(source, &info) != 0 || !S_ISREG(info.st_mode))
+      throw Error(cat(from.string(), " is not a regular file"));
+    file.append(source, from, 0, static_cast<uint64_t>(info.st_size));
+  } catch (...) {
+    ::close(source);
+    throw;
+  }
+  ::close(source);
+  file.commit();
+}
+
+void OutputFolder::write_text(const std::string& name, std::string_view text) {
+  File file = create(name);
+  file.write(text.data(), text.size());
+  file.commit();
+}
+
+void OutputFolder::rename(const std::string& from, const std::string& to) {
+  const fs::path source = inside(from), target = inside(to);
+  if (::rename(source.c_str(), target.c_str()) != 0)
+    throw Error(cat("cannot rename ", source.string(), " to ", target.string(), ": ", std::strerror(errno)));
+}
+
+void OutputFolder::finish() {
+  std::error_code code;
+  for (fs::recursive_directory_iterator it(partial_, code), end; !code && it != end; it.increment(code))
+    if (is_folder(it->path())) sync_folder(it->path());
+  if (code) throw Error(cat("cannot list ", partial_.string(), ": ", code.message()));
+  sync_folder(partial_);
+
+  kept_ = true;  // from here on the work is done, and is kept even when it cannot get its name
+  const auto fail = [&](const std::string& why) {
+    throw Error(cat("the output is complete, but it stays in ", partial_.string(), ": ", why, ". Move it yourself."));
+  };
+  try {
+    check_target();
+  } catch (const Error& e) {
+    fail(e.what());
+  }
+  const bool replace = is_there(path_) && !is_empty_folder(path_);
+  if (replace && ::rename(path_.c_str(), replaced_.c_str()) != 0)
+    fail(cat("the old ", path_.string(), " cannot be moved away: ", std::strerror(errno)));
+  if (::rename(partial_.c_str(), path_.c_str()) != 0) {
+    const std::string why = std::strerror(errno);
+    if (replace) ::rename(replaced_.c_str(), path_.c_str());
+    fail(cat("it cannot be renamed to ", path_.string(), ": ", why));
+  }
+  sync_folder(path_.parent_path());
+  if (replace) fs::remove_all(replaced_, code);
+  if (code) log::warning(cat("cannot remove the replaced output ", replaced_.string(), ": ", code.message()));
+}
+
+}  // namespace roundhouse

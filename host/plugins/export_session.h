@@ -1,0 +1,51 @@
+// One export in progress, as a format plugin sees it.
+#pragma once
+
+#include <roundhouse/format.h>
+
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "host/checkpoint/output.h"
+
+namespace roundhouse {
+
+// Owns the rh_export that a format writes through: files go to `folder`, facts come from here. Must outlive the
+// format's writer; `folder` must outlive both. One thread at a time.
+class ExportSession {
+ public:
+  // Writes a layer's weight, dequantized by the data type that encoded it, to `output`. May throw.
+  using Decode = std::function<void(const rh_encoded_layer&, rh_tensor& output)>;
+
+  struct Facts {
+    std::map<std::string, nlohmann::json> json;  // by the keys of rh_model.json
+    std::map<std::string, std::string> paths;    // by the keys of rh_model.path
+  };
+
+  ExportSession(OutputFolder& folder, const Facts& facts, const nlohmann::json& options, uint64_t max_shard_bytes,
+                Decode decode);
+  ExportSession(const ExportSession&) = delete;
+  ExportSession& operator=(const ExportSession&) = delete;
+
+  const rh_export* get() const { return &table_; }
+
+  // The session behind a table that a plugin hands back.
+  static const ExportSession& of(const rh_export* table) { return *static_cast<const ExportSession*>(table->data); }
+  OutputFolder& folder() const { return folder_; }
+  uint64_t max_shard_bytes() const { return table_.max_shard_bytes; }
+  // NULL when there is no such fact.
+  const char* json(const std::string& key) const;
+  const char* path(const std::string& key) const;
+  void decode(const rh_encoded_layer& layer, rh_tensor& output) const { decode_(layer, output); }
+
+ private:
+  OutputFolder& folder_;
+  std::map<std::string, std::string> json_, paths_;
+  std::string options_;
+  Decode decode_;
+  rh_export table_;
+};
+
+}  // namespace roundhouse

@@ -1,0 +1,147 @@
+#include "host/plugins/format_io.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "host/base/error.h"
+#include "host/checkpoint/safetensors.h"
+#include "host/plugins/plugin_call.h"
+
+namespace roundhouse {
+namespace {
+
+// True when the model's own config.json says that its weights are quantized.
+bool claims_quantization(const std::filesystem::path& folder) {
+  std::ifstream file(folder / "config.json");
+  const auto config = nlohmann::json::parse(file, nullptr, false);
+  return config.is_object() && config.contains("quantization_config");
+}
+
+}  // namespace
+
+void check_format(Catalogue& catalogue, const std::string& id, rh_format_query query) {
+  const rh_format* format = catalogue.format(id);
+  query.struct_size = sizeof query;
+  call_plugin(plugin_text(id, catalogue.plugin_of_format(id)), "check", query.name ? query.name : "",
+              [&](rh_error* error) { return format->check(format, &query, error); });
+}
+
+void FormatWriter::Abort::operator()(rh_writer* writer) const {
+  if (RH_HAS(writer, abort)) writer->abort(writer);
+}
+
+FormatWriter::FormatWriter(Catalogue& catalogue, const std::string& id, const ExportSession& session) {
+  const rh_format* format = catalogue.format(id);
+  plugin_ = plugin_text(id, catalogue.plugin_of_format(id));
+  const std::string folder = session.folder().path().string();
+  rh_writer* made = nullptr;
+  call_plugin(plugin_, "begin", folder,
+              [&](rh_error* error) { return format->begin(format, session.get(), &made, error); });
+  if (!made) throw Error(cat(plugin_, ", begin of ", folder, ": reported success but made nothing"));
+  writer_.reset(made);
+  for (const auto& [there, name] : {std::pair{RH_HAS(made, add_layer), "add_layer"},
+                                    {RH_HAS(made, add_tensor), "add_tensor"},
+                                    {RH_HAS(made, finish), "finish"},
+                                    {RH_HAS(made, abort), "abort"}})
+    if (!there) fail_missing(plugin_, name, "an export");
+}
+
+void FormatWriter::add_layer(rh_encoded_layer layer) {
+  layer.struct_size = sizeof layer;
+  call_plugin(plugin_, "add_layer", layer.name,
+              [&](rh_error* error) { return writer_->add_layer(writer_.get(), &layer, error); });
+}
+
+void FormatWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
+  call_plugin(plugin_, "add_tensor", name,
+              [&](rh_error* error) { return writer_->add_tensor(writer_.get(), name.c_str(), &tensor, error); });
+}
+
+void FormatWriter::finish() {
+  rh_writer* writer = writer_.release();  // gone whatever the result
+  call_plugin(plugin_, "finish", "", [&](rh_error* error) { return writer->finish(writer, error); });
+}
+
+void ExportedCheckpoint::Close::operator()(rh_reader* reader) const {
+  if (RH_HAS(reader, close)) reader->close(reader);
+}
+
+ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& id, const std::filesystem::path& folder)
+    : folder_(folder.string()) {
+  const rh_format* format = catalogue.format(id);
+  plugin_ = plugin_text(id, catalogue.plugin_of_format(id));
+  rh_reader* made = nullptr;
+  call_plugin(plugin_, "open", folder_,
+              [&](rh_error* error) { return format->open(format, folder_.c_str(), &made, error); });
+  if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
+  reader_.reset(made);
+  for (const auto& [there, name] : {std::pair{RH_HAS(made, close), "close"},
+                                    {RH_HAS(made, count), "count"},
+                                    {RH_HAS(made, item), "item"},
+                                    {RH_HAS(made, read), "read"}})
+    if (!there) fail_missing(plugin_, name, "reading");
+
+  const uint64_t count = made->count(made);
+  for (uint64_t i = 0; i < count; ++i) {
+    rh_item item{};
+    item.struct_size = sizeof item;
+    call_plugin(plugin_, "item", cat(folder_, ", tensor ", i),
+                [&](rh_error* error) { return made->item(made, i, &item, error); });
+    if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
+      throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
+    names_.emplace_back(item.name);
+    const Item entry{i, item.kind == RH_ITEM_LAYER, from_rh(item.dtype), {item.shape, item.shape + item.ndim}};
+    if (!items_.emplace(item.name, entry).second)
+      throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
+  }
+}
+
+const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {
+  const auto found = items_.find(name);
+  if (found == items_.end()) throw Error(cat("there is no tensor ", name, " in ", folder_));
+  return found->second;
+}
+
+Tensor ExportedCheckpoint::read(const std::string& name, const Item& item, DType dtype) {
+  Tensor tensor(dtype, item.shape);
+  rh_tensor view = tensor.view();
+  call_plugin(plugin_, "read", cat(name, " in ", folder_),
+              [&](rh_error* error) { return reader_->read(reader_.get(), item.index, &view, error); });
+  return tensor;
+}
+
+Tensor ExportedCheckpoint::load(const std::string& name) {
+  const Item& entry = item(name);
+  return read(name, entry, entry.dtype);
+}
+
+Tensor ExportedCheckpoint::load(const std::string& name, DType dtype) {
+  const Item& entry = item(name);
+  if (entry.quantized) return read(name, entry, dtype);
+  const Tensor stored = read(name, entry, entry.dtype);
+  return stored.dtype() == dtype ? stored : stored.to(dtype);
+}
+
+std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
+                                              std::string* format_id) {
+  std::string surest, loaded;
+  int32_t highest = 0;
+  for (const FormatRecord* record : catalogue.formats()) {
+    const rh_format* format = catalogue.format(record->id);
+    const int32_t score = format->probe(format, folder.c_str());
+    if (score > highest) {
+      highest = score;
+      surest = record->id;
+    }
+    loaded += cat(loaded.empty() ? "" : ", ", record->id);
+  }
+  if (format_id) *format_id = surest;
+  if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue, surest, folder);
+  if (claims_quantization(folder))
+    throw Error(cat(folder.string(),
+                    " is quantized (config.json has quantization_config), but no loaded format reads it. ",
+                    "Loaded formats: ", loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
+  return std::make_unique<SafetensorsFolder>(folder);
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,87 @@
+// Writing and reading checkpoints through format plugins.
+#pragma once
+
+#include <roundhouse/format.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/plugins/catalogue.h"
+#include "host/plugins/export_session.h"
+
+namespace roundhouse {
+
+// Throws Error with the format's reason when it cannot hold the layer. query.struct_size is filled in here.
+void check_format(Catalogue& catalogue, const std::string& format, rh_format_query query);
+
+// One export through one format: add, many times, then finish. Without finish() the destructor aborts. Every failure
+// throws Error naming plugin, path, call and layer; after one, only the destructor may be called.
+// Must not outlive catalogue and session.
+class FormatWriter {
+ public:
+  FormatWriter(Catalogue& catalogue, const std::string& format, const ExportSession& session);
+
+  // layer.struct_size is filled in here.
+  void add_layer(rh_encoded_layer layer);
+  void add_tensor(const std::string& name, const rh_tensor& tensor);
+  void finish();
+
+ private:
+  struct Abort {
+    void operator()(rh_writer* writer) const;
+  };
+
+  std::string plugin_;  // for messages
+  std::unique_ptr<rh_writer, Abort> writer_;
+};
+
+// An exported checkpoint, read back by the format plugin that claims it: quantized layers come out dequantized, under
+// the names of the source checkpoint. Must not outlive the catalogue.
+class ExportedCheckpoint : public TensorSource {
+ public:
+  ExportedCheckpoint(Catalogue& catalogue, const std::string& format, const std::filesystem::path& folder);
+
+  std::vector<std::string> names() const override { return names_; }
+  bool contains(const std::string& name) const override { return items_.count(name) > 0; }
+  // In the element type that the format declares for it.
+  Tensor load(const std::string& name) override;
+  // A floating tensor as f32, f16 or bf16; the plugin rounds a quantized layer once, straight to `dtype`.
+  Tensor load(const std::string& name, DType dtype);
+  std::string location() const override { return folder_; }
+
+  bool is_quantized(const std::string& name) const { return item(name).quantized; }
+  DType dtype(const std::string& name) const { return item(name).dtype; }
+  const std::vector<int64_t>& shape(const std::string& name) const { return item(name).shape; }
+
+ private:
+  struct Item {
+    uint64_t index;
+    bool quantized;
+    DType dtype;
+    std::vector<int64_t> shape;
+  };
+  struct Close {
+    void operator()(rh_reader* reader) const;
+  };
+
+  const Item& item(const std::string& name) const;
+  Tensor read(const std::string& name, const Item& item, DType dtype);
+
+  std::string folder_;
+  std::string plugin_;  // for messages
+  std::unique_ptr<rh_reader, Close> reader_;
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, Item> items_;
+};
+
+// Asks every loaded format whether the checkpoint is its own; the surest one opens it, and `format_id` (when not NULL)
+// becomes its id. When none does, the folder is an original checkpoint and `format_id` becomes empty; but when its
+// config.json says that it is quantized, throws Error.
+std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
+                                              std::string* format_id = nullptr);
+
+}  // namespace roundhouse

@@ -1,0 +1,37 @@
+// What the host offers to every plugin: its rh_host and the extensions of host.h and format.h.
+#pragma once
+
+#include <roundhouse/host.h>
+
+#include <exception>
+#include <new>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+
+// The one rh_host of this process. It lives until the process ends.
+const rh_host* host_table();
+
+// The extensions that work on an export in progress; they are in export_session.cpp. NULL for an unknown id.
+const void* export_extension(const char* id);
+
+// Fills `error` (when there is one), cutting the message to what fits.
+rh_code report_error(rh_error* error, rh_code code, const char* message) noexcept;
+
+// Runs `body` on behalf of a plugin: an Error becomes `code`, and no exception crosses.
+template <typename Body>
+rh_code answer_plugin(rh_error* error, rh_code code, Body&& body) noexcept {
+  try {
+    body();
+    return RH_OK;
+  } catch (const Error& e) {
+    return report_error(error, code, e.what());
+  } catch (const std::bad_alloc&) {
+    return report_error(error, RH_RESOURCE_EXHAUSTED, "out of memory");
+  } catch (const std::exception& e) {
+    return report_error(error, RH_INTERNAL, e.what());
+  }
+}
+
+}  // namespace roundhouse

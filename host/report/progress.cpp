@@ -1,0 +1,50 @@
+#include "host/report/progress.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "host/base/error.h"
+#include "host/base/log.h"
+#include "host/report/table.h"
+
+namespace roundhouse {
+
+using Clock = std::chrono::steady_clock;
+
+Progress::Progress(std::string unit, int64_t steps)
+    : unit_(std::move(unit)), steps_(steps), terminal_(isatty(STDERR_FILENO) == 1), start_(Clock::now()), last_{} {}
+
+Progress::~Progress() { clear(); }
+
+std::string Progress::left(double done) const {
+  if (done <= 0) return "";
+  const double spent = std::chrono::duration<double>(Clock::now() - start_).count();
+  return cat(", ", format_seconds(spent / done * (static_cast<double>(steps_) - done)), " left");
+}
+
+void Progress::update(int64_t step, double fraction, const std::string& detail) {
+  if (!terminal_ || Clock::now() - last_ < std::chrono::milliseconds(200)) return;
+  last_ = Clock::now();
+  shown_ = true;
+  std::fprintf(stderr, "\r\033[K%s %ld/%ld  %s%s", unit_.c_str(), static_cast<long>(step + 1), static_cast<long>(steps_),
+               detail.c_str(), left(static_cast<double>(step) + fraction).c_str());
+  std::fflush(stderr);
+}
+
+void Progress::line(int64_t step, const std::string& text) {
+  clear();
+  const std::string line =
+      cat(unit_, " ", step + 1, "/", steps_, "  ", text, step + 1 < steps_ ? left(static_cast<double>(step + 1)) : "");
+  if (terminal_) std::fprintf(stderr, "%s\n", line.c_str());
+  log::file_only(line);
+}
+
+void Progress::clear() {
+  if (!shown_) return;
+  std::fprintf(stderr, "\r\033[K");
+  std::fflush(stderr);
+  shown_ = false;
+}
+
+}  // namespace roundhouse

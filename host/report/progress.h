@@ -1,0 +1,34 @@
+// What a long run shows while it works.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace roundhouse {
+
+// On a terminal: a line that is rewritten a few times a second, and one lasting line a block. Elsewhere the terminal
+// part is quiet. The lasting lines go to the log file in any case. Not thread-safe.
+class Progress {
+ public:
+  // steps: of the whole run, for the time left.
+  Progress(std::string unit, int64_t steps);
+  ~Progress();
+
+  // `fraction` of step `step` (from 0) is done.
+  void update(int64_t step, double fraction, const std::string& detail);
+  // Step `step` has ended.
+  void line(int64_t step, const std::string& text);
+  // Removes the rewritten line.
+  void clear();
+
+ private:
+  std::string left(double done) const;
+
+  std::string unit_;
+  int64_t steps_;
+  bool terminal_, shown_ = false;
+  std::chrono::steady_clock::time_point start_, last_;
+};
+
+}  // namespace roundhouse

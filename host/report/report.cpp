@@ -1,0 +1,139 @@
+#include "host/report/report.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "host/base/error.h"
+#include "host/report/table.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kStyle = R"(
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1d2733; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; } th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #d9dee4; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+pre { background: #f4f6f8; padding: 1rem; overflow-x: auto; font-size: 13px; }
+svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #45525f; }
+)";
+
+std::string escape(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+std::string models_table(const json& models) {
+  std::string rows = "<tr><th>model</th><th class=n>bytes</th><th class=n>perplexity</th><th>folder</th></tr>";
+  for (const json& m : models) {
+    rows += cat("<tr><td>", escape(m["name"]), "</td><td class=n>", format_bytes(m["bytes"]), "</td><td class=n>",
+                m["perplexity"].is_number() ? format_number(m["perplexity"], 4) : "", "</td><td>",
+                m["folder"].is_string() ? escape(m["folder"]) : "", "</td></tr>");
+  }
+  return "<table>" + rows + "</table>";
+}
+
+// Horizontal bars, one a model with a perplexity.
+std::string perplexity_plot(const json& models) {
+  double largest = 0;
+  int bars = 0;
+  for (const json& m : models)
+    if (m["perplexity"].is_number()) {
+      largest = std::max(largest, m["perplexity"].get<double>());
+      ++bars;
+    }
+  if (bars == 0) return "<p>Not evaluated: the recipe has no evaluation data.</p>";
+  std::string svg = cat("<svg viewBox='0 0 800 ", bars * 32, "' role='img'><title>Perplexity</title>");
+  int row = 0;
+  for (const json& m : models) {
+    if (!m["perplexity"].is_number()) continue;
+    const double value = m["perplexity"];
+    const double width = 480 * value / largest;
+    const int y = 32 * row++;
+    svg += cat("<text x='0' y='", y + 20, "'>", escape(m["name"]), "</text><rect x='220' y='", y + 6, "' width='", width,
+               "' height='20' fill='", m["format"].is_string() ? "#2f7d5b" : "#8d99a6", "'/><text x='", 226 + width,
+               "' y='", y + 20, "'>", format_number(value, 3), "</text>");
+  }
+  return svg + "</svg>";
+}
+
+// Loss of each block before and after tuning on a logarithmic axis.
+std::string loss_plot(const json& blocks) {
+  double low = INFINITY, high = 0;
+  for (const json& b : blocks) {
+    for (const char* key : {"first_loss", "best_loss"}) {
+      const double loss = b[key];
+      if (loss <= 0) continue;
+      low = std::min(low, loss);
+      high = std::max(high, loss);
+    }
+  }
+  if (high == 0) return "<p>No block was tuned.</p>";
+  const double bottom = std::floor(std::log10(low)), top = std::max(bottom + 1, std::ceil(std::log10(high)));
+  const double n = static_cast<double>(blocks.size());
+  const auto x = [&](double i) { return 70 + 700 * (n > 1 ? i / (n - 1) : 0.5); };
+  const auto y = [&](double loss) { return 20 + 220 * (top - std::log10(loss)) / (top - bottom); };
+  std::string svg = "<svg viewBox='0 0 800 280' role='img'><title>Loss of each block</title>";
+  for (double decade = bottom; decade <= top; ++decade) {
+    const double at = y(std::pow(10, decade));
+    svg += cat("<line x1='70' x2='770' y1='", at, "' y2='", at, "' stroke='#e3e7eb'/><text x='8' y='", at + 4, "'>1e",
+               decade, "</text>");
+  }
+  int i = 0;
+  for (const json& b : blocks) {
+    const double first = b["first_loss"], best = b["best_loss"];
+    if (first > 0 && best > 0) {
+      svg += cat("<line x1='", x(i), "' x2='", x(i), "' y1='", y(first), "' y2='", y(best), "' stroke='#b9c3cd'/>",
+                 "<circle cx='", x(i), "' cy='", y(first), "' r='4' fill='#c0693f'><title>block ", i, " rounded: ", first,
+                 "</title></circle><circle cx='", x(i), "' cy='", y(best), "' r='4' fill='#2f7d5b'><title>block ", i,
+                 " tuned: ", best, "</title></circle>");
+    }
+    ++i;
+  }
+  return svg + "<text x='70' y='268'>block 0</text><text x='770' y='268' text-anchor='end'>block " +
+         std::to_string(blocks.size() - 1) + "</text></svg><p>Mean squared error of the block's output: " +
+         "<span style='color:#c0693f'>●</span> rounded, <span style='color:#2f7d5b'>●</span> tuned.</p>";
+}
+
+std::string layers_table(const json& layers) {
+  std::string rows = "<tr><th>layer</th><th>scheme</th></tr>";
+  for (const json& l : layers)
+    rows += cat("<tr><td>", escape(l["name"]), "</td><td>", escape(l["scheme"]), "</td></tr>");
+  return "<table>" + rows + "</table>";
+}
+
+}  // namespace
+
+std::string report_page(const json& report) {
+  const json& seconds = report["seconds"];
+  return cat("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+             "<title>Roundhouse: ", escape(report["model"]), "</title><style>", kStyle, "</style><h1>",
+             escape(report["model"]), "</h1><p>Quantized on ", escape(report["device"]), " in ",
+             format_seconds(seconds["quantize"]), " (", format_seconds(seconds["total"]),
+             " with evaluation), peak memory ", format_bytes(report["peak_memory_bytes"]), ".</p>",
+             models_table(report["models"]), "<h2>Perplexity</h2>", perplexity_plot(report["models"]),
+             "<h2>Loss of each block</h2>", loss_plot(report["blocks"]), "<h2>Layers</h2><details><summary>",
+             report["layers"].size(), " layers</summary>", layers_table(report["layers"]),
+             "</details><h2>Recipe</h2><pre>", escape(report["recipe"]), "</pre></html>\n");
+}
+
+uint64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,107 @@
+// The format `auto_gptq`: GPTQ checkpoints (version 1), which most engines load.
+#include <algorithm>
+#include <set>
+
+#include "plugins/formats/common/int_reader.h"
+#include "plugins/formats/common/int_writer.h"
+
+namespace roundhouse::formats {
+namespace {
+
+bool is_own(const Json& quantization) { return text_at(quantization, "quant_method") == "gptq"; }
+
+// A regular expression that matches `name` alone.
+std::string exactly(const std::string& name) {
+  std::string pattern = "^";
+  for (char c : name) {
+    if (std::string_view(".^$|()[]{}*+?\\").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern + "$";
+}
+
+class GptqWriter : public IntWriter {
+ public:
+  explicit GptqWriter(const rh_export& target) : IntWriter(target, int_plan(target), IntLayout::kMinusOne, true) {}
+
+ private:
+  Json quantization_config() const override {
+    Json config = int_config(target(), plan().common);
+    config["quant_method"] = "gptq";
+    config["checkpoint_format"] = "gptq";
+    config["desc_act"] = false;
+    config["true_sequential"] = false;
+    config["damp_percent"] = 0.01;  // GPTQ's default; transformers wants one between 0 and 1
+    config["lm_head"] =
+        std::any_of(layers().begin(), layers().end(), [](const auto& layer) { return !layer.in_block; });
+    Json dynamic = Json::object();  // "+:" quantized in its own way, "-:" not quantized
+    for (const auto& layer : layers()) {
+      if (layer.in_block && layer.scheme == plan().common) continue;
+      dynamic["+:" + exactly(layer.name)] = {
+          {"bits", layer.scheme.bits}, {"group_size", layer.scheme.group_size}, {"sym", layer.scheme.symmetric}};
+    }
+    for (const auto& name : plan().unquantized) dynamic["-:" + exactly(name)] = Json::object();
+    if (!dynamic.empty()) config["dynamic"] = dynamic;
+    if (!plan().unquantized.empty()) config["modules_in_block_to_quantize"] = Json::array({Json(modules_in_block())});
+    return config;
+  }
+
+  // The quantized layers' names inside a block ("mlp.down_proj"), each once.
+  std::set<std::string> modules_in_block() const {
+    std::set<std::string> names;
+    for (const auto& layer : layers()) {
+      if (!layer.in_block) continue;
+      const size_t index = plan().block_prefix.size() + 1;  // "model.layers." is followed by the block's number
+      names.insert(layer.name.substr(layer.name.find('.', index) + 1));
+    }
+    return names;
+  }
+};
+
+class AutoGptq : public rh::Format {
+ public:
+  AutoGptq() : Format("auto_gptq", "GPTQ checkpoints: 2, 3, 4 and 8 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+
+  void check(const rh_format_query& query) const override { check_int_layer(query, {2, 3, 4, 8}); }
+
+  const char* backends_json() const override {
+    return R"([
+      {"engine": "transformers with auto-round", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 8], "sym": [true],
+       "packing": "gptq", "priority": 0},
+      {"engine": "transformers with auto-round and auto-round-lib", "devices": ["cpu"], "bits": [2, 4, 8],
+       "sym": [true, false], "packing": "gptq", "priority": 1},
+      {"engine": "transformers with gptqmodel", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 8], "sym": [true, false],
+       "packing": "gptq", "priority": 1},
+      {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4, 8], "sym": [true], "packing": "gptq",
+       "priority": 2, "command": "vllm serve {folder}"}])";
+  }
+
+  std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
+    return std::make_unique<GptqWriter>(target);
+  }
+
+  int32_t probe(const std::string& folder) const override {
+    return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
+  }
+
+  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
+    const Json config = read_config(folder);
+    const Json quantization = quantization_of(config);
+    rh::require(is_own(quantization), folder + "/config.json: quant_method is not gptq, so this is no GPTQ checkpoint");
+    const bool second = text_at(quantization, "checkpoint_format") == "gptq_v2";
+    return std::make_unique<IntReader>(folder, config, second ? IntLayout::kDirect : IntLayout::kMinusOne);
+  }
+};
+
+struct Definition {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.formats.push_back(std::make_unique<AutoGptq>());
+    return contents;
+  }
+};
+
+}  // namespace
+}  // namespace roundhouse::formats
+
+RH_PLUGIN(roundhouse::formats::Definition, "auto_gptq", "Roundhouse", "1.0.0", "Writes and reads GPTQ checkpoints.")

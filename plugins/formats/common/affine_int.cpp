@@ -1,0 +1,133 @@
+#include "plugins/formats/common/affine_int.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "plugins/formats/common/float16.h"
+#include "plugins/formats/common/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+// The encoding's tensor of that name, or nullptr.
+const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
+  for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i) {
+    if (std::strcmp(layer.encoding->tensors[i]->name, name) == 0) return layer.tensors[i];
+  }
+  return nullptr;
+}
+
+const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t elements) {
+  const rh_tensor* tensor = find_tensor(layer, name);
+  if (!tensor) throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": the data type sent no ", name));
+  if (rh::elements(*tensor) != elements) {
+    throw rh::Error(RH_INVALID_ARGUMENT,
+                    cat(layer.name, ": ", name, " has ", rh::elements(*tensor), " elements, not ", elements));
+  }
+  return *tensor;
+}
+
+float element(const rh_tensor& tensor, int64_t i) {
+  if (rh::same_type(tensor.dtype, rh::kF32)) return rh::data<float>(tensor)[i];
+  if (rh::same_type(tensor.dtype, rh::kF16)) return float_from_half(rh::data<uint16_t>(tensor)[i]);
+  if (rh::same_type(tensor.dtype, rh::kBF16)) return float_from_bfloat(rh::data<uint16_t>(tensor)[i]);
+  throw rh::Error(RH_INVALID_ARGUMENT, "a scale must be f16, bf16 or f32");
+}
+
+std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) {
+  const rh_tensor& scale = require_tensor(layer, "scale", count);
+  const rh_tensor* outer = find_tensor(layer, "outer_scale");
+  const float factor = outer ? element(*outer, 0) : 1.0f;
+  std::vector<uint16_t> halves(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = element(scale, i) * factor;
+    halves[i] = half_from_float(value);
+    if (!std::isfinite(float_from_half(halves[i]))) {
+      throw rh::Error(RH_INVALID_ARGUMENT,
+                      cat(layer.name, ": scale ", value,
+                          " does not fit into float16, which this format stores; leave the layer unquantized"));
+    }
+  }
+  return halves;
+}
+
+template <typename T, typename Convert>
+void dequantize_as(const AffineLayer& layer, T* output, Convert&& convert) {
+  const int64_t groups = layer.groups();
+  rh::parallel_for(layer.rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t g = 0; g < groups; ++g) {
+        const float scale = float_from_half(layer.scale[r * groups + g]);
+        const int zero_point = layer.zero_point[r * groups + g];
+        const int64_t last = std::min(layer.cols, (g + 1) * layer.group_cols);
+        for (int64_t c = g * layer.group_cols; c < last; ++c) {
+          const int64_t i = r * layer.cols + c;
+          output[i] = convert(scale * static_cast<float>(layer.codes[i] - zero_point));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+AffineParameters affine_parameters(const rh_encoding& encoding) {
+  try {
+    const auto json = nlohmann::json::parse(encoding.parameters_json);
+    return {json.at("bits"), json.at("group_rows"), json.at("group_cols"), json.at("symmetric")};
+  } catch (const nlohmann::json::exception& e) {
+    throw rh::Error(RH_INVALID_ARGUMENT, cat("parameters of " RH_ENCODING_AFFINE_INT ": ", e.what()));
+  }
+}
+
+AffineLayer affine_layer(const rh_encoded_layer& layer) {
+  const AffineParameters p = affine_parameters(*layer.encoding);
+  AffineLayer out{p.bits, p.symmetric, layer.rows, layer.cols, std::min(p.group_cols, layer.cols), {}, {}, {}};
+  const int64_t weights = layer.rows * layer.cols;
+  const uint8_t* codes = rh::data<uint8_t>(require_tensor(layer, "codes", weights));
+  out.codes.assign(codes, codes + weights);
+  if (std::any_of(out.codes.begin(), out.codes.end(), [&](uint8_t code) { return code >> p.bits; })) {
+    throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": a code does not fit into ", p.bits, " bits"));
+  }
+  const int64_t scales = layer.rows * out.groups();
+  out.scale = half_scales(layer, scales);
+  if (p.symmetric) {
+    out.zero_point.assign(scales, symmetric_zero_point(p.bits));
+  } else {
+    const uint8_t* zero_point = rh::data<uint8_t>(require_tensor(layer, "zero_point", scales));
+    out.zero_point.assign(zero_point, zero_point + scales);
+  }
+  return out;
+}
+
+void mirror_zero_points(AffineLayer& layer) {
+  const uint8_t max = static_cast<uint8_t>((1 << layer.bits) - 1);
+  const int64_t groups = layer.groups();
+  for (int64_t r = 0; r < layer.rows; ++r) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t i = r * groups + g;
+      if (layer.zero_point[i] != 0) continue;
+      layer.zero_point[i] = max;
+      layer.scale[i] ^= 0x8000;  // f16's sign
+      uint8_t* row = layer.codes.data() + r * layer.cols;
+      const int64_t last = std::min(layer.cols, (g + 1) * layer.group_cols);
+      for (int64_t c = g * layer.group_cols; c < last; ++c) row[c] = max - row[c];
+    }
+  }
+}
+
+void dequantize(const AffineLayer& layer, rh_tensor& output) {
+  if (rh::same_type(output.dtype, rh::kF32)) {
+    dequantize_as(layer, rh::data<float>(output), [](float x) { return x; });
+  } else if (rh::same_type(output.dtype, rh::kF16)) {
+    dequantize_as(layer, rh::data<uint16_t>(output), half_from_float);
+  } else if (rh::same_type(output.dtype, rh::kBF16)) {
+    dequantize_as(layer, rh::data<uint16_t>(output), bfloat_from_float);
+  } else {
+    throw rh::Error(RH_INVALID_ARGUMENT, "a layer is read as f32, f16 or bf16");
+  }
+}
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,76 @@
+// A checkpoint's files through the host's extensions: tensors in safetensors, config.json, and what comes along.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <roundhouse/plugin.hpp>
+#include <string>
+#include <vector>
+
+namespace roundhouse::formats {
+
+using Json = nlohmann::ordered_json;  // keeps the source's order of keys
+
+// model.safetensors of an export. Removed by the host unless finish() was called.
+class TensorWriter {
+ public:
+  explicit TensorWriter(const rh_export& target);
+  ~TensorWriter();
+  TensorWriter(const TensorWriter&) = delete;
+  TensorWriter& operator=(const TensorWriter&) = delete;
+
+  void add(const std::string& name, const rh_tensor& tensor);
+  // Adds a tensor of the plugin's own; `data` is read before this returns.
+  void add(const std::string& name, const void* data, rh_data_type dtype, std::vector<int64_t> shape);
+  void finish();
+
+ private:
+  const rh_safetensors& api_;
+  rh_st_writer* writer_ = nullptr;
+};
+
+// The safetensors of a folder. Views are valid as long as this object.
+class TensorReader {
+ public:
+  explicit TensorReader(const std::string& folder);
+  ~TensorReader();
+  TensorReader(const TensorReader&) = delete;
+  TensorReader& operator=(const TensorReader&) = delete;
+
+  struct Entry {
+    std::string name;
+    const rh_tensor* view;
+  };
+  const std::vector<Entry>& entries() const { return entries_; }  // in file order
+
+ private:
+  const rh_safetensors& api_;
+  rh_st_reader* reader_ = nullptr;
+  std::vector<Entry> entries_;
+};
+
+// Keys of rh_model.
+Json model_json(const rh_export& target, const char* key);
+
+// Writes `json` as a file of the export.
+void write_json(const rh_export& target, const std::string& name, const Json& json);
+
+// Copies what a checkpoint has beside weights and config.json: generation config, tokenizer, chat template, processors.
+void copy_side_files(const rh_export& target);
+
+// The folder's config.json. Throws rh::Error when it is missing or damaged.
+Json read_config(const std::string& folder);
+// As read_config, or an empty object.
+Json read_config_or_empty(const std::string& folder);
+// The text under `key`; `otherwise` when there is none.
+std::string text_at(const Json& json, const char* key, const char* otherwise = "");
+// config.json's quantization_config, or an empty object.
+Json quantization_of(const Json& config);
+
+// The element type that config.json declares; f32 when it declares none.
+rh_data_type config_dtype(const Json& config);
+
+// A reader's answer for a tensor that is stored as it is.
+void describe_tensor(const TensorReader::Entry& entry, rh_item& out);
+void copy_tensor(const TensorReader::Entry& entry, rh_tensor& output);
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,83 @@
+#include "plugins/formats/common/int_plan.h"
+
+#include <algorithm>
+
+#include "plugins/formats/common/affine_int.h"
+#include "plugins/formats/common/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+IntScheme from_json(const Json& scheme) { return {scheme.at("bits"), scheme.at("group_size"), scheme.at("sym")}; }
+
+std::string listed(std::initializer_list<int> numbers) {
+  std::string text;
+  for (int n : numbers) text += cat(text.empty() ? "" : ", ", n);
+  return text;
+}
+
+}  // namespace
+
+IntPlan int_plan(const rh_export& target) {
+  const Json plan = model_json(target, "plan");
+  IntPlan out{};
+  out.block_prefix = plan.at("block_prefix");
+  out.all_symmetric = true;
+  const Json* first = nullptr;
+  for (const Json& layer : plan.at("layers")) {
+    if (layer.at("quantized")) {
+      if (!first) first = &layer.at("scheme");
+      out.all_symmetric = out.all_symmetric && layer.at("scheme").at("sym");
+    } else if (layer.at("name").get<std::string>().starts_with(out.block_prefix + ".")) {
+      out.unquantized.push_back(layer.at("name"));
+    }
+  }
+  if (!first) throw rh::Error(RH_INVALID_ARGUMENT, "the plan quantizes no layer: there is nothing to pack");
+  // A recipe may quantize by `layers` alone; then the first of them speaks for all.
+  const Json& scheme = plan.at("scheme");
+  const bool quantizes = scheme.is_object() && scheme.contains("bits") && scheme.at("bits") <= 8;
+  out.common = from_json(quantizes ? scheme : *first);
+  return out;
+}
+
+IntScheme int_scheme(const rh_encoded_layer& layer) {
+  const AffineParameters p = affine_parameters(*layer.encoding);
+  const int64_t size = layer.scheme->group_cols;
+  return {p.bits, size <= 0 || size > layer.cols ? -1 : size, p.symmetric};
+}
+
+void check_int_layer(const rh_format_query& query, std::initializer_list<int> bits) {
+  const AffineParameters p = affine_parameters(*query.encoding);
+  rh::require(!query.activation, "it stores weights only, and the scheme quantizes activations as well");
+  rh::require(std::find(bits.begin(), bits.end(), p.bits) != bits.end(),
+              cat("it stores ", listed(bits), " bits, not ", p.bits));
+  rh::require(p.group_rows == 1, "it stores a scale for each row; use group_size -1 or a number of columns");
+  rh::require(query.rows % 32 == 0 && query.cols % 32 == 0,
+              cat("its bit streams need rows and columns in multiples of 32, and the weight is [", query.rows, ", ",
+                  query.cols, "]; leave the layer unquantized"));
+  rh::require(p.group_cols >= query.cols || query.cols % p.group_cols == 0,
+              cat("the engines that read it need columns in multiples of the group size, and ", query.cols,
+                  " is not one of ", p.group_cols, "; use a group_size that divides it, or -1"));
+}
+
+Json int_config(const rh_export& target, const IntScheme& common) {
+  const Json tuning = model_json(target, "tuning");
+  Json config{
+      {"bits", common.bits}, {"group_size", common.group_size}, {"sym", common.symmetric}, {"data_type", "int"}};
+  config["iters"] = tuning.at("iters");
+  if (tuning.at("iters") > 0) {
+    config["lr"] = tuning.at("lr");
+    config["minmax_lr"] = tuning.at("minmax_lr");
+    config["nsamples"] = tuning.at("samples");
+    config["seqlen"] = tuning.at("seqlen");
+    config["batch_size"] = tuning.at("batch_size");
+    config["gradient_accumulate_steps"] = tuning.at("gradient_accumulation");
+    config["enable_quanted_input"] = tuning.at("quantized_input");
+    config["seed"] = tuning.at("seed");
+  }
+  config["provider"] = "roundhouse";
+  config["roundhouse_version"] = rh::host().version;
+  return config;
+}
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,92 @@
+// The format `fake`: a plain checkpoint with the dequantized weights, in the source's element types and under its
+// names. Any engine loads it. The smallest format there is: copy this folder to write another.
+#include "plugins/formats/common/checkpoint.h"
+
+namespace roundhouse::formats {
+namespace {
+
+// Marks our own in config.json, where engines ignore keys that they do not know.
+constexpr const char* kMarker = "roundhouse_format";
+
+class FakeWriter : public rh::Writer {
+ public:
+  explicit FakeWriter(const rh_export& target)
+      : target_(target), decoder_(rh::required_extension<rh_decode>(RH_EXT_DECODE)), tensors_(target) {}
+
+  void add_layer(const rh_encoded_layer& layer) override {
+    const std::string name = layer.name;
+    if (layer.activation && !warned_) {
+      rh::log(RH_LOG_WARNING,
+              "fake: " + name + " and others lose how activations are quantized: only weights are kept");
+      warned_ = true;
+    }
+    std::vector<char> weight(layer.rows * layer.cols * (layer.dtype.bits / 8));
+    int64_t shape[] = {layer.rows, layer.cols};
+    rh_tensor output{weight.data(), {RH_DEVICE_CPU, 0}, 2, layer.dtype, shape, nullptr, 0};
+    rh_error error{};
+    rh::check(decoder_.decode(&target_, &layer, &output, &error), error);
+    tensors_.add(name + ".weight", output);
+    if (layer.bias) tensors_.add(name + ".bias", *layer.bias);
+  }
+
+  void add_tensor(const std::string& name, const rh_tensor& tensor) override { tensors_.add(name, tensor); }
+
+  void finish() override {
+    tensors_.finish();
+    Json config = model_json(target_, "config");
+    config[kMarker] = "fake";
+    write_json(target_, "config.json", config);
+    copy_side_files(target_);
+  }
+
+ private:
+  const rh_export& target_;
+  const rh_decode& decoder_;
+  TensorWriter tensors_;
+  bool warned_ = false;
+};
+
+class FakeReader : public rh::Reader {
+ public:
+  explicit FakeReader(const std::string& folder) : tensors_(folder) {}
+  uint64_t count() const override { return tensors_.entries().size(); }
+  void item(uint64_t index, rh_item& out) override { describe_tensor(tensors_.entries().at(index), out); }
+  void read(uint64_t index, rh_tensor& output) override { copy_tensor(tensors_.entries().at(index), output); }
+
+ private:
+  TensorReader tensors_;
+};
+
+class Fake : public rh::Format {
+ public:
+  Fake()
+      : Format("fake", "The dequantized weights as a plain checkpoint, for engines that know no quantization.", {"*"}) {
+  }
+
+  void check(const rh_format_query&) const override {}
+  const char* backends_json() const override {
+    return R"([{"engine": "transformers", "devices": ["cpu", "cuda"], "priority": 0}])";
+  }
+  std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
+    return std::make_unique<FakeWriter>(target);
+  }
+  int32_t probe(const std::string& folder) const override {
+    return text_at(read_config_or_empty(folder), kMarker) == "fake" ? 1 : 0;
+  }
+  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
+    return std::make_unique<FakeReader>(folder);
+  }
+};
+
+struct Definition {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.formats.push_back(std::make_unique<Fake>());
+    return contents;
+  }
+};
+
+}  // namespace
+}  // namespace roundhouse::formats
+
+RH_PLUGIN(roundhouse::formats::Definition, "fake", "Roundhouse", "1.0.0", "Writes dequantized checkpoints.")

@@ -1,0 +1,225 @@
+/* Roundhouse SDK: the data type plugin.
+ *
+ * A data type quantizes weights (and, where it can, activations). For each layer the host makes a quantizer and calls
+ *   info -> measure -> (the host reduces the statistic over siblings or batches) -> prepare
+ *        -> forward / backward / sign_step, many times -> encode
+ * decode turns what encode wrote into weights again.
+ *
+ * Tensors: `input` is the weight [rows, cols] in f32, f16 or bf16, or an activation [tokens, cols]. Tunables, states and
+ * results have the shapes that info() declares. All tensors of a call live on exec->device; the host allocates them all.
+ */
+#ifndef ROUNDHOUSE_DTYPE_H
+#define ROUNDHOUSE_DTYPE_H
+
+#include "host.h"
+#include "scheme.h"
+
+#define RH_DTYPE_FACTORY "roundhouse.dtype-factory/1"
+
+/* How the host combines a statistic that measure() wrote for several inputs. */
+#define RH_REDUCE_NONE 0
+#define RH_REDUCE_MAX 1
+#define RH_REDUCE_MIN 2
+#define RH_REDUCE_SUM 3
+
+/* Quantizer flags. */
+#define RH_QUANTIZER_CAPTURABLE 1u /* forward, backward and sign_step allocate nothing, never synchronize and read
+                                      nothing on the host: they may be captured in a CUDA graph */
+#define RH_QUANTIZER_SHARED_STATISTIC 2u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
+
+/* What one quantizer needs and emits. Owned by the quantizer, valid until destroy, never changes. since 1.0 */
+typedef struct rh_quantizer_info {
+  uint32_t struct_size;
+  uint32_t flags; /* RH_QUANTIZER_* */
+  uint32_t tunable_count; /* tensors that tuning changes */
+  uint32_t state_count; /* tensors that prepare() writes and the others read */
+  uint32_t result_count; /* tensors that forward() can show beside the output: "scale", "zp", ... */
+  int32_t reduce; /* RH_REDUCE_*, of `statistic` */
+  const rh_tensor_spec *const *tunables;
+  const rh_tensor_spec *const *states;
+  const rh_tensor_spec *const *results;
+  const rh_tensor_spec *statistic; /* what measure() writes, or NULL: no measure() */
+  const rh_encoding *encoding; /* what encode() writes, or NULL (activations) */
+  /* end of 1.0: do not modify above */
+} rh_quantizer_info;
+
+/* since 1.0 */
+typedef struct rh_measure_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *input;
+  rh_tensor *statistic; /* out */
+  /* end of 1.0: do not modify above */
+} rh_measure_args;
+
+/* since 1.0 */
+typedef struct rh_prepare_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *input; /* NULL for an activation */
+  const rh_tensor *importance; /* f32 [cols], sum of squared inputs a channel (imatrix), or NULL */
+  const rh_tensor *statistic; /* reduced, or NULL when info declares none */
+  rh_tensor *const *states; /* out, [state_count] */
+  /* end of 1.0: do not modify above */
+} rh_prepare_args;
+
+/* `tunables` is NULL for plain or searched rounding; an element may be NULL: its initial value, not tuned.
+ * Any tunable given makes the arithmetic float32, else it is that of the input's element type. since 1.0 */
+typedef struct rh_forward_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *input;
+  const rh_tensor *const *tunables; /* [tunable_count] or NULL */
+  const rh_tensor *const *states; /* [state_count] */
+  rh_tensor *output; /* out: quantized and dequantized; shape of input; f32, f16 or bf16, rounded to the input's
+                        element type first. May be the input's own memory. */
+  rh_tensor *const *results; /* out, NULL or [result_count]; an element may be NULL: not wanted */
+  /* end of 1.0: do not modify above */
+} rh_forward_args;
+
+/* Straight-through gradients. since 1.0 */
+typedef struct rh_backward_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *input;
+  const rh_tensor *const *tunables; /* as in forward */
+  const rh_tensor *const *states;
+  const rh_tensor *grad_output; /* f32, f16 or bf16, shape of input */
+  rh_tensor *const *grad_tunables; /* out f32, [tunable_count]; an element may be NULL: not wanted */
+  rh_tensor *grad_input; /* out, or NULL: not wanted. Activations need it. */
+  /* end of 1.0: do not modify above */
+} rh_backward_args;
+
+/* tunable <- clamp(tunable - learning_rate * sign(gradient)), without a gradient tensor of the tunable's size.
+ * since 1.0 */
+typedef struct rh_sign_step_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *input;
+  rh_tensor *const *tunables; /* in and out; an element may be NULL: not tuned */
+  const rh_tensor *const *states;
+  const rh_tensor *grad_output;
+  const rh_tensor *const *learning_rates; /* [RH_LR_GROUPS], 0-d f32 on the device */
+  /* end of 1.0: do not modify above */
+} rh_sign_step_args;
+
+/* since 1.0 */
+typedef struct rh_encode_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *input;
+  const rh_tensor *const *tunables; /* as in forward */
+  const rh_tensor *const *states;
+  rh_tensor *const *tensors; /* out, as info's encoding declares them */
+  /* end of 1.0: do not modify above */
+} rh_encode_args;
+
+/* since 1.0 */
+typedef struct rh_decode_args {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const rh_tensor *const *tensors; /* as info's encoding declares them */
+  rh_tensor *output; /* out [rows, cols]; f32, f16 or bf16 */
+  /* end of 1.0: do not modify above */
+} rh_decode_args;
+
+/* Operations that may need workspace. */
+#define RH_OP_MEASURE 0
+#define RH_OP_PREPARE 1
+#define RH_OP_FORWARD 2
+#define RH_OP_BACKWARD 3
+#define RH_OP_SIGN_STEP 4
+#define RH_OP_ENCODE 5
+#define RH_OP_DECODE 6
+
+/* Made by the plugin for one layer; `data` is its own. Members marked optional may be NULL. since 1.0 */
+typedef struct rh_quantizer {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void *data;
+  /* Frees the quantizer. [worker] since 1.0 */
+  void (*destroy)(struct rh_quantizer *quantizer);
+  /* Owned by the quantizer. [thread-safe] since 1.0 */
+  const rh_quantizer_info *(*info)(const struct rh_quantizer *quantizer);
+  /* Bytes of workspace that an operation (RH_OP_*) needs on a device kind for an input of `rows` rows. Optional: none.
+   * [thread-safe] since 1.0 */
+  uint64_t (*workspace_size)(const struct rh_quantizer *quantizer, int32_t operation, int32_t device_type, int64_t rows);
+  /* Required when info declares a statistic. [worker] since 1.0 */
+  rh_code (*measure)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_measure_args *args, rh_error *error);
+  /* Required when info declares states. [worker] since 1.0 */
+  rh_code (*prepare)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_prepare_args *args, rh_error *error);
+  /* [worker] since 1.0 */
+  rh_code (*forward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_forward_args *args, rh_error *error);
+  /* Optional: without it (and sign_step) the layer is rounded but not tuned. [worker] since 1.0 */
+  rh_code (*backward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_backward_args *args, rh_error *error);
+  /* Optional: the host steps with backward when it is missing. [worker] since 1.0 */
+  rh_code (*sign_step)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_sign_step_args *args,
+                       rh_error *error);
+  /* Required for weights. [worker] since 1.0 */
+  rh_code (*encode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_encode_args *args, rh_error *error);
+  /* Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type.
+   * [worker] since 1.0 */
+  rh_code (*decode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_decode_args *args, rh_error *error);
+  /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
+  const void *(*get_extension)(const struct rh_quantizer *quantizer, const char *id);
+  /* end of 1.0: do not modify above */
+} rh_quantizer;
+
+/* Another name for a data type with some scheme fields fixed: {"int_sym", "{\"sym\": true}"}. since 1.0 */
+typedef struct rh_alias {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *name;
+  const char *scheme_json; /* recipe keys and values that the name stands for, an object */
+  /* end of 1.0: do not modify above */
+} rh_alias;
+
+#define RH_SUPPORTS_CPU 1u
+#define RH_SUPPORTS_CUDA 2u
+#define RH_SUPPORTS_WEIGHTS 4u
+#define RH_SUPPORTS_ACTIVATIONS 8u
+#define RH_SUPPORTS_SEARCH 16u
+#define RH_SUPPORTS_TUNING 32u
+
+/* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
+typedef struct rh_dtype_descriptor {
+  uint32_t struct_size;
+  uint32_t supports; /* RH_SUPPORTS_* */
+  const char *id; /* what recipes write as data_type: "int" */
+  const char *summary; /* one sentence */
+  const char *encoding; /* the id of the encoding that it emits */
+  const char *options_schema_json; /* JSON Schema of the options beside the scheme's own fields; "{}": none */
+  uint32_t alias_count;
+  uint32_t reserved;
+  const rh_alias *const *aliases;
+  /* end of 1.0: do not modify above */
+} rh_dtype_descriptor;
+
+/* One data type. Owned by the plugin, valid from init to deinit. since 1.0 */
+typedef struct rh_dtype {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void *data; /* the plugin's own */
+  const rh_dtype_descriptor *descriptor;
+  /* Says at plan time whether it can quantize a layer: RH_OK, or RH_INVALID_ARGUMENT with a message that says what
+   * would work. [thread-safe] since 1.0 */
+  rh_code (*check)(const struct rh_dtype *dtype, const rh_layer *layer, rh_error *error);
+  /* Makes a quantizer; the layer and its scheme are copied. [worker] since 1.0 */
+  rh_code (*create)(const struct rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out, rh_error *error);
+  /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
+  const void *(*get_extension)(const struct rh_dtype *dtype, const char *id);
+  /* end of 1.0: do not modify above */
+} rh_dtype;
+
+/* since 1.0 */
+typedef struct rh_dtype_factory {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* [thread-safe] since 1.0 */
+  uint32_t (*count)(void);
+  /* NULL when index >= count(). [thread-safe] since 1.0 */
+  const rh_dtype *(*get)(uint32_t index);
+  /* end of 1.0: do not modify above */
+} rh_dtype_factory;
+
+#endif /* ROUNDHOUSE_DTYPE_H */

@@ -1,0 +1,42 @@
+/* Roundhouse SDK: how a plugin is found and started.
+ *
+ * A plugin is a shared object that exports one function, rh_get_entry, and nothing else. The host calls, in order:
+ *   rh_get_entry -> compares abi_major -> init -> get_factory -> descriptors -> create -> use -> destroy -> deinit
+ * Descriptors must be available before any instance exists, and cost nothing: init runs under 100 ms, starts no
+ * thread, touches no GPU and does no I/O.
+ */
+#ifndef ROUNDHOUSE_ENTRY_H
+#define ROUNDHOUSE_ENTRY_H
+
+#include "host.h"
+
+#define RH_ENTRY_SYMBOL "rh_get_entry"
+
+/* Owned by the plugin, valid as long as it is loaded. The first 8 bytes are frozen across all majors, so that any
+ * host can read any plugin well enough to refuse it in words. An equal major is required; a differing minor loads. */
+typedef struct rh_entry {
+  uint32_t struct_size;
+  uint16_t abi_major; /* RH_ABI_MAJOR of the headers that the plugin was built with */
+  uint16_t abi_minor;
+  const char *name; /* short, for messages: "int" */
+  const char *vendor;
+  const char *version; /* the plugin's own */
+  const char *summary; /* one sentence */
+
+  /* Counted: the host may call it more than once; each is paired with a deinit. `host` stays valid until the last
+   * deinit. [main] since 1.0 */
+  rh_code (*init)(const rh_host *host, rh_error *error);
+  /* [main] since 1.0 */
+  void (*deinit)(void);
+  /* Returns an rh_dtype_factory or rh_format_factory for an id it knows, else NULL. Owned by the plugin.
+   * Forbidden before init. [thread-safe] since 1.0 */
+  const void *(*get_factory)(const char *factory_id);
+  /* end of 1.0: do not modify above */
+} rh_entry;
+
+RH_STATIC_ASSERT(offsetof(rh_entry, abi_major) == 4 && offsetof(rh_entry, abi_minor) == 6, "frozen across majors");
+
+/* The one exported symbol. Returns the same pointer each time; never NULL. [thread-safe] since 1.0 */
+RH_EXTERN_C RH_EXPORT const rh_entry *rh_get_entry(void);
+
+#endif /* ROUNDHOUSE_ENTRY_H */

@@ -1,0 +1,157 @@
+/* Roundhouse SDK: the format plugin.
+ *
+ * A format packs encoded layers, writes a checkpoint, and reads it back. Writing streams: one layer is resident at a time.
+ *   check (plan time) -> begin -> add_layer / add_tensor, many times -> finish, or abort
+ *   probe -> open -> count / item / read -> close
+ */
+#ifndef ROUNDHOUSE_FORMAT_H
+#define ROUNDHOUSE_FORMAT_H
+
+#include "host.h"
+#include "scheme.h"
+
+#define RH_FORMAT_FACTORY "roundhouse.format-factory/1"
+
+/* One layer of a plan, as a format is asked about it. since 1.0 */
+typedef struct rh_format_query {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *name; /* "model.layers.0.self_attn.q_proj" */
+  const char *role; /* "q_proj", "lm_head", "" when unknown */
+  int64_t rows; /* out_features */
+  int64_t cols; /* in_features */
+  const rh_scheme *scheme; /* the weight's */
+  const rh_scheme *activation; /* NULL: not quantized */
+  const rh_encoding *encoding; /* what the data type emits for it */
+  const char *options_json; /* this format's options from the recipe */
+  /* end of 1.0: do not modify above */
+} rh_format_query;
+
+/* A quantized layer on its way into a checkpoint. Borrowed for the call. since 1.0 */
+typedef struct rh_encoded_layer {
+  uint32_t struct_size;
+  uint32_t state_count;
+  const char *name; /* "model.layers.0.self_attn.q_proj" */
+  const char *role;
+  int64_t rows;
+  int64_t cols;
+  rh_data_type dtype; /* the weight's element type in the source checkpoint */
+  const rh_scheme *scheme;
+  const rh_scheme *activation; /* NULL: not quantized */
+  const rh_encoding *encoding;
+  const rh_tensor *const *tensors; /* [encoding->tensor_count], on the CPU */
+  const rh_tensor *bias; /* [rows], or NULL */
+  const rh_tensor_spec *const *state_specs; /* of a calibrated activation range, [state_count] */
+  const rh_tensor *const *states; /* [state_count] */
+  /* end of 1.0: do not modify above */
+} rh_encoded_layer;
+
+/* The host's way to weights for a format that does not know an encoding: the data type that emitted it decodes. */
+#define RH_EXT_DECODE "roundhouse.decode/1"
+typedef struct rh_decode {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* Writes [rows, cols] in f32, f16 or bf16. Only for a layer that add_layer was just given. [worker] since 1.0 */
+  rh_code (*decode)(const rh_export *export_, const rh_encoded_layer *layer, rh_tensor *output, rh_error *error);
+  /* end of 1.0: do not modify above */
+} rh_decode;
+
+/* An export in progress. Made by begin; finish or abort ends it. since 1.0 */
+typedef struct rh_writer {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void *data; /* the plugin's own */
+  /* [worker] since 1.0 */
+  rh_code (*add_layer)(struct rh_writer *writer, const rh_encoded_layer *layer, rh_error *error);
+  /* An unquantized tensor under its name in the source checkpoint. [worker] since 1.0 */
+  rh_code (*add_tensor)(struct rh_writer *writer, const char *name, const rh_tensor *tensor, rh_error *error);
+  /* Writes what is left (shards, index, config) and frees the writer, whatever the result. [worker] since 1.0 */
+  rh_code (*finish)(struct rh_writer *writer, rh_error *error);
+  /* Frees the writer; the host removes the files. [worker] since 1.0 */
+  void (*abort)(struct rh_writer *writer);
+  /* end of 1.0: do not modify above */
+} rh_writer;
+
+#define RH_ITEM_TENSOR 0 /* unquantized */
+#define RH_ITEM_LAYER 1 /* a quantized layer's weight */
+
+/* One tensor that a checkpoint holds, under its name in the source checkpoint ("....q_proj.weight").
+ * The host sets struct_size; the pointers are the reader's, valid until close. since 1.0 */
+typedef struct rh_item {
+  uint32_t struct_size;
+  int32_t kind; /* RH_ITEM_* */
+  const char *name;
+  rh_data_type dtype; /* of the tensor; of a layer, the element type to decode into */
+  int32_t ndim;
+  const int64_t *shape;
+  const rh_encoding *encoding; /* layers: what it is packed from, or NULL when the reader does not say */
+  /* end of 1.0: do not modify above */
+} rh_item;
+
+/* A checkpoint opened for reading. since 1.0 */
+typedef struct rh_reader {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void *data; /* the plugin's own */
+  /* [worker] since 1.0 */
+  void (*close)(struct rh_reader *reader);
+  /* [worker] since 1.0 */
+  uint64_t (*count)(const struct rh_reader *reader);
+  /* [worker] since 1.0 */
+  rh_code (*item)(struct rh_reader *reader, uint64_t index, rh_item *out, rh_error *error);
+  /* Writes the tensor, or the dequantized weight; `output` has the item's shape. A layer is written as f32, f16 or
+   * bf16; a tensor in its own element type. [worker] since 1.0 */
+  rh_code (*read)(struct rh_reader *reader, uint64_t index, rh_tensor *output, rh_error *error);
+  /* Optional: unpacks a layer into its encoding's tensors, as the item's encoding declares them.
+   * [worker] since 1.0 */
+  rh_code (*read_encoded)(struct rh_reader *reader, uint64_t index, rh_tensor *const *tensors, rh_error *error);
+  /* end of 1.0: do not modify above */
+} rh_reader;
+
+/* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
+typedef struct rh_format_descriptor {
+  uint32_t struct_size;
+  uint32_t encoding_count;
+  const char *id; /* what recipes write under formats: "auto_gptq" */
+  const char *summary; /* one sentence */
+  const char *const *encodings; /* ids that it packs, [encoding_count]; one that is "*" packs any, through decode */
+  const char *options_schema_json; /* JSON Schema of its options; "{}": none */
+  /* end of 1.0: do not modify above */
+} rh_format_descriptor;
+
+/* One format. Owned by the plugin, valid from init to deinit. since 1.0 */
+typedef struct rh_format {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void *data; /* the plugin's own */
+  const rh_format_descriptor *descriptor;
+  /* Says at plan time whether it can hold a layer: RH_OK, or RH_INVALID_ARGUMENT with the reason.
+   * [thread-safe] since 1.0 */
+  rh_code (*check)(const struct rh_format *format, const rh_format_query *query, rh_error *error);
+  /* Which engines load the result: a JSON array of {"engine", "devices": [..], "bits": [..], "group_sizes": [..],
+   * "sym": [..], "packing", "priority", "command"}. Owned by the plugin, valid until deinit. Optional.
+   * [thread-safe] since 1.0 */
+  const char *(*backends_json)(const struct rh_format *format);
+  /* [worker] since 1.0 */
+  rh_code (*begin)(const struct rh_format *format, const rh_export *export_, rh_writer **out, rh_error *error);
+  /* How sure the format is that `folder` is its own: 0, not; higher wins. Must be quick. [worker] since 1.0 */
+  int32_t (*probe)(const struct rh_format *format, const char *folder);
+  /* [worker] since 1.0 */
+  rh_code (*open)(const struct rh_format *format, const char *folder, rh_reader **out, rh_error *error);
+  /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
+  const void *(*get_extension)(const struct rh_format *format, const char *id);
+  /* end of 1.0: do not modify above */
+} rh_format;
+
+/* since 1.0 */
+typedef struct rh_format_factory {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* [thread-safe] since 1.0 */
+  uint32_t (*count)(void);
+  /* NULL when index >= count(). [thread-safe] since 1.0 */
+  const rh_format *(*get)(uint32_t index);
+  /* end of 1.0: do not modify above */
+} rh_format_factory;
+
+#endif /* ROUNDHOUSE_FORMAT_H */
