@@ -22,9 +22,15 @@ struct DtypeRequest {
 
 // Looks `name` up in the order of auto-round's get_quant_func: the exact id; the exact alias; then the stems "opt_rtn_"
 // (searched rounding), "rtn_" (no tuning), "block_" (2-D groups) and none, each followed by nothing, the bits, "_sym" or
-// "_asym", and both. Fields come from `said`, then the alias, then `assumed`. An alias's "search" also decides the
-// rounding: true, searched; false, plain. Throws Error for an unknown name, key or value, and when the user's words
-// contradict the alias.
+// "_asym", and both. Fields come from `said`, then the alias, then `assumed`, then auto-round's defaults: 4 bits, groups
+// of 128, symmetric. An alias's "search" also decides the rounding: true, searched; false, plain. Throws Error for an
+// unknown name, key or value, and when the user's words contradict the alias.
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request);
+
+// A layer's scheme from a recipe's keys: data_type and those above for the weight; act_data_type, act_bits,
+// act_group_size, act_sym and act_dynamic for the activation. 16 bits: that side stays as it is. What is not said of an
+// activation: 16 bits, else the weight's data type, group size and symmetry, dynamic (auto-round's rules).
+Scheme resolve_scheme(const Catalogue& catalogue, const nlohmann::json& said, const nlohmann::json& assumed,
+                      Rounding rounding);
 
 }  // namespace roundhouse

@@ -77,6 +77,46 @@ TEST_F(Resolve, WrongFieldsAreNamed) {
   EXPECT_CONTAINS(failure("fixture", {{"scale_dtype", "float12"}}), "scale_dtype: the element type float12 is unknown");
 }
 
+TEST_F(Resolve, WhatNobodySaysHasTheDefaults) {
+  const TensorScheme scheme = resolve("fixture");
+  EXPECT_EQ(scheme.bits, 4);
+  EXPECT_EQ(scheme.group_cols, 128);
+  EXPECT_TRUE(scheme.symmetric);
+  EXPECT_FALSE(scheme.scale_dtype.has_value());
+}
+
+TEST_F(Resolve, SchemeOfBothSides) {
+  const auto resolve = [&](json said, json assumed = json::object()) {
+    return resolve_scheme(catalogue_, said, assumed, Rounding::kTuned);
+  };
+  const json preset{{"data_type", "fixture"}, {"bits", 4}, {"group_size", 32}, {"sym", false}, {"act_bits", 16}};
+  const Scheme weight_only = resolve({{"bits", 3}}, preset);
+  EXPECT_EQ(weight_only.weight->bits, 3);
+  EXPECT_EQ(weight_only.weight->rounding, Rounding::kTuned);
+  EXPECT_FALSE(weight_only.activation);
+
+  const Scheme both = resolve({{"act_bits", 8}}, preset);  // the rest is the weight's
+  EXPECT_EQ(both.activation->dtype, "fixture");
+  EXPECT_EQ(both.activation->bits, 8);
+  EXPECT_EQ(both.activation->group_cols, 32);
+  EXPECT_FALSE(both.activation->symmetric);
+  EXPECT_TRUE(both.activation->dynamic);
+  EXPECT_EQ(both.activation->rounding, Rounding::kPlain);
+
+  const Scheme said = resolve({{"act_data_type", "other"}, {"act_bits", 8}, {"act_sym", true}, {"act_dynamic", false},
+                               {"act_group_size", -1}}, preset);
+  EXPECT_EQ(said.activation->dtype, "other");
+  EXPECT_EQ(said.activation->group_cols, RH_GROUP_ROW);
+  EXPECT_TRUE(said.activation->symmetric);
+  EXPECT_FALSE(said.activation->dynamic);
+
+  EXPECT_EQ(resolve({{"act_data_type", "other_alias"}}, {{"data_type", "fixture"}}).activation->bits, 8);  // the alias's
+  EXPECT_FALSE(resolve({{"act_data_type", "other"}}, {{"data_type", "fixture"}}).activation);  // nobody says bits
+  EXPECT_EQ(resolve({{"bits", 16}}), Scheme{});
+  EXPECT_EQ(error_of([&] { resolve({{"bits", 4}}); }), "the scheme has no data_type");
+  EXPECT_CONTAINS(error_of([&] { resolve({{"act_dinamic", true}, {"act_bits", 8}}, preset); }), "did you mean dynamic?");
+}
+
 TEST(SchemeJson, HasTheRecipesKeys) {
   TensorScheme weight, activation;
   weight.dtype = "a";
