@@ -90,7 +90,8 @@ const Field kFields[] = {
 
 void apply(TensorScheme& scheme, const json& fields, const std::string& whose) {
   for (const auto& [key, value] : fields.items()) {
-    const auto field = std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
+    const auto field =
+        std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
     if (field == std::end(kFields)) {
       std::vector<std::string> known;
       for (const Field& f : kFields) known.push_back(f.key);
@@ -108,8 +109,8 @@ void require_agreement(const Match& match, const json& said) {
   for (const auto& [key, fixed] : match.fields.items()) {
     const auto other = said.find(key);
     if (other == said.end() || key == "options" || *other == fixed) continue;
-    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key, " ",
-                    *other, " was asked for"));
+    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key,
+                    " ", *other, " was asked for"));
   }
 }
 
@@ -153,7 +154,8 @@ bool says(const DtypeRequest& request, const char* key) {
 
 bool says_unquantized(const DtypeRequest& request) {
   if (!says(request, "bits")) return false;
-  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >= kUnquantizedBits;
+  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >=
+         kUnquantizedBits;
 }
 
 }  // namespace

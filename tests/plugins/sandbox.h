@@ -37,8 +37,7 @@ class Sandbox : public testing::Test {
   // Copies fixtures into a folder under the root.
   Path install(const std::string& folder, std::initializer_list<const char*> names) {
     std::filesystem::create_directories(root_ / folder);
-    for (const char* name : names)
-      std::filesystem::copy_file(fixture(name), root_ / folder / fixture(name).filename());
+    for (const char* name : names) std::filesystem::copy_file(fixture(name), root_ / folder / fixture(name).filename());
     return root_ / folder;
   }
 

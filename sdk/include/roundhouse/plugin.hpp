@@ -14,6 +14,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -99,7 +100,7 @@ inline void log(int32_t severity, const std::string& message) {
 template <typename Body>
 void parallel_for(int64_t n, int64_t grain, Body&& body) {
   struct Context {
-    Body* body;
+    std::remove_reference_t<Body>* body;
     std::mutex mutex;
     std::exception_ptr failure;
   } context{&body, {}, nullptr};

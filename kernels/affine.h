@@ -1,0 +1,77 @@
+// Affine integer quantization: W ~ scale * (code - zero_point). What the CPU and the CUDA kernels work on.
+//
+// A weight [rows, cols] is cut into spans, the columns that one row gives to one group. A group is one span, except
+// when one group covers the whole tensor: then each row is a span, and what is per group (range, gradient sums) is
+// reduced over spans in a fixed order. So no result depends on how spans are dealt to threads.
+#pragma once
+
+#include "floats.h"
+
+namespace roundhouse::kernels {
+
+// Sums over a span or over spans run in this many lanes, element i in lane i % kLanes, which a fixed tree then adds:
+// the order is the same for every instruction set.
+inline constexpr int kLanes = 16;
+
+struct AffineLayer {
+  int64_t rows, cols;
+  int64_t span_cols;   // of a full span; the last span of a row may be shorter
+  bool whole_tensor;   // one group for all spans
+  bool symmetric;      // codes around a fixed zero point 2^(bits-1), the scale carries a sign
+  bool tuned;          // arithmetic in float32; else plain rounding, in the weight's element type
+  int32_t bits;        // 2 .. 8
+  Element weight, scale;
+  float scale_threshold;  // smallest magnitude of a scale; representable in its element type
+};
+
+RH_HD int64_t affine_spans_per_row(const AffineLayer& layer) {
+  return (layer.cols + layer.span_cols - 1) / layer.span_cols;
+}
+RH_HD int64_t affine_spans(const AffineLayer& layer) { return layer.rows * affine_spans_per_row(layer); }
+RH_HD int64_t affine_groups(const AffineLayer& layer) { return layer.whole_tensor ? 1 : affine_spans(layer); }
+
+// What rounding reads. v is [spans, span_cols]; the others are [groups]. A null tunable has its initial value (0, 1, 1).
+struct AffineInput {
+  const void* weight;
+  const float *v, *min_scale, *max_scale;
+  const float *low, *high;  // range of the group: min(min w, 0), max(max w, 0)
+};
+
+// Null where not wanted.
+struct AffineOutput {
+  void* qdq;  // shape of the weight; rounded to the weight's element type, then converted
+  Element qdq_type;
+  void* scale;        // [groups] in the scale's element type
+  float* zero_point;  // [groups], asymmetric only
+};
+
+struct AffineCodes {
+  uint8_t* codes;       // shape of the weight, 0 .. 2^bits - 1
+  void* scale;          // [groups]
+  uint8_t* zero_point;  // [groups], asymmetric only
+};
+
+struct AffineGradient {
+  const void* qdq;  // gradient of the quantized weight
+  Element type;
+};
+
+// Straight-through gradients of the tunables, null where not wanted.
+struct AffineGradients {
+  float *v, *min_scale, *max_scale;
+};
+
+// tunable <- clamp(tunable - learning_rate * sign(gradient)); null where not tuned. Learning rates are read where the
+// kernel runs.
+struct AffineStep {
+  float *v, *min_scale, *max_scale;
+  const float *rounding_rate, *range_rate;
+};
+
+// Sums over the elements of a span, from which the gradients of the range follow.
+struct AffineSums {
+  float direct;   // sum g * (q - zero_point - [inside] w / scale)
+  float clipped;  // sum g over elements whose code was clamped
+};
+
+}  // namespace roundhouse::kernels

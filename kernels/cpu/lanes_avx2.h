@@ -1,0 +1,110 @@
+// kLanes floats in two AVX2 registers.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/affine.h"
+
+namespace roundhouse::kernels {
+namespace {
+
+struct Lanes {
+  __m256 lo, hi;  // lanes 0 .. 7 and 8 .. 15
+
+  Lanes() = default;
+  RH_LANES Lanes(__m256 a, __m256 b) : lo(a), hi(b) {}
+  RH_LANES explicit Lanes(float value) : lo(_mm256_set1_ps(value)), hi(lo) {}
+};
+struct LaneMask {
+  __m256 lo, hi;
+};
+
+}  // namespace
+
+RH_HD Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+RH_HD Lanes operator-(Lanes a, Lanes b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+RH_HD Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+RH_HD Lanes operator/(Lanes a, Lanes b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+RH_HD Lanes min_of(Lanes a, Lanes b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+RH_HD Lanes max_of(Lanes a, Lanes b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+RH_HD LaneMask equal(Lanes a, Lanes b) {
+  return {_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ)};
+}
+RH_HD LaneMask greater(Lanes a, Lanes b) {
+  return {_mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ)};
+}
+RH_HD Lanes keep(LaneMask mask, Lanes a) { return {_mm256_and_ps(mask.lo, a.lo), _mm256_and_ps(mask.hi, a.hi)}; }
+RH_HD Lanes drop(LaneMask mask, Lanes a) {
+  return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)};
+}
+RH_HD Lanes round_even(Lanes a) {
+  constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(a.lo, kNearestEven), _mm256_round_ps(a.hi, kNearestEven)};
+}
+
+// The bits of bfloat_from_float, one in each 32-bit element.
+RH_HD __m256i bfloat_bits(__m256 a) {
+  const __m256i bits = _mm256_castps_si256(a);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+  return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+}
+
+// The low halves of 16 32-bit elements.
+RH_HD __m256i pack_halves(__m256i lo, __m256i hi) {
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
+}
+
+template <Element e>
+RH_HD Lanes load_lanes(const Storage<e>* from) {
+  if constexpr (e == Element::kF32) return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+  else {
+    const auto* halves = reinterpret_cast<const __m128i*>(from);
+    const __m128i lo = _mm_loadu_si128(halves), hi = _mm_loadu_si128(halves + 1);
+    if constexpr (e == Element::kF16) return {_mm256_cvtph_ps(lo), _mm256_cvtph_ps(hi)};
+    else
+      return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(lo), 16)),
+              _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(hi), 16))};
+  }
+}
+
+template <Element e>
+RH_HD void store_lanes(Storage<e>* to, Lanes a) {
+  if constexpr (e == Element::kF32) {
+    _mm256_storeu_ps(to, a.lo);
+    _mm256_storeu_ps(to + 8, a.hi);
+  } else if constexpr (e == Element::kF16) {
+    auto* halves = reinterpret_cast<__m128i*>(to);
+    _mm_storeu_si128(halves, _mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(halves + 1, _mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT));
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), pack_halves(bfloat_bits(a.lo), bfloat_bits(a.hi)));
+  }
+}
+
+template <Element e>
+RH_HD Lanes round_to(Lanes a) {
+  if constexpr (e == Element::kF16)
+    return {_mm256_cvtph_ps(_mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT)),
+            _mm256_cvtph_ps(_mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT))};
+  else if constexpr (e == Element::kBF16)
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(bfloat_bits(a.lo), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(bfloat_bits(a.hi), 16))};
+  else return a;
+}
+
+RH_HD Lanes load_codes(const uint8_t* from) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)))};
+}
+
+RH_HD void store_codes(uint8_t* to, Lanes a) {
+  const __m256i halves = pack_halves(_mm256_cvttps_epi32(a.lo), _mm256_cvttps_epi32(a.hi));
+  const __m128i codes = _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), codes);
+}
+
+}  // namespace roundhouse::kernels

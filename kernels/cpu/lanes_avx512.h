@@ -1,0 +1,78 @@
+// kLanes floats in one AVX-512 register (F, BW, DQ, VL).
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/affine.h"
+
+namespace roundhouse::kernels {
+namespace {
+
+struct Lanes {
+  __m512 x;
+
+  Lanes() = default;
+  RH_LANES Lanes(__m512 a) : x(a) {}
+  RH_LANES explicit Lanes(float value) : x(_mm512_set1_ps(value)) {}
+};
+using LaneMask = __mmask16;
+
+}  // namespace
+
+RH_HD Lanes operator+(Lanes a, Lanes b) { return _mm512_add_ps(a.x, b.x); }
+RH_HD Lanes operator-(Lanes a, Lanes b) { return _mm512_sub_ps(a.x, b.x); }
+RH_HD Lanes operator*(Lanes a, Lanes b) { return _mm512_mul_ps(a.x, b.x); }
+RH_HD Lanes operator/(Lanes a, Lanes b) { return _mm512_div_ps(a.x, b.x); }
+RH_HD Lanes min_of(Lanes a, Lanes b) { return _mm512_min_ps(a.x, b.x); }
+RH_HD Lanes max_of(Lanes a, Lanes b) { return _mm512_max_ps(a.x, b.x); }
+RH_HD LaneMask equal(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_EQ_OQ); }
+RH_HD LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_GT_OQ); }
+RH_HD Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
+RH_HD Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
+RH_HD Lanes round_even(Lanes a) {
+  return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// The bits of bfloat_from_float, one in each 32-bit element.
+RH_HD __m512i bfloat_bits(__m512 a) {
+  const __m512i bits = _mm512_castps_si512(a);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  return _mm512_srli_epi32(_mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000)), 16);
+}
+
+template <Element e>
+RH_HD Lanes load_lanes(const Storage<e>* from) {
+  if constexpr (e == Element::kF32) return _mm512_loadu_ps(from);
+  else {
+    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    if constexpr (e == Element::kF16) return _mm512_cvtph_ps(halves);
+    else return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+  }
+}
+
+template <Element e>
+RH_HD void store_lanes(Storage<e>* to, Lanes a) {
+  if constexpr (e == Element::kF32) _mm512_storeu_ps(to, a.x);
+  else if constexpr (e == Element::kF16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(a.x, _MM_FROUND_TO_NEAREST_INT));
+  else _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(bfloat_bits(a.x)));
+}
+
+template <Element e>
+RH_HD Lanes round_to(Lanes a) {
+  if constexpr (e == Element::kF16) return _mm512_cvtph_ps(_mm512_cvtps_ph(a.x, _MM_FROUND_TO_NEAREST_INT));
+  else if constexpr (e == Element::kBF16) return _mm512_castsi512_ps(_mm512_slli_epi32(bfloat_bits(a.x), 16));
+  else return a;
+}
+
+RH_HD Lanes load_codes(const uint8_t* from) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+
+RH_HD void store_codes(uint8_t* to, Lanes a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(a.x)));
+}
+
+}  // namespace roundhouse::kernels

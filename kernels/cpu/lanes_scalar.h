@@ -1,0 +1,68 @@
+// kLanes floats as a plain array: the reference for the vector versions, and what other processors run.
+#pragma once
+
+#include "kernels/affine.h"
+
+namespace roundhouse::kernels {
+namespace {
+
+struct Lanes {
+  float x[kLanes];
+
+  Lanes() = default;
+  RH_LANES explicit Lanes(float value) {
+    for (float& lane : x) lane = value;
+  }
+};
+struct LaneMask {
+  bool x[kLanes];
+};
+
+}  // namespace
+
+// operation(lane) for each lane.
+template <typename Operation>
+RH_HD Lanes each_lane(Operation&& operation) {
+  Lanes out;
+  for (int i = 0; i < kLanes; ++i) out.x[i] = operation(i);
+  return out;
+}
+template <typename Operation>
+RH_HD LaneMask each_mask(Operation&& operation) {
+  LaneMask out;
+  for (int i = 0; i < kLanes; ++i) out.x[i] = operation(i);
+  return out;
+}
+
+RH_HD Lanes operator+(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] + b.x[i]; }); }
+RH_HD Lanes operator-(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] - b.x[i]; }); }
+RH_HD Lanes operator*(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] * b.x[i]; }); }
+RH_HD Lanes operator/(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] / b.x[i]; }); }
+RH_HD Lanes min_of(Lanes a, Lanes b) { return each_lane([&](int i) { return min_of(a.x[i], b.x[i]); }); }
+RH_HD Lanes max_of(Lanes a, Lanes b) { return each_lane([&](int i) { return max_of(a.x[i], b.x[i]); }); }
+RH_HD LaneMask equal(Lanes a, Lanes b) { return each_mask([&](int i) { return a.x[i] == b.x[i]; }); }
+RH_HD LaneMask greater(Lanes a, Lanes b) { return each_mask([&](int i) { return a.x[i] > b.x[i]; }); }
+RH_HD Lanes keep(LaneMask mask, Lanes a) { return each_lane([&](int i) { return keep(mask.x[i], a.x[i]); }); }
+RH_HD Lanes drop(LaneMask mask, Lanes a) { return each_lane([&](int i) { return drop(mask.x[i], a.x[i]); }); }
+RH_HD Lanes round_even(Lanes a) { return each_lane([&](int i) { return round_even(a.x[i]); }); }
+
+template <Element e>
+RH_HD Lanes round_to(Lanes a) {
+  return each_lane([&](int i) { return round_to<e>(a.x[i]); });
+}
+template <Element e>
+RH_HD Lanes load_lanes(const Storage<e>* from) {
+  return each_lane([&](int i) { return to_float<e>(from[i]); });
+}
+template <Element e>
+RH_HD void store_lanes(Storage<e>* to, Lanes a) {
+  for (int i = 0; i < kLanes; ++i) to[i] = from_float<e>(a.x[i]);
+}
+RH_HD Lanes load_codes(const uint8_t* from) {
+  return each_lane([&](int i) { return static_cast<float>(from[i]); });
+}
+RH_HD void store_codes(uint8_t* to, Lanes a) {
+  for (int i = 0; i < kLanes; ++i) to[i] = static_cast<uint8_t>(a.x[i]);
+}
+
+}  // namespace roundhouse::kernels

@@ -1,0 +1,88 @@
+// Every data type against the reference's recorded results, as tests/data/goldens/index.json lists them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "host/checkpoint/safetensors.h"
+#include "host/plugins/qdq.h"
+#include "tests/golden/built_plugins.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+const std::string kGoldens = TEST_DATA "/goldens/";
+
+// Of gradients, relative to the tensor's largest. Those of the range are differences of sums that the reference rounds to
+// the scale's element type (float16: 5e-4 of each sum).
+double tolerance(const std::string& gradient) { return gradient == "grad_v" ? 1e-5 : 2e-3; }
+
+std::vector<json> cases() {
+  std::ifstream file(kGoldens + "index.json");
+  return json::parse(file).at("cases").get<std::vector<json>>();
+}
+
+void expect_same_bits(const std::string& name, const Tensor& actual, const Tensor& expected) {
+  ASSERT_EQ(config_name(actual.dtype()), config_name(expected.dtype())) << name;
+  ASSERT_EQ(shape_text(actual.shape()), shape_text(expected.shape())) << name;
+  const size_t size = size_of(actual.dtype());
+  const Tensor shown_actual = actual.to(DType::kF32), shown_expected = expected.to(DType::kF32);
+  int shown = 0;
+  for (int64_t i = 0; i < actual.elements() && shown < 5; ++i) {
+    if (std::memcmp(actual.as<char>() + i * size, expected.as<char>() + i * size, size) == 0) continue;
+    ADD_FAILURE() << name << "[" << i << "] is " << shown_actual.as<float>()[i] << ", expected "
+                  << shown_expected.as<float>()[i];
+    ++shown;
+  }
+}
+
+void expect_near(const std::string& name, const Tensor& actual, const Tensor& expected) {
+  ASSERT_EQ(shape_text(actual.shape()), shape_text(expected.shape())) << name;
+  const Tensor a = actual.to(DType::kF32), e = expected.to(DType::kF32);
+  double largest = 0;
+  for (int64_t i = 0; i < e.elements(); ++i) largest = std::max<double>(largest, std::fabs(e.as<float>()[i]));
+  int shown = 0;
+  for (int64_t i = 0; i < a.elements() && shown < 5; ++i) {
+    const double x = a.as<float>()[i], y = e.as<float>()[i];
+    if (std::fabs(x - y) <= tolerance(name) * largest) continue;
+    ADD_FAILURE() << name << "[" << i << "] is " << x << ", expected " << y << "; the largest is " << largest;
+    ++shown;
+  }
+}
+
+class Golden : public testing::TestWithParam<json> {};
+
+TEST_P(Golden, MatchesTheReference) {
+  const json& golden = GetParam();
+  const std::string in = kGoldens + golden.at("file").get<std::string>();
+  const std::string out = testing::TempDir() + "golden_" + golden.at("file").get<std::string>();
+  Catalogue catalogue = discover_built_plugins();
+  run_qdq(catalogue, golden.at("dtype"), golden.at("options"), in, out);
+
+  SafetensorsFolder expected(in), actual(out);
+  for (const std::string name : golden.at("tensors")) {
+    const bool gradient = name.rfind("grad_", 0) == 0 && name != "grad_qdq";
+    const bool result = name == "qdq" || name.rfind("scale", 0) == 0 || name.rfind("zp", 0) == 0;
+    if (!gradient && !result) continue;
+    ASSERT_TRUE(actual.contains(name)) << name;
+    (gradient ? expect_near : expect_same_bits)(name, actual.load(name), expected.load(name));
+  }
+  std::filesystem::remove(out);
+}
+
+std::string case_name(const testing::TestParamInfo<json>& info) {
+  const std::string file = info.param.at("file");
+  return file.substr(0, file.find('.'));
+}
+
+INSTANTIATE_TEST_SUITE_P(Index, Golden, testing::ValuesIn(cases()), case_name);
+
+}  // namespace
+}  // namespace roundhouse
