@@ -5,11 +5,16 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "plugins/formats/common/float16.h"
+#include "kernels/floats.h"
 #include "plugins/formats/common/text.h"
 
 namespace roundhouse::formats {
 namespace {
+
+using kernels::bfloat_from_float;
+using kernels::float_from_bfloat;
+using kernels::float_from_half;
+using kernels::half_from_float;
 
 // The encoding's tensor of that name, or nullptr.
 const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
