@@ -12,7 +12,7 @@
 #else
 #define RH_HD static inline __attribute__((always_inline))
 #endif
-#define RH_LANES inline __attribute__((always_inline))
+#define RH_LANES inline __attribute__((always_inline))  // host only, and members
 
 namespace roundhouse::kernels {
 
@@ -120,9 +120,9 @@ RH_HD void store_element(Element e, void* base, int64_t i, float x) {
   else static_cast<float*>(base)[i] = x;
 }
 
-// Calls body.template operator()<Element>() for the run-time element type.
+// Calls body.template operator()<Element>() for the run-time element type. On the host only.
 template <typename Body>
-RH_HD void with_element(Element e, Body&& body) {
+static RH_LANES void with_element(Element e, Body&& body) {
   if (e == Element::kF16) body.template operator()<Element::kF16>();
   else if (e == Element::kBF16) body.template operator()<Element::kBF16>();
   else body.template operator()<Element::kF32>();

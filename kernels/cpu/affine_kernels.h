@@ -126,7 +126,9 @@ static void forward(const AffineLayer& layer, const AffineInput& input, const Af
         if (output.qdq) {
           Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-            store<o>(qdq + j, round_to<w>(affine_value(group, rounded.code)), lanes);
+            const Lanes value = affine_value(group, rounded.code);
+            if constexpr (o == w) store<o>(qdq + j, value, lanes);
+            else store<o>(qdq + j, round_to<w>(value), lanes);
           });
         }
         if (layer.whole_tensor && i > 0) continue;

@@ -39,7 +39,7 @@ class IntDtype : public rh::Dtype {
     require(scheme.super_bits == 0 && scheme.super_group == 0,
             "int does not quantize its scales: leave super_bits and super_group_size away");
     require(std::string(scheme.options_json) == "{}", "int has no options of its own");
-    require(layer.rows >= 0 && layer.cols >= 1, "a weight needs at least one column");
+    require(layer.rows >= 1 && layer.cols >= 1, "a weight needs at least one row and one column");
     make_affine_layer(layer);
   }
 
