@@ -145,8 +145,10 @@ __global__ void gradients_kernel(AffineLayer layer, AffineInput input, AffineGra
   for (int64_t i = span.size + lane(); i < layer.span_cols; i += kLanes) finish_padding(finish, span.v + i);
   const AffineSums total{sum_lanes(direct), sum_lanes(clipped)};
   if (lane() != 0) return;
-  if (layer.whole_tensor) sums[index] = total;
-  else affine_finish(finish, index, affine_range_gradients(layer, group, input.low[index], input.high[index], total));
+  if (layer.whole_tensor)
+    sums[index] = total;
+  else
+    affine_finish(finish, index, affine_range_gradients(layer, group, input.low[index], input.high[index], total));
 }
 
 template <typename Finish>
@@ -198,8 +200,8 @@ template <typename Finish>
 const char* run_gradients(const AffineCuda& where, const AffineLayer& layer, const AffineInput& input,
                           const AffineGradient& gradient, const Finish& finish, AffineSums* sums) {
   return run(where, layer, [&](unsigned blocks, cudaStream_t stream) {
-    with_element(layer.weight, [&]<Element w>() {
-      gradients_kernel<w><<<blocks, kThreads, 0, stream>>>(layer, input, gradient, finish, sums);
+    with_element(layer.weight, [&](auto weight) {
+      gradients_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, gradient, finish, sums);
     });
     if (layer.whole_tensor) finish_tensor_kernel<<<1, kLanes, 0, stream>>>(layer, input, sums, finish);
   });
@@ -209,30 +211,34 @@ const char* run_gradients(const AffineCuda& where, const AffineLayer& layer, con
 
 const char* AffineCuda::range(const AffineLayer& layer, const void* weight, float* low, float* high,
                               float* workspace) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t on) {
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
     const int64_t spans = affine_spans(layer);
     float* span_low = layer.whole_tensor ? workspace : low;
     float* span_high = layer.whole_tensor ? workspace + spans : high;
-    range_kernel<<<blocks, kThreads, 0, on>>>(layer, weight, span_low, span_high);
-    if (layer.whole_tensor) range_tensor_kernel<<<1, kLanes, 0, on>>>(spans, span_low, span_high, low, high);
+    range_kernel<<<blocks, kThreads, 0, stream>>>(layer, weight, span_low, span_high);
+    if (layer.whole_tensor) range_tensor_kernel<<<1, kLanes, 0, stream>>>(spans, span_low, span_high, low, high);
   });
 }
 
 const char* AffineCuda::forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t on) {
-    with_element(layer.weight, [&]<Element w>() { forward_kernel<w><<<blocks, kThreads, 0, on>>>(layer, input, output); });
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    with_element(layer.weight, [&](auto weight) {
+      forward_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, output);
+    });
   });
 }
 
 const char* AffineCuda::encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t on) {
-    with_element(layer.weight, [&]<Element w>() { encode_kernel<w><<<blocks, kThreads, 0, on>>>(layer, input, output); });
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    with_element(layer.weight, [&](auto weight) {
+      encode_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, output);
+    });
   });
 }
 
 const char* AffineCuda::decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t on) {
-    decode_kernel<<<blocks, kThreads, 0, on>>>(layer, input, output, type);
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    decode_kernel<<<blocks, kThreads, 0, stream>>>(layer, input, output, type);
   });
 }
 

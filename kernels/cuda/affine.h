@@ -1,14 +1,14 @@
-// The CUDA kernels of affine integer quantization: the functions of kernels/cpu/affine.h for whole layers, with the same
-// bits in every result.
+// The CUDA kernels of affine integer quantization: the functions of kernels/cpu/affine.h for whole layers, with the
+// same bits in every result.
 #pragma once
 
 #include "kernels/affine.h"
 
 namespace roundhouse::kernels {
 
-// Where to run. Every function enqueues and returns at once: it allocates nothing, waits for nothing, reads nothing back
-// and leaves the current device as it was, so it may be captured in a graph. All pointers are to memory of the device.
-// Returns NULL, or CUDA's text when a launch failed.
+// Where to run. Every function enqueues and returns at once: it allocates nothing, waits for nothing, reads nothing
+// back and leaves the current device as it was, so it may be captured in a graph. All pointers are to memory of the
+// device. Returns NULL, or CUDA's text when a launch failed.
 struct AffineCuda {
   int device;
   void* stream;  // cudaStream_t

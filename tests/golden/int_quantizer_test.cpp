@@ -48,8 +48,10 @@ std::vector<char> bytes_of(const Tensor& t) { return {t.as<char>(), t.as<char>()
 // A quantizer with its weight, tunables away from their initial values, and states.
 struct Tuned {
   Tuned(const TensorScheme& scheme, Tensor weight, uint32_t seed)
-      : weight(std::move(weight)), quantizer(catalogue(), scheme, target_of(this->weight)),
-        tunables(quantizer.tunables()), states(quantizer.states()) {
+      : weight(std::move(weight)),
+        quantizer(catalogue(), scheme, target_of(this->weight)),
+        tunables(quantizer.tunables()),
+        states(quantizer.states()) {
     std::mt19937 random(seed);
     std::uniform_real_distribution<float> unit(0.0f, 1.0f);
     for (size_t i = 0; i < tunables.size(); ++i)
@@ -209,8 +211,9 @@ std::string failure(Call&& call) {
 
 void expect_refused(const TensorScheme& scheme, const std::string& reason, int32_t target = RH_TARGET_WEIGHT,
                     DType weight = DType::kBF16) {
-  const std::string message =
-      failure([&] { check_dtype(catalogue(), scheme, {"layer.0", "", 8, 64, weight, target}); });
+  const std::string message = failure([&] {
+    check_dtype(catalogue(), scheme, {"layer.0", "", 8, 64, weight, target});
+  });
   EXPECT_NE(message.find(reason), std::string::npos) << "\"" << message << "\" does not say \"" << reason << "\"";
 }
 
@@ -272,13 +275,16 @@ TEST(IntQuantizer, DeclaresShapes) {
                shape_text(results[0].shape()), shape_text(encoded[1].shape()),
                layer.quantizer.info().encoding->parameters_json);
   };
-  EXPECT_EQ(shapes(32), "[24, 32][24][24, 1][6, 4]"
-                        R"({"bits": 4, "group_cols": 32, "group_rows": 1, "symmetric": false})");
+  EXPECT_EQ(shapes(32),
+            "[24, 32][24][24, 1][6, 4]"
+            R"({"bits": 4, "group_cols": 32, "group_rows": 1, "symmetric": false})");
   for (int64_t group : {-1, 100, 128})
-    EXPECT_EQ(shapes(group), "[6, 100][6][6, 1][6, 1]"
-                             R"({"bits": 4, "group_cols": 100, "group_rows": 1, "symmetric": false})");
-  EXPECT_EQ(shapes(0), "[1, 600][1][1, 1][1, 1]"
-                       R"({"bits": 4, "group_cols": 100, "group_rows": 6, "symmetric": false})");
+    EXPECT_EQ(shapes(group),
+              "[6, 100][6][6, 1][6, 1]"
+              R"({"bits": 4, "group_cols": 100, "group_rows": 1, "symmetric": false})");
+  EXPECT_EQ(shapes(0),
+            "[1, 600][1][1, 1][1, 1]"
+            R"({"bits": 4, "group_cols": 100, "group_rows": 6, "symmetric": false})");
 }
 
 }  // namespace

@@ -55,8 +55,10 @@ TEST_P(AffineCpuTarget, LoadsEvery16BitNumber) {
                                             : roundhouse::float_from_bfloat(weight[pattern % kLanes]);
       float low = 0, high = 0;
       GetParam()->range(layer, weight, &low, &high, 0, 1);
-      if (std::isfinite(x)) ASSERT_EQ(low + high, x) << name_of(type) << " pattern " << pattern;
-      else ASSERT_TRUE(std::isnan(low) && std::isnan(high)) << name_of(type) << " pattern " << pattern;
+      if (std::isfinite(x))
+        ASSERT_EQ(low + high, x) << name_of(type) << " pattern " << pattern;
+      else
+        ASSERT_TRUE(std::isnan(low) && std::isnan(high)) << name_of(type) << " pattern " << pattern;
     }
   }
 }
@@ -69,7 +71,8 @@ TEST_P(AffineCpuTarget, RoundsAnyNumberTo16Bits) {
     const AffineLayer layer{1, kLanes, kLanes, false, true, false, 8, type, Element::kF32, 1e-8f};
     for (int i = 0; i < 100000; ++i) {
       uint32_t bits = random();
-      if (i % 2) bits = (bits & ~(type == Element::kF16 ? 0x1fffu : 0xffffu)) | (type == Element::kF16 ? 0x1000u : 0x8000u);
+      if (i % 2)
+        bits = (bits & ~(type == Element::kF16 ? 0x1fffu : 0xffffu)) | (type == Element::kF16 ? 0x1000u : 0x8000u);
       float scale;
       std::memcpy(&scale, &bits, 4);
       Elements out(type, kLanes);

@@ -71,7 +71,7 @@ Results run_cuda(const Problem& p) {
   out["scale"] = elements(layer.scale, scale);
   out["zero point"] = zero.host();
 
-  OnDevice<uint8_t> codes(std::vector<uint8_t>(n)), zero_codes(std::vector<uint8_t>(groups, 0));
+  OnDevice<uint8_t> codes{std::vector<uint8_t>(n)}, zero_codes{std::vector<uint8_t>(groups)};
   OnDevice<uint8_t> code_scale(bytes(layer.scale, groups)), decoded(bytes(p.output, n));
   const AffineCodes coded{codes.data(), code_scale.data(), layer.symmetric ? nullptr : zero_codes.data()};
   check(cuda.encode(layer, input, coded));

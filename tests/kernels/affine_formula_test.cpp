@@ -1,4 +1,5 @@
-// The scalar kernels against a plain reading of the reference's formulas: a double loop, with the host's own conversions.
+// The scalar kernels against a plain reading of the reference's formulas: a double loop, with the host's own
+// conversions.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,8 +10,8 @@ namespace roundhouse::kernels {
 namespace {
 
 struct Group {
-  float low = 0, high = 0;         // of the weights
-  float range_low, range_high;     // after min_scale and max_scale
+  float low = 0, high = 0;      // of the weights
+  float range_low, range_high;  // after min_scale and max_scale
   float scale, zero = 0;
   bool scale_free;
   double scale_terms = 0, zero_terms = 0, magnitude = 0;  // gradient sums
@@ -59,8 +60,10 @@ Results naive(const Problem& p) {
     }
     scale = rounded(layer.scale, scale);
     group.scale_free = std::fabs(scale) >= layer.scale_threshold;
-    if (scale < 0) scale = std::min(scale, -layer.scale_threshold);
-    else scale = std::max(scale, layer.scale_threshold);
+    if (scale < 0)
+      scale = std::min(scale, -layer.scale_threshold);
+    else
+      scale = std::max(scale, layer.scale_threshold);
     group.scale = scale;
     if (!layer.symmetric) {
       const float quotient = -group.range_low / scale;

@@ -25,10 +25,11 @@ struct Elements {
   Elements(Element type, size_t n) : type(type), bytes(n * (type == Element::kF32 ? 4 : 2)) {}
   Elements(Element type, const std::vector<float>& values) : Elements(type, values.size()) {
     for (size_t i = 0; i < values.size(); ++i) {
-      if (type == Element::kF32) std::memcpy(&bytes[4 * i], &values[i], 4);
+      if (type == Element::kF32)
+        std::memcpy(&bytes[4 * i], &values[i], 4);
       else {
-        const uint16_t bits = type == Element::kF16 ? roundhouse::half_from_float(values[i])
-                                                    : roundhouse::bfloat_from_float(values[i]);
+        const uint16_t bits =
+            type == Element::kF16 ? roundhouse::half_from_float(values[i]) : roundhouse::bfloat_from_float(values[i]);
         std::memcpy(&bytes[2 * i], &bits, 2);
       }
     }
@@ -37,7 +38,8 @@ struct Elements {
     std::vector<float> out(bytes.size() / (type == Element::kF32 ? 4 : 2));
     for (size_t i = 0; i < out.size(); ++i) {
       uint16_t bits;
-      if (type == Element::kF32) std::memcpy(&out[i], &bytes[4 * i], 4);
+      if (type == Element::kF32)
+        std::memcpy(&out[i], &bytes[4 * i], 4);
       else {
         std::memcpy(&bits, &bytes[2 * i], 2);
         out[i] = type == Element::kF16 ? roundhouse::float_from_half(bits) : roundhouse::float_from_bfloat(bits);
@@ -84,8 +86,8 @@ inline Problem make_problem(const Shape& shape, int bits, bool symmetric, bool t
   std::normal_distribution<float> normal;
   std::uniform_real_distribution<float> unit(0.0f, 1.0f);
   Problem p;
-  p.layer = {shape.rows, shape.cols, shape.span_cols, shape.whole_tensor, symmetric, tuned, bits, weight, scale,
-             rounded(scale, 1e-5f)};
+  p.layer = {shape.rows, shape.cols, shape.span_cols, shape.whole_tensor,   symmetric, tuned,
+             bits,       weight,     scale,           rounded(scale, 1e-5f)};
   const int64_t n = shape.rows * shape.cols;
   std::vector<float> w(n), g(n);
   for (int64_t i = 0; i < n; ++i) w[i] = fill(random, i);
@@ -108,13 +110,17 @@ inline float gaussian(std::mt19937& random, int64_t) { return std::normal_distri
 
 // All-zero groups, signed zeros, denormals, quotients halfway between codes, the largest numbers.
 inline float hard(std::mt19937& random, int64_t i) {
-  static const float kValues[] = {0.0f, -0.0f, 1e-40f, -1e-40f, 6e-8f, -6e-8f, 0.5f, -0.5f, 1.5f, -2.5f,
-                                  7.0f, -8.0f, 3e38f,  -3e38f,  6e4f,  -6e4f};
+  static const float kValues[] = {0.0f, -0.0f, 1e-40f, -1e-40f, 6e-8f, -6e-8f, 0.5f, -0.5f,
+                                  1.5f, -2.5f, 7.0f,   -8.0f,   3e38f, -3e38f, 6e4f, -6e4f};
   switch (i / 64 % 4) {
-    case 0: return random() % 2 ? 0.0f : -0.0f;
-    case 1: return kValues[2 + random() % 4];
-    case 2: return kValues[random() % 12];
-    default: return kValues[random() % 16];
+    case 0:
+      return random() % 2 ? 0.0f : -0.0f;
+    case 1:
+      return kValues[2 + random() % 4];
+    case 2:
+      return kValues[random() % 12];
+    default:
+      return kValues[random() % 16];
   }
 }
 
@@ -128,8 +134,10 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   Results out;
   std::vector<float> low(groups), high(groups), span_low(spans), span_high(spans);
   cpu.range(layer, p.weight.bytes.data(), span_low.data(), span_high.data(), 0, spans);
-  if (layer.whole_tensor) affine_range_tensor(layer, span_low.data(), span_high.data(), low.data(), high.data());
-  else low = span_low, high = span_high;
+  if (layer.whole_tensor)
+    affine_range_tensor(layer, span_low.data(), span_high.data(), low.data(), high.data());
+  else
+    low = span_low, high = span_high;
   out["low"] = low;
   out["high"] = high;
   const AffineInput input = p.input(low.data(), high.data());
@@ -165,7 +173,8 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   if (!layer.tuned) return out;
   std::vector<float> v = p.v, min_scale = p.min_scale, max_scale = p.max_scale;
   const AffineStep step{v.data(), min_scale.data(), max_scale.data(), &kRoundingRate, &kRangeRate};
-  const AffineInput stepped{p.weight.bytes.data(), v.data(), min_scale.data(), max_scale.data(), low.data(), high.data()};
+  const AffineInput stepped{p.weight.bytes.data(), v.data(),   min_scale.data(),
+                            max_scale.data(),      low.data(), high.data()};
   cpu.sign_step(layer, stepped, gradient, step, sums.data(), 0, spans);
   if (layer.whole_tensor) affine_finish_tensor(layer, stepped, sums.data(), step);
   out["v"] = v;

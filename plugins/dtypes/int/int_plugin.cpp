@@ -31,8 +31,9 @@ class IntDtype : public rh::Dtype {
     require(scheme.bits >= 2 && scheme.bits <= 8, "int has 2 to 8 bits, not " + std::to_string(scheme.bits));
     require(scheme.rounding == RH_ROUNDING_PLAIN || scheme.rounding == RH_ROUNDING_TUNED,
             "int does not search for scales: set search to false for plain rounding, or tune (iters above 0)");
-    require(scheme.group_rows == 1, "int has groups of columns within a row: set group_size to one number (128), to -1 "
-                                    "(a row) or to 0 (the whole tensor)");
+    require(scheme.group_rows == 1,
+            "int has groups of columns within a row: set group_size to one number (128), to -1 "
+            "(a row) or to 0 (the whole tensor)");
     require(scheme.group_cols >= RH_GROUP_ROW, "group_size " + std::to_string(scheme.group_cols) +
                                                    " is no group: set a number of columns, -1 (a row) or 0 (the whole "
                                                    "tensor)");
