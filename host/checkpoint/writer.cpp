@@ -118,4 +118,16 @@ void SafetensorsWriter::finish() {
   if (shards_.size() > 1) folder_.write_text("model.safetensors.index.json", index.dump(2) + "\n");
 }
 
+void write_safetensors_file(const std::filesystem::path& file,
+                            const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  // The writer fills a folder; the one file is moved out of it, and the folder goes.
+  OutputFolder folder(cat(file.string(), ".folder"), false);
+  SafetensorsWriter writer(folder, UINT64_MAX, {});
+  for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
+  writer.finish();
+  std::error_code code;
+  std::filesystem::rename(folder.partial() / "model.safetensors", file, code);
+  if (code) throw Error(cat("cannot write ", file.string(), ": ", code.message()));
+}
+
 }  // namespace roundhouse

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "host/base/tensor.h"
@@ -52,5 +54,9 @@ class SafetensorsWriter {
   std::vector<std::vector<std::string>> shards_;  // names of the tensors in each closed shard
   uint64_t total_bytes_ = 0;
 };
+
+// Writes one safetensors file, in this order. Throws Error.
+void write_safetensors_file(const std::filesystem::path& file,
+                            const std::vector<std::pair<std::string, Tensor>>& tensors);
 
 }  // namespace roundhouse

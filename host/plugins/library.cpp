@@ -35,12 +35,14 @@ boost::dll::shared_library& open_for_good(const std::filesystem::path& path) {
 
 const rh_entry* get_entry(const boost::dll::shared_library& library, const std::filesystem::path& path) {
   if (!library.has(RH_ENTRY_SYMBOL))
-    throw Error("has no symbol " RH_ENTRY_SYMBOL ", so it is no Roundhouse plugin, or it was linked without exporting it");
+    throw Error("has no symbol " RH_ENTRY_SYMBOL
+                ", so it is no Roundhouse plugin, or it was linked without exporting it");
   const rh_entry* entry = library.get<GetEntry>(RH_ENTRY_SYMBOL)();
   if (!entry) throw Error(RH_ENTRY_SYMBOL " returned NULL");
   if (entry->abi_major != RH_ABI_MAJOR) {
-    throw Error(cat("abi_major is ", entry->abi_major, " in ", path.string(), ", but this host has ", RH_ABI_MAJOR, ": ",
-                    entry->abi_major > RH_ABI_MAJOR ? "use a newer Roundhouse" : "rebuild the plugin with a newer SDK"));
+    throw Error(
+        cat("abi_major is ", entry->abi_major, " in ", path.string(), ", but this host has ", RH_ABI_MAJOR, ": ",
+            entry->abi_major > RH_ABI_MAJOR ? "use a newer Roundhouse" : "rebuild the plugin with a newer SDK"));
   }
   if (entry->struct_size > kLargestStruct || !RH_HAS(entry, init) || !RH_HAS(entry, deinit) ||
       !RH_HAS(entry, get_factory))

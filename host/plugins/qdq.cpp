@@ -18,10 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;
-};
+using NamedTensor = std::pair<std::string, Tensor>;
 
 class Run {
  public:
@@ -29,7 +26,6 @@ class Run {
       : catalogue_(catalogue), source_(in), request_{dtype, options, {}, Rounding::kPlain} {
     request_.said.erase("data_type");
     request_.said.erase("imatrix");
-    request_.assumed = {{"bits", 4}, {"group_size", 128}, {"sym", true}};
     if (!source_.contains("weight")) throw Error(cat(source_.location(), " has no tensor \"weight\""));
     weight_ = source_.load("weight");
     if (weight_.shape().size() != 2 || !is_floating(weight_.dtype()) || weight_.dtype() == DType::kF64)
@@ -49,16 +45,16 @@ class Run {
   void make_quantizer(Rounding rounding) {
     request_.rounding = rounding;
     const TensorScheme scheme = resolve_dtype(catalogue_, request_);
-    quantizer_.emplace(catalogue_, scheme,
-                       QuantizerTarget{"weight", "", weight_.dim(0), weight_.dim(1), weight_.dtype(), RH_TARGET_WEIGHT});
+    quantizer_.emplace(
+        catalogue_, scheme,
+        QuantizerTarget{"weight", "", weight_.dim(0), weight_.dim(1), weight_.dtype(), RH_TARGET_WEIGHT});
   }
 
   // True when the file has tunables and the name that was asked for lets them count.
   bool tune_from_file() {
     request_.rounding = Rounding::kTuned;
     const TensorScheme scheme = resolve_dtype(catalogue_, request_);
-    if (scheme.rounding != Rounding::kTuned ||
-        !(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_TUNING))
+    if (scheme.rounding != Rounding::kTuned || !(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_TUNING))
       return false;
     make_quantizer(Rounding::kTuned);
     tunables_ = quantizer_->tunables();
@@ -130,23 +126,12 @@ class Run {
   std::vector<NamedTensor> written_;
 };
 
-// The writer fills a folder; the one file is moved out of it, and the folder goes.
-void write_file(const std::vector<NamedTensor>& tensors, const fs::path& out) {
-  OutputFolder folder(cat(out.string(), ".folder"), false);
-  SafetensorsWriter writer(folder, UINT64_MAX, {});
-  for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
-  writer.finish();
-  std::error_code code;
-  fs::rename(folder.partial() / "model.safetensors", out, code);
-  if (code) throw Error(cat("cannot write ", out.string(), ": ", code.message()));
-}
-
 }  // namespace
 
 void run_qdq(Catalogue& catalogue, const std::string& dtype, const json& options, const fs::path& in,
              const fs::path& out) {
   if (!options.is_object()) throw Error(cat("the options must be a JSON object, not ", options));
-  write_file(Run(catalogue, dtype, options, in).run(), out);
+  write_safetensors_file(out, Run(catalogue, dtype, options, in).run());
 }
 
 }  // namespace roundhouse

@@ -18,8 +18,8 @@ namespace roundhouse {
 // Written: qdq in the weight's element type, each result by its name (scale, zp, ...) and, given grad_qdq,
 // grad_<tunable> in the shape that the tunable was given in.
 //
-// `dtype` is an id or an alias; `options` has the keys of DtypeRequest, those left out have auto-round's defaults (4
-// bits, groups of 128, symmetric), and data_type and imatrix, which describe and change nothing. Throws Error.
+// `dtype` is an id or an alias; `options` has the keys of DtypeRequest, and data_type and imatrix, which describe
+// and change nothing. Throws Error.
 void run_qdq(Catalogue& catalogue, const std::string& dtype, const nlohmann::json& options,
              const std::filesystem::path& in, const std::filesystem::path& out);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "host/base/error.h"
@@ -12,6 +14,10 @@ namespace roundhouse {
 namespace {
 
 using nlohmann::json;
+
+constexpr int kDefaultBits = 4;
+constexpr int kUnquantizedBits = 16;
+constexpr std::string_view kActivationPrefix = "act_";
 
 struct Match {
   const DtypeRecord* record;
@@ -44,9 +50,9 @@ bool boolean(const json& value) {
   return value.get<bool>();
 }
 
-DType element_type(const json& value) {
-  if (!value.is_string()) throw Error(cat(value, " is not the name of an element type"));
-  return dtype_from_config_name(value.get<std::string>());
+std::string text(const json& value) {
+  if (!value.is_string()) throw Error(cat(value, " is not a name"));
+  return value.get<std::string>();
 }
 
 const json& object(const json& value) {
@@ -76,7 +82,7 @@ const Field kFields[] = {
     {"super_bits", [](TensorScheme& s, const json& v) { s.super_bits = integer<int>(v); }},
     {"super_group_size", [](TensorScheme& s, const json& v) { s.super_group = integer<int>(v); }},
     {"dynamic", [](TensorScheme& s, const json& v) { s.dynamic = boolean(v); }},
-    {"scale_dtype", [](TensorScheme& s, const json& v) { s.scale_dtype = element_type(v); }},
+    {"scale_dtype", [](TensorScheme& s, const json& v) { s.scale_dtype = dtype_from_config_name(text(v)); }},
     {"q_scale_thresh", [](TensorScheme& s, const json& v) { s.scale_threshold = number(v); }},
     {"weight_fp8_max_scale", [](TensorScheme& s, const json& v) { s.weight_fp8_max_scale = number(v); }},
     {"options", [](TensorScheme& s, const json& v) { s.options.update(object(v)); }},
@@ -84,7 +90,8 @@ const Field kFields[] = {
 
 void apply(TensorScheme& scheme, const json& fields, const std::string& whose) {
   for (const auto& [key, value] : fields.items()) {
-    const auto field = std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
+    const auto field =
+        std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
     if (field == std::end(kFields)) {
       std::vector<std::string> known;
       for (const Field& f : kFields) known.push_back(f.key);
@@ -102,8 +109,8 @@ void require_agreement(const Match& match, const json& said) {
   for (const auto& [key, fixed] : match.fields.items()) {
     const auto other = said.find(key);
     if (other == said.end() || key == "options" || *other == fixed) continue;
-    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key, " ",
-                    *other, " was asked for"));
+    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key,
+                    " ", *other, " was asked for"));
   }
 }
 
@@ -120,10 +127,42 @@ std::optional<Match> find_by_stem(const Catalogue& catalogue, const std::string&
   return std::nullopt;
 }
 
+// Sorts a recipe's keys by side, without the activation's prefix.
+void split(const json& fields, json& weight, json& activation) {
+  weight = activation = json::object();
+  for (const auto& [key, value] : fields.items()) {
+    if (key.starts_with(kActivationPrefix))
+      activation[key.substr(kActivationPrefix.size())] = value;
+    else
+      weight[key] = value;
+  }
+}
+
+// The data type's name, taken out of the fields; "" when there is none.
+std::string take_name(DtypeRequest& request) {
+  std::string name;
+  for (json* fields : {&request.assumed, &request.said}) {
+    if (const auto found = fields->find("data_type"); found != fields->end()) name = text(*found);
+    fields->erase("data_type");
+  }
+  return name;
+}
+
+bool says(const DtypeRequest& request, const char* key) {
+  return request.said.contains(key) || request.assumed.contains(key);
+}
+
+bool says_unquantized(const DtypeRequest& request) {
+  if (!says(request, "bits")) return false;
+  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >=
+         kUnquantizedBits;
+}
+
 }  // namespace
 
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request) {
   TensorScheme scheme;
+  scheme.bits = kDefaultBits;
   scheme.rounding = request.rounding;
   apply(scheme, request.assumed, "scheme");
   TensorScheme asked = scheme;
@@ -136,6 +175,31 @@ TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& reque
   scheme.dtype = match->record->id;
   apply(scheme, match->fields, cat("alias ", match->alias, " of ", match->record->plugin.string()));
   apply(scheme, request.said, "scheme");
+  return scheme;
+}
+
+Scheme resolve_scheme(const Catalogue& catalogue, const json& said, const json& assumed, Rounding rounding) {
+  DtypeRequest weight{"", {}, {}, rounding}, activation{"", {}, {}, Rounding::kPlain};
+  split(assumed, weight.assumed, activation.assumed);
+  split(said, weight.said, activation.said);
+  weight.name = take_name(weight);
+  activation.name = take_name(activation);
+
+  Scheme scheme;
+  if (!says_unquantized(weight)) {
+    if (weight.name.empty()) throw Error("the scheme has no data_type");
+    scheme.weight = resolve_dtype(catalogue, weight);
+    if (scheme.weight->bits >= kUnquantizedBits) scheme.weight.reset();
+  }
+  if (says_unquantized(activation) || (activation.name.empty() && !says(activation, "bits"))) return scheme;
+  if (activation.name.empty()) activation.name = weight.name;
+  if (activation.name.empty()) throw Error("the scheme has no act_data_type");
+  json defaults{{"bits", kUnquantizedBits}};
+  if (scheme.weight) defaults.update({{"group_size", group_size(*scheme.weight)}, {"sym", scheme.weight->symmetric}});
+  defaults.update(activation.assumed);
+  activation.assumed = std::move(defaults);
+  scheme.activation = resolve_dtype(catalogue, activation);
+  if (scheme.activation->bits >= kUnquantizedBits) scheme.activation.reset();
   return scheme;
 }
 

@@ -1,19 +1,9 @@
 #include "host/plugins/scheme.h"
 
 namespace roundhouse {
-namespace {
-
 using nlohmann::json;
 
-json group_size(const TensorScheme& scheme) {
-  if (scheme.group_rows > 1) return {scheme.group_rows, scheme.group_cols};
-  return scheme.group_cols;
-}
-
-}  // namespace
-
-SchemeView::SchemeView(const TensorScheme& scheme)
-    : dtype_(scheme.dtype), options_(scheme.options.dump()), view_{} {
+SchemeView::SchemeView(const TensorScheme& scheme) : dtype_(scheme.dtype), options_(scheme.options.dump()), view_{} {
   view_.struct_size = sizeof view_;
   view_.bits = scheme.bits;
   view_.dtype = dtype_.c_str();
@@ -28,6 +18,11 @@ SchemeView::SchemeView(const TensorScheme& scheme)
   view_.scale_threshold = static_cast<float>(scheme.scale_threshold);
   view_.weight_fp8_max_scale = static_cast<float>(scheme.weight_fp8_max_scale);
   view_.options_json = options_.c_str();
+}
+
+json group_size(const TensorScheme& scheme) {
+  if (scheme.group_rows > 1) return {scheme.group_rows, scheme.group_cols};
+  return scheme.group_cols;
 }
 
 json to_json(const Scheme& scheme) {

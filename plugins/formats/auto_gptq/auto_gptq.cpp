@@ -42,7 +42,7 @@ class GptqWriter : public IntWriter {
     }
     for (const auto& name : plan().unquantized) dynamic["-:" + exactly(name)] = Json::object();
     if (!dynamic.empty()) config["dynamic"] = dynamic;
-    if (!plan().unquantized.empty()) config["modules_in_block_to_quantize"] = {modules_in_block()};
+    if (!plan().unquantized.empty()) config["modules_in_block_to_quantize"] = Json::array({Json(modules_in_block())});
     return config;
   }
 

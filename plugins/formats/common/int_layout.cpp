@@ -103,7 +103,7 @@ void StoredInt::resolve(IntLayout layout, int64_t group_size) {
   }
   group_cols = group_size <= 0 ? cols : std::min(group_size, cols);
   // A layer with a group size of its own, which config.json may hide behind a regular expression.
-  if (groups() != group_count && cols % group_count == 0) group_cols = cols / group_count;
+  if (!g_idx && groups() != group_count && cols % group_count == 0) group_cols = cols / group_count;
   if (groups() != group_count) {
     fail(*this, "scales",
          cat("of ", shape_text(*scales), " does not fit ", cols, " columns in groups of ", group_size));

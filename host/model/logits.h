@@ -1,0 +1,15 @@
+// What a model computes for a text, for comparing engines.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/model/architecture.h"
+
+namespace roundhouse {
+
+// [ids, vocab] f32, computed in float32 with one block in memory at a time.
+Tensor logits(const Architecture& architecture, TensorSource& source, const std::vector<int32_t>& ids);
+
+}  // namespace roundhouse

@@ -1,0 +1,327 @@
+#include "host/recipe/recipe.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include "host/base/error.h"
+#include "host/recipe/yaml.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+using yaml::Node;
+
+namespace fs = std::filesystem;
+
+constexpr int kVersion = 1;
+constexpr const char* kKeepScheme = "none";
+constexpr int64_t kMaxThreads = 4096;
+
+// ---- the sections that hold plain values: their keys, once for reading and writing ----
+
+constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
+  visit("data", calibration.data);
+  visit("samples", calibration.samples, 1);
+  visit("seqlen", calibration.seqlen, 2);  // the last position is masked
+  visit("batch_size", calibration.batch_size, 1);
+  visit("seed", calibration.seed, 0);
+};
+
+constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
+  visit("iters", tuning.iters, 0);
+  visit("lr", tuning.lr);
+  visit("minmax_lr", tuning.minmax_lr);
+  visit("gradient_accumulation", tuning.gradient_accumulation, 1);
+  visit("search", tuning.search);
+  visit("quantized_input", tuning.quantized_input);
+};
+
+constexpr auto kEvaluationFields = [](auto& evaluation, auto&& visit) {
+  visit("data", evaluation.data);
+  visit("seqlen", evaluation.seqlen, 2);
+};
+
+class KeyCollector {
+ public:
+  void operator()(const char* key, const auto&...) { keys.push_back(key); }
+  std::vector<std::string> keys;
+};
+
+fs::path read_file_path(const Node& node) {
+  const fs::path path = node.as_path();
+  if (!fs::is_regular_file(path)) node.fail(cat("there is no file ", path.string()));
+  return path;
+}
+
+class FieldReader {
+ public:
+  explicit FieldReader(const Node& map) : map_(map) {}
+
+  void operator()(const char* key, int64_t& field, int64_t min) const {
+    if (const Node* node = map_.find(key)) field = node->as_int(min);
+  }
+  void operator()(const char* key, bool& field) const {
+    if (const Node* node = map_.find(key)) field = node->as_bool();
+  }
+  void operator()(const char* key, std::optional<double>& field) const {
+    const Node* node = map_.find(key);
+    if (!node) return;
+    if (node->is_text() && node->as_text() != "auto") node->fail("must be a number or auto, not " + node->as_text());
+    field = node->is_text() ? std::nullopt : std::optional(node->as_number(0));
+  }
+  void operator()(const char* key, fs::path& field) const { field = read_file_path(map_.at(key)); }
+  void operator()(const char* key, std::optional<fs::path>& field) const {
+    if (const Node* node = map_.find(key)) field = read_file_path(*node);
+  }
+
+ private:
+  const Node& map_;
+};
+
+class FieldWriter {
+ public:
+  void operator()(const char* key, const int64_t& field, int64_t) { map[key] = field; }
+  void operator()(const char* key, const bool& field) { map[key] = field; }
+  void operator()(const char* key, const std::optional<double>& field) {
+    map[key] = field ? ordered_json(*field) : ordered_json("auto");
+  }
+  void operator()(const char* key, const fs::path& field) { map[key] = field.string(); }
+  void operator()(const char* key, const std::optional<fs::path>& field) {
+    if (field) map[key] = field->string();
+  }
+  ordered_json map = ordered_json::object();
+};
+
+template <typename Section>
+void read_section(const Node& node, Section& section, auto fields) {
+  KeyCollector known;
+  fields(section, known);
+  node.only(known.keys);
+  fields(section, FieldReader(node));
+}
+
+template <typename Section>
+ordered_json write_section(const Section& section, auto fields) {
+  FieldWriter writer;
+  fields(section, writer);
+  return std::move(writer.map);
+}
+
+// ---- the other values ----
+
+fs::path read_model(const Node& node) {
+  const fs::path path = node.as_path();
+  if (!fs::is_directory(path)) node.fail(cat("there is no folder ", path.string()));
+  return path;
+}
+
+LayerPattern read_pattern(const Node& node) {
+  const std::string& text = node.as_text();
+  try {
+    return LayerPattern(text);
+  } catch (const Error& e) {
+    node.fail(e.what());
+  }
+}
+
+LayerRule read_rule(const Node& node, const std::vector<Preset>& presets) {
+  std::vector<std::string> keys = {"match", "scheme"};
+  keys.insert(keys.end(), scheme_keys().begin(), scheme_keys().end());
+  node.only(keys);
+
+  const Node& match = node.at("match");
+  LayerRule rule{.match = read_pattern(match)};
+  const json fields = read_scheme_fields(node);
+  if (const Node* scheme = node.find("scheme")) {
+    const bool keep = scheme->is_text() && scheme->as_text() == kKeepScheme;
+    if (keep && !fields.empty())
+      scheme->fail("none leaves the layer as it is; " + fields.begin().key() + " says otherwise");
+    rule.action = keep ? LayerRule::Action::kKeep : LayerRule::Action::kReplace;
+    if (!keep) rule.scheme = read_scheme(*scheme, presets);
+  }
+  rule.scheme.said.update(fields);
+  rule.scheme.place = {match.place()};
+  return rule;
+}
+
+FormatChoice read_format(const Node& node) {
+  FormatChoice format;
+  format.place = {node.place()};
+  if (!node.is_map()) {
+    format.id = node.as_text();
+    return format;
+  }
+  format.id = node.at("id").as_text();
+  for (const auto& [key, value] : node.members())
+    if (key != "id") format.options[key] = value->as_json();
+  return format;
+}
+
+std::vector<FormatChoice> read_formats(const Node& node) {
+  std::vector<FormatChoice> formats;
+  for (const Node& item : node.as_list()) {
+    FormatChoice format = read_format(item);
+    if (std::any_of(formats.begin(), formats.end(), [&](const FormatChoice& f) { return f.id == format.id; }))
+      item.fail(cat("the format ", format.id, " is there twice"));
+    formats.push_back(std::move(format));
+  }
+  if (formats.empty()) node.fail("must name at least one format");
+  return formats;
+}
+
+DeviceChoice read_device(const Node& node) {
+  const std::string& text = node.as_text();
+  if (text == "auto") return {};
+  if (text == "cpu") return {DeviceChoice::Kind::kCpu, 0};
+  if (text == "cuda") return {DeviceChoice::Kind::kCuda, 0};
+  constexpr std::string_view kPrefix = "cuda:";
+  if (text.starts_with(kPrefix)) {
+    uint16_t index = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + kPrefix.size(), end, index);
+    if (error == std::errc() && stop == end) return {DeviceChoice::Kind::kCuda, index};
+  }
+  node.fail(cat("must be auto, cpu, cuda or cuda:N, not ", text));
+}
+
+std::string device_text(const DeviceChoice& device) {
+  if (device.kind == DeviceChoice::Kind::kAuto) return "auto";
+  return device.kind == DeviceChoice::Kind::kCpu ? "cpu" : cat("cuda:", device.index);
+}
+
+// Bytes: a number, or one with a unit. KB, MB, ... are powers of 1000, as Hugging Face has them; KiB, ... of 1024.
+int64_t read_size(const Node& node) {
+  if (!node.is_text()) return node.as_int(1);
+  static const std::map<std::string_view, double> kUnits = {{"B", 1},        {"KB", 1e3},     {"MB", 1e6},
+                                                            {"GB", 1e9},     {"TB", 1e12},    {"KiB", 0x1p10},
+                                                            {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  const std::string& text = node.as_text();
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
+  unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+  const auto found = kUnits.find(unit);
+  const double bytes = found == kUnits.end() ? 0 : number * found->second;
+  if (error != std::errc() || !(bytes >= 1 && bytes < 0x1p62)) node.fail(cat("must be a size such as 5GB, not ", text));
+  return static_cast<int64_t>(bytes);
+}
+
+bool is_within(const fs::path& path, const fs::path& folder) {
+  const fs::path inner = fs::weakly_canonical(path), outer = fs::weakly_canonical(folder);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+// The output folder is replaced as a whole.
+void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const fs::path& file) {
+  std::vector<fs::path> inputs = {recipe.model, file};
+  if (recipe.calibration.data) inputs.push_back(*recipe.calibration.data);
+  if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
+  for (const fs::path& input : inputs)
+    if (is_within(input, recipe.output))
+      output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));
+}
+
+Node read_with_overrides(const fs::path& file, const std::vector<std::string>& overrides) {
+  Node root = Node::load(file);
+  for (const std::string& text : overrides) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0) throw Error(cat("--set ", text, ": write --set key=value"));
+    const std::string key = text.substr(0, equals);
+    yaml::Source source{"--set " + text, fs::current_path(), /*has_lines=*/false};
+    root.set(key, Node::parse(text.substr(equals + 1), std::move(source), key));
+  }
+  return root;
+}
+
+ordered_json write_scheme(const SchemeChoice& scheme) {
+  ordered_json map = ordered_json::object();
+  if (!scheme.preset.empty()) map["preset"] = scheme.preset;
+  for (const std::string& key : scheme_keys())
+    if (scheme.said.contains(key)) map[key] = scheme.said.at(key);
+  return map;
+}
+
+ordered_json write_rule(const LayerRule& rule) {
+  ordered_json map = {{"match", rule.match.text()}};
+  switch (rule.action) {
+    case LayerRule::Action::kKeep:
+      map["scheme"] = kKeepScheme;
+      break;
+    case LayerRule::Action::kReplace:
+      map["scheme"] = write_scheme(rule.scheme);
+      break;
+    case LayerRule::Action::kOverride:
+      map.update(write_scheme(rule.scheme));
+      break;
+  }
+  return map;
+}
+
+ordered_json write_format(const FormatChoice& format) {
+  if (format.options.empty()) return format.id;
+  ordered_json map = {{"id", format.id}};
+  map.update(ordered_json(format.options));
+  return map;
+}
+
+}  // namespace
+
+double learning_rate(const Tuning& tuning, int bits) {
+  if (tuning.lr) return *tuning.lr;
+  if (tuning.iters == 0) return 0;
+  const double base = bits <= 3 && tuning.iters >= 1000 ? 2 : 1;
+  return base / static_cast<double>(tuning.iters);
+}
+
+double minmax_learning_rate(const Tuning& tuning, int bits) {
+  return tuning.minmax_lr ? *tuning.minmax_lr : learning_rate(tuning, bits);
+}
+
+Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides,
+                   const std::vector<fs::path>& preset_folders) {
+  const Node root = read_with_overrides(file, overrides);
+  root.only({"version", "model", "output", "scheme", "layers", "calibration", "tuning", "formats", "device",
+             "evaluation", "threads", "max_shard_size"});
+  if (const Node& version = root.at("version"); version.as_int(1) != kVersion)
+    version.fail(cat("this Roundhouse reads recipes of version ", kVersion, " only"));
+
+  const std::vector<Preset> presets = list_presets(preset_folders);
+  Recipe recipe;
+  recipe.model = read_model(root.at("model"));
+  recipe.output = root.at("output").as_path();
+  recipe.scheme = read_scheme(root.at("scheme"), presets);
+  if (const Node* layers = root.find("layers"); layers && !layers->is_null())
+    for (const Node& node : layers->as_list()) recipe.layers.push_back(read_rule(node, presets));
+  if (const Node* node = root.find("calibration")) read_section(*node, recipe.calibration, kCalibrationFields);
+  if (const Node* node = root.find("tuning")) read_section(*node, recipe.tuning, kTuningFields);
+  recipe.formats = read_formats(root.at("formats"));
+  if (const Node* node = root.find("device")) recipe.device = read_device(*node);
+  if (const Node* node = root.find("evaluation")) read_section(*node, recipe.evaluation.emplace(), kEvaluationFields);
+  if (const Node* node = root.find("threads")) recipe.threads = node->as_int(0, kMaxThreads);
+  if (const Node* node = root.find("max_shard_size")) recipe.max_shard_size = read_size(*node);
+  refuse_to_overwrite_input(root.at("output"), recipe, file);
+  return recipe;
+}
+
+std::string to_yaml(const Recipe& recipe) {
+  ordered_json map = {{"version", kVersion},
+                      {"model", recipe.model.string()},
+                      {"output", recipe.output.string()},
+                      {"scheme", write_scheme(recipe.scheme)},
+                      {"layers", ordered_json::array()},
+                      {"calibration", write_section(recipe.calibration, kCalibrationFields)},
+                      {"tuning", write_section(recipe.tuning, kTuningFields)},
+                      {"formats", ordered_json::array()},
+                      {"device", device_text(recipe.device)}};
+  for (const LayerRule& rule : recipe.layers) map["layers"].push_back(write_rule(rule));
+  for (const FormatChoice& format : recipe.formats) map["formats"].push_back(write_format(format));
+  if (recipe.evaluation) map["evaluation"] = write_section(*recipe.evaluation, kEvaluationFields);
+  map["threads"] = recipe.threads;
+  map["max_shard_size"] = recipe.max_shard_size;
+  return yaml::emit(map);
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,103 @@
+// What a user asks for: the recipe file, typed and checked, and nothing that needs the model or a plugin.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/recipe/layer_pattern.h"
+#include "host/recipe/scheme_choice.h"
+
+namespace roundhouse {
+
+// An entry under `layers:`.
+struct LayerRule {
+  enum class Action {
+    kKeep,      // scheme: none
+    kReplace,   // `scheme` instead of the recipe's
+    kOverride,  // scheme.said over the recipe's scheme; with nothing said, just that
+  };
+  LayerPattern match;
+  Action action = Action::kOverride;
+  SchemeChoice scheme = {};
+
+  bool operator==(const LayerRule&) const = default;
+};
+
+struct Calibration {
+  std::optional<std::filesystem::path> data;  // .txt, .json, .jsonl
+  int64_t samples = 128;
+  int64_t seqlen = 2048;  // tokens a sample
+  int64_t batch_size = 8;
+  int64_t seed = 42;
+
+  bool operator==(const Calibration&) const = default;
+};
+
+struct Tuning {
+  int64_t iters = 200;                  // 0: none
+  std::optional<double> lr, minmax_lr;  // nothing: auto
+  int64_t gradient_accumulation = 1;
+  bool search = false;  // searched rounding when iters is 0
+  bool quantized_input = true;
+
+  bool operator==(const Tuning&) const = default;
+};
+
+// Of v: `lr`, or when it is auto 1 / iters, twice that below 4 bits from 1000 iterations on, as in auto-round; 0 when
+// iters is 0. Of the range's scales: `minmax_lr`, or the same.
+double learning_rate(const Tuning& tuning, int bits);
+double minmax_learning_rate(const Tuning& tuning, int bits);
+
+struct FormatChoice {
+  std::string id;
+  nlohmann::json options = nlohmann::json::object();
+  Place place;
+
+  bool operator==(const FormatChoice&) const = default;
+};
+
+struct DeviceChoice {
+  enum class Kind { kAuto, kCpu, kCuda };
+  Kind kind = Kind::kAuto;
+  int64_t index = 0;  // of CUDA devices
+
+  bool operator==(const DeviceChoice&) const = default;
+};
+
+struct Evaluation {
+  std::filesystem::path data;
+  int64_t seqlen = 512;  // tokens a window
+
+  bool operator==(const Evaluation&) const = default;
+};
+
+// Paths are absolute.
+struct Recipe {
+  std::filesystem::path model, output;
+  SchemeChoice scheme;
+  std::vector<LayerRule> layers;
+  Calibration calibration;
+  Tuning tuning;
+  std::vector<FormatChoice> formats;
+  DeviceChoice device;
+  std::optional<Evaluation> evaluation;
+  int64_t threads = 0;                     // 0: all processors
+  int64_t max_shard_size = 5'000'000'000;  // bytes
+
+  bool operator==(const Recipe&) const = default;
+};
+
+// Reads a recipe. Each override is "key=value" with a dotted key (tuning.iters=0, layers.0.bits=8, formats=[a, b]) and
+// a YAML value, as if it stood in the file, but that its relative paths start from the current folder, the file's from
+// the file's folder. Throws Error "file:line:column: key: message" or "--set key=value: key: message".
+Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                   const std::vector<std::filesystem::path>& preset_folders);
+
+// The recipe with every default written out. Reading it gives the same recipe.
+std::string to_yaml(const Recipe& recipe);
+
+}  // namespace roundhouse

@@ -1,0 +1,48 @@
+// Schemes as people write them: mappings and presets. What they leave open, the data type's plugin decides.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "host/recipe/yaml.h"
+
+namespace roundhouse {
+
+// Where something was written, for messages. Equal to every other, so that recipes compare by what they say.
+struct Place {
+  std::string text;
+  bool operator==(const Place&) const { return true; }
+};
+
+// The keys of `said` and `assumed` are scheme_keys(), their values of the right type and range.
+struct SchemeChoice {
+  std::string preset;                                 // its name, or ""
+  nlohmann::json assumed = nlohmann::json::object();  // what the preset says
+  nlohmann::json said = nlohmann::json::object();     // what the recipe itself says; it wins
+  Place place;
+
+  bool operator==(const SchemeChoice&) const = default;
+};
+
+// data_type, bits, group_size, ...: docs/recipes.md has them all.
+const std::vector<std::string>& scheme_keys();
+
+struct Preset {
+  std::string name;
+  nlohmann::json fields;
+  std::filesystem::path file;
+};
+
+// The presets of all *.yaml in these folders, by folder and file name; the first of a name wins. Folders that are not
+// there are passed over. Throws Error for a file that is not right.
+std::vector<Preset> list_presets(const std::vector<std::filesystem::path>& folders);
+
+// The members of `map` that are scheme_keys(); others are left to the caller. Throws Error for a wrong value.
+nlohmann::json read_scheme_fields(const yaml::Node& map);
+
+// A preset's name, or a mapping of scheme_keys() and `preset`. Throws Error with the nearest name when there is none.
+SchemeChoice read_scheme(const yaml::Node& node, const std::vector<Preset>& presets);
+
+}  // namespace roundhouse

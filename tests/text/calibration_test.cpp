@@ -1,0 +1,142 @@
+#include "host/text/calibration.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "host/base/error.h"
+#include "tests/text/temp_folder.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kData = fs::path(TEST_DATA) / "text";
+
+Tokenizer load_tokenizer(const std::string& name) { return Tokenizer::load(kData / "tokenizers" / name); }
+
+bool contains(const std::string& message, const std::string& part) { return message.find(part) != message.npos; }
+
+class CalibrationFile : public testing::Test {
+ protected:
+  static std::string message_of(const std::function<void()>& action) {
+    try {
+      action();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+
+  TempFolder folder_;
+};
+
+using Texts = std::vector<std::string>;
+
+// record_calibration.py recorded what the reference takes.
+TEST(Calibration, TakesTheReferencesSamples) {
+  std::ifstream file(kData / "calibration.json");
+  const auto recorded = nlohmann::json::parse(file);
+  ASSERT_GE(recorded.size(), 5u);
+  for (const auto& record : recorded) {
+    SCOPED_TRACE(record.at("data").get<std::string>() + " " + record.at("tokenizer").get<std::string>());
+    const CalibrationRequest request{kData / record.at("data").get<std::string>(), record.at("samples"),
+                                     record.at("seqlen"), record.at("seed")};
+    const CalibrationSet set = load_calibration(request, load_tokenizer(record.at("tokenizer")));
+    EXPECT_EQ(set.samples, record.at("expected").get<std::vector<std::vector<int32_t>>>());
+  }
+}
+
+TEST(Calibration, CountsWhatItPassesOver) {
+  const CalibrationRequest request{kData / "records.json", 10, 16, 0};
+  const CalibrationSet set = load_calibration(request, load_tokenizer("stories260K"));
+  EXPECT_EQ(set.read, 11);
+  EXPECT_EQ(set.too_short, 2);   // "too short" and ""
+  EXPECT_EQ(set.repetitive, 1);  // "a a a ..."
+  EXPECT_EQ(set.samples.size(), 8u);
+  EXPECT_EQ(summary(set, request),
+            "8 of 11 usable: 2 too short for seqlen 16, 1 repetitive; 10 samples were asked for");
+}
+
+TEST(Calibration, SummaryOfEnoughNamesTheSamples) {
+  const CalibrationRequest request{kData / "stories.jsonl", 8, 64, 42};
+  const CalibrationSet set = load_calibration(request, load_tokenizer("tinystories-656k"));
+  EXPECT_EQ(summary(set, request), "8 samples of 64 tokens from 40 texts");
+}
+
+TEST_F(CalibrationFile, TextLinesAreTexts) {
+  const auto path = folder_.write("a.txt", "one\r\n\n  \n two \nthree\xff");
+  EXPECT_EQ(read_texts(path), (Texts{"one", " two ", "three\xef\xbf\xbd"}));
+}
+
+TEST_F(CalibrationFile, RecordsOfJsonLines) {
+  const auto path = folder_.write("a.jsonl", "\"one\"\n{\"text\": \"two\", \"id\": 2}\n\n{\"any\": \"three\\n\"}\r\n");
+  EXPECT_EQ(read_texts(path), (Texts{"one", "two", "three\n"}));
+}
+
+TEST_F(CalibrationFile, ObjectsKeepTheOrderOfTheFile) {
+  EXPECT_EQ(read_texts(folder_.write("a.json", R"({"z": "first", "a": {"text": "second"}})")),
+            (Texts{"first", "second"}));
+}
+
+TEST_F(CalibrationFile, ErrorsSayWhere) {
+  const auto problem = [&](const std::string& name, const std::string& content) {
+    const fs::path path = folder_.write(name, content);
+    std::string message = message_of([&] { read_texts(path); });
+    EXPECT_EQ(message.find(path.string()), 0u) << message;
+    return message.substr(path.string().size());
+  };
+  EXPECT_PRED2(contains, problem("a.jsonl", "\"ok\"\n\n{\"text\": \n"), ":3: is not valid JSON");
+  EXPECT_PRED2(contains, problem("a.jsonl", "\"ok\"\n{\"a\": 1, \"b\": 2}\n"), ":2: has no text; a record must be");
+  EXPECT_PRED2(contains, problem("a.jsonl", "{\"text\": 5}"), ":1: has no text");
+  EXPECT_PRED2(contains, problem("a.jsonl", "\"\xff\""), ":1: is not valid JSON");
+  EXPECT_PRED2(contains, problem("a.json", "[\"a\",\n \"b\""), ": is not valid JSON: ");
+  EXPECT_PRED2(contains, problem("a.json", "[\"a\",\n \"b\""), "line 2");
+  EXPECT_PRED2(contains, problem("a.json", "[\"a\", [\"b\"]]"), ": record 1: has no text");
+  EXPECT_PRED2(contains, problem("a.json", "{\"k\": null}"), ": record k: has no text");
+  EXPECT_PRED2(contains, problem("a.json", "17"), ": is neither a list nor an object");
+  EXPECT_PRED2(contains, problem("a.json", "[]"), ": holds no text");
+  for (const char* name : {"a.txt", "a.json", "a.jsonl"}) {
+    EXPECT_PRED2(contains, problem(name, " \n"), ": holds no text; give at least one record");
+  }
+  EXPECT_PRED2(contains, problem("a.parquet", "x"), ": calibration data must be a .txt, .json or .jsonl file");
+}
+
+TEST_F(CalibrationFile, MissingFileIsNamed) {
+  EXPECT_EQ(message_of([] { read_texts("no/such/file.jsonl"); }),
+            "no/such/file.jsonl: calibration data cannot be opened");
+}
+
+TEST_F(CalibrationFile, NoUsableSampleIsAnErrorWithCounts) {
+  const auto path = folder_.write("a.txt", "short\na a a a a a a a a a a a a a a a a a a a\n");
+  const Tokenizer tokenizer = load_tokenizer("stories260K");
+  EXPECT_EQ(message_of([&] {
+              load_calibration({path, 4, 8, 1}, tokenizer);
+            }),
+            path.string() +
+                ": no calibration sample: 0 of 2 usable: 1 too short for seqlen 8, 1 repetitive. "
+                "Give longer texts or a smaller seqlen.");
+  EXPECT_PRED2(contains, message_of([&] { load_calibration({path, 0, 8, 1}, tokenizer); }), "at least 1 sample");
+}
+
+using Mask = std::vector<uint8_t>;
+
+Mask mask_of(std::vector<int32_t> ids, std::optional<int32_t> pad_id) { return loss_mask(ids, pad_id); }
+
+TEST(LossMask, LeavesOutPaddingAndTheLastPosition) {
+  EXPECT_EQ(mask_of({5, 0, 6, 7, 0, 0}, 0), (Mask{1, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(mask_of({5, 6, 7, 7, 7}, 0), (Mask{1, 1, 1, 1, 0}));
+}
+
+TEST(LossMask, WithoutPadTokenLeavesOutTheTrailingRun) {
+  EXPECT_EQ(mask_of({7, 5, 7, 7, 7}, std::nullopt), (Mask{1, 1, 0, 0, 0}));
+  EXPECT_EQ(mask_of({5, 6}, std::nullopt), (Mask{1, 0}));
+  EXPECT_EQ(mask_of({7, 7, 7}, std::nullopt), (Mask{0, 0, 0}));
+  EXPECT_EQ(mask_of({}, std::nullopt), Mask{});
+}
+
+}  // namespace
+}  // namespace roundhouse
