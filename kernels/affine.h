@@ -15,11 +15,11 @@ inline constexpr int kLanes = 16;
 
 struct AffineLayer {
   int64_t rows, cols;
-  int64_t span_cols;   // of a full span; the last span of a row may be shorter
-  bool whole_tensor;   // one group for all spans
-  bool symmetric;      // codes around a fixed zero point 2^(bits-1), the scale carries a sign
-  bool tuned;          // arithmetic in float32; else plain rounding, in the weight's element type
-  int32_t bits;        // 2 .. 8
+  int64_t span_cols;  // of a full span; the last span of a row may be shorter
+  bool whole_tensor;  // one group for all spans
+  bool symmetric;     // codes around a fixed zero point 2^(bits-1), the scale carries a sign
+  bool tuned;         // arithmetic in float32; else plain rounding, in the weight's element type
+  int32_t bits;       // 2 .. 8
   Element weight, scale;
   float scale_threshold;  // smallest magnitude of a scale; representable in its element type
 };
@@ -30,7 +30,8 @@ RH_HD int64_t affine_spans_per_row(const AffineLayer& layer) {
 RH_HD int64_t affine_spans(const AffineLayer& layer) { return layer.rows * affine_spans_per_row(layer); }
 RH_HD int64_t affine_groups(const AffineLayer& layer) { return layer.whole_tensor ? 1 : affine_spans(layer); }
 
-// What rounding reads. v is [spans, span_cols]; the others are [groups]. A null tunable has its initial value (0, 1, 1).
+// What rounding reads. v is [spans, span_cols]; the others are [groups]. A null tunable has its initial value (0, 1,
+// 1).
 struct AffineInput {
   const void* weight;
   const float *v, *min_scale, *max_scale;

@@ -1,5 +1,5 @@
-// The formulas of affine integer quantization, once for CPU lanes, vectors and CUDA threads. They follow auto-round 0.16
-// (data_type/int.py) operation by operation, because its results are matched bit for bit.
+// The formulas of affine integer quantization, once for CPU lanes, vectors and CUDA threads. They follow auto-round
+// 0.16 (data_type/int.py) operation by operation, because its results are matched bit for bit.
 #pragma once
 
 #include "affine.h"
@@ -159,10 +159,8 @@ RH_HD void affine_finish(const AffineGradients& out, int64_t index, AffineRangeG
 }
 RH_HD void affine_finish(const AffineStep& step, int64_t index, AffineRangeGradients gradients) {
   const float rate = *step.range_rate;
-  if (step.min_scale)
-    step.min_scale[index] = unit_clamp(step.min_scale[index] - sign_times(rate, gradients.min_scale));
-  if (step.max_scale)
-    step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(rate, gradients.max_scale));
+  if (step.min_scale) step.min_scale[index] = unit_clamp(step.min_scale[index] - sign_times(rate, gradients.min_scale));
+  if (step.max_scale) step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(rate, gradients.max_scale));
 }
 
 }  // namespace roundhouse::kernels

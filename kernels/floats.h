@@ -12,7 +12,7 @@
 #else
 #define RH_HD static inline __attribute__((always_inline))
 #endif
-#define RH_LANES inline __attribute__((always_inline))
+#define RH_LANES inline __attribute__((always_inline))  // host only, and members
 
 namespace roundhouse::kernels {
 
@@ -89,15 +89,21 @@ RH_HD uint16_t half_from_float(float x) {
 
 template <Element e>
 RH_HD float to_float(Storage<e> x) {
-  if constexpr (e == Element::kF32) return x;
-  else if constexpr (e == Element::kF16) return float_from_half(x);
-  else return float_from_bfloat(x);
+  if constexpr (e == Element::kF32)
+    return x;
+  else if constexpr (e == Element::kF16)
+    return float_from_half(x);
+  else
+    return float_from_bfloat(x);
 }
 template <Element e>
 RH_HD Storage<e> from_float(float x) {
-  if constexpr (e == Element::kF32) return x;
-  else if constexpr (e == Element::kF16) return half_from_float(x);
-  else return bfloat_from_float(x);
+  if constexpr (e == Element::kF32)
+    return x;
+  else if constexpr (e == Element::kF16)
+    return half_from_float(x);
+  else
+    return bfloat_from_float(x);
 }
 template <Element e>
 RH_HD float round_to(float x) {
@@ -115,17 +121,28 @@ RH_HD float load_element(Element e, const void* base, int64_t i) {
   return static_cast<const float*>(base)[i];
 }
 RH_HD void store_element(Element e, void* base, int64_t i, float x) {
-  if (e == Element::kF16) static_cast<uint16_t*>(base)[i] = half_from_float(x);
-  else if (e == Element::kBF16) static_cast<uint16_t*>(base)[i] = bfloat_from_float(x);
-  else static_cast<float*>(base)[i] = x;
+  if (e == Element::kF16)
+    static_cast<uint16_t*>(base)[i] = half_from_float(x);
+  else if (e == Element::kBF16)
+    static_cast<uint16_t*>(base)[i] = bfloat_from_float(x);
+  else
+    static_cast<float*>(base)[i] = x;
 }
 
-// Calls body.template operator()<Element>() for the run-time element type.
+template <Element e>
+struct ElementTag {
+  static constexpr Element value = e;
+};
+
+// Calls body(tag) with the tag of the run-time element type. On the host only.
 template <typename Body>
-RH_HD void with_element(Element e, Body&& body) {
-  if (e == Element::kF16) body.template operator()<Element::kF16>();
-  else if (e == Element::kBF16) body.template operator()<Element::kBF16>();
-  else body.template operator()<Element::kF32>();
+static RH_LANES void with_element(Element e, Body&& body) {
+  if (e == Element::kF16)
+    body(ElementTag<Element::kF16>{});
+  else if (e == Element::kBF16)
+    body(ElementTag<Element::kBF16>{});
+  else
+    body(ElementTag<Element::kF32>{});
 }
 
 }  // namespace roundhouse::kernels

@@ -70,20 +70,6 @@ std::optional<LoadedNorm> load_norm(const std::optional<NormInfo>& info,
   return norm;
 }
 
-at::Tensor activate(Activation activation, const at::Tensor& x) {
-  switch (activation) {
-    case Activation::kSilu:
-      return at::silu(x);
-    case Activation::kGelu:
-      return at::gelu(x);
-    case Activation::kGeluTanh:
-      return at::gelu(x, "tanh");
-    case Activation::kRelu:
-      return at::relu(x);
-  }
-  throw std::logic_error("an activation without a function");
-}
-
 // Angular frequencies of the rotated feature pairs, [dims / 2] in float32.
 at::Tensor rotary_frequencies(const RotaryInfo& rotary) {
   const at::Tensor exponents = at::arange(0, rotary.dims, 2, at::kFloat) / static_cast<double>(rotary.dims);
@@ -211,17 +197,16 @@ at::Tensor Block::attend(const Attention& attention, const at::Tensor& x, const 
 
 at::Tensor Block::feed_forward(const Mlp& mlp, const at::Tensor& x) const {
   if (!mlp.gate) return linear(mlp.down, activate(mlp.activation, linear(mlp.up, x)));
-  const at::Tensor gate = linear(*mlp.gate, x), up = linear(mlp.up, x);
-  return linear(mlp.down,
-                mlp.activation == Activation::kSilu ? silu_mul(gate, up) : activate(mlp.activation, gate) * up);
+  const at::Tensor gate = linear(*mlp.gate, x);
+  return linear(mlp.down, activate_and_multiply(mlp.activation, gate, linear(mlp.up, x)));
 }
 
 Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device)
     : architecture_(architecture), source_(source), dtype_(dtype), device_(device) {
   const DecoderInfo& info = architecture.info();
-  const std::string own = info.embedding + ".weight", tied = info.head.name + ".weight";
-  embedding_ =
-      load_checked(source, info.tied_head && !source.contains(own) ? tied : own, {info.vocab, info.embedding_size});
+  const std::string own = info.embedding + ".weight", shared = info.head.name + ".weight";
+  const bool under_head = info.tied_head && !source.contains(own) && source.contains(shared);
+  embedding_ = load_checked(source, under_head ? shared : own, {info.vocab, info.embedding_size});
   if (const auto& positions = info.learned_positions)
     learned_positions_ = load(positions->name + ".weight", {info.positions + positions->offset, info.hidden});
   if (const auto& linear = info.project_in)
@@ -258,10 +243,17 @@ PositionData Decoder::positions(int64_t seqlen) const {
   PositionData data;
   data.seqlen = seqlen;
   if (const auto& rotary = architecture_.info().rotary) {
-    const at::Tensor angles = at::outer(at::arange(seqlen, at::kFloat), rotary_frequencies(*rotary));
-    const at::Tensor both = at::cat({angles, angles}, -1).unsqueeze(1);
-    data.cos = both.cos().to(device_, dtype_);
-    data.sin = both.sin().to(device_, dtype_);
+    // Not at::cos and at::sin, whose bits depend on the number of threads.
+    const at::Tensor frequencies = rotary_frequencies(*rotary);
+    const int64_t half = frequencies.numel();
+    at::Tensor cos = at::empty({seqlen, 1, half}), sin = at::empty({seqlen, 1, half});
+    for (int64_t i = 0; i < seqlen * half; ++i) {
+      const float angle = static_cast<float>(i / half) * frequencies.const_data_ptr<float>()[i % half];
+      cos.mutable_data_ptr<float>()[i] = std::cos(angle);
+      sin.mutable_data_ptr<float>()[i] = std::sin(angle);
+    }
+    data.cos = cos.repeat({1, 1, 2}).to(device_, dtype_);
+    data.sin = sin.repeat({1, 1, 2}).to(device_, dtype_);
   }
   const at::Tensor at = at::arange(seqlen);
   const at::Tensor distance = at.unsqueeze(1) - at;  // of the seen position before the seeing one

@@ -2,7 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <array>
 
 namespace roundhouse {
 namespace {
@@ -63,18 +68,110 @@ struct RotateFunction : Function<RotateFunction> {
   }
 };
 
-struct SiluMulFunction : Function<SiluMulFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate, const at::Tensor& up) {
-    context->save_for_backward({gate, up});
-    return at::silu(gate).mul_(up);
+// libtorch takes the exponential of whole vectors and of the elements left over by different code, and cuts a tensor by
+// the number of threads. Slices of a fixed size, too small to be cut again (its gelu is from 16384 elements on), keep
+// the bits independent of it, and the cache warm between operators.
+constexpr int64_t kSlice = 1 << 14;  // elements
+
+// Calls body(slices) for the slices of contiguous tensors of equal size, in parallel.
+template <size_t N, typename Body>
+void for_slices(const std::array<at::Tensor, N>& tensors, const Body& body) {
+  std::array<at::Tensor, N> flat;
+  for (size_t t = 0; t < N; ++t) flat[t] = tensors[t].detach().view(-1);
+  const int64_t elements = flat[0].numel();
+  const int64_t size = flat[0].is_cpu() ? kSlice : std::max<int64_t>(elements, 1);
+  at::parallel_for(0, (elements + size - 1) / size, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;  // each thread has its own grad mode
+    std::array<at::Tensor, N> slices;
+    for (int64_t i = begin; i < end; ++i) {
+      for (size_t t = 0; t < N; ++t) slices[t] = flat[t].narrow(0, i * size, std::min(size, elements - i * size));
+      body(slices);
+    }
+  });
+}
+
+void activation_out(Activation activation, at::Tensor& y, const at::Tensor& x) {
+  switch (activation) {
+    case Activation::kSilu:
+      at::silu_out(y, x);
+      return;
+    case Activation::kGelu:
+      at::gelu_out(y, x);
+      return;
+    case Activation::kGeluTanh:
+      at::gelu_out(y, x, "tanh");
+      return;
+    case Activation::kRelu:
+      at::relu_out(y, x);
+      return;
+  }
+}
+
+// dx may be dy.
+void activation_backward_out(Activation activation, at::Tensor& dx, const at::Tensor& dy, const at::Tensor& x) {
+  switch (activation) {
+    case Activation::kSilu:
+      at::silu_backward_out(dx, dy, x);
+      return;
+    case Activation::kGelu:
+      at::gelu_backward_out(dx, dy, x);
+      return;
+    case Activation::kGeluTanh:
+      at::gelu_backward_out(dx, dy, x, "tanh");
+      return;
+    case Activation::kRelu:
+      at::threshold_backward_out(dx, dy, x, 0);
+      return;
+  }
+}
+
+struct ActivateFunction : Function<ActivateFunction> {
+  static at::Tensor forward(AutogradContext* context, Activation activation, const at::Tensor& input) {
+    const at::Tensor x = input.contiguous();
+    context->save_for_backward({x});
+    context->saved_data["activation"] = static_cast<int64_t>(activation);
+    const at::Tensor y = at::empty_like(x);
+    for_slices<2>({y, x}, [&](auto& slices) { activation_out(activation, slices[0], slices[1]); });
+    return y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
+    const at::Tensor x = context->get_saved_variables()[0], dy = gradients[0].contiguous();
+    const at::Tensor dx = at::empty_like(x);
+    for_slices<3>({dx, dy, x},
+                  [&](auto& slices) { activation_backward_out(activation, slices[0], slices[1], slices[2]); });
+    return {at::Tensor(), dx};
+  }
+};
+
+struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
+  static at::Tensor forward(AutogradContext* context, Activation activation, const at::Tensor& gate_input,
+                            const at::Tensor& up_input) {
+    const at::Tensor gate = gate_input.contiguous(), up = up_input.contiguous();
+    context->save_for_backward({gate, up});
+    context->saved_data["activation"] = static_cast<int64_t>(activation);
+    const at::Tensor y = at::empty_like(gate);
+    for_slices<3>({y, gate, up}, [&](auto& slices) {
+      activation_out(activation, slices[0], slices[1]);
+      slices[0].mul_(slices[2]);
+    });
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &dy = gradients[0], &gate = saved[0], &up = saved[1];
-    at::Tensor d_gate = dy * up;
-    at::silu_backward_out(d_gate, d_gate, gate);
-    return {d_gate, at::silu(gate).mul_(dy)};
+    const at::Tensor dy = gradients[0].contiguous(), &gate = saved[0], &up = saved[1];
+    const at::Tensor d_gate = at::empty_like(gate), d_up = at::empty_like(up);
+    for_slices<5>({d_gate, d_up, dy, gate, up}, [&](auto& slices) {
+      auto& [d_gate, d_up, dy, gate, up] = slices;
+      at::mul_out(d_gate, dy, up);
+      activation_backward_out(activation, d_gate, d_gate, gate);
+      activation_out(activation, d_up, gate);
+      d_up.mul_(dy);
+    });
+    return {at::Tensor(), d_gate, d_up};
   }
 };
 
@@ -88,6 +185,10 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
   return RotateFunction::apply(x, cos, sin);
 }
 
-at::Tensor silu_mul(const at::Tensor& gate, const at::Tensor& up) { return SiluMulFunction::apply(gate, up); }
+at::Tensor activate(Activation activation, const at::Tensor& x) { return ActivateFunction::apply(activation, x); }
+
+at::Tensor activate_and_multiply(Activation activation, const at::Tensor& gate, const at::Tensor& up) {
+  return ActivateAndMultiplyFunction::apply(activation, gate, up);
+}
 
 }  // namespace roundhouse

@@ -1,8 +1,10 @@
 // The element-wise parts of a block, differentiable in their activations with few passes and few saved tensors.
-// Values are those of transformers, rounding by rounding, in float32 as in bfloat16.
+// Values are those of transformers, rounding by rounding, in float32 as in bfloat16, whatever the number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
+#include "host/model/structure.h"
 
 namespace roundhouse {
 
@@ -14,7 +16,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // feature i with feature i + dims/2. No gradient for cos and sin.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
-// silu(gate) * up, of equal shapes.
-at::Tensor silu_mul(const at::Tensor& gate, const at::Tensor& up);
+at::Tensor activate(Activation activation, const at::Tensor& x);
+
+// activation(gate) * up, of equal shapes.
+at::Tensor activate_and_multiply(Activation activation, const at::Tensor& gate, const at::Tensor& up);
 
 }  // namespace roundhouse

@@ -135,8 +135,12 @@ RotaryInfo Resolver::rotary(const Value& value) const {
   const Value map = value.at("scaling");
   const auto in_map = [&](std::string_view key) { return map.is_null() ? std::nullopt : map.find(key); };
 
-  RotaryInfo rotary;
   const auto theta = in_map("rope_theta");
+  auto type = in_map("rope_type");
+  if (!type) type = in_map("type");
+  if (!map.is_null() && !theta && !type) map.fail("a map with rope_theta or rope_type, for all blocks alike,");
+
+  RotaryInfo rotary;
   rotary.theta = (theta ? *theta : value.at("theta")).number();
   auto fraction = in_map("partial_rotary_factor");
   if (!fraction) fraction = value.find("fraction");
@@ -144,8 +148,6 @@ RotaryInfo Resolver::rotary(const Value& value) const {
   if (rotary.dims <= 0 || rotary.dims > info_.head_dim || rotary.dims % 2 != 0)
     (fraction ? *fraction : root_.at("sizes").at("head_dim")).fail("what leaves an even number of rotary features");
 
-  auto type = in_map("rope_type");
-  if (!type) type = in_map("type");
   if (!type || type->text() == "default") return rotary;
   if (type->text() == "linear") {
     rotary.scaling = RotaryInfo::Scaling::kLinear;

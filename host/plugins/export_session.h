@@ -12,8 +12,8 @@
 
 namespace roundhouse {
 
-// Owns the rh_export that a format writes through: files go to `folder`, facts come from here. Must outlive the format's
-// writer; `folder` must outlive both. One thread at a time.
+// Owns the rh_export that a format writes through: files go to `folder`, facts come from here. Must outlive the
+// format's writer; `folder` must outlive both. One thread at a time.
 class ExportSession {
  public:
   // Writes a layer's weight, dequantized by the data type that encoded it, to `output`. May throw.

@@ -35,7 +35,8 @@ FormatWriter::FormatWriter(Catalogue& catalogue, const std::string& id, const Ex
   plugin_ = plugin_text(id, catalogue.plugin_of_format(id));
   const std::string folder = session.folder().path().string();
   rh_writer* made = nullptr;
-  call_plugin(plugin_, "begin", folder, [&](rh_error* error) { return format->begin(format, session.get(), &made, error); });
+  call_plugin(plugin_, "begin", folder,
+              [&](rh_error* error) { return format->begin(format, session.get(), &made, error); });
   if (!made) throw Error(cat(plugin_, ", begin of ", folder, ": reported success but made nothing"));
   writer_.reset(made);
   for (const auto& [there, name] : {std::pair{RH_HAS(made, add_layer), "add_layer"},
@@ -137,7 +138,8 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   if (format_id) *format_id = surest;
   if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue, surest, folder);
   if (claims_quantization(folder))
-    throw Error(cat(folder.string(), " is quantized (config.json has quantization_config), but no loaded format reads it. ",
+    throw Error(cat(folder.string(),
+                    " is quantized (config.json has quantization_config), but no loaded format reads it. ",
                     "Loaded formats: ", loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
   return std::make_unique<SafetensorsFolder>(folder);
 }

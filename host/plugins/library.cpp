@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <boost/dll/shared_library.hpp>
+#include <deque>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "host/base/error.h"
 #include "host/plugins/elf_check.h"
@@ -22,25 +24,28 @@ using nlohmann::json;
 constexpr uint32_t kMostItems = 10'000;
 constexpr uint32_t kLargestStruct = 1 << 16;
 
-boost::dll::shared_library& open_for_good(const std::filesystem::path& path) {
-  auto library = std::make_unique<boost::dll::shared_library>();
+const boost::dll::shared_library& open_for_good(const std::filesystem::path& path) {
+  static auto& opened = *new std::deque<boost::dll::shared_library>;  // never destroyed: that would unload them
+  boost::dll::shared_library library;
   std::error_code code;
-  library->load(path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local, code);
+  library.load(path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local, code);
   if (code) {
     const char* text = dlerror();
-    throw Error(cat("cannot be loaded: ", text ? text : code.message().c_str()));
+    throw Error(cat("cannot be loaded: ", text ? text : code.message()));
   }
-  return *library.release();  // the destructor would unload it
+  return opened.emplace_back(std::move(library));
 }
 
 const rh_entry* get_entry(const boost::dll::shared_library& library, const std::filesystem::path& path) {
   if (!library.has(RH_ENTRY_SYMBOL))
-    throw Error("has no symbol " RH_ENTRY_SYMBOL ", so it is no Roundhouse plugin, or it was linked without exporting it");
+    throw Error("has no symbol " RH_ENTRY_SYMBOL
+                ", so it is no Roundhouse plugin, or it was linked without exporting it");
   const rh_entry* entry = library.get<GetEntry>(RH_ENTRY_SYMBOL)();
   if (!entry) throw Error(RH_ENTRY_SYMBOL " returned NULL");
   if (entry->abi_major != RH_ABI_MAJOR) {
-    throw Error(cat("abi_major is ", entry->abi_major, " in ", path.string(), ", but this host has ", RH_ABI_MAJOR, ": ",
-                    entry->abi_major > RH_ABI_MAJOR ? "use a newer Roundhouse" : "rebuild the plugin with a newer SDK"));
+    throw Error(
+        cat("abi_major is ", entry->abi_major, " in ", path.string(), ", but this host has ", RH_ABI_MAJOR, ": ",
+            entry->abi_major > RH_ABI_MAJOR ? "use a newer Roundhouse" : "rebuild the plugin with a newer SDK"));
   }
   if (entry->struct_size > kLargestStruct || !RH_HAS(entry, init) || !RH_HAS(entry, deinit) ||
       !RH_HAS(entry, get_factory))

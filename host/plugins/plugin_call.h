@@ -16,14 +16,22 @@ namespace roundhouse {
 inline std::string error_text(rh_code code, const rh_error& error) {
   if (const size_t size = strnlen(error.message, sizeof error.message); size > 0) return {error.message, size};
   switch (code) {
-    case RH_CANCELLED: return "cancelled";
-    case RH_INVALID_ARGUMENT: return "invalid argument";
-    case RH_NOT_FOUND: return "not found";
-    case RH_RESOURCE_EXHAUSTED: return "out of memory or disk space";
-    case RH_UNIMPLEMENTED: return "not implemented";
-    case RH_INTERNAL: return "an internal error";
-    case RH_DATA_LOSS: return "damaged or lost data";
-    default: return cat("code ", code);
+    case RH_CANCELLED:
+      return "cancelled";
+    case RH_INVALID_ARGUMENT:
+      return "invalid argument";
+    case RH_NOT_FOUND:
+      return "not found";
+    case RH_RESOURCE_EXHAUSTED:
+      return "out of memory or disk space";
+    case RH_UNIMPLEMENTED:
+      return "not implemented";
+    case RH_INTERNAL:
+      return "an internal error";
+    case RH_DATA_LOSS:
+      return "damaged or lost data";
+    default:
+      return cat("code ", code);
   }
 }
 

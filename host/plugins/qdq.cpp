@@ -45,16 +45,16 @@ class Run {
   void make_quantizer(Rounding rounding) {
     request_.rounding = rounding;
     const TensorScheme scheme = resolve_dtype(catalogue_, request_);
-    quantizer_.emplace(catalogue_, scheme,
-                       QuantizerTarget{"weight", "", weight_.dim(0), weight_.dim(1), weight_.dtype(), RH_TARGET_WEIGHT});
+    quantizer_.emplace(
+        catalogue_, scheme,
+        QuantizerTarget{"weight", "", weight_.dim(0), weight_.dim(1), weight_.dtype(), RH_TARGET_WEIGHT});
   }
 
   // True when the file has tunables and the name that was asked for lets them count.
   bool tune_from_file() {
     request_.rounding = Rounding::kTuned;
     const TensorScheme scheme = resolve_dtype(catalogue_, request_);
-    if (scheme.rounding != Rounding::kTuned ||
-        !(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_TUNING))
+    if (scheme.rounding != Rounding::kTuned || !(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_TUNING))
       return false;
     make_quantizer(Rounding::kTuned);
     tunables_ = quantizer_->tunables();

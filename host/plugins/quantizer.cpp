@@ -16,8 +16,8 @@ constexpr uint64_t kWorkspaceAlignment = 256;
 class LayerView {
  public:
   LayerView(const TensorScheme& scheme, const QuantizerTarget& target) : scheme_(scheme) {
-    layer_ = {sizeof layer_,      target.target, target.layer.c_str(), target.role.c_str(),
-              scheme_.get(),      target.rows,   target.cols,          to_rh(target.dtype)};
+    layer_ = {sizeof layer_, target.target, target.layer.c_str(), target.role.c_str(),
+              scheme_.get(), target.rows,   target.cols,          to_rh(target.dtype)};
   }
   const rh_layer* get() const { return &layer_; }
 
@@ -63,7 +63,8 @@ Quantizer::Quantizer(Catalogue& catalogue, const TensorScheme& scheme, const Qua
   plugin_ = plugin_text(scheme.dtype, catalogue.plugin_of_dtype(scheme.dtype));
   const LayerView layer(scheme, target);
   rh_quantizer* made = nullptr;
-  call_plugin(plugin_, "create", layer_, [&](rh_error* error) { return dtype->create(dtype, layer.get(), &made, error); });
+  call_plugin(plugin_, "create", layer_,
+              [&](rh_error* error) { return dtype->create(dtype, layer.get(), &made, error); });
   if (!made) throw Error(cat(plugin_, ", create of ", layer_, ": reported success but made nothing"));
   table_.reset(made);
   read_info();
@@ -72,9 +73,7 @@ Quantizer::Quantizer(Catalogue& catalogue, const TensorScheme& scheme, const Qua
 void Quantizer::read_info() {
   if (!RH_HAS(table_.get(), info)) fail_missing(plugin_, "info", layer_);
   const rh_quantizer_info* info = table_->info(table_.get());
-  const auto invalid = [&](const std::string& what) {
-    throw Error(cat(plugin_, ", info of ", layer_, ": ", what));
-  };
+  const auto invalid = [&](const std::string& what) { throw Error(cat(plugin_, ", info of ", layer_, ": ", what)); };
   if (!info) invalid("is NULL");
   std::memcpy(&info_, info, std::min<size_t>(info->struct_size, sizeof info_));
 
@@ -152,8 +151,8 @@ void Quantizer::forward(const Exec& exec, const rh_tensor& input, const rh_tenso
 }
 
 void Quantizer::backward(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
-                         const rh_tensor* const* states, const rh_tensor& grad_output,
-                         rh_tensor* const* grad_tunables, rh_tensor* grad_input) {
+                         const rh_tensor* const* states, const rh_tensor& grad_output, rh_tensor* const* grad_tunables,
+                         rh_tensor* grad_input) {
   const rh_backward_args args{sizeof args, 0, &input, tunables, states, &grad_output, grad_tunables, grad_input};
   call("backward", RH_MEMBER(backward), RH_OP_BACKWARD, input.shape[0], exec, args);
 }

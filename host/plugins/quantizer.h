@@ -31,8 +31,8 @@ struct Exec {
   void* stream = nullptr;  // cudaStream_t
   uint64_t seed = 0;
   const volatile int32_t* cancelled = nullptr;
-  // Gives at least so many bytes on `device`, 256-byte aligned, that stay valid until the call's work is done. Needed on
-  // CUDA only; on the CPU the quantizer has its own.
+  // Gives at least so many bytes on `device`, 256-byte aligned, that stay valid until the call's work is done. Needed
+  // on CUDA only; on the CPU the quantizer has its own.
   std::function<void*(uint64_t)> workspace;
 };
 
@@ -61,8 +61,8 @@ class TensorSet {
 // Throws Error when the data type `scheme.dtype` cannot quantize the target: what a plan asks before any work.
 void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target);
 
-// One thread at a time, as the plugin. Must not outlive the catalogue. Every failure throws Error naming the plugin, its
-// path, the call and the layer. Arguments are those of the rh_*_args of dtype.h, whose comments hold.
+// One thread at a time, as the plugin. Must not outlive the catalogue. Every failure throws Error naming the plugin,
+// its path, the call and the layer. Arguments are those of the rh_*_args of dtype.h, whose comments hold.
 class Quantizer {
  public:
   Quantizer(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target);

@@ -31,10 +31,17 @@ json to_json(const PluginRecord& record) {
                        {"options_schema", f.options_schema},
                        {"backends", f.backends}});
   }
-  return {{"path", record.path.string()}, {"status", record.status},       {"reason", record.reason},
-          {"name", record.name},          {"vendor", record.vendor},       {"version", record.version},
-          {"summary", record.summary},    {"abi_major", record.abi_major}, {"abi_minor", record.abi_minor},
-          {"dtypes", dtypes},             {"formats", formats}};
+  return {{"path", record.path.string()},
+          {"status", record.status},
+          {"reason", record.reason},
+          {"name", record.name},
+          {"vendor", record.vendor},
+          {"version", record.version},
+          {"summary", record.summary},
+          {"abi_major", record.abi_major},
+          {"abi_minor", record.abi_minor},
+          {"dtypes", dtypes},
+          {"formats", formats}};
 }
 
 PluginRecord plugin_record_from_json(const json& j, const std::filesystem::path& path) {

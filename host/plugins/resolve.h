@@ -1,4 +1,5 @@
-// The one place where a data type's name, as a recipe or a command line has it, becomes a plugin's id and scheme fields.
+// The one place where a data type's name, as a recipe or a command line has it, becomes a plugin's id and scheme
+// fields.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,10 +10,10 @@
 
 namespace roundhouse {
 
-// One tensor's side of a scheme as it was asked for. Keys of both objects: bits, group_size (a number, or [rows, cols]),
-// sym, search (true: searched rounding, false: plain; instead of `rounding`), super_bits, super_group_size, dynamic,
-// scale_dtype (float16, ...), q_scale_thresh, weight_fp8_max_scale, options (an object, the data type's own). For an
-// activation the same keys, without "act_".
+// One tensor's side of a scheme as it was asked for. Keys of both objects: bits, group_size (a number, or [rows,
+// cols]), sym, search (true: searched rounding, false: plain; instead of `rounding`), super_bits, super_group_size,
+// dynamic, scale_dtype (float16, ...), q_scale_thresh, weight_fp8_max_scale, options (an object, the data type's own).
+// For an activation the same keys, without "act_".
 struct DtypeRequest {
   std::string name;                                   // an id, an alias, or a stem that bits or symmetry complete
   nlohmann::json said = nlohmann::json::object();     // what the user wrote
@@ -21,10 +22,11 @@ struct DtypeRequest {
 };
 
 // Looks `name` up in the order of auto-round's get_quant_func: the exact id; the exact alias; then the stems "opt_rtn_"
-// (searched rounding), "rtn_" (no tuning), "block_" (2-D groups) and none, each followed by nothing, the bits, "_sym" or
-// "_asym", and both; last, a name that ends in its bits ("int4") without them. Fields come from `said`, then the alias, then `assumed`, then auto-round's defaults: 4 bits, groups
-// of 128, symmetric. An alias's "search" also decides the rounding: true, searched; false, plain. Throws Error for an
-// unknown name, key or value, and when the user's words contradict the alias.
+// (searched rounding), "rtn_" (no tuning), "block_" (2-D groups) and none, each followed by nothing, the bits, "_sym"
+// or "_asym", and both; last, for a name that ends in its bits ("int4"), the name without them. Fields come from
+// `said`, then the alias, then `assumed`, then auto-round's defaults: 4 bits, groups of 128, symmetric. An alias's
+// "search" also decides the rounding: true, searched; false, plain. Throws Error for an unknown name, key or value, and
+// when the user's words contradict the alias.
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request);
 
 // A layer's scheme from a recipe's keys: data_type and those above for the weight; act_data_type, act_bits,

@@ -65,8 +65,7 @@ class Child {
     environment.push_back(nullptr);
     std::string program = "/proc/self/exe", argument = kScanArgument, file = plugin.string();
     std::array<char*, 4> arguments{program.data(), argument.data(), file.data(), nullptr};
-    const int code =
-        ::posix_spawn(&pid_, program.c_str(), &files, &attributes, arguments.data(), environment.data());
+    const int code = ::posix_spawn(&pid_, program.c_str(), &files, &attributes, arguments.data(), environment.data());
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
     ::close(ends[1]);

@@ -24,7 +24,7 @@ class ScanCache {
   void save();
 
  private:
-  std::filesystem::path file_;  // empty: the user has no cache folder
+  std::filesystem::path file_;                     // empty: the user has no cache folder
   std::map<std::string, nlohmann::json> entries_;  // by path
   bool changed_ = false;
 };

@@ -3,8 +3,7 @@
 namespace roundhouse {
 using nlohmann::json;
 
-SchemeView::SchemeView(const TensorScheme& scheme)
-    : dtype_(scheme.dtype), options_(scheme.options.dump()), view_{} {
+SchemeView::SchemeView(const TensorScheme& scheme) : dtype_(scheme.dtype), options_(scheme.options.dump()), view_{} {
   view_.struct_size = sizeof view_;
   view_.bits = scheme.bits;
   view_.dtype = dtype_.c_str();

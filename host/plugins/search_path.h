@@ -23,8 +23,8 @@ struct SearchPath {
   std::vector<std::pair<std::filesystem::path, std::string>> refused;  // folder, reason
 };
 
-// In order: options.files, options.directories, $ROUNDHOUSE_ADD_PLUGIN_PATH, then $ROUNDHOUSE_PLUGIN_PATH or, when it is
-// not set, roundhouse/plugins in the user's XDG data folder and ../lib/roundhouse/plugins from the executable. In a
+// In order: options.files, options.directories, $ROUNDHOUSE_ADD_PLUGIN_PATH, then $ROUNDHOUSE_PLUGIN_PATH or, when it
+// is not set, roundhouse/plugins in the user's XDG data folder and ../lib/roundhouse/plugins from the executable. In a
 // folder: librh_*.so, by name. A setuid program looks neither at the environment nor into the user's folder.
 // A folder that everyone may write to is refused. Throws Error for a file or folder of `options` that is not there.
 SearchPath search_path(const DiscoveryOptions& options);

@@ -4,9 +4,9 @@
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
-#include "host/plugins/format_io.h"
-#include "host/plugins/quantizer.h"
 #include "host/plugins/resolve.h"
+#include "host/recipe/layer_check.h"
+#include "host/recipe/words.h"
 
 namespace roundhouse {
 namespace {
@@ -17,18 +17,6 @@ using nlohmann::json;
 // project's measurements; a third of that, because products are not all there is to do.
 constexpr double kCpuOperationsPerSecond = 6e11;
 
-constexpr const char* kAnyEncoding = "*";
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string all;
-  for (const std::string& word : words) all += (all.empty() ? "" : ", ") + word;
-  return all.empty() ? "none" : all;
-}
-
-bool contains(const std::vector<std::string>& list, const std::string& word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
-}
-
 bool supports(const DtypeRecord* record, Rounding rounding) {
   if (rounding == Rounding::kTuned) return record->supports & RH_SUPPORTS_TUNING;
   return rounding == Rounding::kPlain || (record->supports & RH_SUPPORTS_SEARCH);
@@ -37,19 +25,6 @@ bool supports(const DtypeRecord* record, Rounding rounding) {
 // What the user, else the preset, says.
 std::string said_text(const SchemeChoice& choice, const char* key) {
   return choice.said.value(key, choice.assumed.value(key, ""));
-}
-
-// Codes are what has an element for each weight; they are packed.
-uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
-    const rh_tensor_spec& spec = *encoding.tensors[i];
-    uint64_t elements = 1;
-    for (int d = 0; d < spec.ndim; ++d) elements *= static_cast<uint64_t>(spec.shape[d]);
-    const uint64_t element_bits = elements == weights ? static_cast<uint64_t>(bits) : spec.dtype.bits;
-    bytes += (elements * element_bits + 7) / 8;
-  }
-  return bytes;
 }
 
 class Planner {
@@ -69,7 +44,7 @@ class Planner {
     check_rules();
     check_tensors();
     check_calibration();
-    for (LayerPlan& layer : plan_.layers) check_layer(layer);
+    for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
     estimate();
     return std::move(plan_);
@@ -93,14 +68,6 @@ class Planner {
   void check_rules();
   void check_tensors();
   void check_calibration();
-  void check_layer(LayerPlan& layer);
-  void check_weight(LayerPlan& layer);
-  void check_activation(LayerPlan& layer);
-  void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
-  std::string refusal(const std::string& format, const json& options, const LayerPlan& layer,
-                      const rh_encoding& encoding);
-  std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
-  std::vector<std::string> formats_that_could(const LayerPlan& layer, const rh_encoding& encoding);
   void estimate();
   void warn(const std::string& text) {
     if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
@@ -293,110 +260,6 @@ void Planner::check_calibration() {
     else
       warn(longer);
   }
-}
-
-void Planner::check_layer(LayerPlan& layer) {
-  if (!layer.problems.empty()) return;
-  try {
-    if (layer.scheme.activation) check_activation(layer);
-    if (layer.scheme.weight) check_weight(layer);
-  } catch (const Error& e) {
-    layer.problems.push_back(e.what());
-  }
-}
-
-void Planner::check_activation(LayerPlan& layer) {
-  const QuantizerTarget target{layer.info.name,        layer.info.role, -1,
-                               layer.info.in_features, layer.dtype,     RH_TARGET_ACTIVATION};
-  const TensorScheme& scheme = *layer.scheme.activation;
-  try {
-    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_ACTIVATIONS))
-      throw Error(cat("the data type ", scheme.dtype, " does not quantize activations"));
-    check_dtype(catalogue_, scheme, target);
-  } catch (const Error& e) {
-    layer.problems.push_back(
-        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_ACTIVATIONS))));
-  }
-}
-
-void Planner::check_weight(LayerPlan& layer) {
-  const QuantizerTarget target{layer.info.name,        layer.info.role, layer.info.out_features,
-                               layer.info.in_features, layer.dtype,     RH_TARGET_WEIGHT};
-  const TensorScheme& scheme = *layer.scheme.weight;
-  if (layer.dtype != DType::kF32 && layer.dtype != DType::kF16 && layer.dtype != DType::kBF16)
-    throw Error(cat("the weight is ", safetensors_name(layer.dtype), "; F32, F16 and BF16 can be quantized"));
-  try {
-    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_WEIGHTS))
-      throw Error(cat("the data type ", scheme.dtype, " does not quantize weights"));
-    check_dtype(catalogue_, scheme, target);
-  } catch (const Error& e) {
-    layer.problems.push_back(
-        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_WEIGHTS))));
-    return;
-  }
-  const Quantizer quantizer(catalogue_, scheme, target);
-  const rh_encoding* encoding = quantizer.info().encoding;
-  if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
-  layer.encoding = encoding->id;
-  layer.encoded_bytes =
-      packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
-  check_formats_hold(layer, *encoding);
-}
-
-void Planner::check_formats_hold(LayerPlan& layer, const rh_encoding& encoding) {
-  for (const FormatChoice& format : plan_.recipe.formats) {
-    if (!catalogue_.find_format(format.id)) continue;  // told by check_formats
-    if (const std::string why = refusal(format.id, format.options, layer, encoding); !why.empty())
-      layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(layer, encoding))));
-  }
-}
-
-// Why the format cannot hold the layer, or "".
-std::string Planner::refusal(const std::string& format, const json& options, const LayerPlan& layer,
-                             const rh_encoding& encoding) {
-  const std::vector<std::string>& packs = catalogue_.find_format(format)->encodings;
-  if (!contains(packs, encoding.id) && !contains(packs, kAnyEncoding))
-    return cat("the format ", format, " does not pack ", encoding.id, ", only ", joined(packs));
-  const SchemeView weight(*layer.scheme.weight);
-  std::optional<SchemeView> activation;
-  if (layer.scheme.activation) activation.emplace(*layer.scheme.activation);
-  const std::string options_text = options.dump();
-  rh_format_query query{};
-  query.name = layer.info.name.c_str();
-  query.role = layer.info.role.c_str();
-  query.rows = layer.info.out_features;
-  query.cols = layer.info.in_features;
-  query.scheme = weight.get();
-  query.activation = activation ? activation->get() : nullptr;
-  query.encoding = &encoding;
-  query.options_json = options_text.c_str();
-  try {
-    check_format(catalogue_, format, query);
-    return "";
-  } catch (const Error& e) {
-    return e.what();
-  }
-}
-
-std::vector<std::string> Planner::dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side) {
-  std::vector<std::string> ids;
-  for (const DtypeRecord* record : catalogue_.dtypes()) {
-    if (!(record->supports & side)) continue;
-    scheme.dtype = record->id;
-    try {
-      check_dtype(catalogue_, scheme, target);
-      ids.push_back(record->id);
-    } catch (const Error&) {  // it cannot
-    }
-  }
-  return ids;
-}
-
-std::vector<std::string> Planner::formats_that_could(const LayerPlan& layer, const rh_encoding& encoding) {
-  std::vector<std::string> ids;
-  for (const FormatRecord* record : catalogue_.formats())
-    if (refusal(record->id, json::object(), layer, encoding).empty()) ids.push_back(record->id);
-  return ids;
 }
 
 void Planner::estimate() {

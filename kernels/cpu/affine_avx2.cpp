@@ -1,7 +1,8 @@
-#include "kernels/cpu/affine_targets.h"
-#include "kernels/cpu/lanes_avx2.h"
-// The kernels need the lanes above.
+// clang-format off: the kernels are written in terms of the lanes
 #include "kernels/cpu/affine_kernels.h"
+#include "kernels/cpu/lanes_avx2.h"
+// clang-format on
+#include "kernels/cpu/affine_targets.h"
 
 namespace roundhouse::kernels {
 

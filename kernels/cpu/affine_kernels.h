@@ -94,7 +94,8 @@ RH_HD void range_span(const Storage<weight>* w, int64_t size, float& low, float&
 }
 
 static void range(const AffineLayer& layer, const void* weight, float* low, float* high, int64_t begin, int64_t end) {
-  with_element(layer.weight, [&]<Element w>() {
+  with_element(layer.weight, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
     for (int64_t i = begin; i < end; ++i) {
       const AffineSpan span = affine_span(layer, i);
       range_span<w>(elements<w>(weight) + span.begin, span.size, low[i], high[i]);
@@ -105,7 +106,7 @@ static void range(const AffineLayer& layer, const void* weight, float* low, floa
 // Rounds a span and calls use(i, rounded, lanes) for each kLanes elements.
 template <Element weight, typename Use>
 RH_HD void round_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
-                         const AffineSpan& span, Use&& use) {
+                      const AffineSpan& span, Use&& use) {
   const Storage<weight>* w = elements<weight>(input.weight) + span.begin;
   const float* v = input.v ? input.v + span.v : nullptr;
   const Lanes scale(group.scale);
@@ -117,16 +118,22 @@ RH_HD void round_span(const AffineLayer& layer, const AffineInput& input, const 
 }
 
 static void forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output, int64_t begin,
-             int64_t end) {
-  with_element(layer.weight, [&]<Element w>() {
-    with_element(output.qdq_type, [&]<Element o>() {
+                    int64_t end) {
+  with_element(layer.weight, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(output.qdq_type, [&](auto o_tag) {
+      constexpr Element o = o_tag.value;
       for (int64_t i = begin; i < end; ++i) {
         const AffineSpan span = affine_span(layer, i);
         const AffineGroup group = affine_group(layer, input, span.group);
         if (output.qdq) {
           Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-            store<o>(qdq + j, round_to<w>(affine_value(group, rounded.code)), lanes);
+            const Lanes value = affine_value(group, rounded.code);
+            if constexpr (o == w)
+              store<o>(qdq + j, value, lanes);
+            else
+              store<o>(qdq + j, round_to<w>(value), lanes);
           });
         }
         if (layer.whole_tensor && i > 0) continue;
@@ -137,8 +144,10 @@ static void forward(const AffineLayer& layer, const AffineInput& input, const Af
   });
 }
 
-static void encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output, int64_t begin, int64_t end) {
-  with_element(layer.weight, [&]<Element w>() {
+static void encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output, int64_t begin,
+                   int64_t end) {
+  with_element(layer.weight, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
     for (int64_t i = begin; i < end; ++i) {
       const AffineSpan span = affine_span(layer, i);
       const AffineGroup group = affine_group(layer, input, span.group);
@@ -154,9 +163,10 @@ static void encode(const AffineLayer& layer, const AffineInput& input, const Aff
 }
 
 static void decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type, int64_t begin,
-            int64_t end) {
+                   int64_t end) {
   const float middle = static_cast<float>(1 << (layer.bits - 1));
-  with_element(type, [&]<Element o>() {
+  with_element(type, [&](auto o_tag) {
+    constexpr Element o = o_tag.value;
     for (int64_t i = begin; i < end; ++i) {
       const AffineSpan span = affine_span(layer, i);
       const Lanes scale(load_element(layer.scale, input.scale, span.group));
@@ -187,7 +197,7 @@ RH_HD void finish_padding(const AffineStep&, const AffineSpan&, int64_t) {}
 
 template <Element weight, Element gradient_type, typename Finish>
 RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
-                                  const AffineSpan& span, const void* gradient, const Finish& finish) {
+                               const AffineSpan& span, const void* gradient, const Finish& finish) {
   const Storage<gradient_type>* g = elements<gradient_type>(gradient) + span.begin;
   Lanes direct(0.0f), clipped(0.0f);
   round_span<weight>(layer, input, group, span, [&](int64_t i, const auto& rounded, auto lanes) {
@@ -202,16 +212,20 @@ RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& inpu
 // Backward or sign step, as `Finish` is AffineGradients or AffineStep.
 template <typename Finish>
 static void gradients(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
-               const Finish& finish, AffineSums* sums, int64_t begin, int64_t end) {
-  with_element(layer.weight, [&]<Element w>() {
-    with_element(gradient.type, [&]<Element g>() {
+                      const Finish& finish, AffineSums* sums, int64_t begin, int64_t end) {
+  with_element(layer.weight, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(gradient.type, [&](auto g_tag) {
+      constexpr Element g = g_tag.value;
       for (int64_t i = begin; i < end; ++i) {
         const AffineSpan span = affine_span(layer, i);
         const AffineGroup group = affine_group(layer, input, span.group);
         const AffineSums total = gradient_span<w, g>(layer, input, group, span, gradient.qdq, finish);
         finish_padding(finish, span, layer.span_cols);
-        if (layer.whole_tensor) sums[i] = total;
-        else affine_finish(finish, i, affine_range_gradients(layer, group, input.low[i], input.high[i], total));
+        if (layer.whole_tensor)
+          sums[i] = total;
+        else
+          affine_finish(finish, i, affine_range_gradients(layer, group, input.low[i], input.high[i], total));
       }
     });
   });

@@ -1,10 +1,12 @@
-#include "kernels/cpu/affine_targets.h"
-#include "kernels/cpu/lanes_scalar.h"
-// The kernels need the lanes above.
+// clang-format off: the kernels are written in terms of the lanes
 #include "kernels/cpu/affine_kernels.h"
+#include "kernels/cpu/lanes_scalar.h"
+// clang-format on
+#include "kernels/cpu/affine_targets.h"
 
 namespace roundhouse::kernels {
 
-const AffineCpu kAffineScalar{"scalar", range, forward, encode, decode, gradients<AffineGradients>, gradients<AffineStep>};
+const AffineCpu kAffineScalar{
+    "scalar", range, forward, encode, decode, gradients<AffineGradients>, gradients<AffineStep>};
 
 }  // namespace roundhouse::kernels

@@ -34,9 +34,7 @@ RH_HD LaneMask greater(Lanes a, Lanes b) {
   return {_mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ)};
 }
 RH_HD Lanes keep(LaneMask mask, Lanes a) { return {_mm256_and_ps(mask.lo, a.lo), _mm256_and_ps(mask.hi, a.hi)}; }
-RH_HD Lanes drop(LaneMask mask, Lanes a) {
-  return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)};
-}
+RH_HD Lanes drop(LaneMask mask, Lanes a) { return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)}; }
 RH_HD Lanes round_even(Lanes a) {
   constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(a.lo, kNearestEven), _mm256_round_ps(a.hi, kNearestEven)};
@@ -59,11 +57,13 @@ RH_HD __m256i pack_halves(__m256i lo, __m256i hi) {
 
 template <Element e>
 RH_HD Lanes load_lanes(const Storage<e>* from) {
-  if constexpr (e == Element::kF32) return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+  if constexpr (e == Element::kF32)
+    return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
   else {
     const auto* halves = reinterpret_cast<const __m128i*>(from);
     const __m128i lo = _mm_loadu_si128(halves), hi = _mm_loadu_si128(halves + 1);
-    if constexpr (e == Element::kF16) return {_mm256_cvtph_ps(lo), _mm256_cvtph_ps(hi)};
+    if constexpr (e == Element::kF16)
+      return {_mm256_cvtph_ps(lo), _mm256_cvtph_ps(hi)};
     else
       return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(lo), 16)),
               _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(hi), 16))};
@@ -92,7 +92,8 @@ RH_HD Lanes round_to(Lanes a) {
   else if constexpr (e == Element::kBF16)
     return {_mm256_castsi256_ps(_mm256_slli_epi32(bfloat_bits(a.lo), 16)),
             _mm256_castsi256_ps(_mm256_slli_epi32(bfloat_bits(a.hi), 16))};
-  else return a;
+  else
+    return a;
 }
 
 RH_HD Lanes load_codes(const uint8_t* from) {

@@ -29,9 +29,7 @@ RH_HD LaneMask equal(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CM
 RH_HD LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_GT_OQ); }
 RH_HD Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
 RH_HD Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
-RH_HD Lanes round_even(Lanes a) {
-  return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+RH_HD Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 // The bits of bfloat_from_float, one in each 32-bit element.
 RH_HD __m512i bfloat_bits(__m512 a) {
@@ -44,27 +42,35 @@ RH_HD __m512i bfloat_bits(__m512 a) {
 
 template <Element e>
 RH_HD Lanes load_lanes(const Storage<e>* from) {
-  if constexpr (e == Element::kF32) return _mm512_loadu_ps(from);
+  if constexpr (e == Element::kF32)
+    return _mm512_loadu_ps(from);
   else {
     const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-    if constexpr (e == Element::kF16) return _mm512_cvtph_ps(halves);
-    else return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+    if constexpr (e == Element::kF16)
+      return _mm512_cvtph_ps(halves);
+    else
+      return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
   }
 }
 
 template <Element e>
 RH_HD void store_lanes(Storage<e>* to, Lanes a) {
-  if constexpr (e == Element::kF32) _mm512_storeu_ps(to, a.x);
+  if constexpr (e == Element::kF32)
+    _mm512_storeu_ps(to, a.x);
   else if constexpr (e == Element::kF16)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(a.x, _MM_FROUND_TO_NEAREST_INT));
-  else _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(bfloat_bits(a.x)));
+  else
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(bfloat_bits(a.x)));
 }
 
 template <Element e>
 RH_HD Lanes round_to(Lanes a) {
-  if constexpr (e == Element::kF16) return _mm512_cvtph_ps(_mm512_cvtps_ph(a.x, _MM_FROUND_TO_NEAREST_INT));
-  else if constexpr (e == Element::kBF16) return _mm512_castsi512_ps(_mm512_slli_epi32(bfloat_bits(a.x), 16));
-  else return a;
+  if constexpr (e == Element::kF16)
+    return _mm512_cvtph_ps(_mm512_cvtps_ph(a.x, _MM_FROUND_TO_NEAREST_INT));
+  else if constexpr (e == Element::kBF16)
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bfloat_bits(a.x), 16));
+  else
+    return a;
 }
 
 RH_HD Lanes load_codes(const uint8_t* from) {

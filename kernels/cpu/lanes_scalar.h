@@ -34,17 +34,39 @@ RH_HD LaneMask each_mask(Operation&& operation) {
   return out;
 }
 
-RH_HD Lanes operator+(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] + b.x[i]; }); }
-RH_HD Lanes operator-(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] - b.x[i]; }); }
-RH_HD Lanes operator*(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] * b.x[i]; }); }
-RH_HD Lanes operator/(Lanes a, Lanes b) { return each_lane([&](int i) { return a.x[i] / b.x[i]; }); }
-RH_HD Lanes min_of(Lanes a, Lanes b) { return each_lane([&](int i) { return min_of(a.x[i], b.x[i]); }); }
-RH_HD Lanes max_of(Lanes a, Lanes b) { return each_lane([&](int i) { return max_of(a.x[i], b.x[i]); }); }
-RH_HD LaneMask equal(Lanes a, Lanes b) { return each_mask([&](int i) { return a.x[i] == b.x[i]; }); }
-RH_HD LaneMask greater(Lanes a, Lanes b) { return each_mask([&](int i) { return a.x[i] > b.x[i]; }); }
-RH_HD Lanes keep(LaneMask mask, Lanes a) { return each_lane([&](int i) { return keep(mask.x[i], a.x[i]); }); }
-RH_HD Lanes drop(LaneMask mask, Lanes a) { return each_lane([&](int i) { return drop(mask.x[i], a.x[i]); }); }
-RH_HD Lanes round_even(Lanes a) { return each_lane([&](int i) { return round_even(a.x[i]); }); }
+RH_HD Lanes operator+(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return a.x[i] + b.x[i]; });
+}
+RH_HD Lanes operator-(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return a.x[i] - b.x[i]; });
+}
+RH_HD Lanes operator*(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return a.x[i] * b.x[i]; });
+}
+RH_HD Lanes operator/(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return a.x[i] / b.x[i]; });
+}
+RH_HD Lanes min_of(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return min_of(a.x[i], b.x[i]); });
+}
+RH_HD Lanes max_of(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return max_of(a.x[i], b.x[i]); });
+}
+RH_HD LaneMask equal(Lanes a, Lanes b) {
+  return each_mask([&](int i) { return a.x[i] == b.x[i]; });
+}
+RH_HD LaneMask greater(Lanes a, Lanes b) {
+  return each_mask([&](int i) { return a.x[i] > b.x[i]; });
+}
+RH_HD Lanes keep(LaneMask mask, Lanes a) {
+  return each_lane([&](int i) { return keep(mask.x[i], a.x[i]); });
+}
+RH_HD Lanes drop(LaneMask mask, Lanes a) {
+  return each_lane([&](int i) { return drop(mask.x[i], a.x[i]); });
+}
+RH_HD Lanes round_even(Lanes a) {
+  return each_lane([&](int i) { return round_even(a.x[i]); });
+}
 
 template <Element e>
 RH_HD Lanes round_to(Lanes a) {

@@ -1,5 +1,5 @@
-// Prints the memory traffic per second of each CPU kernel on one thread, beside memcpy: a 4096 x 4096 bfloat16 weight in
-// 4 bits, groups of 128.
+// Prints the memory traffic per second of each CPU kernel on one thread, beside memcpy: a 4096 x 4096 bfloat16 weight
+// in 4 bits, groups of 128.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -71,8 +71,9 @@ int main() {
     report(cpu->name, "forward", 8.0 * n, [&] { cpu->forward(layer, tuned, output, 0, spans); });
     report(cpu->name, "sign_step", 12.0 * n,
            [&] { cpu->sign_step(layer, tuned, qdq_gradient, step, nullptr, 0, spans); });
-    report(cpu->name, "encode", 7.0 * n,
-           [&] { cpu->encode(layer, tuned, {codes.data(), scale.data(), nullptr}, 0, spans); });
+    report(cpu->name, "encode", 7.0 * n, [&] {
+      cpu->encode(layer, tuned, {codes.data(), scale.data(), nullptr}, 0, spans);
+    });
     report(cpu->name, "decode", 3.0 * n, [&] {
       cpu->decode(layer, {codes.data(), scale.data(), nullptr}, qdq.data(), Element::kBF16, 0, spans);
     });

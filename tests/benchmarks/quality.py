@@ -1,41 +1,59 @@
 #!/usr/bin/env python3
 """Perplexity after plain rounding and after tuning, the reference's and ours, with the same recipe.
 
-    build/reference/bin/python tests/benchmarks/quality.py
+    build/reference/bin/python tests/benchmarks/quality.py        (sides.py says how to make build/reference)
 
-Both sides quantize a bfloat16 copy of tinystories-656k (see reference.py for the environment) and are scored by one rule:
-float32, natural logarithm, per token, the first token of a story not scored, each story cut at 512 tokens.
-The reference is scored by transformers on its `fake` export, we by `roundhouse eval` on our `auto_round` export.
+Both sides quantize a bfloat16 copy of tinystories-656k and are scored by one rule: float32, natural logarithm, per token,
+the first token of a story not scored, each story cut at 512 tokens. The reference is scored by transformers on its `fake`
+export, we by `roundhouse eval` on our `auto_round` export.
 """
 
 import argparse
 import json
+import math
 import pathlib
-import re
+import shutil
 import statistics
 import subprocess
 import tempfile
 
-import reference
+import sides
 
-DATA = reference.EXAMPLES / "texts" / "tinystories-calibration.jsonl"
-HELD_OUT = reference.EXAMPLES / "texts" / "tinystories-heldout.jsonl"
-RECIPE = reference.REPOSITORY / "configs" / "recipes" / "quickstart.yaml"
-SAMPLES, SEQLEN, BATCH_SIZE, ITERS, EVAL_SEQLEN = 128, 128, 8, 200, 512
+SAMPLES, SEQLEN, ITERS, EVAL_SEQLEN = 128, 128, 200, 512
+
+
+def copy_as_bfloat16(source, target):
+    """The reference's `fake` export of a float32 model holds the unquantized weights; of a bfloat16 model, the right ones."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).save_pretrained(target)
+    for file in source.glob("*token*.json"):
+        shutil.copy(file, target)
 
 
 class Reference:
     name = "reference"
 
-    def perplexity(self, model):
-        return reference.perplexity(model, reference.EXAMPLES / "tinystories-656k" / "tokenizer.json", HELD_OUT, EVAL_SEQLEN)
+    def quantize(self, run):
+        sides.execute(sides.reference_command(run, export_format="fake"), log=f"{run.output}.log")
+        return sides.reference_checkpoint(run.output)
 
-    def quantize(self, model, output, scheme, iters, seed):
-        reference.run(
-            reference.command(model, output, scheme=scheme, iters=iters, samples=SAMPLES, seqlen=SEQLEN,
-                              batch_size=BATCH_SIZE, seed=seed, data=DATA, export_format="fake"),
-            log=f"{output}.log")
-        return reference.exported_checkpoint(output)
+    def perplexity(self, model_dir):
+        import torch
+        from tokenizers import Tokenizer
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
+        tokenizer = Tokenizer.from_file(str(sides.EXAMPLE_MODEL / "tokenizer.json"))
+        nll, tokens = 0.0, 0
+        for line in sides.HELD_OUT.read_text().splitlines():
+            ids = torch.tensor(tokenizer.encode(json.loads(line)["text"]).ids[:EVAL_SEQLEN])
+            with torch.inference_mode():
+                logits = model(ids[None, :-1]).logits[0]
+            nll += torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum").item()
+            tokens += len(ids) - 1
+        return math.exp(nll / tokens)
 
 
 class Roundhouse:
@@ -44,60 +62,56 @@ class Roundhouse:
     def __init__(self, program):
         self.program = program
 
-    def perplexity(self, model):
-        report = subprocess.run([self.program, "eval", model, "--data", HELD_OUT, "--seqlen", str(EVAL_SEQLEN)],
-                                check=True, capture_output=True, text=True).stdout
-        return float(re.search(r"perplexity\D*([0-9.]+)", report).group(1))
+    def quantize(self, run):
+        sides.execute(sides.roundhouse_command(run, self.program), log=f"{run.output}.log")
+        return run.output
 
-    def quantize(self, model, output, scheme, iters, seed):
-        # The quickstart recipe has the calibration that this benchmark wants; its data is DATA.
-        settings = {"model": model, "output": output, "scheme": scheme, "formats": "[auto_round]",
-                    "tuning.iters": iters, "calibration.seed": seed}
-        reference.run([self.program, "run", RECIPE, *(f"--set={key}={value}" for key, value in settings.items())],
-                      log=f"{output}.log")
-        return output
+    def perplexity(self, model_dir):
+        command = [self.program, "eval", model_dir, "--data", sides.HELD_OUT, "--seqlen", str(EVAL_SEQLEN), "--json"]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["perplexity"]
 
 
 def measure(side, model, work, schemes, seeds):
-    """{"original": p, scheme: {"rounding": p, "tuned": [p of each seed]}}"""
-    result = {"original": side.perplexity(model)}
-    print(f"{side.name}: original {result['original']:.4f}", flush=True)
+    """{"original": perplexity, scheme: {"rounding": perplexity, "tuned": [perplexity of each seed]}}"""
+
+    def quantized(scheme, iters, seed):
+        output = work / f"{side.name}-{scheme}-{iters}-{seed}"
+        perplexity = side.perplexity(side.quantize(sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed)))
+        print(f"{side.name}: {scheme} iters {iters} seed {seed}: {perplexity:.4f}", flush=True)
+        return perplexity
+
+    results = {"original": side.perplexity(model)}
     for scheme in schemes:
-        def quantized(iters, seed):
-            output = work / f"{side.name}-{scheme}-{iters}-{seed}"
-            value = side.perplexity(side.quantize(model, output, scheme, iters, seed))
-            print(f"{side.name}: {scheme} iters {iters} seed {seed}: {value:.4f}", flush=True)
-            return value
-        result[scheme] = {"rounding": quantized(0, seeds[0]), "tuned": [quantized(ITERS, seed) for seed in seeds]}
-    return result
+        results[scheme] = {"rounding": quantized(scheme, 0, seeds[0]),
+                           "tuned": [quantized(scheme, ITERS, seed) for seed in seeds]}
+    return results
 
 
 def print_table(results, schemes):
-    rows = [("original", {name: result["original"] for name, result in results.items()})]
+    rows = [("original", [side["original"] for side in results.values()])]
     for scheme in schemes:
-        rows.append((f"{scheme} rounding", {name: result[scheme]["rounding"] for name, result in results.items()}))
-        rows.append((f"{scheme} tuned (mean)", {name: statistics.mean(result[scheme]["tuned"]) for name, result in results.items()}))
-    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + f"{'ours / ref':>12}")
+        rows.append((f"{scheme} rounding", [side[scheme]["rounding"] for side in results.values()]))
+        rows.append((f"{scheme} tuned, mean", [statistics.mean(side[scheme]["tuned"]) for side in results.values()]))
+    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + f"{'ratio':>10}")
     for label, values in rows:
-        ratio = f"{values['roundhouse'] / values['reference']:12.4f}" if len(values) == 2 else ""
-        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values.values()) + ratio)
+        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values) + f"{values[-1] / values[0]:10.4f}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--roundhouse", type=pathlib.Path, default=reference.REPOSITORY / "build" / "bin" / "roundhouse")
+    parser.add_argument("--roundhouse", type=pathlib.Path, default=sides.PROGRAM)
     parser.add_argument("--sides", nargs="+", choices=["reference", "roundhouse"], default=["reference", "roundhouse"])
     parser.add_argument("--schemes", nargs="+", default=["W4A16", "W3A16G32", "W2A16G32"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--json", type=pathlib.Path, help="also write every number to this file")
     arguments = parser.parse_args()
-    sides = {"reference": Reference(), "roundhouse": Roundhouse(arguments.roundhouse.resolve())}
 
+    contenders = [side for side in (Reference(), Roundhouse(arguments.roundhouse)) if side.name in arguments.sides]
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         model = work / "model"
-        reference.copy_as_bfloat16(reference.EXAMPLES / "tinystories-656k", model)
-        results = {name: measure(sides[name], model, work, arguments.schemes, arguments.seeds) for name in arguments.sides}
+        copy_as_bfloat16(sides.EXAMPLE_MODEL, model)
+        results = {side.name: measure(side, model, work, arguments.schemes, arguments.seeds) for side in contenders}
     print_table(results, arguments.schemes)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")

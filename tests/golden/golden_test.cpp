@@ -20,8 +20,8 @@ using nlohmann::json;
 
 const std::string kGoldens = TEST_DATA "/goldens/";
 
-// Of gradients, relative to the tensor's largest. Those of the range are differences of sums that the reference rounds to
-// the scale's element type (float16: 5e-4 of each sum).
+// Of gradients, relative to the tensor's largest. Those of the range are differences of sums that the reference rounds
+// to the scale's element type (float16: 5e-4 of each sum).
 double tolerance(const std::string& gradient) { return gradient == "grad_v" ? 1e-5 : 2e-3; }
 
 std::vector<json> cases() {

@@ -190,6 +190,8 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
       error_with("rope_scaling", {{"rope_type", "longrope"}}),
       HasSubstr(file + ": rope_scaling.rope_type is \"longrope\", but a rope type of default, linear or llama3"));
   EXPECT_THAT(error_with("rope_scaling", {{"type", "linear"}}), HasSubstr(file + ": rope_scaling: the key factor"));
+  EXPECT_THAT(error_with("rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}),
+              HasSubstr("for all blocks alike"));
   EXPECT_THAT(error_with("head_dim", 7), HasSubstr("even number of rotary features"));
 
   config = llama_config();

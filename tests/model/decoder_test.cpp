@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <set>
 
@@ -39,73 +40,95 @@ at::Tensor logits(const Decoder& decoder, int64_t blocks, const at::Tensor& ids)
   return decoder.head(hidden);
 }
 
-class FamilyTest : public testing::TestWithParam<const char*> {
- protected:
-  const fs::path model_ = kModels / GetParam();
-  const Architecture architecture_ = load_architecture(model_);
-  SafetensorsFolder source_{model_};
-  SafetensorsFolder reference_{model_ / "reference"};
+// One of make_models.py's models.
+struct Model {
+  explicit Model(const fs::path& folder)
+      : architecture(load_architecture(folder)), source(folder), reference(folder / "reference") {
+    std::ifstream(folder / "reference/reference.json") >> facts;
+  }
+  at::Tensor logits(at::ScalarType dtype) {
+    const at::Tensor ids = to_torch(reference.load("ids"));
+    return roundhouse::logits(Decoder(architecture, source, dtype, at::kCPU), architecture.blocks(), ids)
+        .to(at::kFloat);
+  }
+  at::Tensor expected(const std::string& name) { return to_torch(reference.load(name)).to(at::kFloat); }
+
+  Architecture architecture;
+  SafetensorsFolder source, reference;
+  nlohmann::json facts;
 };
 
-TEST_P(FamilyTest, LogitsEqualTransformers) {
-  const at::Tensor expected = to_torch(reference_.load("logits"));
-  const at::Tensor actual = logits(Decoder(architecture_, source_, at::kFloat, at::kCPU), architecture_.blocks(),
-                                   to_torch(reference_.load("ids")));
-  EXPECT_TRUE(at::allclose(actual, expected, 1e-4, 1e-4))
-      << "largest difference " << (actual - expected).abs().max().item<float>();
+// Two threads on models this small only wait for each other.
+void use_one_thread() { at::set_num_threads(1); }
+
+void for_each_model(const std::function<void(Model&)>& check) {
+  use_one_thread();
+  ASSERT_TRUE(fs::is_directory(kModels)) << "ctest makes the models; by hand: make_models.py " << kModels;
+  for (const auto& entry : fs::directory_iterator(kModels)) {
+    SCOPED_TRACE(entry.path().filename().string());
+    Model model(entry.path());
+    check(model);
+  }
+}
+
+TEST(Families, LogitsEqualTransformers) {
+  for_each_model([](Model& model) {
+    const at::Tensor actual = model.logits(at::kFloat), expected = model.expected("logits");
+    EXPECT_TRUE(at::allclose(actual, expected, 1e-4, 1e-4))
+        << "largest difference " << (actual - expected).abs().max().item<float>();
+  });
 }
 
 // Both are as far from float32, and no farther from each other: they round at the same places.
-TEST_P(FamilyTest, Bfloat16RoundsAsTransformersDoes) {
-  const at::Tensor exact = to_torch(reference_.load("logits"));
-  const at::Tensor expected = to_torch(reference_.load("bf16_logits")).to(at::kFloat);
-  const at::Tensor actual = logits(Decoder(architecture_, source_, at::kBFloat16, at::kCPU), architecture_.blocks(),
-                                   to_torch(reference_.load("ids")))
-                                .to(at::kFloat);
-  const float error = (expected - exact).square().mean().sqrt().item<float>();
-  EXPECT_GT(error, 0);
-  EXPECT_LT((actual - expected).square().mean().sqrt().item<float>(), 1.25 * error);
-  EXPECT_LT((actual - exact).square().mean().sqrt().item<float>(), 1.25 * error);
-}
-
-TEST_P(FamilyTest, PerplexityEqualsTransformers) {
-  nlohmann::json reference;
-  std::ifstream(model_ / "reference/reference.json") >> reference;
-  const auto sequences = reference["sequences"].get<std::vector<std::vector<int32_t>>>();
-  int64_t calls = 0;
-  const Perplexity result = perplexity(architecture_, source_, sequences, [&](int64_t done, int64_t total) {
-    EXPECT_EQ(done, ++calls);
-    EXPECT_EQ(total, architecture_.blocks());
+TEST(Families, Bfloat16RoundsAsTransformersDoes) {
+  for_each_model([](Model& model) {
+    const auto distance = [](const at::Tensor& a, const at::Tensor& b) {
+      return (a - b).square().mean().sqrt().item<float>();
+    };
+    const at::Tensor exact = model.expected("logits"), theirs = model.expected("bf16_logits");
+    const at::Tensor ours = model.logits(at::kBFloat16);
+    const float error = distance(theirs, exact);
+    EXPECT_GT(error, 0);
+    EXPECT_LT(distance(ours, theirs), 1.25 * error);
+    EXPECT_LT(distance(ours, exact), 1.25 * error);
   });
-  EXPECT_EQ(calls, architecture_.blocks());
-  EXPECT_EQ(result.tokens, 8 + 23 + 0 + 23 + 1);
-  EXPECT_NEAR(result.value / reference["perplexity"].get<double>(), 1, 1e-5);
 }
 
-TEST_P(FamilyTest, TheArchitectureNamesEveryTensorOfTheCheckpoint) {
-  std::set<std::string> named;
-  for (const std::string& name : architecture_.outer_tensors()) named.insert(name);
-  for (int64_t i = 0; i < architecture_.blocks(); ++i)
-    for (const std::string& name : architecture_.block_tensors(i)) named.insert(name);
-  std::set<std::string> stored;
-  for (const std::string& name : source_.names())
-    stored.insert(architecture_.tied_head() && name == architecture_.head().name + ".weight"
-                      ? architecture_.embedding_name() + ".weight"
-                      : name);
-  EXPECT_EQ(named, stored);
+TEST(Families, PerplexityEqualsTransformers) {
+  for_each_model([](Model& model) {
+    const auto sequences = model.facts["sequences"].get<std::vector<std::vector<int32_t>>>();
+    int64_t calls = 0;
+    const Perplexity result = perplexity(model.architecture, model.source, sequences, [&](int64_t done, int64_t total) {
+      EXPECT_EQ(done, ++calls);
+      EXPECT_EQ(total, model.architecture.blocks());
+    });
+    EXPECT_EQ(calls, model.architecture.blocks());
+    EXPECT_EQ(result.tokens, 8 + 23 + 0 + 23 + 1);
+    EXPECT_NEAR(result.value / model.facts["perplexity"].get<double>(), 1, 1e-5);
+  });
 }
 
-INSTANTIATE_TEST_SUITE_P(, FamilyTest,
-                         testing::Values("llama", "llama_tied_biased", "llama_head_dim", "llama_head_only",
-                                         "llama_plain_4", "llama_linear", "llama_linear_4", "llama_llama3",
-                                         "llama_llama3_4", "llama_defaults", "mistral", "mistral_window", "qwen2",
-                                         "qwen2_window", "qwen2_window_4", "qwen3", "qwen3_tied_biased", "opt",
-                                         "opt_350m", "opt_untied", "phi", "olmo2"),
-                         [](const auto& info) { return std::string(info.param); });
+TEST(Families, TheArchitectureNamesEveryTensorOfTheCheckpoint) {
+  for_each_model([](Model& model) {
+    const Architecture& architecture = model.architecture;
+    std::set<std::string> named, stored;
+    for (const std::string& name : architecture.outer_tensors()) named.insert(name);
+    for (int64_t i = 0; i < architecture.blocks(); ++i)
+      for (const std::string& name : architecture.block_tensors(i)) named.insert(name);
+    for (const std::string& name : model.source.names()) {
+      const bool tied = architecture.tied_head() && name == architecture.head().name + ".weight";
+      stored.insert(tied ? architecture.embedding_name() + ".weight" : name);
+    }
+    EXPECT_EQ(named, stored);
+  });
+}
 
 class BlockTest : public testing::Test {
  protected:
-  BlockTest() { at::manual_seed(5); }
+  BlockTest() {
+    use_one_thread();
+    at::manual_seed(5);
+  }
   Block block(at::ScalarType dtype = at::kFloat) { return Block(architecture_, 0, source_, dtype, at::kCPU); }
 
   const Architecture architecture_ = load_architecture(kModels / "llama");
@@ -150,7 +173,6 @@ TEST_F(BlockTest, TheHookSeesEachInputAndReplacesIt) {
 }
 
 TEST_F(BlockTest, BitsDoNotDependOnTheThreads) {
-  const int before = at::get_num_threads();
   std::vector<at::Tensor> results[2];
   for (int run = 0; run < 2; ++run) {
     at::set_num_threads(run + 1);
@@ -168,7 +190,7 @@ TEST_F(BlockTest, BitsDoNotDependOnTheThreads) {
       for (at::Tensor& gradient : torch::autograd::grad({y}, weights, {x})) results[run].push_back(gradient);
     }
   }
-  at::set_num_threads(before);
+  use_one_thread();
   ASSERT_EQ(results[0].size(), results[1].size());
   for (size_t i = 0; i < results[0].size(); ++i) EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
 }

@@ -2,8 +2,11 @@
 #include "host/model/ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
 
 namespace roundhouse {
 namespace {
@@ -17,13 +20,17 @@ at::Tensor gradient(const at::Tensor& y, const at::Tensor& x, const at::Tensor& 
 struct Tolerance {
   at::ScalarType dtype;
   double value, gradient;
+  friend std::ostream& operator<<(std::ostream& out, const Tolerance& t) { return out << t.dtype; }
 };
 // bfloat16 keeps 8 bits, and libtorch rounds the gradient between its operators.
 constexpr Tolerance kTolerances[] = {{at::kFloat, 1e-6, 1e-5}, {at::kBFloat16, 0, 4e-2}};
 
 class OpsTest : public testing::TestWithParam<Tolerance> {
  protected:
-  OpsTest() { at::manual_seed(3); }
+  OpsTest() {
+    at::set_num_threads(1);
+    at::manual_seed(3);
+  }
   at::Tensor random(at::IntArrayRef shape) { return at::randn(shape).to(GetParam().dtype); }
 
   void expect_equal(const at::Tensor& ours, const at::Tensor& theirs, double tolerance) {
@@ -56,15 +63,51 @@ TEST_P(OpsTest, Rotate) {
   }
 }
 
-TEST_P(OpsTest, SiluMul) {
-  const at::Tensor gate_data = random({4, 90}), up_data = random({4, 90}), dy = random({4, 90});
-  const at::Tensor gate = leaf(gate_data), up = leaf(up_data), gate2 = leaf(gate_data), up2 = leaf(up_data);
-  const at::Tensor ours = silu_mul(gate, up), theirs = at::silu(gate2) * up2;
-  expect_equal(ours, theirs, GetParam().value);
-  const auto d_ours = torch::autograd::grad({ours}, {gate, up}, {dy});
-  const auto d_theirs = torch::autograd::grad({theirs}, {gate2, up2}, {dy});
-  expect_equal(d_ours[0], d_theirs[0], GetParam().gradient);
-  expect_equal(d_ours[1], d_theirs[1], GetParam().gradient);
+// libtorch's activation, and the one under test. Long enough for several slices.
+const std::pair<Activation, std::function<at::Tensor(const at::Tensor&)>> kActivations[] = {
+    {Activation::kSilu, [](const at::Tensor& x) { return at::silu(x); }},
+    {Activation::kGelu, [](const at::Tensor& x) { return at::gelu(x); }},
+    {Activation::kGeluTanh, [](const at::Tensor& x) { return at::gelu(x, "tanh"); }},
+    {Activation::kRelu, [](const at::Tensor& x) { return at::relu(x); }},
+};
+
+TEST_P(OpsTest, Activate) {
+  const at::Tensor data = random({7, 10000}), dy = random({7, 10000});
+  for (const auto& [activation, theirs_of] : kActivations) {
+    const at::Tensor x = leaf(data), x2 = leaf(data);
+    const at::Tensor ours = activate(activation, x), theirs = theirs_of(x2);
+    expect_equal(ours, theirs, GetParam().value);
+    expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+  }
+}
+
+TEST_P(OpsTest, ActivateAndMultiply) {
+  const at::Tensor gate_data = random({7, 10000}), up_data = random({7, 10000}), dy = random({7, 10000});
+  for (const auto& [activation, theirs_of] : kActivations) {
+    const at::Tensor gate = leaf(gate_data), up = leaf(up_data), gate2 = leaf(gate_data), up2 = leaf(up_data);
+    const at::Tensor ours = activate_and_multiply(activation, gate, up), theirs = theirs_of(gate2) * up2;
+    expect_equal(ours, theirs, GetParam().value);
+    const auto d_ours = torch::autograd::grad({ours}, {gate, up}, {dy});
+    const auto d_theirs = torch::autograd::grad({theirs}, {gate2, up2}, {dy});
+    expect_equal(d_ours[0], d_theirs[0], GetParam().gradient);
+    expect_equal(d_ours[1], d_theirs[1], GetParam().gradient);
+  }
+}
+
+// at::silu fails this with 3 threads.
+TEST_P(OpsTest, BitsDoNotDependOnTheThreads) {
+  const at::Tensor gate = leaf(random({3, 43691})), up = random({3, 43691});
+  for (const auto& [activation, theirs_of] : kActivations) {
+    std::vector<at::Tensor> first;
+    for (const int threads : {1, 2, 3, 5}) {
+      at::set_num_threads(threads);
+      const at::Tensor y = activate_and_multiply(activation, gate, up);
+      const std::vector<at::Tensor> results{y.detach(), gradient(y, gate, up), activate(activation, gate).detach()};
+      if (first.empty()) first = results;
+      for (size_t i = 0; i < results.size(); ++i) EXPECT_TRUE(at::equal(results[i], first[i])) << threads << " " << i;
+    }
+  }
+  at::set_num_threads(1);
 }
 
 INSTANTIATE_TEST_SUITE_P(, OpsTest, testing::ValuesIn(kTolerances),

@@ -114,7 +114,8 @@ TEST_F(Discovery, WhatTheCommandLineNamesMustBeThere) {
   EXPECT_CONTAINS(error_of([&] { Catalogue::discover(missing); }), "no plugin file " + missing.files[0].string());
   missing = options();
   missing.directories = {root_ / "none"};
-  EXPECT_CONTAINS(error_of([&] { Catalogue::discover(missing); }), "no plugin folder " + missing.directories[0].string());
+  EXPECT_CONTAINS(error_of([&] { Catalogue::discover(missing); }),
+                  "no plugin folder " + missing.directories[0].string());
 }
 
 TEST_F(Discovery, LoadsOnlyWhatIsAskedForAndOnce) {
@@ -165,7 +166,8 @@ TEST_F(Discovery, AnUnusableCacheIsReplacedSilently) {
   const fs::path folder = install("a", {"good"});
   const fs::path cache = root_ / "cache/roundhouse/plugins.json";
   fs::create_directories(cache.parent_path());
-  for (const char* content : {"", "{\"host\": 1", "[1, 2]", "{\"host\": {\"version\": 1, \"abi_major\": 1, \"abi_minor\": 0}, "
+  for (const char* content : {"", "{\"host\": 1", "[1, 2]",
+                              "{\"host\": {\"version\": 1, \"abi_major\": 1, \"abi_minor\": 0}, "
                               "\"plugins\": {\"x\": 3}}"}) {
     std::ofstream(cache) << content;
     EXPECT_EQ(names(discover_in(folder)), Names{"fixture"}) << content;
@@ -187,7 +189,8 @@ TEST_F(Discovery, AnUnknownNameIsAnsweredWithWhatThereIs) {
   EXPECT_CONTAINS(message, "no plugin offers the data type \"fixtrue\" (did you mean fixture?)");
   EXPECT_CONTAINS(message, "There are: fixture, other.");
   EXPECT_CONTAINS(message, "in: " + (root_ / "a").string());
-  EXPECT_CONTAINS(message, "blocked " + (root_ / "a/librh_fixture_null_id.so").string() + ": the id of data type 0 is NULL");
+  EXPECT_CONTAINS(message,
+                  "blocked " + (root_ / "a/librh_fixture_null_id.so").string() + ": the id of data type 0 is NULL");
   EXPECT_CONTAINS(error_of([&] { catalogue.format("none"); }), "no plugin offers the format \"none\"");
 }
 

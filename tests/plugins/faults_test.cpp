@@ -132,9 +132,7 @@ TEST_F(Faults, OlderQuantizerTableLacksWhatItDoesNotHold) {
   scheme.bits = 8;
   Quantizer quantizer(catalogue, scheme, {"layer.0", "", 1, 2, DType::kF32});
   const Tensor weight(DType::kF32, {1, 2});
-  const std::string message = error_of([&] {
-    quantizer.encode({}, weight.view(), nullptr, nullptr, nullptr);
-  });
+  const std::string message = error_of([&] { quantizer.encode({}, weight.view(), nullptr, nullptr, nullptr); });
   EXPECT_EQ(message, "plugin fixture (" + fixture("older").string() + ") has no encode, which layer.0 needs");
 }
 

@@ -60,19 +60,26 @@ TEST_F(Qdq, TunablesInAnyShapeAndTheirGradientsInTheSame) {
 }
 
 TEST_F(Qdq, ANameThatMeansPlainRoundingIgnoresTunables) {
-  const auto out = run({{"weight", weight_}, {"v", filled({2, 3}, 0.2f)}}, {{"bits", 8}, {"data_type", "x"}, {"imatrix", true}},
-                       "rtn_fixture_plain");
+  const auto out = run({{"weight", weight_}, {"v", filled({2, 3}, 0.2f)}},
+                       {{"bits", 8}, {"data_type", "x"}, {"imatrix", true}}, "rtn_fixture_plain");
   EXPECT_EQ(out->load("qdq").as<float>()[0], 1.0f);
 }
 
 TEST_F(Qdq, SaysWhatIsWrongAndLeavesNoFile) {
   EXPECT_CONTAINS(error_of([&] { run({{"v", weight_}}); }), "has no tensor \"weight\"");
-  EXPECT_CONTAINS(error_of([&] { run({{"weight", filled({6}, 1)}}); }),
+  EXPECT_CONTAINS(error_of([&] {
+                    run({{"weight", filled({6}, 1)}});
+                  }),
                   "\"weight\" is float32 [6]; it must have two dimensions");
-  EXPECT_EQ(error_of([&] { run({{"weight", weight_}, {"v", filled({4}, 0)}}); }),
-            "\"v\" is float32 [4]; for this weight and scheme it must be float32 [2, 3] or have as many (6) elements in "
-            "another shape");
-  EXPECT_CONTAINS(error_of([&] { run({{"weight", weight_}}, {{"bits", 8}, {"groupsize", 3}}); }),
+  EXPECT_EQ(
+      error_of([&] {
+        run({{"weight", weight_}, {"v", filled({4}, 0)}});
+      }),
+      "\"v\" is float32 [4]; for this weight and scheme it must be float32 [2, 3] or have as many (6) elements in "
+      "another shape");
+  EXPECT_CONTAINS(error_of([&] {
+                    run({{"weight", weight_}}, {{"bits", 8}, {"groupsize", 3}});
+                  }),
                   "there is no field \"groupsize\" (did you mean group_size?)");
   EXPECT_CONTAINS(error_of([&] { run({{"weight", weight_}}, json::array()); }), "must be a JSON object");
   EXPECT_CONTAINS(error_of([&] { run({{"weight", weight_}}, json::object()); }), "create of weight: bits must be 8");

@@ -103,18 +103,23 @@ TEST_F(Resolve, SchemeOfBothSides) {
   EXPECT_TRUE(both.activation->dynamic);
   EXPECT_EQ(both.activation->rounding, Rounding::kPlain);
 
-  const Scheme said = resolve({{"act_data_type", "other"}, {"act_bits", 8}, {"act_sym", true}, {"act_dynamic", false},
-                               {"act_group_size", -1}}, preset);
+  const Scheme said = resolve(
+      {{"act_data_type", "other"}, {"act_bits", 8}, {"act_sym", true}, {"act_dynamic", false}, {"act_group_size", -1}},
+      preset);
   EXPECT_EQ(said.activation->dtype, "other");
   EXPECT_EQ(said.activation->group_cols, RH_GROUP_ROW);
   EXPECT_TRUE(said.activation->symmetric);
   EXPECT_FALSE(said.activation->dynamic);
 
-  EXPECT_EQ(resolve({{"act_data_type", "other_alias"}}, {{"data_type", "fixture"}}).activation->bits, 8);  // the alias's
+  EXPECT_EQ(resolve({{"act_data_type", "other_alias"}}, {{"data_type", "fixture"}}).activation->bits,
+            8);                                                                                // the alias's
   EXPECT_FALSE(resolve({{"act_data_type", "other"}}, {{"data_type", "fixture"}}).activation);  // nobody says bits
   EXPECT_EQ(resolve({{"bits", 16}}), Scheme{});
   EXPECT_EQ(error_of([&] { resolve({{"bits", 4}}); }), "the scheme has no data_type");
-  EXPECT_CONTAINS(error_of([&] { resolve({{"act_dinamic", true}, {"act_bits", 8}}, preset); }), "did you mean dynamic?");
+  EXPECT_CONTAINS(error_of([&] {
+                    resolve({{"act_dinamic", true}, {"act_bits", 8}}, preset);
+                  }),
+                  "did you mean dynamic?");
 }
 
 TEST(SchemeJson, HasTheRecipesKeys) {

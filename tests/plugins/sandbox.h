@@ -37,8 +37,8 @@ class Sandbox : public testing::Test {
   // Copies fixtures into a folder under the root.
   Path install(const std::string& folder, std::initializer_list<const char*> names) {
     std::filesystem::create_directories(root_ / folder);
-    for (const char* name : names)
-      std::filesystem::copy_file(fixture(name), root_ / folder / fixture(name).filename());
+    std::filesystem::permissions(root_ / folder, std::filesystem::perms(0755));  // whatever the umask
+    for (const char* name : names) std::filesystem::copy_file(fixture(name), root_ / folder / fixture(name).filename());
     return root_ / folder;
   }
 

@@ -34,8 +34,8 @@ bool ran_on_cuda(const rh_exec& exec, OnCuda&& on_cuda) {
 #else
   (void)on_cuda;
 #endif
-  throw rh::Error(RH_UNIMPLEMENTED, "this build of int has no kernels for device type " +
-                                        std::to_string(exec.device.type));
+  throw rh::Error(RH_UNIMPLEMENTED,
+                  "this build of int has no kernels for device type " + std::to_string(exec.device.type));
 }
 
 }  // namespace
@@ -45,9 +45,8 @@ void run_range(const rh_exec& exec, const AffineLayer& layer, const void* weight
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.range(layer, weight, low, high, workspace); })) return;
   float* span_low = layer.whole_tensor ? workspace : low;
   float* span_high = layer.whole_tensor ? workspace + layer.rows : high;
-  for_spans(layer, [&](int64_t begin, int64_t end) {
-    affine_cpu().range(layer, weight, span_low, span_high, begin, end);
-  });
+  for_spans(layer,
+            [&](int64_t begin, int64_t end) { affine_cpu().range(layer, weight, span_low, span_high, begin, end); });
   if (layer.whole_tensor) affine_range_tensor(layer, span_low, span_high, low, high);
 }
 

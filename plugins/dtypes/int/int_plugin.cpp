@@ -31,15 +31,16 @@ class IntDtype : public rh::Dtype {
     require(scheme.bits >= 2 && scheme.bits <= 8, "int has 2 to 8 bits, not " + std::to_string(scheme.bits));
     require(scheme.rounding == RH_ROUNDING_PLAIN || scheme.rounding == RH_ROUNDING_TUNED,
             "int does not search for scales: set search to false for plain rounding, or tune (iters above 0)");
-    require(scheme.group_rows == 1, "int has groups of columns within a row: set group_size to one number (128), to -1 "
-                                    "(a row) or to 0 (the whole tensor)");
+    require(scheme.group_rows == 1,
+            "int has groups of columns within a row: set group_size to one number (128), to -1 "
+            "(a row) or to 0 (the whole tensor)");
     require(scheme.group_cols >= RH_GROUP_ROW, "group_size " + std::to_string(scheme.group_cols) +
                                                    " is no group: set a number of columns, -1 (a row) or 0 (the whole "
                                                    "tensor)");
     require(scheme.super_bits == 0 && scheme.super_group == 0,
             "int does not quantize its scales: leave super_bits and super_group_size away");
     require(std::string(scheme.options_json) == "{}", "int has no options of its own");
-    require(layer.rows >= 0 && layer.cols >= 1, "a weight needs at least one column");
+    require(layer.rows >= 1 && layer.cols >= 1, "a weight needs at least one row and one column");
     make_affine_layer(layer);
   }
 

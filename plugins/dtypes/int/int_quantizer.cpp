@@ -27,9 +27,7 @@ Element element_of(rh_data_type type, const char* what) {
   throw rh::Error(RH_INVALID_ARGUMENT, std::string(what) + " must be float32, float16 or bfloat16");
 }
 
-const char* name_of(Element e) {
-  return e == Element::kF32 ? "float32" : e == Element::kF16 ? "float16" : "bfloat16";
-}
+const char* name_of(Element e) { return e == Element::kF32 ? "float32" : e == Element::kF16 ? "float16" : "bfloat16"; }
 
 rh_data_type type_of(Element e) { return e == Element::kF32 ? rh::kF32 : e == Element::kF16 ? rh::kF16 : rh::kBF16; }
 
@@ -40,8 +38,12 @@ T* optional_data(rh_tensor* const* tensors, size_t i) {
 
 AffineInput input_of(const rh_tensor* weight, const rh_tensor* const* tunables, const rh_tensor* const* states) {
   const auto data = [](const rh_tensor* t) { return rh::data_or_null<const float>(t); };
-  return {weight->data,          data(rh::at(tunables, kV)), data(rh::at(tunables, kMinScale)),
-          data(rh::at(tunables, kMaxScale)), data(states[kLow]), data(states[kHigh])};
+  return {weight->data,
+          data(rh::at(tunables, kV)),
+          data(rh::at(tunables, kMinScale)),
+          data(rh::at(tunables, kMaxScale)),
+          data(states[kLow]),
+          data(states[kHigh])};
 }
 
 // Any tunable makes the arithmetic float32.
@@ -132,11 +134,13 @@ void IntQuantizer::check_range(const float* low, const float* high) const {
     if (std::isfinite(scale)) continue;
     std::ostringstream message;
     message << name_ << ": ";
-    if (layer_.whole_tensor) message << "the weight";
+    if (layer_.whole_tensor)
+      message << "the weight";
     else
       message << "the weight in row " << i / per_row << ", columns " << i % per_row * layer_.span_cols << " to "
               << std::min(layer_.cols, (i % per_row + 1) * layer_.span_cols) - 1 << ",";
-    if (std::isnan(low[i])) message << " holds NaN or infinity: the checkpoint is damaged";
+    if (std::isnan(low[i]))
+      message << " holds NaN or infinity: the checkpoint is damaged";
     else
       message << " ranges from " << low[i] << " to " << high[i] << ", which needs a scale beyond "
               << name_of(layer_.scale) << ": set scale_dtype to bfloat16 or float32";

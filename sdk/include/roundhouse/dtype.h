@@ -157,8 +157,8 @@ typedef struct rh_quantizer {
                        rh_error *error);
   /* Required for weights. [worker] since 1.0 */
   rh_code (*encode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_encode_args *args, rh_error *error);
-  /* Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type.
-   * [worker] since 1.0 */
+  /* Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type, except for the
+   * sign of a zero, which codes may not carry. [worker] since 1.0 */
   rh_code (*decode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_decode_args *args, rh_error *error);
   /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
   const void *(*get_extension)(const struct rh_quantizer *quantizer, const char *id);

@@ -1,0 +1,55 @@
+# Two entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
+#   make quickstart   install what is missing, build, quantize the example model
+#   make test         build with all tests and run them
+# CMakePresets.json says how the build is configured; everything lands in build/.
+
+PACKAGES := build-essential ccache cmake libboost-dev libboost-filesystem-dev libcli11-dev libonig-dev libspdlog-dev \
+  libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
+TEST_PACKAGES := libgmock-dev libgtest-dev
+# libtorch comes as the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.
+LIBTORCH := torch==2.11.0 "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cupti==13.0.*"
+
+VENV := build/venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+RESULTS := build/test-results.xml
+
+# $(call install,<packages>): the Debian packages among them that are not there yet.
+install = @missing=$$(for package in $(1); do \
+    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+  if [ -n "$$missing" ]; then set -x; $(SUDO) apt-get -q update && \
+    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $$missing; fi
+
+.PHONY: quickstart build test packages test-packages
+
+quickstart: build
+	build/bin/roundhouse run configs/recipes/quickstart.yaml --overwrite
+
+build: $(VENV)/libtorch.stamp
+	cmake --preset default
+	cmake --build --preset default
+
+test: $(VENV)/test.stamp
+	cmake --preset test
+	cmake --build --preset test
+	@rm -f $(RESULTS)
+	@ctest --preset test -j "$$(nproc)"; status=$$?; \
+	python3 -c 'import sys, xml.etree.ElementTree as xml; \
+	  results = [case.get("status") for case in xml.parse(sys.argv[1]).iter("testcase")]; \
+	  print(results.count("run"), "passed,", len(results) - results.count("run"), "failed")' $(RESULTS) || exit 1; \
+	exit $$status
+
+packages:
+	$(call install,$(PACKAGES))
+
+test-packages: packages
+	$(call install,$(TEST_PACKAGES))
+
+$(VENV)/libtorch.stamp: Makefile | packages
+	python3 -m venv $(VENV)
+	$(PIP) $(LIBTORCH)
+	@touch $@
+
+$(VENV)/test.stamp: tests/requirements.txt $(VENV)/libtorch.stamp | test-packages
+	$(PIP) -r tests/requirements.txt
+	@touch $@

@@ -1,0 +1,255 @@
+// kLanes threads, half a warp, work on one span as the CPU's vector lanes do, so that sums have the same order.
+#include <cuda_runtime.h>
+
+#include "kernels/affine_math.h"
+#include "kernels/cuda/affine.h"
+
+namespace roundhouse::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kSpansPerBlock = kThreads / kLanes;
+
+__device__ int lane() { return threadIdx.x % kLanes; }
+__device__ int64_t span_index() { return static_cast<int64_t>(blockIdx.x) * kSpansPerBlock + threadIdx.x / kLanes; }
+
+// Folds the upper half of the lanes onto the lower until one is left; the result is lane 0's.
+template <typename Combine>
+__device__ float fold_lanes(float x, Combine combine) {
+  const unsigned half_warp = 0xffffu << (threadIdx.x & 16);
+  for (int half = kLanes / 2; half > 0; half /= 2) x = combine(x, __shfl_down_sync(half_warp, x, half, kLanes));
+  return x;
+}
+__device__ float sum_lanes(float x) {
+  return fold_lanes(x, [](float a, float b) { return a + b; });
+}
+
+struct Range {
+  float low, high;
+};
+
+// The range of size elements, given by element(i); valid in lane 0.
+template <typename ElementAt>
+__device__ Range range_of(int64_t size, ElementAt element) {
+  float lowest = 0.0f, highest = 0.0f, finite = 0.0f;
+  for (int64_t i = lane(); i < size; i += kLanes) {
+    const Range x = element(i);
+    lowest = min_of(x.low, lowest);
+    highest = max_of(x.high, highest);
+    finite = finite + (x.low - x.low);  // NaN from the first NaN or infinity on
+  }
+  finite = sum_lanes(finite);
+  return {finite + fold_lanes(lowest, [](float a, float b) { return min_of(a, b); }),
+          finite + fold_lanes(highest, [](float a, float b) { return max_of(a, b); })};
+}
+
+__global__ void range_kernel(AffineLayer layer, const void* weight, float* low, float* high) {
+  const int64_t index = span_index();
+  if (index >= affine_spans(layer)) return;
+  const AffineSpan span = affine_span(layer, index);
+  const Range range = range_of(span.size, [&](int64_t i) {
+    const float w = load_element(layer.weight, weight, span.begin + i);
+    return Range{w, w};
+  });
+  if (lane() != 0) return;
+  low[index] = range.low;
+  high[index] = range.high;
+}
+
+__global__ void range_tensor_kernel(int64_t spans, const float* span_low, const float* span_high, float* low,
+                                    float* high) {
+  const Range range = range_of(spans, [&](int64_t i) { return Range{span_low[i], span_high[i]}; });
+  if (lane() != 0) return;
+  *low = range.low;
+  *high = range.high;
+}
+
+template <Element weight>
+__device__ AffineRounded<float> round_element(const AffineLayer& layer, const AffineInput& input,
+                                              const AffineGroup& group, const AffineSpan& span, int64_t i) {
+  const float quotient =
+      affine_quotient<weight>(layer, load_element(weight, input.weight, span.begin + i), group.scale);
+  return affine_round(group, quotient, input.v ? quotient + input.v[span.v + i] : quotient);
+}
+
+template <Element weight>
+__global__ void forward_kernel(AffineLayer layer, AffineInput input, AffineOutput output) {
+  const int64_t index = span_index();
+  if (index >= affine_spans(layer)) return;
+  const AffineSpan span = affine_span(layer, index);
+  const AffineGroup group = affine_group(layer, input, span.group);
+  for (int64_t i = lane(); i < span.size && output.qdq; i += kLanes) {
+    const float value = affine_value(group, round_element<weight>(layer, input, group, span, i).code);
+    store_element(output.qdq_type, output.qdq, span.begin + i, round_to<weight>(value));
+  }
+  if (lane() != 0 || (layer.whole_tensor && index > 0)) return;
+  if (output.scale) store_element(layer.scale, output.scale, span.group, group.scale);
+  if (output.zero_point) output.zero_point[span.group] = group.zero;
+}
+
+template <Element weight>
+__global__ void encode_kernel(AffineLayer layer, AffineInput input, AffineCodes output) {
+  const int64_t index = span_index();
+  if (index >= affine_spans(layer)) return;
+  const AffineSpan span = affine_span(layer, index);
+  const AffineGroup group = affine_group(layer, input, span.group);
+  for (int64_t i = lane(); i < span.size; i += kLanes) {
+    const float code = round_element<weight>(layer, input, group, span, i).code - group.bottom;
+    output.codes[span.begin + i] = static_cast<uint8_t>(code);
+  }
+  if (lane() != 0 || (layer.whole_tensor && index > 0)) return;
+  store_element(layer.scale, output.scale, span.group, group.scale);
+  if (output.zero_point) output.zero_point[span.group] = static_cast<uint8_t>(group.zero);
+}
+
+__global__ void decode_kernel(AffineLayer layer, AffineCodes input, void* output, Element type) {
+  const int64_t index = span_index();
+  if (index >= affine_spans(layer)) return;
+  const AffineSpan span = affine_span(layer, index);
+  const float scale = load_element(layer.scale, input.scale, span.group);
+  const float zero = input.zero_point ? input.zero_point[span.group] : 1 << (layer.bits - 1);
+  for (int64_t i = lane(); i < span.size; i += kLanes)
+    store_element(type, output, span.begin + i, scale * (input.codes[span.begin + i] - zero));
+}
+
+// Writes v's gradient, or steps v. `at` is the place in v.
+__device__ void finish_v(const AffineGradients& out, int64_t at, float gradient) {
+  if (out.v) out.v[at] = gradient;
+}
+__device__ void finish_v(const AffineStep& step, int64_t at, float gradient) {
+  if (step.v) step.v[at] = step.v[at] - sign_times(*step.rounding_rate, gradient);
+}
+
+// v has whole groups, also where a row ends within one.
+__device__ void finish_padding(const AffineGradients& out, int64_t at) {
+  if (out.v) out.v[at] = 0.0f;
+}
+__device__ void finish_padding(const AffineStep&, int64_t) {}
+
+// Backward or sign step, as `Finish` is AffineGradients or AffineStep.
+template <Element weight, typename Finish>
+__global__ void gradients_kernel(AffineLayer layer, AffineInput input, AffineGradient gradient, Finish finish,
+                                 AffineSums* sums) {
+  const int64_t index = span_index();
+  if (index >= affine_spans(layer)) return;
+  const AffineSpan span = affine_span(layer, index);
+  const AffineGroup group = affine_group(layer, input, span.group);
+  float direct = 0.0f, clipped = 0.0f;
+  for (int64_t i = lane(); i < span.size; i += kLanes) {
+    const AffineRounded<float> rounded = round_element<weight>(layer, input, group, span, i);
+    const auto parts = affine_parts(group, rounded, load_element(gradient.type, gradient.qdq, span.begin + i));
+    direct = direct + parts.direct;
+    clipped = clipped + parts.clipped;
+    finish_v(finish, span.v + i, parts.v);
+  }
+  for (int64_t i = span.size + lane(); i < layer.span_cols; i += kLanes) finish_padding(finish, span.v + i);
+  const AffineSums total{sum_lanes(direct), sum_lanes(clipped)};
+  if (lane() != 0) return;
+  if (layer.whole_tensor)
+    sums[index] = total;
+  else
+    affine_finish(finish, index, affine_range_gradients(layer, group, input.low[index], input.high[index], total));
+}
+
+template <typename Finish>
+__global__ void finish_tensor_kernel(AffineLayer layer, AffineInput input, const AffineSums* sums, Finish finish) {
+  float direct = 0.0f, clipped = 0.0f;
+  for (int64_t i = lane(); i < affine_spans(layer); i += kLanes) {
+    direct = direct + sums[i].direct;
+    clipped = clipped + sums[i].clipped;
+  }
+  const AffineSums total{sum_lanes(direct), sum_lanes(clipped)};
+  if (lane() != 0) return;
+  const AffineGroup group = affine_group(layer, input, 0);
+  affine_finish(finish, 0, affine_range_gradients(layer, group, input.low[0], input.high[0], total));
+}
+
+// Makes a device current for its lifetime.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    status_ = cudaGetDevice(&previous_);
+    if (status_ == cudaSuccess) status_ = cudaSetDevice(device);
+  }
+  ~OnDevice() { cudaSetDevice(previous_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  cudaError_t status() const { return status_; }
+
+ private:
+  int previous_ = 0;
+  cudaError_t status_;
+};
+
+// launch(blocks, stream) on the device, for a layer that has spans.
+template <typename Launch>
+const char* run(const AffineCuda& where, const AffineLayer& layer, Launch&& launch) {
+  const int64_t spans = affine_spans(layer);
+  if (spans == 0) return nullptr;
+  const OnDevice on_device(where.device);
+  cudaError_t status = on_device.status();
+  if (status == cudaSuccess) {
+    launch(static_cast<unsigned>((spans + kSpansPerBlock - 1) / kSpansPerBlock),
+           static_cast<cudaStream_t>(where.stream));
+    status = cudaGetLastError();
+  }
+  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+}
+
+template <typename Finish>
+const char* run_gradients(const AffineCuda& where, const AffineLayer& layer, const AffineInput& input,
+                          const AffineGradient& gradient, const Finish& finish, AffineSums* sums) {
+  return run(where, layer, [&](unsigned blocks, cudaStream_t stream) {
+    with_element(layer.weight, [&](auto weight) {
+      gradients_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, gradient, finish, sums);
+    });
+    if (layer.whole_tensor) finish_tensor_kernel<<<1, kLanes, 0, stream>>>(layer, input, sums, finish);
+  });
+}
+
+}  // namespace
+
+const char* AffineCuda::range(const AffineLayer& layer, const void* weight, float* low, float* high,
+                              float* workspace) const {
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    const int64_t spans = affine_spans(layer);
+    float* span_low = layer.whole_tensor ? workspace : low;
+    float* span_high = layer.whole_tensor ? workspace + spans : high;
+    range_kernel<<<blocks, kThreads, 0, stream>>>(layer, weight, span_low, span_high);
+    if (layer.whole_tensor) range_tensor_kernel<<<1, kLanes, 0, stream>>>(spans, span_low, span_high, low, high);
+  });
+}
+
+const char* AffineCuda::forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) const {
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    with_element(layer.weight, [&](auto weight) {
+      forward_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, output);
+    });
+  });
+}
+
+const char* AffineCuda::encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output) const {
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    with_element(layer.weight, [&](auto weight) {
+      encode_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, output);
+    });
+  });
+}
+
+const char* AffineCuda::decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type) const {
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    decode_kernel<<<blocks, kThreads, 0, stream>>>(layer, input, output, type);
+  });
+}
+
+const char* AffineCuda::backward(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                                 const AffineGradients& output, AffineSums* sums) const {
+  return run_gradients(*this, layer, input, gradient, output, sums);
+}
+
+const char* AffineCuda::sign_step(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                                  const AffineStep& step, AffineSums* sums) const {
+  return run_gradients(*this, layer, input, gradient, step, sums);
+}
+
+}  // namespace roundhouse::kernels

@@ -1,0 +1,28 @@
+// The CUDA kernels of affine integer quantization: the functions of kernels/cpu/affine.h for whole layers, with the
+// same bits in every result.
+#pragma once
+
+#include "kernels/affine.h"
+
+namespace roundhouse::kernels {
+
+// Where to run. Every function enqueues and returns at once: it allocates nothing, waits for nothing, reads nothing
+// back and leaves the current device as it was, so it may be captured in a graph. All pointers are to memory of the
+// device. Returns NULL, or CUDA's text when a launch failed.
+struct AffineCuda {
+  int device;
+  void* stream;  // cudaStream_t
+
+  // `workspace`: float [2 * spans], used with one group for the whole tensor only.
+  const char* range(const AffineLayer& layer, const void* weight, float* low, float* high, float* workspace) const;
+  const char* forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) const;
+  const char* encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output) const;
+  const char* decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type) const;
+  // `sums`: [spans], used with one group for the whole tensor only.
+  const char* backward(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                       const AffineGradients& output, AffineSums* sums) const;
+  const char* sign_step(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                        const AffineStep& step, AffineSums* sums) const;
+};
+
+}  // namespace roundhouse::kernels

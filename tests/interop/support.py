@@ -1,0 +1,50 @@
+"""What the interop tests share: running the program that was built, and comparing tensors."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import torch
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLES = SOURCE / "configs" / "examples"
+DATA = SOURCE / "tests" / "data"
+
+
+def roundhouse(*arguments):
+    """Runs the program under test; its output is part of the failure."""
+    command = [os.environ["ROUNDHOUSE"], *map(str, arguments)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert result.returncode == 0, f"{' '.join(command)}\nexit code {result.returncode}\n{result.stdout}"
+
+
+def export(folder, **recipe):
+    """Runs a recipe given as keywords, and returns the output folder."""
+    folder = pathlib.Path(folder)
+    recipe = {"version": 1, "output": str(folder / "out"), "device": "cpu", **recipe}
+    file = folder / "recipe.yaml"
+    file.write_text(json.dumps(recipe))  # JSON is YAML
+    roundhouse("run", file)
+    return folder / "out"
+
+
+def tensor_difference(ours, expected):
+    """Every difference in names, data types, shapes and bits between two {name: tensor}, one a line; "" if there is none."""
+    lines = [f"missing: {name}" for name in sorted(expected.keys() - ours.keys())]
+    lines += [f"not expected: {name}" for name in sorted(ours.keys() - expected.keys())]
+    for name in sorted(ours.keys() & expected.keys()):
+        a, b = ours[name], expected[name]
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            lines.append(f"{name}: {a.dtype} {list(a.shape)}, expected {b.dtype} {list(b.shape)}")
+            continue
+        different = (a.reshape(-1).view(torch.uint8) != b.reshape(-1).view(torch.uint8)).reshape(a.numel(), -1).any(1)
+        if different.any():
+            first = int(different.nonzero()[0])
+            lines.append(f"{name}: {int(different.sum())} of {a.numel()} elements differ, the first at {first}: "
+                         f"{a.reshape(-1)[first].item()}, expected {b.reshape(-1)[first].item()}")
+    return "\n".join(lines)
+
+
+def read_json(file):
+    return json.loads(pathlib.Path(file).read_text())

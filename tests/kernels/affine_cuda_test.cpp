@@ -1,0 +1,128 @@
+// The CUDA kernels against the scalar ones, bit for bit.
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include "kernels/cuda/affine.h"
+#include "tests/kernels/affine_problem.h"
+
+namespace roundhouse::kernels {
+namespace {
+
+void check(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
+}
+void check(const char* failure) {
+  if (failure) throw std::runtime_error(failure);
+}
+
+// Device memory that starts as a copy of host memory.
+template <typename T>
+class OnDevice {
+ public:
+  explicit OnDevice(const std::vector<T>& host) : n_(host.size()) {
+    if (n_ == 0) return;
+    check(cudaMalloc(&data_, n_ * sizeof(T)));
+    check(cudaMemcpy(data_, host.data(), n_ * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  ~OnDevice() { cudaFree(data_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  T* data() const { return data_; }
+  std::vector<T> host() const {
+    std::vector<T> out(n_);
+    if (n_) check(cudaMemcpy(out.data(), data_, n_ * sizeof(T), cudaMemcpyDeviceToHost));
+    return out;
+  }
+  Results::mapped_type floats() const {
+    const std::vector<T> values = host();
+    return {values.begin(), values.end()};
+  }
+
+ private:
+  size_t n_;
+  T* data_ = nullptr;
+};
+
+std::vector<float> elements(Element type, const OnDevice<uint8_t>& bytes) {
+  Elements out(type, 0);
+  out.bytes = bytes.host();
+  return out.values();
+}
+
+Results run_cuda(const Problem& p) {
+  const AffineLayer& layer = p.layer;
+  const AffineCuda cuda{0, nullptr};
+  const int64_t n = layer.rows * layer.cols, spans = affine_spans(layer), groups = affine_groups(layer);
+  const auto zeros = [](int64_t count) { return std::vector<float>(count); };
+  const auto bytes = [](Element type, int64_t count) { return Elements(type, count).bytes; };
+  Results out;
+  const OnDevice<uint8_t> weight(p.weight.bytes), grad(p.gradient.bytes);
+  OnDevice<float> low(zeros(groups)), high(zeros(groups)), workspace(zeros(2 * spans));
+  check(cuda.range(layer, weight.data(), low.data(), high.data(), workspace.data()));
+  out["low"] = low.host();
+  out["high"] = high.host();
+  OnDevice<float> v(p.v), min_scale(p.min_scale), max_scale(p.max_scale);
+  const AffineInput input{weight.data(), v.data(), min_scale.data(), max_scale.data(), low.data(), high.data()};
+
+  OnDevice<uint8_t> qdq(bytes(p.output, n)), scale(bytes(layer.scale, groups));
+  OnDevice<float> zero(zeros(groups));
+  check(cuda.forward(layer, input, {qdq.data(), p.output, scale.data(), layer.symmetric ? nullptr : zero.data()}));
+  out["qdq"] = elements(p.output, qdq);
+  out["scale"] = elements(layer.scale, scale);
+  out["zero point"] = zero.host();
+
+  OnDevice<uint8_t> codes{std::vector<uint8_t>(n)}, zero_codes{std::vector<uint8_t>(groups)};
+  OnDevice<uint8_t> code_scale(bytes(layer.scale, groups)), decoded(bytes(p.output, n));
+  const AffineCodes coded{codes.data(), code_scale.data(), layer.symmetric ? nullptr : zero_codes.data()};
+  check(cuda.encode(layer, input, coded));
+  check(cuda.decode(layer, coded, decoded.data(), p.output));
+  out["codes"] = codes.floats();
+  out["zero codes"] = zero_codes.floats();
+  out["code scale"] = elements(layer.scale, code_scale);
+  out["decoded"] = elements(p.output, decoded);
+
+  OnDevice<AffineSums> sums{std::vector<AffineSums>(spans)};
+  const AffineGradient gradient{grad.data(), p.gradient.type};
+  OnDevice<float> grad_v(std::vector<float>(spans * layer.span_cols, -1.0f)), grad_min(zeros(groups)),
+      grad_max(zeros(groups));
+  check(cuda.backward(layer, input, gradient, {grad_v.data(), grad_min.data(), grad_max.data()}, sums.data()));
+  out["grad v"] = grad_v.host();
+  out["grad min_scale"] = grad_min.host();
+  out["grad max_scale"] = grad_max.host();
+
+  if (!layer.tuned) return out;
+  const OnDevice<float> rounding_rate(std::vector<float>{kRoundingRate}), range_rate(std::vector<float>{kRangeRate});
+  check(cuda.sign_step(layer, input, gradient,
+                       {v.data(), min_scale.data(), max_scale.data(), rounding_rate.data(), range_rate.data()},
+                       sums.data()));
+  out["v"] = v.host();
+  out["min_scale"] = min_scale.host();
+  out["max_scale"] = max_scale.host();
+  return out;
+}
+
+class AffineCudaTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device: not run";
+  }
+
+  void expect_scalar_results(const std::function<float(std::mt19937&, int64_t)>& fill) {
+    int failures = 0;
+    for_problems(fill, [&](const Problem& problem) {
+      if (failures == 5) return;
+      const std::string found = difference(run_cuda(problem), run_cpu(*affine_cpu_targets().front(), problem));
+      if (found.empty()) return;
+      ADD_FAILURE() << problem.text() << ": " << found;
+      ++failures;
+    });
+  }
+};
+
+TEST_F(AffineCudaTest, EqualsScalarOnRandomWeights) { expect_scalar_results(gaussian); }
+
+TEST_F(AffineCudaTest, EqualsScalarOnHardWeights) { expect_scalar_results(hard); }
+
+}  // namespace
+}  // namespace roundhouse::kernels
