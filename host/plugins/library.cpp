@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <boost/dll/shared_library.hpp>
+#include <deque>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "host/base/error.h"
 #include "host/plugins/elf_check.h"
@@ -22,15 +24,16 @@ using nlohmann::json;
 constexpr uint32_t kMostItems = 10'000;
 constexpr uint32_t kLargestStruct = 1 << 16;
 
-boost::dll::shared_library& open_for_good(const std::filesystem::path& path) {
-  auto library = std::make_unique<boost::dll::shared_library>();
+const boost::dll::shared_library& open_for_good(const std::filesystem::path& path) {
+  static auto& opened = *new std::deque<boost::dll::shared_library>;  // never destroyed: that would unload them
+  boost::dll::shared_library library;
   std::error_code code;
-  library->load(path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local, code);
+  library.load(path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local, code);
   if (code) {
     const char* text = dlerror();
-    throw Error(cat("cannot be loaded: ", text ? text : code.message().c_str()));
+    throw Error(cat("cannot be loaded: ", text ? text : code.message()));
   }
-  return *library.release();  // the destructor would unload it
+  return opened.emplace_back(std::move(library));
 }
 
 const rh_entry* get_entry(const boost::dll::shared_library& library, const std::filesystem::path& path) {

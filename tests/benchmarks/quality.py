@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import pathlib
-import re
 import shutil
 import statistics
 import subprocess
@@ -68,9 +67,8 @@ class Roundhouse:
         return run.output
 
     def perplexity(self, model_dir):
-        command = [self.program, "eval", model_dir, "--data", sides.HELD_OUT, "--seqlen", str(EVAL_SEQLEN)]
-        report = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        return float(re.search(r"perplexity\D*([0-9.]+)", report).group(1))
+        command = [self.program, "eval", model_dir, "--data", sides.HELD_OUT, "--seqlen", str(EVAL_SEQLEN), "--json"]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["perplexity"]
 
 
 def measure(side, model, work, schemes, seeds):

@@ -6,10 +6,15 @@
 #include <limits>
 
 #include "host/plugins/services.h"
-#include "plugins/formats/common/float16.h"
+#include "kernels/floats.h"
 
 namespace roundhouse::formats {
 namespace {
+
+using kernels::bfloat_from_float;
+using kernels::float_from_bfloat;
+using kernels::float_from_half;
+using kernels::half_from_float;
 
 TEST(Float16, EveryHalfSurvivesTheWayThroughFloat) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {

@@ -59,6 +59,16 @@ const Damage kDamages[] = {
      "down_proj.scales of [4, 256] does not fit 512 columns in groups of 256"},
 };
 
+// A checkpoint of `tensors` with the given config.json.
+void write_checkpoint(const std::filesystem::path& out, const Tensors& tensors, const std::string& config) {
+  OutputFolder folder(out, false);
+  SafetensorsWriter writer(folder, uint64_t{1} << 30, {});
+  for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
+  writer.finish();
+  folder.write_text("config.json", config);
+  folder.finish();
+}
+
 class Damaged : public testing::TestWithParam<Damage> {};
 
 TEST_P(Damaged, IsRefusedInWords) {
@@ -69,14 +79,7 @@ TEST_P(Damaged, IsRefusedInWords) {
   SafetensorsFolder source(golden);
   for (const auto& name : source.names()) tensors[name] = source.load(name);
   GetParam().change(tensors);
-  {
-    OutputFolder folder(out, false);
-    SafetensorsWriter writer(folder, uint64_t{1} << 30, {});
-    for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
-    writer.finish();
-    folder.copy(golden + "/config.json", "config.json");
-    folder.finish();
-  }
+  write_checkpoint(out, tensors, read_json(golden + "/config.json").dump());
   const FormatPlugin format("auto_gptq");
   const TestReader reader(format, out);
   EXPECT_NE(reader.error().find(GetParam().message), std::string::npos) << reader.error();
@@ -86,7 +89,21 @@ TEST_P(Damaged, IsRefusedInWords) {
 INSTANTIATE_TEST_SUITE_P(Tensors, Damaged, testing::ValuesIn(kDamages),
                          [](const auto& info) { return info.param.name; });
 
-// Of a config.json.
+// AWQ's order is of 8 rows at a time.
+TEST(DamagedAwq, NeedsRowsInMultiplesOfEight) {
+  const TemporaryFolder temporary;
+  const Tensors tensors{{"l.qweight", Tensor(DType::kI32, {32, 1})},
+                        {"l.qzeros", Tensor(DType::kI32, {1, 1})},
+                        {"l.scales", Tensor(DType::kF16, {1, 4})}};
+  const auto out = temporary.path() / "out";
+  write_checkpoint(
+      out, tensors,
+      R"({"quantization_config": {"quant_method": "auto-round", "packing_format": "auto_round:auto_awq"}})");
+  const FormatPlugin format("auto_round");
+  EXPECT_EQ(TestReader(format, out).error(),
+            out.string() + ": l.qweight of [32, 1] does not hold 8-bit codes for scales of [1, 4]");
+}
+
 TEST(DamagedConfig, IsRefusedInWords) {
   struct Case {
     const char* format;

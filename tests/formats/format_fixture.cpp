@@ -4,8 +4,8 @@
 #include <fstream>
 #include <random>
 
+#include "host/base/floats.h"
 #include "host/plugins/services.h"
-#include "plugins/formats/common/float16.h"
 
 namespace roundhouse::formats {
 namespace {

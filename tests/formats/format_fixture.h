@@ -59,7 +59,7 @@ class FormatPlugin {
   PluginLibrary library_;
 };
 
-// The empty string, or what the format says against the layer. `change` may alter the query.
+// The empty string, or what the format says against the layer.
 std::string check(const FormatPlugin& format, const TestLayer& layer, const rh_scheme* activation = nullptr);
 
 // An export of `layers` and of unquantized tensors through one format.

@@ -1,8 +1,8 @@
 // The reference's exports, read, decoded and packed again. tests/data/exports/README.md says where they come from.
 #include <cstring>
 
+#include "host/base/floats.h"
 #include "host/checkpoint/safetensors.h"
-#include "plugins/formats/common/float16.h"
 #include "tests/formats/format_fixture.h"
 
 namespace roundhouse::formats {

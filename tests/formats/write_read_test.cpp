@@ -3,8 +3,8 @@
 #include <fstream>
 #include <limits>
 
+#include "host/base/floats.h"
 #include "host/checkpoint/safetensors.h"
-#include "plugins/formats/common/float16.h"
 #include "plugins/formats/common/text.h"
 #include "tests/formats/format_fixture.h"
 

@@ -37,6 +37,7 @@ class Sandbox : public testing::Test {
   // Copies fixtures into a folder under the root.
   Path install(const std::string& folder, std::initializer_list<const char*> names) {
     std::filesystem::create_directories(root_ / folder);
+    std::filesystem::permissions(root_ / folder, std::filesystem::perms(0755));  // whatever the umask
     for (const char* name : names) std::filesystem::copy_file(fixture(name), root_ / folder / fixture(name).filename());
     return root_ / folder;
   }

@@ -5,11 +5,16 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "plugins/formats/common/float16.h"
+#include "kernels/floats.h"
 #include "plugins/formats/common/text.h"
 
 namespace roundhouse::formats {
 namespace {
+
+using kernels::bfloat_from_float;
+using kernels::float_from_bfloat;
+using kernels::float_from_half;
+using kernels::half_from_float;
 
 // The encoding's tensor of that name, or nullptr.
 const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
@@ -54,19 +59,17 @@ std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) 
 }
 
 template <typename T, typename Convert>
-void dequantize_as(const AffineLayer& layer, T* output, Convert&& convert) {
+void dequantize_as(const AffineLayer& layer, T* output, Convert convert) {
   const int64_t groups = layer.groups();
   rh::parallel_for(layer.rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t g = 0; g < groups; ++g) {
-        const float scale = float_from_half(layer.scale[r * groups + g]);
-        const int zero_point = layer.zero_point[r * groups + g];
-        const int64_t last = std::min(layer.cols, (g + 1) * layer.group_cols);
-        for (int64_t c = g * layer.group_cols; c < last; ++c) {
-          const int64_t i = r * layer.cols + c;
-          output[i] = convert(scale * static_cast<float>(layer.codes[i] - zero_point));
-        }
-      }
+    for (int64_t i = begin * groups; i < end * groups; ++i) {
+      const float scale = float_from_half(layer.scale[i]);
+      const int zero_point = layer.zero_point[i];
+      const int64_t first = i % groups * layer.group_cols;
+      const int64_t count = std::min(layer.group_cols, layer.cols - first);
+      const uint8_t* codes = layer.codes.data() + i / groups * layer.cols + first;
+      T* weights = output + i / groups * layer.cols + first;
+      for (int64_t c = 0; c < count; ++c) weights[c] = convert(scale * static_cast<float>(codes[c] - zero_point));
     }
   });
 }
@@ -122,9 +125,9 @@ void dequantize(const AffineLayer& layer, rh_tensor& output) {
   if (rh::same_type(output.dtype, rh::kF32)) {
     dequantize_as(layer, rh::data<float>(output), [](float x) { return x; });
   } else if (rh::same_type(output.dtype, rh::kF16)) {
-    dequantize_as(layer, rh::data<uint16_t>(output), half_from_float);
+    dequantize_as(layer, rh::data<uint16_t>(output), [](float x) { return half_from_float(x); });
   } else if (rh::same_type(output.dtype, rh::kBF16)) {
-    dequantize_as(layer, rh::data<uint16_t>(output), bfloat_from_float);
+    dequantize_as(layer, rh::data<uint16_t>(output), [](float x) { return bfloat_from_float(x); });
   } else {
     throw rh::Error(RH_INVALID_ARGUMENT, "a layer is read as f32, f16 or bf16");
   }

@@ -92,7 +92,7 @@ void StoredInt::resolve(IntLayout layout, int64_t group_size) {
   bits = static_cast<int>(zero_bits / rows);
   const bool awq = layout == IntLayout::kAwq;
   cols = awq ? qweight->shape[0] : qweight->shape[0] * 32 / bits;
-  if (qweight->shape[1] != (awq ? qzeros->shape[1] : rows) || cols == 0 || cols % 32 != 0) {
+  if (qweight->shape[1] != (awq ? qzeros->shape[1] : rows) || cols == 0 || cols % 32 != 0 || (awq && rows % 8 != 0)) {
     fail(*this, "qweight",
          cat("of ", shape_text(*qweight), " does not hold ", bits, "-bit codes for scales of ", shape_text(*scales)));
   }

@@ -8,7 +8,7 @@
 namespace roundhouse::formats {
 namespace {
 
-IntScheme from_json(const Json& scheme) { return {scheme.at("bits"), scheme.at("group_size"), scheme.at("sym")}; }
+IntScheme read_scheme(const Json& scheme) { return {scheme.at("bits"), scheme.at("group_size"), scheme.at("sym")}; }
 
 std::string listed(std::initializer_list<int> numbers) {
   std::string text;
@@ -33,10 +33,10 @@ IntPlan int_plan(const rh_export& target) {
     }
   }
   if (!first) throw rh::Error(RH_INVALID_ARGUMENT, "the plan quantizes no layer: there is nothing to pack");
-  // A recipe may quantize by `layers` alone; then the first of them speaks for all.
+  // A recipe may leave its global scheme unused; then the first quantized layer's speaks for all.
   const Json& scheme = plan.at("scheme");
-  const bool quantizes = scheme.is_object() && scheme.contains("bits") && scheme.at("bits") <= 8;
-  out.common = from_json(quantizes ? scheme : *first);
+  const bool usable = scheme.at("bits") <= 8 && scheme.at("group_size").is_number();
+  out.common = read_scheme(usable ? scheme : *first);
   return out;
 }
 

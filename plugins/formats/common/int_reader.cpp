@@ -21,12 +21,16 @@ const Part* part_of_layer(const std::string& tensor) {
   return nullptr;
 }
 
+int64_t group_size_at(const Json& scheme, int64_t otherwise) {
+  const auto found = scheme.find("group_size");
+  return found != scheme.end() && found->is_number_integer() ? found->get<int64_t>() : otherwise;
+}
+
 // The group size that config.json gives a layer by its exact name, or all layers.
 int64_t group_size(const Json& quantization, const std::string& layer) {
-  const int64_t common = quantization.value("group_size", int64_t{-1});
+  const int64_t common = group_size_at(quantization, -1);
   const auto extra = quantization.find("extra_config");
-  if (extra == quantization.end() || !extra->contains(layer)) return common;
-  return extra->at(layer).value("group_size", common);
+  return extra != quantization.end() && extra->contains(layer) ? group_size_at(extra->at(layer), common) : common;
 }
 
 void copy(const void* from, size_t size, const rh_tensor& to, const std::string& name) {
