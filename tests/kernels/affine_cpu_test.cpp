@@ -1,6 +1,8 @@
 // Every instruction set against the scalar kernels, bit for bit.
 #include <gtest/gtest.h>
 
+#include <stdexcept>
+
 #include "tests/kernels/affine_problem.h"
 
 namespace roundhouse::kernels {
