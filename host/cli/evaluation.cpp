@@ -1,0 +1,54 @@
+#include "host/cli/evaluation.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include "host/base/error.h"
+#include "host/report/progress.h"
+#include "host/text/calibration.h"
+
+namespace roundhouse::cli {
+namespace {
+
+std::string read_whole(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (!file) throw Error(cat("cannot read ", path.string()));
+  return text;
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
+                                                       int seqlen) {
+  std::vector<std::vector<int32_t>> sequences;
+  const bool windows = data.extension() == ".txt";
+  for (const std::string& text : windows ? std::vector{read_whole(data)} : read_texts(data)) {
+    std::vector<int32_t> ids = tokenizer.encode(text);
+    for (size_t begin = 0; begin < ids.size(); begin += seqlen) {
+      const size_t end = std::min(ids.size(), begin + seqlen);
+      if (end - begin >= 2) sequences.emplace_back(ids.begin() + begin, ids.begin() + end);
+      if (!windows) break;
+    }
+  }
+  if (sequences.empty()) throw Error(cat(data.string(), " has no text of two tokens or more to score"));
+  return sequences;
+}
+
+Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
+                   const std::vector<std::vector<int32_t>>& sequences) {
+  Progress progress("evaluating", architecture.blocks());
+  return perplexity(architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); });
+}
+
+uint64_t weight_bytes(const std::filesystem::path& folder) {
+  static const std::set<std::string> kOther{".json", ".jsonl", ".txt", ".md", ".model", ".jinja", ".yaml", ".html"};
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file() && !kOther.contains(entry.path().extension())) bytes += entry.file_size();
+  return bytes;
+}
+
+}  // namespace roundhouse::cli

@@ -1,0 +1,25 @@
+// Measuring a checkpoint, original or exported.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "host/model/perplexity.h"
+#include "host/text/tokenizer.h"
+
+namespace roundhouse::cli {
+
+// The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of `seqlen`
+// for .txt. Throws Error when nothing is left to score.
+std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
+                                                       int seqlen);
+
+Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
+                   const std::vector<std::vector<int32_t>>& sequences);
+
+// Bytes of the files in a checkpoint's folder that hold weights: all but JSON, text and tokenizer files.
+uint64_t weight_bytes(const std::filesystem::path& folder);
+
+}  // namespace roundhouse::cli

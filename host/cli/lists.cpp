@@ -1,0 +1,119 @@
+// roundhouse schemes | dtypes | formats: what the loaded plugins and the presets offer.
+#include <iostream>
+
+#include "host/base/error.h"
+#include "host/cli/context.h"
+#include "host/plugins/format_io.h"
+#include "host/plugins/quantizer.h"
+#include "host/plugins/resolve.h"
+#include "host/recipe/plan.h"
+#include "host/recipe/scheme_choice.h"
+#include "host/report/table.h"
+
+namespace roundhouse::cli {
+namespace {
+
+using nlohmann::json;
+using Rows = std::vector<std::vector<std::string>>;
+
+std::string join(const std::vector<std::string>& items) {
+  std::string text;
+  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
+  return text;
+}
+
+void list_dtypes(const Catalogue& catalogue, bool as_json) {
+  Rows rows{{"data type", "emits", "aliases", "summary", "plugin"}};
+  json out = json::array();
+  for (const DtypeRecord* d : catalogue.dtypes()) {
+    std::vector<std::string> aliases;
+    for (const auto& [name, scheme] : d->aliases) aliases.push_back(name);
+    rows.push_back({d->id, d->encoding, join(aliases), d->summary, d->plugin.string()});
+    out.push_back({{"id", d->id}, {"summary", d->summary}, {"encoding", d->encoding}, {"aliases", d->aliases},
+                   {"options_schema", d->options_schema}, {"plugin", d->plugin.string()}});
+  }
+  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+}
+
+void list_formats(const Catalogue& catalogue, bool as_json) {
+  Rows rows{{"format", "packs", "summary", "plugin"}};
+  json out = json::array();
+  for (const FormatRecord* f : catalogue.formats()) {
+    rows.push_back({f->id, join(f->encodings), f->summary, f->plugin.string()});
+    out.push_back({{"id", f->id}, {"summary", f->summary}, {"encodings", f->encodings}, {"backends", f->backends},
+                   {"options_schema", f->options_schema}, {"plugin", f->plugin.string()}});
+  }
+  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+}
+
+// A layer that every group size in use divides, to ask the plugins about.
+constexpr int64_t kProbeSize = 4096;
+
+// Why `format` cannot hold the scheme, or "".
+std::string refusal(Catalogue& catalogue, const std::string& format, const Scheme& scheme, const rh_encoding& encoding) {
+  const SchemeView weight(*scheme.weight);
+  std::optional<SchemeView> activation;
+  if (scheme.activation) activation.emplace(*scheme.activation);
+  rh_format_query query{};
+  query.name = "model.layers.0.mlp.up_proj";
+  query.role = "up_proj";
+  query.rows = query.cols = kProbeSize;
+  query.scheme = weight.get();
+  query.activation = activation ? activation->get() : nullptr;
+  query.encoding = &encoding;
+  query.options_json = "{}";
+  try {
+    check_format(catalogue, format, query);
+    return "";
+  } catch (const Error& reason) {
+    return reason.what();
+  }
+}
+
+void list_schemes(Catalogue& catalogue, bool as_json) {
+  const std::vector<const FormatRecord*>& formats = catalogue.formats();
+  Rows rows{{"scheme", "what"}};
+  for (const FormatRecord* f : formats) rows.front().push_back(f->id);
+  json out = json::array();
+  for (const Preset& preset : list_presets(Context::scheme_folders())) {
+    json entry{{"name", preset.name}, {"fields", preset.fields}, {"formats", json::object()}, {"problem", nullptr}};
+    std::vector<std::string> row{preset.name};
+    try {
+      const Scheme scheme = resolve_scheme(catalogue, json::object(), preset.fields, Rounding::kTuned);
+      const Quantizer quantizer(catalogue, *scheme.weight, {"probe", "", kProbeSize, kProbeSize, DType::kBF16});
+      row.push_back(scheme_text(scheme));
+      for (const FormatRecord* f : formats) {
+        const std::string why = refusal(catalogue, f->id, scheme, *quantizer.info().encoding);
+        row.push_back(why.empty() ? "yes" : "-");
+        entry["formats"][f->id] = why.empty() ? json(true) : json(why);
+      }
+    } catch (const Error& problem) {
+      row.push_back(cat("not available: ", problem.what()));
+      entry["problem"] = problem.what();
+    }
+    rows.push_back(row);
+    out.push_back(entry);
+  }
+  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+}
+
+void add_list(CLI::App& app, Context& context, const char* name, const char* help,
+              std::function<void(Catalogue&, bool)> list) {
+  const auto as_json = std::make_shared<bool>(false);
+  auto* command = app.add_subcommand(name, help);
+  command->add_flag("--json", *as_json, "Print JSON");
+  command->callback([&context, as_json, list] {
+    Catalogue catalogue = context.catalogue();
+    list(catalogue, *as_json);
+  });
+}
+
+}  // namespace
+
+void add_lists(CLI::App& app, Context& context) {
+  add_list(app, context, "schemes", "The presets, and which formats can hold each", list_schemes);
+  add_list(app, context, "dtypes", "The data types of the loaded plugins", list_dtypes);
+  add_list(app, context, "formats", "The formats of the loaded plugins", list_formats);
+}
+
+}  // namespace roundhouse::cli

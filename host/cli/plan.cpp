@@ -1,0 +1,32 @@
+// roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins; nothing is computed.
+#include "host/recipe/plan.h"
+
+#include <iostream>
+
+#include "host/checkpoint/safetensors.h"
+#include "host/cli/context.h"
+
+namespace roundhouse::cli {
+
+void add_plan(CLI::App& app, Context& context) {
+  struct Options {
+    std::string recipe;
+    std::vector<std::string> overrides;
+    bool json = false;
+  };
+  const auto o = std::make_shared<Options>();
+  auto* command = app.add_subcommand("plan", "Show what a recipe would do, and stop");
+  command->add_option("RECIPE", o->recipe, "The recipe's YAML file")->required();
+  command->add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
+  command->add_flag("--json", o->json, "Print JSON");
+  command->callback([&context, o] {
+    const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
+    Catalogue catalogue = context.catalogue();
+    const Architecture architecture = Architecture::load(recipe.model, Context::architecture_folders());
+    SafetensorsFolder source(recipe.model);
+    const Plan plan = make_plan(recipe, architecture, source, catalogue);
+    std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
+  });
+}
+
+}  // namespace roundhouse::cli

@@ -1,0 +1,76 @@
+// roundhouse plugins list | inspect FILE
+#include <iostream>
+
+#include "host/base/error.h"
+#include "host/cli/context.h"
+#include "host/report/table.h"
+
+namespace roundhouse::cli {
+namespace {
+
+template <typename Records>
+std::string ids(const Records& records) {
+  std::string text;
+  for (const auto& record : records) text += (text.empty() ? "" : ", ") + record.id;
+  return text;
+}
+
+void print_list(const Catalogue& catalogue) {
+  std::vector<std::vector<std::string>> rows{{"plugin", "version", "status", "data types", "formats", "file"}};
+  for (const PluginRecord& p : catalogue.plugins())
+    rows.push_back({p.name.empty() ? "?" : p.name, p.version, p.ok() ? p.status : p.status + ": " + p.reason,
+                    ids(p.dtypes), ids(p.formats), p.path.string()});
+  std::cout << format_table(rows) << "\nSearched:\n";
+  for (const auto& folder : catalogue.searched()) std::cout << "  " << folder.string() << "\n";
+}
+
+void print_one(const PluginRecord& p) {
+  std::cout << p.path.string() << "\n  status   " << p.status << (p.ok() ? "" : ": " + p.reason) << "\n";
+  if (p.name.empty()) return;
+  std::cout << "  name     " << p.name << " " << p.version << " by " << p.vendor << "\n  summary  " << p.summary
+            << "\n  ABI      " << p.abi_major << "." << p.abi_minor << "\n";
+  for (const DtypeRecord& d : p.dtypes) {
+    std::cout << "  dtype    " << d.id << ": " << d.summary << "\n           emits " << d.encoding;
+    for (const auto& [name, scheme] : d.aliases) std::cout << "\n           alias " << name << " = " << scheme.dump();
+    std::cout << "\n";
+  }
+  for (const FormatRecord& f : p.formats) {
+    std::cout << "  format   " << f.id << ": " << f.summary << "\n           packs";
+    for (const std::string& encoding : f.encodings) std::cout << " " << encoding;
+    std::cout << "\n";
+  }
+}
+
+}  // namespace
+
+void add_plugins(CLI::App& app, Context& context) {
+  auto* plugins = app.add_subcommand("plugins", "List or inspect plugins");
+  plugins->require_subcommand(1);
+  const auto json = std::make_shared<bool>(false);
+  const auto file = std::make_shared<std::string>();
+  auto* list = plugins->add_subcommand("list", "All plugins found, and what is wrong with those that are blocked");
+  list->add_flag("--json", *json, "Print JSON");
+  list->callback([&context, json] {
+    const Catalogue catalogue = context.catalogue();
+    if (!*json) return print_list(catalogue);
+    nlohmann::json out = nlohmann::json::array();
+    for (const PluginRecord& p : catalogue.plugins()) out.push_back(to_json(p));
+    std::cout << out.dump(2) << "\n";
+  });
+  auto* inspect = plugins->add_subcommand("inspect", "Everything that one plugin file declares");
+  inspect->add_option("FILE", *file, "The plugin's .so")->required();
+  inspect->add_flag("--json", *json, "Print JSON");
+  inspect->callback([&context, json, file] {
+    DiscoveryOptions only = context.discovery;
+    only.files = {*file};
+    const Catalogue catalogue = Catalogue::discover(only);
+    const PluginRecord& record = catalogue.plugins().front();
+    if (*json)
+      std::cout << to_json(record).dump(2) << "\n";
+    else
+      print_one(record);
+    if (!record.ok()) throw Error(cat(*file, " cannot be used: ", record.reason));
+  });
+}
+
+}  // namespace roundhouse::cli

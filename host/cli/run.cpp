@@ -1,0 +1,196 @@
+// roundhouse run RECIPE: plan, quantize, export, evaluate, report.
+#include <chrono>
+#include <fstream>
+#include <iostream>
+
+#include "host/base/error.h"
+#include "host/base/log.h"
+#include "host/base/parallel.h"
+#include "host/checkpoint/safetensors.h"
+#include "host/cli/context.h"
+#include "host/cli/evaluation.h"
+#include "host/export/exporter.h"
+#include "host/plugins/format_io.h"
+#include "host/recipe/plan.h"
+#include "host/report/progress.h"
+#include "host/report/report.h"
+#include "host/report/table.h"
+#include "host/text/calibration.h"
+#include "host/tuning/quantize.h"
+
+namespace roundhouse::cli {
+namespace {
+
+using nlohmann::json;
+
+class Clock {
+ public:
+  // Seconds since the last call, or since the start.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// Shows the run, hands its results to the formats, and notes what the report needs.
+class RunSink : public QuantizeSink {
+ public:
+  RunSink(Exporter& exporter, const Recipe& recipe, int64_t blocks)
+      : exporter_(exporter), iters_(recipe.tuning.iters), progress_("block", blocks) {}
+
+  void layer(const EncodedLayer& layer) override { exporter_.layer(layer); }
+  void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
+  void iteration(int64_t block, int64_t iteration, double loss) override {
+    progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_), cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
+  }
+  void block_done(const BlockReport& report) override {
+    const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
+                                                         " (iteration ", report.best_iteration, ")  ")
+                                                   : "";
+    progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
+    blocks_.push_back({{"block", report.block}, {"first_loss", report.first_loss}, {"best_loss", report.best_loss},
+                       {"best_iteration", report.best_iteration}, {"seconds", report.seconds}});
+  }
+  const json& blocks() const { return blocks_; }
+
+ private:
+  Exporter& exporter_;
+  int64_t iters_;
+  Progress progress_;
+  json blocks_ = json::array();
+};
+
+bool is_tuned(const Plan& plan) {
+  for (const LayerPlan& layer : plan.layers)
+    if (layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kTuned) return true;
+  return false;
+}
+
+CalibrationSet calibrate(const Recipe& recipe, const Tokenizer& tokenizer) {
+  const Calibration& wanted = recipe.calibration;
+  const CalibrationRequest request{*wanted.data, static_cast<int>(wanted.samples), static_cast<int>(wanted.seqlen),
+                                   static_cast<uint64_t>(wanted.seed)};
+  CalibrationSet set = load_calibration(request, tokenizer);
+  if (static_cast<int>(set.samples.size()) < request.samples) log::warning(summary(set, request));
+  return set;
+}
+
+// One row of the closing table.
+json model_row(const std::string& name, const json& format, const json& folder, uint64_t bytes) {
+  return {{"name", name}, {"format", format}, {"folder", folder}, {"bytes", bytes}, {"perplexity", nullptr}, {"tokens", 0}};
+}
+
+// The original, plain rounding, and each export read back by its format.
+json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
+  const Recipe& recipe = plan.recipe;
+  std::vector<std::vector<int32_t>> sequences;
+  if (recipe.evaluation)
+    sequences = evaluation_sequences(recipe.evaluation->data, Tokenizer::load(recipe.model), recipe.evaluation->seqlen);
+  const auto score = [&](json& row, TensorSource& tensors) {
+    if (sequences.empty()) return;
+    const Perplexity result = measure(row["name"], architecture, tensors, sequences);
+    row["perplexity"] = result.value;
+    row["tokens"] = result.tokens;
+  };
+  json rows = json::array();
+  rows.push_back(model_row("original", nullptr, recipe.model.string(), weight_bytes(recipe.model)));
+  score(rows.back(), source);
+  const uint64_t quantized_bytes = weight_bytes(export_targets(recipe).front().folder);
+  if (is_tuned(plan) && !sequences.empty()) {
+    rows.push_back(model_row("plain rounding", nullptr, nullptr, quantized_bytes));
+    score(rows.back(), *rounded_source(plan, source, catalogue));
+  }
+  for (const ExportTarget& target : export_targets(recipe)) {
+    const std::string how = is_tuned(plan) ? "tuned, " : "rounded, ";
+    rows.push_back(model_row(how + target.format, target.format, target.folder.string(), weight_bytes(target.folder)));
+    ExportedCheckpoint exported(catalogue, target.format, target.folder);
+    score(rows.back(), exported);
+  }
+  return rows;
+}
+
+void print_table(const json& models) {
+  std::vector<std::vector<std::string>> rows{{"model", "perplexity", "bytes", "ratio", "folder"}};
+  const double original = models[0]["bytes"];
+  for (const json& m : models) {
+    rows.push_back({m["name"], m["perplexity"].is_number() ? format_number(m["perplexity"], 4) : "",
+                    format_bytes(m["bytes"]), format_number(m["bytes"].get<double>() / original, 3),
+                    m["folder"].is_string() ? m["folder"].get<std::string>() : ""});
+  }
+  std::cout << format_table(rows);
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
+}
+
+void run(Context& context, const std::string& recipe_file, const std::vector<std::string>& overrides, bool overwrite) {
+  Clock total, clock;
+  const Recipe recipe = load_recipe(recipe_file, overrides, Context::scheme_folders());
+  if (context.threads == 0) set_threads(static_cast<int>(recipe.threads));
+  Catalogue catalogue = context.catalogue();
+  const Architecture architecture = Architecture::load(recipe.model, Context::architecture_folders());
+  SafetensorsFolder source(recipe.model);
+  const Plan plan = make_plan(recipe, architecture, source, catalogue);
+  for (const std::string& warning : plan.warnings) log::warning(warning);
+  const std::string device = resolve_device(recipe.device);
+
+  json report{{"model", recipe.model.string()}, {"recipe", to_yaml(plan.recipe)}, {"device", device}};
+  const std::filesystem::path notes = recipe.output / "roundhouse";
+  {
+    // Made before the long work, so that an output that cannot be written is known now.
+    Exporter exporter(catalogue, plan, architecture, recipe.model, overwrite);
+    std::vector<std::vector<int32_t>> samples;
+    std::optional<int32_t> pad_id;
+    if (is_tuned(plan)) {
+      const Tokenizer tokenizer = Tokenizer::load(recipe.model);
+      samples = calibrate(recipe, tokenizer).samples;
+      pad_id = tokenizer.pad_id();
+    }
+    report["seconds"]["calibrate"] = clock.lap();
+    RunSink sink(exporter, recipe, architecture.blocks());
+    quantize({plan, architecture, source, catalogue, std::move(samples), pad_id, device}, sink);
+    exporter.finish();
+    report["blocks"] = sink.blocks();
+  }
+  report["seconds"]["quantize"] = clock.lap();
+  report["models"] = evaluate(plan, architecture, source, catalogue);
+  report["seconds"]["evaluate"] = clock.lap();
+  report["seconds"]["total"] = total.lap();
+  report["peak_memory_bytes"] = peak_memory_bytes();
+  report["layers"] = json::array();
+  for (const LayerPlan& layer : plan.layers)
+    report["layers"].push_back({{"name", layer.info.name}, {"scheme", scheme_text(layer.scheme)}});
+
+  std::filesystem::create_directories(notes);
+  write_file(notes / "recipe.yaml", to_yaml(plan.recipe));
+  write_file(notes / "report.json", report.dump(2) + "\n");
+  write_file(notes / "report.html", report_page(report));
+  print_table(report["models"]);
+  std::cout << "\nQuantized in " << format_seconds(report["seconds"]["quantize"]) << " on " << device << ", "
+            << format_seconds(report["seconds"]["total"]) << " in all; peak memory "
+            << format_bytes(report["peak_memory_bytes"]) << ".\nReport: " << (notes / "report.html").string() << "\n";
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Context& context) {
+  struct Options {
+    std::string recipe;
+    std::vector<std::string> overrides;
+    bool overwrite = false;
+  };
+  const auto o = std::make_shared<Options>();
+  auto* command = app.add_subcommand("run", "Quantize a model as a recipe says");
+  command->add_option("RECIPE", o->recipe, "The recipe's YAML file")->required();
+  command->add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
+  command->add_flag("--overwrite", o->overwrite, "Replace an output that is there");
+  command->callback([&context, o] { run(context, o->recipe, o->overrides, o->overwrite); });
+}
+
+}  // namespace roundhouse::cli

@@ -1,0 +1,34 @@
+// roundhouse tokenize: the ids of a text, separated by spaces.
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "host/base/error.h"
+#include "host/cli/context.h"
+#include "host/text/tokenizer.h"
+
+namespace roundhouse::cli {
+
+void add_tokenize(CLI::App& app, Context&) {
+  struct Options {
+    std::string model, text;
+  };
+  const auto o = std::make_shared<Options>();
+  auto* command = app.add_subcommand("tokenize", "Print the token ids of a text");
+  command->add_option("--model", o->model, "The model's folder")->required()->type_name("DIR");
+  command->add_option("--text", o->text, "A text file, UTF-8")->required()->type_name("FILE");
+  command->callback([o] {
+    const Tokenizer tokenizer = Tokenizer::load(o->model);
+    std::ifstream file(o->text, std::ios::binary);
+    if (!file) throw Error(cat("cannot read ", o->text));
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const char* separator = "";
+    for (int32_t id : tokenizer.encode(text)) {
+      std::cout << separator << id;
+      separator = " ";
+    }
+    std::cout << "\n";
+  });
+}
+
+}  // namespace roundhouse::cli

@@ -1,0 +1,90 @@
+#include "host/export/exporter.h"
+
+#include "host/base/error.h"
+#include "host/checkpoint/output.h"
+#include "host/plugins/export_session.h"
+#include "host/plugins/format_io.h"
+
+namespace roundhouse {
+
+struct Exporter::Target {
+  OutputFolder folder;
+  ExportSession session;
+  FormatWriter writer;
+
+  Target(Catalogue& catalogue, const ExportTarget& target, bool overwrite, const ExportSession::Facts& facts,
+         uint64_t max_shard_bytes, ExportSession::Decode decode)
+      : folder(target.folder, overwrite),
+        session(folder, facts, target.options, max_shard_bytes, std::move(decode)),
+        writer(catalogue, target.format, session) {}
+};
+
+std::vector<ExportTarget> export_targets(const Recipe& recipe) {
+  std::vector<ExportTarget> targets;
+  for (const FormatChoice& format : recipe.formats)
+    targets.push_back({format.id, format.options,
+                       recipe.formats.size() == 1 ? recipe.output : recipe.output / format.id});
+  return targets;
+}
+
+Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
+                   const std::filesystem::path& model_folder, bool overwrite) {
+  const ExportSession::Facts facts{
+      .json = {{"config", architecture.config()},
+               {"architecture", architecture.descriptor()},
+               {"plan", to_json(plan)},
+               {"tuning", tuning_json(plan.recipe)}},
+      .paths = {{"model", model_folder.string()}}};
+  const auto decode = [this](const rh_encoded_layer& layer, rh_tensor& output) {
+    if (!current_ || layer.name != current_->plan.info.name)
+      throw Error(cat("decode is only for the layer that is being added, not for ", layer.name));
+    current_->quantizer.decode(Exec(), layer.tensors, output);
+  };
+  for (const ExportTarget& target : export_targets(plan.recipe))
+    targets_.push_back(
+        std::make_unique<Target>(catalogue, target, overwrite, facts, static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
+}
+
+Exporter::~Exporter() = default;
+
+void Exporter::layer(const EncodedLayer& layer) {
+  std::vector<rh_tensor> views;
+  std::vector<const rh_tensor*> pointers;
+  views.reserve(layer.tensors.size());
+  for (const Tensor& t : layer.tensors) {
+    views.push_back(t.view());
+    pointers.push_back(&views.back());
+  }
+  const SchemeView weight(*layer.plan.scheme.weight);
+  std::optional<SchemeView> activation;
+  if (layer.plan.scheme.activation) activation.emplace(*layer.plan.scheme.activation);
+  const bool has_bias = layer.bias.elements() > 0;
+  const rh_tensor bias = layer.bias.view();
+
+  rh_encoded_layer record{};
+  record.name = layer.plan.info.name.c_str();
+  record.role = layer.plan.info.role.c_str();
+  record.rows = layer.plan.info.out_features;
+  record.cols = layer.plan.info.in_features;
+  record.dtype = to_rh(layer.source_dtype);
+  record.scheme = weight.get();
+  record.activation = activation ? activation->get() : nullptr;
+  record.encoding = &layer.encoding;
+  record.tensors = pointers.data();
+  record.bias = has_bias ? &bias : nullptr;
+  current_ = &layer;
+  for (auto& target : targets_) target->writer.add_layer(record);
+  current_ = nullptr;
+}
+
+void Exporter::tensor(const std::string& name, const Tensor& tensor) {
+  const rh_tensor view = tensor.view();
+  for (auto& target : targets_) target->writer.add_tensor(name, view);
+}
+
+void Exporter::finish() {
+  for (auto& target : targets_) target->writer.finish();
+  for (auto& target : targets_) target->folder.finish();
+}
+
+}  // namespace roundhouse

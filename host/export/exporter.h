@@ -1,0 +1,43 @@
+// Writing what a run produces through the format plugins, each into its own folder.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/plugins/catalogue.h"
+#include "host/recipe/plan.h"
+#include "host/tuning/quantize.h"
+
+namespace roundhouse {
+
+struct ExportTarget {
+  std::string format;            // id
+  nlohmann::json options;        // the format's own
+  std::filesystem::path folder;  // appears whole at finish(), or not at all
+};
+
+// The targets of a recipe: one format writes the recipe's output folder itself, several write <output>/<format id>.
+std::vector<ExportTarget> export_targets(const Recipe& recipe);
+
+// Feeds every format with the same layers and tensors. Destroyed before finish(): nothing is left behind.
+class Exporter {
+ public:
+  // Throws Error when a folder exists and may not be overwritten, or cannot be written.
+  Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
+           const std::filesystem::path& model_folder, bool overwrite);
+  ~Exporter();
+
+  void layer(const EncodedLayer& layer);
+  void tensor(const std::string& name, const Tensor& tensor);
+  // Ends all formats, then makes the folders appear.
+  void finish();
+
+ private:
+  struct Target;
+  std::vector<std::unique_ptr<Target>> targets_;
+  const EncodedLayer* current_ = nullptr;  // what the decode extension decodes
+};
+
+}  // namespace roundhouse

@@ -1,0 +1,36 @@
+// The tuning of one block: sign descent on the tunables of its layers against its full-precision output.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "host/tuning/layer_quantizer.h"
+#include "host/tuning/sampler.h"
+
+namespace roundhouse {
+
+struct BlockLoop {
+  // [samples, seq, hidden] in the compute type: what the block will really see, and what it should give.
+  at::Tensor inputs, targets;
+  at::Tensor mask;  // [samples, seq] u8 on the CPU; 0: position not scored
+  std::function<at::Tensor(const at::Tensor& hidden)> forward;  // reads the layers' leaves
+  std::vector<std::unique_ptr<LayerQuantizer>>& layers;
+  PythonRandom& random;
+  std::function<void(int64_t iteration, double loss)> progress;
+};
+
+struct BlockLoss {
+  double first = 0, best = 0;  // mean squared error over the unmasked positions of an iteration's batch
+  int64_t best_iteration = 0;
+};
+
+// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one global
+// batch, the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its sign.
+// The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when the loss
+// is not finite.
+BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size);
+
+}  // namespace roundhouse

@@ -1,0 +1,256 @@
+#include "host/tuning/quantize.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <dlfcn.h>
+
+#include <chrono>
+#include <map>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "host/base/error.h"
+#include "host/base/log.h"
+#include "host/base/parallel.h"
+#include "host/model/decoder.h"
+#include "host/text/calibration.h"
+#include "host/tuning/block_loop.h"
+#include "host/tuning/layer_quantizer.h"
+
+namespace roundhouse {
+namespace {
+
+using Layers = std::vector<std::unique_ptr<LayerQuantizer>>;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// bfloat16 where the processor multiplies it natively, float32 elsewhere.
+at::ScalarType compute_type(at::Device device) {
+  if (device.is_cuda()) return at::kBFloat16;
+  return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+}
+
+// Statistics that siblings share are reduced over all layers of a block that read the same input.
+void prepare(Layers& layers) {
+  std::map<std::string, at::Tensor> shared;
+  std::vector<at::Tensor> statistics;
+  const auto reduce = [](int32_t how, const at::Tensor& a, const at::Tensor& b) {
+    return how == RH_REDUCE_MAX ? at::maximum(a, b) : how == RH_REDUCE_MIN ? at::minimum(a, b) : a + b;
+  };
+  for (auto& layer : layers) {
+    statistics.push_back(layer->measure());
+    const rh_quantizer_info& info = layer->quantizer().info();
+    const std::string& siblings = layer->plan().info.siblings;
+    if (!statistics.back().defined() || siblings.empty() || !(info.flags & RH_QUANTIZER_SHARED_STATISTIC)) continue;
+    at::Tensor& sum = shared[siblings];
+    sum = sum.defined() ? reduce(info.reduce, sum, statistics.back()) : statistics.back();
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const rh_quantizer_info& info = layers[i]->quantizer().info();
+    const auto found = shared.find(layers[i]->plan().info.siblings);
+    const bool share = found != shared.end() && (info.flags & RH_QUANTIZER_SHARED_STATISTIC);
+    layers[i]->prepare(share ? found->second : statistics[i]);
+  }
+}
+
+class Run {
+ public:
+  Run(const QuantizeInput& input, QuantizeSink& sink)
+      : in_(input),
+        sink_(sink),
+        recipe_(input.plan.recipe),
+        device_(input.device),
+        compute_(compute_type(device_)),
+        random_(static_cast<uint64_t>(recipe_.calibration.seed)) {
+    at::set_num_threads(threads());
+    for (const LayerPlan& layer : in_.plan.layers)
+      if (layer.scheme.weight) planned_[layer.block].push_back(&layer);
+    for (const LayerPlan& layer : in_.plan.layers)
+      if (layer.scheme.weight && layer.block >= 0 && layer.scheme.weight->rounding == Rounding::kTuned) tuning_ = true;
+  }
+
+  void run() {
+    const at::NoGradGuard no_grad;
+    if (tuning_) start_chains();
+    for (int64_t block = 0; block < in_.architecture.blocks(); ++block) {
+      const auto start = std::chrono::steady_clock::now();
+      Layers layers = load_layers(block);
+      BlockReport report{block};
+      try {
+        if (tuning_) tune(block, layers, report);
+        emit(layers, in_.architecture.block_tensors(block));
+      } catch (const Error& failure) {
+        throw Error(cat("block ", block, ": ", failure.what()));
+      }
+      report.seconds = seconds_since(start);
+      sink_.block_done(report);
+    }
+    Layers outside = load_layers(-1);
+    emit(outside, in_.source.names());
+  }
+
+ private:
+  Layers load_layers(int64_t block) {
+    Layers layers;
+    for (const LayerPlan* plan : planned_[block])
+      layers.push_back(
+          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(plan->info.name + ".weight"), device_));
+    prepare(layers);
+    return layers;
+  }
+
+  void start_chains() {
+    decoder_ = std::make_unique<Decoder>(in_.architecture, in_.source, compute_, device_);
+    const int64_t n = static_cast<int64_t>(in_.samples.size());
+    const int64_t length = static_cast<int64_t>(in_.samples.front().size());
+    at::Tensor ids = at::empty({n, length}, at::kLong);
+    mask_ = at::empty({n, length}, at::kByte);
+    for (int64_t i = 0; i < n; ++i) {
+      const std::vector<uint8_t> mask = loss_mask(in_.samples[i], in_.pad_id);
+      std::copy(in_.samples[i].begin(), in_.samples[i].end(), ids.mutable_data_ptr<int64_t>() + i * length);
+      std::copy(mask.begin(), mask.end(), mask_.mutable_data_ptr<uint8_t>() + i * length);
+    }
+    positions_ = std::make_unique<PositionData>(decoder_->positions(length));
+    full_ = decoder_->embed(ids.to(device_));
+    quantized_ = full_;
+  }
+
+  // The block's output for all samples, a micro-batch at a time.
+  at::Tensor forward_all(const Block& block, const at::Tensor& hidden) const {
+    at::Tensor out = at::empty_like(hidden);
+    const int64_t batch = recipe_.calibration.batch_size;
+    for (int64_t begin = 0; begin < hidden.size(0); begin += batch) {
+      const int64_t end = std::min(hidden.size(0), begin + batch);
+      out.slice(0, begin, end).copy_(block.forward(hidden.slice(0, begin, end), *positions_));
+    }
+    return out;
+  }
+
+  void tune(int64_t index, Layers& layers, BlockReport& report) {
+    Block block = decoder_->block(index);
+    const at::Tensor targets = forward_all(block, full_);
+    for (auto& layer : layers) {
+      layer->make_leaf(compute_, device_);
+      for (LinearSlot& slot : block.linears())
+        if (slot.info.name == layer->plan().info.name) slot.weight = layer->leaf();
+    }
+    const bool quantized_input = recipe_.tuning.quantized_input;
+    {
+      const at::AutoGradMode with_grad(true);
+      const BlockLoss loss = run_block_loop(
+          {quantized_input ? quantized_ : full_, targets, mask_,
+           [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
+           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }},
+          recipe_.tuning, recipe_.calibration.batch_size);
+      report.first_loss = loss.first;
+      report.best_loss = loss.best;
+      report.best_iteration = loss.best_iteration;
+    }
+    if (quantized_input && index + 1 < in_.architecture.blocks()) quantized_ = forward_all(block, quantized_);
+    full_ = targets;
+  }
+
+  // Hands the layers and the other tensors among `names` to the sink.
+  void emit(Layers& layers, const std::vector<std::string>& names) {
+    for (auto& layer : layers) {
+      const std::string& name = layer->plan().info.name;
+      const std::vector<Tensor> tensors = layer->encode();
+      const Tensor weight = in_.source.load(name + ".weight");
+      const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
+      sink_.layer({layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, layer->quantizer()});
+      done_.insert({name + ".weight", name + ".bias"});
+    }
+    for (const std::string& name : names) {
+      if (!in_.source.contains(name) || !done_.insert(name).second) continue;
+      sink_.tensor(exported_name(name), in_.source.load(name));
+    }
+  }
+
+  // A tied head may be stored under the head's name alone; readers expect the embedding's.
+  std::string exported_name(const std::string& name) const {
+    const Architecture& a = in_.architecture;
+    const bool only_head = a.tied_head() && name == a.head().name + ".weight";
+    return only_head ? a.embedding_name() + ".weight" : name;
+  }
+
+  const QuantizeInput& in_;
+  QuantizeSink& sink_;
+  const Recipe& recipe_;
+  at::Device device_;
+  at::ScalarType compute_;
+  PythonRandom random_;  // one stream for all blocks
+  std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: outside
+  bool tuning_ = false;
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<PositionData> positions_;
+  at::Tensor full_, quantized_;  // inputs of the next block in the two chains, [samples, seq, hidden]
+  at::Tensor mask_;
+  std::unordered_set<std::string> done_;
+};
+
+class RoundedSource : public TensorSource {
+ public:
+  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue) : source_(source), catalogue_(catalogue) {
+    for (LayerPlan layer : plan.layers) {
+      if (!layer.scheme.weight) continue;
+      if (layer.scheme.weight->rounding == Rounding::kTuned) layer.scheme.weight->rounding = Rounding::kPlain;
+      std::string name = layer.info.name + ".weight";
+      layers_.emplace(std::move(name), std::move(layer));
+    }
+  }
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  std::string location() const override { return source_.location(); }
+  Tensor load(const std::string& name) override {
+    Tensor weight = source_.load(name);
+    const auto found = layers_.find(name);
+    if (found == layers_.end()) return weight;
+    const at::NoGradGuard no_grad;
+    Layers layers;
+    const LayerPlan& plan = found->second;
+    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, weight, at::kCPU));
+    if (layers[0]->quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC)
+      for (const auto& [sibling, other] : layers_)
+        if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
+          layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), at::kCPU));
+    prepare(layers);
+    layers[0]->make_leaf(to_torch(weight).scalar_type(), at::kCPU);
+    layers[0]->forward();
+    return from_torch(layers[0]->leaf());
+  }
+
+ private:
+  TensorSource& source_;
+  Catalogue& catalogue_;
+  std::unordered_map<std::string, LayerPlan> layers_;
+};
+
+}  // namespace
+
+void quantize(const QuantizeInput& input, QuantizeSink& sink) { Run(input, sink).run(); }
+
+std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue) {
+  return std::make_unique<RoundedSource>(plan, source, catalogue);
+}
+
+std::string resolve_device(const DeviceChoice& wanted) {
+  if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
+  // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
+  static void* const cuda = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+  int64_t count = 0;
+  if (cuda && at::hasCUDA()) {
+    const auto* guard = c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].load();
+    if (guard) count = guard->deviceCount();
+  }
+  if (wanted.kind == DeviceChoice::Kind::kAuto) return count > 0 ? "cuda:0" : "cpu";
+  if (wanted.index >= count)
+    throw Error(cat("device cuda:", wanted.index, " is not there: ",
+                    cuda ? cat("libtorch sees ", count, " CUDA devices") : "libtorch's CUDA library could not be loaded",
+                    "; use device: auto or cpu"));
+  return cat("cuda:", wanted.index);
+}
+
+}  // namespace roundhouse

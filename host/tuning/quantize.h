@@ -1,0 +1,65 @@
+// Quantizing a model, block by block: the flow of a run between its plan and its export. No libtorch here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/model/architecture.h"
+#include "host/plugins/catalogue.h"
+#include "host/plugins/quantizer.h"
+#include "host/recipe/plan.h"
+
+namespace roundhouse {
+
+// A quantized layer on its way to the formats. Borrowed for the call that receives it.
+struct EncodedLayer {
+  const LayerPlan& plan;
+  DType source_dtype;               // of the weight in the checkpoint
+  const rh_encoding& encoding;
+  const std::vector<Tensor>& tensors;  // as the encoding declares them
+  Tensor bias;                      // [out_features], or undefined
+  Quantizer& quantizer;             // decodes `tensors`
+};
+
+struct BlockReport {
+  int64_t block;
+  double first_loss = 0, best_loss = 0;  // mean squared error of an iteration's batch; 0 when not tuned
+  int64_t best_iteration = 0;
+  double seconds = 0;
+};
+
+// What a run produces, in checkpoint order: every tensor of the source exactly once, as itself or as a layer.
+class QuantizeSink {
+ public:
+  virtual ~QuantizeSink() = default;
+  virtual void layer(const EncodedLayer& layer) = 0;
+  virtual void tensor(const std::string& name, const Tensor& tensor) = 0;
+  // Called inside a block, at most a few times a second.
+  virtual void iteration(int64_t block, int64_t iteration, double loss) = 0;
+  virtual void block_done(const BlockReport& report) = 0;
+};
+
+struct QuantizeInput {
+  const Plan& plan;
+  const Architecture& architecture;
+  TensorSource& source;
+  Catalogue& catalogue;
+  std::vector<std::vector<int32_t>> samples;  // calibration ids, all of one length; may be empty when nothing is tuned
+  std::optional<int32_t> pad_id;
+  std::string device = "cpu";
+};
+
+// Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.
+void quantize(const QuantizeInput& input, QuantizeSink& sink);
+
+// The weights as plain or searched rounding alone would leave them: decodes each planned layer as it is loaded.
+std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue);
+
+// The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there.
+std::string resolve_device(const DeviceChoice& wanted);
+
+}  // namespace roundhouse

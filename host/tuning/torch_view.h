@@ -1,0 +1,35 @@
+// libtorch tensors as the plugins see them.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <roundhouse/scheme.h>
+
+#include <vector>
+
+namespace roundhouse {
+
+// Throws Error for an element type that libtorch or the SDK lacks.
+at::ScalarType to_torch_type(rh_data_type dtype);
+rh_data_type from_torch_type(at::ScalarType type);
+
+// Views of tensors, with the arrays of pointers that the ABI's argument structs want. Undefined tensors become NULL.
+// Borrows the tensors: they must be contiguous and outlive this object.
+class Views {
+ public:
+  explicit Views(const std::vector<at::Tensor>& tensors);
+  explicit Views(const at::Tensor& tensor) : Views(std::vector<at::Tensor>{tensor}) {}
+
+  const rh_tensor* const* in() const { return const_pointers_.data(); }
+  rh_tensor* const* out() const { return pointers_.data(); }
+  const rh_tensor* one() const { return pointers_.front(); }
+  rh_tensor* one_out() const { return pointers_.front(); }
+
+ private:
+  std::vector<rh_tensor> views_;
+  std::vector<rh_tensor*> pointers_;
+  std::vector<const rh_tensor*> const_pointers_;
+};
+
+at::Tensor allocate(const rh_tensor_spec& spec, at::Device device);
+
+}  // namespace roundhouse

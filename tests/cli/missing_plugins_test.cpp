@@ -1,0 +1,72 @@
+// The host knows no plugin: without them it says what is missing, and each one that comes back works by itself.
+#include <gtest/gtest.h>
+
+#include "tests/cli/program.h"
+
+namespace roundhouse {
+namespace {
+
+class MissingPlugins : public WorkFolder {
+ protected:
+  void SetUp() override {
+    WorkFolder::SetUp();
+    std::filesystem::create_directory(work_ / "plugins");
+  }
+  void bring_back(const std::string& name, const std::string& as = "") {
+    const std::string file = "librh_" + name + ".so";
+    std::filesystem::copy(kPlugins + "/" + file, work_ / "plugins" / (as.empty() ? file : as));
+  }
+  Outcome with_plugins(const std::string& arguments) const {
+    return run_command("XDG_CACHE_HOME=" + work_.string() + "/cache XDG_DATA_HOME=" + work_.string() +
+                       "/data ROUNDHOUSE_PLUGIN_PATH=" + work_.string() + "/plugins " + kProgram + " " + arguments);
+  }
+  static bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+};
+
+TEST_F(MissingPlugins, NoneThenOneThenTheOther) {
+  const std::string recipe = "run " + write_recipe("formats: [auto_gptq]\n").string();
+  Outcome outcome = with_plugins(recipe);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(contains(outcome.output, work_.string() + "/plugins")) << outcome.output;
+  EXPECT_EQ(with_plugins("dtypes --json").output, "[]\n");
+
+  bring_back("dtype_int");
+  EXPECT_TRUE(contains(with_plugins("dtypes").output, "int"));
+  EXPECT_EQ(with_plugins("formats --json").output, "[]\n");
+  outcome = with_plugins(recipe);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(contains(outcome.output, "auto_gptq")) << outcome.output;
+
+  bring_back("format_auto_gptq");
+  outcome = with_plugins(recipe);
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
+TEST_F(MissingPlugins, ARenamedPluginLosesNothing) {
+  bring_back("dtype_int", "librh_dtype_vendor.so");
+  bring_back("format_fake", "librh_format_vendor.so");
+  const Outcome outcome = with_plugins("run " + write_recipe().string());
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
+TEST_F(MissingPlugins, AnExportWithoutItsFormatNamesTheFolder) {
+  ASSERT_EQ(run("run " + write_recipe("formats: [auto_gptq]\n").string()).code, 0);
+  bring_back("format_fake");
+  const Outcome outcome =
+      with_plugins("eval " + (work_ / "out").string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(contains(outcome.output, "out")) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "fake")) << "lists what is loaded: " << outcome.output;
+}
+
+TEST_F(MissingPlugins, ABrokenPluginIsListedAndHurtsNothing) {
+  bring_back("dtype_int");
+  write("plugins/librh_dtype_broken.so", "not a shared object");
+  const Outcome outcome = with_plugins("plugins list");
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "blocked")) << outcome.output;
+  EXPECT_TRUE(contains(with_plugins("dtypes").output, "int"));
+}
+
+}  // namespace
+}  // namespace roundhouse

@@ -1,0 +1,89 @@
+// Whole runs: the files that appear, and the same bits whatever the thread count.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "host/checkpoint/safetensors.h"
+#include "tests/cli/program.h"
+
+namespace roundhouse {
+namespace {
+
+class Run : public WorkFolder {};
+
+TEST_F(Run, SeveralFormatsFromOneTuning) {
+  const Outcome outcome =
+      run("run " + write_recipe("formats: [auto_round, auto_gptq, fake]\nevaluation: {data: " + kExamples +
+                                "/texts/tinystories-heldout.jsonl, seqlen: 64}\n").string());
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  for (const char* format : {"auto_round", "auto_gptq", "fake"}) {
+    EXPECT_TRUE(std::filesystem::exists(work_ / "out" / format / "model.safetensors")) << format;
+    EXPECT_TRUE(std::filesystem::exists(work_ / "out" / format / "tokenizer.json")) << format;
+  }
+  const auto report = nlohmann::json::parse(read(work_ / "out/roundhouse/report.json"));
+  ASSERT_EQ(report["models"].size(), 5u) << "original, plain rounding, three exports";
+  const double tuned = report["models"][2]["perplexity"];
+  for (int i : {3, 4}) EXPECT_NEAR(report["models"][i]["perplexity"].get<double>(), tuned, 1e-3) << "same weights";
+  EXPECT_EQ(report["blocks"].size(), 2u);
+  EXPECT_LE(report["blocks"][0]["best_loss"].get<double>(), report["blocks"][0]["first_loss"].get<double>());
+  EXPECT_NE(read(work_ / "out/roundhouse/report.html").find("<svg"), std::string::npos);
+}
+
+TEST_F(Run, SameSeedSameBitsForAnyThreadCount) {
+  const std::string recipe = write_recipe().string();
+  for (const char* threads : {"1", "2", "3"}) {
+    const Outcome outcome = run("run " + recipe + " --set tuning.iters=20 --threads " + threads +
+                                " --set output=" + (work_ / threads).string());
+    ASSERT_EQ(outcome.code, 0) << outcome.output;
+  }
+  // Not EXPECT_EQ, which would print a megabyte.
+  const std::string one = read(work_ / "1/model.safetensors");
+  EXPECT_TRUE(one == read(work_ / "2/model.safetensors"));
+  EXPECT_TRUE(one == read(work_ / "3/model.safetensors"));
+  const Outcome other = run("run " + recipe + " --set tuning.iters=20 --set calibration.seed=7 --set output=" +
+                            (work_ / "other").string());
+  ASSERT_EQ(other.code, 0) << other.output;
+  EXPECT_FALSE(one == read(work_ / "other/model.safetensors")) << "another seed draws other samples";
+}
+
+TEST_F(Run, GradientAccumulationWorks) {
+  const Outcome outcome = run("run " + write_recipe("").string() +
+                              " --set tuning.gradient_accumulation=2 --set calibration.batch_size=4 --set tuning.iters=3");
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
+TEST_F(Run, SavedRecipeRunsAgainToTheSameBits) {
+  ASSERT_EQ(run("run " + write_recipe().string()).code, 0);
+  const std::string first = read(work_ / "out/model.safetensors");
+  const Outcome again = run("run " + (work_ / "out/roundhouse/recipe.yaml").string() + " --set output=" +
+                            (work_ / "again").string());
+  ASSERT_EQ(again.code, 0) << again.output;
+  EXPECT_TRUE(first == read(work_ / "again/model.safetensors"));
+}
+
+TEST_F(Run, UntouchedTensorsComeThroughUnchanged) {
+  ASSERT_EQ(run("run " + write_recipe().string() + " --set tuning.iters=0").code, 0);
+  SafetensorsFolder before(kExamples + "/tinystories-656k"), after(work_ / "out");
+  EXPECT_EQ(before.names().size(), after.names().size());
+  const std::string norm = "model.layers.1.input_layernorm.weight";
+  const Tensor a = before.load(norm), b = after.load(norm);
+  ASSERT_EQ(a.bytes(), b.bytes());
+  EXPECT_EQ(std::memcmp(a.data(), b.data(), a.bytes()), 0);
+}
+
+TEST_F(Run, LayersCanBeLeftAloneOrOverridden) {
+  const std::string recipe =
+      write_recipe("layers:\n  - {match: model.layers.0.mlp.down_proj, scheme: none}\n"
+                   "  - {match: \"re:.*q_proj\", bits: 8}\nformats: [auto_round]\n").string();
+  const Outcome plan = run("plan " + recipe);
+  ASSERT_EQ(plan.code, 0) << plan.output;
+  ASSERT_EQ(run("run " + recipe).code, 0);
+  SafetensorsFolder exported(work_ / "out");
+  EXPECT_TRUE(exported.contains("model.layers.0.mlp.down_proj.weight"));
+  EXPECT_TRUE(exported.contains("model.layers.1.mlp.down_proj.qweight"));
+  EXPECT_EQ(exported.entry("model.layers.0.self_attn.q_proj.qweight").shape[0], 128 * 8 / 32);
+  EXPECT_EQ(exported.entry("model.layers.0.self_attn.o_proj.qweight").shape[0], 128 * 4 / 32);
+}
+
+}  // namespace
+}  // namespace roundhouse
