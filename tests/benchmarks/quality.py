@@ -92,9 +92,10 @@ def print_table(results, schemes):
     for scheme in schemes:
         rows.append((f"{scheme} rounding", [side[scheme]["rounding"] for side in results.values()]))
         rows.append((f"{scheme} tuned, mean", [statistics.mean(side[scheme]["tuned"]) for side in results.values()]))
-    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + f"{'ratio':>10}")
+    compared = len(results) == 2
+    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + compared * f"{'ours / ref':>12}")
     for label, values in rows:
-        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values) + f"{values[-1] / values[0]:10.4f}")
+        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values) + compared * f"{values[-1] / values[0]:12.4f}")
 
 
 def main():
