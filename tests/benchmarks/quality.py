@@ -23,7 +23,7 @@ SAMPLES, SEQLEN, ITERS, EVAL_SEQLEN = 128, 128, 200, 512
 
 
 def copy_as_bfloat16(source, target):
-    """The reference's `fake` export of a float32 model holds the weights from before; of a bfloat16 model, the right ones."""
+    """For the reference: its `fake` export of a float32 model holds the weights from before quantization."""
     import torch
     from transformers import AutoModelForCausalLM
 
