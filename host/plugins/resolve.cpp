@@ -127,6 +127,20 @@ std::optional<Match> find_by_stem(const Catalogue& catalogue, const std::string&
   return std::nullopt;
 }
 
+// "int4": a name that ends in its bits.
+std::optional<Match> find_with_bits(const Catalogue& catalogue, const std::string& name, TensorScheme scheme) {
+  const size_t digits = name.find_last_not_of("0123456789") + 1;
+  if (digits == 0 || name.size() - digits < 1 || name.size() - digits > 2) return std::nullopt;
+  const std::string stem = name.substr(0, digits);
+  scheme.bits = std::stoi(name.substr(digits));
+  auto match = find_exact(catalogue, stem);
+  if (!match) match = find_by_stem(catalogue, stem, scheme);
+  if (!match) return std::nullopt;
+  match->alias = name;
+  match->fields["bits"] = scheme.bits;
+  return match;
+}
+
 // Sorts a recipe's keys by side, without the activation's prefix.
 void split(const json& fields, json& weight, json& activation) {
   weight = activation = json::object();
@@ -170,6 +184,7 @@ TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& reque
 
   auto match = find_exact(catalogue, request.name);
   if (!match) match = find_by_stem(catalogue, request.name, asked);
+  if (!match) match = find_with_bits(catalogue, request.name, asked);
   if (!match) catalogue.fail_unknown_dtype(request.name);
   require_agreement(*match, request.said);
   scheme.dtype = match->record->id;

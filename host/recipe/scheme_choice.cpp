@@ -7,6 +7,7 @@
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/tensor.h"
+#include "host/recipe/words.h"
 
 namespace roundhouse {
 namespace {
@@ -93,13 +94,9 @@ void apply_preset(const Node& name, const std::vector<Preset>& presets, SchemeCh
   const Preset* preset = find_preset(presets, name.as_text());
   if (!preset) {
     std::vector<std::string> names;
-    std::string all;
-    for (const Preset& p : presets) {
-      names.push_back(p.name);
-      all += (all.empty() ? "" : ", ") + p.name;
-    }
-    name.fail(cat("there is no preset ", name.as_text(), suggest(name.as_text(), names),
-                  ". Presets: ", all.empty() ? "none" : all, ". Or write a mapping: {data_type: ..., bits: ...}"));
+    for (const Preset& p : presets) names.push_back(p.name);
+    name.fail(cat("there is no preset ", name.as_text(), suggest(name.as_text(), names), ". Presets: ", joined(names),
+                  ". Or write a mapping: {data_type: ..., bits: ...}"));
   }
   choice.preset = preset->name;
   choice.assumed = preset->fields;

@@ -4,7 +4,6 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
-#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <iterator>
@@ -14,6 +13,7 @@
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
+#include "host/recipe/words.h"
 
 namespace roundhouse::yaml {
 namespace {
@@ -24,7 +24,7 @@ using nlohmann::json;
 constexpr int kMaxNodes = 100'000;
 constexpr size_t kMaxDepth = 100;
 
-std::string joined(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
+std::string below(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
 
 // The whole of `text` as a number, or nothing.
 template <typename T>
@@ -144,9 +144,9 @@ class Node::Builder : public YAML::EventHandler {
   std::string next_path() const {
     if (open_.empty()) return root_path_;
     const Node& parent = open_.back().node;
-    if (parent.is_list()) return joined(parent.path_, std::to_string(parent.children_.size()));
+    if (parent.is_list()) return below(parent.path_, std::to_string(parent.children_.size()));
     if (expects_key()) return parent.path_;
-    return joined(parent.path_, key_text(parent.keys_.back()));
+    return below(parent.path_, key_text(parent.keys_.back()));
   }
 
   void refuse_tag(const Node& node, const std::string& tag) const {
@@ -195,7 +195,7 @@ class Node::Builder : public YAML::EventHandler {
     if (++nodes_ > kMaxNodes) node.fail("is too large (aliases of aliases?)");
     for (Node& key : node.keys_) key.path_ = path;
     for (size_t i = 0; i < node.children_.size(); ++i)
-      move_to(node.children_[i], joined(path, node.is_map() ? key_text(node.keys_[i]) : std::to_string(i)));
+      move_to(node.children_[i], below(path, node.is_map() ? key_text(node.keys_[i]) : std::to_string(i)));
     node.path_ = path;
   }
 
@@ -300,10 +300,7 @@ void Node::only(const std::vector<std::string>& keys) const {
   members();
   for (const Node& key : keys_) {
     const std::string& text = key.scalar_.get_ref<const std::string&>();
-    if (std::find(keys.begin(), keys.end(), text) != keys.end()) continue;
-    std::string known;
-    for (const std::string& k : keys) known += (known.empty() ? "" : ", ") + k;
-    key.fail(cat("there is no key ", text, suggest(text, keys), ". Known: ", known));
+    if (!contains(keys, text)) key.fail(cat("there is no key ", text, suggest(text, keys), ". Known: ", joined(keys)));
   }
 }
 
@@ -336,7 +333,7 @@ void Node::set(std::string_view path, Node value) {
   Node child = written;  // for its place
   child.kind_ = Kind::kNull;
   child.scalar_ = nullptr;
-  child.path_ = joined(path_, key);
+  child.path_ = below(path_, key);
   assign(child);
   keys_.push_back(std::move(written));
   children_.push_back(std::move(child));

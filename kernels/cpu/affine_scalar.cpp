@@ -1,6 +1,7 @@
-// clang-format off: the kernels are written in terms of the lanes
-#include "kernels/cpu/affine_kernels.h"
+// In this order: the kernels are written in terms of the lanes.
+// clang-format off
 #include "kernels/cpu/lanes_scalar.h"
+#include "kernels/cpu/affine_kernels.h"
 // clang-format on
 #include "kernels/cpu/affine_targets.h"
 

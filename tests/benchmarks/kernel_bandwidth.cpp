@@ -1,5 +1,6 @@
 // Prints the memory traffic per second of each CPU kernel on one thread, beside memcpy: a 4096 x 4096 bfloat16 weight
 // in 4 bits, groups of 128.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>

@@ -2,6 +2,8 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <stdexcept>
+
 #include "kernels/cuda/affine.h"
 #include "tests/kernels/affine_problem.h"
 

@@ -1,5 +1,6 @@
 #include "int_quantizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 

@@ -450,7 +450,8 @@ struct Contents {
 
 template <typename Definition>
 struct Plugin {
-  static inline Contents contents;
+  // Never destroyed: a host may call deinit at exit, after this plugin's static objects are gone.
+  static inline Contents& contents = *new Contents;
   static inline int users = 0;
 
   static rh_code init(const rh_host* h, rh_error* error) {

@@ -1,0 +1,160 @@
+#include "host/recipe/layer_check.h"
+
+#include <optional>
+#include <string>
+
+#include "host/base/error.h"
+#include "host/plugins/format_io.h"
+#include "host/plugins/quantizer.h"
+#include "host/recipe/words.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kAnyEncoding = "*";  // of a format that lets the data type decode
+
+// Codes are what has an element for each weight; they are packed.
+uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
+    const rh_tensor_spec& spec = *encoding.tensors[i];
+    uint64_t elements = 1;
+    for (int d = 0; d < spec.ndim; ++d) elements *= static_cast<uint64_t>(spec.shape[d]);
+    const uint64_t element_bits = elements == weights ? static_cast<uint64_t>(bits) : spec.dtype.bits;
+    bytes += (elements * element_bits + 7) / 8;
+  }
+  return bytes;
+}
+
+class LayerChecker {
+ public:
+  LayerChecker(const std::vector<FormatChoice>& formats, Catalogue& catalogue)
+      : formats_(formats), catalogue_(catalogue) {}
+
+  void check_activation(LayerPlan& layer);
+  void check_weight(LayerPlan& layer);
+
+ private:
+  void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
+  std::string refusal(const std::string& format, const json& options, const LayerPlan& layer,
+                      const rh_encoding& encoding);
+  std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
+  std::vector<std::string> formats_that_could(const LayerPlan& layer, const rh_encoding& encoding);
+
+  const std::vector<FormatChoice>& formats_;
+  Catalogue& catalogue_;
+};
+
+void LayerChecker::check_activation(LayerPlan& layer) {
+  const QuantizerTarget target{layer.info.name,        layer.info.role, -1,
+                               layer.info.in_features, layer.dtype,     RH_TARGET_ACTIVATION};
+  const TensorScheme& scheme = *layer.scheme.activation;
+  try {
+    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_ACTIVATIONS))
+      throw Error(cat("the data type ", scheme.dtype, " does not quantize activations"));
+    check_dtype(catalogue_, scheme, target);
+  } catch (const Error& e) {
+    layer.problems.push_back(
+        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_ACTIVATIONS))));
+  }
+}
+
+void LayerChecker::check_weight(LayerPlan& layer) {
+  const QuantizerTarget target{layer.info.name,        layer.info.role, layer.info.out_features,
+                               layer.info.in_features, layer.dtype,     RH_TARGET_WEIGHT};
+  const TensorScheme& scheme = *layer.scheme.weight;
+  if (layer.dtype != DType::kF32 && layer.dtype != DType::kF16 && layer.dtype != DType::kBF16)
+    throw Error(cat("the weight is ", safetensors_name(layer.dtype), "; F32, F16 and BF16 can be quantized"));
+  try {
+    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_WEIGHTS))
+      throw Error(cat("the data type ", scheme.dtype, " does not quantize weights"));
+    check_dtype(catalogue_, scheme, target);
+  } catch (const Error& e) {
+    layer.problems.push_back(
+        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_WEIGHTS))));
+    return;
+  }
+  const Quantizer quantizer(catalogue_, scheme, target);
+  const rh_encoding* encoding = quantizer.info().encoding;
+  if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
+  layer.encoding = encoding->id;
+  layer.encoded_bytes =
+      packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
+  check_formats_hold(layer, *encoding);
+}
+
+void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encoding) {
+  for (const FormatChoice& format : formats_) {
+    if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
+    if (const std::string why = refusal(format.id, format.options, layer, encoding); !why.empty())
+      layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(layer, encoding))));
+  }
+}
+
+// Why the format cannot hold the layer, or "".
+std::string LayerChecker::refusal(const std::string& format, const json& options, const LayerPlan& layer,
+                                  const rh_encoding& encoding) {
+  const std::vector<std::string>& packs = catalogue_.find_format(format)->encodings;
+  if (!contains(packs, encoding.id) && !contains(packs, kAnyEncoding))
+    return cat("the format ", format, " does not pack ", encoding.id, ", only ", joined(packs));
+  const SchemeView weight(*layer.scheme.weight);
+  std::optional<SchemeView> activation;
+  if (layer.scheme.activation) activation.emplace(*layer.scheme.activation);
+  const std::string options_text = options.dump();
+  rh_format_query query{};
+  query.name = layer.info.name.c_str();
+  query.role = layer.info.role.c_str();
+  query.rows = layer.info.out_features;
+  query.cols = layer.info.in_features;
+  query.scheme = weight.get();
+  query.activation = activation ? activation->get() : nullptr;
+  query.encoding = &encoding;
+  query.options_json = options_text.c_str();
+  try {
+    check_format(catalogue_, format, query);
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
+std::vector<std::string> LayerChecker::dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target,
+                                                         uint32_t side) {
+  std::vector<std::string> ids;
+  for (const DtypeRecord* record : catalogue_.dtypes()) {
+    if (!(record->supports & side)) continue;
+    scheme.dtype = record->id;
+    try {
+      check_dtype(catalogue_, scheme, target);
+      ids.push_back(record->id);
+    } catch (const Error&) {  // it cannot
+    }
+  }
+  return ids;
+}
+
+std::vector<std::string> LayerChecker::formats_that_could(const LayerPlan& layer, const rh_encoding& encoding) {
+  std::vector<std::string> ids;
+  for (const FormatRecord* record : catalogue_.formats())
+    if (refusal(record->id, json::object(), layer, encoding).empty()) ids.push_back(record->id);
+  return ids;
+}
+
+}  // namespace
+
+void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue) {
+  if (!layer.problems.empty()) return;
+  LayerChecker checker(formats, catalogue);
+  try {
+    if (layer.scheme.activation && !layer.scheme.weight)
+      throw Error("its activations are quantized, but not its weight: no format holds that");
+    if (layer.scheme.activation) checker.check_activation(layer);
+    if (layer.scheme.weight) checker.check_weight(layer);
+  } catch (const Error& e) {
+    layer.problems.push_back(e.what());
+  }
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,306 @@
+#include "host/recipe/plan.h"
+
+#include <algorithm>
+
+#include "host/base/error.h"
+#include "host/base/suggest.h"
+#include "host/plugins/resolve.h"
+#include "host/recipe/layer_check.h"
+#include "host/recipe/words.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+// What tuning reaches on a CPU: bf16 matrix products ran at 1.96e12 operations a second on the 2-core machine of this
+// project's measurements; a third of that, because products are not all there is to do.
+constexpr double kCpuOperationsPerSecond = 6e11;
+
+bool supports(const DtypeRecord* record, Rounding rounding) {
+  if (rounding == Rounding::kTuned) return record->supports & RH_SUPPORTS_TUNING;
+  return rounding == Rounding::kPlain || (record->supports & RH_SUPPORTS_SEARCH);
+}
+
+// What the user, else the preset, says.
+std::string said_text(const SchemeChoice& choice, const char* key) {
+  return choice.said.value(key, choice.assumed.value(key, ""));
+}
+
+class Planner {
+ public:
+  Planner(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source, Catalogue& catalogue)
+      : architecture_(architecture), source_(source), catalogue_(catalogue) {
+    plan_.recipe = recipe;
+    plan_.block_prefix = architecture.block_prefix();
+    plan_.blocks = architecture.blocks();
+    plan_.tied_head = architecture.tied_head();
+  }
+
+  Plan make() {
+    resolve_schemes();
+    check_formats();
+    add_layers();
+    check_rules();
+    check_tensors();
+    check_calibration();
+    for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
+    estimate();
+    return std::move(plan_);
+  }
+
+ private:
+  // An entry under `layers:`, resolved.
+  struct Rule {
+    Scheme scheme;
+    bool failed = false;  // its scheme is a problem, told once
+    bool matches = false, decides = false;
+  };
+
+  void resolve_schemes();
+  Scheme resolve(const SchemeChoice& choice);
+  void complete(SchemeChoice& choice, const Scheme& scheme) const;
+  void check_formats();
+  void add_layers();
+  void add_layer(const LinearInfo& info, int64_t block);
+  void decide(LayerPlan& layer);
+  void check_rules();
+  void check_tensors();
+  void check_calibration();
+  void estimate();
+  void warn(const std::string& text) {
+    if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
+  }
+
+  const Architecture& architecture_;
+  const SafetensorsFolder& source_;
+  Catalogue& catalogue_;
+  Plan plan_;
+  std::vector<Rule> rules_;  // beside plan_.recipe.layers
+};
+
+// Throws Error with the place of what cannot be resolved.
+Scheme Planner::resolve(const SchemeChoice& choice) {
+  const Tuning& tuning = plan_.recipe.tuning;
+  std::vector<Rounding> wanted = {Rounding::kPlain};
+  if (tuning.search) wanted.insert(wanted.begin(), Rounding::kSearch);
+  if (tuning.iters > 0) wanted.insert(wanted.begin(), Rounding::kTuned);
+  try {
+    for (const Rounding rounding : wanted) {
+      const Scheme scheme = resolve_scheme(catalogue_, choice.said, choice.assumed, rounding);
+      // An alias may have another rounding, which then is its own affair.
+      if (!scheme.weight || scheme.weight->rounding != rounding ||
+          supports(catalogue_.find_dtype(scheme.weight->dtype), rounding))
+        return scheme;
+      warn(cat("the data type ", scheme.weight->dtype,
+               rounding == Rounding::kTuned ? " cannot be tuned" : " has no searched rounding"));
+    }
+  } catch (const Error& e) {
+    std::string loaded;
+    if (said_text(choice, "data_type").empty()) {
+      std::vector<std::string> ids;
+      for (const DtypeRecord* record : catalogue_.dtypes()) ids.push_back(record->id);
+      loaded = cat(". Data types: ", joined(ids), ids.empty() ? ". " + catalogue_.where_it_looked() : "");
+    }
+    throw Error(cat(choice.place.text, ": ", e.what(), loaded));
+  }
+  throw std::logic_error("every data type has plain rounding");
+}
+
+// Writes everything out, but keeps the data type's name as it was said: an alias may mean more than the fields show.
+void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
+  json fields = to_json(scheme);
+  fields.erase("act_options");
+  const std::string weight = said_text(choice, "data_type"), activation = said_text(choice, "act_data_type");
+  if (!weight.empty()) fields["data_type"] = weight;
+  if (scheme.activation) fields["act_data_type"] = activation.empty() ? weight : activation;
+  choice.preset.clear();
+  choice.assumed = json::object();
+  choice.said = std::move(fields);
+}
+
+void Planner::resolve_schemes() {
+  SchemeChoice& global = plan_.recipe.scheme;
+  plan_.scheme = resolve(global);
+  complete(global, plan_.scheme);
+
+  for (LayerRule& rule : plan_.recipe.layers) {
+    Rule& resolved = rules_.emplace_back();
+    if (rule.action == LayerRule::Action::kKeep) continue;
+    try {
+      if (rule.action == LayerRule::Action::kReplace) {
+        resolved.scheme = resolve(rule.scheme);
+        complete(rule.scheme, resolved.scheme);
+        continue;
+      }
+      // The recipe's scheme is as if said here, unless another data type gives its fields another meaning.
+      SchemeChoice choice{"", global.said, rule.scheme.said, rule.scheme.place};
+      if (!rule.scheme.said.contains("data_type")) {
+        choice.said = std::move(choice.assumed);
+        choice.assumed = json::object();
+        choice.said.update(rule.scheme.said, /*merge_objects=*/true);
+      }
+      resolved.scheme = resolve(choice);
+    } catch (const Error& e) {
+      plan_.problems.push_back(e.what());
+      resolved.failed = true;
+    }
+  }
+}
+
+void Planner::check_formats() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    try {
+      catalogue_.format(format.id);
+    } catch (const Error& e) {
+      plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
+    }
+  }
+}
+
+void Planner::add_layers() {
+  for (int64_t block = 0; block < architecture_.blocks(); ++block)
+    for (const LinearInfo& info : architecture_.block_linears(block)) add_layer(info, block);
+  add_layer(architecture_.head(), -1);
+}
+
+void Planner::add_layer(const LinearInfo& info, int64_t block) {
+  LayerPlan& layer = plan_.layers.emplace_back();
+  layer.info = info;
+  layer.block = block;
+  decide(layer);
+}
+
+// The first entry that matches. Without one, a layer of a block has the recipe's scheme, and the head stays as it is.
+void Planner::decide(LayerPlan& layer) {
+  const bool is_head = layer.block < 0;
+  if (!is_head) layer.scheme = plan_.scheme;
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    const LayerRule& rule = plan_.recipe.layers[i];
+    if (!rule.match.matches(layer.info.name)) continue;
+    rules_[i].matches = true;
+    if (!layer.matched.empty()) continue;
+    layer.matched = rule.match.text();
+    layer.scheme = rules_[i].scheme;
+    rules_[i].decides = true;
+    if (!is_head || !plan_.tied_head || rule.action == LayerRule::Action::kKeep) continue;
+    const std::string tied = cat(layer.info.name, " shares its weight with the embedding ",
+                                 architecture_.embedding_name(), ", which is not quantized");
+    layer.scheme = {};
+    if (rule.match.is_regex())
+      warn(tied + ": it stays as it is");
+    else
+      layer.problems.push_back(cat(rule.scheme.place.text, ": ", tied, ". Remove this entry, or write scheme: none"));
+  }
+}
+
+void Planner::check_rules() {
+  std::vector<std::string> names;
+  for (const LayerPlan& layer : plan_.layers) names.push_back(layer.info.name);
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    const LayerRule& rule = plan_.recipe.layers[i];
+    const std::string& text = rule.match.text();
+    if (rules_[i].matches && !rules_[i].decides)
+      warn(cat(rule.scheme.place.text, ": all layers that \"", text, "\" matches are decided by entries before it"));
+    if (rules_[i].matches) continue;
+    if (rule.match.is_regex())
+      warn(cat(rule.scheme.place.text, ": \"", text, "\" matches no layer"));
+    else
+      plan_.problems.push_back(cat(rule.scheme.place.text, ": the model has no linear layer ", text,
+                                   suggest(text, names), "; for a regular expression write \"re:", text, "\""));
+  }
+}
+
+// That everything is there, and the linear layers as large as config.json says.
+void Planner::check_tensors() {
+  std::vector<std::string> names = architecture_.outer_tensors();
+  for (int64_t block = 0; block < architecture_.blocks(); ++block)
+    for (std::string& name : architecture_.block_tensors(block)) names.push_back(std::move(name));
+  std::vector<std::string> missing;
+  for (const std::string& name : names)
+    if (!source_.contains(name)) missing.push_back(name);
+  if (!missing.empty()) {
+    const size_t others = missing.size() - 1;
+    plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
+                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
+  }
+  for (LayerPlan& layer : plan_.layers) {
+    const bool tied = layer.block < 0 && plan_.tied_head;
+    const std::string name = tied ? architecture_.embedding_name() + ".weight" : layer.info.name + ".weight";
+    if (!source_.contains(name)) continue;
+    const SafetensorsFolder::Entry entry = source_.entry(name);
+    layer.dtype = entry.dtype;
+    const std::vector<int64_t> expected = {layer.info.out_features, layer.info.in_features};
+    if (entry.shape != expected)
+      layer.problems.push_back(cat(entry.file, ": the weight is ", shape_text(entry.shape), ", but config.json says ",
+                                   shape_text(expected)));
+  }
+}
+
+void Planner::check_calibration() {
+  const Recipe& recipe = plan_.recipe;
+  const DecoderInfo& info = architecture_.info();
+  const char* why = nullptr;
+  for (const LayerPlan& layer : plan_.layers) {
+    if (layer.scheme.activation && !layer.scheme.activation->dynamic) why = "static activation ranges need";
+    if (!layer.scheme.weight) continue;
+    if (layer.scheme.weight->rounding == Rounding::kSearch) why = "searched rounding needs";
+    if (layer.scheme.weight->rounding == Rounding::kTuned) why = "tuning needs";
+  }
+  if (!why) return;
+  const Calibration& calibration = recipe.calibration;
+  if (!calibration.data) {
+    plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json or .jsonl)"));
+  } else if (calibration.seqlen > info.positions) {
+    const std::string longer = cat("calibration.seqlen ", calibration.seqlen, " is beyond the ", info.positions,
+                                   " positions that the model knows");
+    if (info.learned_positions)
+      plan_.problems.push_back(longer);
+    else
+      warn(longer);
+  }
+}
+
+void Planner::estimate() {
+  for (const std::string& name : source_.names()) {
+    const SafetensorsFolder::Entry entry = source_.entry(name);
+    plan_.bytes_before += static_cast<uint64_t>(count_elements(entry.shape)) * size_of(entry.dtype);
+  }
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    FormatPlan& estimate = plan_.formats.emplace_back(FormatPlan{format.id, plan_.bytes_before});
+    for (const LayerPlan& layer : plan_.layers) {
+      if (layer.encoding.empty() || !contains(catalogue_.find_format(format.id)->encodings, layer.encoding)) continue;
+      estimate.bytes_estimate += layer.encoded_bytes;
+      estimate.bytes_estimate -=
+          static_cast<uint64_t>(layer.info.out_features * layer.info.in_features) * size_of(layer.dtype);
+    }
+  }
+
+  // A parameter takes 2 operations a token in a forward pass and 4 in a backward one. Each block runs forward over the
+  // calibration texts with the original and with the quantized weight; a tuned one forward and backward an iteration.
+  const Recipe& recipe = plan_.recipe;
+  const double batch_tokens = static_cast<double>(recipe.calibration.batch_size * recipe.tuning.gradient_accumulation *
+                                                  recipe.calibration.seqlen);
+  const double tokens = static_cast<double>(recipe.calibration.samples * recipe.calibration.seqlen);
+  double operations = 0;
+  bool quantized = false;
+  for (const LayerPlan& layer : plan_.layers) {
+    if (!layer.scheme.weight) continue;
+    quantized = true;
+    if (layer.scheme.weight->rounding != Rounding::kTuned || layer.block < 0) continue;
+    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
+    operations += parameters * (4 * tokens + 6 * batch_tokens * static_cast<double>(recipe.tuning.iters));
+  }
+  if (!quantized) warn("no layer is quantized");
+  if (recipe.device.kind != DeviceChoice::Kind::kCuda) plan_.seconds_estimate = operations / kCpuOperationsPerSecond;
+}
+
+}  // namespace
+
+Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
+               Catalogue& catalogue) {
+  return Planner(recipe, architecture, source, catalogue).make();
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,65 @@
+// A recipe resolved against a model and the plugins: every layer's scheme, and all that does not fit, before any work.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/checkpoint/safetensors.h"
+#include "host/model/architecture.h"
+#include "host/plugins/catalogue.h"
+#include "host/plugins/scheme.h"
+#include "host/recipe/recipe.h"
+
+namespace roundhouse {
+
+struct LayerPlan {
+  LinearInfo info;
+  int64_t block = -1;          // -1: outside the blocks
+  DType dtype = DType::kF32;   // of the weight in the checkpoint
+  Scheme scheme;               // without `weight` and `activation` it stays as it is
+  std::string matched;         // the text of the entry under `layers:` that decided; "": none
+  std::string encoding;        // the id of what its data type emits; "": its weight stays as it is
+  uint64_t encoded_bytes = 0;  // of that, with codes packed as densely as their bits allow
+  std::vector<std::string> problems;
+};
+
+struct FormatPlan {
+  std::string id;
+  uint64_t bytes_estimate = 0;  // of the checkpoint that it will write
+};
+
+struct Plan {
+  Recipe recipe;                  // with every scheme complete, nothing left to presets or defaults
+  Scheme scheme;                  // the recipe's, for layers that no entry matches
+  std::vector<LayerPlan> layers;  // block by block in the order of computation, then the head
+  std::vector<FormatPlan> formats;
+  std::string block_prefix;  // "model.layers"
+  int64_t blocks = 0;
+  bool tied_head = false;
+  uint64_t bytes_before = 0;
+  std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see plan.cpp
+  std::vector<std::string> warnings;
+  std::vector<std::string> problems;  // those of no layer
+};
+
+// Asks every data type whether it can quantize, and every format whether it can hold, what the recipe wants of them.
+// Collects all problems, then throws Error with all of them, and what could instead. `source` is only looked at.
+Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
+               Catalogue& catalogue);
+
+// "int W4 g128 sym tuned", "unchanged": one scheme in a few words.
+std::string scheme_text(const Scheme& scheme);
+
+// What `roundhouse plan` prints: layers with the same scheme in one line.
+std::string describe(const Plan& plan);
+// All problems, layers that have the same in one line; "" when there are none.
+std::string describe_problems(const Plan& plan);
+
+// The "plan" and "tuning" that format plugins read: rh_model in host.h.
+nlohmann::json to_json(const Plan& plan);
+nlohmann::json tuning_json(const Recipe& recipe);
+
+}  // namespace roundhouse

@@ -1,0 +1,236 @@
+// Plans of tests/data/models with the project's own plugins. The cases are files: plans/NAME.yaml is a recipe, beside
+// it stands NAME.plan, what `describe` prints, or NAME.error, the whole message.
+#include "host/recipe/plan.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kSource = ROUNDHOUSE_SOURCE;
+const fs::path kPlugins = fs::path(ROUNDHOUSE_BUILD) / "lib/roundhouse/plugins";
+const fs::path kCases = kSource / "tests/recipe/plans";
+
+std::string read_text(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+// A catalogue of these plugin files alone.
+Catalogue catalogue_of(const std::vector<std::string>& names) {
+  DiscoveryOptions options;
+  options.use_cache = false;
+  options.executable_dir = "/nowhere/bin";
+  ::setenv("XDG_DATA_HOME", "/nowhere", 1);
+  for (const char* name : {"ROUNDHOUSE_PLUGIN_PATH", "ROUNDHOUSE_ADD_PLUGIN_PATH"}) ::unsetenv(name);
+  for (const std::string& name : names) options.files.push_back(kPlugins / ("librh_" + name + ".so"));
+  return Catalogue::discover(options);
+}
+
+const std::vector<std::string> kAll = {"dtype_int", "format_auto_gptq", "format_auto_round", "format_fake"};
+
+Plan plan_of(const Recipe& recipe, const std::vector<std::string>& plugins = kAll) {
+  Catalogue catalogue = catalogue_of(plugins);
+  return make_plan(recipe, Architecture::load(recipe.model, {kSource / "configs/architectures"}),
+                   SafetensorsFolder(recipe.model), catalogue);
+}
+
+Recipe recipe_of(const std::string& name, const std::vector<std::string>& overrides = {}) {
+  return load_recipe(kCases / (name + ".yaml"), overrides, {kSource / "configs/schemes"});
+}
+
+std::string error_of(const Recipe& recipe, const std::vector<std::string>& plugins = kAll) {
+  try {
+    plan_of(recipe, plugins);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+const LayerPlan& layer_of(const Plan& plan, const std::string& name) {
+  const auto found = std::find_if(plan.layers.begin(), plan.layers.end(),
+                                  [&](const LayerPlan& layer) { return layer.info.name == name; });
+  if (found == plan.layers.end()) throw std::out_of_range(name);
+  return *found;
+}
+
+std::vector<std::string> case_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(kCases))
+    if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class PlanCase : public testing::TestWithParam<std::string> {};
+
+TEST_P(PlanCase, IsDescribedOrRefusedAsWritten) {
+  const fs::path described = kCases / (GetParam() + ".plan"), refused = kCases / (GetParam() + ".error");
+  ASSERT_NE(fs::exists(described), fs::exists(refused)) << "needs a .plan or an .error";
+  std::string text;
+  try {
+    text = describe(plan_of(recipe_of(GetParam())));
+    EXPECT_TRUE(fs::exists(described));
+  } catch (const Error& e) {
+    text = cat(e.what(), "\n");
+    EXPECT_TRUE(fs::exists(refused));
+  }
+  text = replaced(replaced(text, kPlugins.string(), "$PLUGINS"), kSource.string(), "$SOURCE");
+  EXPECT_EQ(text, read_text(fs::exists(described) ? described : refused));
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, PlanCase, testing::ValuesIn(case_names()), [](const auto& info) { return info.param; });
+
+TEST(Plan, RecipesOfTheProjectFit) {
+  for (const auto& entry : fs::directory_iterator(kSource / "configs/recipes")) {
+    const Recipe recipe = load_recipe(entry.path(), {}, {kSource / "configs/schemes"});
+    EXPECT_EQ(error_of(recipe), "no error") << entry.path();
+  }
+}
+
+TEST(Plan, TheFirstMatchDecides) {
+  const Plan plan = plan_of(recipe_of("mixed"));
+  EXPECT_EQ(plan.layers.size(), 2 * 7 + 1u);
+  EXPECT_EQ(plan.layers.back().info.name, "lm_head");
+  EXPECT_EQ(plan.layers.back().block, -1);
+
+  const LayerPlan& down = layer_of(plan, "model.layers.1.mlp.down_proj");
+  EXPECT_EQ(down.block, 1);
+  EXPECT_EQ(down.matched, "re:.*\\.down_proj");
+  ASSERT_TRUE(down.scheme.weight);
+  EXPECT_EQ(down.scheme.weight->bits, 8);
+  EXPECT_EQ(down.scheme.weight->group_cols, 128);
+  EXPECT_EQ(down.scheme.weight->rounding, Rounding::kTuned);
+  EXPECT_EQ(down.dtype, DType::kBF16);
+
+  EXPECT_FALSE(layer_of(plan, "model.layers.0.self_attn.k_proj").scheme.weight);
+  EXPECT_EQ(layer_of(plan, "model.layers.0.self_attn.k_proj").encoding, "");
+  EXPECT_EQ(layer_of(plan, "model.layers.1.self_attn.k_proj").matched, "");
+  EXPECT_EQ(layer_of(plan, "lm_head").scheme.weight->bits, 4);
+}
+
+TEST(Plan, RoundingFollowsTuningAndSearch) {
+  const auto rounding = [](const std::vector<std::string>& overrides) {
+    return plan_of(recipe_of("plain", overrides)).layers[0].scheme.weight->rounding;
+  };
+  EXPECT_EQ(rounding({}), Rounding::kPlain);
+  EXPECT_EQ(rounding({"tuning.iters=2", "calibration.data=" + (kCases / "plain.yaml").string()}), Rounding::kTuned);
+}
+
+TEST(Plan, ItsRecipeIsCompleteAndGivesTheSamePlan) {
+  for (const char* name : {"mixed", "plain"}) {
+    const Plan plan = plan_of(recipe_of(name));
+    const std::string text = to_yaml(plan.recipe);
+    EXPECT_EQ(text.find("preset"), std::string::npos) << text;
+    const fs::path file = fs::path(testing::TempDir()) / cat("resolved-", name, ".yaml");
+    std::ofstream(file) << text;
+    const Recipe saved = load_recipe(file, {}, {});
+    fs::remove(file);
+    EXPECT_EQ(saved, plan.recipe);
+    const Plan again = plan_of(saved);
+    EXPECT_EQ(again.recipe, plan.recipe);
+    EXPECT_EQ(to_json(again), to_json(plan));
+  }
+}
+
+TEST(Plan, AnAliasStaysInTheResolvedRecipe) {
+  const Plan plan = plan_of(recipe_of("plain", {"scheme={data_type: rtn_int_sym, bits: 4}"}));
+  EXPECT_EQ(plan.scheme.weight->dtype, "int");
+  EXPECT_EQ(plan.recipe.scheme.said.at("data_type"), "rtn_int_sym");
+  EXPECT_EQ(plan.recipe.scheme.said.at("sym"), true);
+}
+
+TEST(Plan, ANameMayEndInItsBits) {
+  EXPECT_EQ(plan_of(recipe_of("plain", {"scheme={data_type: int3}"})).scheme.weight->bits, 3);
+  EXPECT_NE(error_of(recipe_of("plain", {"scheme={data_type: int3, bits: 4}"}))
+                .find("data type int3 means int with bits 3, but bits 4 was asked for"),
+            std::string::npos);
+}
+
+TEST(Plan, SizesAreThoseOfPackedCodesAndScales) {
+  const Plan plan = plan_of(recipe_of("plain"));
+  const LayerPlan& up = layer_of(plan, "model.layers.0.mlp.up_proj");  // [512, 256], 4 bits, groups of 128
+  EXPECT_EQ(up.encoded_bytes, 512 * 256 / 2 + 512 * 2 * sizeof(uint16_t));
+  uint64_t linear = 0, packed = 0;
+  for (const LayerPlan& layer : plan.layers) {
+    if (!layer.scheme.weight) continue;
+    linear += static_cast<uint64_t>(layer.info.out_features * layer.info.in_features) * 2;
+    packed += layer.encoded_bytes;
+  }
+  ASSERT_EQ(plan.formats.size(), 2u);
+  EXPECT_EQ(plan.formats[0].bytes_estimate, plan.bytes_before - linear + packed);
+  EXPECT_EQ(plan.formats[1].bytes_estimate, plan.bytes_before) << "fake keeps the element type";
+}
+
+TEST(Plan, JsonHasTheKeysThatPluginsRead) {
+  const Plan plan = plan_of(recipe_of("mixed"));
+  const nlohmann::json json = to_json(plan);
+  EXPECT_EQ(json.at("block_prefix"), "model.layers");
+  EXPECT_EQ(json.at("tied_head"), false);
+  EXPECT_EQ(json.at("dtype"), "bfloat16");
+  EXPECT_EQ(json.at("scheme").at("bits"), 4);
+  EXPECT_EQ(json.at("layers").size(), plan.layers.size());
+  const nlohmann::json& kept = json.at("layers").at(1);
+  EXPECT_EQ(kept.at("name"), "model.layers.0.self_attn.k_proj");
+  EXPECT_EQ(kept.at("quantized"), false);
+  EXPECT_EQ(kept.at("scheme").at("bits"), 16);
+  EXPECT_EQ(kept.at("rows"), 128);
+  EXPECT_EQ(kept.at("cols"), 256);
+  const nlohmann::json& first = json.at("layers").at(0);
+  EXPECT_EQ(first.at("quantized"), true);
+  EXPECT_EQ(first.at("scheme").at("sym"), true);
+  EXPECT_TRUE(first.at("activation").is_null());
+  EXPECT_TRUE(first.at("matched").is_null());
+
+  const nlohmann::json tuning = tuning_json(plan.recipe);
+  EXPECT_EQ(tuning.at("iters"), 20);
+  EXPECT_EQ(tuning.at("lr"), 1.0 / 20);
+  EXPECT_EQ(tuning.at("samples"), 8);
+}
+
+TEST(Plan, WithoutItsPluginsARecipeIsRefusedWithWhatIsThere) {
+  const std::string no_dtype = error_of(recipe_of("plain"), {"format_fake"});
+  EXPECT_NE(no_dtype.find("plain.yaml:4:9: "), std::string::npos) << no_dtype;
+  EXPECT_NE(no_dtype.find("int"), std::string::npos) << no_dtype;
+  const std::string no_format = error_of(recipe_of("plain"), {"dtype_int", "format_fake"});
+  EXPECT_NE(no_format.find("plain.yaml:5:11: "), std::string::npos) << no_format;
+  EXPECT_NE(no_format.find("auto_round"), std::string::npos) << no_format;
+}
+
+TEST(Plan, AMissingTensorAndAWrongShapeAreFoundBeforeTheWork) {
+  const fs::path model = fs::path(testing::TempDir()) / "roundhouse-plan-model";
+  fs::remove_all(model);
+  fs::copy(kSource / "tests/data/models/tiny-llama", model);
+  Recipe recipe = recipe_of("plain");
+  recipe.model = model;
+  const std::string config = read_text(model / "config.json");
+  std::ofstream(model / "config.json") << replaced(config, "\"intermediate_size\": 512", "\"intermediate_size\": 640");
+  EXPECT_NE(error_of(recipe).find("/model.safetensors: the weight is [512, 256], but config.json says [640, 256]\n"
+                                  "    model.layers.*.mlp.gate_proj, model.layers.*.mlp.up_proj"),
+            std::string::npos)
+      << error_of(recipe);
+  std::ofstream(model / "config.json") << replaced(config, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
+  EXPECT_NE(error_of(recipe).find(model.string() + ": has no tensor model.layers.2."), std::string::npos)
+      << error_of(recipe);
+  fs::remove_all(model);
+}
+
+}  // namespace
+}  // namespace roundhouse
