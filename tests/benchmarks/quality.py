@@ -3,9 +3,9 @@
 
     build/reference/bin/python tests/benchmarks/quality.py        (sides.py says how to make build/reference)
 
-Both sides quantize a bfloat16 copy of tinystories-656k and are scored by one rule: float32, natural logarithm, per token,
-the first token of a story not scored, each story cut at 512 tokens. The reference is scored by transformers on its `fake`
-export, we by `roundhouse eval` on our `auto_round` export.
+Both sides quantize a bfloat16 copy of tinystories-656k and are scored by one rule: float32, natural logarithm, per
+token, the first token of a story not scored, each story cut at 512 tokens. The reference is scored by transformers on
+its `fake` export, we by `roundhouse eval` on our `auto_round` export.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SAMPLES, SEQLEN, ITERS, EVAL_SEQLEN = 128, 128, 200, 512
 
 
 def copy_as_bfloat16(source, target):
-    """The reference's `fake` export of a float32 model holds the unquantized weights; of a bfloat16 model, the right ones."""
+    """For the reference: its `fake` export of a float32 model holds the weights from before quantization."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -92,9 +92,11 @@ def print_table(results, schemes):
     for scheme in schemes:
         rows.append((f"{scheme} rounding", [side[scheme]["rounding"] for side in results.values()]))
         rows.append((f"{scheme} tuned, mean", [statistics.mean(side[scheme]["tuned"]) for side in results.values()]))
-    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + f"{'ratio':>10}")
+    compared = len(results) == 2
+    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + compared * f"{'ours / ref':>12}")
     for label, values in rows:
-        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values) + f"{values[-1] / values[0]:10.4f}")
+        ratio = compared * f"{values[-1] / values[0]:12.4f}"
+        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values) + ratio)
 
 
 def main():

@@ -1,4 +1,4 @@
-"""The two sides of a benchmark: the command lines of the reference (auto-round 0.16.1) and of roundhouse for the same run.
+"""The two sides of a benchmark: command lines of the reference (auto-round 0.16.1) and of roundhouse for the same run.
 
 The benchmarks are started with the Python of a virtual environment of the reference's own:
 
@@ -54,8 +54,10 @@ def roundhouse_command(run, program=PROGRAM):
         "calibration.samples": run.samples, "calibration.seqlen": run.seqlen,
         "calibration.batch_size": run.batch_size, "calibration.seed": run.seed,
     }
-    recipe = pathlib.Path(__file__).with_name("recipe.yaml")
-    return [str(program), "run", str(recipe), *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
+    command = [str(program), "run", str(pathlib.Path(__file__).with_name("recipe.yaml"))]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    return command
 
 
 def execute(command, log):
@@ -68,7 +70,8 @@ def execute(command, log):
         seconds = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\nfailed with {process.returncode}:\n{pathlib.Path(log).read_text()[-4000:]}")
+        end_of_log = pathlib.Path(log).read_text()[-4000:]
+        sys.exit(f"{' '.join(command)}\nfailed with {process.returncode}:\n{end_of_log}")
     return seconds, usage.ru_maxrss * 1024
 
 

@@ -38,7 +38,8 @@ def main():
     parser.add_argument("--sides", nargs="+", choices=["reference", "roundhouse"], default=["reference", "roundhouse"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--torch-compile", action="store_true", help="let the reference use torch.compile, its default")
-    parser.add_argument("--json", type=pathlib.Path, default=pathlib.Path("speed.json"), help="where every number goes")
+    parser.add_argument("--json", type=pathlib.Path, default=sides.REPOSITORY / "build" / "speed.json",
+                        help="where every number goes")
     arguments = parser.parse_args()
 
     measured = {name: [] for name in arguments.sides}

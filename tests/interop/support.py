@@ -30,7 +30,7 @@ def export(folder, **recipe):
 
 
 def tensor_difference(ours, expected):
-    """Every difference in names, data types, shapes and bits between two {name: tensor}, one a line; "" if there is none."""
+    """Every difference in names, data types, shapes and bits of two {name: tensor}, one a line; "" if there is none."""
     lines = [f"missing: {name}" for name in sorted(expected.keys() - ours.keys())]
     lines += [f"not expected: {name}" for name in sorted(ours.keys() - expected.keys())]
     for name in sorted(ours.keys() & expected.keys()):

@@ -35,7 +35,8 @@ class PlainRounding(unittest.TestCase):
 
     def test_auto_round_config(self):
         reference = support.read_json(REFERENCE / "config.json")["quantization_config"]
-        read_by_clients = ("quant_method", "packing_format", "bits", "group_size", "sym", "data_type", "block_name_to_quantize")
+        read_by_clients = (
+            "quant_method", "packing_format", "bits", "group_size", "sym", "data_type", "block_name_to_quantize")
         self.assert_config("auto_round", {key: reference[key] for key in read_by_clients})
 
     def test_auto_gptq_tensors(self):
@@ -44,12 +45,13 @@ class PlainRounding(unittest.TestCase):
         expected = dict(self.reference)
         for name, qweight in self.reference.items():
             if name.endswith(".qweight"):
-                in_features = qweight.shape[0] * 8  # 4-bit codes along the input dimension, 8 an int32
-                expected[name.replace(".qweight", ".g_idx")] = torch.arange(in_features, dtype=torch.int32) // GROUP_SIZE
+                columns = torch.arange(qweight.shape[0] * 8, dtype=torch.int32)  # 4-bit codes, 8 an int32
+                expected[name.replace(".qweight", ".g_idx")] = columns // GROUP_SIZE
         self.assert_same_tensors("auto_gptq", expected)
 
     def test_auto_gptq_config(self):
-        self.assert_config("auto_gptq", {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False})
+        self.assert_config(
+            "auto_gptq", {"quant_method": "gptq", "bits": 4, "group_size": GROUP_SIZE, "sym": True, "desc_act": False})
 
 
 if __name__ == "__main__":
