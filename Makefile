@@ -3,7 +3,7 @@
 #   make test         build with all tests and run them
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
-PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libboost-filesystem-dev libcli11-dev libonig-dev libspdlog-dev \
+PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev \
   libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
 TEST_PACKAGES := libgmock-dev libgtest-dev
 # libtorch is the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.
