@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/cli/context.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
@@ -16,19 +17,13 @@ namespace {
 using nlohmann::json;
 using Rows = std::vector<std::vector<std::string>>;
 
-std::string join(const std::vector<std::string>& items) {
-  std::string text;
-  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
-  return text;
-}
-
 void list_dtypes(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"data type", "emits", "aliases", "summary", "plugin"}};
   json out = json::array();
   for (const DtypeRecord* d : catalogue.dtypes()) {
     std::vector<std::string> aliases;
     for (const auto& [name, scheme] : d->aliases) aliases.push_back(name);
-    rows.push_back({d->id, d->encoding, join(aliases), d->summary, d->plugin.string()});
+    rows.push_back({d->id, d->encoding, joined(aliases), d->summary, d->plugin.string()});
     out.push_back({{"id", d->id}, {"summary", d->summary}, {"encoding", d->encoding}, {"aliases", d->aliases},
                    {"options_schema", d->options_schema}, {"plugin", d->plugin.string()}});
   }
@@ -39,7 +34,7 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"format", "packs", "summary", "plugin"}};
   json out = json::array();
   for (const FormatRecord* f : catalogue.formats()) {
-    rows.push_back({f->id, join(f->encodings), f->summary, f->plugin.string()});
+    rows.push_back({f->id, joined(f->encodings), f->summary, f->plugin.string()});
     out.push_back({{"id", f->id}, {"summary", f->summary}, {"encodings", f->encodings}, {"backends", f->backends},
                    {"options_schema", f->options_schema}, {"plugin", f->plugin.string()}});
   }

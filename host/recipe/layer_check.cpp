@@ -6,7 +6,7 @@
 #include "host/base/error.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
-#include "host/recipe/words.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {
