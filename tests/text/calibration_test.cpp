@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/base/error.h"
-#include "tests/text/temp_folder.h"
+#include "tests/temp_folder.h"
 
 namespace roundhouse {
 namespace {

@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "host/base/error.h"
-#include "tests/text/temp_folder.h"
+#include "tests/temp_folder.h"
 
 namespace roundhouse {
 namespace {
