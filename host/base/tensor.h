@@ -20,7 +20,7 @@ size_t size_of(DType dtype);
 std::string_view safetensors_name(DType dtype);
 // Throws Error for a name that this host does not read.
 DType dtype_from_safetensors(std::string_view name);
-// The name that recipes and config.json use (float32, bfloat16, ...). torch_dtype_from_name throws Error when unknown.
+// The name that recipes and config.json use (float32, bfloat16, ...).
 std::string_view config_name(DType dtype);
 DType dtype_from_config_name(std::string_view name);
 rh_data_type to_rh(DType dtype);
@@ -53,8 +53,6 @@ class Tensor {
 
   // A view for plugins; it borrows this object's shape, so this object must outlive it and stay where it is.
   rh_tensor view() const;
-  // A copy converted to another floating type, rounded to nearest even.
-  Tensor to(DType dtype) const;
 
  private:
   DType dtype_ = DType::kF32;

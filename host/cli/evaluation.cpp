@@ -1,31 +1,19 @@
 #include "host/cli/evaluation.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <set>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/report/progress.h"
 #include "host/text/calibration.h"
 
 namespace roundhouse::cli {
-namespace {
-
-std::string read_whole(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file) throw Error(cat("cannot read ", path.string()));
-  return text;
-}
-
-}  // namespace
-
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
                                                        int seqlen) {
   std::vector<std::vector<int32_t>> sequences;
   const bool windows = data.extension() == ".txt";
-  for (const std::string& text : windows ? std::vector{read_whole(data)} : read_texts(data)) {
+  for (const std::string& text : windows ? std::vector{read_file(data)} : read_texts(data)) {
     std::vector<int32_t> ids = tokenizer.encode(text);
     for (size_t begin = 0; begin < ids.size(); begin += seqlen) {
       const size_t end = std::min(ids.size(), begin + seqlen);

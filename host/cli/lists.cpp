@@ -1,11 +1,13 @@
 // roundhouse schemes | dtypes | formats: what the loaded plugins and the presets offer.
 #include <iostream>
+#include <optional>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/cli/context.h"
-#include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
 #include "host/plugins/resolve.h"
+#include "host/recipe/layer_check.h"
 #include "host/recipe/plan.h"
 #include "host/recipe/scheme_choice.h"
 #include "host/report/table.h"
@@ -16,19 +18,13 @@ namespace {
 using nlohmann::json;
 using Rows = std::vector<std::vector<std::string>>;
 
-std::string join(const std::vector<std::string>& items) {
-  std::string text;
-  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
-  return text;
-}
-
 void list_dtypes(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"data type", "emits", "aliases", "summary", "plugin"}};
   json out = json::array();
   for (const DtypeRecord* d : catalogue.dtypes()) {
     std::vector<std::string> aliases;
     for (const auto& [name, scheme] : d->aliases) aliases.push_back(name);
-    rows.push_back({d->id, d->encoding, join(aliases), d->summary, d->plugin.string()});
+    rows.push_back({d->id, d->encoding, joined(aliases), d->summary, d->plugin.string()});
     out.push_back({{"id", d->id}, {"summary", d->summary}, {"encoding", d->encoding}, {"aliases", d->aliases},
                    {"options_schema", d->options_schema}, {"plugin", d->plugin.string()}});
   }
@@ -39,7 +35,7 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"format", "packs", "summary", "plugin"}};
   json out = json::array();
   for (const FormatRecord* f : catalogue.formats()) {
-    rows.push_back({f->id, join(f->encodings), f->summary, f->plugin.string()});
+    rows.push_back({f->id, joined(f->encodings), f->summary, f->plugin.string()});
     out.push_back({{"id", f->id}, {"summary", f->summary}, {"encodings", f->encodings}, {"backends", f->backends},
                    {"options_schema", f->options_schema}, {"plugin", f->plugin.string()}});
   }
@@ -48,27 +44,6 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
 
 // A layer that every group size in use divides, to ask the plugins about.
 constexpr int64_t kProbeSize = 4096;
-
-// Why `format` cannot hold the scheme, or "".
-std::string refusal(Catalogue& catalogue, const std::string& format, const Scheme& scheme, const rh_encoding& encoding) {
-  const SchemeView weight(*scheme.weight);
-  std::optional<SchemeView> activation;
-  if (scheme.activation) activation.emplace(*scheme.activation);
-  rh_format_query query{};
-  query.name = "model.layers.0.mlp.up_proj";
-  query.role = "up_proj";
-  query.rows = query.cols = kProbeSize;
-  query.scheme = weight.get();
-  query.activation = activation ? activation->get() : nullptr;
-  query.encoding = &encoding;
-  query.options_json = "{}";
-  try {
-    check_format(catalogue, format, query);
-    return "";
-  } catch (const Error& reason) {
-    return reason.what();
-  }
-}
 
 void list_schemes(Catalogue& catalogue, bool as_json) {
   const std::vector<const FormatRecord*>& formats = catalogue.formats();
@@ -79,11 +54,22 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
     json entry{{"name", preset.name}, {"fields", preset.fields}, {"formats", json::object()}, {"problem", nullptr}};
     std::vector<std::string> row{preset.name};
     try {
-      const Scheme scheme = resolve_scheme(catalogue, json::object(), preset.fields, Rounding::kTuned);
-      const Quantizer quantizer(catalogue, *scheme.weight, {"probe", "", kProbeSize, kProbeSize, DType::kBF16});
-      row.push_back(scheme_text(scheme));
+      LayerPlan layer;
+      layer.info.name = "model.layers.0.mlp.up_proj";
+      layer.info.role = "up_proj";
+      layer.info.out_features = layer.info.in_features = kProbeSize;
+      layer.scheme = resolve_scheme(catalogue, json::object(), preset.fields, Rounding::kTuned);
+      const QuantizerTarget weight{layer.info.name, layer.info.role, kProbeSize, kProbeSize, DType::kBF16};
+      const Quantizer quantizer(catalogue, *layer.scheme.weight, weight);
+      QuantizerTarget input = weight;
+      input.rows = -1;
+      input.target = RH_TARGET_ACTIVATION;
+      std::optional<Quantizer> activation;
+      if (layer.scheme.activation) activation.emplace(catalogue, *layer.scheme.activation, input);
+      row.push_back(scheme_text(layer.scheme));
       for (const FormatRecord* f : formats) {
-        const std::string why = refusal(catalogue, f->id, scheme, *quantizer.info().encoding);
+        const std::string why = format_refusal(catalogue, f->id, json::object(), layer, *quantizer.info().encoding,
+                                               activation ? activation->info().encoding : nullptr);
         row.push_back(why.empty() ? "yes" : "-");
         entry["formats"][f->id] = why.empty() ? json(true) : json(why);
       }

@@ -1,9 +1,7 @@
 // roundhouse tokenize: the ids of a text, separated by spaces.
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
-#include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/cli/context.h"
 #include "host/text/tokenizer.h"
 
@@ -19,11 +17,8 @@ void add_tokenize(CLI::App& app, Context&) {
   command->add_option("--text", o->text, "A text file, UTF-8")->required()->type_name("FILE");
   command->callback([o] {
     const Tokenizer tokenizer = Tokenizer::load(o->model);
-    std::ifstream file(o->text, std::ios::binary);
-    if (!file) throw Error(cat("cannot read ", o->text));
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
     const char* separator = "";
-    for (int32_t id : tokenizer.encode(text)) {
+    for (int32_t id : tokenizer.encode(read_file(o->text))) {
       std::cout << separator << id;
       separator = " ";
     }

@@ -12,32 +12,6 @@
 namespace roundhouse {
 namespace {
 
-constexpr std::pair<DType, at::ScalarType> kTypes[] = {{DType::kF64, at::kDouble},
-                                                       {DType::kF32, at::kFloat},
-                                                       {DType::kF16, at::kHalf},
-                                                       {DType::kBF16, at::kBFloat16},
-                                                       {DType::kI64, at::kLong},
-                                                       {DType::kI32, at::kInt},
-                                                       {DType::kI16, at::kShort},
-                                                       {DType::kI8, at::kChar},
-                                                       {DType::kU8, at::kByte},
-                                                       {DType::kBool, at::kBool},
-                                                       {DType::kF8E4M3, at::kFloat8_e4m3fn},
-                                                       {DType::kF8E5M2, at::kFloat8_e5m2},
-                                                       {DType::kF8E8M0, at::kFloat8_e8m0fnu}};
-
-at::ScalarType torch_type(DType dtype) {
-  for (const auto& [ours, theirs] : kTypes)
-    if (ours == dtype) return theirs;
-  throw Error(cat("libtorch has no element type ", safetensors_name(dtype)));
-}
-
-DType host_type(at::ScalarType dtype) {
-  for (const auto& [ours, theirs] : kTypes)
-    if (theirs == dtype) return ours;
-  throw Error(cat("the host has no element type for libtorch's ", at::toString(dtype)));
-}
-
 void check_finite(const at::Tensor& tensor, const std::string& name, const std::string& where) {
   const auto [low, high] = at::aminmax(tensor);  // both are NaN if any element is
   if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return;
@@ -92,19 +66,6 @@ at::Tensor rotary_frequencies(const RotaryInfo& rotary) {
 }
 
 }  // namespace
-
-at::Tensor to_torch(const Tensor& tensor) {
-  return at::from_blob(
-      tensor.data(), tensor.shape(), [keep = tensor.storage()](void*) {},
-      at::TensorOptions(torch_type(tensor.dtype())));
-}
-
-Tensor from_torch(const at::Tensor& tensor) {
-  if (!tensor.is_cpu() || !tensor.is_contiguous())
-    throw std::logic_error("from_torch: the tensor is not contiguous in host memory");
-  return Tensor(host_type(tensor.scalar_type()), tensor.sizes().vec(), tensor.data_ptr(),
-                std::make_shared<at::Tensor>(tensor));
-}
 
 at::Tensor LoadedNorm::operator()(const at::Tensor& x) const {
   return info.kind == NormKind::kRms ? rms_norm(x, weight, info.eps)

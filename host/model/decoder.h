@@ -13,12 +13,9 @@
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
+#include "host/model/torch_tensor.h"
 
 namespace roundhouse {
-
-// Both share the storage. from_torch takes contiguous tensors in host memory.
-at::Tensor to_torch(const Tensor& tensor);
-Tensor from_torch(const at::Tensor& tensor);
 
 struct LinearSlot {
   LinearInfo info;

@@ -3,10 +3,10 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 
 namespace roundhouse {
 namespace {
@@ -59,18 +59,6 @@ json load_yaml(const std::filesystem::path& file) {
   }
 }
 
-json load_config(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  if (!in) throw Error(cat(file.string(), ": cannot be read; a model folder holds a config.json"));
-  try {
-    json config = json::parse(in);
-    if (!config.is_object()) throw Error(cat(file.string(), ": is not a JSON object"));
-    return config;
-  } catch (const json::exception& e) {
-    throw Error(cat(file.string(), ": is not JSON: ", e.what()));
-  }
-}
-
 std::vector<std::filesystem::path> descriptor_files(const std::filesystem::path& dir) {
   std::vector<std::filesystem::path> files;
   if (!std::filesystem::is_directory(dir)) return files;
@@ -94,7 +82,7 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
                            const std::vector<std::filesystem::path>& descriptor_dirs) {
   Descriptor found;
   found.config_file = model_dir / "config.json";
-  found.config = load_config(found.config_file);
+  found.config = read_json_object(found.config_file);
   const auto type = found.config.find("model_type");
   if (type == found.config.end() || !type->is_string())
     throw Error(cat(found.config_file.string(), ": has no model_type, so its architecture is not known"));

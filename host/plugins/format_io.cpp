@@ -90,36 +90,21 @@ ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& 
     if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
-    const Item entry{i, item.kind == RH_ITEM_LAYER, from_rh(item.dtype), {item.shape, item.shape + item.ndim}};
+    const Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}};
     if (!items_.emplace(item.name, entry).second)
       throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
   }
 }
 
-const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {
+Tensor ExportedCheckpoint::load(const std::string& name) {
   const auto found = items_.find(name);
   if (found == items_.end()) throw Error(cat("there is no tensor ", name, " in ", folder_));
-  return found->second;
-}
-
-Tensor ExportedCheckpoint::read(const std::string& name, const Item& item, DType dtype) {
-  Tensor tensor(dtype, item.shape);
+  const Item& item = found->second;
+  Tensor tensor(item.dtype, item.shape);
   rh_tensor view = tensor.view();
   call_plugin(plugin_, "read", cat(name, " in ", folder_),
               [&](rh_error* error) { return reader_->read(reader_.get(), item.index, &view, error); });
   return tensor;
-}
-
-Tensor ExportedCheckpoint::load(const std::string& name) {
-  const Item& entry = item(name);
-  return read(name, entry, entry.dtype);
-}
-
-Tensor ExportedCheckpoint::load(const std::string& name, DType dtype) {
-  const Item& entry = item(name);
-  if (entry.quantized) return read(name, entry, dtype);
-  const Tensor stored = read(name, entry, entry.dtype);
-  return stored.dtype() == dtype ? stored : stored.to(dtype);
 }
 
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,

@@ -49,27 +49,17 @@ class ExportedCheckpoint : public TensorSource {
   bool contains(const std::string& name) const override { return items_.count(name) > 0; }
   // In the element type that the format declares for it.
   Tensor load(const std::string& name) override;
-  // A floating tensor as f32, f16 or bf16; the plugin rounds a quantized layer once, straight to `dtype`.
-  Tensor load(const std::string& name, DType dtype);
   std::string location() const override { return folder_; }
-
-  bool is_quantized(const std::string& name) const { return item(name).quantized; }
-  DType dtype(const std::string& name) const { return item(name).dtype; }
-  const std::vector<int64_t>& shape(const std::string& name) const { return item(name).shape; }
 
  private:
   struct Item {
     uint64_t index;
-    bool quantized;
     DType dtype;
     std::vector<int64_t> shape;
   };
   struct Close {
     void operator()(rh_reader* reader) const;
   };
-
-  const Item& item(const std::string& name) const;
-  Tensor read(const std::string& name, const Item& item, DType dtype);
 
   std::string folder_;
   std::string plugin_;  // for messages

@@ -139,7 +139,7 @@ void Quantizer::measure(const Exec& exec, const rh_tensor& input, rh_tensor* sta
 
 void Quantizer::prepare(const Exec& exec, const rh_tensor* input, const rh_tensor* importance,
                         const rh_tensor* statistic, rh_tensor* const* states) {
-  if (!info_.statistic && info_.state_count == 0) return;
+  if (info_.state_count == 0) return;
   const rh_prepare_args args{sizeof args, 0, input, importance, statistic, states};
   call("prepare", RH_MEMBER(prepare), RH_OP_PREPARE, input ? input->shape[0] : rows_, exec, args);
 }
@@ -160,7 +160,7 @@ void Quantizer::backward(const Exec& exec, const rh_tensor& input, const rh_tens
 void Quantizer::sign_step(const Exec& exec, const rh_tensor& input, rh_tensor* const* tunables,
                           const rh_tensor* const* states, const rh_tensor& grad_output,
                           const rh_tensor* const* learning_rates) {
-  const rh_sign_step_args args{sizeof args, 0, &input, tunables, states, &grad_output, learning_rates};
+  const rh_sign_step_args args{sizeof args, RH_LR_GROUPS, &input, tunables, states, &grad_output, learning_rates};
   call("sign_step", RH_MEMBER(sign_step), RH_OP_SIGN_STEP, input.shape[0], exec, args);
 }
 

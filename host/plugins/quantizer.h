@@ -80,7 +80,7 @@ class Quantizer {
   bool has_sign_step() const { return RH_HAS(table_.get(), sign_step); }
   bool can_tune() const { return info_.tunable_count > 0 && (has_backward() || has_sign_step()); }
 
-  // measure() does nothing when info() declares no statistic; prepare(), when it declares neither that nor states.
+  // measure() does nothing when info() declares no statistic; prepare(), when it declares no states.
   void measure(const Exec& exec, const rh_tensor& input, rh_tensor* statistic);
   void prepare(const Exec& exec, const rh_tensor* input, const rh_tensor* importance, const rh_tensor* statistic,
                rh_tensor* const* states);

@@ -1,12 +1,13 @@
 #include "host/recipe/layer_check.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "host/base/error.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
-#include "host/recipe/words.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {
@@ -38,13 +39,17 @@ class LayerChecker {
 
  private:
   void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
-  std::string refusal(const std::string& format, const json& options, const LayerPlan& layer,
-                      const rh_encoding& encoding);
   std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
   std::vector<std::string> formats_that_could(const LayerPlan& layer, const rh_encoding& encoding);
+  std::string refusal(const std::string& format, const json& options, const LayerPlan& layer,
+                      const rh_encoding& encoding) {
+    return format_refusal(catalogue_, format, options, layer, encoding,
+                          activation_ ? activation_->info().encoding : nullptr);
+  }
 
   const std::vector<FormatChoice>& formats_;
   Catalogue& catalogue_;
+  std::unique_ptr<Quantizer> activation_;  // of the layer's input, when it is quantized
 };
 
 void LayerChecker::check_activation(LayerPlan& layer) {
@@ -58,7 +63,11 @@ void LayerChecker::check_activation(LayerPlan& layer) {
   } catch (const Error& e) {
     layer.problems.push_back(
         cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_ACTIVATIONS))));
+    return;
   }
+  activation_ = std::make_unique<Quantizer>(catalogue_, scheme, target);
+  if (!activation_->info().encoding)
+    throw Error(cat("the data type ", scheme.dtype, " declares no encoding for activations"));
 }
 
 void LayerChecker::check_weight(LayerPlan& layer) {
@@ -90,33 +99,6 @@ void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encod
     if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
     if (const std::string why = refusal(format.id, format.options, layer, encoding); !why.empty())
       layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(layer, encoding))));
-  }
-}
-
-// Why the format cannot hold the layer, or "".
-std::string LayerChecker::refusal(const std::string& format, const json& options, const LayerPlan& layer,
-                                  const rh_encoding& encoding) {
-  const std::vector<std::string>& packs = catalogue_.find_format(format)->encodings;
-  if (!contains(packs, encoding.id) && !contains(packs, kAnyEncoding))
-    return cat("the format ", format, " does not pack ", encoding.id, ", only ", joined(packs));
-  const SchemeView weight(*layer.scheme.weight);
-  std::optional<SchemeView> activation;
-  if (layer.scheme.activation) activation.emplace(*layer.scheme.activation);
-  const std::string options_text = options.dump();
-  rh_format_query query{};
-  query.name = layer.info.name.c_str();
-  query.role = layer.info.role.c_str();
-  query.rows = layer.info.out_features;
-  query.cols = layer.info.in_features;
-  query.scheme = weight.get();
-  query.activation = activation ? activation->get() : nullptr;
-  query.encoding = &encoding;
-  query.options_json = options_text.c_str();
-  try {
-    check_format(catalogue_, format, query);
-    return "";
-  } catch (const Error& e) {
-    return e.what();
   }
 }
 
@@ -154,6 +136,33 @@ void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Cat
     if (layer.scheme.weight) checker.check_weight(layer);
   } catch (const Error& e) {
     layer.problems.push_back(e.what());
+  }
+}
+
+std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
+                           const LayerPlan& layer, const rh_encoding& weight, const rh_encoding* activation) {
+  const std::vector<std::string>& packs = catalogue.find_format(format)->encodings;
+  if (!contains(packs, weight.id) && !contains(packs, kAnyEncoding))
+    return cat("the format ", format, " does not pack ", weight.id, ", only ", joined(packs));
+  const SchemeView weight_scheme(*layer.scheme.weight);
+  std::optional<SchemeView> activation_scheme;
+  if (layer.scheme.activation) activation_scheme.emplace(*layer.scheme.activation);
+  const std::string options_text = options.dump();
+  rh_format_query query{};
+  query.name = layer.info.name.c_str();
+  query.role = layer.info.role.c_str();
+  query.rows = layer.info.out_features;
+  query.cols = layer.info.in_features;
+  query.scheme = weight_scheme.get();
+  query.activation = activation_scheme ? activation_scheme->get() : nullptr;
+  query.encoding = &weight;
+  query.activation_encoding = activation;
+  query.options_json = options_text.c_str();
+  try {
+    check_format(catalogue, format, query);
+    return "";
+  } catch (const Error& e) {
+    return e.what();
   }
 }
 

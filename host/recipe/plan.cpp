@@ -6,7 +6,7 @@
 #include "host/base/suggest.h"
 #include "host/plugins/resolve.h"
 #include "host/recipe/layer_check.h"
-#include "host/recipe/words.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {

@@ -7,7 +7,7 @@
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/tensor.h"
-#include "host/recipe/words.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {

@@ -5,15 +5,14 @@
 #include <yaml-cpp/parser.h>
 
 #include <charconv>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/suggest.h"
-#include "host/recipe/words.h"
+#include "host/base/words.h"
 
 namespace roundhouse::yaml {
 namespace {
@@ -45,12 +44,6 @@ json plain_scalar(const std::string& text) {
   if (const auto whole = number_in<int64_t>(text)) return *whole;
   if (const auto real = number_in<double>(text)) return *real;
   return text;
-}
-
-std::string read_text(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in || !std::filesystem::is_regular_file(file)) throw Error(cat(file.string(), ": cannot be read"));
-  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 }  // namespace
@@ -224,7 +217,7 @@ class Node::Builder : public YAML::EventHandler {
 
 Node Node::load(const std::filesystem::path& file) {
   Source source{file.string(), std::filesystem::absolute(file).parent_path()};
-  return Builder(std::move(source)).document(read_text(file), "");
+  return Builder(std::move(source)).document(read_file(file), "");
 }
 
 Node Node::parse(const std::string& text, Source source, const std::string& path) {

@@ -1,12 +1,11 @@
 #include "host/text/calibration.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string_view>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/random.h"
 #include "host/text/unicode.h"
 
@@ -16,14 +15,6 @@ namespace {
 using Json = nlohmann::ordered_json;  // the values of an object come in the file's order
 
 constexpr const char* kRecordHelp = "a record must be a string, or an object with a \"text\"";
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(cat(path.string(), ": calibration data cannot be opened"));
-  std::ostringstream content;
-  content << file.rdbuf();
-  return std::move(content).str();
-}
 
 bool is_blank(std::string_view bytes) { return bytes.find_first_not_of(" \t\r\n\v\f") == bytes.npos; }
 

@@ -1,10 +1,10 @@
 #include "host/text/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/text/added_tokens.h"
 #include "host/text/bpe.h"
 #include "host/text/decoder.h"
@@ -17,18 +17,6 @@ namespace roundhouse {
 namespace {
 
 namespace fs = std::filesystem;
-
-nlohmann::json read_json(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(cat(path.string(), ": cannot be opened; a model folder needs its tokenizer.json"));
-  try {
-    nlohmann::json json = nlohmann::json::parse(file);
-    if (!json.is_object()) throw Error(cat(path.string(), ": is not a JSON object"));
-    return json;
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(cat(path.string(), ": is not valid JSON: ", error.what()));
-  }
-}
 
 // The content of a token's role ("pad_token"): a string or an added token's object, in the first file that has the key.
 std::optional<std::string> role_content(const std::vector<nlohmann::json>& files, const char* role) {
@@ -119,10 +107,10 @@ Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::load(const fs::path& model_dir) {
   const fs::path file = model_dir / "tokenizer.json";
-  auto parts = std::make_unique<Parts>(read_json(file), file.string());
+  auto parts = std::make_unique<Parts>(read_json_object(file), file.string());
   std::vector<nlohmann::json> roles;
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    if (fs::exists(model_dir / name)) roles.push_back(read_json(model_dir / name));
+    if (fs::exists(model_dir / name)) roles.push_back(read_json_object(model_dir / name));
   }
   const auto role_id = [&](const char* role) -> std::optional<int32_t> {
     const auto content = role_content(roles, role);

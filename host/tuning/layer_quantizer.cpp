@@ -53,7 +53,6 @@ at::Tensor LayerQuantizer::measure() {
 }
 
 void LayerQuantizer::prepare(const at::Tensor& statistic) {
-  if (states_.empty()) return;
   const Views input(weight_), reduced(statistic), states(states_);
   quantizer_->prepare(exec(), input.one(), nullptr, reduced.one(), states.out());
 }

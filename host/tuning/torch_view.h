@@ -8,10 +8,6 @@
 
 namespace roundhouse {
 
-// Throws Error for an element type that libtorch or the SDK lacks.
-at::ScalarType to_torch_type(rh_data_type dtype);
-rh_data_type from_torch_type(at::ScalarType type);
-
 // Views of tensors, with the arrays of pointers that the ABI's argument structs want. Undefined tensors become NULL.
 // Borrows the tensors: they must be contiguous and outlive this object.
 class Views {
@@ -30,6 +26,7 @@ class Views {
   std::vector<const rh_tensor*> const_pointers_;
 };
 
+// Throws Error for an element type that libtorch lacks.
 at::Tensor allocate(const rh_tensor_spec& spec, at::Device device);
 
 }  // namespace roundhouse

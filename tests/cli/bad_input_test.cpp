@@ -83,7 +83,7 @@ TEST_F(BadInput, FewerSamplesThanAskedAreUsedAndCounted) {
 
 TEST_F(BadInput, UnwritableOutput) {
   write("file", "not a folder");
-  expect_refused("run " + write_recipe().string() + " --set output=" + (work_ / "file/out").string(), {"file"});
+  expect_refused("run " + write_recipe().string() + " --set output=" + (work_ / "file/out").string(), {(work_ / "file").string()});
 }
 
 TEST_F(BadInput, AnExistingOutputStays) {

@@ -55,7 +55,7 @@ TEST_F(MissingPlugins, AnExportWithoutItsFormatNamesTheFolder) {
   const Outcome outcome =
       with_plugins("eval " + (work_ / "out").string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl");
   EXPECT_EQ(outcome.code, 1);
-  EXPECT_TRUE(contains(outcome.output, "out")) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, (work_ / "out").string())) << outcome.output;
   EXPECT_TRUE(contains(outcome.output, "fake")) << "lists what is loaded: " << outcome.output;
 }
 

@@ -56,6 +56,7 @@ class WorkFolder : public testing::Test {
   }
   static std::string read(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
+    EXPECT_TRUE(file) << path << " is not there";
     return {std::istreambuf_iterator<char>(file), {}};
   }
   // A copy of a model's folder that a test may damage.

@@ -4,11 +4,15 @@
 #include <fstream>
 #include <random>
 
-#include "host/base/floats.h"
 #include "host/plugins/services.h"
+#include "kernels/floats.h"
 
 namespace roundhouse::formats {
 namespace {
+
+using kernels::bfloat_from_float;
+using kernels::float_from_bfloat;
+using kernels::float_from_half;
 
 // What crosses the boundary for one layer; borrows from the TestLayer.
 struct EncodedView {

@@ -1,12 +1,14 @@
 // The reference's exports, read, decoded and packed again. tests/data/exports/README.md says where they come from.
 #include <cstring>
 
-#include "host/base/floats.h"
 #include "host/checkpoint/safetensors.h"
+#include "kernels/floats.h"
 #include "tests/formats/format_fixture.h"
 
 namespace roundhouse::formats {
 namespace {
+
+using kernels::float_from_half;
 
 enum class Stored { kDirect, kMinusOne, kAwq };
 

@@ -3,13 +3,18 @@
 #include <fstream>
 #include <limits>
 
-#include "host/base/floats.h"
 #include "host/checkpoint/safetensors.h"
+#include "kernels/floats.h"
 #include "plugins/formats/common/text.h"
 #include "tests/formats/format_fixture.h"
 
 namespace roundhouse::formats {
 namespace {
+
+using kernels::bfloat_from_float;
+using kernels::float_from_bfloat;
+using kernels::float_from_half;
+using kernels::half_from_float;
 
 const std::string kName = "model.layers.0.self_attn.q_proj";
 

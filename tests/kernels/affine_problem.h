@@ -11,14 +11,14 @@
 #include <string>
 #include <vector>
 
-#include "host/base/floats.h"
 #include "kernels/cpu/affine.h"
+#include "kernels/floats.h"
 
 namespace roundhouse::kernels {
 
 inline const char* name_of(Element e) { return e == Element::kF32 ? "f32" : e == Element::kF16 ? "f16" : "bf16"; }
 
-// Elements of any type, as bytes. Conversions are the host's, not those under test.
+// Elements of any type, as bytes.
 struct Elements {
   Element type;
   std::vector<uint8_t> bytes;
@@ -30,7 +30,7 @@ struct Elements {
         std::memcpy(&bytes[4 * i], &values[i], 4);
       else {
         const uint16_t bits =
-            type == Element::kF16 ? roundhouse::half_from_float(values[i]) : roundhouse::bfloat_from_float(values[i]);
+            type == Element::kF16 ? half_from_float(values[i]) : bfloat_from_float(values[i]);
         std::memcpy(&bytes[2 * i], &bits, 2);
       }
     }
@@ -43,7 +43,7 @@ struct Elements {
         std::memcpy(&out[i], &bytes[4 * i], 4);
       else {
         std::memcpy(&bits, &bytes[2 * i], 2);
-        out[i] = type == Element::kF16 ? roundhouse::float_from_half(bits) : roundhouse::float_from_bfloat(bits);
+        out[i] = type == Element::kF16 ? float_from_half(bits) : float_from_bfloat(bits);
       }
     }
     return out;

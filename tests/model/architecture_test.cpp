@@ -198,7 +198,7 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   config.erase("model_type");
   EXPECT_THAT(error_of([&] { load(config); }), HasSubstr(file + ": has no model_type"));
   write("config.json", "{\"model_type\": ");
-  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": is not JSON"));
+  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": is not valid JSON"));
   fs::remove(dir_ / "config.json");
   EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": cannot be read"));
 }

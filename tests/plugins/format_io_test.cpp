@@ -75,12 +75,6 @@ TEST_F(FormatIo, ReadsBackUnderTheSourcesNames) {
   for (int i = 0; i < 4; ++i) EXPECT_EQ(weight.as<float>()[i], static_cast<float>(i - 2));
   EXPECT_EQ(checkpoint->load("norm.weight").dtype(), DType::kBF16);
   EXPECT_CONTAINS(error_of([&] { checkpoint->load("none"); }), "no tensor none in " + (root_ / "out").string());
-
-  auto& exported = dynamic_cast<ExportedCheckpoint&>(*checkpoint);
-  EXPECT_EQ(exported.load("norm.weight", DType::kF32).dtype(), DType::kF32);
-  EXPECT_TRUE(exported.is_quantized("layers.0.down.weight"));
-  EXPECT_CONTAINS(error_of([&] { exported.load("layers.0.down.weight", DType::kF16); }),
-                  "read of layers.0.down.weight in " + (root_ / "out").string() + ": only float32");
 }
 
 TEST_F(FormatIo, AFailureAbortsAndLeavesNothing) {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/base/error.h"
-#include "tests/text/temp_folder.h"
+#include "tests/temp_folder.h"
 
 namespace roundhouse {
 namespace {
@@ -107,7 +107,7 @@ TEST_F(CalibrationFile, ErrorsSayWhere) {
 
 TEST_F(CalibrationFile, MissingFileIsNamed) {
   EXPECT_EQ(message_of([] { read_texts("no/such/file.jsonl"); }),
-            "no/such/file.jsonl: calibration data cannot be opened");
+            "no/such/file.jsonl: cannot be read");
 }
 
 TEST_F(CalibrationFile, NoUsableSampleIsAnErrorWithCounts) {

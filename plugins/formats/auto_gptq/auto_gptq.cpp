@@ -104,4 +104,4 @@ struct Definition {
 }  // namespace
 }  // namespace roundhouse::formats
 
-RH_PLUGIN(roundhouse::formats::Definition, "auto_gptq", "Roundhouse", "1.0.0", "Writes and reads GPTQ checkpoints.")
+RH_PLUGIN(roundhouse::formats::Definition, "auto_gptq", "Roundhouse", "0.1.0", "Writes and reads GPTQ checkpoints.")

@@ -99,5 +99,5 @@ struct Definition {
 }  // namespace
 }  // namespace roundhouse::formats
 
-RH_PLUGIN(roundhouse::formats::Definition, "auto_round", "Roundhouse", "1.0.0",
+RH_PLUGIN(roundhouse::formats::Definition, "auto_round", "Roundhouse", "0.1.0",
           "Writes and reads AutoRound checkpoints.")

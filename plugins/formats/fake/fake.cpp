@@ -89,4 +89,4 @@ struct Definition {
 }  // namespace
 }  // namespace roundhouse::formats
 
-RH_PLUGIN(roundhouse::formats::Definition, "fake", "Roundhouse", "1.0.0", "Writes dequantized checkpoints.")
+RH_PLUGIN(roundhouse::formats::Definition, "fake", "Roundhouse", "0.1.0", "Writes dequantized checkpoints.")

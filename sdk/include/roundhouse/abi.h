@@ -2,7 +2,8 @@
  *
  * Rules that hold for every header of this folder:
  *  (1) Growable structs begin with `uint32_t struct_size`, the bytes that their writer knows. New members
- *      are appended. A reader checks RH_HAS() before it touches a member that 1.0 did not have.
+ *      are appended, and padding is explicit: a member in what was hidden padding would seem known to old writers.
+ *      A reader checks RH_HAS() before it touches a member that 1.0 did not have.
  *      Frozen structs (rh_error, rh_tensor) have no size field and never change within a major version.
  *  (2) Every fallible call returns an rh_code and, on failure, fills the caller's rh_error.
  *      Nothing aborts, exits or throws across the boundary.
@@ -30,6 +31,10 @@
 #define RH_EXTERN_C
 #define RH_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
 #endif
+
+/* A published revision of a growable struct ends with `last` at `bytes`, for ever: pointers have 64 bits. */
+#define RH_ASSERT_END(type, last, bytes)                                                               \
+  RH_STATIC_ASSERT(offsetof(type, last) + sizeof(((type *)0)->last) == (bytes), #type " changed below a published end")
 
 #if defined(_WIN32)
 #define RH_EXPORT __declspec(dllexport)

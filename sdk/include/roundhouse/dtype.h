@@ -39,9 +39,11 @@ typedef struct rh_quantizer_info {
   const rh_tensor_spec *const *states;
   const rh_tensor_spec *const *results;
   const rh_tensor_spec *statistic; /* what measure() writes, or NULL: no measure() */
-  const rh_encoding *encoding; /* what encode() writes, or NULL (activations) */
+  const rh_encoding *encoding; /* what encode() writes. Of an activation: what an engine must do to its inputs, with the
+                                  tensors of a calibrated range; none when the range is dynamic */
   /* end of 1.0: do not modify above */
 } rh_quantizer_info;
+RH_ASSERT_END(rh_quantizer_info, encoding, 64);
 
 /* since 1.0 */
 typedef struct rh_measure_args {
@@ -51,6 +53,7 @@ typedef struct rh_measure_args {
   rh_tensor *statistic; /* out */
   /* end of 1.0: do not modify above */
 } rh_measure_args;
+RH_ASSERT_END(rh_measure_args, statistic, 24);
 
 /* since 1.0 */
 typedef struct rh_prepare_args {
@@ -62,6 +65,7 @@ typedef struct rh_prepare_args {
   rh_tensor *const *states; /* out, [state_count] */
   /* end of 1.0: do not modify above */
 } rh_prepare_args;
+RH_ASSERT_END(rh_prepare_args, states, 40);
 
 /* `tunables` is NULL for plain or searched rounding; an element may be NULL: its initial value, not tuned.
  * Any tunable given makes the arithmetic float32, else it is that of the input's element type. since 1.0 */
@@ -76,6 +80,7 @@ typedef struct rh_forward_args {
   rh_tensor *const *results; /* out, NULL or [result_count]; an element may be NULL: not wanted */
   /* end of 1.0: do not modify above */
 } rh_forward_args;
+RH_ASSERT_END(rh_forward_args, results, 48);
 
 /* Straight-through gradients. since 1.0 */
 typedef struct rh_backward_args {
@@ -89,30 +94,33 @@ typedef struct rh_backward_args {
   rh_tensor *grad_input; /* out, or NULL: not wanted. Activations need it. */
   /* end of 1.0: do not modify above */
 } rh_backward_args;
+RH_ASSERT_END(rh_backward_args, grad_input, 56);
 
 /* tunable <- clamp(tunable - learning_rate * sign(gradient)), without a gradient tensor of the tunable's size.
  * since 1.0 */
 typedef struct rh_sign_step_args {
   uint32_t struct_size;
-  uint32_t reserved;
+  uint32_t learning_rate_count; /* RH_LR_GROUPS of the host's headers */
   const rh_tensor *input;
   rh_tensor *const *tunables; /* in and out; an element may be NULL: not tuned */
   const rh_tensor *const *states;
   const rh_tensor *grad_output;
-  const rh_tensor *const *learning_rates; /* [RH_LR_GROUPS], 0-d f32 on the device */
+  const rh_tensor *const *learning_rates; /* [learning_rate_count], 0-d f32 on the device */
   /* end of 1.0: do not modify above */
 } rh_sign_step_args;
+RH_ASSERT_END(rh_sign_step_args, learning_rates, 48);
 
 /* since 1.0 */
 typedef struct rh_encode_args {
   uint32_t struct_size;
   uint32_t reserved;
-  const rh_tensor *input;
+  const rh_tensor *input; /* NULL for an activation */
   const rh_tensor *const *tunables; /* as in forward */
   const rh_tensor *const *states;
   rh_tensor *const *tensors; /* out, as info's encoding declares them */
   /* end of 1.0: do not modify above */
 } rh_encode_args;
+RH_ASSERT_END(rh_encode_args, tensors, 40);
 
 /* since 1.0 */
 typedef struct rh_decode_args {
@@ -122,6 +130,7 @@ typedef struct rh_decode_args {
   rh_tensor *output; /* out [rows, cols]; f32, f16 or bf16 */
   /* end of 1.0: do not modify above */
 } rh_decode_args;
+RH_ASSERT_END(rh_decode_args, output, 24);
 
 /* Operations that may need workspace. */
 #define RH_OP_MEASURE 0
@@ -155,7 +164,7 @@ typedef struct rh_quantizer {
   /* Optional: the host steps with backward when it is missing. [worker] since 1.0 */
   rh_code (*sign_step)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_sign_step_args *args,
                        rh_error *error);
-  /* Required for weights. [worker] since 1.0 */
+  /* Required when info's encoding has tensors. [worker] since 1.0 */
   rh_code (*encode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_encode_args *args, rh_error *error);
   /* Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type, except for the
    * sign of a zero, which codes may not carry. [worker] since 1.0 */
@@ -164,6 +173,7 @@ typedef struct rh_quantizer {
   const void *(*get_extension)(const struct rh_quantizer *quantizer, const char *id);
   /* end of 1.0: do not modify above */
 } rh_quantizer;
+RH_ASSERT_END(rh_quantizer, get_extension, 104);
 
 /* Another name for a data type with some scheme fields fixed: {"int_sym", "{\"sym\": true}"}. since 1.0 */
 typedef struct rh_alias {
@@ -173,6 +183,7 @@ typedef struct rh_alias {
   const char *scheme_json; /* recipe keys and values that the name stands for, an object */
   /* end of 1.0: do not modify above */
 } rh_alias;
+RH_ASSERT_END(rh_alias, scheme_json, 24);
 
 #define RH_SUPPORTS_CPU 1u
 #define RH_SUPPORTS_CUDA 2u
@@ -194,6 +205,7 @@ typedef struct rh_dtype_descriptor {
   const rh_alias *const *aliases;
   /* end of 1.0: do not modify above */
 } rh_dtype_descriptor;
+RH_ASSERT_END(rh_dtype_descriptor, aliases, 56);
 
 /* One data type. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_dtype {
@@ -210,6 +222,7 @@ typedef struct rh_dtype {
   const void *(*get_extension)(const struct rh_dtype *dtype, const char *id);
   /* end of 1.0: do not modify above */
 } rh_dtype;
+RH_ASSERT_END(rh_dtype, get_extension, 48);
 
 /* since 1.0 */
 typedef struct rh_dtype_factory {
@@ -221,5 +234,6 @@ typedef struct rh_dtype_factory {
   const rh_dtype *(*get)(uint32_t index);
   /* end of 1.0: do not modify above */
 } rh_dtype_factory;
+RH_ASSERT_END(rh_dtype_factory, get, 24);
 
 #endif /* ROUNDHOUSE_DTYPE_H */

@@ -33,6 +33,7 @@ typedef struct rh_entry {
   const void *(*get_factory)(const char *factory_id);
   /* end of 1.0: do not modify above */
 } rh_entry;
+RH_ASSERT_END(rh_entry, get_factory, 64);
 
 RH_STATIC_ASSERT(offsetof(rh_entry, abi_major) == 4 && offsetof(rh_entry, abi_minor) == 6, "frozen across majors");
 

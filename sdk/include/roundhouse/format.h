@@ -23,28 +23,30 @@ typedef struct rh_format_query {
   const rh_scheme *scheme; /* the weight's */
   const rh_scheme *activation; /* NULL: not quantized */
   const rh_encoding *encoding; /* what the data type emits for it */
+  const rh_encoding *activation_encoding; /* what the activation's data type declares; NULL: not quantized */
   const char *options_json; /* this format's options from the recipe */
   /* end of 1.0: do not modify above */
 } rh_format_query;
+RH_ASSERT_END(rh_format_query, options_json, 80);
 
 /* A quantized layer on its way into a checkpoint. Borrowed for the call. since 1.0 */
 typedef struct rh_encoded_layer {
   uint32_t struct_size;
-  uint32_t state_count;
+  rh_data_type dtype; /* the weight's element type in the source checkpoint */
   const char *name; /* "model.layers.0.self_attn.q_proj" */
   const char *role;
   int64_t rows;
   int64_t cols;
-  rh_data_type dtype; /* the weight's element type in the source checkpoint */
   const rh_scheme *scheme;
   const rh_scheme *activation; /* NULL: not quantized */
   const rh_encoding *encoding;
   const rh_tensor *const *tensors; /* [encoding->tensor_count], on the CPU */
   const rh_tensor *bias; /* [rows], or NULL */
-  const rh_tensor_spec *const *state_specs; /* of a calibrated activation range, [state_count] */
-  const rh_tensor *const *states; /* [state_count] */
+  const rh_encoding *activation_encoding; /* NULL: not quantized */
+  const rh_tensor *const *activation_tensors; /* [activation_encoding->tensor_count], a calibrated range, on the CPU */
   /* end of 1.0: do not modify above */
 } rh_encoded_layer;
+RH_ASSERT_END(rh_encoded_layer, activation_tensors, 96);
 
 /* The host's way to weights for a format that does not know an encoding: the data type that emitted it decodes. */
 #define RH_EXT_DECODE "roundhouse.decode/1"
@@ -55,6 +57,7 @@ typedef struct rh_decode {
   rh_code (*decode)(const rh_export *export_, const rh_encoded_layer *layer, rh_tensor *output, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_decode;
+RH_ASSERT_END(rh_decode, decode, 16);
 
 /* An export in progress. Made by begin; finish or abort ends it. since 1.0 */
 typedef struct rh_writer {
@@ -71,6 +74,7 @@ typedef struct rh_writer {
   void (*abort)(struct rh_writer *writer);
   /* end of 1.0: do not modify above */
 } rh_writer;
+RH_ASSERT_END(rh_writer, abort, 48);
 
 #define RH_ITEM_TENSOR 0 /* unquantized */
 #define RH_ITEM_LAYER 1 /* a quantized layer's weight */
@@ -87,6 +91,7 @@ typedef struct rh_item {
   const rh_encoding *encoding; /* layers: what it is packed from, or NULL when the reader does not say */
   /* end of 1.0: do not modify above */
 } rh_item;
+RH_ASSERT_END(rh_item, encoding, 40);
 
 /* A checkpoint opened for reading. since 1.0 */
 typedef struct rh_reader {
@@ -107,6 +112,7 @@ typedef struct rh_reader {
   rh_code (*read_encoded)(struct rh_reader *reader, uint64_t index, rh_tensor *const *tensors, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_reader;
+RH_ASSERT_END(rh_reader, read_encoded, 56);
 
 /* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format_descriptor {
@@ -118,6 +124,7 @@ typedef struct rh_format_descriptor {
   const char *options_schema_json; /* JSON Schema of its options; "{}": none */
   /* end of 1.0: do not modify above */
 } rh_format_descriptor;
+RH_ASSERT_END(rh_format_descriptor, options_schema_json, 40);
 
 /* One format. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format {
@@ -142,6 +149,7 @@ typedef struct rh_format {
   const void *(*get_extension)(const struct rh_format *format, const char *id);
   /* end of 1.0: do not modify above */
 } rh_format;
+RH_ASSERT_END(rh_format, get_extension, 72);
 
 /* since 1.0 */
 typedef struct rh_format_factory {
@@ -153,5 +161,6 @@ typedef struct rh_format_factory {
   const rh_format *(*get)(uint32_t index);
   /* end of 1.0: do not modify above */
 } rh_format_factory;
+RH_ASSERT_END(rh_format_factory, get, 24);
 
 #endif /* ROUNDHOUSE_FORMAT_H */

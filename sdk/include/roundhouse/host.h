@@ -23,6 +23,7 @@ typedef struct rh_host {
   const void *(*get_extension)(const struct rh_host *host, const char *id);
   /* end of 1.0: do not modify above */
 } rh_host;
+RH_ASSERT_END(rh_host, get_extension, 40);
 
 /* Where a call runs. The host owns device, stream, memory and threads: the plugin enqueues on `stream`,
  * never synchronizes the device, and leaves the current device as it found it. since 1.0 */
@@ -37,6 +38,7 @@ typedef struct rh_exec {
   const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon */
   /* end of 1.0: do not modify above */
 } rh_exec;
+RH_ASSERT_END(rh_exec, cancelled, 56);
 
 /* ---- log ---- */
 #define RH_EXT_LOG "roundhouse.log/1"
@@ -52,6 +54,7 @@ typedef struct rh_log {
   void (*write)(const rh_host *host, int32_t severity, const char *message);
   /* end of 1.0: do not modify above */
 } rh_log;
+RH_ASSERT_END(rh_log, write, 16);
 
 /* ---- parallel ----
  * Plugins start no threads and bring no OpenMP of their own. */
@@ -70,6 +73,7 @@ typedef struct rh_parallel {
                        void (*body)(void *context, int64_t begin, int64_t end), void *context);
   /* end of 1.0: do not modify above */
 } rh_parallel;
+RH_ASSERT_END(rh_parallel, parallel_for, 24);
 
 /* ---- an export in progress ----
  * The host gives one to rh_format.begin; it stays valid until the writer's finish or abort has returned. */
@@ -82,6 +86,7 @@ typedef struct rh_export {
   uint64_t max_shard_bytes;
   /* end of 1.0: do not modify above */
 } rh_export;
+RH_ASSERT_END(rh_export, max_shard_bytes, 40);
 
 /* ---- model facts: read-only, as JSON and paths ---- */
 #define RH_EXT_MODEL "roundhouse.model/1"
@@ -102,9 +107,11 @@ typedef struct rh_model {
   uint32_t reserved;
   /* NULL for an unknown key. Owned by the host, valid as long as `export_`. [thread-safe] since 1.0 */
   const char *(*json)(const rh_export *export_, const char *key);
+  /* As json(). [thread-safe] since 1.0 */
   const char *(*path)(const rh_export *export_, const char *key);
   /* end of 1.0: do not modify above */
 } rh_model;
+RH_ASSERT_END(rh_model, path, 24);
 
 /* ---- output: the only way to write files ----
  * The folder appears whole, or not at all: files become visible when the export is finished. */
@@ -128,6 +135,7 @@ typedef struct rh_output {
   rh_code (*copy)(const rh_export *export_, const char *path, const char *name, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_output;
+RH_ASSERT_END(rh_output, copy, 48);
 
 /* ---- safetensors: the host's own reader and streaming writer, lent to format plugins ---- */
 #define RH_EXT_SAFETENSORS "roundhouse.safetensors/1"
@@ -147,6 +155,7 @@ typedef struct rh_safetensors {
   rh_code (*get)(rh_st_reader *reader, uint64_t index, const char **name, const rh_tensor **view, rh_error *error);
   /* RH_NOT_FOUND when there is no such tensor. [worker] since 1.0 */
   rh_code (*find)(rh_st_reader *reader, const char *name, const rh_tensor **view, rh_error *error);
+  /* Frees the reader, with its names and views. [worker] since 1.0 */
   void (*close)(rh_st_reader *reader);
   /* Starts model.safetensors in the export's folder; `metadata_json` is an object of strings, or NULL.
    * Must end in finish or abort. [worker] since 1.0 */
@@ -155,8 +164,10 @@ typedef struct rh_safetensors {
   rh_code (*add)(rh_st_writer *writer, const char *name, const rh_tensor *tensor, rh_error *error);
   /* Closes the last shard and writes the index; `writer` is gone whatever the result. [worker] since 1.0 */
   rh_code (*finish)(rh_st_writer *writer, rh_error *error);
+  /* Frees the writer; what it wrote is removed with the export. [worker] since 1.0 */
   void (*abort)(rh_st_writer *writer);
   /* end of 1.0: do not modify above */
 } rh_safetensors;
+RH_ASSERT_END(rh_safetensors, abort, 80);
 
 #endif /* ROUNDHOUSE_HOST_H */

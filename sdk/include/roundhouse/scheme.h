@@ -32,6 +32,7 @@ typedef struct rh_scheme {
   const char *options_json; /* a vendor's own options, an object; never NULL */
   /* end of 1.0: do not modify above */
 } rh_scheme;
+RH_ASSERT_END(rh_scheme, options_json, 72);
 
 #define RH_TARGET_WEIGHT 0
 #define RH_TARGET_ACTIVATION 1
@@ -46,8 +47,10 @@ typedef struct rh_layer {
   int64_t rows; /* weight: out_features. activation: -1, any number of tokens */
   int64_t cols; /* in_features */
   rh_data_type dtype; /* element type of the weight in the checkpoint, or of the activation */
+  uint32_t reserved;
   /* end of 1.0: do not modify above */
 } rh_layer;
+RH_ASSERT_END(rh_layer, reserved, 56);
 
 #define RH_MAX_DIMS 8
 
@@ -69,6 +72,7 @@ typedef struct rh_tensor_spec {
   double clamp_max;
   /* end of 1.0: do not modify above */
 } rh_tensor_spec;
+RH_ASSERT_END(rh_tensor_spec, clamp_max, 112);
 
 /* An encoding is a contract (id and parameters) with the tensors that carry it; encodings.h has the normative decode
  * formulas. Owned by whoever returned it. since 1.0 */
@@ -80,5 +84,6 @@ typedef struct rh_encoding {
   const rh_tensor_spec *const *tensors; /* [tensor_count] */
   /* end of 1.0: do not modify above */
 } rh_encoding;
+RH_ASSERT_END(rh_encoding, tensors, 32);
 
 #endif /* ROUNDHOUSE_SCHEME_H */

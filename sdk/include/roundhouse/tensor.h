@@ -39,7 +39,7 @@ typedef struct rh_device {
 } rh_device;
 
 /* A view of memory that somebody else owns. `data` is NULL only when the tensor has no elements.
- * Frozen: 48 bytes on 64-bit machines. since 1.0 */
+ * Frozen: 48 bytes. since 1.0 */
 typedef struct rh_tensor {
   void *data;
   rh_device device;
@@ -52,9 +52,7 @@ typedef struct rh_tensor {
 
 RH_STATIC_ASSERT(sizeof(rh_data_type) == 4, "rh_data_type is frozen");
 RH_STATIC_ASSERT(sizeof(rh_device) == 8, "rh_device is frozen");
-#if UINTPTR_MAX == 0xffffffffffffffffu
 RH_STATIC_ASSERT(sizeof(rh_tensor) == 48, "rh_tensor is frozen");
 RH_STATIC_ASSERT(offsetof(rh_tensor, shape) == 24, "rh_tensor is frozen");
-#endif
 
 #endif /* ROUNDHOUSE_TENSOR_H */

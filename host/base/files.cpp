@@ -1,0 +1,29 @@
+#include "host/base/files.h"
+
+#include <fstream>
+#include <iterator>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  // A folder can be opened as well.
+  if (!file || !std::filesystem::is_regular_file(path)) throw Error(cat(path.string(), ": cannot be read"));
+  std::string content{std::istreambuf_iterator<char>(file), {}};
+  if (file.bad()) throw Error(cat(path.string(), ": cannot be read"));
+  return content;
+}
+
+nlohmann::json read_json_object(const std::filesystem::path& path) {
+  try {
+    nlohmann::json json = nlohmann::json::parse(read_file(path));
+    if (!json.is_object()) throw Error(cat(path.string(), ": is not a JSON object"));
+    return json;
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(cat(path.string(), ": is not valid JSON: ", error.what()));
+  }
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,15 @@
+// Reading small files whole.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace roundhouse {
+
+// Throws Error when there is no such file, or it cannot be read.
+std::string read_file(const std::filesystem::path& path);
+// Throws Error for what read_file does, and when the file does not hold a JSON object.
+nlohmann::json read_json_object(const std::filesystem::path& path);
+
+}  // namespace roundhouse
