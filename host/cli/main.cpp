@@ -1,55 +1,22 @@
-// roundhouse: quantizes large language models; every number format and file format is a plugin.
-#include <malloc.h>
+// The executable: prepares the environment, then loads and runs the program, which is ../lib/roundhouse/libroundhouse.so.
+#include <dlfcn.h>
 
-#include <cstring>
-#include <exception>
-#include <iostream>
-
-#include "host/base/error.h"
-#include "host/base/log.h"
-#include "host/base/parallel.h"
-#include "host/cli/context.h"
-#include "host/plugins/scan.h"
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 
 int main(int argc, char** argv) {
-  using namespace roundhouse;
-  // The child process that looks at one plugin: nothing else of this program may run in it.
-  if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
-
-  // Tuning allocates and frees the same megabytes each iteration: keep them, instead of asking the kernel for zeroed pages
-  // again (6 % of a run, measured with perf).
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-
-  CLI::App app{"Quantizes large language models. Every number format and file format is a plugin.", "roundhouse"};
-  cli::Context context;
-  app.require_subcommand(1);
-  app.fallthrough();
-  app.set_version_flag("--version", "roundhouse " ROUNDHOUSE_VERSION);
-  app.add_option("--plugin", context.discovery.files, "Load this plugin file first (may be repeated)")
-      ->type_name("FILE");
-  app.add_option("--plugin-path", context.discovery.directories, "Look for plugins in this folder (may be repeated)")
-      ->type_name("DIR");
-  app.add_flag("!--no-cache", context.discovery.use_cache, "Scan the plugins anew");
-  app.add_option("--log-file", context.log_file, "Also write messages and progress to this file")->type_name("FILE");
-  app.add_option("--threads", context.threads, "Threads to use (default: all processors)")->check(CLI::Range(1, 4096));
-  app.add_flag("-v,--verbose", context.verbose, "Show more");
-  app.parse_complete_callback([&] {
-    if (context.verbose) log::set_level(log::Level::kDebug);
-    if (!context.log_file.empty()) log::set_file(context.log_file);
-    set_threads(context.threads);
-  });
-  for (auto* add : {&cli::add_run, &cli::add_plan, &cli::add_eval, &cli::add_plugins, &cli::add_lists, &cli::add_qdq,
-                    &cli::add_tokenize, &cli::add_logits})
-    add(app, context);
-
-  try {
-    app.parse(argc, argv);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  } catch (const std::exception& error) {
-    log::error(error.what());
+  // libgomp reads this when it is loaded, with libtorch. Threads that spin while they wait make a run ten times slower
+  // as soon as another program wants a processor (measured: 8 s and 110 s at a load of 7 on 2 processors).
+  setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
+  const auto prefix = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  const std::string library = prefix / "lib/roundhouse/libroundhouse.so";
+  void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  auto* const run = program ? reinterpret_cast<int (*)(int, char**)>(dlsym(program, "roundhouse_main")) : nullptr;
+  if (!run) {
+    std::fprintf(stderr, "error: cannot load the program: %s\nIt needs libtorch: build it again, or install it whole.\n",
+                 dlerror());
     return 1;
   }
+  return run(argc, argv);
 }
