@@ -184,6 +184,9 @@ void Planner::decide(LayerPlan& layer) {
     layer.matched = rule.match.text();
     layer.scheme = rules_[i].scheme;
     rules_[i].decides = true;
+    // Tuning works block by block; what lies outside is rounded.
+    if (is_head && layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kTuned)
+      layer.scheme.weight->rounding = Rounding::kPlain;
     if (!is_head || !plan_.tied_head || rule.action == LayerRule::Action::kKeep) continue;
     const std::string tied = cat(layer.info.name, " shares its weight with the embedding ",
                                  architecture_.embedding_name(), ", which is not quantized");
