@@ -1,14 +1,21 @@
 #include "host/base/tensor.h"
 
 #include <array>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
 
 #include "host/base/error.h"
+#include "kernels/floats.h"
 
 namespace roundhouse {
 namespace {
+
+using kernels::bfloat_from_float;
+using kernels::float_from_bfloat;
+using kernels::float_from_half;
+using kernels::half_from_float;
 
 struct Row {
   DType dtype;
@@ -100,6 +107,36 @@ rh_tensor Tensor::view() const {
   view.dtype = to_rh(dtype_);
   view.shape = const_cast<int64_t*>(shape_.data());
   return view;
+}
+
+Tensor Tensor::to(DType target) const {
+  if (target == dtype_) {
+    Tensor copy(dtype_, shape_);
+    if (bytes()) std::memcpy(copy.data(), data_, bytes());
+    return copy;
+  }
+  Tensor out(target, shape_);
+  const int64_t n = elements();
+  auto load = [&](int64_t i) -> float {
+    switch (dtype_) {
+      case DType::kF64: return static_cast<float>(as<double>()[i]);
+      case DType::kF32: return as<float>()[i];
+      case DType::kF16: return float_from_half(as<uint16_t>()[i]);
+      case DType::kBF16: return float_from_bfloat(as<uint16_t>()[i]);
+      default: throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target)));
+    }
+  };
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = load(i);
+    switch (target) {
+      case DType::kF64: out.as<double>()[i] = x; break;
+      case DType::kF32: out.as<float>()[i] = x; break;
+      case DType::kF16: out.as<uint16_t>()[i] = half_from_float(x); break;
+      case DType::kBF16: out.as<uint16_t>()[i] = bfloat_from_float(x); break;
+      default: throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target)));
+    }
+  }
+  return out;
 }
 
 }  // namespace roundhouse

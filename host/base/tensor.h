@@ -53,6 +53,8 @@ class Tensor {
 
   // A view for plugins; it borrows this object's shape, so this object must outlive it and stay where it is.
   rh_tensor view() const;
+  // A copy converted to another floating type, rounded to nearest even.
+  Tensor to(DType dtype) const;
 
  private:
   DType dtype_ = DType::kF32;

@@ -16,14 +16,20 @@ constexpr uint64_t kWorkspaceAlignment = 256;
 class LayerView {
  public:
   LayerView(const TensorScheme& scheme, const QuantizerTarget& target) : scheme_(scheme) {
-    layer_ = {sizeof layer_, target.target, target.layer.c_str(), target.role.c_str(),
-              scheme_.get(), target.rows,   target.cols,          to_rh(target.dtype)};
+    layer_.struct_size = sizeof layer_;
+    layer_.target = target.target;
+    layer_.name = target.layer.c_str();
+    layer_.role = target.role.c_str();
+    layer_.scheme = scheme_.get();
+    layer_.rows = target.rows;
+    layer_.cols = target.cols;
+    layer_.dtype = to_rh(target.dtype);
   }
   const rh_layer* get() const { return &layer_; }
 
  private:
   SchemeView scheme_;
-  rh_layer layer_;
+  rh_layer layer_{};
 };
 
 void fill(const Tensor& tensor, double value) {

@@ -13,7 +13,6 @@
 #include "host/checkpoint/safetensors.h"
 #include "host/plugins/qdq.h"
 #include "tests/golden/built_plugins.h"
-#include "tests/golden/convert.h"
 
 namespace roundhouse {
 namespace {
@@ -47,7 +46,7 @@ void expect_same_bits(const std::string& name, const Tensor& actual, const Tenso
   ASSERT_EQ(config_name(actual.dtype()), config_name(expected.dtype())) << name;
   ASSERT_EQ(shape_text(actual.shape()), shape_text(expected.shape())) << name;
   const size_t size = size_of(actual.dtype());
-  const Tensor shown_actual = converted(actual, DType::kF32), shown_expected = converted(expected, DType::kF32);
+  const Tensor shown_actual = actual.to(DType::kF32), shown_expected = expected.to(DType::kF32);
   int shown = 0;
   for (int64_t i = 0; i < actual.elements() && shown < 5; ++i) {
     if (std::memcmp(actual.as<char>() + i * size, expected.as<char>() + i * size, size) == 0) continue;
@@ -59,7 +58,7 @@ void expect_same_bits(const std::string& name, const Tensor& actual, const Tenso
 
 void expect_near(const std::string& name, const Tensor& actual, const Tensor& expected) {
   ASSERT_EQ(shape_text(actual.shape()), shape_text(expected.shape())) << name;
-  const Tensor a = converted(actual, DType::kF32), e = converted(expected, DType::kF32);
+  const Tensor a = actual.to(DType::kF32), e = expected.to(DType::kF32);
   double largest = 0;
   for (int64_t i = 0; i < e.elements(); ++i) largest = std::max<double>(largest, std::fabs(e.as<float>()[i]));
   int shown = 0;

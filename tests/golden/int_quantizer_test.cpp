@@ -12,7 +12,6 @@
 #include "host/plugins/quantizer.h"
 #include "host/plugins/scheme.h"
 #include "tests/golden/built_plugins.h"
-#include "tests/golden/convert.h"
 
 namespace roundhouse {
 namespace {
@@ -41,7 +40,7 @@ Tensor random_tensor(DType dtype, std::vector<int64_t> shape, float spread, uint
   std::normal_distribution<float> normal(0.0f, spread);
   Tensor out(DType::kF32, std::move(shape));
   for (int64_t i = 0; i < out.elements(); ++i) out.as<float>()[i] = normal(random);
-  return converted(out, dtype);
+  return out.to(dtype);
 }
 
 std::vector<char> bytes_of(const Tensor& t) { return {t.as<char>(), t.as<char>() + t.bytes()}; }
@@ -132,7 +131,7 @@ TEST(IntQuantizer, DecodeOfEncodeIsForward) {
       const Tensor decoded(layer.weight.dtype(), layer.weight.shape());
       rh_tensor output = decoded.view();
       layer.quantizer.decode({}, encoded.data(), output);
-      const Tensor a = converted(decoded, DType::kF32), e = converted(forward, DType::kF32);
+      const Tensor a = decoded.to(DType::kF32), e = forward.to(DType::kF32);
       for (int64_t i = 0; i < a.elements(); ++i) {
         const float actual = a.as<float>()[i], expected = e.as<float>()[i];
         // Plain symmetric rounding keeps the sign of a zero, as the reference; codes have one zero.
