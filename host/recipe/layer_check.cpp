@@ -5,9 +5,9 @@
 #include <string>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
-#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {

@@ -5,6 +5,7 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <unordered_map>
@@ -138,7 +139,9 @@ class Run {
         if (slot.info.name == layer->plan().info.name) slot.weight = layer->leaf();
     }
     const bool quantized_input = recipe_.tuning.quantized_input;
-    {
+    if (std::none_of(layers.begin(), layers.end(), [](const auto& layer) { return layer->tunable(); })) {
+      for (auto& layer : layers) layer->forward();
+    } else {
       const at::AutoGradMode with_grad(true);
       const BlockLoss loss = run_block_loop(
           {quantized_input ? quantized_ : full_, targets, mask_,
