@@ -72,8 +72,8 @@ TEST_P(AffineCpuTarget, LoadsEvery16BitNumber) {
     for (int pattern = 0; pattern < 1 << 16; ++pattern) {
       uint16_t weight[kLanes] = {};
       weight[pattern % kLanes] = static_cast<uint16_t>(pattern);
-      const float x = type == Element::kF16 ? roundhouse::float_from_half(weight[pattern % kLanes])
-                                            : roundhouse::float_from_bfloat(weight[pattern % kLanes]);
+      const float x = type == Element::kF16 ? float_from_half(weight[pattern % kLanes])
+                                            : float_from_bfloat(weight[pattern % kLanes]);
       float low = 0, high = 0;
       target().range(layer, weight, &low, &high, 0, 1);
       if (std::isfinite(x))
