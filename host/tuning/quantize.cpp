@@ -85,6 +85,8 @@ class Run {
         emit(layers, in_.architecture.block_tensors(block));
       } catch (const Error& failure) {
         throw Error(cat("block ", block, ": ", failure.what()));
+      } catch (const c10::Error& failure) {
+        throw Error(cat("block ", block, ": libtorch: ", failure.what_without_backtrace()));
       }
       report.seconds = seconds_since(start);
       sink_.block_done(report);
