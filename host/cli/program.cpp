@@ -1,6 +1,7 @@
 // roundhouse: quantizes large language models; every number format and file format is a plugin.
 #include <malloc.h>
 
+#include <csignal>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -8,6 +9,7 @@
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/base/parallel.h"
+#include "host/base/suggest.h"
 #include "host/cli/context.h"
 #include "host/plugins/scan.h"
 
@@ -21,6 +23,9 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   // again (6 % of a run, measured with perf).
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+
+  // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
+  std::signal(SIGXFSZ, SIG_IGN);
 
   CLI::App app{"Quantizes large language models. Every number format and file format is a plugin.", "roundhouse"};
   cli::Context context;
@@ -47,6 +52,16 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return 0;
+  } catch (const CLI::RequiredError& error) {
+    // A word that is misspelt says more than what is missing because of it.
+    const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+    if (unknown.empty()) return app.exit(error);
+    std::vector<std::string> commands;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+      commands.push_back(command->get_name());
+    log::error(cat("\"", unknown.front(), "\" is no command or option here", suggest(unknown.front(), commands),
+                   ". roundhouse --help lists them."));
+    return 1;
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   } catch (const std::exception& error) {

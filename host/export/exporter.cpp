@@ -45,7 +45,10 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
         std::make_unique<Target>(catalogue, target, overwrite, facts, static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
 }
 
-Exporter::~Exporter() = default;
+// Last first: the first has made the folders above all of them, and removes them when the run has failed.
+Exporter::~Exporter() {
+  while (!targets_.empty()) targets_.pop_back();
+}
 
 void Exporter::layer(const EncodedLayer& layer) {
   std::vector<rh_tensor> views;
