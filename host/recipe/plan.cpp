@@ -38,8 +38,8 @@ class Planner {
   }
 
   Plan make() {
-    resolve_schemes();
     check_formats();
+    resolve_schemes();
     add_layers();
     check_rules();
     check_tensors();
@@ -62,6 +62,7 @@ class Planner {
   Scheme resolve(const SchemeChoice& choice);
   void complete(SchemeChoice& choice, const Scheme& scheme) const;
   void check_formats();
+  void check_options(const FormatChoice& format) const;
   void add_layers();
   void add_layer(const LinearInfo& info, int64_t block);
   void decide(LayerPlan& layer);
@@ -122,7 +123,13 @@ void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
 
 void Planner::resolve_schemes() {
   SchemeChoice& global = plan_.recipe.scheme;
-  plan_.scheme = resolve(global);
+  try {
+    plan_.scheme = resolve(global);
+  } catch (const Error& e) {  // no layer can be planned, but all that is known is told
+    if (plan_.problems.empty()) throw;
+    plan_.problems.insert(plan_.problems.begin(), e.what());
+    throw Error(describe_problems(plan_));
+  }
   complete(global, plan_.scheme);
 
   for (LayerRule& rule : plan_.recipe.layers) {
@@ -149,10 +156,22 @@ void Planner::resolve_schemes() {
   }
 }
 
+// That the format knows the options by name; what their values mean is its own affair.
+void Planner::check_options(const FormatChoice& format) const {
+  std::vector<std::string> known;
+  const json properties = catalogue_.find_format(format.id)->options_schema.value("properties", json::object());
+  for (const auto& [name, schema] : properties.items()) known.push_back(name);
+  for (const auto& [name, value] : format.options.items())
+    if (!contains(known, name))
+      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
+                      ". Its options: ", joined(known)));
+}
+
 void Planner::check_formats() {
   for (const FormatChoice& format : plan_.recipe.formats) {
     try {
       catalogue_.format(format.id);
+      check_options(format);
     } catch (const Error& e) {
       plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
     }
