@@ -18,17 +18,27 @@ namespace {
 using nlohmann::json;
 using Rows = std::vector<std::vector<std::string>>;
 
+// A table without a row says why.
+void print(const Catalogue& catalogue, const Rows& rows, const json& out, bool as_json) {
+  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+  if (!as_json && rows.size() == 1) std::cout << "None is loaded. " << catalogue.where_it_looked() << "\n";
+}
+
 void list_dtypes(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"data type", "emits", "aliases", "summary", "plugin"}};
   json out = json::array();
   for (const DtypeRecord* d : catalogue.dtypes()) {
     std::vector<std::string> aliases;
-    for (const auto& [name, scheme] : d->aliases) aliases.push_back(name);
+    json described = json::array();
+    for (const auto& [name, fields] : d->aliases) {
+      aliases.push_back(name);
+      described.push_back({{"name", name}, {"fields", fields}});
+    }
     rows.push_back({d->id, d->encoding, joined(aliases), d->summary, d->plugin.string()});
-    out.push_back({{"id", d->id}, {"summary", d->summary}, {"encoding", d->encoding}, {"aliases", d->aliases},
+    out.push_back({{"id", d->id}, {"summary", d->summary}, {"encoding", d->encoding}, {"aliases", described},
                    {"options_schema", d->options_schema}, {"plugin", d->plugin.string()}});
   }
-  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+  print(catalogue, rows, out, as_json);
 }
 
 void list_formats(const Catalogue& catalogue, bool as_json) {
@@ -39,7 +49,7 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
     out.push_back({{"id", f->id}, {"summary", f->summary}, {"encodings", f->encodings}, {"backends", f->backends},
                    {"options_schema", f->options_schema}, {"plugin", f->plugin.string()}});
   }
-  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+  print(catalogue, rows, out, as_json);
 }
 
 // A layer that every group size in use divides, to ask the plugins about.

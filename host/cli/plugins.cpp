@@ -1,4 +1,4 @@
-// roundhouse plugins list | inspect FILE
+// roundhouse plugins list | inspect PLUGIN
 #include <iostream>
 
 #include "host/base/error.h"
@@ -41,6 +41,16 @@ void print_one(const PluginRecord& p) {
   }
 }
 
+// By the name that the list shows, else by file.
+PluginRecord find_plugin(const Context& context, const std::string& plugin) {
+  const Catalogue all = context.catalogue();
+  for (const PluginRecord& p : all.plugins())
+    if (p.name == plugin) return p;
+  DiscoveryOptions only = context.discovery;
+  only.files = {plugin};
+  return Catalogue::discover(only).plugins().front();
+}
+
 }  // namespace
 
 void add_plugins(CLI::App& app, Context& context) {
@@ -58,13 +68,10 @@ void add_plugins(CLI::App& app, Context& context) {
     std::cout << out.dump(2) << "\n";
   });
   auto* inspect = plugins->add_subcommand("inspect", "Everything that one plugin file declares");
-  inspect->add_option("FILE", *file, "The plugin's .so")->required();
+  inspect->add_option("PLUGIN", *file, "The plugin's .so, or its name in the list")->required();
   inspect->add_flag("--json", *json, "Print JSON");
   inspect->callback([&context, json, file] {
-    DiscoveryOptions only = context.discovery;
-    only.files = {*file};
-    const Catalogue catalogue = Catalogue::discover(only);
-    const PluginRecord& record = catalogue.plugins().front();
+    const PluginRecord record = find_plugin(context, *file);
     if (*json)
       std::cout << to_json(record).dump(2) << "\n";
     else

@@ -28,6 +28,9 @@ TEST_F(MissingPlugins, NoneThenOneThenTheOther) {
   Outcome outcome = with_plugins(recipe);
   EXPECT_EQ(outcome.code, 1);
   EXPECT_TRUE(contains(outcome.output, work_.string() + "/plugins")) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "\"int\"")) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "\"auto_gptq\"")) << outcome.output;
+  EXPECT_TRUE(contains(with_plugins("dtypes").output, work_.string() + "/plugins"));
   EXPECT_EQ(with_plugins("dtypes --json").output, "[]\n");
 
   bring_back("dtype_int");
