@@ -10,6 +10,7 @@
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
 #include "host/export/exporter.h"
+#include "host/model/decoder.h"
 #include "host/plugins/format_io.h"
 #include "host/recipe/plan.h"
 #include "host/report/progress.h"
@@ -78,17 +79,48 @@ CalibrationSet calibrate(const Recipe& recipe, const Tokenizer& tokenizer) {
   return set;
 }
 
+struct Texts {
+  std::vector<std::vector<int32_t>> calibration, evaluation;  // token ids of each sample or sequence
+  std::optional<int32_t> pad_id;
+};
+
+// All texts of the recipe. Plain rounding uses no calibration data, but what the recipe names must be readable.
+Texts load_texts(const Plan& plan) {
+  const Recipe& recipe = plan.recipe;
+  Texts texts;
+  if (!recipe.calibration.data && !recipe.evaluation) return texts;
+  const Tokenizer tokenizer = Tokenizer::load(recipe.model);
+  texts.pad_id = tokenizer.pad_id();
+  if (is_tuned(plan))
+    texts.calibration = calibrate(recipe, tokenizer).samples;
+  else if (recipe.calibration.data)
+    read_texts(*recipe.calibration.data);
+  if (recipe.evaluation)
+    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer, recipe.evaluation->seqlen);
+  return texts;
+}
+
+// That the disk has room for what the plan expects. REQUIRES: the folder above the output is there.
+void check_room(const Plan& plan) {
+  uint64_t needed = 0;
+  for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
+  const std::filesystem::path folder = std::filesystem::weakly_canonical(plan.recipe.output).parent_path();
+  std::error_code unknown;
+  const std::filesystem::space_info space = std::filesystem::space(folder, unknown);
+  if (unknown || space.available >= needed) return;
+  throw Error(cat("the output needs about ", format_bytes(needed), ", but the disk of ", folder.string(), " has only ",
+                  format_bytes(space.available), " left. Make room, or choose an output on another disk."));
+}
+
 // One row of the closing table.
 json model_row(const std::string& name, const json& format, const json& folder, uint64_t bytes) {
   return {{"name", name}, {"format", format}, {"folder", folder}, {"bytes", bytes}, {"perplexity", nullptr}, {"tokens", 0}};
 }
 
 // The original, plain rounding, and each export read back by its format.
-json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
+json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& source, Catalogue& catalogue,
+              const std::vector<std::vector<int32_t>>& sequences) {
   const Recipe& recipe = plan.recipe;
-  std::vector<std::vector<int32_t>> sequences;
-  if (recipe.evaluation)
-    sequences = evaluation_sequences(recipe.evaluation->data, Tokenizer::load(recipe.model), recipe.evaluation->seqlen);
   const auto score = [&](json& row, TensorSource& tensors) {
     if (sequences.empty()) return;
     const Perplexity result = measure(row["name"], architecture, tensors, sequences);
@@ -142,24 +174,20 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
 
   json report{{"model", recipe.model.string()}, {"recipe", to_yaml(plan.recipe)}, {"device", device}};
   const std::filesystem::path notes = recipe.output / "roundhouse";
+  // What can be known before the long work: the texts, the weights, the output.
+  Texts texts = load_texts(plan);
+  check_finite(architecture, source);
   {
-    // Made before the long work, so that an output that cannot be written is known now.
     Exporter exporter(catalogue, plan, architecture, recipe.model, overwrite);
-    std::vector<std::vector<int32_t>> samples;
-    std::optional<int32_t> pad_id;
-    if (is_tuned(plan)) {
-      const Tokenizer tokenizer = Tokenizer::load(recipe.model);
-      samples = calibrate(recipe, tokenizer).samples;
-      pad_id = tokenizer.pad_id();
-    }
+    check_room(plan);
     report["seconds"]["calibrate"] = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());
-    quantize({plan, architecture, source, catalogue, std::move(samples), pad_id, device}, sink);
+    quantize({plan, architecture, source, catalogue, std::move(texts.calibration), texts.pad_id, device}, sink);
     exporter.finish();
     report["blocks"] = sink.blocks();
   }
   report["seconds"]["quantize"] = clock.lap();
-  report["models"] = evaluate(plan, architecture, source, catalogue);
+  report["models"] = evaluate(plan, architecture, source, catalogue, texts.evaluation);
   report["seconds"]["evaluate"] = clock.lap();
   report["seconds"]["total"] = total.lap();
   report["peak_memory_bytes"] = peak_memory_bytes();

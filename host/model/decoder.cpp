@@ -67,6 +67,16 @@ at::Tensor rotary_frequencies(const RotaryInfo& rotary) {
 
 }  // namespace
 
+void check_finite(const Architecture& architecture, TensorSource& source) {
+  std::vector<std::string> names = architecture.outer_tensors();
+  for (int64_t block = 0; block < architecture.blocks(); ++block)
+    for (std::string& name : architecture.block_tensors(block)) names.push_back(std::move(name));
+  for (const std::string& name : names) {
+    const Tensor tensor = source.load(name);
+    if (is_floating(tensor.dtype()) && tensor.elements() > 0) check_finite(to_torch(tensor), name, source.location());
+  }
+}
+
 at::Tensor LoadedNorm::operator()(const at::Tensor& x) const {
   return info.kind == NormKind::kRms ? rms_norm(x, weight, info.eps)
                                      : at::layer_norm(x, {info.size}, weight, bias, info.eps);

@@ -83,6 +83,9 @@ class Block {
   InputHook input_hook_;
 };
 
+// Reads every tensor of the model once; throws Error for the first that holds NaN or infinity.
+void check_finite(const Architecture& architecture, TensorSource& source);
+
 // Holds the tensors outside the blocks; the embedding stays where the source has it, the head is converted when first
 // used. `architecture` and `source` must outlive it.
 class Decoder {

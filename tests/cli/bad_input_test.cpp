@@ -63,11 +63,15 @@ TEST_F(BadInput, TokenizerOfAnotherKind) {
   const auto model = copy_model();
   write("model/tokenizer.json", R"({"version": "1.0", "added_tokens": [], "model": {"type": "Unigram", "vocab": []}})");
   expect_refused(run_on(model), {"tokenizer.json", "Unigram"});
+  expect_refused(run_on(model) + " --set tuning.iters=0", {"tokenizer.json", "Unigram"});
 }
 
 TEST_F(BadInput, EmptyDataset) {
   const auto data = write("empty.jsonl", "");
   expect_refused("run " + write_recipe().string() + " --set calibration.data=" + data.string(), {"empty.jsonl"});
+  expect_refused("run " + write_recipe().string() + " --set tuning.iters=0 --set calibration.data=" + data.string(),
+                 {"empty.jsonl"});
+  expect_refused("run " + write_recipe("evaluation: {data: " + data.string() + "}\n").string(), {"empty.jsonl"});
 }
 
 TEST_F(BadInput, NoSampleIsLongEnough) {
@@ -95,9 +99,14 @@ TEST_F(BadInput, AnExistingOutputStays) {
 
 TEST_F(BadInput, FullDisk) {
   // A limit on file size is the full disk that a test can have without being root.
-  const Outcome outcome = run_command("ulimit -f 400; trap '' XFSZ; " + kProgram + " run " + write_recipe().string());
-  EXPECT_EQ(outcome.code, 1) << outcome.output;
-  EXPECT_FALSE(std::filesystem::exists(work_ / "out")) << "a half-written checkpoint that looks whole";
+  for (const char* formats : {"formats=[fake]", "formats=[auto_round,fake]"}) {
+    const Outcome outcome =
+        run_command("ulimit -f 400; " + kProgram + " run " + write_recipe().string() + " --set " + formats);
+    EXPECT_EQ(outcome.code, 1) << outcome.output;
+    EXPECT_NE(outcome.output.find("cannot write " + work_.string()), std::string::npos) << outcome.output;
+    EXPECT_FALSE(std::filesystem::exists(work_ / "out")) << "a half-written checkpoint that looks whole";
+    EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial"));
+  }
 }
 
 TEST_F(BadInput, SchemeThatTheFormatRefuses) {
@@ -114,6 +123,8 @@ TEST_F(BadInput, UnknownNamesAreAnsweredWithTheNearest) {
   expect_refused("run " + write_recipe().string() + " --set scheme=W4A61", {"W4A16"});
   expect_refused("run " + write_recipe().string() + " --set 'formats=[auto_gtpq]'", {"auto_gptq"});
   expect_refused("run " + write_recipe().string() + " --set tuning.itres=3", {"iters"});
+  expect_refused("run " + write_recipe().string() + " --set 'formats=[{id: fake, level: 3}]'", {"fake", "level"});
+  expect_refused("formts", {"formts", "formats"});
 }
 
 TEST_F(BadInput, RecipeErrorsHaveAPosition) {
