@@ -40,8 +40,7 @@ DType from_torch(at::ScalarType type) {
 
 at::Tensor to_torch(const Tensor& tensor) {
   return at::from_blob(
-      tensor.data(), tensor.shape(), [keep = tensor.storage()](void*) {},
-      at::TensorOptions(to_torch(tensor.dtype())));
+      tensor.data(), tensor.shape(), [keep = tensor.storage()](void*) {}, at::TensorOptions(to_torch(tensor.dtype())));
 }
 
 Tensor from_torch(const at::Tensor& tensor) {

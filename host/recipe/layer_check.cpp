@@ -5,9 +5,9 @@
 #include <string>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
-#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {
@@ -68,6 +68,8 @@ void LayerChecker::check_activation(LayerPlan& layer) {
   activation_ = std::make_unique<Quantizer>(catalogue_, scheme, target);
   if (!activation_->info().encoding)
     throw Error(cat("the data type ", scheme.dtype, " declares no encoding for activations"));
+  // Rather than an export whose weights were tuned for other inputs than the engine will give them.
+  layer.problems.push_back("this version of the host does not quantize activations: set act_bits to 16");
 }
 
 void LayerChecker::check_weight(LayerPlan& layer) {

@@ -4,9 +4,9 @@
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
+#include "host/base/words.h"
 #include "host/plugins/resolve.h"
 #include "host/recipe/layer_check.h"
-#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {
@@ -239,17 +239,20 @@ void Planner::check_tensors() {
   std::vector<std::string> names = architecture_.outer_tensors();
   for (int64_t block = 0; block < architecture_.blocks(); ++block)
     for (std::string& name : architecture_.block_tensors(block)) names.push_back(std::move(name));
+  const std::string embedding = architecture_.embedding_name() + ".weight";
+  const std::string head = architecture_.head().name + ".weight";
+  // A tied head may be stored alone.
+  const std::string& tied = plan_.tied_head && !source_.contains(embedding) ? head : embedding;
   std::vector<std::string> missing;
   for (const std::string& name : names)
-    if (!source_.contains(name)) missing.push_back(name);
+    if (!source_.contains(name) && !(name == embedding && source_.contains(tied))) missing.push_back(name);
   if (!missing.empty()) {
     const size_t others = missing.size() - 1;
     plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
                                  others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
   }
   for (LayerPlan& layer : plan_.layers) {
-    const bool tied = layer.block < 0 && plan_.tied_head;
-    const std::string name = tied ? architecture_.embedding_name() + ".weight" : layer.info.name + ".weight";
+    const std::string name = layer.block < 0 && plan_.tied_head ? tied : layer.info.name + ".weight";
     if (!source_.contains(name)) continue;
     const SafetensorsFolder::Entry entry = source_.entry(name);
     layer.dtype = entry.dtype;

@@ -5,6 +5,7 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <unordered_map>
@@ -84,6 +85,8 @@ class Run {
         emit(layers, in_.architecture.block_tensors(block));
       } catch (const Error& failure) {
         throw Error(cat("block ", block, ": ", failure.what()));
+      } catch (const c10::Error& failure) {
+        throw Error(cat("block ", block, ": libtorch: ", failure.what_without_backtrace()));
       }
       report.seconds = seconds_since(start);
       sink_.block_done(report);
@@ -138,7 +141,9 @@ class Run {
         if (slot.info.name == layer->plan().info.name) slot.weight = layer->leaf();
     }
     const bool quantized_input = recipe_.tuning.quantized_input;
-    {
+    if (std::none_of(layers.begin(), layers.end(), [](const auto& layer) { return layer->tunable(); })) {
+      for (auto& layer : layers) layer->forward();
+    } else {
       const at::AutoGradMode with_grad(true);
       const BlockLoss loss = run_block_loop(
           {quantized_input ? quantized_ : full_, targets, mask_,

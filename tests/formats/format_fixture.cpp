@@ -126,8 +126,16 @@ FormatPlugin::FormatPlugin(const std::string& name)
 
 std::string check(const FormatPlugin& format, const TestLayer& layer, const rh_scheme* activation) {
   const EncodedView view(layer);
-  const rh_format_query query{sizeof query, 0,          layer.name.c_str(), "",  layer.rows, layer.cols,
-                              &view.scheme, activation, &view.encoding,     "{}"};
+  rh_format_query query{};
+  query.struct_size = sizeof query;
+  query.name = layer.name.c_str();
+  query.role = "";
+  query.rows = layer.rows;
+  query.cols = layer.cols;
+  query.scheme = &view.scheme;
+  query.activation = activation;
+  query.encoding = &view.encoding;
+  query.options_json = "{}";
   return run([&](rh_error* error) { return format->check(format.get(), &query, error); });
 }
 
@@ -158,20 +166,17 @@ TestExport::~TestExport() {
 
 std::string TestExport::add_layer(const TestLayer& layer) {
   const EncodedView view(layer);
-  const rh_encoded_layer encoded{sizeof encoded,
-                                 0,
-                                 layer.name.c_str(),
-                                 "",
-                                 layer.rows,
-                                 layer.cols,
-                                 to_rh(layer.dtype),
-                                 &view.scheme,
-                                 nullptr,
-                                 &view.encoding,
-                                 view.tensors.data(),
-                                 layer.bias.elements() ? &view.bias : nullptr,
-                                 nullptr,
-                                 nullptr};
+  rh_encoded_layer encoded{};
+  encoded.struct_size = sizeof encoded;
+  encoded.name = layer.name.c_str();
+  encoded.role = "";
+  encoded.rows = layer.rows;
+  encoded.cols = layer.cols;
+  encoded.dtype = to_rh(layer.dtype);
+  encoded.scheme = &view.scheme;
+  encoded.encoding = &view.encoding;
+  encoded.tensors = view.tensors.data();
+  encoded.bias = layer.bias.elements() ? &view.bias : nullptr;
   return run([&](rh_error* error) { return writer_->add_layer(writer_, &encoded, error); });
 }
 

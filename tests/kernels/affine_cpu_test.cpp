@@ -1,6 +1,7 @@
 // Every instruction set against the scalar kernels, bit for bit.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <stdexcept>
 
 #include "tests/kernels/affine_problem.h"
@@ -72,8 +73,9 @@ TEST_P(AffineCpuTarget, LoadsEvery16BitNumber) {
     for (int pattern = 0; pattern < 1 << 16; ++pattern) {
       uint16_t weight[kLanes] = {};
       weight[pattern % kLanes] = static_cast<uint16_t>(pattern);
-      const float x = type == Element::kF16 ? roundhouse::float_from_half(weight[pattern % kLanes])
-                                            : roundhouse::float_from_bfloat(weight[pattern % kLanes]);
+      const uint16_t bits = weight[pattern % kLanes];
+      const float x = type == Element::kF16 ? static_cast<float>(std::bit_cast<_Float16>(bits))
+                                            : std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
       float low = 0, high = 0;
       target().range(layer, weight, &low, &high, 0, 1);
       if (std::isfinite(x))

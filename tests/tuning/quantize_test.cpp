@@ -50,7 +50,8 @@ class Quantize : public testing::Test {
   Recording quantize_model(const fs::path& model, const std::string& more) {
     std::ofstream(folder_.path() / "recipe.yaml")
         << "version: 1\nmodel: " << model.string() << "\noutput: out\nformats: [fake]\n"
-        << "calibration: {data: recipe.yaml, samples: 8, seqlen: 16, batch_size: 4}\n" << more;
+        << "calibration: {data: recipe.yaml, samples: 8, seqlen: 16, batch_size: 4}\n"
+        << more;
     DiscoveryOptions options;
     options.directories = {ROUNDHOUSE_BUILD "/lib/roundhouse/plugins", FIXTURES};
     options.use_cache = false;
@@ -120,7 +121,8 @@ TEST_F(Quantize, ATiedHeadStoredAloneComesAsTheEmbedding) {
 
 TEST_F(Quantize, ABlockLeftAloneAmongTunedOnes) {
   const Recording got = quantize_model(
-      kUntied, "scheme: W4A16\ntuning: {iters: 2}\nlayers: [{match: \"re:model\\\\.layers\\\\.0\\\\..*\", scheme: none}]\n");
+      kUntied,
+      "scheme: W4A16\ntuning: {iters: 2}\nlayers: [{match: \"re:model\\\\.layers\\\\.0\\\\..*\", scheme: none}]\n");
   EXPECT_EQ(got.layers.size(), 7u);
   ASSERT_EQ(got.blocks.size(), 2u);
   EXPECT_EQ(got.blocks[0].first_loss, 0) << "not tuned";
@@ -140,9 +142,10 @@ TEST_F(Quantize, SiblingsShareTheirStatistic) {
       value = std::max(value, std::fabs(kernels::load_element(type, weight.data(), i)));
     return value;
   };
-  const std::vector<std::vector<std::string>> groups = {
-      {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, {"self_attn.o_proj"},
-      {"mlp.gate_proj", "mlp.up_proj"}, {"mlp.down_proj"}};
+  const std::vector<std::vector<std::string>> groups = {{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+                                                        {"self_attn.o_proj"},
+                                                        {"mlp.gate_proj", "mlp.up_proj"},
+                                                        {"mlp.down_proj"}};
   std::set<float> different;
   for (const char* block : {"model.layers.0.", "model.layers.1."}) {
     for (const auto& group : groups) {
