@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kMarker = ".roundhouse";
-
 fs::path with_suffix(fs::path path, const char* suffix) { return path += suffix; }
 
 bool is_there(const fs::path& path) {
@@ -38,7 +36,7 @@ bool is_empty_folder(const fs::path& folder) {
 }
 
 // Whether this class may remove it.
-bool is_ours(const fs::path& path) { return is_folder(path) && (is_empty_folder(path) || is_there(path / kMarker)); }
+bool is_ours(const fs::path& path) { return is_folder(path) && (is_empty_folder(path) || is_there(path / kOutputMarker)); }
 
 // Symbolic links are resolved, so that the partial folder lies on the same disk as the output.
 fs::path resolve(const fs::path& path) {
@@ -134,18 +132,18 @@ void OutputFolder::claim_partial() {
   if (busy || gone || !is_ours(partial_)) {
     ::close(fd);
     if (busy || gone) throw Error(cat("another run is writing to ", path_.string(), " now"));
-    throw Error(cat(partial_.string(), " is in the way: it was not made by an earlier run (it has no ", kMarker,
+    throw Error(cat(partial_.string(), " is in the way: it was not made by an earlier run (it has no ", kOutputMarker,
                     " file). Move it, or choose another output."));
   }
   lock_ = fd;
 
   try {
     for (const auto& entry : fs::directory_iterator(partial_))
-      if (entry.path().filename() != kMarker) fs::remove_all(entry.path());
+      if (entry.path().filename() != kOutputMarker) fs::remove_all(entry.path());
   } catch (const fs::filesystem_error& e) {
     throw Error(cat("cannot clear what an earlier run left: ", e.what()));
   }
-  AppendFile marker(partial_ / kMarker);
+  AppendFile marker(partial_ / kOutputMarker);
 }
 
 // An earlier run may have died between the two renames of finish(), or before it had removed what it replaced.
@@ -175,14 +173,14 @@ void OutputFolder::check_target() const {
   if (!overwrite_)
     throw Error(cat("the output folder ", path_.string(), " exists already. Choose another one, or pass --overwrite."));
   if (!is_ours(path_))
-    throw Error(cat("the output folder ", path_.string(), " was not written by Roundhouse (it has no ", kMarker,
+    throw Error(cat("the output folder ", path_.string(), " was not written by Roundhouse (it has no ", kOutputMarker,
                     " file), so it is not overwritten. Choose another one, or remove it yourself."));
 }
 
 fs::path OutputFolder::inside(const std::string& name) const {
   const fs::path relative = fs::path(name).lexically_normal();
   if (!relative.has_filename() || relative.is_absolute() || *relative.begin() == ".." || relative == "." ||
-      relative == kMarker || name.find('\0') != std::string::npos)
+      relative == kOutputMarker || name.find('\0') != std::string::npos)
     throw Error(cat("a file in the output folder ", path_.string(), " cannot be called \"", name, "\""));
   return partial_ / relative;
 }

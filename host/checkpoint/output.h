@@ -10,10 +10,12 @@
 
 namespace roundhouse {
 
+inline constexpr const char* kOutputMarker = ".roundhouse";
+
 // Files are written into "<path>.partial"; finish() renames it to `path`. Without finish() the destructor removes it,
 // and what a killed run left is removed by the next one. Not thread-safe.
 //
-// An empty file ".roundhouse" marks the folders that this class made, and only such folders, or empty ones, are ever
+// An empty file kOutputMarker marks the folders that this class made, and only such folders, or empty ones, are ever
 // removed: overwriting can not delete the user's own model. A lock on "<path>.partial" keeps two runs apart.
 class OutputFolder {
  public:

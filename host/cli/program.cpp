@@ -1,6 +1,4 @@
 // roundhouse: quantizes large language models; every number format and file format is a plugin.
-#include <malloc.h>
-
 #include <csignal>
 #include <cstring>
 #include <exception>
@@ -18,11 +16,6 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   using namespace roundhouse;
   // The child process that looks at one plugin: nothing else of this program may run in it.
   if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
-
-  // Tuning allocates and frees the same megabytes each iteration: keep them, instead of asking the kernel for zeroed pages
-  // again (6 % of a run, measured with perf).
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
 
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);

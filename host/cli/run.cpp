@@ -6,6 +6,7 @@
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/base/parallel.h"
+#include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
@@ -196,6 +197,7 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
     report["layers"].push_back({{"name", layer.info.name}, {"scheme", scheme_text(layer.scheme)}});
 
   std::filesystem::create_directories(notes);
+  write_file(recipe.output / kOutputMarker, "");  // the folder above several formats is ours too
   write_file(notes / "recipe.yaml", to_yaml(plan.recipe));
   write_file(notes / "report.json", report.dump(2) + "\n");
   write_file(notes / "report.html", report_page(report));

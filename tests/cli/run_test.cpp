@@ -29,6 +29,14 @@ TEST_F(Run, SeveralFormatsFromOneTuning) {
   EXPECT_NE(read(work_ / "out/roundhouse/report.html").find("<svg"), std::string::npos);
 }
 
+TEST_F(Run, OverwriteTakesAnyNumberOfFormats) {
+  const std::string recipe = write_recipe().string() + " --set tuning.iters=0 --overwrite";
+  for (const char* formats : {"[auto_round,fake]", "[fake]", "[auto_round,auto_gptq]"}) {
+    const Outcome outcome = run("run " + recipe + " --set formats=" + formats);
+    EXPECT_EQ(outcome.code, 0) << formats << ": " << outcome.output;
+  }
+}
+
 TEST_F(Run, SameSeedSameBitsForAnyThreadCount) {
   const std::string recipe = write_recipe().string();
   for (const char* threads : {"1", "2", "3"}) {
