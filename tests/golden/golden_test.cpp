@@ -1,9 +1,11 @@
-// Every data type against the reference's recorded results, as tests/data/goldens/index.json lists them.
+// Every data type against the reference's recorded results, as the lists tests/data/goldens/*.json name them, one list a
+// family.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -26,8 +28,14 @@ const std::string kGoldens = TEST_DATA "/goldens/";
 double tolerance(const std::string& gradient) { return gradient == "grad_v" ? 1e-5 : 2e-3; }
 
 std::vector<json> cases() {
-  std::ifstream file(kGoldens + "index.json");
-  return json::parse(file).at("cases").get<std::vector<json>>();
+  std::vector<json> all;
+  for (const auto& entry : std::filesystem::directory_iterator(kGoldens)) {
+    if (entry.path().extension() != ".json") continue;
+    std::ifstream file(entry.path());
+    for (const json& golden : json::parse(file).at("cases")) all.push_back(golden);
+  }
+  std::sort(all.begin(), all.end(), [](const json& a, const json& b) { return a.at("file") < b.at("file"); });
+  return all;
 }
 
 std::vector<std::string> files() {
@@ -39,7 +47,7 @@ std::vector<std::string> files() {
 json find_case(const std::string& file) {
   for (const json& golden : cases())
     if (golden.at("file") == file) return golden;
-  throw Error(cat("index.json does not list ", file));
+  throw Error(cat("no list names ", file));
 }
 
 void expect_same_bits(const std::string& name, const Tensor& actual, const Tensor& expected) {
