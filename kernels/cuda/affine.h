@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/affine.h"
+#include "kernels/affine_search.h"
 
 namespace roundhouse::kernels {
 
@@ -23,6 +24,9 @@ struct AffineCuda {
                        const AffineGradients& output, AffineSums* sums) const;
   const char* sign_step(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
                         const AffineStep& step, AffineSums* sums) const;
+  const char* input_gradient(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                             void* output) const;
+  const char* search(const AffineLayer& layer, const AffineSearch& input, float* low, float* high) const;
 };
 
 }  // namespace roundhouse::kernels
