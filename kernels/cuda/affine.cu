@@ -244,6 +244,16 @@ __global__ void search_kernel(AffineLayer layer, AffineSearch input, float* low,
   if (lane() == 0) affine_range_of_scale(layer, best_scale, low[index], high[index]);
 }
 
+template <Element weight>
+__global__ void progressive_kernel(AffineLayer layer, AffineProgressive args) {
+  const int64_t index = span_index();
+  if (index >= affine_spans(layer)) return;
+  const float scale = progressive_scale(args);
+  if (index == 0 && lane() == 0) *args.outer_scale = scale;
+  const AffineSpan span = affine_span(layer, index);
+  for (int64_t i = lane(); i < span.size; i += kLanes) progressive_round<weight>(args, scale, span.begin + i);
+}
+
 // Makes a device current for its lifetime.
 class OnDevice {
  public:
@@ -346,6 +356,13 @@ const char* AffineCuda::search(const AffineLayer& layer, const AffineSearch& inp
     with_element(layer.weight, [&](auto weight) {
       search_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, low, high);
     });
+  });
+}
+
+const char* AffineCuda::progressive(const AffineLayer& layer, const AffineProgressive& args) const {
+  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+    with_element(layer.weight,
+                 [&](auto weight) { progressive_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, args); });
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/affine.h"
 #include "kernels/affine_search.h"
+#include "kernels/progressive.h"
 
 namespace roundhouse::kernels {
 
@@ -27,6 +28,7 @@ struct AffineCuda {
   const char* input_gradient(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
                              void* output) const;
   const char* search(const AffineLayer& layer, const AffineSearch& input, float* low, float* high) const;
+  const char* progressive(const AffineLayer& layer, const AffineProgressive& args) const;
 };
 
 }  // namespace roundhouse::kernels

@@ -1,4 +1,4 @@
-#include "affine_run.h"
+#include "plugins/dtypes/affine/affine_run.h"
 
 #include <algorithm>
 #include <string>
@@ -14,6 +14,7 @@ namespace {
 
 // Elements of a chunk of work: some tens of microseconds.
 constexpr int64_t kChunk = 1 << 16;
+constexpr int64_t kSearchChunk = kChunk / 64;  // some hundred passes over each
 
 // On the CPU body(begin, end) for chunks of spans; a chunk is whole spans, so no result depends on the thread count.
 template <typename Body>
@@ -35,7 +36,7 @@ bool ran_on_cuda(const rh_exec& exec, OnCuda&& on_cuda) {
   (void)on_cuda;
 #endif
   throw rh::Error(RH_UNIMPLEMENTED,
-                  "this build of int has no kernels for device type " + std::to_string(exec.device.type));
+                  "this build has no affine kernels for device type " + std::to_string(exec.device.type));
 }
 
 }  // namespace
@@ -83,4 +84,28 @@ void run_encode(const rh_exec& exec, const AffineLayer& layer, const AffineInput
 void run_decode(const rh_exec& exec, const AffineLayer& layer, const AffineCodes& input, void* output, Element type) {
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.decode(layer, input, output, type); })) return;
   for_spans(layer, [&](int64_t begin, int64_t end) { affine_cpu().decode(layer, input, output, type, begin, end); });
+}
+
+void run_input_gradient(const rh_exec& exec, const AffineLayer& layer, const AffineInput& input,
+                        const AffineGradient& gradient, void* output) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.input_gradient(layer, input, gradient, output); })) return;
+  for_spans(layer, [&](int64_t begin, int64_t end) {
+    affine_cpu().input_gradient(layer, input, gradient, output, begin, end);
+  });
+}
+
+void run_search(const rh_exec& exec, const AffineLayer& layer, const AffineSearch& input, float* low, float* high) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.search(layer, input, low, high); })) return;
+  rh::parallel_for(affine_spans(layer), std::max<int64_t>(1, kSearchChunk / layer.span_cols),
+                   [&](int64_t begin, int64_t end) { affine_cpu().search(layer, input, low, high, begin, end); });
+}
+
+void run_progressive(const rh_exec& exec, const AffineLayer& layer, const AffineProgressive& args) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.progressive(layer, args); })) return;
+  *args.outer_scale = progressive_scale(args);
+  with_element(layer.weight, [&](auto tag) {
+    rh::parallel_for(layer.rows * layer.cols, kChunk, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) progressive_round<tag.value>(args, *args.outer_scale, i);
+    });
+  });
 }
