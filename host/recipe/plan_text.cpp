@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/recipe/plan.h"
 #include "host/report/table.h"
 
