@@ -31,6 +31,11 @@ struct EncodedView {
       zero_point = layer.zero_point.view();
       tensors.push_back(&zero_point);
     }
+    if (layer.outer_scale.shape().size() == 1) {
+      specs.add("outer_scale", rh::kF32, {1});
+      outer_scale = layer.outer_scale.view();
+      tensors.push_back(&outer_scale);
+    }
     encoding = {sizeof encoding, specs.count(), RH_ENCODING_AFFINE_INT, parameters.c_str(), specs.data()};
     scheme.struct_size = sizeof scheme;
     scheme.bits = layer.bits;
@@ -46,7 +51,7 @@ struct EncodedView {
 
   std::string parameters;
   rh::Specs specs;
-  rh_tensor codes, scale, zero_point, bias;
+  rh_tensor codes, scale, zero_point, outer_scale, bias;
   std::vector<const rh_tensor*> tensors;
   rh_encoding encoding;
   rh_scheme scheme{};
