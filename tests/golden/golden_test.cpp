@@ -32,7 +32,8 @@ std::vector<json> cases() {
   for (const auto& entry : std::filesystem::directory_iterator(kGoldens)) {
     if (entry.path().extension() != ".json") continue;
     std::ifstream file(entry.path());
-    for (const json& golden : json::parse(file).at("cases")) all.push_back(golden);
+    const json list = json::parse(file);
+    for (const json& golden : list.at("cases")) all.push_back(golden);
   }
   std::sort(all.begin(), all.end(), [](const json& a, const json& b) { return a.at("file") < b.at("file"); });
   return all;
