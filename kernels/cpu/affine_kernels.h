@@ -3,22 +3,9 @@
 
 #include "kernels/affine_math.h"
 #include "kernels/cpu/affine.h"
-#include "kernels/cpu/for_lanes.h"
+#include "kernels/cpu/range_span.h"
 
 namespace roundhouse::kernels {
-template <Element weight>
-RH_HD void range_span(const Storage<weight>* w, int64_t size, float& low, float& high) {
-  Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
-  for_lanes(size, [&](int64_t i, auto lanes) {
-    const Lanes x = load<weight>(w + i, lanes);
-    lowest = min_of(x, lowest);
-    highest = max_of(x, highest);
-    finite = finite + (x - x);  // NaN from the first NaN or infinity on
-  });
-  const float check = sum_lanes(finite);  // 0 or NaN
-  low = check + fold_lanes(lowest, [](float x, float y) { return min_of(x, y); });
-  high = check + fold_lanes(highest, [](float x, float y) { return max_of(x, y); });
-}
 
 static void range(const AffineLayer& layer, const void* weight, float* low, float* high, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
