@@ -25,8 +25,8 @@ struct DtypeRequest {
 // (searched rounding), "rtn_" (no tuning), "block_" (2-D groups) and none, each followed by nothing, the bits, "_sym"
 // or "_asym", and both; last, for a name that ends in its bits ("int4"), the name without them. Fields come from
 // `said`, then the alias, then `assumed`, then auto-round's defaults: 4 bits, groups of 128, symmetric. An alias with the
-// id's own name has the fields that the id itself fixes. An alias's "search" also decides the rounding: true, searched; false, plain. Throws Error for an unknown name, key or value, and
-// when the user's words contradict the alias.
+// id's own name has the fields that the id itself fixes. An alias's "search" also decides the rounding: true, searched;
+// false, plain. Throws Error for an unknown name, key or value, and when the user's words contradict the alias.
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request);
 
 // A layer's scheme from a recipe's keys: data_type and those above for the weight; act_data_type, act_bits,
