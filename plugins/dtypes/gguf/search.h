@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plugins/dtypes/gguf/block_type.h"
+#include "block_type.h"
 
 namespace roundhouse::gguf {
 
