@@ -25,8 +25,7 @@ constexpr int kMaxGroups = 16;
 constexpr int kMaxBlock = 256;
 constexpr float kHalfMax = 65504;
 // Ranges tried, in codes more than there are: more clip the ends, fewer leave room.
-constexpr float kRanges[] = {-.9f, -.75f, -.6f, -.45f, -.3f, -.15f, 0,    .15f, .3f, .45f,
-                             .6f,  .75f,  .9f,  1.2f,  1.6f, 2.1f,  2.7f, 3.5f, 4.5f};
+constexpr float kRanges[] = {-1.f, -0.9f, -0.8f, -0.7f, -0.6f, -0.5f, -0.4f, -0.3f, -0.2f, -0.1f, 0.f, 0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f, 0.9f, 1.f, 1.1f, 1.2f, 1.4f, 1.6f, 1.8f, 2.1f, 2.4f, 2.7f, 3.1f, 3.5f, 4.f, 4.5f};
 constexpr int kStarts = 2 * static_cast<int>(std::size(kRanges));
 constexpr int kRefinements = 4;  // of a group's best, at most
 constexpr int kRounds = 8;       // of a super-block's descent, at most
@@ -146,7 +145,6 @@ struct Kernel {
         if (!improves[k % kSigns]) continue;
       } else if constexpr (kMinimum) {
         // A range of about the group's size, with the same lower end or the same upper one.
-        if (k % 2 && kRanges[k / 2] <= 0) continue;
         scale = (high - low) / (codes.high + kRanges[k / 2]);
         minimum = k % 2 ? codes.high * scale - high : -low;
       } else {
@@ -244,8 +242,8 @@ struct BlockSearch {
     // d for which the largest scale takes one of the upper codes; or, of a group that few elements dominate, none. Then
     // around the best.
     const float extreme = kMinimum ? b.scale_codes.high : -b.scale_codes.low;
-    const float first = kMinimum ? 1.01f : 1.4f, step = kMinimum ? 0.01f : 0.03f;
-    const int coarse = kMinimum ? 12 : 20, fine = 5;
+    const float first = kMinimum ? 1.01f : 1.4f, step = kMinimum ? 0.01f : 0.02f;
+    const int coarse = kMinimum ? 12 : 32, fine = 6;
     BlockFit best;
     best.error = HUGE_VALF;
     float center = 0;
@@ -313,7 +311,7 @@ RH_INLINE void block_weights(BlockType type, const BlockFacts& facts, const floa
     for (int j = 0; j < n; ++j) largest = std::max(largest, importance[j]);
     const bool plain = type == BlockType::kQ6_K || type == BlockType::kQ8_0;
     const float spread = facts.super_bits == 0 ? row_mean_square : type == BlockType::kQ2_K ? variance : 2 * variance;
-    const float share = type == BlockType::kQ3_K ? 0.75f : 0.2f;
+    const float share = type == BlockType::kQ3_K ? 0.75f : 0.15f;
     for (int j = 0; j < n; ++j) {
       const float relative = importance[j] / largest;
       out.square[j] = plain ? relative : relative * (std::sqrt(spread + x[j] * x[j]) / std::sqrt(spread) + share);
@@ -332,7 +330,7 @@ RH_INLINE void block_weights(BlockType type, const BlockFacts& facts, const floa
           break;
         case BlockType::kQ3_K:
         case BlockType::kQ6_K:
-          out.square[j] = relative * relative + 0.7f;
+          out.square[j] = relative * relative + 0.9f;
           break;
         case BlockType::kQ4_K:
         case BlockType::kQ5_K:
@@ -355,6 +353,7 @@ RH_INLINE void search_rows(BlockType type, const float* w, int64_t cols, const f
   BlockSearch<N, kMinimum> search;
   search.count = count;
   search.codes = kMinimum ? Codes{0, levels - 1} : Codes{-half, half - 1};
+  if (type == BlockType::kQ8_0) search.codes.low = -search.codes.high;
   const float scale_levels = static_cast<float>(1 << f.super_bits);
   search.scale_codes = kMinimum ? Codes{0, scale_levels - 1} : Codes{-scale_levels / 2, scale_levels / 2 - 1};
   for (int64_t block = 0; block < cols / f.block_cols; ++block) {
@@ -382,7 +381,7 @@ RH_INLINE void search_rows(BlockType type, const float* w, int64_t cols, const f
     }
     if (f.super_bits == 0) {
       const Fit fit = search_simple<N, kMinimum>(search.groups[0], search.codes);
-      out.d[block] = out.scale[block] = fit.scale;
+      out.d[block] = out.scale[block] = type == BlockType::kQ8_0 ? std::fabs(fit.scale) : fit.scale;
       if (kMinimum) out.dmin[block] = out.minimum[block] = fit.minimum;
       continue;
     }
