@@ -78,7 +78,7 @@ RH_HD GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
 }
 
 RH_HD float ggml_super_code(const GgmlLayer& layer, const GgmlSuper& super, float x) {
-  const float code = round_even(x * super.inverse);
+  const float code = round_even(x * super.inverse) + 0.0f;  // never -0, as in the reference
   if (!layer.symmetric) return min_of(code, super.levels);
   return min_of(max_of(code, -super.levels), super.levels - 1);
 }

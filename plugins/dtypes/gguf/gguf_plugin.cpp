@@ -9,7 +9,7 @@ namespace {
 
 using rh::require;
 
-constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING;
+constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
 
 constexpr char kOptionsSchema[] = R"({"type": "object", "additionalProperties": false, "properties": {"arithmetic": {
   "enum": ["block", "reference"], "default": "block", "description":
@@ -99,9 +99,6 @@ class GgufDtype : public rh::Dtype {
     const std::string id = fact.name;
     require(layer.target == RH_TARGET_WEIGHT,
             id + " quantizes weights only: leave act_bits at 16, or give the activation another data type");
-    require(scheme.rounding == RH_ROUNDING_PLAIN || scheme.rounding == RH_ROUNDING_TUNED ||
-                (kSupports & RH_SUPPORTS_SEARCH),
-            id + " does not search for scales: set search to false for plain rounding, or tune (iters above 0)");
     const bool symmetric = scheme.symmetric != 0;
     const int super_group = fact.super_bits == 0 ? 0 : fact.groups();
     require(scheme.bits == fact.bits && scheme.group_rows == 1 && scheme.group_cols == fact.group_cols &&
