@@ -125,7 +125,7 @@ TEST(GgufSearch, IsNoWorseThanLlamaCpp) {
           const double plain[2] = {plain_error(w, q.data(), cols, importance),
                                    plain_error(w, r.data(), cols, importance)};
           // Two measures pull q3_k apart; a single row may pay for the others there.
-          const double slack = type == BlockType::kQ3_K ? 1.02 : 1.0001;
+          const double slack = type == BlockType::kQ3_K ? 1.005 : 1.0001;
           EXPECT_LE(own[0], slack * own[1]) << name << " row " << row << ", by llama.cpp's weights";
           EXPECT_LE(plain[0], slack * plain[1]) << name << " row " << row << ", plain";
           ours[0] += own[0], theirs[0] += own[1];
@@ -150,8 +150,7 @@ std::vector<std::vector<float>> odd_rows() {
 }
 
 TEST(GgufSearch, OddRowsGiveFiniteBlocks) {
-  std::vector<float> none(512), one(512), even(512, 2.0f);
-  one[3] = 1;
+  const std::vector<float> none(512), even(512, 2.0f), one = odd_rows()[10];
   for (BlockType type : kTypes) {
     for (const auto& row : odd_rows()) {
       for (const float* importance : {static_cast<const float*>(nullptr), none.data(), one.data(), even.data()}) {
@@ -167,7 +166,7 @@ TEST(GgufSearch, ConstantRowsAreNearlyExact) {
     for (float x : {0.3f, -0.3f, 7e-3f}) {
       const std::vector<float> row(512, x);
       for (float q : searched(type, row.data(), 512, nullptr))
-        ASSERT_NEAR(q, x, 1e-3 * std::fabs(x)) << gguf::facts(type).name;
+        ASSERT_NEAR(q, x, 2e-3 * std::fabs(x)) << gguf::facts(type).name;
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <iterator>
 
-#include "kernels/floats.h"
+#include "kernels/ggml.h"
 
 // Each group is fitted freely first: a grid of ranges, least squares for the codes of each, and the error of the codes
 // chosen anew. Then a super-block's d and dmin and its groups' codes descend in turn on the finished block's error.
@@ -13,34 +13,30 @@
 // The error is a weighted one, Σ square e² + absolute |e|. Its weights add up those by which llama.cpp and auto-round
 // search and a plain (importance-weighted) square error, so that the result is good by each of them.
 
-#pragma GCC diagnostic ignored "-Wpsabi"  // Lanes are only passed to inlined functions
-
 namespace roundhouse::gguf {
 namespace {
 
-#define RH_INLINE static inline __attribute__((always_inline))
-
 constexpr int kLanes = 8;
-constexpr int kMaxGroups = 16;
-constexpr int kMaxBlock = 256;
 constexpr float kHalfMax = 65504;
 // Ranges tried, in codes more than there are: more clip the ends, fewer leave room.
-constexpr float kRanges[] = {-1.f, -0.9f, -0.8f, -0.7f, -0.6f, -0.5f, -0.4f, -0.3f, -0.2f, -0.1f, 0.f, 0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f, 0.9f, 1.f, 1.1f, 1.2f, 1.4f, 1.6f, 1.8f, 2.1f, 2.4f, 2.7f, 3.1f, 3.5f, 4.f, 4.5f};
+constexpr float kRanges[] = {-1.0f, -0.9f, -0.8f, -0.7f, -0.6f, -0.5f, -0.4f, -0.3f, -0.2f, -0.1f, 0.0f,
+                             0.1f,  0.2f,  0.3f,  0.4f,  0.5f,  0.6f,  0.7f,  0.8f,  0.9f,  1.0f,  1.1f,
+                             1.2f,  1.4f,  1.6f,  1.8f,  2.1f,  2.4f,  2.7f,  3.1f,  3.5f,  4.0f,  4.5f};
 constexpr int kStarts = 2 * static_cast<int>(std::size(kRanges));
 constexpr int kRefinements = 4;  // of a group's best, at most
 constexpr int kRounds = 8;       // of a super-block's descent, at most
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 
-RH_INLINE Lanes load(const float* p) {
+RH_HD Lanes load(const float* p) {
   Lanes v;
-  memcpy(&v, p, sizeof v);
+  std::memcpy(&v, p, sizeof v);
   return v;
 }
-RH_INLINE Lanes splat(float x) { return Lanes{x, x, x, x, x, x, x, x}; }
-RH_INLINE Lanes magnitude(const Lanes& v) { return v < 0 ? -v : v; }
-RH_INLINE float sum(const Lanes& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+RH_HD Lanes splat(float x) { return Lanes{x, x, x, x, x, x, x, x}; }
+RH_HD Lanes magnitude(const Lanes& v) { return v < 0 ? -v : v; }
+RH_HD float sum(const Lanes& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
-RH_INLINE float round_half(float x) {
+RH_HD float round_half(float x) {
   return kernels::round_to<kernels::Element::kF16>(std::min(std::max(x, -kHalfMax), kHalfMax));
 }
 
@@ -49,7 +45,7 @@ struct Codes {
 };
 
 // The codes of x, for which scale * code - minimum is nearest. |codes| are small, so adding 1.5 * 2^23 rounds.
-RH_INLINE Lanes codes_of(const Lanes& shifted, float inverse, Codes codes) {
+RH_HD Lanes codes_of(const Lanes& shifted, float inverse, Codes codes) {
   Lanes t = shifted * inverse;
   t = t < codes.low ? splat(codes.low) : t;
   t = t > codes.high ? splat(codes.high) : t;
@@ -75,7 +71,7 @@ struct Fit {
 template <int N, bool kMinimum>
 struct Kernel {
   static constexpr int kSigns = kMinimum ? 1 : 2;
-  RH_INLINE float error(const Group& g, Codes codes, float scale, float minimum) {
+  RH_HD float error(const Group& g, Codes codes, float scale, float minimum) {
     const float inverse = scale == 0 ? 0 : 1 / scale;
     Lanes total{};
     for (int j = 0; j < N; j += kLanes) {
@@ -88,7 +84,7 @@ struct Kernel {
     return sum(total);
   }
 
-  RH_INLINE Moments moments(const Group& g, Codes codes, float scale, float minimum) {
+  RH_HD Moments moments(const Group& g, Codes codes, float scale, float minimum) {
     const float inverse = scale == 0 ? 0 : 1 / scale;
     Lanes q_sum{}, qq{}, qx{};
     for (int j = 0; j < N; j += kLanes) {
@@ -103,12 +99,12 @@ struct Kernel {
   }
 
   // The mean minimum for the codes that (scale, minimum) gives.
-  RH_INLINE float best_minimum(const Group& g, Codes codes, float scale, float minimum) {
+  RH_HD float best_minimum(const Group& g, Codes codes, float scale, float minimum) {
     return (scale * moments(g, codes, scale, minimum).q - g.weighted_x) / g.weight;
   }
 
   // Least squares for the codes of (scale, minimum); whether it lowered the error of `best`.
-  RH_INLINE bool improve(const Group& g, Codes codes, bool any_minimum, float scale, float minimum, Fit& best) {
+  RH_HD bool improve(const Group& g, Codes codes, bool any_minimum, float scale, float minimum, Fit& best) {
     const Moments m = moments(g, codes, scale, minimum);
     Fit fit{m.qx / m.qq, 0, 0};
     if constexpr (kMinimum) {
@@ -126,7 +122,7 @@ struct Kernel {
   }
 
   // The best scale and minimum, unrounded. Without a minimum: the best scale of each sign.
-  RH_INLINE void search(const Group& g, Codes codes, bool any_minimum, Fit (&best)[kSigns]) {
+  RH_HD void search(const Group& g, Codes codes, bool any_minimum, Fit (&best)[kSigns]) {
     float low = g.x[0], high = g.x[0];
     for (int j = 1; j < N; ++j) {
       low = std::min(low, g.x[j]);
@@ -160,41 +156,42 @@ struct Kernel {
 
 struct BlockFit {
   float d = 0, dmin = 0, error = 0;
-  float scale_code[kMaxGroups] = {}, minimum_code[kMaxGroups] = {};
+  float scale_code[kernels::kMostGroups] = {}, minimum_code[kernels::kMostGroups] = {};
 };
 
 template <int N, bool kMinimum>
 struct BlockSearch {
   using K = Kernel<N, kMinimum>;
 
-  Group groups[kMaxGroups];
+  Group groups[kernels::kMostGroups];
   int count;
   Codes codes, scale_codes;
-  Fit free[kMaxGroups][K::kSigns];
-  float mean_code[kMaxGroups];
+  // Filled by run().
+  Fit fits[kernels::kMostGroups][K::kSigns];
+  float mean_code[kernels::kMostGroups];
 
-  RH_INLINE float clamp_code(Codes range, float x) {
+  RH_HD float clamp_code(Codes range, float x) {
     return std::min(std::max(kernels::round_even(x), range.low), range.high);
   }
 
   // The best codes of group i for d and dmin, at most `reach` from the nearest to the unrounded scale; their error.
-  RH_INLINE float choose(const BlockSearch& b, int i, int reach, BlockFit& fit) {
-    const Group& g = b.groups[i];
+  RH_LANES float choose(int i, int reach, BlockFit& fit) const {
+    const Group& g = groups[i];
     float best = HUGE_VALF;
-    for (const Fit& free : b.free[i]) {
-      const float center = fit.d == 0 ? 0 : clamp_code(b.scale_codes, free.scale / fit.d);
-      const float last = std::min(center + reach, b.scale_codes.high);
-      for (float code = std::max(center - reach, b.scale_codes.low); code <= last; ++code) {
+    for (const Fit& free : fits[i]) {
+      const float center = fit.d == 0 ? 0 : clamp_code(scale_codes, free.scale / fit.d);
+      const float last = std::min(center + reach, scale_codes.high);
+      for (float code = std::max(center - reach, scale_codes.low); code <= last; ++code) {
         const float scale = fit.d * code;
         float below = 0;
         if constexpr (kMinimum) {
           // As the scale grows, the middle of the range stays.
-          const float middle = free.minimum + (scale - free.scale) * b.mean_code[i];
-          if (fit.dmin != 0) below = std::floor(K::best_minimum(g, b.codes, scale, middle) / fit.dmin);
+          const float middle = free.minimum + (scale - free.scale) * mean_code[i];
+          if (fit.dmin != 0) below = std::floor(K::best_minimum(g, codes, scale, middle) / fit.dmin);
         }
         for (int up = 0; up < (kMinimum ? 2 : 1); ++up) {
-          const float minimum_code = std::min(std::max(below + up, 0.0f), b.scale_codes.high);
-          const float error = K::error(g, b.codes, scale, fit.dmin * minimum_code);
+          const float minimum_code = std::min(std::max(below + up, 0.0f), scale_codes.high);
+          const float error = K::error(g, codes, scale, fit.dmin * minimum_code);
           if (!(error < best)) continue;
           best = error;
           fit.scale_code[i] = code;
@@ -205,22 +202,22 @@ struct BlockSearch {
     return best;
   }
 
-  RH_INLINE void choose_all(const BlockSearch& b, int reach, BlockFit& fit) {
+  RH_LANES void choose_all(int reach, BlockFit& fit) const {
     fit.error = 0;
-    for (int i = 0; i < b.count; ++i) fit.error += choose(b, i, reach, fit);
+    for (int i = 0; i < count; ++i) fit.error += choose(i, reach, fit);
   }
 
   // d and dmin of least squares for the elements' codes.
-  RH_INLINE void refit(const BlockSearch& b, BlockFit& fit) {
+  RH_LANES void refit(BlockFit& fit) const {
     double ss = 0, sm = 0, mm = 0, sx = 0, mx = 0;
-    for (int i = 0; i < b.count; ++i) {
+    for (int i = 0; i < count; ++i) {
       const double s = fit.scale_code[i], m = fit.minimum_code[i];
-      const Moments sums = K::moments(b.groups[i], b.codes, fit.d * fit.scale_code[i], fit.dmin * fit.minimum_code[i]);
+      const Moments sums = K::moments(groups[i], codes, fit.d * fit.scale_code[i], fit.dmin * fit.minimum_code[i]);
       ss += s * s * sums.qq;
       sx += s * sums.qx;
       sm += s * m * sums.q;
-      mm += m * m * b.groups[i].weight;
-      mx += m * b.groups[i].weighted_x;
+      mm += m * m * groups[i].weight;
+      mx += m * groups[i].weighted_x;
     }
     const double determinant = ss * mm - sm * sm;
     if (determinant > 1e-9 * ss * mm) fit.dmin = round_half(static_cast<float>((sx * sm - ss * mx) / determinant));
@@ -230,18 +227,18 @@ struct BlockSearch {
     if (mm > 0) fit.dmin = std::max(0.0f, round_half(static_cast<float>((sm * fit.d - mx) / mm)));
   }
 
-  RH_INLINE BlockFit run(BlockSearch& b) {
+  RH_LANES BlockFit run() {
     float largest = 0, largest_minimum = 0;
-    for (int i = 0; i < b.count; ++i) {
-      K::search(b.groups[i], b.codes, false, b.free[i]);
-      const Fit& free = b.free[i][0];
-      if (kMinimum) b.mean_code[i] = K::moments(b.groups[i], b.codes, free.scale, free.minimum).q / b.groups[i].weight;
+    for (int i = 0; i < count; ++i) {
+      K::search(groups[i], codes, false, fits[i]);
+      const Fit& free = fits[i][0];
+      if (kMinimum) mean_code[i] = K::moments(groups[i], codes, free.scale, free.minimum).q / groups[i].weight;
       largest = std::max(largest, std::fabs(free.scale));
       largest_minimum = std::max(largest_minimum, free.minimum);
     }
     // d for which the largest scale takes one of the upper codes; or, of a group that few elements dominate, none. Then
     // around the best.
-    const float extreme = kMinimum ? b.scale_codes.high : -b.scale_codes.low;
+    const float extreme = kMinimum ? scale_codes.high : -scale_codes.low;
     const float first = kMinimum ? 1.01f : 1.4f, step = kMinimum ? 0.01f : 0.02f;
     const int coarse = kMinimum ? 12 : 32, fine = 6;
     BlockFit best;
@@ -252,16 +249,18 @@ struct BlockSearch {
       BlockFit fit;
       fit.d = round_half(k < coarse ? largest / (extreme * (first - step * k))
                                     : center * (1 + 0.15f * step * (k - coarse - fine)));
-      fit.dmin = round_half(largest_minimum / b.scale_codes.high);
-      choose_all(b, 0, fit);
+      fit.dmin = round_half(largest_minimum / scale_codes.high);
+      choose_all(0, fit);
       if (fit.error < best.error) best = fit;
     }
     for (int i = 0; i < kRounds; ++i) {
       BlockFit fit = best;
-      if (i > 0) refit(b, fit);
-      choose_all(b, 1, fit);
-      if (!(fit.error < best.error)) break;
-      best = fit;
+      if (i > 0) refit(fit);
+      choose_all(1, fit);
+      if (fit.error < best.error)
+        best = fit;
+      else if (i > 0)
+        break;
     }
     return best;
   }
@@ -269,7 +268,7 @@ struct BlockSearch {
 
 // A block that is one group, its scale and minimum in f16.
 template <int N, bool kMinimum>
-RH_INLINE Fit search_simple(const Group& g, Codes codes) {
+RH_HD Fit search_simple(const Group& g, Codes codes) {
   using K = Kernel<N, kMinimum>;
   Fit fits[K::kSigns];
   K::search(g, codes, true, fits);
@@ -289,19 +288,19 @@ RH_INLINE Fit search_simple(const Group& g, Codes codes) {
 }
 
 // Σ x² / n.
-RH_INLINE float mean_square(const float* x, int64_t n) {
+RH_HD float mean_square(const float* x, int64_t n) {
   float total = 0;
   for (int64_t j = 0; j < n; ++j) total += x[j] * x[j];
   return total / n;
 }
 
 struct Weights {
-  float square[kMaxBlock], absolute[kMaxBlock], fit[kMaxBlock];
+  float square[kernels::kMostBlockCols], absolute[kernels::kMostBlockCols], fit[kernels::kMostBlockCols];
   bool has_absolute;
 };
 
 // The weights of a block's errors; importance with no zeros, or nullptr. All are near 1 in magnitude.
-RH_INLINE void block_weights(BlockType type, const BlockFacts& facts, const float* x, float variance,
+RH_HD void block_weights(BlockType type, const BlockFacts& facts, const float* x, float variance,
                              const float* importance, float row_mean_square, Weights& out) {
   const int n = facts.block_cols;
   const float inverse = 1 / std::sqrt(variance);
@@ -344,7 +343,7 @@ RH_INLINE void block_weights(BlockType type, const BlockFacts& facts, const floa
 }
 
 template <int N, bool kMinimum>
-RH_INLINE void search_rows(BlockType type, const float* w, int64_t cols, const float* importance, SearchedRow& out) {
+RH_HD void search_rows(BlockType type, const float* w, int64_t cols, const float* importance, SearchedRow& out) {
   const BlockFacts& f = facts(type);
   const int count = f.groups();
   const float levels = static_cast<float>(1 << f.bits), half = levels / 2;
@@ -385,7 +384,7 @@ RH_INLINE void search_rows(BlockType type, const float* w, int64_t cols, const f
       if (kMinimum) out.dmin[block] = out.minimum[block] = fit.minimum;
       continue;
     }
-    const BlockFit fit = search.run(search);
+    const BlockFit fit = search.run();
     out.d[block] = fit.d;
     if (kMinimum) out.dmin[block] = fit.dmin;
     for (int i = 0; i < count; ++i) {
