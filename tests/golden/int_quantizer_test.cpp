@@ -24,7 +24,7 @@ void for_schemes(Body&& body) {
             ++seed;
             SCOPED_TRACE(cat(bits, " bits, ", kind, ", groups of ", group, ", ", config_name(weight), " weight, ",
                              config_name(scale), " scale"));
-            body(Tuned(scheme, random_tensor(weight, {6, 160}, 0.02f, seed), seed));
+            body(TunedLayer(scheme, random_tensor(weight, {6, 160}, 0.02f, seed), seed));
             if (testing::Test::HasFailure()) return;
           }
         }
@@ -34,18 +34,18 @@ void for_schemes(Body&& body) {
 }
 
 TEST(IntQuantizer, DecodeOfEncodeIsForward) {
-  for_schemes([](Tuned layer) {
+  for_schemes([](TunedLayer layer) {
     expect_decode_of_encode_is_forward(layer, true);
     expect_decode_of_encode_is_forward(layer, false);
   });
 }
 
 TEST(IntQuantizer, SignStepIsBackwardAndSign) {
-  for_schemes([](Tuned layer) { expect_sign_step_is_backward_and_sign(layer); });
+  for_schemes([](TunedLayer layer) { expect_sign_step_is_backward_and_sign(layer); });
 }
 
 TEST(IntQuantizer, OutputIsRoundedToTheWeightsTypeFirst) {
-  for_schemes([](Tuned layer) {
+  for_schemes([](TunedLayer layer) {
     const Tensor own = layer.forward(true, layer.weight.dtype());
     for (DType type : {DType::kF32, DType::kF16, DType::kBF16})
       ASSERT_EQ(bytes_of(layer.forward(true, type)), bytes_of(own.to(type))) << config_name(type);
@@ -53,7 +53,7 @@ TEST(IntQuantizer, OutputIsRoundedToTheWeightsTypeFirst) {
 }
 
 TEST(IntQuantizer, OutputMayBeTheWeightItself) {
-  for_schemes([](Tuned layer) {
+  for_schemes([](TunedLayer layer) {
     const Tensor expected = layer.forward(true, layer.weight.dtype());
     rh_tensor view = layer.weight.view();
     layer.quantizer.forward({}, view, layer.tunables.data(), layer.states.data(), view);
@@ -112,7 +112,7 @@ TEST(IntQuantizer, NamesTheGroupWithANaN) {
   for (float bad : {std::nanf(""), HUGE_VALF}) {
     Tensor weight = random_tensor(DType::kF32, {4, 100}, 0.02f, 1);
     weight.as<float>()[2 * 100 + 70] = bad;
-    const std::string message = failure([&] { Tuned(int_scheme(4, true, 64), weight, 1); });
+    const std::string message = failure([&] { TunedLayer(int_scheme(4, true, 64), weight, 1); });
     EXPECT_NE(message.find("layer.0"), std::string::npos) << message;
     EXPECT_NE(message.find("row 2, columns 64 to 99, holds NaN or infinity"), std::string::npos) << message;
   }
@@ -122,16 +122,16 @@ TEST(IntQuantizer, RefusesARangeThatTheScaleCannotHold) {
   Tensor weight = random_tensor(DType::kF32, {4, 100}, 0.02f, 1);
   weight.as<float>()[5] = 1e6f;
   TensorScheme scheme = int_scheme(4, true, 64);
-  const std::string message = failure([&] { Tuned(scheme, weight, 1); });
+  const std::string message = failure([&] { TunedLayer(scheme, weight, 1); });
   EXPECT_NE(message.find("a scale beyond float16"), std::string::npos) << message;
   scheme.scale_dtype = DType::kF32;
-  EXPECT_EQ(failure([&] { Tuned(scheme, weight, 1); }), "");
+  EXPECT_EQ(failure([&] { TunedLayer(scheme, weight, 1); }), "");
 }
 
 TEST(IntQuantizer, DeclaresShapes) {
   const Tensor weight = random_tensor(DType::kBF16, {6, 100}, 0.02f, 1);
   const auto shapes = [&](int64_t group) {
-    Tuned layer(int_scheme(4, false, group), weight, 1);
+    TunedLayer layer(int_scheme(4, false, group), weight, 1);
     const TensorSet results = layer.quantizer.results(), encoded = layer.quantizer.encoded();
     return cat(shape_text(layer.tunables[0].shape()), shape_text(layer.tunables[1].shape()),
                shape_text(results[0].shape()), shape_text(encoded[1].shape()),

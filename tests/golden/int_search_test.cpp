@@ -11,7 +11,7 @@ TensorScheme searched(int bits, int64_t group) {
 }
 
 // Of each group, weighted by importance when there is some.
-std::vector<double> errors(Tuned& layer, int64_t group, const Tensor* importance) {
+std::vector<double> errors(TunedLayer& layer, int64_t group, const Tensor* importance) {
   const Tensor w = layer.weight.to(DType::kF32), q = layer.forward(false, DType::kF32);
   const int64_t rows = w.dim(0), cols = w.dim(1), width = group < 0 ? cols : group,
                 per_row = (cols + width - 1) / width;
@@ -35,7 +35,7 @@ TEST(IntSearch, ErrorIsNeverAbovePlainRoundings) {
         const Tensor* given = weighted ? &importance : nullptr;
         TensorScheme plain = int_scheme(bits, true, group);
         plain.scale_dtype = DType::kF32;
-        Tuned before(plain, weight, 1), after(searched(bits, group), weight, 1, given);
+        TunedLayer before(plain, weight, 1), after(searched(bits, group), weight, 1, given);
         const std::vector<double> e = errors(before, group, given), a = errors(after, group, given);
         double total_before = 0, total_after = 0;
         for (size_t i = 0; i < e.size(); ++i) {
@@ -54,7 +54,7 @@ TEST(IntSearch, DecodeOfEncodeIsForward) {
   for (int bits : {2, 3, 4, 8})
     for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16})
       for (int64_t group : {32, 48, -1}) {
-        Tuned layer(searched(bits, group), random_tensor(dtype, {6, 160}, 0.02f, 1), 1);
+        TunedLayer layer(searched(bits, group), random_tensor(dtype, {6, 160}, 0.02f, 1), 1);
         expect_decode_of_encode_is_forward(layer, false);
       }
 }
@@ -64,15 +64,15 @@ TEST(IntSearch, NoResultDependsOnTheThreadCount) { expect_same_for_any_thread_co
 TEST(IntSearch, AsymmetricIsRoundedPlainly) {
   const Tensor weight = random_tensor(DType::kBF16, {6, 160}, 0.02f, 1);
   TensorScheme scheme = int_scheme(4, false, 32);
-  const Tensor expected = Tuned(scheme, weight, 1).forward(false, DType::kBF16);
+  const Tensor expected = TunedLayer(scheme, weight, 1).forward(false, DType::kBF16);
   scheme.rounding = Rounding::kSearch;
-  EXPECT_EQ(bytes_of(Tuned(scheme, weight, 1).forward(false, DType::kBF16)), bytes_of(expected));
+  EXPECT_EQ(bytes_of(TunedLayer(scheme, weight, 1).forward(false, DType::kBF16)), bytes_of(expected));
 }
 
 TEST(IntSearch, RefusesImportanceOfAnotherLength) {
   const Tensor importance = random_tensor(DType::kF32, {161}, 1.0f, 1);
   const std::string message = failure([&] {
-    Tuned(searched(4, 32), random_tensor(DType::kBF16, {6, 160}, 0.02f, 1), 1, &importance);
+    TunedLayer(searched(4, 32), random_tensor(DType::kBF16, {6, 160}, 0.02f, 1), 1, &importance);
   });
   EXPECT_NE(message.find("float32 [160]"), std::string::npos) << message;
   EXPECT_NE(message.find("161 elements"), std::string::npos) << message;

@@ -47,8 +47,8 @@ inline Tensor random_tensor(DType dtype, std::vector<int64_t> shape, float sprea
 inline std::vector<char> bytes_of(const Tensor& t) { return {t.as<char>(), t.as<char>() + t.bytes()}; }
 
 // A quantizer with its weight, tunables away from their initial values, and states.
-struct Tuned {
-  Tuned(const TensorScheme& scheme, Tensor weight, uint32_t seed, const Tensor* importance = nullptr)
+struct TunedLayer {
+  TunedLayer(const TensorScheme& scheme, Tensor weight, uint32_t seed, const Tensor* importance = nullptr)
       : weight(std::move(weight)),
         quantizer(catalogue(), scheme, target_of(this->weight)),
         tunables(quantizer.tunables()),
@@ -113,7 +113,7 @@ std::string failure(Call&& call) {
   return "";
 }
 
-inline void expect_decode_of_encode_is_forward(Tuned& layer, bool tuned) {
+inline void expect_decode_of_encode_is_forward(TunedLayer& layer, bool tuned) {
   const Tensor forward = layer.forward(tuned, layer.weight.dtype());
   TensorSet encoded = layer.encode(tuned);
   const Tensor decoded(layer.weight.dtype(), layer.weight.shape());
@@ -128,19 +128,20 @@ inline void expect_decode_of_encode_is_forward(Tuned& layer, bool tuned) {
   }
 }
 
-inline void expect_sign_step_is_backward_and_sign(Tuned& layer) {
-  const float rates[] = {0.01f, 0.005f, 0.005f};
+inline void expect_sign_step_is_backward_and_sign(TunedLayer& layer) {
+  constexpr float kRoundingRate = 0.01f, kRangeRate = 0.005f;
   const Tensor gradient = random_tensor(layer.weight.dtype(), layer.weight.shape(), 1.0f, 7);
   TensorSet expected = layer.backward(gradient);  // the gradients, then the stepped tunables
   for (size_t i = 0; i < expected.size(); ++i) {
     const rh_tensor_spec& spec = *layer.quantizer.info().tunables[i];
+    const float rate = spec.lr_group == RH_LR_ROUNDING ? kRoundingRate : kRangeRate;
     for (int64_t j = 0; j < expected[i].elements(); ++j) {
       float& x = expected[i].as<float>()[j];
-      const float stepped = layer.tunables[i].as<float>()[j] - rates[i] * static_cast<float>((x > 0) - (x < 0));
+      const float stepped = layer.tunables[i].as<float>()[j] - rate * static_cast<float>((x > 0) - (x < 0));
       x = std::fmin(std::fmax(stepped, static_cast<float>(spec.clamp_min)), static_cast<float>(spec.clamp_max));
     }
   }
-  layer.sign_step(gradient, rates[0], rates[1]);
+  layer.sign_step(gradient, kRoundingRate, kRangeRate);
   for (size_t i = 0; i < expected.size(); ++i)
     ASSERT_EQ(bytes_of(layer.tunables[i]), bytes_of(expected[i])) << expected.name(i);
 }
@@ -149,7 +150,7 @@ inline void expect_same_for_any_thread_count(const TensorScheme& scheme) {
   std::vector<std::vector<char>> results[3];
   for (int threads : {1, 2, 3}) {
     set_threads(threads);
-    Tuned layer(scheme, random_tensor(DType::kBF16, {700, 512}, 0.02f, 1), 2);
+    TunedLayer layer(scheme, random_tensor(DType::kBF16, {700, 512}, 0.02f, 1), 2);
     const Tensor gradient = random_tensor(DType::kBF16, layer.weight.shape(), 1.0f, 3);
     auto& out = results[threads - 1];
     out.push_back(bytes_of(layer.forward(true, DType::kBF16)));

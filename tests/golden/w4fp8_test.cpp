@@ -17,19 +17,19 @@ void for_layers(Body&& body) {
     for (int64_t group : {32, 48, -1, 0}) {
       SCOPED_TRACE(cat(config_name(dtype), ", groups of ", group));
       ++seed;
-      body(Tuned(w4fp8(group), random_tensor(dtype, {6, 160}, 0.02f, seed), seed));
+      body(TunedLayer(w4fp8(group), random_tensor(dtype, {6, 160}, 0.02f, seed), seed));
     }
 }
 
 TEST(W4fp8, DecodeOfEncodeIsForward) {
-  for_layers([](Tuned layer) {
+  for_layers([](TunedLayer layer) {
     expect_decode_of_encode_is_forward(layer, true);
     expect_decode_of_encode_is_forward(layer, false);
   });
 }
 
 TEST(W4fp8, SignStepIsBackwardAndSign) {
-  for_layers([](Tuned layer) { expect_sign_step_is_backward_and_sign(layer); });
+  for_layers([](TunedLayer layer) { expect_sign_step_is_backward_and_sign(layer); });
 }
 
 TEST(W4fp8, NoResultDependsOnTheThreadCount) {
@@ -41,7 +41,7 @@ TEST(W4fp8, Fp8MaxScaleIsAFactorOfTheOuterScale) {
   const Tensor weight = random_tensor(DType::kF32, {6, 160}, 0.02f, 1);
   TensorScheme scheme = w4fp8(32);
   const auto outer_scale = [&] {
-    const TensorSet encoded = Tuned(scheme, weight, 1).encode(false);
+    const TensorSet encoded = TunedLayer(scheme, weight, 1).encode(false);
     return *encoded[2].as<float>();
   };
   float largest = 0;
@@ -68,7 +68,7 @@ TEST(W4fp8, SaysWhatItCannotDo) {
 TEST(W4fp8, RefusesNaN) {
   const Tensor weight = random_tensor(DType::kF32, {4, 100}, 0.02f, 1);
   weight.as<float>()[70] = std::nanf("");
-  EXPECT_NE(failure([&] { Tuned(w4fp8(32), weight, 1); }).find("holds NaN or infinity"), std::string::npos);
+  EXPECT_NE(failure([&] { TunedLayer(w4fp8(32), weight, 1); }).find("holds NaN or infinity"), std::string::npos);
 }
 
 }  // namespace
