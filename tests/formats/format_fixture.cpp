@@ -199,8 +199,10 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
   ASSERT_EQ(target.finish(), "");
 }
 
-TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder) {
-  error_ = run([&](rh_error* error) { return format->open(format.get(), folder.c_str(), &reader_, error); });
+TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder, const nlohmann::json& architecture) {
+  const std::string facts = architecture.dump();
+  const rh_open source{sizeof source, 0, folder.c_str(), facts.c_str()};
+  error_ = run([&](rh_error* error) { return format->open(format.get(), &source, &reader_, error); });
 }
 
 TestReader::~TestReader() {

@@ -88,7 +88,8 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
 // A checkpoint opened by a format plugin.
 class TestReader {
  public:
-  TestReader(const FormatPlugin& format, const std::filesystem::path& folder);
+  TestReader(const FormatPlugin& format, const std::filesystem::path& folder,
+             const nlohmann::json& architecture = nlohmann::json::object());
   ~TestReader();
 
   const std::string& error() const { return error_; }  // why it did not open
