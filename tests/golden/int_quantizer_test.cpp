@@ -7,19 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "host/base/error.h"
 #include "host/base/parallel.h"
-#include "host/plugins/quantizer.h"
-#include "host/plugins/scheme.h"
-#include "tests/golden/built_plugins.h"
+#include "tests/golden/tuned_layer.h"
 
 namespace roundhouse {
 namespace {
-
-Catalogue& catalogue() {
-  static Catalogue built = discover_built_plugins();
-  return built;
-}
 
 TensorScheme int_scheme(int bits, bool symmetric, int64_t group_cols) {
   TensorScheme scheme;
@@ -30,75 +22,6 @@ TensorScheme int_scheme(int bits, bool symmetric, int64_t group_cols) {
   scheme.rounding = Rounding::kTuned;
   return scheme;
 }
-
-QuantizerTarget target_of(const Tensor& weight) {
-  return {"layer.0", "", weight.dim(0), weight.dim(1), weight.dtype(), RH_TARGET_WEIGHT};
-}
-
-Tensor random_tensor(DType dtype, std::vector<int64_t> shape, float spread, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, spread);
-  Tensor out(DType::kF32, std::move(shape));
-  for (int64_t i = 0; i < out.elements(); ++i) out.as<float>()[i] = normal(random);
-  return out.to(dtype);
-}
-
-std::vector<char> bytes_of(const Tensor& t) { return {t.as<char>(), t.as<char>() + t.bytes()}; }
-
-// A quantizer with its weight, tunables away from their initial values, and states.
-struct Tuned {
-  Tuned(const TensorScheme& scheme, Tensor weight, uint32_t seed)
-      : weight(std::move(weight)),
-        quantizer(catalogue(), scheme, target_of(this->weight)),
-        tunables(quantizer.tunables()),
-        states(quantizer.states()) {
-    std::mt19937 random(seed);
-    std::uniform_real_distribution<float> unit(0.0f, 1.0f);
-    for (size_t i = 0; i < tunables.size(); ++i)
-      for (int64_t j = 0; j < tunables[i].elements(); ++j)
-        tunables[i].as<float>()[j] = i == 0 ? unit(random) - 0.5f : 1.0f - 0.01f * (random() % 30);
-    const rh_tensor view = this->weight.view();
-    quantizer.prepare({}, &view, nullptr, nullptr, states.data());
-  }
-
-  const rh_tensor* const* given(bool tuned) const { return tuned ? tunables.data() : nullptr; }
-
-  Tensor forward(bool tuned, DType type) {
-    const rh_tensor view = weight.view();
-    const Tensor qdq(type, weight.shape());
-    rh_tensor output = qdq.view();
-    quantizer.forward({}, view, given(tuned), states.data(), output);
-    return qdq;
-  }
-
-  TensorSet encode(bool tuned) {
-    const rh_tensor view = weight.view();
-    TensorSet encoded = quantizer.encoded();
-    quantizer.encode({}, view, given(tuned), states.data(), encoded.data());
-    return encoded;
-  }
-
-  TensorSet backward(const Tensor& gradient) {
-    const rh_tensor view = weight.view(), grad = gradient.view();
-    TensorSet gradients = quantizer.tunables();
-    quantizer.backward({}, view, tunables.data(), states.data(), grad, gradients.data());
-    return gradients;
-  }
-
-  void sign_step(const Tensor& gradient, float rounding_rate, float range_rate) {
-    const rh_tensor view = weight.view(), grad = gradient.view();
-    const Tensor rates[] = {Tensor(DType::kF32, {}), Tensor(DType::kF32, {})};
-    *rates[RH_LR_ROUNDING].as<float>() = rounding_rate;
-    *rates[RH_LR_RANGE].as<float>() = range_rate;
-    const rh_tensor views[] = {rates[0].view(), rates[1].view()};
-    const rh_tensor* pointers[] = {&views[0], &views[1]};
-    quantizer.sign_step({}, view, tunables.data(), states.data(), grad, pointers);
-  }
-
-  Tensor weight;
-  Quantizer quantizer;
-  TensorSet tunables, states;
-};
 
 // Every bit width, kind, element type and a group size that divides the columns, one that does not, a row, the tensor.
 template <typename Body>
@@ -114,7 +37,7 @@ void for_schemes(Body&& body) {
             ++seed;
             SCOPED_TRACE(cat(bits, " bits, ", symmetric ? "symmetric" : "asymmetric", ", groups of ", group, ", ",
                              config_name(weight), " weight, ", config_name(scale), " scale"));
-            body(Tuned(scheme, random_tensor(weight, {6, 160}, 0.02f, seed), seed));
+            body(TunedLayer(scheme, random_tensor(weight, {6, 160}, 0.02f, seed), seed));
             if (testing::Test::HasFailure()) return;
           }
         }
@@ -124,45 +47,18 @@ void for_schemes(Body&& body) {
 }
 
 TEST(IntQuantizer, DecodeOfEncodeIsForward) {
-  for_schemes([](Tuned layer) {
-    for (bool tuned : {true, false}) {
-      const Tensor forward = layer.forward(tuned, layer.weight.dtype());
-      TensorSet encoded = layer.encode(tuned);
-      const Tensor decoded(layer.weight.dtype(), layer.weight.shape());
-      rh_tensor output = decoded.view();
-      layer.quantizer.decode({}, encoded.data(), output);
-      const Tensor a = decoded.to(DType::kF32), e = forward.to(DType::kF32);
-      for (int64_t i = 0; i < a.elements(); ++i) {
-        const float actual = a.as<float>()[i], expected = e.as<float>()[i];
-        // Plain symmetric rounding keeps the sign of a zero, as the reference; codes have one zero.
-        ASSERT_TRUE(std::memcmp(&actual, &expected, 4) == 0 || (!tuned && actual == 0 && expected == 0))
-            << (tuned ? "tuned" : "plain") << " element " << i << ": forward " << expected << ", decoded " << actual;
-      }
-    }
+  for_schemes([](TunedLayer layer) {
+    expect_decode_of_encode_is_forward(layer, true);
+    expect_decode_of_encode_is_forward(layer, false);
   });
 }
 
 TEST(IntQuantizer, SignStepIsBackwardAndSign) {
-  const float rates[] = {0.01f, 0.005f, 0.005f};
-  for_schemes([&](Tuned layer) {
-    const Tensor gradient = random_tensor(layer.weight.dtype(), layer.weight.shape(), 1.0f, 7);
-    TensorSet expected = layer.backward(gradient);  // the gradients, then the stepped tunables
-    for (size_t i = 0; i < expected.size(); ++i) {
-      const rh_tensor_spec& spec = *layer.quantizer.info().tunables[i];
-      for (int64_t j = 0; j < expected[i].elements(); ++j) {
-        float& x = expected[i].as<float>()[j];
-        const float stepped = layer.tunables[i].as<float>()[j] - rates[i] * static_cast<float>((x > 0) - (x < 0));
-        x = std::fmin(std::fmax(stepped, static_cast<float>(spec.clamp_min)), static_cast<float>(spec.clamp_max));
-      }
-    }
-    layer.sign_step(gradient, rates[0], rates[1]);
-    for (size_t i = 0; i < expected.size(); ++i)
-      ASSERT_EQ(bytes_of(layer.tunables[i]), bytes_of(expected[i])) << expected.name(i);
-  });
+  for_schemes([](TunedLayer layer) { expect_sign_step_is_backward_and_sign(layer); });
 }
 
 TEST(IntQuantizer, OutputIsRoundedToTheWeightsTypeFirst) {
-  for_schemes([](Tuned layer) {
+  for_schemes([](TunedLayer layer) {
     const Tensor own = layer.forward(true, layer.weight.dtype());
     for (DType type : {DType::kF32, DType::kF16, DType::kBF16})
       ASSERT_EQ(bytes_of(layer.forward(true, type)), bytes_of(own.to(type))) << config_name(type);
@@ -170,7 +66,7 @@ TEST(IntQuantizer, OutputIsRoundedToTheWeightsTypeFirst) {
 }
 
 TEST(IntQuantizer, OutputMayBeTheWeightItself) {
-  for_schemes([](Tuned layer) {
+  for_schemes([](TunedLayer layer) {
     const Tensor expected = layer.forward(true, layer.weight.dtype());
     rh_tensor view = layer.weight.view();
     layer.quantizer.forward({}, view, layer.tunables.data(), layer.states.data(), view);
@@ -183,7 +79,7 @@ TEST(IntQuantizer, NoResultDependsOnTheThreadCount) {
     std::vector<std::vector<char>> results[3];
     for (int threads : {1, 2, 3}) {
       set_threads(threads);
-      Tuned layer(int_scheme(4, false, group), random_tensor(DType::kBF16, {700, 512}, 0.02f, 1), 2);
+      TunedLayer layer(int_scheme(4, false, group), random_tensor(DType::kBF16, {700, 512}, 0.02f, 1), 2);
       const Tensor gradient = random_tensor(DType::kBF16, layer.weight.shape(), 1.0f, 3);
       auto& out = results[threads - 1];
       out.push_back(bytes_of(layer.forward(true, DType::kBF16)));
@@ -196,17 +92,6 @@ TEST(IntQuantizer, NoResultDependsOnTheThreadCount) {
     EXPECT_EQ(results[0], results[1]) << "group " << group;
     EXPECT_EQ(results[0], results[2]) << "group " << group;
   }
-}
-
-// What the message of the failing call says, or "" when it does not fail.
-template <typename Call>
-std::string failure(Call&& call) {
-  try {
-    call();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 void expect_refused(const TensorScheme& scheme, const std::string& reason, int32_t target = RH_TARGET_WEIGHT,
@@ -250,7 +135,7 @@ TEST(IntQuantizer, NamesTheGroupWithANaN) {
   for (float bad : {std::nanf(""), HUGE_VALF}) {
     Tensor weight = random_tensor(DType::kF32, {4, 100}, 0.02f, 1);
     weight.as<float>()[2 * 100 + 70] = bad;
-    const std::string message = failure([&] { Tuned(int_scheme(4, true, 64), weight, 1); });
+    const std::string message = failure([&] { TunedLayer(int_scheme(4, true, 64), weight, 1); });
     EXPECT_NE(message.find("layer.0"), std::string::npos) << message;
     EXPECT_NE(message.find("row 2, columns 64 to 99, holds NaN or infinity"), std::string::npos) << message;
   }
@@ -260,16 +145,16 @@ TEST(IntQuantizer, RefusesARangeThatTheScaleCannotHold) {
   Tensor weight = random_tensor(DType::kF32, {4, 100}, 0.02f, 1);
   weight.as<float>()[5] = 1e6f;
   TensorScheme scheme = int_scheme(4, true, 64);
-  const std::string message = failure([&] { Tuned(scheme, weight, 1); });
+  const std::string message = failure([&] { TunedLayer(scheme, weight, 1); });
   EXPECT_NE(message.find("a scale beyond float16"), std::string::npos) << message;
   scheme.scale_dtype = DType::kF32;
-  EXPECT_EQ(failure([&] { Tuned(scheme, weight, 1); }), "");
+  EXPECT_EQ(failure([&] { TunedLayer(scheme, weight, 1); }), "");
 }
 
 TEST(IntQuantizer, DeclaresShapes) {
   const Tensor weight = random_tensor(DType::kBF16, {6, 100}, 0.02f, 1);
   const auto shapes = [&](int64_t group) {
-    Tuned layer(int_scheme(4, false, group), weight, 1);
+    TunedLayer layer(int_scheme(4, false, group), weight, 1);
     const TensorSet results = layer.quantizer.results(), encoded = layer.quantizer.encoded();
     return cat(shape_text(layer.tunables[0].shape()), shape_text(layer.tunables[1].shape()),
                shape_text(results[0].shape()), shape_text(encoded[1].shape()),
