@@ -251,7 +251,8 @@ void Planner::assign() {
   for (const FormatChoice& format : plan_.recipe.formats) {
     if (!catalogue_.find_format(format.id)) continue;  // told already
     try {
-      for (auto& [layer, fields] : ask_assignment(catalogue_, format.id, plan, facts, format.options).items()) {
+      const json assignment = ask_assignment(catalogue_, format.id, plan, facts, format.options);
+      for (const auto& [layer, fields] : assignment.items()) {
         const auto [wish, first] = wishes.emplace(layer, Wish{&format, fields});
         if (first || wish->second.fields == fields) continue;
         plan_.problems.push_back(cat("the formats ", wish->second.format->id, " and ", format.id,

@@ -97,6 +97,8 @@ class TestReader {
   rh_item item(const std::string& name) const;
   Tensor read(const std::string& name, DType dtype) const;
   Tensor read(const std::string& name) const { return read(name, from_rh(item(name).dtype)); }
+  // Unpacks a layer into these tensors; the empty string, or the plugin's message.
+  std::string read_encoded(const std::string& weight_name, const std::vector<rh_tensor*>& tensors) const;
   // The layer as a data type would have emitted it.
   TestLayer read_encoded(const std::string& weight_name) const;
 

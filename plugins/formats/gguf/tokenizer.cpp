@@ -136,7 +136,8 @@ class TokenizerExport {
     const std::vector<SentencePiece> pieces = parse_sentence_pieces(read_text(path).value_or(""), path.string());
     for (size_t id = 0; id < pieces.size(); ++id)
       vocabulary_.set(static_cast<int64_t>(id), pieces[id].text, pieces[id].score, pieces[id].type);
-    for (const auto& [text, id] : read_json(folder_ / "added_tokens.json").items())
+    const json added_tokens = read_json(folder_ / "added_tokens.json");
+    for (const auto& [text, id] : added_tokens.items())
       if (id.is_number_integer()) vocabulary_.set(id, text, kNeverMerged, TokenType::kUserDefined);
     if (const auto added = config_.find("added_tokens_decoder"); added != config_.end() && added->is_object())
       for (const auto& [id, token] : added->items())
