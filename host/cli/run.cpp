@@ -140,7 +140,7 @@ json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& 
   for (const ExportTarget& target : export_targets(recipe)) {
     const std::string how = is_tuned(plan) ? "tuned, " : "rounded, ";
     rows.push_back(model_row(how + target.format, target.format, target.folder.string(), weight_bytes(target.folder)));
-    ExportedCheckpoint exported(catalogue, target.format, target.folder);
+    ExportedCheckpoint exported(catalogue, target.format, target.folder, architecture.facts());
     const Verification verification = verify(architecture, exported, fingerprints);
     rows.back()["verified"] = verification_text(verification);
     rows.back()["problems"] = verification.problems;

@@ -31,7 +31,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
                    const std::filesystem::path& model_folder, bool overwrite) {
   const ExportSession::Facts facts{
       .json = {{"config", architecture.config()},
-               {"architecture", architecture.descriptor()},
+               {"architecture", architecture.facts()},
                {"plan", to_json(plan)},
                {"tuning", tuning_json(plan.recipe)}},
       .paths = {{"model", model_folder.string()}}};

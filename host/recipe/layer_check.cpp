@@ -91,6 +91,7 @@ void LayerChecker::check_weight(LayerPlan& layer) {
   const rh_encoding* encoding = quantizer.info().encoding;
   if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
   layer.encoding = encoding->id;
+  layer.encoding_parameters = json::parse(encoding->parameters_json);
   layer.encoded_bytes =
       packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
   check_formats_hold(layer, *encoding);

@@ -1,10 +1,12 @@
 #include "host/recipe/plan.h"
 
 #include <algorithm>
+#include <map>
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
+#include "host/plugins/format_io.h"
 #include "host/plugins/resolve.h"
 #include "host/recipe/layer_check.h"
 
@@ -35,12 +37,19 @@ class Planner {
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
     plan_.tied_head = architecture.tied_head();
+    const std::vector<std::string> stored = source.names();
+    for (const std::string& name : stored) {
+      const SafetensorsFolder::Entry entry = source.entry(name);
+      const std::string exported = exported_name(architecture, stored, name);
+      if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype});
+    }
   }
 
   Plan make() {
     check_formats();
     resolve_schemes();
     add_layers();
+    assign();
     check_rules();
     check_tensors();
     check_calibration();
@@ -66,6 +75,8 @@ class Planner {
   void add_layers();
   void add_layer(const LinearInfo& info, int64_t block);
   void decide(LayerPlan& layer);
+  void round_outside(LayerPlan& layer) const;
+  void assign();
   void check_rules();
   void check_tensors();
   void check_calibration();
@@ -117,6 +128,7 @@ void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
   if (!weight.empty()) fields["data_type"] = weight;
   if (scheme.activation) fields["act_data_type"] = activation.empty() ? weight : activation;
   choice.preset.clear();
+  choice.format_options = json::object();
   choice.assumed = json::object();
   choice.said = std::move(fields);
 }
@@ -142,7 +154,7 @@ void Planner::resolve_schemes() {
         continue;
       }
       // The recipe's scheme is as if said here, unless another data type gives its fields another meaning.
-      SchemeChoice choice{"", global.said, rule.scheme.said, rule.scheme.place};
+      SchemeChoice choice{"", global.said, rule.scheme.said, json::object(), rule.scheme.place};
       if (!rule.scheme.said.contains("data_type")) {
         choice.said = std::move(choice.assumed);
         choice.assumed = json::object();
@@ -203,10 +215,9 @@ void Planner::decide(LayerPlan& layer) {
     layer.matched = rule.match.text();
     layer.scheme = rules_[i].scheme;
     rules_[i].decides = true;
-    // Tuning works block by block; what lies outside is rounded.
-    if (is_head && layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kTuned)
-      layer.scheme.weight->rounding = Rounding::kPlain;
-    if (!is_head || !plan_.tied_head || rule.action == LayerRule::Action::kKeep) continue;
+    round_outside(layer);
+    if (layer.info.name != architecture_.head().name || !plan_.tied_head || rule.action == LayerRule::Action::kKeep)
+      continue;
     const std::string tied = cat(layer.info.name, " shares its weight with the embedding ",
                                  architecture_.embedding_name(), ", which is not quantized");
     layer.scheme = {};
@@ -214,6 +225,66 @@ void Planner::decide(LayerPlan& layer) {
       warn(tied + ": it stays as it is");
     else
       layer.problems.push_back(cat(rule.scheme.place.text, ": ", tied, ". Remove this entry, or write scheme: none"));
+  }
+}
+
+// Tuning works block by block; what lies outside is rounded.
+void Planner::round_outside(LayerPlan& layer) const {
+  if (layer.block >= 0 || !layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kTuned) return;
+  const bool search = plan_.recipe.tuning.search && supports(catalogue_.find_dtype(layer.scheme.weight->dtype), Rounding::kSearch);
+  layer.scheme.weight->rounding = search ? Rounding::kSearch : Rounding::kPlain;
+}
+
+// What formats want of layers that no entry decides. The embedding is a layer where one of them wants it.
+void Planner::assign() {
+  struct Wish {
+    const FormatChoice* format;
+    json fields;
+  };
+  std::map<std::string, Wish> wishes;  // by layer
+  LayerPlan embedding;
+  embedding.info = {architecture_.embedding_name(), "embedding", "", architecture_.vocab_size(),
+                    architecture_.info().embedding_size, false};
+  plan_.layers.push_back(embedding);
+  const json plan = to_json(plan_), facts = architecture_.facts();
+  plan_.layers.pop_back();
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    if (!catalogue_.find_format(format.id)) continue;  // told already
+    try {
+      const json assignment = ask_assignment(catalogue_, format.id, plan, facts, format.options);
+      for (const auto& [layer, fields] : assignment.items()) {
+        const auto [wish, first] = wishes.emplace(layer, Wish{&format, fields});
+        if (first || wish->second.fields == fields) continue;
+        plan_.problems.push_back(cat("the formats ", wish->second.format->id, " and ", format.id,
+                                     " want different data types of ", layer, ": ", wish->second.fields.dump(), ", ",
+                                     fields.dump(), ". Write them with a recipe each"));
+      }
+    } catch (const Error& e) {
+      plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
+    }
+  }
+  if (wishes.contains(embedding.info.name)) add_layer(embedding.info, -1);
+  std::map<std::string, Scheme> resolved;  // by what was wished
+  for (LayerPlan& layer : plan_.layers) {
+    const auto found = wishes.find(layer.info.name);
+    if (found == wishes.end() || !layer.matched.empty()) continue;
+    auto& [format, fields] = found->second;
+    const std::string reason = fields.value("reason", "");
+    fields.erase("reason");
+    layer.assigned = cat(format->id, reason.empty() ? "" : ": ", reason);
+    // The recipe's own words for its data type hold where the format wants just that.
+    const bool same = plan_.scheme.weight && fields == json{{"data_type", plan_.scheme.weight->dtype}};
+    const std::string text = fields.dump();
+    if (!resolved.contains(text)) {
+      try {
+        resolved[text] = same ? plan_.scheme : resolve({"", json::object(), fields, json::object(), format->place});
+      } catch (const Error& e) {
+        plan_.problems.push_back(e.what());
+        return;
+      }
+    }
+    layer.scheme = resolved[text];
+    round_outside(layer);
   }
 }
 
@@ -252,7 +323,9 @@ void Planner::check_tensors() {
                                  others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
   }
   for (LayerPlan& layer : plan_.layers) {
-    const std::string name = layer.block < 0 && plan_.tied_head ? tied : layer.info.name + ".weight";
+    const bool is_head = layer.info.name == architecture_.head().name;
+    const bool is_embedding = layer.info.name == architecture_.embedding_name();
+    const std::string name = (is_head && plan_.tied_head) || is_embedding ? tied : layer.info.name + ".weight";
     if (!source_.contains(name)) continue;
     const SafetensorsFolder::Entry entry = source_.entry(name);
     layer.dtype = entry.dtype;

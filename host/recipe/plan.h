@@ -21,7 +21,9 @@ struct LayerPlan {
   DType dtype = DType::kF32;   // of the weight in the checkpoint
   Scheme scheme;               // without `weight` and `activation` it stays as it is
   std::string matched;         // the text of the entry under `layers:` that decided; "": none
+  std::string assigned;        // the format that chose the scheme, and why where it says so; "": none
   std::string encoding;        // the id of what its data type emits; "": its weight stays as it is
+  nlohmann::json encoding_parameters;
   uint64_t encoded_bytes = 0;  // of that, with codes packed as densely as their bits allow
   std::vector<std::string> problems;
 };
@@ -32,10 +34,18 @@ struct FormatPlan {
   nlohmann::json backends = nlohmann::json::array();  // of the format's, those that take every quantized layer
 };
 
+// A tensor of the source, under the name by which formats get it.
+struct TensorPlan {
+  std::string name;
+  std::vector<int64_t> shape;
+  DType dtype;
+};
+
 struct Plan {
   Recipe recipe;                  // with every scheme complete, nothing left to presets or defaults
   Scheme scheme;                  // the recipe's, for layers that no entry matches
-  std::vector<LayerPlan> layers;  // block by block in the order of computation, then the head
+  std::vector<LayerPlan> layers;  // block by block in the order of computation, then the head; the embedding if assigned
+  std::vector<TensorPlan> tensors;
   std::vector<FormatPlan> formats;
   std::string block_prefix;  // "model.layers"
   int64_t blocks = 0;

@@ -224,6 +224,16 @@ void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const f
       output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));
 }
 
+// What the scheme's preset wants of a format stands where the recipe says nothing; from then on the recipe says it.
+void apply_format_options(SchemeChoice& scheme, std::vector<FormatChoice>& formats) {
+  for (FormatChoice& format : formats) {
+    json options = scheme.format_options.value(format.id, json::object());
+    options.update(format.options);
+    format.options = std::move(options);
+  }
+  scheme.format_options = json::object();
+}
+
 Node read_with_overrides(const fs::path& file, const std::vector<std::string>& overrides) {
   Node root = Node::load(file);
   for (const std::string& text : overrides) {
@@ -298,6 +308,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   if (const Node* node = root.find("calibration")) read_section(*node, recipe.calibration, kCalibrationFields);
   if (const Node* node = root.find("tuning")) read_section(*node, recipe.tuning, kTuningFields);
   recipe.formats = read_formats(root.at("formats"));
+  apply_format_options(recipe.scheme, recipe.formats);
   if (const Node* node = root.find("device")) recipe.device = read_device(*node);
   if (const Node* node = root.find("evaluation")) read_section(*node, recipe.evaluation.emplace(), kEvaluationFields);
   if (const Node* node = root.find("threads")) recipe.threads = node->as_int(0, kMaxThreads);

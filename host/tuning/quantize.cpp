@@ -92,7 +92,7 @@ class Run {
       sink_.block_done(report);
     }
     Layers outside = load_layers(-1);
-    emit(outside, in_.source.names());
+    emit(outside, stored_);
   }
 
  private:
@@ -100,7 +100,7 @@ class Run {
     Layers layers;
     for (const LayerPlan* plan : planned_[block])
       layers.push_back(
-          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(plan->info.name + ".weight"), device_));
+          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(stored_weight(plan->info)), device_));
     prepare(layers);
     return layers;
   }
@@ -163,25 +163,27 @@ class Run {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const std::vector<Tensor> tensors = layer->encode();
-      const Tensor weight = in_.source.load(name + ".weight");
+      const std::string stored = stored_weight(layer->plan().info);
+      const Tensor weight = in_.source.load(stored);
       const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
       sink_.layer({layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, layer->quantizer()});
-      done_.insert({name + ".weight", name + ".bias"});
+      done_.insert({stored, name + ".bias"});
     }
     for (const std::string& name : names) {
       if (!in_.source.contains(name) || !done_.insert(name).second) continue;
-      sink_.tensor(exported_name(name), in_.source.load(name));
+      const std::string exported = exported_name(in_.architecture, stored_, name);
+      if (!exported.empty()) sink_.tensor(exported, in_.source.load(name));
     }
   }
 
-  // A tied head may be stored under the head's name alone; readers expect the embedding's.
-  std::string exported_name(const std::string& name) const {
-    const Architecture& a = in_.architecture;
-    const bool only_head = a.tied_head() && name == a.head().name + ".weight";
-    return only_head ? a.embedding_name() + ".weight" : name;
+  // A tied head may be stored under the head's name alone; the layer is the embedding then.
+  std::string stored_weight(const LinearInfo& layer) const {
+    const std::string weight = layer.name + ".weight";
+    return in_.source.contains(weight) ? weight : in_.architecture.head().name + ".weight";
   }
 
   const QuantizeInput& in_;
+  const std::vector<std::string> stored_ = in_.source.names();
   QuantizeSink& sink_;
   const Recipe& recipe_;
   at::Device device_;

@@ -204,8 +204,10 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
   ASSERT_EQ(target.finish(), "");
 }
 
-TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder) {
-  error_ = run([&](rh_error* error) { return format->open(format.get(), folder.c_str(), &reader_, error); });
+TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder, const nlohmann::json& architecture) {
+  const std::string facts = architecture.dump();
+  const rh_open source{sizeof source, 0, folder.c_str(), facts.c_str()};
+  error_ = run([&](rh_error* error) { return format->open(format.get(), &source, &reader_, error); });
 }
 
 TestReader::~TestReader() {
@@ -245,6 +247,12 @@ Tensor TestReader::read(const std::string& name, DType dtype) const {
   return out;
 }
 
+std::string TestReader::read_encoded(const std::string& weight_name, const std::vector<rh_tensor*>& tensors) const {
+  return run([&](rh_error* error) {
+    return reader_->read_encoded(reader_, index(weight_name), tensors.data(), error);
+  });
+}
+
 TestLayer TestReader::read_encoded(const std::string& weight_name) const {
   const rh_item info = item(weight_name);
   const auto parameters = nlohmann::json::parse(info.encoding->parameters_json);
@@ -264,8 +272,7 @@ TestLayer TestReader::read_encoded(const std::string& weight_name) const {
   for (const Tensor& tensor : tensors) views.push_back(tensor.view());
   std::vector<rh_tensor*> pointers;
   for (rh_tensor& view : views) pointers.push_back(&view);
-  const std::string failure =
-      run([&](rh_error* error) { return reader_->read_encoded(reader_, index(weight_name), pointers.data(), error); });
+  const std::string failure = read_encoded(weight_name, pointers);
   if (!failure.empty()) throw Error(failure);
   layer.codes = tensors.at(0);
   layer.scale = tensors.at(1);

@@ -73,8 +73,8 @@ class Fake : public rh::Format {
   int32_t probe(const std::string& folder) const override {
     return text_at(read_config_or_empty(folder), kMarker) == "fake" ? 1 : 0;
   }
-  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
-    return std::make_unique<FakeReader>(folder);
+  std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
+    return std::make_unique<FakeReader>(source.folder);
   }
 };
 
