@@ -42,6 +42,7 @@ class Architecture {
   const nlohmann::json& config() const { return config_; }
   // The descriptor as JSON, with the keys under `names:` that plugins read.
   const nlohmann::json& descriptor() const { return descriptor_; }
+  nlohmann::json names() const { return descriptor_.value("names", nlohmann::json::object()); }
 
  private:
   DecoderInfo info_;
