@@ -35,12 +35,15 @@ void add_eval(CLI::App& app, Context& context) {
     if (o->json) {
       std::cout << nlohmann::json{{"model", o->model}, {"format", format}, {"data", o->data}, {"seqlen", seqlen},
                                   {"sequences", sequences.size()}, {"tokens", result.tokens},
-                                  {"perplexity", result.value}, {"seconds", result.seconds}}.dump(2)
+                                  {"perplexity", result.value}, {"seconds", result.seconds},
+                                  {"activations", "unquantized"}}.dump(2)
                 << "\n";
       return;
     }
-    std::cout << format_table({{"model", "format", "sequences", "tokens", "perplexity", "time"},
-                               {o->model, format.empty() ? "original" : format, std::to_string(sequences.size()),
+    // Formats say what their weights are, not what an engine does to inputs.
+    std::cout << format_table({{"model", "format", "activations", "sequences", "tokens", "perplexity", "time"},
+                               {o->model, format.empty() ? "original" : format, "unquantized",
+                                std::to_string(sequences.size()),
                                 std::to_string(result.tokens), format_number(result.value, 4),
                                 format_seconds(result.seconds)}});
   });

@@ -43,6 +43,7 @@ class Architecture {
   const nlohmann::json& config() const { return config_; }
   // What plugins are told: "architecture" of rh_model in host.h.
   nlohmann::json facts() const;
+  const nlohmann::json& names() const { return names_; }
 
  private:
   DecoderInfo info_;

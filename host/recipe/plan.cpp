@@ -8,6 +8,7 @@
 #include "host/base/words.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/resolve.h"
+#include "host/recipe/importance.h"
 #include "host/recipe/layer_check.h"
 
 namespace roundhouse {
@@ -52,8 +53,10 @@ class Planner {
     assign();
     check_rules();
     check_tensors();
-    check_calibration();
+    load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    check_calibration();
+    note_weights_only();
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
     estimate();
     return std::move(plan_);
@@ -79,7 +82,9 @@ class Planner {
   void assign();
   void check_rules();
   void check_tensors();
+  void load_importance();
   void check_calibration();
+  void note_weights_only();
   void estimate();
   void warn(const std::string& text) {
     if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
@@ -336,17 +341,27 @@ void Planner::check_tensors() {
   }
 }
 
+void Planner::load_importance() {
+  if (!plan_.recipe.imatrix.file) return;
+  const auto searched = [](const LayerPlan& l) { return l.scheme.weight && l.scheme.weight->rounding == Rounding::kSearch; };
+  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), searched))
+    warn("imatrix.file is not used, because no layer has searched rounding: set tuning.iters to 0, tuning.search to true, "
+         "and a data type that can search");
+  try {
+    read_importance(plan_, architecture_);
+  } catch (const Error& e) {
+    plan_.problems.push_back(cat("imatrix.file: ", e.what()));
+  }
+}
+
 void Planner::check_calibration() {
   const Recipe& recipe = plan_.recipe;
   const DecoderInfo& info = architecture_.info();
-  const char* why = nullptr;
-  for (const LayerPlan& layer : plan_.layers) {
-    if (layer.scheme.activation && !layer.scheme.activation->dynamic) why = "static activation ranges need";
-    if (!layer.scheme.weight) continue;
-    if (layer.scheme.weight->rounding == Rounding::kSearch) why = "searched rounding needs";
-    if (layer.scheme.weight->rounding == Rounding::kTuned) why = "tuning needs";
-  }
-  if (!why) return;
+  const Passes needed = passes(plan_);
+  if (!needed.any()) return;
+  const char* const why = needed.tuned        ? "tuning needs"
+                          : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
+                                              : "calibrated activation ranges need";
   const Calibration& calibration = recipe.calibration;
   if (!calibration.data) {
     plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json or .jsonl)"));
@@ -371,6 +386,20 @@ bool takes(const json& backend, const LayerPlan& layer) {
          fits("encodings", layer.encoding);
 }
 
+// A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
+// plain weights.
+void Planner::note_weights_only() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    const FormatRecord* record = catalogue_.find_format(format.id);
+    const auto drops = [&](const LayerPlan& layer) {
+      return record && layer.scheme.activation && !layer.encoding.empty() && !contains(record->encodings, layer.encoding);
+    };
+    if (std::any_of(plan_.layers.begin(), plan_.layers.end(), drops))
+      warn(cat("the format ", format.id, " keeps weights alone: an engine that loads it does not quantize activations, ",
+               "as this run and its perplexity do"));
+  }
+}
+
 void Planner::estimate() {
   for (const std::string& name : source_.names()) {
     const SafetensorsFolder::Entry entry = source_.entry(name);
@@ -391,25 +420,42 @@ void Planner::estimate() {
   }
 
   // A parameter takes 2 operations a token in a forward pass and 4 in a backward one. Each block runs forward over the
-  // calibration texts with the original and with the quantized weight; a tuned one forward and backward an iteration.
+  // calibration texts once for each pass; a tuned one forward and backward an iteration.
   const Recipe& recipe = plan_.recipe;
   const double batch_tokens = static_cast<double>(recipe.calibration.batch_size * recipe.tuning.gradient_accumulation *
                                                   recipe.calibration.seqlen);
   const double tokens = static_cast<double>(recipe.calibration.samples * recipe.calibration.seqlen);
+  const Passes needed = passes(plan_);
+  const double forwards = (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
   double operations = 0;
   bool quantized = false;
   for (const LayerPlan& layer : plan_.layers) {
+    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
+    if (layer.block >= 0) operations += parameters * 2 * tokens * forwards;
     if (!layer.scheme.weight) continue;
     quantized = true;
-    if (layer.scheme.weight->rounding != Rounding::kTuned || layer.block < 0) continue;
-    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
-    operations += parameters * (4 * tokens + 6 * batch_tokens * static_cast<double>(recipe.tuning.iters));
+    if (layer.scheme.weight->rounding == Rounding::kTuned)
+      operations += parameters * 6 * batch_tokens * static_cast<double>(recipe.tuning.iters);
   }
   if (!quantized) warn("no layer is quantized");
   if (recipe.device.kind != DeviceChoice::Kind::kCuda) plan_.seconds_estimate = operations / kCpuOperationsPerSecond;
 }
 
 }  // namespace
+
+Passes passes(const Plan& plan) {
+  Passes p;
+  for (const LayerPlan& layer : plan.layers) {
+    p.ranges |= layer.calibrated_input;
+    if (!layer.scheme.weight) continue;
+    p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
+    p.importance |= layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file;
+  }
+  p.importance |= plan.recipe.imatrix.save.has_value();
+  p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);
+  p.quantized = plan.recipe.tuning.quantized_input && (p.tuned || p.ranges);
+  return p;
+}
 
 Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
                Catalogue& catalogue) {
