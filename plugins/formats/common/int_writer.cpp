@@ -29,12 +29,7 @@ void IntWriter::add_tensor(const std::string& name, const rh_tensor& tensor) { t
 
 void IntWriter::finish() {
   tensors_.finish();
-  const Json quantization = quantization_config();
-  Json config = model_json(target_, "config");
-  config["quantization_config"] = quantization;
-  write_json(target_, "config.json", config);
-  write_json(target_, "quantization_config.json", quantization);
-  copy_side_files(target_);
+  write_config(target_, quantization_config());
 }
 
 }  // namespace roundhouse::formats
