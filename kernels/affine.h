@@ -5,13 +5,9 @@
 // reduced over spans in a fixed order. So no result depends on how spans are dealt to threads.
 #pragma once
 
-#include "floats.h"
+#include "tuning.h"
 
 namespace roundhouse::kernels {
-
-// Sums over a span or over spans run in this many lanes, element i in lane i % kLanes, which a fixed tree then adds:
-// the order is the same for every instruction set.
-inline constexpr int kLanes = 16;
 
 struct AffineLayer {
   int64_t rows, cols;
@@ -52,22 +48,9 @@ struct AffineCodes {
   uint8_t* zero_point;  // [groups], asymmetric only
 };
 
-struct AffineGradient {
-  const void* qdq;  // gradient of the quantized weight
-  Element type;
-};
-
-// Straight-through gradients of the tunables, null where not wanted.
-struct AffineGradients {
-  float *v, *min_scale, *max_scale;
-};
-
-// tunable <- clamp(tunable - learning_rate * sign(gradient)); null where not tuned. Learning rates are read where the
-// kernel runs.
-struct AffineStep {
-  float *v, *min_scale, *max_scale;
-  const float *rounding_rate, *range_rate;
-};
+using AffineGradient = OutputGradient;
+using AffineGradients = TunableGradients;
+using AffineStep = TunableStep;
 
 // Sums over the elements of a span, from which the gradients of the range follow.
 struct AffineSums {

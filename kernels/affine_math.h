@@ -37,8 +37,6 @@ struct AffineGroup {
   bool scale_free;         // not held by scale_threshold, so gradients pass
 };
 
-RH_HD float unit_clamp(float x) { return min_of(max_of(x, 0.0f), 1.0f); }
-
 RH_HD AffineGroup affine_group(const AffineLayer& layer, float low, float high, float min_scale, float max_scale) {
   const Element arithmetic = layer.tuned ? Element::kF32 : layer.weight;
   AffineGroup group;
@@ -124,12 +122,6 @@ RH_HD AffineParts<Value> affine_parts(const AffineGroup& group, const AffineRoun
   return {keep(inside, gradient * Value(group.scale)),
           gradient * ((rounded.code + Value(group.minus_zero)) - keep(inside, rounded.quotient)),
           drop(inside, gradient)};
-}
-
-// rate * sign(gradient), where the sign of zero is zero.
-template <typename Value>
-RH_HD Value sign_times(Value rate, Value gradient) {
-  return keep(greater(gradient, Value(0.0f)), rate) - keep(greater(Value(0.0f), gradient), rate);
 }
 
 struct AffineRangeGradients {

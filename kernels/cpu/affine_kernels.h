@@ -3,82 +3,9 @@
 
 #include "kernels/affine_math.h"
 #include "kernels/cpu/affine.h"
+#include "kernels/cpu/for_lanes.h"
 
 namespace roundhouse::kernels {
-namespace {
-
-// How many lanes hold elements: all, or the first `count` at a span's end.
-struct AllLanes {};
-struct SomeLanes {
-  int64_t count;
-};
-
-}  // namespace
-
-// body(i, lanes) for each kLanes elements of [0, size).
-template <typename Body>
-RH_HD void for_lanes(int64_t size, Body&& body) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) body(i, AllLanes{});
-  if (i < size) body(i, SomeLanes{size - i});
-}
-
-template <Element e>
-RH_HD Lanes load(const Storage<e>* from, AllLanes) {
-  return load_lanes<e>(from);
-}
-template <Element e>
-RH_HD Lanes load(const Storage<e>* from, SomeLanes lanes) {
-  Storage<e> padded[kLanes] = {};
-  memcpy(padded, from, lanes.count * sizeof(Storage<e>));
-  return load_lanes<e>(padded);
-}
-template <Element e>
-RH_HD void store(Storage<e>* to, Lanes a, AllLanes) {
-  store_lanes<e>(to, a);
-}
-template <Element e>
-RH_HD void store(Storage<e>* to, Lanes a, SomeLanes lanes) {
-  Storage<e> padded[kLanes];
-  store_lanes<e>(padded, a);
-  memcpy(to, padded, lanes.count * sizeof(Storage<e>));
-}
-
-RH_HD Lanes load(const uint8_t* from, AllLanes) { return load_codes(from); }
-RH_HD Lanes load(const uint8_t* from, SomeLanes lanes) {
-  uint8_t padded[kLanes] = {};
-  memcpy(padded, from, lanes.count);
-  return load_codes(padded);
-}
-RH_HD void store(uint8_t* to, Lanes a, AllLanes) { store_codes(to, a); }
-RH_HD void store(uint8_t* to, Lanes a, SomeLanes lanes) {
-  uint8_t padded[kLanes];
-  store_codes(padded, a);
-  memcpy(to, padded, lanes.count);
-}
-
-template <Element e>
-RH_HD const Storage<e>* elements(const void* base) {
-  return static_cast<const Storage<e>*>(base);
-}
-template <Element e>
-RH_HD Storage<e>* elements(void* base) {
-  return static_cast<Storage<e>*>(base);
-}
-
-// Folds the upper half onto the lower until one lane is left.
-template <typename Combine>
-RH_HD float fold_lanes(Lanes a, Combine&& combine) {
-  float x[kLanes];
-  store_lanes<Element::kF32>(x, a);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) x[i] = combine(x[i], x[i + half]);
-  return x[0];
-}
-RH_HD float sum_lanes(Lanes a) {
-  return fold_lanes(a, [](float x, float y) { return x + y; });
-}
-
 template <Element weight>
 RH_HD void range_span(const Storage<weight>* w, int64_t size, float& low, float& high) {
   Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
@@ -179,22 +106,6 @@ static void decode(const AffineLayer& layer, const AffineCodes& input, void* out
   });
 }
 
-// Writes v's gradient, or steps v. `at` is the place in v.
-RH_HD void finish_v(const AffineGradients& out, int64_t at, Lanes gradient, auto lanes) {
-  if (out.v) store<Element::kF32>(out.v + at, gradient, lanes);
-}
-RH_HD void finish_v(const AffineStep& step, int64_t at, Lanes gradient, auto lanes) {
-  if (!step.v) return;
-  const Lanes v = load<Element::kF32>(step.v + at, lanes);
-  store<Element::kF32>(step.v + at, v - sign_times(Lanes(*step.rounding_rate), gradient), lanes);
-}
-
-// v has whole groups, also where a row ends within one.
-RH_HD void finish_padding(const AffineGradients& out, const AffineSpan& span, int64_t span_cols) {
-  if (out.v && span.size < span_cols) memset(out.v + span.v + span.size, 0, (span_cols - span.size) * sizeof(float));
-}
-RH_HD void finish_padding(const AffineStep&, const AffineSpan&, int64_t) {}
-
 template <Element weight, Element gradient_type, typename Finish>
 RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
                                const AffineSpan& span, const void* gradient, const Finish& finish) {
@@ -221,7 +132,7 @@ static void gradients(const AffineLayer& layer, const AffineInput& input, const 
         const AffineSpan span = affine_span(layer, i);
         const AffineGroup group = affine_group(layer, input, span.group);
         const AffineSums total = gradient_span<w, g>(layer, input, group, span, gradient.qdq, finish);
-        finish_padding(finish, span, layer.span_cols);
+        finish_padding(finish, span.v + span.size, span.v + layer.span_cols);
         if (layer.whole_tensor)
           sums[i] = total;
         else

@@ -1,28 +1,10 @@
-// kLanes threads, half a warp, work on one span as the CPU's vector lanes do, so that sums have the same order.
-#include <cuda_runtime.h>
-
+// Spans are dealt to threads as kernels/cuda/launch.cuh says.
 #include "kernels/affine_math.h"
 #include "kernels/cuda/affine.h"
+#include "kernels/cuda/launch.cuh"
 
 namespace roundhouse::kernels {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kSpansPerBlock = kThreads / kLanes;
-
-__device__ int lane() { return threadIdx.x % kLanes; }
-__device__ int64_t span_index() { return static_cast<int64_t>(blockIdx.x) * kSpansPerBlock + threadIdx.x / kLanes; }
-
-// Folds the upper half of the lanes onto the lower until one is left; the result is lane 0's.
-template <typename Combine>
-__device__ float fold_lanes(float x, Combine combine) {
-  const unsigned half_warp = 0xffffu << (threadIdx.x & 16);
-  for (int half = kLanes / 2; half > 0; half /= 2) x = combine(x, __shfl_down_sync(half_warp, x, half, kLanes));
-  return x;
-}
-__device__ float sum_lanes(float x) {
-  return fold_lanes(x, [](float a, float b) { return a + b; });
-}
 
 struct Range {
   float low, high;
@@ -112,20 +94,6 @@ __global__ void decode_kernel(AffineLayer layer, AffineCodes input, void* output
     store_element(type, output, span.begin + i, scale * (input.codes[span.begin + i] - zero));
 }
 
-// Writes v's gradient, or steps v. `at` is the place in v.
-__device__ void finish_v(const AffineGradients& out, int64_t at, float gradient) {
-  if (out.v) out.v[at] = gradient;
-}
-__device__ void finish_v(const AffineStep& step, int64_t at, float gradient) {
-  if (step.v) step.v[at] = step.v[at] - sign_times(*step.rounding_rate, gradient);
-}
-
-// v has whole groups, also where a row ends within one.
-__device__ void finish_padding(const AffineGradients& out, int64_t at) {
-  if (out.v) out.v[at] = 0.0f;
-}
-__device__ void finish_padding(const AffineStep&, int64_t) {}
-
 // Backward or sign step, as `Finish` is AffineGradients or AffineStep.
 template <Element weight, typename Finish>
 __global__ void gradients_kernel(AffineLayer layer, AffineInput input, AffineGradient gradient, Finish finish,
@@ -164,36 +132,9 @@ __global__ void finish_tensor_kernel(AffineLayer layer, AffineInput input, const
   affine_finish(finish, 0, affine_range_gradients(layer, group, input.low[0], input.high[0], total));
 }
 
-// Makes a device current for its lifetime.
-class OnDevice {
- public:
-  explicit OnDevice(int device) {
-    status_ = cudaGetDevice(&previous_);
-    if (status_ == cudaSuccess) status_ = cudaSetDevice(device);
-  }
-  ~OnDevice() { cudaSetDevice(previous_); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-  cudaError_t status() const { return status_; }
-
- private:
-  int previous_ = 0;
-  cudaError_t status_;
-};
-
-// launch(blocks, stream) on the device, for a layer that has spans.
 template <typename Launch>
 const char* run(const AffineCuda& where, const AffineLayer& layer, Launch&& launch) {
-  const int64_t spans = affine_spans(layer);
-  if (spans == 0) return nullptr;
-  const OnDevice on_device(where.device);
-  cudaError_t status = on_device.status();
-  if (status == cudaSuccess) {
-    launch(static_cast<unsigned>((spans + kSpansPerBlock - 1) / kSpansPerBlock),
-           static_cast<cudaStream_t>(where.stream));
-    status = cudaGetLastError();
-  }
-  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+  return run_spans(where.device, where.stream, affine_spans(layer), launch);
 }
 
 template <typename Finish>

@@ -32,7 +32,8 @@ std::vector<json> cases() {
   for (const auto& entry : std::filesystem::directory_iterator(kGoldens)) {
     if (entry.path().extension() != ".json") continue;
     std::ifstream file(entry.path());
-    for (const json& golden : json::parse(file).at("cases")) all.push_back(golden);
+    const json list = json::parse(file);
+    for (const json& golden : list.at("cases")) all.push_back(golden);
   }
   std::sort(all.begin(), all.end(), [](const json& a, const json& b) { return a.at("file") < b.at("file"); });
   return all;
@@ -72,7 +73,8 @@ void expect_near(const std::string& name, const Tensor& actual, const Tensor& ex
   int shown = 0;
   for (int64_t i = 0; i < a.elements() && shown < 5; ++i) {
     const double x = a.as<float>()[i], y = e.as<float>()[i];
-    if (std::fabs(x - y) <= tolerance(name) * largest) continue;
+    // The reference divides zero by zero for the range of a group of zeros, whose gradient is 0.
+    if (std::isnan(y) ? x == 0 : std::fabs(x - y) <= tolerance(name) * largest) continue;
     ADD_FAILURE() << name << "[" << i << "] is " << x << ", expected " << y << "; the largest is " << largest;
     ++shown;
   }

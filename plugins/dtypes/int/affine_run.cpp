@@ -1,9 +1,7 @@
 #include "affine_run.h"
 
-#include <algorithm>
-#include <string>
-
 #include "kernels/cpu/affine.h"
+#include "plugins/dtypes/common/run.h"
 #if defined(ROUNDHOUSE_WITH_CUDA)
 #include "kernels/cuda/affine.h"
 #endif
@@ -12,30 +10,20 @@ using namespace roundhouse::kernels;
 
 namespace {
 
-// Elements of a chunk of work: some tens of microseconds.
-constexpr int64_t kChunk = 1 << 16;
+#if defined(ROUNDHOUSE_WITH_CUDA)
+using Cuda = AffineCuda;
+#else
+struct Cuda;
+#endif
 
-// On the CPU body(begin, end) for chunks of spans; a chunk is whole spans, so no result depends on the thread count.
 template <typename Body>
 void for_spans(const AffineLayer& layer, Body&& body) {
-  rh::parallel_for(affine_spans(layer), std::max<int64_t>(1, kChunk / layer.span_cols), body);
+  for_span_chunks(affine_spans(layer), layer.span_cols, body);
 }
 
-// Calls on_cuda(stream) when the call runs on CUDA, and says whether it did.
 template <typename OnCuda>
 bool ran_on_cuda(const rh_exec& exec, OnCuda&& on_cuda) {
-  if (exec.device.type == RH_DEVICE_CPU) return false;
-#if defined(ROUNDHOUSE_WITH_CUDA)
-  if (exec.device.type == RH_DEVICE_CUDA) {
-    const char* failure = on_cuda(AffineCuda{exec.device.id, exec.stream});
-    if (failure) throw rh::Error(RH_INTERNAL, std::string("CUDA: ") + failure);
-    return true;
-  }
-#else
-  (void)on_cuda;
-#endif
-  throw rh::Error(RH_UNIMPLEMENTED,
-                  "this build of int has no kernels for device type " + std::to_string(exec.device.type));
+  return ran_on<Cuda>(exec, on_cuda);
 }
 
 }  // namespace

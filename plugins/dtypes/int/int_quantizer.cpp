@@ -6,6 +6,7 @@
 
 #include "affine_run.h"
 #include "kernels/affine_math.h"
+#include "plugins/dtypes/common/element_types.h"
 
 using namespace roundhouse::kernels;
 
@@ -20,22 +21,6 @@ enum { kCodes, kCodesScale, kCodesZeroPoint };
 // auto-round 0.16, wrapper.py: q_scale_thresh.
 constexpr float kScaleThreshold = 1e-5f;
 constexpr float kScaleThresholdF32 = 1e-8f;
-
-Element element_of(rh_data_type type, const char* what) {
-  if (rh::same_type(type, rh::kF32)) return Element::kF32;
-  if (rh::same_type(type, rh::kF16)) return Element::kF16;
-  if (rh::same_type(type, rh::kBF16)) return Element::kBF16;
-  throw rh::Error(RH_INVALID_ARGUMENT, std::string(what) + " must be float32, float16 or bfloat16");
-}
-
-const char* name_of(Element e) { return e == Element::kF32 ? "float32" : e == Element::kF16 ? "float16" : "bfloat16"; }
-
-rh_data_type type_of(Element e) { return e == Element::kF32 ? rh::kF32 : e == Element::kF16 ? rh::kF16 : rh::kBF16; }
-
-template <typename T>
-T* optional_data(rh_tensor* const* tensors, size_t i) {
-  return rh::data_or_null<T>(rh::at(tensors, i));
-}
 
 AffineInput input_of(const rh_tensor* weight, const rh_tensor* const* tunables, const rh_tensor* const* states) {
   const auto data = [](const rh_tensor* t) { return rh::data_or_null<const float>(t); };
