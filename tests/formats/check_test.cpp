@@ -26,6 +26,11 @@ const Refusal kRefusals[] = {
     {"auto_gptq", 5, 64, 128, 128, false, "it stores 2, 3, 4, 8 bits, not 5"},
     {"auto_gptq", 4, 64, 100, 100, false, "multiples of 32"},
     {"auto_gptq", 8, 64, 128, 128, true, "it stores weights only"},
+    {"auto_awq", 4, 64, 128, 128, false, ""},
+    {"auto_awq", 4, 64, 128, -1, false, ""},
+    {"auto_awq", 5, 64, 128, 128, false, "it stores 4 bits, not 5"},
+    {"auto_awq", 4, 64, 64, 128, false, "128 is wider than the layer's 64 columns"},
+    {"auto_awq", 4, 64, 128, 128, true, "it stores weights only"},
     {"fake", 1, 3, 5, 2, true, ""},
 };
 
@@ -45,7 +50,7 @@ TEST(Check, RefusesWithTheReason) {
 }
 
 TEST(Check, BackendsAreJson) {
-  for (const char* name : {"auto_round", "auto_gptq", "fake"}) {
+  for (const char* name : {"auto_round", "auto_gptq", "auto_awq", "fake"}) {
     const FormatPlugin format(name);
     const auto backends = nlohmann::json::parse(format->backends_json(format.get()));
     ASSERT_FALSE(backends.empty()) << name;

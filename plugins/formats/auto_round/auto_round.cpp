@@ -34,8 +34,8 @@ class AutoRoundWriter : public IntWriter {
   Json quantization_config() const override {
     Json config = int_config(target(), plan().common);
     config["quant_method"] = "auto-round";
-    config["packing_format"] = packing_format(layout());
-    config["block_name_to_quantize"] = plan().block_prefix;
+    config["packing_format"] = packing_format(plan().all_symmetric ? IntLayout::kMinusOne : IntLayout::kDirect);
+    config["block_name_to_quantize"] = block_prefix();
     Json extra = Json::object();
     for (const auto& layer : layers()) {
       if (layer.in_block && layer.scheme == plan().common) continue;
@@ -44,7 +44,7 @@ class AutoRoundWriter : public IntWriter {
                            {"sym", layer.scheme.symmetric},
                            {"data_type", "int"}};
     }
-    for (const auto& name : plan().unquantized) extra[name] = {{"bits", 16}, {"data_type", "float"}};
+    for (const auto& name : unquantized_in_blocks()) extra[name] = {{"bits", 16}, {"data_type", "float"}};
     if (!extra.empty()) config["extra_config"] = extra;
     return config;
   }

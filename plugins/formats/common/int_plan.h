@@ -2,8 +2,6 @@
 #pragma once
 
 #include <initializer_list>
-#include <string>
-#include <vector>
 
 #include "plugins/formats/common/checkpoint.h"
 
@@ -21,8 +19,6 @@ struct IntScheme {
 struct IntPlan {
   IntScheme common;  // the recipe's scheme
   bool all_symmetric;
-  std::string block_prefix;              // "model.layers"
-  std::vector<std::string> unquantized;  // layers inside blocks that stay as they are
 };
 
 IntPlan int_plan(const rh_export& target);
