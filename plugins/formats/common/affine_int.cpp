@@ -2,44 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "kernels/floats.h"
+#include "plugins/formats/common/encoded_layer.h"
 #include "plugins/formats/common/text.h"
 
 namespace roundhouse::formats {
 namespace {
 
-using kernels::bfloat_from_float;
-using kernels::float_from_bfloat;
 using kernels::float_from_half;
 using kernels::half_from_float;
-
-// The encoding's tensor of that name, or nullptr.
-const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
-  for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i) {
-    if (std::strcmp(layer.encoding->tensors[i]->name, name) == 0) return layer.tensors[i];
-  }
-  return nullptr;
-}
-
-const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t elements) {
-  const rh_tensor* tensor = find_tensor(layer, name);
-  if (!tensor) throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": the data type sent no ", name));
-  if (rh::elements(*tensor) != elements) {
-    throw rh::Error(RH_INVALID_ARGUMENT,
-                    cat(layer.name, ": ", name, " has ", rh::elements(*tensor), " elements, not ", elements));
-  }
-  return *tensor;
-}
-
-float element(const rh_tensor& tensor, int64_t i) {
-  if (rh::same_type(tensor.dtype, rh::kF32)) return rh::data<float>(tensor)[i];
-  if (rh::same_type(tensor.dtype, rh::kF16)) return float_from_half(rh::data<uint16_t>(tensor)[i]);
-  if (rh::same_type(tensor.dtype, rh::kBF16)) return float_from_bfloat(rh::data<uint16_t>(tensor)[i]);
-  throw rh::Error(RH_INVALID_ARGUMENT, "a scale must be f16, bf16 or f32");
-}
 
 std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) {
   const rh_tensor& scale = require_tensor(layer, "scale", count);
@@ -122,15 +94,7 @@ void mirror_zero_points(AffineLayer& layer) {
 }
 
 void dequantize(const AffineLayer& layer, rh_tensor& output) {
-  if (rh::same_type(output.dtype, rh::kF32)) {
-    dequantize_as(layer, rh::data<float>(output), [](float x) { return x; });
-  } else if (rh::same_type(output.dtype, rh::kF16)) {
-    dequantize_as(layer, rh::data<uint16_t>(output), [](float x) { return half_from_float(x); });
-  } else if (rh::same_type(output.dtype, rh::kBF16)) {
-    dequantize_as(layer, rh::data<uint16_t>(output), [](float x) { return bfloat_from_float(x); });
-  } else {
-    throw rh::Error(RH_INVALID_ARGUMENT, "a layer is read as f32, f16 or bf16");
-  }
+  write_weights(output, [&](auto* weights, auto convert) { dequantize_as(layer, weights, convert); });
 }
 
 }  // namespace roundhouse::formats
