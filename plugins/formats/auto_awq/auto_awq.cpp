@@ -13,17 +13,14 @@ bool is_own(const Json& quantization) {
 class AwqWriter : public IntWriter {
  public:
   explicit AwqWriter(const rh_export& target) : IntWriter(target, int_plan(target), IntLayout::kAwq, false) {
+    require_quantized_in_blocks();
     const Json layers = model_json(target, "plan").at("layers");
     for (const Json& layer : layers) {
       if (!layer.at("quantized")) continue;
-      const std::string name = layer.at("name");
-      rh::require(in_block(name), name +
-                                      ": AWQ's engines know no quantized layer outside the blocks; leave it "
-                                      "unquantized, or use the format auto_round or auto_gptq");
       const int64_t group_size = layer.at("scheme").at("group_size");
       rh::require(group_size == plan().common.group_size,
-                  cat(name, ": AWQ has one group size for the whole model, ", plan().common.group_size,
-                      " in this recipe, and this layer's is ", group_size));
+                  cat(layer.at("name").get<std::string>(), ": AWQ has one group size for the whole model, ",
+                      plan().common.group_size, " in this recipe, and this layer's is ", group_size));
     }
   }
 

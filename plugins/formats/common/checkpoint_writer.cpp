@@ -17,6 +17,17 @@ void CheckpointWriter::add_tensor(const std::string& name, const rh_tensor& tens
   tensors_.add(name, tensor);
 }
 
+void CheckpointWriter::require_quantized_in_blocks() const {
+  const Json layers = model_json(target_, "plan").at("layers");
+  for (const Json& layer : layers) {
+    const std::string name = layer.at("name");
+    rh::require(!layer.at("quantized") || in_block(name),
+                name +
+                    ": the engines that read this format know no quantized layer outside the blocks; leave it "
+                    "unquantized, or use the format auto_round");
+  }
+}
+
 std::vector<std::string> CheckpointWriter::unquantized() const {
   std::vector<std::string> names = unquantized_;
   if (!tied_head_.empty()) names.push_back(tied_head_);

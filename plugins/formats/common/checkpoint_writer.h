@@ -24,6 +24,9 @@ class CheckpointWriter : public rh::Writer {
   const std::string& block_prefix() const { return block_prefix_; }  // "model.layers"
   bool in_block(const std::string& layer) const { return layer.starts_with(block_prefix_ + "."); }
 
+  // Throws rh::Error, with the reason, when the plan quantizes a layer outside the blocks (lm_head).
+  void require_quantized_in_blocks() const;
+
   // The modules whose two-dimensional weight stays as it is, known to the architecture or not, so that engines do not
   // look for a quantized one: linear layers, and the embedding, which engines pass over.
   std::vector<std::string> unquantized() const;

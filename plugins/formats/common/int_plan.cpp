@@ -22,12 +22,10 @@ std::string listed(std::initializer_list<int> numbers) {
 IntPlan int_plan(const rh_export& target) {
   const Json plan = model_json(target, "plan");
   IntPlan out{};
-  out.all_symmetric = true;
+  out.all_symmetric = all_symmetric(target);
   const Json* first = nullptr;
   for (const Json& layer : plan.at("layers")) {
-    if (!layer.at("quantized")) continue;
-    if (!first) first = &layer.at("scheme");
-    out.all_symmetric = out.all_symmetric && layer.at("scheme").at("sym");
+    if (!first && layer.at("quantized")) first = &layer.at("scheme");
   }
   if (!first) throw rh::Error(RH_INVALID_ARGUMENT, "the plan quantizes no layer: there is nothing to pack");
   // A recipe may leave its global scheme unused; then the first quantized layer's speaks for all.
@@ -35,6 +33,12 @@ IntPlan int_plan(const rh_export& target) {
   const bool usable = scheme.at("bits") <= 8 && scheme.at("group_size").is_number();
   out.common = read_scheme(usable ? scheme : *first);
   return out;
+}
+
+bool all_symmetric(const rh_export& target) {
+  const Json layers = model_json(target, "plan").at("layers");
+  return std::all_of(layers.begin(), layers.end(),
+                     [](const Json& layer) { return !layer.at("quantized") || layer.at("scheme").at("sym"); });
 }
 
 IntScheme int_scheme(const rh_encoded_layer& layer) {

@@ -22,6 +22,8 @@ struct IntPlan {
 };
 
 IntPlan int_plan(const rh_export& target);
+// Whether all layers that the plan quantizes are symmetric.
+bool all_symmetric(const rh_export& target);
 
 // The scheme of a layer as these configurations can say it: engines want the inputs to be a multiple of the group size,
 // so a group wider than the layer becomes one group a row.
