@@ -1,5 +1,6 @@
 #include "tests/formats/recode.h"
 
+#include "host/base/error.h"
 #include "host/checkpoint/output.h"
 
 namespace roundhouse::formats {
