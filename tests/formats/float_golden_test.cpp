@@ -4,8 +4,7 @@
 #include <set>
 
 #include "host/checkpoint/safetensors.h"
-#include "host/checkpoint/writer.h"
-#include "tests/formats/recode.h"
+#include "tests/formats/encoded_fixture.h"
 
 namespace roundhouse::formats {
 namespace {
@@ -38,6 +37,21 @@ const FloatGolden kGoldens[] = {
      R"({"element": "e4m3", "group_rows": 128, "group_cols": 128})",
      R"({"element": "e4m3", "group_rows": 1, "group_cols": 128, "dynamic": true})"},
 };
+
+// The layers of an export, and its other tensors, written by `format`. The empty string, or the plugin's message.
+std::string recode(const FormatPlugin& from, const std::filesystem::path& source, const FormatPlugin& format,
+                   const std::filesystem::path& folder, std::vector<std::pair<std::string, Tensor>> tensors = {}) {
+  const TestReader reader(from, source);
+  std::vector<EncodedLayer> layers;
+  for (const auto& name : reader.names()) {
+    if (reader.item(name).kind == RH_ITEM_LAYER) {
+      layers.push_back(read_layer(reader, name));
+    } else {
+      tensors.emplace_back(name, reader.read(name));
+    }
+  }
+  return write(format, folder, layers, {}, json::object(), tensors);
+}
 
 class FloatGoldenExport : public testing::TestWithParam<FloatGolden> {
  protected:
@@ -121,27 +135,62 @@ TEST(FloatExports, AutoRoundHoldsBlocksToo) {
 // Unquantized weights, whether the architecture knows them or not, are named where an engine would look for codes.
 TEST(FloatExports, NameWhatStaysAsItIs) {
   const TemporaryFolder temporary;
-  for (const std::string format : {"fp8", "auto_round"}) {
-    const auto source = exports() / (format == "fp8" ? "fp8_block_fp8" : "mxfp4_autoround_it5");
-    const auto in = temporary.path() / (format + "-in"), out = temporary.path() / format;
-    std::filesystem::create_directory(in);
-    std::filesystem::copy(source / "config.json", in);
-    SafetensorsFolder folder(source);
-    std::vector<std::pair<std::string, Tensor>> tensors;
-    for (const auto& name : folder.names()) tensors.emplace_back(name, folder.load(name));
-    tensors.emplace_back("model.layers.0.mlp.router.weight", Tensor(DType::kBF16, {4, 256}));
-    tensors.emplace_back("vision.proj.weight", Tensor(DType::kBF16, {4, 256}));
-    write_safetensors_file(in / "model.safetensors", tensors);
-    const FormatPlugin plugin(format);
-    ASSERT_EQ(recode(plugin, in, plugin, out), "");
+  for (const std::string name : {"fp8", "auto_round"}) {
+    const FormatPlugin format(name);
+    const auto out = temporary.path() / name;
+    ASSERT_EQ(recode(format, exports() / (name == "fp8" ? "fp8_block_fp8" : "mxfp4_autoround_it5"), format, out,
+                     {{"model.layers.0.mlp.router.weight", Tensor(DType::kBF16, {4, 256})},
+                      {"vision.proj.weight", Tensor(DType::kBF16, {4, 256})}}),
+              "");
     const json config = read_json(out / "config.json").at("quantization_config");
-    if (format == "fp8") {
+    if (name == "fp8") {
       EXPECT_EQ(config.at("modules_to_not_convert"), (json{"model.layers.0.mlp.router", "vision.proj"}));
     } else {
       EXPECT_EQ(config.at("extra_config"),
                 json::parse(R"({"model.layers.0.mlp.router": {"bits": 16, "data_type": "float", "act_bits": 16}})"));
     }
   }
+}
+
+// packing_format is one for the whole model.
+TEST(FloatExports, CannotMixPackings) {
+  const FormatPlugin format("auto_round");
+  const TemporaryFolder temporary;
+  const TestReader mxfp4(format, exports() / "mxfp4_autoround_it5"), mxint4(format, exports() / "mxint4_plainrtn");
+  const std::string message = write(format, temporary.path() / "out",
+                                    {read_layer(mxfp4, "model.layers.0.mlp.down_proj.weight"),
+                                     read_layer(mxint4, "model.layers.0.self_attn.k_proj.weight")});
+  EXPECT_NE(message.find("k_proj: AutoRound has one packing_format for the whole model; this layer's scheme needs "
+                         "auto_round, an earlier one's auto_round:llm_compressor"),
+            std::string::npos)
+      << message;
+}
+
+// Both have the packing of llm_compressor, so that one model may hold them.
+TEST(FloatExports, ListLayersThatDiffer) {
+  const FormatPlugin format("auto_round");
+  const TemporaryFolder temporary;
+  const TestReader mxfp4(format, exports() / "mxfp4_autoround_it5");
+  EncodedLayer wide{"model.layers.1.mlp.down_proj",
+                    64,
+                    128,
+                    1,
+                    32,
+                    {"mx/1",
+                     {{"element", "fp8_e4m3"}, {"group_cols", 32}},
+                     {{"codes", random_codes(64, 128, 8)}, {"scale", random_codes(64, 4, 8)}}}};
+  wide.activation = Encoded{"mx/1", {{"element", "fp8_e4m3"}, {"group_cols", 32}, {"dynamic", true}}, {}};
+  ASSERT_EQ(write(format, temporary.path() / "out", {read_layer(mxfp4, "model.layers.0.mlp.down_proj.weight"), wide}),
+            "");
+  const json config = read_json(temporary.path() / "out/config.json").at("quantization_config");
+  EXPECT_EQ(config.at("bits"), 4);
+  EXPECT_EQ(config.at("extra_config"), json::parse(R"({"model.layers.1.mlp.down_proj": {
+    "bits": 8, "group_size": 32, "sym": true, "data_type": "mx_fp", "act_bits": 8, "act_group_size": 32,
+    "act_sym": true, "act_data_type": "mx_fp", "act_dynamic": true}})"));
+  const EncodedLayer back =
+      read_layer(TestReader(format, temporary.path() / "out"), "model.layers.1.mlp.down_proj.weight");
+  expect_same(back.weight, wide.weight);
+  expect_same(*back.activation, *wide.activation);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <limits>
 
+#include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "kernels/floats.h"
 #include "plugins/formats/common/text.h"

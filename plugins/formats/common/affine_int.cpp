@@ -30,22 +30,6 @@ std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) 
   return halves;
 }
 
-template <typename T, typename Convert>
-void dequantize_as(const AffineLayer& layer, T* output, Convert convert) {
-  const int64_t groups = layer.groups();
-  rh::parallel_for(layer.rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * groups; i < end * groups; ++i) {
-      const float scale = float_from_half(layer.scale[i]);
-      const int zero_point = layer.zero_point[i];
-      const int64_t first = i % groups * layer.group_cols;
-      const int64_t count = std::min(layer.group_cols, layer.cols - first);
-      const uint8_t* codes = layer.codes.data() + i / groups * layer.cols + first;
-      T* weights = output + i / groups * layer.cols + first;
-      for (int64_t c = 0; c < count; ++c) weights[c] = convert(scale * static_cast<float>(codes[c] - zero_point));
-    }
-  });
-}
-
 }  // namespace
 
 AffineParameters affine_parameters(const rh_encoding& encoding) {
@@ -94,7 +78,9 @@ void mirror_zero_points(AffineLayer& layer) {
 }
 
 void dequantize(const AffineLayer& layer, rh_tensor& output) {
-  write_weights(output, [&](auto* weights, auto convert) { dequantize_as(layer, weights, convert); });
+  write_groups(output, 1, layer.group_cols, [&](int64_t group, int64_t i) {
+    return float_from_half(layer.scale[group]) * static_cast<float>(layer.codes[i] - layer.zero_point[group]);
+  });
 }
 
 }  // namespace roundhouse::formats

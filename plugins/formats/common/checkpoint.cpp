@@ -95,6 +95,14 @@ void write_json(const rh_export& target, const std::string& name, const Json& js
   host_call([&](rh_error* e) { return output.commit(file, e); });
 }
 
+void write_config(const rh_export& target, const Json& quantization) {
+  Json config = model_json(target, "config");
+  config["quantization_config"] = quantization;
+  write_json(target, "config.json", config);
+  write_json(target, "quantization_config.json", quantization);
+  copy_side_files(target);
+}
+
 void copy_side_files(const rh_export& target) {
   const char* folder = rh::required_extension<rh_model>(RH_EXT_MODEL).path(&target, "model");
   if (!folder) throw rh::Error(RH_UNIMPLEMENTED, "this host does not tell the model's folder");

@@ -42,12 +42,7 @@ std::vector<std::string> CheckpointWriter::unquantized_in_blocks() const {
 
 void CheckpointWriter::finish() {
   tensors_.finish();
-  const Json quantization = quantization_config();
-  Json config = model_json(target_, "config");
-  config["quantization_config"] = quantization;
-  write_json(target_, "config.json", config);
-  write_json(target_, "quantization_config.json", quantization);
-  copy_side_files(target_);
+  write_config(target_, quantization_config());
 }
 
 void add_tuning(const rh_export& target, Json& config) {

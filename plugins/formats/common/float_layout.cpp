@@ -30,9 +30,9 @@ rh_data_type code_type(const FloatEncoding& encoding) {
 int64_t rows_of(const rh_tensor* codes) { return codes && codes->ndim == 2 ? codes->shape[0] : 0; }
 int64_t cols_of(const rh_tensor* codes, int bits) { return codes && codes->ndim == 2 ? codes->shape[1] * 8 / bits : 0; }
 
-FloatEncoding within(FloatEncoding encoding, int64_t rows, int64_t cols) {
-  encoding.group_rows = std::min(encoding.group_rows, rows);
-  encoding.group_cols = std::min(encoding.group_cols, cols);
+FloatEncoding filled_in(FloatEncoding encoding, int64_t rows, int64_t cols) {
+  if (encoding.group_rows == 0) encoding.group_rows = rows;
+  if (encoding.group_cols == 0) encoding.group_cols = cols;
   return encoding;
 }
 
@@ -95,7 +95,7 @@ void add_codes(TensorWriter& file, const rh_encoded_layer& layer, const FloatEnc
 
 void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& layer,
                 const FloatEncoding& encoding, std::vector<int64_t> shape) {
-  const FloatEncoding groups = within(encoding, layer.rows, layer.cols);
+  const FloatEncoding groups = filled_in(encoding, layer.rows, layer.cols);
   const int64_t row_groups = (layer.rows + groups.group_rows - 1) / groups.group_rows;
   const int64_t col_groups = (layer.cols + groups.group_cols - 1) / groups.group_cols;
   if (encoding.kind == Kind::kScaledFp8 && !find_tensor(layer, "scale")) {
@@ -112,9 +112,10 @@ void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_la
   }
 }
 
-FloatLayer::FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype)
+FloatLayer::FloatLayer(const std::string& name, const FloatEncoding& encoding, const Tensors& tensors,
+                       rh_data_type dtype)
     : StoredLayer(name, rows_of(tensors.codes), cols_of(tensors.codes, encoding.bits()), dtype),
-      encoding_(within(std::move(encoding), rows(), cols())),
+      encoding_(filled_in(encoding, rows(), cols())),
       tensors_(tensors) {
   if (rows() == 0 || cols() == 0 || !rh::same_type(tensors.codes->dtype, code_type(encoding_))) {
     damaged(cat("its codes are missing, or no matrix of ", encoding_.element));
@@ -140,13 +141,11 @@ FloatLayer::FloatLayer(const std::string& name, FloatEncoding encoding, const Te
   specs.add("scale", encoding_.kind == Kind::kScaledFp8 ? scale.dtype : rh::kU8, {row_groups(), col_groups()});
   if (is_e4m3) specs.add("global_scale", rh::kF32, {1});
   this->encoding().set(encoding_.id(), encoding_.parameters());
-  const bool whole_row = encoding_.group_cols == cols();
-  if (whole_row && encoding_.group_rows == rows() && rows() > 1) {
-    set_scheme(encoding_.bits(), true, 1, RH_GROUP_TENSOR);
-  } else {
-    set_scheme(encoding_.bits(), true, encoding_.group_rows,
-               whole_row && encoding_.group_rows == 1 ? RH_GROUP_ROW : encoding_.group_cols);
-  }
+  const bool whole_tensor = encoding.group_rows == 0 && encoding.group_cols == 0;
+  set_scheme(encoding_.bits(), true, whole_tensor ? 1 : encoding_.group_rows,
+             whole_tensor               ? RH_GROUP_TENSOR
+             : encoding.group_cols == 0 ? RH_GROUP_ROW
+                                        : encoding_.group_cols);
 }
 
 std::vector<uint8_t> FloatLayer::unpacked_codes() const {
@@ -185,19 +184,8 @@ void FloatLayer::read(rh_tensor& output) const {
   const std::vector<uint8_t> codes = unpacked_codes();
   const std::vector<float> scale = scales();
   const std::vector<float> values = code_values(encoding_.element);
-  write_weights(output, [&](auto* weights, auto convert) {
-    rh::parallel_for(rows(), kRowsPerChunk, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin * col_groups(); i < end * col_groups(); ++i) {
-        const int64_t row = i / col_groups();
-        const int64_t group = i % col_groups();
-        const float factor = scale[row / encoding_.group_rows * col_groups() + group];
-        const int64_t last = std::min(cols(), (group + 1) * encoding_.group_cols);
-        for (int64_t c = group * encoding_.group_cols; c < last; ++c) {
-          weights[row * cols() + c] = convert(values[codes[row * cols() + c]] * factor);
-        }
-      }
-    });
-  });
+  write_groups(output, encoding_.group_rows, encoding_.group_cols,
+               [&](int64_t group, int64_t i) { return values[codes[i]] * scale[group]; });
 }
 
 void FloatLayer::read_encoded(rh_tensor* const* tensors) const {

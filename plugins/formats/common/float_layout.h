@@ -56,9 +56,8 @@ class FloatLayer : public StoredLayer {
     const rh_tensor* scale;
     const rh_tensor* global_scale;  // nullptr: 1
   };
-  // Groups wider or higher than the layer are those of the layer. Throws rh::Error when the tensors do not fit
-  // together.
-  FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype);
+  // group_rows and group_cols may be 0: all of the layer's. Throws rh::Error when the tensors do not fit together.
+  FloatLayer(const std::string& name, const FloatEncoding& encoding, const Tensors& tensors, rh_data_type dtype);
 
   void read(rh_tensor& output) const override;
   void read_encoded(rh_tensor* const* tensors) const override;

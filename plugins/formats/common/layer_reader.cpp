@@ -94,7 +94,11 @@ LayerReader::LayerReader(const std::string& folder, const MakeLayer& make_layer)
     if (layer == parts.end()) {
       items_.push_back({&entry, nullptr});
     } else if (!layer->second.empty()) {  // its first tensor
-      items_.push_back({nullptr, make_layer(layer->first, layer->second)});
+      try {
+        items_.push_back({nullptr, make_layer(layer->first, layer->second)});
+      } catch (const rh::Error& e) {
+        throw rh::Error(e.code(), cat(folder, ": ", e.what()));
+      }
       layer->second.clear();
     }
   }
