@@ -131,13 +131,14 @@ std::string check(const FormatPlugin& format, const EncodedLayer& layer, const s
 
 std::string write(const FormatPlugin& format, const std::filesystem::path& path,
                   const std::vector<EncodedLayer>& layers, const std::vector<std::string>& kept,
-                  const nlohmann::json& options) {
+                  const nlohmann::json& options, const std::vector<std::pair<std::string, Tensor>>& tensors) {
   OutputFolder folder(path, false);
   ExportSession::Facts facts;
   facts.json["config"] = {{"model_type", "llama"}, {"dtype", "bfloat16"}};
   facts.json["tuning"] = {{"iters", 0}};
   nlohmann::json plan{{"block_prefix", "model.layers"}, {"layers", nlohmann::json::array()}};
-  for (const auto& layer : layers) plan["layers"].push_back({{"name", layer.name}, {"quantized", true}});
+  for (const auto& layer : layers)
+    plan["layers"].push_back({{"name", layer.name}, {"quantized", true}, {"scheme", {{"sym", true}}}});
   for (const auto& name : kept) plan["layers"].push_back({{"name", name}, {"quantized", false}});
   facts.json["plan"] = plan;
   facts.paths["model"] = "/nonexistent";
@@ -166,6 +167,10 @@ std::string write(const FormatPlugin& format, const std::filesystem::path& path,
       writer->abort(writer);
       return failure;
     }
+  }
+  for (const auto& [name, tensor] : tensors) {
+    const rh_tensor view = tensor.view();
+    EXPECT_EQ(message_of([&](rh_error* e) { return writer->add_tensor(writer, name.c_str(), &view, e); }), "");
   }
   const std::string failure = message_of([&](rh_error* error) { return writer->finish(writer, error); });
   if (failure.empty()) folder.finish();

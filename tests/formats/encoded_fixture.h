@@ -40,11 +40,12 @@ Tensor random_scales(std::vector<int64_t> shape, DType dtype = DType::kF32);
 // The empty string, or what the format says against the layer.
 std::string check(const FormatPlugin& format, const EncodedLayer& layer, const std::string& options = "{}");
 
-// Writes an export of all layers. `kept`: names of the plan's layers that are not quantized.
-// The empty string, or the plugin's message.
+// Writes an export of all layers. `kept`: names of the plan's layers that are not quantized; `tensors` are carried
+// over. The empty string, or the plugin's message.
 std::string write(const FormatPlugin& format, const std::filesystem::path& folder,
                   const std::vector<EncodedLayer>& layers, const std::vector<std::string>& kept = {},
-                  const nlohmann::json& options = nlohmann::json::object());
+                  const nlohmann::json& options = nlohmann::json::object(),
+                  const std::vector<std::pair<std::string, Tensor>>& tensors = {});
 
 // The layer as it would come from a data type.
 EncodedLayer read_layer(const TestReader& reader, const std::string& weight_name);

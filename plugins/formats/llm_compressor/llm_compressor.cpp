@@ -3,7 +3,7 @@
 #include <regex>
 
 #include "int_weight.h"
-#include "plugins/formats/common/encoded_layer.h"
+#include "plugins/formats/common/input_range.h"
 #include "plugins/formats/common/text.h"
 #include "scheme.h"
 
@@ -52,7 +52,7 @@ class Writer : public rh::Writer {
     } else {
       write_int_weight(file_, layer, scheme.format == "pack-quantized", int_scales_);
     }
-    add_input_range(layer);
+    add_input_range(file_, layer);
     const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const auto& g) { return g.scheme == scheme; });
     if (group == groups_.end()) {
       groups_.push_back({scheme, {name}});
@@ -73,20 +73,6 @@ class Writer : public rh::Writer {
     LayerScheme scheme;
     std::vector<std::string> layers;
   };
-
-  // A calibrated range: "scale" in the element type of fp8 weights' scales, "global_scale" in float32.
-  void add_input_range(const rh_encoded_layer& layer) {
-    if (!layer.activation_encoding || layer.activation_encoding->tensor_count == 0) return;
-    const std::string range = layer.activation_encoding->tensors[0]->name;
-    const rh_tensor* weight_scale = find_tensor(layer, "scale");
-    const bool as_weight = range == "scale" && weight_scale && weight_scale->dtype.kind != RH_KIND_UINT;
-    const rh_data_type dtype = as_weight ? weight_scale->dtype : rh::kF32;
-    if (!rh::at(layer.activation_tensors, 0)) {
-      throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": no calibrated range of its input was sent"));
-    }
-    file_.add(cat(layer.name, ".input_", range), rounded({element(*layer.activation_tensors[0], 0)}, dtype).data(),
-              dtype, {1});
-  }
 
   Json quantization_config() const {
     Json groups = Json::object();
