@@ -119,8 +119,8 @@ TEST(DamagedConfig, IsRefusedInWords) {
        R"({"quantization_config": {"quant_method": "auto-round", "packing_format": "auto_round:llm_compressor"}})",
        "packing_format auto_round:llm_compressor"},
       {"auto_round",
-       R"({"quantization_config": {"quant_method": "auto-round", "packing_format": "auto_round", "data_type": "mx_int"}})",
-       "data_type mx_int"},
+       R"({"quantization_config": {"quant_method": "auto-round", "packing_format": "auto_round", "data_type": "mx_fp6"}})",
+       "data_type mx_fp6"},
       {"auto_gptq", "{}", "quant_method is not gptq"},
       {"auto_gptq", R"({"dtype": "float64", "quantization_config": {"quant_method": "gptq"}})", "dtype float64"},
   };

@@ -150,7 +150,7 @@ TestExport::TestExport(const FormatPlugin& format, std::filesystem::path folder,
   ExportSession::Facts facts;
   facts.json["config"] = {{"model_type", "llama"}, {"dtype", std::string(config_name(layers.at(0).dtype))}};
   facts.json["tuning"] = {{"iters", 0}};
-  nlohmann::json plan{{"scheme", scheme_json(layers.at(0))}, {"block_prefix", "model.layers"}};
+  nlohmann::json plan{{"scheme", scheme_json(layers.at(0))}, {"block_prefix", "model.layers"}, {"tied_head", false}};
   for (const TestLayer& layer : layers) {
     plan["layers"].push_back({{"name", layer.name}, {"quantized", true}, {"scheme", scheme_json(layer)}});
   }
@@ -201,6 +201,7 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
                   const std::vector<std::string>& skipped) {
   TestExport target(format, folder, layers, skipped);
   for (const TestLayer& layer : layers) ASSERT_EQ(target.add_layer(layer), "");
+  for (const auto& name : skipped) ASSERT_EQ(target.add_tensor(name + ".weight", Tensor(DType::kBF16, {2, 3})), "");
   ASSERT_EQ(target.finish(), "");
 }
 

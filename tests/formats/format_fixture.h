@@ -103,9 +103,10 @@ class TestReader {
   // The layer as a data type would have emitted it.
   TestLayer read_encoded(const std::string& weight_name) const;
 
- private:
+  rh_reader* get() const { return reader_; }
   uint64_t index(const std::string& name) const;
 
+ private:
   rh_reader* reader_ = nullptr;
   std::string error_;
 };

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <limits>
 
+#include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "kernels/floats.h"
 #include "plugins/formats/common/text.h"
@@ -116,7 +117,7 @@ TEST(WriteRead, KeepsUnquantizedTensorsAndBias) {
   Tensor embedding(DType::kBF16, {3, 5}), bias(DType::kBF16, {32});
   for (int i = 0; i < 15; ++i) embedding.as<uint16_t>()[i] = static_cast<uint16_t>(0x3f80 + i);
   for (int i = 0; i < 32; ++i) bias.as<uint16_t>()[i] = static_cast<uint16_t>(0x4000 + i);
-  for (const char* name : {"auto_round", "auto_gptq", "fake"}) {
+  for (const char* name : {"auto_round", "auto_gptq", "auto_awq", "fake"}) {
     SCOPED_TRACE(name);
     const FormatPlugin format(name);
     const TemporaryFolder temporary;
@@ -188,6 +189,50 @@ TEST(MixedConfig, OfAutoGptq) {
     "-:^model\\.layers\\.1\\.mlp\\.gate$": {}})"));
   const TestReader reader(format, temporary.path() / "out");
   for (const auto& layer : layers) expect_same_weights(reader, layer);
+}
+
+TEST(MixedConfig, OfAutoAwq) {
+  const FormatPlugin format("auto_awq");
+  for (bool symmetric : {true, false}) {
+    const TemporaryFolder temporary;
+    const std::vector layers{random_layer("model.layers.0.self_attn.q_proj", 4, 32, 128, 64, true),
+                             random_layer("model.layers.1.self_attn.q_proj", 4, 64, 128, 64, symmetric)};
+    write_export(format, temporary.path() / "out", layers, {"model.layers.1.mlp.gate", "model.vision.proj", "lm_head"});
+    const auto config = read_json(temporary.path() / "out/config.json").at("quantization_config");
+    EXPECT_EQ(config.at("quant_method"), "awq");
+    EXPECT_EQ(config.at("version"), "gemm");
+    EXPECT_EQ(config.at("bits"), 4);
+    EXPECT_EQ(config.at("group_size"), 64);
+    EXPECT_EQ(config.at("zero_point"), true);
+    EXPECT_EQ(config.at("sym"), symmetric);
+    EXPECT_EQ(config.at("to_quant_block_names"), "model.layers");
+    EXPECT_EQ(config.at("modules_to_not_convert"),
+              nlohmann::json::parse(R"(["model.layers.1.mlp.gate", "model.vision.proj", "lm_head"])"));
+    const TestReader reader(format, temporary.path() / "out");
+    for (const auto& layer : layers) expect_same_weights(reader, layer);
+  }
+}
+
+TEST(MixedConfig, ThatAwqCannotSay) {
+  const FormatPlugin format("auto_awq");
+  const TemporaryFolder temporary;
+  const auto begin = [&](const char* name, int64_t group_size) -> std::string {
+    const auto first = random_layer("model.layers.0.self_attn.q_proj", 4, 32, 128, 64, true);
+    try {
+      TestExport(format, temporary.path() / "out", {first, random_layer(name, 4, 32, 128, group_size, true)});
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", 64), "");
+  EXPECT_EQ(
+      begin("model.layers.0.mlp.up_proj", 32),
+      "model.layers.0.mlp.up_proj: AWQ has one group size for the whole model, 64 in this recipe, and this layer's "
+      "is 32");
+  EXPECT_NE(begin("lm_head", 64)
+                .find("lm_head: the engines that read this format know no quantized layer outside the blocks"),
+            std::string::npos);
 }
 
 TEST(WriteRead, CopiesTokenizerAndGenerationConfig) {

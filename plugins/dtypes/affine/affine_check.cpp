@@ -41,17 +41,6 @@ float scale_threshold(const rh_scheme& scheme, Element scale) {
 
 }  // namespace
 
-Element element_of(rh_data_type type, const char* what) {
-  if (rh::same_type(type, rh::kF32)) return Element::kF32;
-  if (rh::same_type(type, rh::kF16)) return Element::kF16;
-  if (rh::same_type(type, rh::kBF16)) return Element::kBF16;
-  throw rh::Error(RH_INVALID_ARGUMENT, std::string(what) + " must be float32, float16 or bfloat16");
-}
-
-rh_data_type type_of(Element e) { return e == Element::kF32 ? rh::kF32 : e == Element::kF16 ? rh::kF16 : rh::kBF16; }
-
-const char* name_of(Element e) { return e == Element::kF32 ? "float32" : e == Element::kF16 ? "float16" : "bfloat16"; }
-
 Element scale_type(const rh_scheme& scheme) {
   return scheme.scale_dtype.bits == 0 ? Element::kF16 : element_of(scheme.scale_dtype, "scale_dtype");
 }

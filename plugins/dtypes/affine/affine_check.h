@@ -4,6 +4,7 @@
 #include <roundhouse/plugin.hpp>
 
 #include "kernels/affine.h"
+#include "plugins/dtypes/common/element_types.h"
 
 #if defined(ROUNDHOUSE_WITH_CUDA)
 inline constexpr uint32_t kAffineDevices = RH_SUPPORTS_CPU | RH_SUPPORTS_CUDA;
@@ -14,10 +15,6 @@ inline constexpr uint32_t kAffineDevices = RH_SUPPORTS_CPU;
 // JSON Schema of the options: {"mirrored": true} is AffineLayer::mirrored.
 inline constexpr const char* kAffineOptions =
     R"({"type": "object", "properties": {"mirrored": {"type": "boolean"}}, "additionalProperties": false})";
-
-roundhouse::kernels::Element element_of(rh_data_type type, const char* what);
-rh_data_type type_of(roundhouse::kernels::Element e);
-const char* name_of(roundhouse::kernels::Element e);
 
 // The type that the scheme asks for, or float16.
 roundhouse::kernels::Element scale_type(const rh_scheme& scheme);

@@ -7,6 +7,7 @@
 #include "kernels/affine_math.h"
 #include "plugins/dtypes/affine/affine_check.h"
 #include "plugins/dtypes/affine/affine_run.h"
+#include "plugins/dtypes/common/element_types.h"
 
 using namespace roundhouse::kernels;
 
@@ -16,11 +17,6 @@ namespace {
 enum { kV, kMinScale, kMaxScale };
 enum { kScale, kZeroPoint, kOuterResult = kZeroPoint };
 enum { kCodes, kCodesScale, kCodesZeroPoint, kCodesOuterScale = kCodesZeroPoint };
-
-template <typename T>
-T* optional_data(rh_tensor* const* tensors, size_t i) {
-  return rh::data_or_null<T>(rh::at(tensors, i));
-}
 
 // Any tunable makes the arithmetic float32.
 AffineLayer with_arithmetic(AffineLayer layer, const AffineInput& input) {

@@ -1,9 +1,7 @@
 #include "plugins/dtypes/affine/affine_run.h"
 
-#include <algorithm>
-#include <string>
-
 #include "kernels/cpu/affine.h"
+#include "plugins/dtypes/common/run.h"
 #if defined(ROUNDHOUSE_WITH_CUDA)
 #include "kernels/cuda/affine.h"
 #endif
@@ -12,31 +10,20 @@ using namespace roundhouse::kernels;
 
 namespace {
 
-// Elements of a chunk of work: some tens of microseconds.
-constexpr int64_t kChunk = 1 << 16;
-constexpr int64_t kSearchChunk = kChunk / 64;  // some hundred passes over each
+#if defined(ROUNDHOUSE_WITH_CUDA)
+using Cuda = AffineCuda;
+#else
+struct Cuda;
+#endif
 
-// On the CPU body(begin, end) for chunks of spans; a chunk is whole spans, so no result depends on the thread count.
 template <typename Body>
 void for_spans(const AffineLayer& layer, Body&& body) {
-  rh::parallel_for(affine_spans(layer), std::max<int64_t>(1, kChunk / layer.span_cols), body);
+  for_span_chunks(affine_spans(layer), layer.span_cols, body);
 }
 
-// Calls on_cuda(stream) when the call runs on CUDA, and says whether it did.
 template <typename OnCuda>
 bool ran_on_cuda(const rh_exec& exec, OnCuda&& on_cuda) {
-  if (exec.device.type == RH_DEVICE_CPU) return false;
-#if defined(ROUNDHOUSE_WITH_CUDA)
-  if (exec.device.type == RH_DEVICE_CUDA) {
-    const char* failure = on_cuda(AffineCuda{exec.device.id, exec.stream});
-    if (failure) throw rh::Error(RH_INTERNAL, std::string("CUDA: ") + failure);
-    return true;
-  }
-#else
-  (void)on_cuda;
-#endif
-  throw rh::Error(RH_UNIMPLEMENTED,
-                  "this build has no affine kernels for device type " + std::to_string(exec.device.type));
+  return ran_on<Cuda>(exec, on_cuda);
 }
 
 }  // namespace
@@ -96,8 +83,9 @@ void run_input_gradient(const rh_exec& exec, const AffineLayer& layer, const Aff
 
 void run_search(const rh_exec& exec, const AffineLayer& layer, const AffineSearch& input, float* low, float* high) {
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.search(layer, input, low, high); })) return;
-  rh::parallel_for(affine_spans(layer), std::max<int64_t>(1, kSearchChunk / layer.span_cols),
-                   [&](int64_t begin, int64_t end) { affine_cpu().search(layer, input, low, high, begin, end); });
+  constexpr int64_t kPasses = 64;  // over each span, about
+  for_span_chunks(affine_spans(layer), layer.span_cols * kPasses,
+                  [&](int64_t begin, int64_t end) { affine_cpu().search(layer, input, low, high, begin, end); });
 }
 
 void run_progressive(const rh_exec& exec, const AffineLayer& layer, const AffineProgressive& args) {

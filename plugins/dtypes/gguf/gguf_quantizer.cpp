@@ -9,6 +9,7 @@
 #include "kernels/cpu/ggml.h"
 #include "kernels/ggml_math.h"
 #include "search.h"
+#include "plugins/dtypes/common/element_types.h"
 
 namespace roundhouse::gguf {
 
@@ -28,15 +29,6 @@ constexpr float kThreshold = 1e-8f;
 
 // Elements of a chunk of work: some tens of microseconds.
 constexpr int64_t kChunk = 1 << 16;
-
-Element element_of(rh_data_type type, const char* what) {
-  if (rh::same_type(type, rh::kF32)) return Element::kF32;
-  if (rh::same_type(type, rh::kF16)) return Element::kF16;
-  if (rh::same_type(type, rh::kBF16)) return Element::kBF16;
-  throw rh::Error(RH_INVALID_ARGUMENT, std::string(what) + " must be float32, float16 or bfloat16");
-}
-
-rh_data_type type_of(Element e) { return e == Element::kF32 ? rh::kF32 : e == Element::kF16 ? rh::kF16 : rh::kBF16; }
 
 // body(begin, end) for chunks of blocks.
 template <typename Body>

@@ -40,9 +40,10 @@ class GptqWriter : public IntWriter {
       dynamic["+:" + exactly(layer.name)] = {
           {"bits", layer.scheme.bits}, {"group_size", layer.scheme.group_size}, {"sym", layer.scheme.symmetric}};
     }
-    for (const auto& name : plan().unquantized) dynamic["-:" + exactly(name)] = Json::object();
+    const auto unquantized = unquantized_in_blocks();
+    for (const auto& name : unquantized) dynamic["-:" + exactly(name)] = Json::object();
     if (!dynamic.empty()) config["dynamic"] = dynamic;
-    if (!plan().unquantized.empty()) config["modules_in_block_to_quantize"] = Json::array({Json(modules_in_block())});
+    if (!unquantized.empty()) config["modules_in_block_to_quantize"] = Json::array({Json(modules_in_block())});
     return config;
   }
 
@@ -51,7 +52,7 @@ class GptqWriter : public IntWriter {
     std::set<std::string> names;
     for (const auto& layer : layers()) {
       if (!layer.in_block) continue;
-      const size_t index = plan().block_prefix.size() + 1;  // "model.layers." is followed by the block's number
+      const size_t index = block_prefix().size() + 1;  // "model.layers." is followed by the block's number
       names.insert(layer.name.substr(layer.name.find('.', index) + 1));
     }
     return names;

@@ -1,20 +1,20 @@
 // The format `auto_round`: AutoRound's own checkpoints, which transformers (with the package auto-round) and vLLM load.
+#include <algorithm>
 #include <optional>
 
+#include "plugins/formats/common/input_range.h"
 #include "plugins/formats/common/int_reader.h"
 #include "plugins/formats/common/int_writer.h"
 #include "plugins/formats/common/text.h"
+#include "schemes.h"
 
 namespace roundhouse::formats {
 namespace {
 
-// packing_format names a layout for the whole checkpoint. Symmetric ones use GPTQ's, which most engines read; engines
-// read asymmetric layers from it only with extra packages, so those use AutoRound's own, with plain zero points.
-const char* packing_format(IntLayout layout) {
-  return layout == IntLayout::kMinusOne ? "auto_round:auto_gptq" : "auto_round";
-}
-
-std::optional<IntLayout> layout_of(const Json& quantization) {
+// packing_format names a layout for the whole checkpoint. Symmetric integers use GPTQ's, which most engines read;
+// engines read asymmetric layers from it only with extra packages, so those use AutoRound's own, with plain zero
+// points.
+std::optional<IntLayout> int_layout(const Json& quantization) {
   if (text_at(quantization, "data_type", "int") != "int") return std::nullopt;
   const std::string packing = text_at(quantization, "packing_format");
   if (packing == "auto_round" || packing == "auto_round:gptqmodel") return IntLayout::kDirect;
@@ -23,69 +23,151 @@ std::optional<IntLayout> layout_of(const Json& quantization) {
   return std::nullopt;
 }
 
+bool is_float(const Json& quantization) {
+  const std::string data_type = text_at(quantization, "data_type");
+  return data_type == "mx_fp" || data_type == "mx_int" || data_type == "nv_fp" || data_type == "nvfp4_v2" ||
+         data_type == "fp";
+}
+
 bool is_own(const Json& quantization) { return text_at(quantization, "quant_method") == "auto-round"; }
 
-class AutoRoundWriter : public IntWriter {
+class AutoRoundWriter : public CheckpointWriter {
  public:
-  AutoRoundWriter(const rh_export& target, IntPlan plan)
-      : IntWriter(target, plan, plan.all_symmetric ? IntLayout::kMinusOne : IntLayout::kDirect, false) {}
+  explicit AutoRoundWriter(const rh_export& target) : CheckpointWriter(target), all_symmetric_(all_symmetric(target)) {}
+
+  void add_layer(const rh_encoded_layer& layer) override {
+    const auto encoding = float_encoding(*layer.encoding);
+    const LayerScheme scheme = encoding
+                                   ? float_layer_scheme(*encoding, *layer.scheme, layer.activation_encoding, layer.cols)
+                                   : int_layer_scheme(layer, all_symmetric_);
+    if (layers_.empty()) first_ = scheme;
+    rh::require(scheme.packing == first_.packing,
+                cat(layer.name, ": AutoRound has one packing_format for the whole model; this layer's scheme needs ",
+                    scheme.packing.empty() ? "none" : scheme.packing, ", an earlier one's ",
+                    first_.packing.empty() ? "none" : first_.packing));
+    layers_.push_back({layer.name, scheme.fields});
+    if (!encoding) {
+      const bool gptq = scheme.packing == "auto_round:auto_gptq";
+      return write_int_layer(tensors(), layer, gptq ? IntLayout::kMinusOne : IntLayout::kDirect, false);
+    }
+    if (layer.bias) tensors().add(cat(layer.name, ".bias"), *layer.bias);
+    add_codes(tensors(), layer, *encoding);
+    const bool is_block = scheme.fields.at("group_size").is_array();
+    std::vector<int64_t> shape;  // of the scales, where it is not that of the groups
+    if (scheme.fields.at("group_size") == RH_GROUP_TENSOR) shape = {1};
+    if (scheme.fields.at("group_size") == RH_GROUP_ROW) shape = {layer.rows};
+    add_scales(tensors(), cat(layer.name, is_block ? ".weight_scale_inv" : ".weight_scale"), layer, *encoding, shape);
+    add_input_range(tensors(), layer);
+  }
 
  private:
+  struct WrittenLayer {
+    std::string name;
+    Json fields;
+  };
+
+  // What most layers of the blocks have in common.
+  const Json& common() const {
+    const auto count = [&](const WrittenLayer& like) {
+      return std::count_if(layers_.begin(), layers_.end(), [&](const WrittenLayer& layer) {
+        return in_block(layer.name) && layer.fields == like.fields;
+      });
+    };
+    return std::max_element(layers_.begin(), layers_.end(),
+                            [&](const auto& a, const auto& b) { return count(a) < count(b); })
+        ->fields;
+  }
+
   Json quantization_config() const override {
-    Json config = int_config(target(), plan().common);
+    rh::require(!layers_.empty(), "no layer was quantized: there is nothing to pack");
+    Json config = common();
+    const bool input = config.contains("act_bits");
+    add_tuning(target(), config);
     config["quant_method"] = "auto-round";
-    config["packing_format"] = packing_format(layout());
-    config["block_name_to_quantize"] = plan().block_prefix;
+    if (!first_.packing.empty()) config["packing_format"] = first_.packing;
+    add_fp8_keys(first_, config);
+    config["block_name_to_quantize"] = block_prefix();
     Json extra = Json::object();
-    for (const auto& layer : layers()) {
-      if (layer.in_block && layer.scheme == plan().common) continue;
-      extra[layer.name] = {{"bits", layer.scheme.bits},
-                           {"group_size", layer.scheme.group_size},
-                           {"sym", layer.scheme.symmetric},
-                           {"data_type", "int"}};
+    for (const auto& layer : layers_) {
+      if (!in_block(layer.name) || layer.fields != common()) extra[layer.name] = layer.fields;
     }
-    for (const auto& name : plan().unquantized) extra[name] = {{"bits", 16}, {"data_type", "float"}};
+    for (const auto& name : unquantized_in_blocks()) {
+      extra[name] = {{"bits", 16}, {"data_type", "float"}};
+      if (input) extra[name]["act_bits"] = 16;
+    }
     if (!extra.empty()) config["extra_config"] = extra;
     return config;
   }
+
+  const bool all_symmetric_;
+  LayerScheme first_;
+  std::vector<WrittenLayer> layers_;
 };
 
 class AutoRound : public rh::Format {
  public:
-  AutoRound() : Format("auto_round", "AutoRound's checkpoints: 2 to 8 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+  AutoRound()
+      : Format("auto_round", "AutoRound's checkpoints: 2 to 8 bit integers, mxfp4, mxfp8, mxint4, nvfp4 and fp8.",
+               {RH_ENCODING_AFFINE_INT, RH_ENCODING_MX, RH_ENCODING_NVFP, RH_ENCODING_SCALED_FP8}) {}
 
-  void check(const rh_format_query& query) const override { check_int_layer(query, {2, 3, 4, 5, 6, 7, 8}); }
+  void check(const rh_format_query& query) const override {
+    const auto encoding = float_encoding(*query.encoding);
+    if (!encoding) return check_int_layer(query, {2, 3, 4, 5, 6, 7, 8});
+    rh::require(!query.activation || query.activation_encoding,
+                "the input's data type does not say what an engine must do, so the format cannot either");
+    float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols);
+  }
 
   const char* backends_json() const override {
     return R"([
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [2, 3, 4, 5, 6, 7, 8],
-       "sym": [true, false], "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 1},
+       "sym": [true, false], "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 0},
+      {"engine": "transformers with auto-round, triton", "devices": ["cuda", "xpu"], "bits": [2, 4, 8],
+       "sym": [true, false], "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 2},
+      {"engine": "transformers with auto-round and auto-round-lib", "devices": ["cpu"], "bits": [2, 4, 8],
+       "sym": [true, false], "packing": "auto_round:auto_gptq or auto_round", "priority": 6},
+      {"engine": "transformers with auto-round and gptqmodel, marlin", "devices": ["cuda"], "bits": [4, 8],
+       "group_sizes": [-1, 32, 64, 128], "sym": [true], "packing": "auto_round:auto_gptq", "priority": 6},
+      {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4, 8],
+       "group_sizes": [32], "sym": [true], "packing": "auto_round:llm_compressor, mxfp4 and mxfp8", "priority": 0},
+      {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4],
+       "group_sizes": [32], "sym": [true], "packing": "auto_round, mxint4", "priority": 0},
+      {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4],
+       "group_sizes": [16], "sym": [true], "packing": "auto_round:llm_compressor, nvfp4", "priority": 0},
+      {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4],
+       "group_sizes": [16], "sym": [true], "packing": "auto_round:llm_compressor_nvfp4_e5m3", "priority": 3},
+      {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [8],
+       "group_sizes": [-1], "sym": [true], "packing": "auto_round:fp8_static", "priority": 0},
       {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4], "sym": [true], "packing": "auto_round:auto_gptq",
        "priority": 2, "command": "vllm serve {folder}"}])";
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
-    return std::make_unique<AutoRoundWriter>(target, int_plan(target));
+    return std::make_unique<AutoRoundWriter>(target);
   }
 
   int32_t probe(const std::string& folder) const override {
     const Json quantization = quantization_of(read_config_or_empty(folder));
-    return is_own(quantization) && layout_of(quantization) ? 100 : 0;
+    return is_own(quantization) && (int_layout(quantization) || is_float(quantization)) ? 100 : 0;
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     const std::string folder = source.folder;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
-    const auto layout = layout_of(quantization);
-    if (!is_own(quantization) || !layout) {
+    const auto layout = int_layout(quantization);
+    if (is_own(quantization) && layout) return std::make_unique<IntReader>(folder, config, *layout);
+    if (!is_own(quantization) || !is_float(quantization)) {
       throw rh::Error(
           RH_INVALID_ARGUMENT,
-          cat(folder, "/config.json: not an integer checkpoint of AutoRound's (quant_method ",
+          cat(folder, "/config.json: not a checkpoint of AutoRound's that is known here (quant_method ",
               text_at(quantization, "quant_method", "none"), ", data_type ", text_at(quantization, "data_type", "int"),
               ", packing_format ", text_at(quantization, "packing_format", "none"), ")"));
     }
-    return std::make_unique<IntReader>(folder, config, *layout);
+    const rh_data_type dtype = config_dtype(config);
+    return std::make_unique<LayerReader>(folder, [&](const std::string& name, const LayerReader::Tensors& tensors) {
+      return float_layer(name, tensors, quantization, dtype);
+    });
   }
 };
 

@@ -2,44 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "kernels/floats.h"
+#include "plugins/formats/common/encoded_layer.h"
 #include "plugins/formats/common/text.h"
 
 namespace roundhouse::formats {
 namespace {
 
-using kernels::bfloat_from_float;
-using kernels::float_from_bfloat;
 using kernels::float_from_half;
 using kernels::half_from_float;
-
-// The encoding's tensor of that name, or nullptr.
-const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
-  for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i) {
-    if (std::strcmp(layer.encoding->tensors[i]->name, name) == 0) return layer.tensors[i];
-  }
-  return nullptr;
-}
-
-const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t elements) {
-  const rh_tensor* tensor = find_tensor(layer, name);
-  if (!tensor) throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": the data type sent no ", name));
-  if (rh::elements(*tensor) != elements) {
-    throw rh::Error(RH_INVALID_ARGUMENT,
-                    cat(layer.name, ": ", name, " has ", rh::elements(*tensor), " elements, not ", elements));
-  }
-  return *tensor;
-}
-
-float element(const rh_tensor& tensor, int64_t i) {
-  if (rh::same_type(tensor.dtype, rh::kF32)) return rh::data<float>(tensor)[i];
-  if (rh::same_type(tensor.dtype, rh::kF16)) return float_from_half(rh::data<uint16_t>(tensor)[i]);
-  if (rh::same_type(tensor.dtype, rh::kBF16)) return float_from_bfloat(rh::data<uint16_t>(tensor)[i]);
-  throw rh::Error(RH_INVALID_ARGUMENT, "a scale must be f16, bf16 or f32");
-}
 
 std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) {
   const rh_tensor& scale = require_tensor(layer, "scale", count);
@@ -54,22 +26,6 @@ std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) 
     }
   }
   return halves;
-}
-
-template <typename T, typename Convert>
-void dequantize_as(const AffineLayer& layer, T* output, Convert convert) {
-  const int64_t groups = layer.groups();
-  rh::parallel_for(layer.rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * groups; i < end * groups; ++i) {
-      const float scale = float_from_half(layer.scale[i]);
-      const int zero_point = layer.zero_point[i];
-      const int64_t first = i % groups * layer.group_cols;
-      const int64_t count = std::min(layer.group_cols, layer.cols - first);
-      const uint8_t* codes = layer.codes.data() + i / groups * layer.cols + first;
-      T* weights = output + i / groups * layer.cols + first;
-      for (int64_t c = 0; c < count; ++c) weights[c] = convert(scale * static_cast<float>(codes[c] - zero_point));
-    }
-  });
 }
 
 }  // namespace
@@ -120,15 +76,9 @@ void mirror_zero_points(AffineLayer& layer) {
 }
 
 void dequantize(const AffineLayer& layer, rh_tensor& output) {
-  if (rh::same_type(output.dtype, rh::kF32)) {
-    dequantize_as(layer, rh::data<float>(output), [](float x) { return x; });
-  } else if (rh::same_type(output.dtype, rh::kF16)) {
-    dequantize_as(layer, rh::data<uint16_t>(output), [](float x) { return half_from_float(x); });
-  } else if (rh::same_type(output.dtype, rh::kBF16)) {
-    dequantize_as(layer, rh::data<uint16_t>(output), [](float x) { return bfloat_from_float(x); });
-  } else {
-    throw rh::Error(RH_INVALID_ARGUMENT, "a layer is read as f32, f16 or bf16");
-  }
+  write_groups(output, 1, layer.group_cols, [&](int64_t group, int64_t i) {
+    return float_from_half(layer.scale[group]) * static_cast<float>(layer.codes[i] - layer.zero_point[group]);
+  });
 }
 
 }  // namespace roundhouse::formats

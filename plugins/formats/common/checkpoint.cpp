@@ -115,6 +115,14 @@ void write_json(const rh_export& target, const std::string& name, const Json& js
   file.commit();
 }
 
+void write_config(const rh_export& target, const Json& quantization) {
+  Json config = model_json(target, "config");
+  config["quantization_config"] = quantization;
+  write_json(target, "config.json", config);
+  write_json(target, "quantization_config.json", quantization);
+  copy_side_files(target);
+}
+
 void copy_side_files(const rh_export& target) {
   const std::string folder = model_folder(target);
   const auto& output = rh::required_extension<rh_output>(RH_EXT_OUTPUT);

@@ -74,6 +74,10 @@ std::string model_folder(const rh_export& target);
 // Writes `json` as a file of the export.
 void write_json(const rh_export& target, const std::string& name, const Json& json);
 
+// Writes the source's config.json with its quantization_config, that alone as quantization_config.json, and copies the
+// side files.
+void write_config(const rh_export& target, const Json& quantization);
+
 // Copies what a checkpoint has beside weights and config.json: generation config, tokenizer, chat template, processors.
 void copy_side_files(const rh_export& target);
 

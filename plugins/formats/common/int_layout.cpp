@@ -12,8 +12,23 @@ namespace {
 constexpr int kAwqOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 int64_t awq_row(int64_t position) { return position / 8 * 8 + kAwqOrder[position % 8]; }
 
-// Input columns that a thread unpacks together: their codes of one row are neighbours.
+// Input columns that a thread takes together: their codes of one row are neighbours.
 constexpr int64_t kAwqColumnsPerChunk = 64;
+
+// qweight: [cols, rows * bits / 32]
+void pack_awq_codes(const AffineLayer& layer, uint32_t* qweight) {
+  const int64_t words = stream_words(layer.rows, layer.bits);
+  rh::parallel_for(layer.cols, kAwqColumnsPerChunk, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> streams((end - begin) * layer.rows);
+    for (int64_t position = 0; position < layer.rows; ++position) {
+      const uint8_t* row = layer.codes.data() + awq_row(position) * layer.cols;
+      for (int64_t c = begin; c < end; ++c) streams[(c - begin) * layer.rows + position] = row[c];
+    }
+    for (int64_t c = begin; c < end; ++c) {
+      pack_stream(streams.data() + (c - begin) * layer.rows, layer.rows, layer.bits, qweight + c * words);
+    }
+  });
+}
 
 void unpack_awq_codes(const StoredInt& layer, uint8_t* codes) {
   const int64_t words = stream_words(layer.rows, layer.bits);
@@ -59,9 +74,16 @@ int64_t group_width(const StoredInt& layer) {
 PackedInt pack(const AffineLayer& layer, IntLayout layout) {
   const int64_t groups = layer.groups();
   const int64_t zero_words = stream_words(layer.rows, layer.bits);
+  const bool awq = layout == IntLayout::kAwq;
   PackedInt out;
-  out.qweight.resize(stream_words(layer.cols, layer.bits) * layer.rows);
-  pack_rows_down(layer.codes.data(), layer.rows, layer.cols, layer.bits, out.qweight.data());
+  out.qweight_shape =
+      awq ? std::vector{layer.cols, zero_words} : std::vector{stream_words(layer.cols, layer.bits), layer.rows};
+  out.qweight.resize(out.qweight_shape[0] * out.qweight_shape[1]);
+  if (awq) {
+    pack_awq_codes(layer, out.qweight.data());
+  } else {
+    pack_rows_down(layer.codes.data(), layer.rows, layer.cols, layer.bits, out.qweight.data());
+  }
   out.qzeros.resize(groups * zero_words);
   out.scales.resize(groups * layer.rows);
   const uint8_t offset = layout == IntLayout::kMinusOne ? 1 : 0;
@@ -69,7 +91,7 @@ PackedInt pack(const AffineLayer& layer, IntLayout layout) {
   for (int64_t g = 0; g < groups; ++g) {
     for (int64_t r = 0; r < layer.rows; ++r) {
       out.scales[g * layer.rows + r] = layer.scale[r * groups + g];
-      zero_points[r] = layer.zero_point[r * groups + g] - offset;
+      zero_points[r] = layer.zero_point[(awq ? awq_row(r) : r) * groups + g] - offset;
     }
     pack_stream(zero_points.data(), layer.rows, layer.bits, out.qzeros.data() + g * zero_words);
   }

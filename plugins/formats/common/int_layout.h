@@ -24,10 +24,10 @@ struct PackedInt {
   std::vector<uint32_t> qweight;
   std::vector<uint32_t> qzeros;
   std::vector<uint16_t> scales;
+  std::vector<int64_t> qweight_shape;
 };
 
-// REQUIRES: rows and cols are multiples of 32; with kMinusOne, no zero point is 0; layout is not kAwq, which is only
-// read.
+// REQUIRES: rows and cols are multiples of 32; with kMinusOne, no zero point is 0.
 PackedInt pack(const AffineLayer& layer, IntLayout layout);
 
 // A layer's tensors in an opened checkpoint.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "plugins/formats/common/affine_int.h"
+#include "plugins/formats/common/checkpoint_writer.h"
 #include "plugins/formats/common/text.h"
 
 namespace roundhouse::formats {
@@ -21,16 +22,10 @@ std::string listed(std::initializer_list<int> numbers) {
 IntPlan int_plan(const rh_export& target) {
   const Json plan = model_json(target, "plan");
   IntPlan out{};
-  out.block_prefix = plan.at("block_prefix");
-  out.all_symmetric = true;
+  out.all_symmetric = all_symmetric(target);
   const Json* first = nullptr;
   for (const Json& layer : plan.at("layers")) {
-    if (layer.at("quantized")) {
-      if (!first) first = &layer.at("scheme");
-      out.all_symmetric = out.all_symmetric && layer.at("scheme").at("sym");
-    } else if (layer.at("name").get<std::string>().starts_with(out.block_prefix + ".")) {
-      out.unquantized.push_back(layer.at("name"));
-    }
+    if (!first && layer.at("quantized")) first = &layer.at("scheme");
   }
   if (!first) throw rh::Error(RH_INVALID_ARGUMENT, "the plan quantizes no layer: there is nothing to pack");
   // A recipe may leave its global scheme unused; then the first quantized layer's speaks for all.
@@ -38,6 +33,12 @@ IntPlan int_plan(const rh_export& target) {
   const bool usable = scheme.at("bits") <= 8 && scheme.at("group_size").is_number();
   out.common = read_scheme(usable ? scheme : *first);
   return out;
+}
+
+bool all_symmetric(const rh_export& target) {
+  const Json layers = model_json(target, "plan").at("layers");
+  return std::all_of(layers.begin(), layers.end(),
+                     [](const Json& layer) { return !layer.at("quantized") || layer.at("scheme").at("sym"); });
 }
 
 IntScheme int_scheme(const rh_encoded_layer& layer) {
@@ -65,22 +66,9 @@ void check_int_layer(const rh_format_query& query, std::initializer_list<int> bi
 }
 
 Json int_config(const rh_export& target, const IntScheme& common) {
-  const Json tuning = model_json(target, "tuning");
   Json config{
       {"bits", common.bits}, {"group_size", common.group_size}, {"sym", common.symmetric}, {"data_type", "int"}};
-  config["iters"] = tuning.at("iters");
-  if (tuning.at("iters") > 0) {
-    config["lr"] = tuning.at("lr");
-    config["minmax_lr"] = tuning.at("minmax_lr");
-    config["nsamples"] = tuning.at("samples");
-    config["seqlen"] = tuning.at("seqlen");
-    config["batch_size"] = tuning.at("batch_size");
-    config["gradient_accumulate_steps"] = tuning.at("gradient_accumulation");
-    config["enable_quanted_input"] = tuning.at("quantized_input");
-    config["seed"] = tuning.at("seed");
-  }
-  config["provider"] = "roundhouse";
-  config["roundhouse_version"] = rh::host().version;
+  add_tuning(target, config);
   return config;
 }
 

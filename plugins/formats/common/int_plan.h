@@ -2,8 +2,6 @@
 #pragma once
 
 #include <initializer_list>
-#include <string>
-#include <vector>
 
 #include "plugins/formats/common/checkpoint.h"
 
@@ -21,11 +19,11 @@ struct IntScheme {
 struct IntPlan {
   IntScheme common;  // the recipe's scheme
   bool all_symmetric;
-  std::string block_prefix;              // "model.layers"
-  std::vector<std::string> unquantized;  // layers inside blocks that stay as they are
 };
 
 IntPlan int_plan(const rh_export& target);
+// Whether all layers that the plan quantizes are symmetric.
+bool all_symmetric(const rh_export& target);
 
 // The scheme of a layer as these configurations can say it: engines want the inputs to be a multiple of the group size,
 // so a group wider than the layer becomes one group a row.

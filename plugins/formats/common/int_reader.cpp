@@ -78,6 +78,14 @@ void IntReader::describe(Layer& layer) {
           .dump();
   layer.encoding = {sizeof layer.encoding, layer.specs.count(), RH_ENCODING_AFFINE_INT, layer.parameters.c_str(),
                     layer.specs.data()};
+  layer.scheme = rh_scheme{};
+  layer.scheme.struct_size = sizeof layer.scheme;
+  layer.scheme.bits = stored.bits;
+  layer.scheme.dtype = "";
+  layer.scheme.symmetric = stored.symmetric;
+  layer.scheme.group_rows = 1;
+  layer.scheme.group_cols = stored.groups() == 1 ? RH_GROUP_ROW : stored.group_cols;
+  layer.scheme.options_json = "{}";
 }
 
 const IntReader::Item& IntReader::at(uint64_t index) const {
@@ -100,6 +108,7 @@ void IntReader::item(uint64_t index, rh_item& out) {
   out.ndim = 2;
   out.shape = item.layer->shape;
   out.encoding = &item.layer->encoding;
+  out.scheme = &item.layer->scheme;
 }
 
 void IntReader::read(uint64_t index, rh_tensor& output) {

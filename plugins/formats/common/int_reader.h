@@ -29,6 +29,7 @@ class IntReader : public rh::Reader {
     int64_t shape[2];
     rh::Specs specs;
     rh_encoding encoding;
+    rh_scheme scheme;
   };
   struct Item {
     const TensorReader::Entry* tensor;  // nullptr: a layer

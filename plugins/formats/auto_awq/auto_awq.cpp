@@ -1,0 +1,103 @@
+// The format `auto_awq`: AWQ checkpoints in the layout of its GEMM kernels, 4 bits.
+#include "plugins/formats/common/int_reader.h"
+#include "plugins/formats/common/int_writer.h"
+#include "plugins/formats/common/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+bool is_own(const Json& quantization) {
+  return text_at(quantization, "quant_method") == "awq" && text_at(quantization, "version", "gemm") == "gemm";
+}
+
+class AwqWriter : public IntWriter {
+ public:
+  explicit AwqWriter(const rh_export& target) : IntWriter(target, int_plan(target), IntLayout::kAwq, false) {
+    require_quantized_in_blocks();
+    const Json layers = model_json(target, "plan").at("layers");
+    for (const Json& layer : layers) {
+      if (!layer.at("quantized")) continue;
+      const int64_t group_size = layer.at("scheme").at("group_size");
+      rh::require(group_size == plan().common.group_size,
+                  cat(layer.at("name").get<std::string>(), ": AWQ has one group size for the whole model, ",
+                      plan().common.group_size, " in this recipe, and this layer's is ", group_size));
+    }
+  }
+
+ private:
+  Json quantization_config() const override {
+    Json config = int_config(target(), plan().common);
+    config["sym"] = plan().all_symmetric;
+    config["quant_method"] = "awq";
+    config["version"] = "gemm";
+    // Symmetric layers have theirs stored as well (8 everywhere), and engines that are told false either read them
+    // nevertheless or refuse their fast kernels.
+    config["zero_point"] = true;
+    config["to_quant_block_names"] = block_prefix();
+    config["modules_to_not_convert"] = unquantized();
+    return config;
+  }
+};
+
+class AutoAwq : public rh::Format {
+ public:
+  AutoAwq() : Format("auto_awq", "AWQ checkpoints: 4 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+
+  void check(const rh_format_query& query) const override {
+    check_int_layer(query, {4});
+    const int64_t group_size = query.scheme->group_cols;
+    rh::require(group_size <= query.cols, cat("AWQ has one group size for the whole model, and ", group_size,
+                                              " is wider than the layer's ", query.cols, " columns"));
+  }
+
+  const char* backends_json() const override {
+    return R"([
+      {"engine": "transformers with auto-round and auto-round-lib", "devices": ["cpu"], "bits": [4],
+       "sym": [true, false], "packing": "awq", "priority": 6},
+      {"engine": "transformers with auto-round and auto-round-lib", "devices": ["xpu"], "bits": [4], "sym": [true],
+       "packing": "awq", "priority": 6},
+      {"engine": "transformers with gptqmodel, marlin", "devices": ["cuda"], "bits": [4],
+       "group_sizes": [-1, 32, 64, 128], "sym": [true], "packing": "awq", "priority": 6},
+      {"engine": "transformers with gptqmodel, exllamav2", "devices": ["cuda"], "bits": [4],
+       "group_sizes": [-1, 32, 64, 128], "sym": [true, false], "packing": "awq", "priority": 5},
+      {"engine": "transformers with gptqmodel, gemm", "devices": ["cuda"], "bits": [4],
+       "group_sizes": [-1, 16, 32, 64, 128], "sym": [true, false], "packing": "awq", "priority": 4},
+      {"engine": "transformers with gptqmodel, torch", "devices": ["cpu", "cuda"], "bits": [4],
+       "group_sizes": [-1, 16, 32, 64, 128], "sym": [true, false], "packing": "awq", "priority": 2},
+      {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4], "sym": [true, false], "packing": "awq",
+       "priority": 6, "command": "vllm serve {folder}"}])";
+  }
+
+  std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
+    return std::make_unique<AwqWriter>(target);
+  }
+
+  int32_t probe(const std::string& folder) const override {
+    return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
+  }
+
+  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
+    const Json config = read_config(folder);
+    const Json quantization = quantization_of(config);
+    if (!is_own(quantization)) {
+      throw rh::Error(RH_INVALID_ARGUMENT,
+                      cat(folder, "/config.json: not a checkpoint of AWQ's GEMM layout (quant_method ",
+                          text_at(quantization, "quant_method", "none"), ", version ",
+                          text_at(quantization, "version", "none"), ")"));
+    }
+    return std::make_unique<IntReader>(folder, config, IntLayout::kAwq);
+  }
+};
+
+struct Definition {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.formats.push_back(std::make_unique<AutoAwq>());
+    return contents;
+  }
+};
+
+}  // namespace
+}  // namespace roundhouse::formats
+
+RH_PLUGIN(roundhouse::formats::Definition, "auto_awq", "Roundhouse", "0.1.0", "Writes and reads AWQ checkpoints.")

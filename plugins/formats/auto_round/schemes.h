@@ -1,0 +1,30 @@
+// What AutoRound's configuration says about a quantized layer, and how that is stored.
+#pragma once
+
+#include <string>
+
+#include "plugins/formats/common/float_layout.h"
+
+namespace roundhouse::formats {
+
+struct LayerScheme {
+  Json fields;          // bits, group_size, sym, data_type and, of the input, act_bits and so on
+  std::string packing;  // the checkpoint's packing_format; "": it has none
+};
+
+// Of an integer layer. Engines read packing_format of the whole checkpoint, which must suit all layers.
+LayerScheme int_layer_scheme(const rh_encoded_layer& layer, bool all_symmetric);
+
+// Of a layer in a float encoding. Throws rh::Error when AutoRound's loaders know no such layer.
+// `activation`: what happens to its input, or nullptr.
+LayerScheme float_layer_scheme(const FloatEncoding& encoding, const rh_scheme& scheme, const rh_encoding* activation,
+                               int64_t cols);
+
+// What config.json says beside the layers' fields: fmt, activation_scheme, weight_block_size.
+void add_fp8_keys(const LayerScheme& scheme, Json& config);
+
+// A float layer of an opened checkpoint, by its tensors and its quantization_config.
+std::unique_ptr<StoredLayer> float_layer(const std::string& name, const LayerReader::Tensors& tensors,
+                                         const Json& quantization, rh_data_type dtype);
+
+}  // namespace roundhouse::formats

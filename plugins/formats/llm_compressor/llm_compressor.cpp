@@ -1,0 +1,221 @@
+// The format `llm_compressor`: checkpoints of compressed-tensors, which vLLM and transformers load.
+#include <algorithm>
+#include <regex>
+
+#include "int_weight.h"
+#include "plugins/formats/common/checkpoint_writer.h"
+#include "plugins/formats/common/input_range.h"
+#include "plugins/formats/common/text.h"
+#include "scheme.h"
+
+namespace roundhouse::formats {
+namespace {
+
+constexpr char kOptions[] = R"({
+  "type": "object",
+  "properties": {
+    "output_dtype": {
+      "enum": ["float16", "bfloat16"],
+      "default": "float16",
+      "description": "Element type of the scales of integer weights."
+    }
+  },
+  "additionalProperties": false
+})";
+
+// The release whose layout this is; before it, widths other than 1, 2, 4 and 8 bits were packed in another way.
+constexpr char kLayoutVersion[] = "0.20.0";
+
+bool is_own(const Json& quantization) { return text_at(quantization, "quant_method") == "compressed-tensors"; }
+
+rh_data_type scale_dtype(const char* options_json) {
+  const std::string name = text_at(Json::parse(options_json), "output_dtype", "float16");
+  rh::require(name == "float16" || name == "bfloat16", cat("option output_dtype is float16 or bfloat16, not ", name));
+  return name == "float16" ? rh::kF16 : rh::kBF16;
+}
+
+// ---- writing ----
+
+class Writer : public CheckpointWriter {
+ public:
+  explicit Writer(const rh_export& target) : CheckpointWriter(target), int_scales_(scale_dtype(target.options_json)) {}
+
+  void add_layer(const rh_encoded_layer& layer) override {
+    const std::string name = layer.name;
+    const LayerScheme scheme =
+        layer_scheme({layer.rows, layer.cols, *layer.scheme, *layer.encoding, layer.activation_encoding});
+    if (layer.bias) tensors().add(name + ".bias", *layer.bias);
+    if (const auto encoding = float_encoding(*layer.encoding)) {
+      add_codes(tensors(), layer, *encoding);
+      add_scales(tensors(), name + ".weight_scale", layer, *encoding,
+                 scheme.weights.at("strategy") == "tensor" ? std::vector<int64_t>{1} : std::vector<int64_t>{});
+    } else {
+      write_int_weight(tensors(), layer, scheme.format == "pack-quantized", int_scales_);
+    }
+    add_input_range(tensors(), layer);
+    const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const auto& g) { return g.scheme == scheme; });
+    if (group == groups_.end()) {
+      groups_.push_back({scheme, {name}});
+    } else {
+      group->layers.push_back(name);
+    }
+  }
+
+ private:
+  struct Group {
+    LayerScheme scheme;
+    std::vector<std::string> layers;
+  };
+
+  Json quantization_config() const override {
+    Json groups = Json::object();
+    for (size_t i = 0; i < groups_.size(); ++i) {
+      const Group& group = groups_[i];
+      // vLLM fuses layers and matches the class of the result before the names of its parts: where schemes differ,
+      // only names tell them apart.
+      groups[cat("group_", i)] = {{"targets", groups_.size() == 1 ? Json::array({"Linear"}) : Json(group.layers)},
+                                  {"weights", group.scheme.weights},
+                                  {"input_activations", group.scheme.inputs},
+                                  {"output_activations", nullptr},
+                                  {"format", group.scheme.format}};
+    }
+    const bool mixed = std::any_of(groups_.begin(), groups_.end(),
+                                   [&](const auto& g) { return g.scheme.format != groups_[0].scheme.format; });
+    return {{"quant_method", "compressed-tensors"},
+            {"version", kLayoutVersion},
+            {"format", mixed ? "mixed-precision" : groups_.at(0).scheme.format},
+            {"quantization_status", "compressed"},
+            {"config_groups", groups},
+            {"ignore", unquantized()},
+            {"kv_cache_scheme", nullptr},
+            {"global_compression_ratio", nullptr},
+            {"provider", "roundhouse"},
+            {"roundhouse_version", rh::host().version}};
+  }
+
+  const rh_data_type int_scales_;
+  std::vector<Group> groups_;
+};
+
+// ---- reading ----
+
+// The config groups, and which layers each is for: a name, "re:" and a regular expression, or the class
+// Linear, in this order.
+class Groups {
+ public:
+  explicit Groups(const Json& quantization) {
+    for (const auto& [name, group] : quantization.at("config_groups").items()) {
+      LayerScheme scheme{text_at(group, "format", text_at(quantization, "format").c_str()), group.at("weights"),
+                         group.value("input_activations", Json())};
+      for (const std::string target : group.at("targets")) {
+        if (target.starts_with("re:")) {
+          patterns_.push_back({std::regex(target.substr(3)), schemes_.size()});
+        } else if (target == "Linear") {
+          all_ = schemes_.size();
+        } else {
+          names_[target] = schemes_.size();
+        }
+      }
+      schemes_.push_back(std::move(scheme));
+    }
+  }
+
+  const LayerScheme& of(const std::string& layer) const {
+    if (const auto found = names_.find(layer); found != names_.end()) return schemes_[found->second];
+    for (const auto& [pattern, index] : patterns_) {
+      if (std::regex_search(layer, pattern, std::regex_constants::match_continuous)) return schemes_[index];
+    }
+    if (!all_) throw rh::Error(RH_DATA_LOSS, layer + ": config.json has no config group for this layer");
+    return schemes_[*all_];
+  }
+
+ private:
+  std::vector<LayerScheme> schemes_;
+  std::map<std::string, size_t> names_;
+  std::vector<std::pair<std::regex, size_t>> patterns_;
+  std::optional<size_t> all_;
+};
+
+std::unique_ptr<StoredLayer> make_layer(const std::string& name, const LayerScheme& scheme,
+                                        const LayerReader::Tensors& tensors, rh_data_type dtype) {
+  std::unique_ptr<StoredLayer> layer;
+  if (scheme.weights.at("type") == "float") {
+    const rh_tensor* packed = find(tensors, "weight_packed");
+    const rh_tensor* scale = find(tensors, "weight_scale");
+    if (!scale) throw rh::Error(RH_DATA_LOSS, name + ": weight_scale is missing");
+    layer = std::make_unique<FloatLayer>(
+        name, float_weights(scheme, *scale),
+        FloatLayer::Tensors{packed ? packed : find(tensors, "weight"), scale, find(tensors, "weight_global_scale")},
+        dtype);
+  } else {
+    layer = std::make_unique<IntWeight>(name, scheme.weights, tensors, dtype);
+  }
+  if (auto activation = stored_activation(scheme, layer->cols(), tensors))
+    layer->set_activation(std::move(*activation));
+  return layer;
+}
+
+class LlmCompressor : public rh::Format {
+ public:
+  LlmCompressor()
+      : Format("llm_compressor", "Checkpoints of compressed-tensors, for vLLM: integers, fp8, mxfp and nvfp4.",
+               {RH_ENCODING_AFFINE_INT, RH_ENCODING_SCALED_FP8, RH_ENCODING_MX, RH_ENCODING_NVFP}, kOptions) {}
+
+  void check(const rh_format_query& query) const override {
+    rh::require(!query.activation || query.activation_encoding,
+                "the input's data type does not say what an engine must do, so the format cannot either");
+    scale_dtype(query.options_json);
+    layer_scheme({query.rows, query.cols, *query.scheme, *query.encoding, query.activation_encoding});
+  }
+
+  const char* backends_json() const override {
+    return R"([
+      {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [4, 8], "sym": [true, false], "packing": "pack-quantized",
+       "priority": 2, "command": "vllm serve {folder}"},
+      {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [8], "sym": [true], "packing": "int-quantized",
+       "priority": 2, "command": "vllm serve {folder}"},
+      {"engine": "vllm", "devices": ["cuda"], "bits": [8], "sym": [true],
+       "packing": "float-quantized or mxfp8-quantized", "priority": 2, "command": "vllm serve {folder}"},
+      {"engine": "vllm", "devices": ["cuda"], "bits": [4], "sym": [true],
+       "packing": "nvfp4-pack-quantized or mxfp4-pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
+      {"engine": "transformers with compressed-tensors", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 5, 6, 7, 8],
+       "sym": [true, false], "packing": "all but nvfp4-e5m3-pack-quantized", "priority": 0}])";
+  }
+
+  std::unique_ptr<rh::Writer> begin(const rh_export& target) const override { return std::make_unique<Writer>(target); }
+
+  int32_t probe(const std::string& folder) const override {
+    return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
+  }
+
+  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
+    const Json config = read_config(folder);
+    const Json quantization = quantization_of(config);
+    rh::require(is_own(quantization), folder + "/config.json: quant_method is not compressed-tensors");
+    const rh_data_type dtype = config_dtype(config);
+    try {
+      const Groups groups(quantization);
+      return std::make_unique<LayerReader>(folder, [&](const std::string& name, const LayerReader::Tensors& tensors) {
+        return make_layer(name, groups.of(name), tensors, dtype);
+      });
+    } catch (const Json::exception& e) {
+      throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: quantization_config: ", e.what()));
+    } catch (const std::regex_error& e) {
+      throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: a target of quantization_config: ", e.what()));
+    }
+  }
+};
+
+struct Definition {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.formats.push_back(std::make_unique<LlmCompressor>());
+    return contents;
+  }
+};
+
+}  // namespace
+}  // namespace roundhouse::formats
+
+RH_PLUGIN(roundhouse::formats::Definition, "llm_compressor", "Roundhouse", "0.1.0",
+          "Writes and reads checkpoints of compressed-tensors.")
