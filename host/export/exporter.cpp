@@ -95,7 +95,7 @@ void Exporter::layer(const EncodedLayer& layer) {
 
   const Tensor decoded(layer.source_dtype, {record.rows, record.cols});
   rh_tensor output = decoded.view();
-  layer.quantizer.decode(Exec(), pointers.data(), output);
+  layer.quantizer.decode(Exec(), tensors.data(), output);
   fingerprints_.add(layer.plan.info.name + ".weight", decoded);
   if (has_bias) fingerprints_.add(layer.plan.info.name + ".bias", layer.bias);
 }

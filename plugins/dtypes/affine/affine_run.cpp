@@ -92,7 +92,7 @@ void run_progressive(const rh_exec& exec, const AffineLayer& layer, const Affine
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.progressive(layer, args); })) return;
   *args.outer_scale = progressive_scale(args);
   with_element(layer.weight, [&](auto tag) {
-    rh::parallel_for(layer.rows * layer.cols, kChunk, [&](int64_t begin, int64_t end) {
+    for_span_chunks(layer.rows * layer.cols, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) progressive_round<tag.value>(args, *args.outer_scale, i);
     });
   });
