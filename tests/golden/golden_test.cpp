@@ -1,5 +1,5 @@
-// Every data type against the reference's recorded results, as the lists tests/data/goldens/*.json name them, one list a
-// family.
+// Every data type against the reference's recorded results, as the lists tests/data/goldens/*.json name them, one list
+// a family.
 #include <gtest/gtest.h>
 
 #include <algorithm>
