@@ -187,8 +187,10 @@ struct ScaledParts {
 template <typename Value>
 RH_HD ScaledParts<Value> scaled_parts(const ScaledLayer& layer, const ScaledGroup& group,
                                       const ScaledRounded<Value>& rounded, Value gradient) {
-  const Value slope = keep(equal(rounded.clamped, rounded.position), scaled_slope(layer, rounded));
-  return {gradient * Value(group.scale) * slope, gradient * (rounded.element - slope * rounded.quotient)};
+  const auto inside = equal(rounded.clamped, rounded.position);
+  const Value slope = scaled_slope(layer, rounded);
+  return {gradient * (Value(group.scale) * keep(inside, slope)),
+          gradient * (rounded.element - keep(inside, slope * rounded.quotient))};
 }
 
 // Writes the gradient of max_scale, or steps it.

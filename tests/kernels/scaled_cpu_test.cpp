@@ -158,8 +158,9 @@ TEST_P(ScaledCpuTarget, DecodesWhatForwardGives) {
       ScaledProblem own = problem;
       own.output = problem.layer.input;
       Results r = run_scaled_cpu(target(), own);
-      for (float scale : r["scale"])
-        if (!std::isfinite(scale)) return;  // refused before any rounding
+      for (const char* name : {"scale", "maximum"})
+        for (float x : r[name])
+          if (!std::isfinite(x)) return;  // refused before any rounding
       for (size_t i = 0; i < r["qdq"].size(); ++i) {
         const float e = r["qdq"][i], a = r["decoded"][i];
         ASSERT_EQ(e, a) << own.text() << ": qdq[" << i << "] is " << e << ", decoded " << a;
@@ -172,9 +173,10 @@ TEST_P(ScaledCpuTarget, DecodesWhatForwardGives) {
 
 // The error of the searched scale is never above that of the plain one.
 TEST_P(ScaledCpuTarget, SearchNeverLoses) {
+  int better = 0;
   for (const ScaledKind& kind : kScaledKinds) {
     if (kind.rule < ScaleRule::kFloor) continue;
-    ScaledProblem p = make_scaled_problem(kind, {8, 128, 1, 16}, false, Element::kF32, 5, gaussian);
+    const ScaledProblem p = make_scaled_problem(kind, {8, 128, 1, 16}, false, Element::kF32, 5, gaussian);
     const std::vector<float> w = p.input.values();
     std::vector<float> maximum(64), searched, qdq(w.size());
     target().maximum(p.layer, w.data(), maximum.data(), 0, 64);
@@ -189,13 +191,12 @@ TEST_P(ScaledCpuTarget, SearchNeverLoses) {
       return sums;
     };
     const std::vector<double> plain = errors(maximum), best = errors(searched);
-    int better = 0;
     for (int i = 0; i < 64; ++i) {
       ASSERT_LE(best[i], plain[i] * (1 + 1e-6)) << kind.name << " group " << i;
       better += best[i] < plain[i];
     }
-    EXPECT_GT(better, 0) << kind.name;
   }
+  EXPECT_GT(better, 64);
 }
 
 const auto kName = [](const testing::TestParamInfo<std::string>& info) { return info.param; };

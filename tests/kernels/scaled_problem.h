@@ -41,7 +41,7 @@ inline const ScaledShape kScaledShapes[] = {{3, 96, 1, 32}, {2, 130, 1, 16}, {2,
                                             {3, 21, 1, 7},  {2, 77, 1, 77},  {9, 70, 4, 32}, {20, 50, 20, 50}};
 
 struct ScaledProblem {
-  const char* kind;
+  const char* kind = "";
   ScaledLayer layer{};
   Elements input{Element::kF32, 0}, gradient{Element::kF32, 0};
   std::vector<float> v, max_scale;  // empty: plain rounding
@@ -60,7 +60,8 @@ inline ScaledProblem make_scaled_problem(const ScaledKind& kind, const ScaledSha
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   std::uniform_real_distribution<float> unit(0.0f, 1.0f);
-  ScaledProblem p{kind.name};
+  ScaledProblem p;
+  p.kind = kind.name;
   ScaledLayer& layer = p.layer;
   layer.rows = shape.rows;
   layer.cols = shape.cols;

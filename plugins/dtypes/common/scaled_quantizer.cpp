@@ -88,7 +88,7 @@ ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
   }
 
   const int64_t groups = activation_ ? 1 : scaled_groups(layer_);
-  if (layer_.rule != ScaleRule::kUnit && (activation_ ? measured && !two_level : true))
+  if (!activation_ || (measured && !two_level))  // of unit scales only to find NaN
     maximum_ = add(states_, "maximum", {groups});
   if (two_level && measured) largest_ = add(states_, "largest", {1});
 
@@ -148,7 +148,7 @@ ScaledLayer ScaledQuantizer::layer_of(int64_t rows, bool tuned) const {
 // Floats: the spans' maxima, the groups' maxima and their largest, the spans' gradient sums.
 uint64_t ScaledQuantizer::workspace_size(int32_t operation, int32_t /*device_type*/, int64_t rows) const {
   if (operation == RH_OP_ENCODE || operation == RH_OP_DECODE) return 0;
-  const ScaledLayer layer = layer_of(activation_ ? rows : layer_.rows, false);
+  const ScaledLayer layer = layer_of(activation_ ? std::max<int64_t>(0, rows) : layer_.rows, false);
   const bool ranges = operation == RH_OP_MEASURE || activation_;
   if (!ranges && layer.group_rows == 1) return 0;
   return static_cast<uint64_t>(3 * scaled_spans(layer) + 1) * sizeof(float);

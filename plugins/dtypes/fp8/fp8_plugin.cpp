@@ -48,9 +48,9 @@ class Fp8Dtype : public rh::Dtype {
                {"fp8_unit_scale", R"({"bits": 8, "options": {"scale": "unit"}})"},
                {"fp8_e5m2_unit_scale", R"({"bits": 8, "options": {"element": "e5m2", "scale": "unit"}})"}},
               R"({"type": "object", "properties": {
-                "element": {"enum": ["e4m3", "e5m2"], "description": "e4m3 (the default) has more precision, e5m2 more range"},
-                "scale": {"enum": ["largest", "unit"], "description": "from the largest magnitude (the default), or 1"}}})") {
-  }
+                "element": {"enum": ["e4m3", "e5m2"], "description": "e4m3 is the default; e5m2 has more range"},
+                "scale": {"enum": ["largest", "unit"],
+                          "description": "from the largest magnitude (the default), or 1"}}})") {}
 
   void check(const rh_layer& layer) const override {
     const rh_scheme& scheme = *layer.scheme;

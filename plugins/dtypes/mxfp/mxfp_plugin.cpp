@@ -39,8 +39,11 @@ class MxDtype : public rh::Dtype {
   MxDtype(bool integer, const char* id, const char* summary, std::vector<rh::Alias> aliases)
       : Dtype(id, summary, RH_ENCODING_MX, kSupports, std::move(aliases),
               R"({"type": "object", "properties": {
-                "element": {"description": "the element; by default the first of so many bits: fp4_e2m1, fp6_e2m3, fp6_e3m2, fp8_e4m3, fp8_e5m2; int8, int4, int2"},
-                "exponent": {"enum": ["floor", "rceil", "rceil_v2"], "description": "how the shared exponent follows from the largest magnitude"}}})"),
+                "element": {"enum": ["fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2",
+                                     "int8", "int4", "int2"],
+                            "description": "by default the first of so many bits"},
+                "exponent": {"enum": ["floor", "rceil", "rceil_v2"],
+                             "description": "how the shared exponent follows from the largest magnitude"}}})"),
         id_(id),
         integer_(integer) {}
 

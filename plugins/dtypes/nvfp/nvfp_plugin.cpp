@@ -50,8 +50,10 @@ class NvfpDtype : public rh::Dtype {
                {"rtn_nv_fp4_with_static_gs", R"({"bits": 4, "search": false, "options": {"global_scale": "static"}})"},
                {"nvfp4_v2", R"({"bits": 4, "options": {"scale": "ue5m3"}})"}},
               R"({"type": "object", "properties": {
-                "scale": {"enum": ["e4m3", "ue5m3"], "description": "type of the groups' scales; ue5m3 has no global scale"},
-                "global_scale": {"enum": ["dynamic", "static"], "description": "of an activation: from each input (the default), or calibrated"}}})") {
+                "scale": {"enum": ["e4m3", "ue5m3"],
+                          "description": "type of the groups' scales; ue5m3 has no global scale"},
+                "global_scale": {"enum": ["dynamic", "static"],
+                                 "description": "of an activation: from each input (the default), or calibrated"}}})") {
   }
 
   void check(const rh_layer& layer) const override {
