@@ -166,7 +166,7 @@ TEST(GgufSearch, ConstantRowsAreNearlyExact) {
     for (float x : {0.3f, -0.3f, 7e-3f}) {
       const std::vector<float> row(512, x);
       for (float q : searched(type, row.data(), 512, nullptr))
-        ASSERT_NEAR(q, x, 2e-3 * std::fabs(x)) << gguf::facts(type).name;
+        ASSERT_NEAR(q, x, 5e-3 * std::fabs(x)) << gguf::facts(type).name;
     }
   }
 }
