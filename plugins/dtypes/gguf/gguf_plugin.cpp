@@ -74,7 +74,7 @@ const char* summary(BlockType type) {
   return kSummaries[static_cast<int>(type)];
 }
 
-// Which of the types with short blocks stands in for a K type, as llama.cpp's own conversion chooses.
+// The types with blocks of 32 that take about as many bits as a K type, the better one first.
 const char* with_short_blocks(BlockType type) {
   switch (type) {
     case BlockType::kQ2_K:
