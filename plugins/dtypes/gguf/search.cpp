@@ -329,7 +329,7 @@ RH_HD void block_weights(BlockType type, const BlockFacts& facts, const float* x
           break;
         case BlockType::kQ3_K:
         case BlockType::kQ6_K:
-          out.square[j] = relative * relative + 0.9f;
+          out.square[j] = relative * relative + 0.7f;
           break;
         case BlockType::kQ4_K:
         case BlockType::kQ5_K:
