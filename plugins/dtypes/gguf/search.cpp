@@ -301,7 +301,7 @@ struct Weights {
 
 // The weights of a block's errors; importance with no zeros, or nullptr. All are near 1 in magnitude.
 RH_HD void block_weights(BlockType type, const BlockFacts& facts, const float* x, float variance,
-                             const float* importance, float row_mean_square, Weights& out) {
+                         const float* importance, float row_mean_square, Weights& out) {
   const int n = facts.block_cols;
   const float inverse = 1 / std::sqrt(variance);
   out.has_absolute = !importance && type == BlockType::kQ2_K;
