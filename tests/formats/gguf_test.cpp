@@ -5,6 +5,7 @@
 #include <functional>
 #include <iterator>
 
+#include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/model/architecture.h"
 #include "tests/formats/format_fixture.h"
