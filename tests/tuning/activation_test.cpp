@@ -157,7 +157,7 @@ struct TwoLinears {
     return torch::autograd::grad({output(leaf).square().sum()}, {leaf})[0];
   }
 
-  Catalogue catalogue = Problem::discover();
+  Catalogue& catalogue = Problem::discover();
   LayerPlan plan;
   std::unique_ptr<Activations> activations;
   at::Tensor first, second, x;

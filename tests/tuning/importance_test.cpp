@@ -32,9 +32,11 @@ class ImportanceTest : public QuantizeTest {
   }
   // The file of another run, changed.
   void save_changed(const std::function<void(ImatrixEntries&)>& change) {
-    Problem p = problem(kUntied, kSearched + "imatrix: {save: original.gguf}\n");
-    const Recording got = p.quantized();
-    save_importance(p.plan, p.architecture, got.seen.importance, got.seen.tokens);
+    if (!fs::exists(folder_.path() / "original.gguf")) {
+      Problem p = problem(kUntied, kSearched + "imatrix: {save: original.gguf}\n");
+      const Recording got = p.quantized();
+      save_importance(p.plan, p.architecture, got.seen.importance, got.seen.tokens);
+    }
     Imatrix imatrix{read_imatrix(folder_.path() / "original.gguf"), "", 1, 1};
     change(imatrix.entries);
     write_imatrix(folder_.path() / "changed.gguf", imatrix);

@@ -60,17 +60,21 @@ struct Problem {
   }
 
   static fs::path configs() { return fs::path(ROUNDHOUSE_SOURCE) / "configs"; }
-  static Catalogue discover() {
-    DiscoveryOptions options;
-    options.directories = {ROUNDHOUSE_BUILD "/lib/roundhouse/plugins", FIXTURES};
-    options.use_cache = false;
-    return Catalogue::discover(options);
+  // Once a process: a scan starts a process for each plugin.
+  static Catalogue& discover() {
+    static Catalogue catalogue = [] {
+      DiscoveryOptions options;
+      options.directories = {ROUNDHOUSE_BUILD "/lib/roundhouse/plugins", FIXTURES};
+      options.use_cache = false;
+      return Catalogue::discover(options);
+    }();
+    return catalogue;
   }
 
   Recipe recipe;
   Architecture architecture;
   SafetensorsFolder source;
-  Catalogue catalogue;
+  Catalogue& catalogue;
   Plan plan;
   std::vector<std::vector<int32_t>> samples{8, std::vector<int32_t>(16)};
 };
