@@ -16,6 +16,10 @@
 
 namespace roundhouse::kernels {
 
+// Sums over a span or over spans run in this many lanes, element i in lane i % kLanes, which a fixed tree then adds:
+// the order is the same for every instruction set.
+inline constexpr int kLanes = 16;
+
 enum class Element : int32_t { kF32, kF16, kBF16 };
 
 template <Element e>
@@ -55,6 +59,14 @@ RH_HD float round_even(float x) {
   const float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
   const float rounded = (magnitude + 0x1p23f) - 0x1p23f;  // floats from 2^23 on are integers
   return bits_float(float_bits(magnitude < 0x1p23f ? rounded : magnitude) | sign);
+}
+
+RH_HD float magnitude(float x) { return bits_float(float_bits(x) & 0x7fffffffu); }
+// The largest power of two that is not above |x|; 0 when |x| is below the normal numbers.
+RH_HD float power_below(float x) { return bits_float(float_bits(x) & 0x7f800000u); }
+// `size`, which is not negative, with the sign of `sign`.
+RH_HD float with_sign(float size, float sign) {
+  return bits_float(float_bits(size) | (float_bits(sign) & 0x80000000u));
 }
 
 // 16-bit formats, rounded to nearest, ties to even (IEEE 754; bfloat16 is the upper half of a binary32).

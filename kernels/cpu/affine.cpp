@@ -1,10 +1,9 @@
 #include "kernels/cpu/affine.h"
 
-#include <cstdlib>
-#include <cstring>
-
 #include "kernels/affine_math.h"
 #include "kernels/cpu/affine_targets.h"
+#include "kernels/cpu/reduce.h"
+#include "kernels/cpu/targets.h"
 
 namespace roundhouse::kernels {
 
@@ -12,10 +11,8 @@ const std::vector<const AffineCpu*>& affine_cpu_targets() {
   static const std::vector<const AffineCpu*> targets = [] {
     std::vector<const AffineCpu*> found{&kAffineScalar};
 #if defined(ROUNDHOUSE_X86)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) found.push_back(&kAffineAvx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-      found.push_back(&kAffineAvx512);
+    if (runs_avx2()) found.push_back(&kAffineAvx2);
+    if (runs_avx512()) found.push_back(&kAffineAvx512);
 #endif
     return found;
   }();
@@ -23,12 +20,7 @@ const std::vector<const AffineCpu*>& affine_cpu_targets() {
 }
 
 const AffineCpu& affine_cpu() {
-  static const AffineCpu& chosen = []() -> const AffineCpu& {
-    const char* wanted = std::getenv("ROUNDHOUSE_CPU_TARGET");
-    for (const AffineCpu* target : affine_cpu_targets())
-      if (wanted && std::strcmp(target->name, wanted) == 0) return *target;
-    return *affine_cpu_targets().back();
-  }();
+  static const AffineCpu& chosen = chosen_target(affine_cpu_targets());
   return chosen;
 }
 
@@ -47,18 +39,7 @@ void affine_range_tensor(const AffineLayer& layer, const float* span_low, const 
 namespace {
 
 AffineSums total_of(const AffineSums* sums, int64_t n) {
-  AffineSums lanes[kLanes] = {};
-  for (int64_t i = 0; i < n; ++i) {
-    lanes[i % kLanes].direct += sums[i].direct;
-    lanes[i % kLanes].clipped += sums[i].clipped;
-  }
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) {
-      lanes[i].direct += lanes[i + half].direct;
-      lanes[i].clipped += lanes[i + half].clipped;
-    }
-  }
-  return lanes[0];
+  return {sum_of(n, [&](int64_t i) { return sums[i].direct; }), sum_of(n, [&](int64_t i) { return sums[i].clipped; })};
 }
 
 template <typename Finish>

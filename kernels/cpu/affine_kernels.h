@@ -3,95 +3,9 @@
 
 #include "kernels/affine_math.h"
 #include "kernels/cpu/affine.h"
+#include "kernels/cpu/range_span.h"
 
 namespace roundhouse::kernels {
-namespace {
-
-// How many lanes hold elements: all, or the first `count` at a span's end.
-struct AllLanes {};
-struct SomeLanes {
-  int64_t count;
-};
-
-}  // namespace
-
-// body(i, lanes) for each kLanes elements of [0, size).
-template <typename Body>
-RH_HD void for_lanes(int64_t size, Body&& body) {
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) body(i, AllLanes{});
-  if (i < size) body(i, SomeLanes{size - i});
-}
-
-template <Element e>
-RH_HD Lanes load(const Storage<e>* from, AllLanes) {
-  return load_lanes<e>(from);
-}
-template <Element e>
-RH_HD Lanes load(const Storage<e>* from, SomeLanes lanes) {
-  Storage<e> padded[kLanes] = {};
-  memcpy(padded, from, lanes.count * sizeof(Storage<e>));
-  return load_lanes<e>(padded);
-}
-template <Element e>
-RH_HD void store(Storage<e>* to, Lanes a, AllLanes) {
-  store_lanes<e>(to, a);
-}
-template <Element e>
-RH_HD void store(Storage<e>* to, Lanes a, SomeLanes lanes) {
-  Storage<e> padded[kLanes];
-  store_lanes<e>(padded, a);
-  memcpy(to, padded, lanes.count * sizeof(Storage<e>));
-}
-
-RH_HD Lanes load(const uint8_t* from, AllLanes) { return load_codes(from); }
-RH_HD Lanes load(const uint8_t* from, SomeLanes lanes) {
-  uint8_t padded[kLanes] = {};
-  memcpy(padded, from, lanes.count);
-  return load_codes(padded);
-}
-RH_HD void store(uint8_t* to, Lanes a, AllLanes) { store_codes(to, a); }
-RH_HD void store(uint8_t* to, Lanes a, SomeLanes lanes) {
-  uint8_t padded[kLanes];
-  store_codes(padded, a);
-  memcpy(to, padded, lanes.count);
-}
-
-template <Element e>
-RH_HD const Storage<e>* elements(const void* base) {
-  return static_cast<const Storage<e>*>(base);
-}
-template <Element e>
-RH_HD Storage<e>* elements(void* base) {
-  return static_cast<Storage<e>*>(base);
-}
-
-// Folds the upper half onto the lower until one lane is left.
-template <typename Combine>
-RH_HD float fold_lanes(Lanes a, Combine&& combine) {
-  float x[kLanes];
-  store_lanes<Element::kF32>(x, a);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) x[i] = combine(x[i], x[i + half]);
-  return x[0];
-}
-RH_HD float sum_lanes(Lanes a) {
-  return fold_lanes(a, [](float x, float y) { return x + y; });
-}
-
-template <Element weight>
-RH_HD void range_span(const Storage<weight>* w, int64_t size, float& low, float& high) {
-  Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
-  for_lanes(size, [&](int64_t i, auto lanes) {
-    const Lanes x = load<weight>(w + i, lanes);
-    lowest = min_of(x, lowest);
-    highest = max_of(x, highest);
-    finite = finite + (x - x);  // NaN from the first NaN or infinity on
-  });
-  const float check = sum_lanes(finite);  // 0 or NaN
-  low = check + fold_lanes(lowest, [](float x, float y) { return min_of(x, y); });
-  high = check + fold_lanes(highest, [](float x, float y) { return max_of(x, y); });
-}
 
 static void range(const AffineLayer& layer, const void* weight, float* low, float* high, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
@@ -129,15 +43,18 @@ static void forward(const AffineLayer& layer, const AffineInput& input, const Af
         if (output.qdq) {
           Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-            const Lanes value = affine_value(group, rounded.code);
+            const Lanes value = times_outer<w>(input.outer_scale, affine_value(group, rounded.code));
             if constexpr (o == w)
               store<o>(qdq + j, value, lanes);
             else
               store<o>(qdq + j, round_to<w>(value), lanes);
           });
         }
+        if (output.outer_scale && i == 0) *output.outer_scale = *input.outer_scale;
         if (layer.whole_tensor && i > 0) continue;
-        if (output.scale) store_element(layer.scale, output.scale, span.group, group.scale);
+        if (output.scale)
+          store_element(layer.scale, output.scale, span.group,
+                        group.scale * (input.outer_scale ? *input.outer_scale : 1));
         if (output.zero_point) output.zero_point[span.group] = group.zero;
       }
     });
@@ -155,6 +72,7 @@ static void encode(const AffineLayer& layer, const AffineInput& input, const Aff
       round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
         store(codes + j, rounded.code - Lanes(group.bottom), lanes);
       });
+      if (output.outer_scale && i == 0) *output.outer_scale = *input.outer_scale;
       if (layer.whole_tensor && i > 0) continue;
       store_element(layer.scale, output.scale, span.group, group.scale);
       if (output.zero_point) output.zero_point[span.group] = static_cast<uint8_t>(group.zero);
@@ -173,27 +91,12 @@ static void decode(const AffineLayer& layer, const AffineCodes& input, void* out
       const Lanes zero(input.zero_point ? static_cast<float>(input.zero_point[span.group]) : middle);
       const uint8_t* codes = input.codes + span.begin;
       for_lanes(span.size, [&](int64_t j, auto lanes) {
-        store<o>(elements<o>(output) + span.begin + j, scale * (load(codes + j, lanes) - zero), lanes);
+        const Lanes value = times_outer<o>(input.outer_scale, scale * (load(codes + j, lanes) - zero));
+        store<o>(elements<o>(output) + span.begin + j, value, lanes);
       });
     }
   });
 }
-
-// Writes v's gradient, or steps v. `at` is the place in v.
-RH_HD void finish_v(const AffineGradients& out, int64_t at, Lanes gradient, auto lanes) {
-  if (out.v) store<Element::kF32>(out.v + at, gradient, lanes);
-}
-RH_HD void finish_v(const AffineStep& step, int64_t at, Lanes gradient, auto lanes) {
-  if (!step.v) return;
-  const Lanes v = load<Element::kF32>(step.v + at, lanes);
-  store<Element::kF32>(step.v + at, v - sign_times(Lanes(*step.rounding_rate), gradient), lanes);
-}
-
-// v has whole groups, also where a row ends within one.
-RH_HD void finish_padding(const AffineGradients& out, const AffineSpan& span, int64_t span_cols) {
-  if (out.v && span.size < span_cols) memset(out.v + span.v + span.size, 0, (span_cols - span.size) * sizeof(float));
-}
-RH_HD void finish_padding(const AffineStep&, const AffineSpan&, int64_t) {}
 
 template <Element weight, Element gradient_type, typename Finish>
 RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
@@ -201,7 +104,8 @@ RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& inpu
   const Storage<gradient_type>* g = elements<gradient_type>(gradient) + span.begin;
   Lanes direct(0.0f), clipped(0.0f);
   round_span<weight>(layer, input, group, span, [&](int64_t i, const auto& rounded, auto lanes) {
-    const auto parts = affine_parts(group, rounded, load<gradient_type>(g + i, lanes));
+    const Lanes at_output = load<gradient_type>(g + i, lanes);
+    const auto parts = affine_parts(group, rounded, gradient_times_outer<weight>(input.outer_scale, at_output));
     direct = direct + parts.direct;
     clipped = clipped + parts.clipped;
     finish_v(finish, span.v + i, parts.v, lanes);
@@ -221,11 +125,31 @@ static void gradients(const AffineLayer& layer, const AffineInput& input, const 
         const AffineSpan span = affine_span(layer, i);
         const AffineGroup group = affine_group(layer, input, span.group);
         const AffineSums total = gradient_span<w, g>(layer, input, group, span, gradient.qdq, finish);
-        finish_padding(finish, span, layer.span_cols);
+        finish_padding(finish, span.v + span.size, span.v + layer.span_cols);
         if (layer.whole_tensor)
           sums[i] = total;
         else
           affine_finish(finish, i, affine_range_gradients(layer, group, input.low[i], input.high[i], total));
+      }
+    });
+  });
+}
+
+static void input_gradient(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                           void* output, int64_t begin, int64_t end) {
+  with_element(layer.weight, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(gradient.type, [&](auto g_tag) {
+      constexpr Element g = g_tag.value;
+      for (int64_t i = begin; i < end; ++i) {
+        const AffineSpan span = affine_span(layer, i);
+        const AffineGroup group = affine_group(layer, input, span.group);
+        const AffineSums sums = gradient_span<w, g>(layer, input, group, span, gradient.qdq, AffineGradients{});
+        round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+          const Lanes at_output = load<g>(elements<g>(gradient.qdq) + span.begin + j, lanes);
+          store<w>(elements<w>(output) + span.begin + j, keep(equal(rounded.code, rounded.shifted), at_output), lanes);
+        });
+        add_slopes(layer, input, span, affine_slopes(layer, group, sums), output);
       }
     });
   });

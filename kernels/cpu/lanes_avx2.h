@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "kernels/affine.h"
+#include "kernels/floats.h"
 
 namespace roundhouse::kernels {
 namespace {
@@ -38,6 +38,16 @@ RH_HD Lanes drop(LaneMask mask, Lanes a) { return {_mm256_andnot_ps(mask.lo, a.l
 RH_HD Lanes round_even(Lanes a) {
   constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(a.lo, kNearestEven), _mm256_round_ps(a.hi, kNearestEven)};
+}
+RH_HD Lanes masked(Lanes a, uint32_t bits) {
+  const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(bits)));
+  return {_mm256_and_ps(a.lo, mask), _mm256_and_ps(a.hi, mask)};
+}
+RH_HD Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
+RH_HD Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
+RH_HD Lanes with_sign(Lanes size, Lanes sign) {
+  const Lanes signs = masked(sign, 0x80000000u);
+  return {_mm256_or_ps(size.lo, signs.lo), _mm256_or_ps(size.hi, signs.hi)};
 }
 
 // The bits of bfloat_from_float, one in each 32-bit element.

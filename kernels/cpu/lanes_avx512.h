@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "kernels/affine.h"
+#include "kernels/floats.h"
 
 namespace roundhouse::kernels {
 namespace {
@@ -30,6 +30,12 @@ RH_HD LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _
 RH_HD Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
 RH_HD Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
 RH_HD Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+RH_HD Lanes masked(Lanes a, uint32_t bits) {
+  return _mm512_and_ps(a.x, _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(bits))));
+}
+RH_HD Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
+RH_HD Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
+RH_HD Lanes with_sign(Lanes size, Lanes sign) { return _mm512_or_ps(size.x, masked(sign, 0x80000000u).x); }
 
 // The bits of bfloat_from_float, one in each 32-bit element.
 RH_HD __m512i bfloat_bits(__m512 a) {

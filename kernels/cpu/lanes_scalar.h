@@ -1,7 +1,7 @@
 // kLanes floats as a plain array: the reference for the vector versions, and what other processors run.
 #pragma once
 
-#include "kernels/affine.h"
+#include "kernels/floats.h"
 
 namespace roundhouse::kernels {
 namespace {
@@ -66,6 +66,15 @@ RH_HD Lanes drop(LaneMask mask, Lanes a) {
 }
 RH_HD Lanes round_even(Lanes a) {
   return each_lane([&](int i) { return round_even(a.x[i]); });
+}
+RH_HD Lanes magnitude(Lanes a) {
+  return each_lane([&](int i) { return magnitude(a.x[i]); });
+}
+RH_HD Lanes power_below(Lanes a) {
+  return each_lane([&](int i) { return power_below(a.x[i]); });
+}
+RH_HD Lanes with_sign(Lanes size, Lanes sign) {
+  return each_lane([&](int i) { return with_sign(size.x[i], sign.x[i]); });
 }
 
 template <Element e>

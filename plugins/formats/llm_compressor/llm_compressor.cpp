@@ -3,6 +3,7 @@
 #include <regex>
 
 #include "int_weight.h"
+#include "plugins/formats/common/checkpoint_writer.h"
 #include "plugins/formats/common/input_range.h"
 #include "plugins/formats/common/text.h"
 #include "scheme.h"
@@ -35,24 +36,23 @@ rh_data_type scale_dtype(const char* options_json) {
 
 // ---- writing ----
 
-class Writer : public rh::Writer {
+class Writer : public CheckpointWriter {
  public:
-  explicit Writer(const rh_export& target)
-      : target_(target), int_scales_(scale_dtype(target.options_json)), file_(target) {}
+  explicit Writer(const rh_export& target) : CheckpointWriter(target), int_scales_(scale_dtype(target.options_json)) {}
 
   void add_layer(const rh_encoded_layer& layer) override {
     const std::string name = layer.name;
     const LayerScheme scheme =
         layer_scheme({layer.rows, layer.cols, *layer.scheme, *layer.encoding, layer.activation_encoding});
-    if (layer.bias) file_.add(name + ".bias", *layer.bias);
+    if (layer.bias) tensors().add(name + ".bias", *layer.bias);
     if (const auto encoding = float_encoding(*layer.encoding)) {
-      add_codes(file_, layer, *encoding);
-      add_scales(file_, name + ".weight_scale", layer, *encoding,
+      add_codes(tensors(), layer, *encoding);
+      add_scales(tensors(), name + ".weight_scale", layer, *encoding,
                  scheme.weights.at("strategy") == "tensor" ? std::vector<int64_t>{1} : std::vector<int64_t>{});
     } else {
-      write_int_weight(file_, layer, scheme.format == "pack-quantized", int_scales_);
+      write_int_weight(tensors(), layer, scheme.format == "pack-quantized", int_scales_);
     }
-    add_input_range(file_, layer);
+    add_input_range(tensors(), layer);
     const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const auto& g) { return g.scheme == scheme; });
     if (group == groups_.end()) {
       groups_.push_back({scheme, {name}});
@@ -61,20 +61,13 @@ class Writer : public rh::Writer {
     }
   }
 
-  void add_tensor(const std::string& name, const rh_tensor& tensor) override { file_.add(name, tensor); }
-
-  void finish() override {
-    file_.finish();
-    write_config(target_, quantization_config());
-  }
-
  private:
   struct Group {
     LayerScheme scheme;
     std::vector<std::string> layers;
   };
 
-  Json quantization_config() const {
+  Json quantization_config() const override {
     Json groups = Json::object();
     for (size_t i = 0; i < groups_.size(); ++i) {
       const Group& group = groups_[i];
@@ -88,25 +81,19 @@ class Writer : public rh::Writer {
     }
     const bool mixed = std::any_of(groups_.begin(), groups_.end(),
                                    [&](const auto& g) { return g.scheme.format != groups_[0].scheme.format; });
-    Json ignore = Json::array();
-    for (const Json& layer : model_json(target_, "plan").at("layers")) {
-      if (!layer.at("quantized")) ignore.push_back(layer.at("name"));
-    }
     return {{"quant_method", "compressed-tensors"},
             {"version", kLayoutVersion},
             {"format", mixed ? "mixed-precision" : groups_.at(0).scheme.format},
             {"quantization_status", "compressed"},
             {"config_groups", groups},
-            {"ignore", ignore},
+            {"ignore", unquantized()},
             {"kv_cache_scheme", nullptr},
             {"global_compression_ratio", nullptr},
             {"provider", "roundhouse"},
             {"roundhouse_version", rh::host().version}};
   }
 
-  const rh_export& target_;
   const rh_data_type int_scales_;
-  TensorWriter file_;
   std::vector<Group> groups_;
 };
 

@@ -41,7 +41,8 @@ Json int_weights(const LayerQuery& query) {
   rh::require(p.bits >= 2 && p.bits <= 8, cat("it stores 2 to 8 bits, not ", p.bits));
   rh::require(p.group_rows == 1, "it stores a scale for each row; use group_size -1 or a number of columns");
   rh::require(!has_tensor(query.encoding, "outer_scale"), "it has no place for a second scale over the groups' scales");
-  if (p.group_cols >= query.cols) return arguments("int", p.bits, p.symmetric, "channel");
+  const int64_t size = query.scheme.group_cols;
+  if (size <= 0 || size > query.cols) return arguments("int", p.bits, p.symmetric, "channel");
   require_whole_groups(query.cols, p.group_cols);
   return arguments("int", p.bits, p.symmetric, "group", p.group_cols);
 }
@@ -66,7 +67,7 @@ Json scaled_fp8_weights(const LayerQuery& query, const FloatEncoding& encoding) 
     block["block_structure"] = {scheme.group_rows, cols};
     return block;
   }
-  if (cols == RH_GROUP_ROW || cols >= query.cols) return arguments("float", encoding.bits(), true, "channel");
+  if (cols == RH_GROUP_ROW || cols > query.cols) return arguments("float", encoding.bits(), true, "channel");
   require_whole_groups(query.cols, cols);
   return arguments("float", encoding.bits(), true, "group", cols);
 }
@@ -198,10 +199,10 @@ std::optional<StoredActivation> stored_activation(const LayerScheme& scheme, int
     out.id = RH_ENCODING_NVFP;
     out.range = find(tensors, "input_global_scale");
     out.range_name = "global_scale";
-    out.parameters = {{"scale", out.range ? "e4m3" : "ue5m3"}, {"group_cols", group_size(inputs)}};
+    out.parameters = {{"scale", out.range ? "e4m3" : "ue5m3"}, {"group_cols", group_size(inputs)}, {"group_rows", 1}};
   } else if (inputs.at("type") == "float" && (bits < 8 || has_e8m0_scale(inputs))) {
     out.id = RH_ENCODING_MX;
-    out.parameters = {{"element", element_of(bits)}, {"group_cols", group_size(inputs)}};
+    out.parameters = {{"element", element_of(bits)}, {"group_cols", group_size(inputs)}, {"group_rows", 1}};
   } else {
     out.range = find(tensors, "input_scale");
     out.range_name = "scale";
@@ -215,8 +216,7 @@ std::optional<StoredActivation> stored_activation(const LayerScheme& scheme, int
     out.parameters["group_rows"] = strategy == "tensor" ? 0 : 1;
     out.parameters["group_cols"] = strategy == "group" ? group_size(inputs) : cols;
   }
-  const Json& dynamic = inputs.at("dynamic");
-  out.parameters["dynamic"] = dynamic.is_string() || dynamic == true;  // "local": but for the global scale
+  out.parameters["dynamic"] = !out.range;
   return out;
 }
 

@@ -18,7 +18,8 @@
  *   tensors     "codes"       u8 [rows, cols], 0 .. 2^bits - 1
  *               "scale"       f16, bf16 or f32 [rows / group_rows, ceil(cols / group_cols)]; may be negative
  *               "zero_point"  u8, shape of scale, 0 .. 2^bits - 1; absent when symmetric
- *               "outer_scale" f32 [1], optional: a factor of every scale (progressive quantization) */
+ *               "outer_scale" f32 [1], optional (progressive quantization): W = outer_scale * (scale * (code - zero_point)),
+ *                             where what outer_scale multiplies is rounded to the output type first */
 #define RH_ENCODING_AFFINE_INT "affine-int/1"
 
 /* scaled-fp8/1: W[r][c] = value(code[r][c]) * scale[r / group_rows][c / group_cols]
@@ -40,9 +41,11 @@
  *               "scale" u8 [rows, ceil(cols / group_cols)], E8M0 */
 #define RH_ENCODING_MX "mx/1"
 
-/* nvfp/1: W[r][c] = value(code[r][c]) * (scale[r][c / group_cols] / global_scale)
+/* nvfp/1: W[r][c] = value(code[r][c]) * d, d = scale[r][c / group_cols] / global_scale
  *
- *   The division first, as scale * (1 / global_scale) in float32; rounded once to the output type.
+ *   In float32, rounded once to the output type. With ue5m3, d is the scale itself; with e4m3 it is
+ *   1 / (1 / (scale * (1 / global_scale))), each step rounded to float32, as the weight was quantized, and 0 where a
+ *   divisor is 0; this differs from the plain quotient in the last bits only.
  *   parameters  {"scale": "e4m3" or "ue5m3" (unsigned, bias 15, 0xff is NaN), "group_cols": 16 or 32}
  *   tensors     "codes"        u8 [rows, cols], fp4_e2m1 in the low four bits
  *               "scale"        u8 [rows, ceil(cols / group_cols)], the scale element's bit pattern

@@ -1,0 +1,189 @@
+// The kernels over Lanes. Included once by each target's source, after its lanes header; everything is local to it.
+#pragma once
+
+#include "kernels/cpu/for_lanes.h"
+#include "kernels/cpu/scaled.h"
+#include "kernels/scaled_math.h"
+
+namespace roundhouse::kernels {
+
+static void maximum(const ScaledLayer& layer, const void* input, float* maximum, int64_t begin, int64_t end) {
+  with_element(layer.input, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    for (int64_t i = begin; i < end; ++i) {
+      const ScaledSpan span = scaled_span(layer, i);
+      const Storage<w>* x = elements<w>(input) + span.begin;
+      Lanes highest(0.0f), finite(0.0f);
+      for_lanes(span.size, [&](int64_t j, auto lanes) {
+        const Lanes size = magnitude(load<w>(x + j, lanes));
+        highest = max_of(size, highest);
+        finite = finite + (size - size);  // NaN from the first NaN or infinity on
+      });
+      maximum[i] = sum_lanes(finite) + fold_lanes(highest, [](float a, float b) { return max_of(a, b); });
+    }
+  });
+}
+
+// Rounds a span and calls use(i, rounded, lanes) for each kLanes elements.
+template <Element type, typename Use>
+RH_HD void round_span(const ScaledLayer& layer, const ScaledInput& input, const ScaledGroup& group,
+                      const ScaledSpan& span, Use&& use) {
+  const Storage<type>* x = elements<type>(input.input) + span.begin;
+  const float* v = input.v ? input.v + span.v : nullptr;
+  for_lanes(span.size, [&](int64_t i, auto lanes) {
+    const Lanes quotient = scaled_quotient<type>(layer, group, load<type>(x + i, lanes));
+    use(i, scaled_round(layer, quotient, v ? load<Element::kF32>(v + i, lanes) : Lanes(0.0f)), lanes);
+  });
+}
+
+// body(span, group) for spans [begin, end).
+template <typename Body>
+RH_HD void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body) {
+  for (int64_t i = begin; i < end; ++i) {
+    const ScaledSpan span = scaled_span(layer, i);
+    body(span, scaled_group(layer, input, span.group));
+  }
+}
+
+static void search(const ScaledLayer& layer, const ScaledInput& input, const ScaledSearch& search, int64_t begin,
+                   int64_t end) {
+  with_element(layer.input, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    for (int64_t i = begin; i < end; ++i) {
+      const ScaledSpan span = scaled_span(layer, i);
+      float weights[kMaxSearchSpan];
+      scaled_weights(layer, input.input, search.importance, span, weights);
+      const Storage<w>* x = elements<w>(input.input) + span.begin;
+      const float maximum = search.maximum[i];
+      float least = 0.0f;
+      for (int k = 0; k < scaled_candidates(layer.rule); ++k) {
+        const float candidate = maximum * scaled_candidate(layer.rule, k);
+        const ScaledGroup group = scaled_group(layer, candidate, 1.0f, input.largest ? *input.largest : 0.0f);
+        Lanes loss(0.0f);
+        round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+          const Lanes error = rounded.element * Lanes(group.scale) - load<w>(x + j, lanes);
+          loss = loss + error * error * load<Element::kF32>(weights + j, lanes);
+        });
+        const float total = sum_lanes(loss);
+        if (k > 0 && !(total < least)) continue;
+        least = total;
+        search.maximum[i] = candidate;
+      }
+    }
+  });
+}
+
+static void forward(const ScaledLayer& layer, const ScaledInput& input, const ScaledOutput& output, int64_t begin,
+                    int64_t end) {
+  with_element(layer.input, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(output.qdq_type, [&](auto o_tag) {
+      constexpr Element o = o_tag.value;
+      each_span(layer, input, begin, end, [&](const ScaledSpan& span, const ScaledGroup& group) {
+        Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
+        round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+          const Lanes value = rounded.element * Lanes(group.scale);
+          if constexpr (o == w)
+            store<o>(qdq + j, value, lanes);
+          else
+            store<o>(qdq + j, round_to<w>(value), lanes);
+        });
+        const bool shows = output.scale && span.first && (layer.rule != ScaleRule::kUnit || span.begin == 0);
+        if (shows) store_element(output.scale_type, output.scale, span.group, group.shown);
+      });
+    });
+  });
+}
+
+static void encode(const ScaledLayer& layer, const ScaledInput& input, const ScaledCodes& output, int64_t begin,
+                   int64_t end) {
+  with_element(layer.input, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    each_span(layer, input, begin, end, [&](const ScaledSpan& span, const ScaledGroup& group) {
+      round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto) {
+        float element[kLanes];
+        store_lanes<Element::kF32>(element, rounded.element);
+        for (int64_t k = 0; k < kLanes && j + k < span.size; ++k)
+          output.codes[span.begin + j + k] = small_code(layer.element, element[k]);
+      });
+      if (span.first) scaled_store_code(layer, group, output.scale, span.group);
+      if (span.begin == 0 && output.global_scale) *output.global_scale = scaled_global(*input.largest);
+    });
+  });
+}
+
+static void decode(const ScaledLayer& layer, const ScaledCodes& input, void* output, Element type, int64_t begin,
+                   int64_t end) {
+  float values[256];
+  for (int code = 0; code < 256; ++code) values[code] = small_value(layer.element, static_cast<uint8_t>(code));
+  for (int64_t i = begin; i < end; ++i) {
+    const ScaledSpan span = scaled_span(layer, i);
+    const float scale = scaled_load_code(layer, input, span.group);
+    for (int64_t j = span.begin; j < span.begin + span.size; ++j)
+      store_element(type, output, j, values[input.codes[j]] * scale);
+  }
+}
+
+static void input_gradient(const ScaledLayer& layer, const ScaledInput& input, const OutputGradient& gradient,
+                           void* output, Element type, int64_t begin, int64_t end) {
+  with_element(layer.input, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(gradient.type, [&](auto g_tag) {
+      constexpr Element g = g_tag.value;
+      with_element(type, [&](auto o_tag) {
+        constexpr Element o = o_tag.value;
+        each_span(layer, input, begin, end, [&](const ScaledSpan& span, ScaledGroup group) {
+          group.scale = 1.0f;  // the gradient of v has this factor, the derivative of the quotient its inverse
+          const Storage<g>* from = elements<g>(gradient.qdq) + span.begin;
+          Storage<o>* to = elements<o>(output) + span.begin;
+          round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+            store<o>(to + j, scaled_parts(layer, group, rounded, load<g>(from + j, lanes)).v, lanes);
+          });
+        });
+      });
+    });
+  });
+}
+
+// Backward or sign step, as `Finish` is TunableGradients or TunableStep.
+template <typename Finish>
+static void gradients(const ScaledLayer& layer, const ScaledInput& input, const OutputGradient& gradient,
+                      const Finish& finish, ScaledSum* sums, int64_t begin, int64_t end) {
+  with_element(layer.input, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(gradient.type, [&](auto g_tag) {
+      constexpr Element g = g_tag.value;
+      for (int64_t i = begin; i < end; ++i) {
+        const ScaledSpan span = scaled_span(layer, i);
+        const ScaledGroup group = scaled_group(layer, input, span.group);
+        const Storage<g>* from = elements<g>(gradient.qdq) + span.begin;
+        Lanes range(0.0f);
+        round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+          const auto parts = scaled_parts(layer, group, rounded, load<g>(from + j, lanes));
+          range = range + parts.range;
+          finish_v(finish, span.v + j, parts.v, lanes);
+        });
+        finish_padding(finish, span.v + span.size, span.v_end);
+        const float sum = sum_lanes(range);
+        if (layer.group_rows > 1)
+          sums[i] = sum;
+        else
+          scaled_finish(finish, i, sum * group.slope);
+      }
+    });
+  });
+}
+
+static constexpr ScaledCpu scaled_table(const char* name) {
+  return {name,
+          maximum,
+          search,
+          forward,
+          encode,
+          decode,
+          input_gradient,
+          gradients<TunableGradients>,
+          gradients<TunableStep>};
+}
+
+}  // namespace roundhouse::kernels

@@ -1,0 +1,261 @@
+// The formulas of scaled small floats, once for CPU lanes, vectors and CUDA threads. They follow auto-round 0.16
+// (data_type/fp8.py, mxfp.py, nvfp.py) operation by operation, because its results are matched bit for bit.
+#pragma once
+
+#include <math.h>
+
+#include "scaled.h"
+
+namespace roundhouse::kernels {
+
+// Where a span lies.
+struct ScaledSpan {
+  int64_t group;
+  int64_t begin;  // first element in the input
+  int64_t col;
+  int64_t v;      // first element in v
+  int64_t v_end;  // up to where v has no other span's elements
+  int64_t size;
+  bool first;  // of its group
+};
+
+RH_HD ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
+  const int64_t per_row = scaled_spans_per_row(layer);
+  const int64_t row = index / per_row, place = index - row * per_row;
+  const int64_t col = place * layer.span_cols, left = layer.cols - col;
+  const int64_t group = row / layer.group_rows * per_row + place;
+  const int64_t v_row = group * layer.group_rows + row % layer.group_rows;
+  return {group,
+          row * layer.cols + col,
+          col,
+          v_row * layer.span_cols,
+          (row + 1 < layer.rows ? v_row + 1 : (group + 1) * layer.group_rows) * layer.span_cols,
+          left < layer.span_cols ? left : layer.span_cols,
+          row % layer.group_rows == 0};
+}
+
+// The index of the span `row` rows below the group's first, and how many the group has.
+RH_HD int64_t scaled_span_of_group(const ScaledLayer& layer, int64_t group, int64_t row) {
+  const int64_t per_row = scaled_spans_per_row(layer);
+  return (group / per_row * layer.group_rows + row) * per_row + group % per_row;
+}
+RH_HD int64_t scaled_rows_of_group(const ScaledLayer& layer, int64_t group) {
+  const int64_t left = layer.rows - group / scaled_spans_per_row(layer) * layer.group_rows;
+  return left < layer.group_rows ? left : layer.group_rows;
+}
+
+// What all elements of a group share.
+struct ScaledGroup {
+  float shown;     // ScaledOutput::scale
+  float quotient;  // x = w / quotient, or w * quotient where scaled_multiplies()
+  float scale;     // w' = element * scale
+  float slope;     // d scale / d max_scale; 0 where the scale is held
+};
+
+RH_HD bool scaled_multiplies(ScaleRule rule) {
+  return rule == ScaleRule::kFloor || rule == ScaleRule::kCeil || rule == ScaleRule::kNvfp4;
+}
+
+RH_HD float reciprocal(float x) { return x == 0 ? 0.0f : 1.0f / x; }
+
+constexpr float kLargestFloat = 3.40282346638528859812e38f;
+constexpr float kSixth = 1.0f / 6.0f;
+
+// G. Where 1 / largest overflows the reference goes on with infinity; the largest float keeps NaN away.
+RH_HD float scaled_global(float largest) { return min_of(2688.0f * reciprocal(largest), kLargestFloat); }
+
+// Quotient and scale of kNvfp4 from its two scales. The reference divides by reciprocals of reciprocals.
+RH_HD ScaledGroup scaled_two_level(float scale, float global) {
+  const float quotient = reciprocal(scale * reciprocal(global));
+  const bool finite = quotient <= kLargestFloat;
+  return {scale, finite ? quotient : 0.0f, finite ? reciprocal(quotient) : 0.0f, 0.0f};
+}
+
+RH_HD ScaledGroup scaled_power(int32_t exponent) {
+  exponent = exponent < -127 ? -127 : exponent > 127 ? 127 : exponent;
+  return {static_cast<float>(exponent), power_of_two(-exponent), power_of_two(exponent), 0.0f};
+}
+
+RH_HD int32_t floor_log2(float x) { return static_cast<int32_t>(float_bits(x) >> 23) - 127; }  // subnormal: -127
+RH_HD int32_t ceil_log2(float x) {
+  const uint32_t bits = float_bits(x);
+  if (bits < 0x800000u) return bits > 0x400000u ? -126 : -127;  // -127 and below
+  return floor_log2(x) + ((bits & 0x7fffffu) != 0 ? 1 : 0);
+}
+
+RH_HD ScaledGroup scaled_group(const ScaledLayer& layer, float maximum, float max_scale, float largest) {
+  const float m = maximum * unit_clamp(max_scale);
+  ScaledGroup group{1.0f, 1.0f, 1.0f, 0.0f};
+  switch (layer.rule) {
+    case ScaleRule::kUnit:
+      break;
+    case ScaleRule::kRatio: {
+      const float ratio = round_to(layer.scale, round_to(layer.arithmetic, m / layer.element.max));
+      const bool held = ratio < layer.smallest;
+      group.scale = held ? layer.smallest : ratio;
+      group.shown = group.quotient = group.scale;
+      group.slope = held ? 0.0f : maximum / layer.element.max;
+      break;
+    }
+    case ScaleRule::kFloor:
+    case ScaleRule::kCeil: {
+      int32_t exponent = 1;  // the reference's choice for zeros
+      if (layer.rule == ScaleRule::kFloor)
+        exponent = (m == 0 ? exponent : floor_log2(m)) - floor_log2(layer.element.max);
+      else if (m != 0)
+        exponent = ceil_log2(m / layer.divisor);
+      group = scaled_power(exponent);
+      group.slope = m == 0 || exponent < -127 || exponent > 127 ? 0.0f : group.scale * (maximum / m);
+      break;
+    }
+    case ScaleRule::kNvfp4: {
+      const float global = scaled_global(largest);
+      const float wanted = global * (m * kSixth);
+      group = scaled_two_level(round_small(e4m3(), min_of(wanted, e4m3().max)), global);
+      group.slope = wanted > e4m3().max || group.scale == 0 ? 0.0f : maximum * kSixth;
+      break;
+    }
+    case ScaleRule::kUe5m3: {
+      const float wanted = m * kSixth;
+      group.shown = group.scale = round_small(ue5m3(), min_of(wanted, ue5m3().max));
+      group.quotient = group.scale == 0 ? bits_float(0x7f800000u) : group.scale;  // x = 0
+      group.slope = wanted > ue5m3().max ? 0.0f : maximum * kSixth;
+      break;
+    }
+  }
+  return group;
+}
+
+RH_HD ScaledGroup scaled_group(const ScaledLayer& layer, const ScaledInput& input, int64_t index) {
+  return scaled_group(layer, layer.rule == ScaleRule::kUnit ? 0.0f : input.maximum[index],
+                      input.max_scale ? input.max_scale[index] : 1.0f, input.largest ? *input.largest : 0.0f);
+}
+
+// What an engine must know of a calibrated activation: its scale, or of kNvfp4 G.
+RH_HD float scaled_calibrated(const ScaledLayer& layer, const ScaledInput& input) {
+  return layer.rule == ScaleRule::kNvfp4 ? scaled_global(*input.largest) : scaled_group(layer, input, 0).scale;
+}
+
+// One element's rounding, or a vector's. Value is float or a vector of kLanes floats with the operations of floats.h.
+template <typename Value>
+struct ScaledRounded {
+  Value quotient;  // before v
+  Value position;  // quotient + v
+  Value clamped;
+  Value element;
+};
+
+template <Element type, typename Value>
+RH_HD Value scaled_quotient(const ScaledLayer& layer, const ScaledGroup& group, Value w) {
+  if constexpr (type == Element::kF16)
+    if (layer.half_as_bfloat) w = round_to<Element::kBF16>(w);
+  if (scaled_multiplies(layer.rule)) return w * Value(group.quotient);
+  const Value quotient = w / Value(group.quotient);
+  if constexpr (type == Element::kBF16)
+    if (layer.arithmetic == Element::kBF16) return round_to<Element::kBF16>(quotient);
+  return quotient;
+}
+
+template <typename Value>
+RH_HD ScaledRounded<Value> scaled_round(const ScaledLayer& layer, Value quotient, Value v) {
+  const Value position = quotient + v;  // +0 for v makes a zero positive
+  const Value top(layer.element.max);
+  const Value clamped = min_of(max_of(position, Value(-layer.element.max)), top);
+  const Value element = round_small(layer.element, clamped) + Value(layer.signed_zero ? -0.0f : 0.0f);
+  return {quotient, position, clamped, element};
+}
+
+// d element / d position, of the unclamped.
+template <typename Value>
+RH_HD Value scaled_slope(const ScaledLayer& layer, const ScaledRounded<Value>& rounded) {
+  const Value one(1.0f);
+  if (layer.slope == ElementSlope::kOne) return one;
+  const Value size = magnitude(rounded.clamped);
+  const Value flat = keep(greater(size, Value(0.0f)), one);
+  if (layer.slope == ElementSlope::kNonzero) return flat;
+  const auto below = greater(Value(power_of_two(layer.element.min_exponent)), size);
+  return keep(below, flat) + drop(below, rounded.element / rounded.clamped);
+}
+
+// One element's part in the gradients, or a vector's.
+template <typename Value>
+struct ScaledParts {
+  Value v;      // gradient of v; divided by the scale, that of the input
+  Value range;  // term of ScaledSum
+};
+
+template <typename Value>
+RH_HD ScaledParts<Value> scaled_parts(const ScaledLayer& layer, const ScaledGroup& group,
+                                      const ScaledRounded<Value>& rounded, Value gradient) {
+  const Value slope = keep(equal(rounded.clamped, rounded.position), scaled_slope(layer, rounded));
+  return {gradient * Value(group.scale) * slope, gradient * (rounded.element - slope * rounded.quotient)};
+}
+
+// Writes the gradient of max_scale, or steps it.
+RH_HD void scaled_finish(const TunableGradients& out, int64_t index, float gradient) {
+  if (out.max_scale) out.max_scale[index] = gradient;
+}
+RH_HD void scaled_finish(const TunableStep& step, int64_t index, float gradient) {
+  if (!step.max_scale) return;
+  step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(*step.range_rate, gradient));
+}
+
+// Stores a group's scale as encodings hold it.
+RH_HD void scaled_store_code(const ScaledLayer& layer, const ScaledGroup& group, void* scale, int64_t index) {
+  if (layer.rule == ScaleRule::kUnit) return;
+  if (layer.rule == ScaleRule::kRatio) return store_element(layer.scale, scale, index, group.scale);
+  auto* codes = static_cast<uint8_t*>(scale);
+  if (layer.rule == ScaleRule::kNvfp4)
+    codes[index] = small_code(e4m3(), group.shown);
+  else if (layer.rule == ScaleRule::kUe5m3)
+    codes[index] = small_code(ue5m3(), group.shown);
+  else
+    codes[index] = static_cast<uint8_t>(group.shown + 127.0f);
+}
+
+// The scale that scaled_store_code() stored.
+RH_HD float scaled_load_code(const ScaledLayer& layer, const ScaledCodes& input, int64_t index) {
+  if (layer.rule == ScaleRule::kUnit) return 1.0f;
+  if (layer.rule == ScaleRule::kRatio) return load_element(layer.scale, input.scale, index);
+  const uint8_t code = static_cast<const uint8_t*>(input.scale)[index];
+  if (layer.rule == ScaleRule::kNvfp4) return scaled_two_level(small_value(e4m3(), code), *input.global_scale).scale;
+  if (layer.rule == ScaleRule::kUe5m3) return small_value(ue5m3(), code);
+  return code == 255 ? bits_float(0x7fc00000u) : power_of_two(code - 127);
+}
+
+// ---- search ----
+
+// Multiples of the maximum that are tried, 1 first: a power of two changes only with a factor of two.
+RH_HD int scaled_candidates(ScaleRule rule) { return rule == ScaleRule::kNvfp4 || rule == ScaleRule::kUe5m3 ? 103 : 3; }
+RH_HD float scaled_candidate(ScaleRule rule, int index) {
+  if (index == 0) return 1.0f;
+  if (scaled_candidates(rule) == 3) return index == 1 ? 0.5f : 2.0f;
+  return static_cast<float>(49 + index) / 100.0f;  // 0.5 to 1.51
+}
+
+// Fills weights[0 .. span.size) for the squared errors of a span. A channel that no input excited weighs the mean of
+// the group's others; in a group with more of these than not, weights follow the magnitudes instead.
+RH_HD void scaled_weights(const ScaledLayer& layer, const void* input, const float* importance, const ScaledSpan& span,
+                          float* weights) {
+  const auto element = [&](int64_t i) { return load_element(layer.input, input, span.begin + i); };
+  float sum = 1e-5f * static_cast<float>(layer.span_cols - span.size), squares = 0.0f;
+  int64_t zeros = 0;
+  for (int64_t i = 0; i < span.size; ++i) {
+    weights[i] = importance ? importance[span.col + i] : 1.0f;
+    zeros += weights[i] <= 1e-30f ? 1 : 0;
+    sum = sum + weights[i];
+    squares = squares + element(i) * element(i);
+  }
+  if (zeros == 0) return;
+  const bool by_magnitude = zeros > layer.span_cols / 2;
+  const float base = layer.element.bits <= 3 ? 0.0f : sqrtf(squares / 32.0f);
+  const float mean = sum / static_cast<float>(layer.span_cols - zeros);
+  for (int64_t i = 0; i < span.size; ++i) {
+    if (by_magnitude)
+      weights[i] = magnitude(element(i)) + base;
+    else if (weights[i] <= 1e-30f)
+      weights[i] = mean;
+  }
+}
+
+}  // namespace roundhouse::kernels

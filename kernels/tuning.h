@@ -1,0 +1,33 @@
+// What tuning needs of every family of kernels: gradients, and steps along their signs.
+#pragma once
+
+#include "floats.h"
+
+namespace roundhouse::kernels {
+
+struct OutputGradient {
+  const void *qdq;  // gradient of the quantized weight
+  Element type;
+};
+
+// Straight-through gradients of the tunables, null where not wanted.
+struct TunableGradients {
+  float *v, *min_scale, *max_scale;
+};
+
+// tunable <- clamp(tunable - learning_rate * sign(gradient)); null where not tuned. Learning rates are read where the
+// kernel runs.
+struct TunableStep {
+  float *v, *min_scale, *max_scale;
+  const float *rounding_rate, *range_rate;
+};
+
+RH_HD float unit_clamp(float x) { return min_of(max_of(x, 0.0f), 1.0f); }
+
+// rate * sign(gradient), where the sign of zero is zero.
+template <typename Value>
+RH_HD Value sign_times(Value rate, Value gradient) {
+  return keep(greater(gradient, Value(0.0f)), rate) - keep(greater(Value(0.0f), gradient), rate);
+}
+
+}  // namespace roundhouse::kernels

@@ -1,0 +1,18 @@
+// A data type's own options, from the scheme's options_json. Everything throws rh::Error for what is not known.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+using OptionChoices = std::vector<std::pair<std::string, std::vector<std::string>>>;
+
+// The value of each option in `choices`, its first allowed value when it is not given.
+class Options {
+ public:
+  Options(const char* dtype, const char* options_json, const OptionChoices& choices);
+  const std::string& operator[](const std::string& key) const;
+
+ private:
+  std::vector<std::pair<std::string, std::string>> values_;
+};
