@@ -21,7 +21,7 @@ TOLERANCE = {"FP8_STATIC": 2**-8}
 def export(folder, scheme, format_id):
     (folder / scheme).mkdir()
     return support.export(
-        folder / scheme, model=str(MODEL), scheme=scheme, tuning={"iters": 0, "search": False},
+        folder / scheme, model=str(MODEL), scheme=scheme, tuning={"iters": 0},
         calibration={"data": str(support.EXAMPLES / "texts" / "tinystories-calibration.jsonl"),
                      "samples": 8, "seqlen": 64, "batch_size": 4},
         formats=[format_id, "fake"])
