@@ -19,7 +19,8 @@ Json fields(int bits, Json group_size, const char* data_type) {
 }
 
 void add_input(Json& fields, int64_t group_size, const char* data_type, bool dynamic) {
-  fields["act_bits"] = fields.at("bits");
+  const int bits = fields.at("bits");  // a copy: adding a key moves the others
+  fields["act_bits"] = bits;
   fields["act_group_size"] = group_size;
   fields["act_sym"] = true;
   fields["act_data_type"] = data_type;
