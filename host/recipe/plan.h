@@ -29,6 +29,7 @@ struct LayerPlan {
 struct FormatPlan {
   std::string id;
   uint64_t bytes_estimate = 0;  // of the checkpoint that it will write
+  nlohmann::json backends = nlohmann::json::array();  // of the format's, those that take every quantized layer
 };
 
 struct Plan {
