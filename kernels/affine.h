@@ -18,6 +18,10 @@ struct AffineLayer {
   int32_t bits;       // 2 .. 8
   Element weight, scale;
   float scale_threshold;  // smallest magnitude of a scale; representable in its element type
+  bool mirrored = false;  // symmetric only: the range is [-m, m] and spread over all 2^bits - 1 steps, as GPTQ has it;
+                          // the scale is positive
+  bool plus_zero =
+      false;  // symmetric plain rounding gives +0 also for small negative quotients, as tuned rounding does
 };
 
 RH_HD int64_t affine_spans_per_row(const AffineLayer& layer) {
@@ -32,20 +36,24 @@ struct AffineInput {
   const void* weight;
   const float *v, *min_scale, *max_scale;
   const float *low, *high;  // range of the group: min(min w, 0), max(max w, 0)
+  // [1], a factor of every rounded weight, which is rounded to its element type before and after; null: 1.
+  const float* outer_scale = nullptr;
 };
 
 // Null where not wanted.
 struct AffineOutput {
   void* qdq;  // shape of the weight; rounded to the weight's element type, then converted
   Element qdq_type;
-  void* scale;        // [groups] in the scale's element type
-  float* zero_point;  // [groups], asymmetric only
+  void* scale;                   // [groups] in the scale's element type, times the outer scale
+  float* zero_point;             // [groups], asymmetric only
+  float* outer_scale = nullptr;  // [1], the input's
 };
 
 struct AffineCodes {
-  uint8_t* codes;       // shape of the weight, 0 .. 2^bits - 1
-  void* scale;          // [groups]
-  uint8_t* zero_point;  // [groups], asymmetric only
+  uint8_t* codes;                // shape of the weight, 0 .. 2^bits - 1
+  void* scale;                   // [groups]
+  uint8_t* zero_point;           // [groups], asymmetric only
+  float* outer_scale = nullptr;  // [1], the input's
 };
 
 using AffineGradient = OutputGradient;

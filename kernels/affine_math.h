@@ -48,7 +48,10 @@ RH_HD AffineGroup affine_group(const AffineLayer& layer, float low, float high, 
   if (layer.symmetric) {
     // The side of larger magnitude gets the code -2^(bits-1), which has no positive counterpart.
     const float extreme = group.high < -group.low ? -group.low : -group.high;
-    scale = extreme / (levels / 2);
+    const float magnitude = max_of(extreme, -extreme);
+    scale = layer.mirrored
+                ? round_to(arithmetic, group.low < 0 ? magnitude + magnitude : magnitude - group.low) / (levels - 1)
+                : extreme / (levels / 2);
     group.bottom = -levels / 2;
     group.top = levels / 2 - 1;
   } else {
@@ -62,8 +65,8 @@ RH_HD AffineGroup affine_group(const AffineLayer& layer, float low, float high, 
   group.scale = scale;
 
   if (layer.symmetric) {
-    // The reference's plain rounding gives -0 for small negative quotients, its tuned rounding never does.
-    group.zero = layer.tuned ? 0.0f : -0.0f;
+    // The reference's plain rounding of weights gives -0 for small negative quotients, its other rounding never does.
+    group.zero = layer.tuned || layer.mirrored || layer.plus_zero ? 0.0f : -0.0f;
     group.minus_zero = -0.0f;
   } else {
     const float quotient = -group.low / scale;
@@ -109,6 +112,17 @@ RH_HD Value affine_value(const AffineGroup& group, Value code) {
   return Value(group.scale) * (code + Value(group.minus_zero));
 }
 
+// What the outer scale multiplies is of the weight's element type, as is the product.
+template <Element weight, typename Value>
+RH_HD Value times_outer(const float* outer_scale, Value value) {
+  return outer_scale ? round_to<weight>(value) * Value(*outer_scale) : value;
+}
+// Of the gradient too.
+template <Element weight, typename Value>
+RH_HD Value gradient_times_outer(const float* outer_scale, Value gradient) {
+  return outer_scale ? round_to<weight>(gradient * Value(*outer_scale)) : gradient;
+}
+
 // One element's part in the gradients, or a vector's.
 template <typename Value>
 struct AffineParts {
@@ -124,24 +138,43 @@ RH_HD AffineParts<Value> affine_parts(const AffineGroup& group, const AffineRoun
           drop(inside, gradient)};
 }
 
+// Gradients of a group's range, after min_scale and max_scale.
+struct AffineSlopes {
+  float low, high;
+};
+
+// Through the scale and, asymmetric, through the zero point z = -low / scale; rounding, casts and clamping of the zero
+// point count as the identity.
+RH_HD AffineSlopes affine_slopes(const AffineLayer& layer, const AffineGroup& group, AffineSums sums) {
+  const float levels = static_cast<float>(1 << layer.bits);
+  if (layer.mirrored) {
+    const float step = group.scale_free ? sums.direct / (levels - 1) : 0.0f;
+    const float magnitude = group.low < 0 ? step + step : step;
+    const float low = group.low < 0 ? 0.0f : -step;
+    if (group.high < -group.low) return {low - magnitude, 0.0f};
+    if (group.high > -group.low) return {low, magnitude};
+    return {low - magnitude / 2, magnitude / 2};  // a tie: half to each side, as torch.maximum does
+  }
+  if (layer.symmetric) {
+    const float extreme = group.scale_free ? sums.direct / (levels / 2) : 0.0f;
+    if (group.high < -group.low) return {-extreme, 0.0f};
+    if (group.high > -group.low) return {0.0f, -extreme};
+    return {extreme / 2, -extreme / 2};
+  }
+  const float scale = sums.direct - sums.clipped * group.low / group.scale;
+  const float range = group.scale_free ? scale / (levels - 1) : 0.0f;
+  return {sums.clipped - range, range};
+}
+
 struct AffineRangeGradients {
   float min_scale, max_scale;
 };
 
-// Through the scale and, asymmetric, through the zero point z = -low / scale; rounding, casts and clamping of the zero
-// point count as the identity. `low` and `high` are the group's range before min_scale and max_scale.
+// `low` and `high` are the group's range before min_scale and max_scale.
 RH_HD AffineRangeGradients affine_range_gradients(const AffineLayer& layer, const AffineGroup& group, float low,
                                                   float high, AffineSums sums) {
-  const float levels = static_cast<float>(1 << layer.bits);
-  if (layer.symmetric) {
-    const float extreme = group.scale_free ? sums.direct / (levels / 2) : 0.0f;
-    if (group.high < -group.low) return {extreme * -low, 0.0f};
-    if (group.high > -group.low) return {0.0f, -extreme * high};
-    return {-extreme / 2 * -low, -extreme / 2 * high};  // a tie: half to each side, as torch.maximum does
-  }
-  const float scale = sums.direct - sums.clipped * group.low / group.scale;
-  const float range = group.scale_free ? scale / (levels - 1) : 0.0f;
-  return {(sums.clipped - range) * low, range * high};
+  const AffineSlopes slopes = affine_slopes(layer, group, sums);
+  return {slopes.low * low, slopes.high * high};
 }
 
 // Writes the range gradients of a group, or steps min_scale and max_scale.
@@ -153,6 +186,21 @@ RH_HD void affine_finish(const AffineStep& step, int64_t index, AffineRangeGradi
   const float rate = *step.range_rate;
   if (step.min_scale) step.min_scale[index] = unit_clamp(step.min_scale[index] - sign_times(rate, gradients.min_scale));
   if (step.max_scale) step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(rate, gradients.max_scale));
+}
+
+// Adds the gradients of a span's range to those of its first smallest and first largest element.
+RH_HD void add_slopes(const AffineLayer& layer, const AffineInput& input, const AffineSpan& span, AffineSlopes slopes,
+                      void* gradient) {
+  bool low_left = true, high_left = true;
+  for (int64_t i = span.begin; i < span.begin + span.size && (low_left || high_left); ++i) {
+    const float w = load_element(layer.weight, input.weight, i);
+    const bool lowest = low_left && w == input.low[span.group], highest = high_left && w == input.high[span.group];
+    if (!lowest && !highest) continue;
+    const float added = (lowest ? slopes.low : 0.0f) + (highest ? slopes.high : 0.0f);
+    store_element(layer.weight, gradient, i, load_element(layer.weight, gradient, i) + added);
+    low_left = low_left && !lowest;
+    high_left = high_left && !highest;
+  }
 }
 
 }  // namespace roundhouse::kernels

@@ -47,6 +47,18 @@ void AppendFile::write(const void* data, uint64_t bytes) {
   }
 }
 
+void AppendFile::write_at(uint64_t offset, const void* data, uint64_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::pwrite(fd_, next, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(errno, bytes);
+    next += n;
+    bytes -= static_cast<uint64_t>(n);
+    offset += static_cast<uint64_t>(n);
+  }
+}
+
 void AppendFile::append(int source, const std::filesystem::path& source_path, uint64_t offset, uint64_t bytes) {
   off_t position = static_cast<off_t>(offset);
   bool in_kernel = true;

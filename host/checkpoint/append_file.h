@@ -1,4 +1,4 @@
-// A file that is written from its beginning to its end, with errors that say what happened to which file.
+// A file that is written once, mostly from its beginning to its end, with errors that say what happened to which file.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,10 @@ class AppendFile {
   ~AppendFile();
   AppendFile& operator=(AppendFile&&) = delete;
 
-  // Both throw Error with the file, the reason, what was written, what is missing and what is free on the disk.
+  // All throw Error with the file, the reason, what was written, what is missing and what is free on the disk.
   void write(const void* data, uint64_t bytes);
+  // At `offset`, which may lie beyond the end; write() and append() go on where they were, and size() does not count it.
+  void write_at(uint64_t offset, const void* data, uint64_t bytes);
   // Appends bytes [offset, offset + bytes) of another file, opened as `source`, inside the kernel where it can.
   // `source_path` is for messages.
   void append(int source, const std::filesystem::path& source_path, uint64_t offset, uint64_t bytes);

@@ -11,34 +11,39 @@ namespace roundhouse::cli {
 
 void add_eval(CLI::App& app, Context& context) {
   struct Options {
-    std::string model, data;
+    std::string model, config, data;
     int seqlen = 2048;
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
   auto* command = app.add_subcommand("eval", "Perplexity of a model, original or exported");
   command->add_option("MODEL", o->model, "The model's folder")->required();
+  command->add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
   command->add_option("--data", o->data, ".jsonl or .json: a record at a time; .txt: in windows")->required();
   command->add_option("--seqlen", o->seqlen, "Longest sequence, in tokens")->check(CLI::Range(2, 1 << 24))->capture_default_str();
   command->add_flag("--json", o->json, "Print JSON");
   command->callback([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const Architecture architecture = Architecture::load(o->model, Context::architecture_folders());
+    const std::string& config = o->config.empty() ? o->model : o->config;
+    const Architecture architecture = Architecture::load(config, Context::architecture_folders());
     std::string format;
-    const auto source = open_checkpoint(catalogue, o->model, &format);
-    const Tokenizer tokenizer = Tokenizer::load(o->model);
+    const auto source = open_checkpoint(catalogue, o->model, architecture.facts(), &format);
+    const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen);
     const Perplexity result = measure(o->model, architecture, *source, sequences);
     if (o->json) {
       std::cout << nlohmann::json{{"model", o->model}, {"format", format}, {"data", o->data}, {"seqlen", seqlen},
                                   {"sequences", sequences.size()}, {"tokens", result.tokens},
-                                  {"perplexity", result.value}, {"seconds", result.seconds}}.dump(2)
+                                  {"perplexity", result.value}, {"seconds", result.seconds},
+                                  {"activations", "unquantized"}}.dump(2)
                 << "\n";
       return;
     }
-    std::cout << format_table({{"model", "format", "sequences", "tokens", "perplexity", "time"},
-                               {o->model, format.empty() ? "original" : format, std::to_string(sequences.size()),
+    // Formats say what their weights are, not what an engine does to inputs.
+    std::cout << format_table({{"model", "format", "activations", "sequences", "tokens", "perplexity", "time"},
+                               {o->model, format.empty() ? "original" : format, "unquantized",
+                                std::to_string(sequences.size()),
                                 std::to_string(result.tokens), format_number(result.value, 4),
                                 format_seconds(result.seconds)}});
   });

@@ -26,9 +26,10 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
 }
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
-                   const std::vector<std::vector<int32_t>>& sequences) {
+                   const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook) {
   Progress progress("evaluating", architecture.blocks());
-  return perplexity(architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); });
+  return perplexity(architecture, source, sequences,
+                    [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook);
 }
 
 uint64_t weight_bytes(const std::filesystem::path& folder) {

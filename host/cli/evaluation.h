@@ -17,7 +17,7 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
                                                        int seqlen);
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
-                   const std::vector<std::vector<int32_t>>& sequences);
+                   const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook = {});
 
 // Bytes of the files in a checkpoint's folder that hold weights: all but JSON, text and tokenizer files.
 uint64_t weight_bytes(const std::filesystem::path& folder);

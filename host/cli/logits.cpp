@@ -10,20 +10,22 @@ namespace roundhouse::cli {
 
 void add_logits(CLI::App& app, Context& context) {
   struct Options {
-    std::string model, text, out;
+    std::string model, config, text, out;
     int seqlen = 512;
   };
   const auto o = std::make_shared<Options>();
   auto* command = app.add_subcommand("logits", "Write a model's logits for the first record of a text");
   command->add_option("MODEL", o->model, "The model's folder")->required();
+  command->add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
   command->add_option("--text", o->text, ".jsonl, .json or .txt")->required();
   command->add_option("--out", o->out, "A safetensors file: ids [n] i64, logits [n, vocab] f32")->required();
   command->add_option("--seqlen", o->seqlen, "Longest sequence, in tokens")->check(CLI::Range(2, 1 << 24))->capture_default_str();
   command->callback([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const Architecture architecture = Architecture::load(o->model, Context::architecture_folders());
-    const auto source = open_checkpoint(catalogue, o->model, nullptr);
-    const std::vector<int32_t> ids = evaluation_sequences(o->text, Tokenizer::load(o->model), o->seqlen).front();
+    const std::string& config = o->config.empty() ? o->model : o->config;
+    const Architecture architecture = Architecture::load(config, Context::architecture_folders());
+    const auto source = open_checkpoint(catalogue, o->model, architecture.facts());
+    const std::vector<int32_t> ids = evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen).front();
     Tensor stored(DType::kI64, {static_cast<int64_t>(ids.size())});
     std::copy(ids.begin(), ids.end(), stored.as<int64_t>());
     write_safetensors_file(o->out, {{"ids", stored}, {"logits", logits(architecture, *source, ids)}});

@@ -14,11 +14,13 @@
 #include "host/export/verify.h"
 #include "host/model/decoder.h"
 #include "host/plugins/format_io.h"
+#include "host/recipe/importance.h"
 #include "host/recipe/plan.h"
 #include "host/report/progress.h"
 #include "host/report/report.h"
 #include "host/report/table.h"
 #include "host/text/calibration.h"
+#include "host/tuning/activation_quantizer.h"
 #include "host/tuning/quantize.h"
 
 namespace roundhouse::cli {
@@ -66,12 +68,6 @@ class RunSink : public QuantizeSink {
   json blocks_ = json::array();
 };
 
-bool is_tuned(const Plan& plan) {
-  for (const LayerPlan& layer : plan.layers)
-    if (layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kTuned) return true;
-  return false;
-}
-
 CalibrationSet calibrate(const Recipe& recipe, const Tokenizer& tokenizer) {
   const Calibration& wanted = recipe.calibration;
   const CalibrationRequest request{*wanted.data, static_cast<int>(wanted.samples), static_cast<int>(wanted.seqlen),
@@ -86,14 +82,14 @@ struct Texts {
   std::optional<int32_t> pad_id;
 };
 
-// All texts of the recipe. Plain rounding uses no calibration data, but what the recipe names must be readable.
+// All texts of the recipe. Where no pass needs calibration data, but what the recipe names must be readable.
 Texts load_texts(const Plan& plan) {
   const Recipe& recipe = plan.recipe;
   Texts texts;
   if (!recipe.calibration.data && !recipe.evaluation) return texts;
   const Tokenizer tokenizer = Tokenizer::load(recipe.model);
   texts.pad_id = tokenizer.pad_id();
-  if (is_tuned(plan))
+  if (passes(plan).any())
     texts.calibration = calibrate(recipe, tokenizer).samples;
   else if (recipe.calibration.data)
     read_texts(*recipe.calibration.data);
@@ -119,32 +115,36 @@ json model_row(const std::string& name, const json& format, const json& folder, 
   return {{"name", name}, {"format", format}, {"folder", folder}, {"bytes", bytes}, {"perplexity", nullptr}, {"tokens", 0}};
 }
 
-// The original, plain rounding, and each export read back by its format and compared with what the run made.
+// The original, plain rounding, and each export, read back by its format and compared with what the run made; all but the
+// original with their activations quantized as the plan says.
 json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& source, Catalogue& catalogue,
-              const Fingerprints& fingerprints, const std::vector<std::vector<int32_t>>& sequences) {
+              const Observations& seen, const Fingerprints& fingerprints,
+              const std::vector<std::vector<int32_t>>& sequences) {
   const Recipe& recipe = plan.recipe;
-  const auto score = [&](json& row, TensorSource& tensors) {
+  const InputHook activations = activation_hook(plan, catalogue, seen.ranges);
+  const auto score = [&](json& row, TensorSource& tensors, const InputHook& hook) {
     if (sequences.empty()) return;
-    const Perplexity result = measure(row["name"], architecture, tensors, sequences);
+    const Perplexity result = measure(row["name"], architecture, tensors, sequences, hook);
     row["perplexity"] = result.value;
     row["tokens"] = result.tokens;
   };
   json rows = json::array();
   rows.push_back(model_row("original", nullptr, recipe.model.string(), weight_bytes(recipe.model)));
-  score(rows.back(), source);
+  score(rows.back(), source, {});
   const uint64_t quantized_bytes = weight_bytes(export_targets(recipe).front().folder);
-  if (is_tuned(plan) && !sequences.empty()) {
+  const bool tuned = passes(plan).tuned;
+  if (tuned && !sequences.empty()) {
     rows.push_back(model_row("plain rounding", nullptr, nullptr, quantized_bytes));
-    score(rows.back(), *rounded_source(plan, source, catalogue));
+    score(rows.back(), *rounded_source(plan, source, catalogue, seen.importance), activations);
   }
   for (const ExportTarget& target : export_targets(recipe)) {
-    const std::string how = is_tuned(plan) ? "tuned, " : "rounded, ";
+    const std::string how = tuned ? "tuned, " : "rounded, ";
     rows.push_back(model_row(how + target.format, target.format, target.folder.string(), weight_bytes(target.folder)));
-    ExportedCheckpoint exported(catalogue, target.format, target.folder);
+    ExportedCheckpoint exported(catalogue, target.format, target.folder, architecture.facts());
     const Verification verification = verify(architecture, exported, fingerprints);
     rows.back()["verified"] = verification_text(verification);
     rows.back()["problems"] = verification.problems;
-    score(rows.back(), exported);
+    score(rows.back(), exported, activations);
   }
   return rows;
 }
@@ -200,6 +200,8 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   const Plan plan = make_plan(recipe, architecture, source, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
   const std::string device = resolve_device(recipe.device);
+  if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !overwrite)
+    throw Error(cat(save->string(), " is there already; --overwrite replaces it"));
 
   json report{{"model", recipe.model.string()}, {"recipe", to_yaml(plan.recipe)}, {"device", device}};
   const std::filesystem::path notes = recipe.output / "roundhouse";
@@ -207,17 +209,19 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   Texts texts = load_texts(plan);
   check_finite(architecture, source);
   Fingerprints fingerprints;
+  Observations seen;
   {
     Exporter exporter(catalogue, plan, architecture, recipe.model, overwrite);
     check_room(plan);
     report["seconds"]["calibrate"] = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());
-    quantize({plan, architecture, source, catalogue, std::move(texts.calibration), texts.pad_id, device}, sink);
+    seen = quantize({plan, architecture, source, catalogue, std::move(texts.calibration), texts.pad_id, device}, sink);
     fingerprints = exporter.finish();
+    if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report["blocks"] = sink.blocks();
   }
   report["seconds"]["quantize"] = clock.lap();
-  report["models"] = evaluate(plan, architecture, source, catalogue, fingerprints, texts.evaluation);
+  report["models"] = evaluate(plan, architecture, source, catalogue, seen, fingerprints, texts.evaluation);
   report["seconds"]["evaluate"] = clock.lap();
   report["seconds"]["total"] = total.lap();
   report["peak_memory_bytes"] = peak_memory_bytes();

@@ -35,7 +35,7 @@ void add_verify(CLI::App& app, Context& context) {
     Catalogue catalogue = context.catalogue();
     const Architecture architecture = Architecture::load(o->folder, Context::architecture_folders());
     std::string format;
-    const auto checkpoint = open_checkpoint(catalogue, o->folder, &format);
+    const auto checkpoint = open_checkpoint(catalogue, o->folder, architecture.facts(), &format);
     const Verification result = verify(architecture, *checkpoint, find_fingerprints(o->folder));
     if (o->json) {
       std::cout << nlohmann::json{{"folder", o->folder},

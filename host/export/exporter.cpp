@@ -7,6 +7,24 @@
 
 namespace roundhouse {
 
+namespace {
+
+// Tensors as a plugin takes them. Borrows them.
+class TensorViews {
+ public:
+  explicit TensorViews(const std::vector<Tensor>& tensors) {
+    for (const Tensor& t : tensors) views_.push_back(t.view());
+    for (const rh_tensor& view : views_) pointers_.push_back(&view);
+  }
+  const rh_tensor* const* data() const { return pointers_.data(); }
+
+ private:
+  std::vector<rh_tensor> views_;
+  std::vector<const rh_tensor*> pointers_;
+};
+
+}  // namespace
+
 struct Exporter::Target {
   OutputFolder folder;
   ExportSession session;
@@ -31,7 +49,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
                    const std::filesystem::path& model_folder, bool overwrite) {
   const ExportSession::Facts facts{
       .json = {{"config", architecture.config()},
-               {"architecture", architecture.descriptor()},
+               {"architecture", architecture.facts()},
                {"plan", to_json(plan)},
                {"tuning", tuning_json(plan.recipe)}},
       .paths = {{"model", model_folder.string()}}};
@@ -51,13 +69,7 @@ Exporter::~Exporter() {
 }
 
 void Exporter::layer(const EncodedLayer& layer) {
-  std::vector<rh_tensor> views;
-  std::vector<const rh_tensor*> pointers;
-  views.reserve(layer.tensors.size());
-  for (const Tensor& t : layer.tensors) {
-    views.push_back(t.view());
-    pointers.push_back(&views.back());
-  }
+  const TensorViews tensors(layer.tensors), activation_tensors(layer.activation_tensors);
   const SchemeView weight(*layer.plan.scheme.weight);
   std::optional<SchemeView> activation;
   if (layer.plan.scheme.activation) activation.emplace(*layer.plan.scheme.activation);
@@ -73,8 +85,10 @@ void Exporter::layer(const EncodedLayer& layer) {
   record.scheme = weight.get();
   record.activation = activation ? activation->get() : nullptr;
   record.encoding = &layer.encoding;
-  record.tensors = pointers.data();
+  record.tensors = tensors.data();
   record.bias = has_bias ? &bias : nullptr;
+  record.activation_encoding = layer.activation_encoding;
+  record.activation_tensors = layer.activation_encoding ? activation_tensors.data() : nullptr;
   current_ = &layer;
   for (auto& target : targets_) target->writer.add_layer(record);
   current_ = nullptr;

@@ -1,5 +1,7 @@
 #include "host/model/architecture.h"
 
+#include <algorithm>
+
 #include "host/model/descriptor.h"
 #include "host/model/resolve.h"
 
@@ -16,6 +18,29 @@ void append(std::vector<std::string>& names, const NormInfo& norm) {
   if (norm.has_bias) names.push_back(norm.name + ".bias");
 }
 
+double norm_eps(const DecoderInfo& info) {
+  if (info.final_norm) return info.final_norm->eps;
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      for (const auto& norm : {step.norm_in, step.norm_out, step.norm_sum})
+        if (norm) return norm->eps;
+  return 0;
+}
+
+nlohmann::json to_json(const RotaryInfo& rotary) {
+  using Scaling = RotaryInfo::Scaling;
+  const char* scaling = rotary.scaling == Scaling::kLlama3   ? "llama3"
+                        : rotary.scaling == Scaling::kLinear ? "linear"
+                                                             : "none";
+  return {{"dims", rotary.dims},
+          {"theta", rotary.theta},
+          {"scaling", scaling},
+          {"factor", rotary.factor},
+          {"low_freq_factor", rotary.low_freq_factor},
+          {"high_freq_factor", rotary.high_freq_factor},
+          {"original_positions", rotary.original_positions}};
+}
+
 template <typename Info>
 void append(std::vector<std::string>& names, const std::optional<Info>& info) {
   if (info) append(names, *info);
@@ -29,8 +54,24 @@ Architecture Architecture::load(const std::filesystem::path& model_dir,
   Architecture architecture;
   architecture.info_ = resolve(descriptor);
   architecture.config_ = std::move(descriptor.config);
-  architecture.descriptor_ = std::move(descriptor.yaml);
+  architecture.names_ = descriptor.yaml.value("names", nlohmann::json::object());
   return architecture;
+}
+
+nlohmann::json Architecture::facts() const {
+  return {{"family", info_.family},
+          {"vocab", info_.vocab},
+          {"hidden", info_.hidden},
+          {"intermediate", info_.intermediate},
+          {"blocks", blocks()},
+          {"positions", info_.positions},
+          {"heads", info_.heads},
+          {"kv_heads", info_.kv_heads},
+          {"head_dim", info_.head_dim},
+          {"norm_eps", norm_eps(info_)},
+          {"rotary", info_.rotary ? to_json(*info_.rotary) : nlohmann::json()},
+          {"tied_head", info_.tied_head},
+          {"names", names_}};
 }
 
 std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
@@ -70,6 +111,13 @@ std::vector<std::string> Architecture::outer_tensors() const {
   if (!info_.tied_head) names.push_back(info_.head.name + ".weight");
   if (info_.head.has_bias) names.push_back(info_.head.name + ".bias");
   return names;
+}
+
+std::string exported_name(const Architecture& architecture, const std::vector<std::string>& stored,
+                          const std::string& tensor) {
+  if (!architecture.tied_head() || tensor != architecture.head().name + ".weight") return tensor;
+  const std::string embedding = architecture.embedding_name() + ".weight";
+  return std::find(stored.begin(), stored.end(), embedding) == stored.end() ? embedding : "";
 }
 
 }  // namespace roundhouse

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/base/tensor.h"
 #include "host/model/structure.h"
 
 namespace roundhouse {
@@ -40,12 +41,18 @@ class Architecture {
 
   const DecoderInfo& info() const { return info_; }
   const nlohmann::json& config() const { return config_; }
-  // The descriptor as JSON, with the keys under `names:` that plugins read.
-  const nlohmann::json& descriptor() const { return descriptor_; }
+  // What plugins are told: "architecture" of rh_model in host.h.
+  nlohmann::json facts() const;
+  const nlohmann::json& names() const { return names_; }
 
  private:
   DecoderInfo info_;
-  nlohmann::json config_, descriptor_;
+  nlohmann::json config_, names_;
 };
+
+// The name by which formats get a tensor that the source stores: its own, but a tied head that is stored alone has the
+// embedding's, and beside the embedding it is left out (""). `stored`: all that the source stores.
+std::string exported_name(const Architecture& architecture, const std::vector<std::string>& stored,
+                          const std::string& tensor);
 
 }  // namespace roundhouse

@@ -138,7 +138,7 @@ at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& position
 
 at::Tensor Block::linear(size_t slot, const at::Tensor& input) const {
   const LinearSlot& s = linears_[slot];
-  return at::linear(input_hook_ ? input_hook_(slot, input) : input, s.weight, s.bias);
+  return at::linear(input_hook_ ? input_hook_(s.info, input) : input, s.weight, s.bias);
 }
 
 // The projection split into heads, [batch, seq, heads, head_dim], normed.
@@ -243,7 +243,16 @@ PositionData Decoder::positions(int64_t seqlen) const {
   return data;
 }
 
-Block Decoder::block(int64_t index) const { return Block(architecture_, index, source_, dtype_, device_); }
+Block Decoder::block(int64_t index) const {
+  Block block(architecture_, index, source_, dtype_, device_);
+  block.set_input_hook(input_hook_);
+  return block;
+}
+
+at::Tensor Decoder::head_input(const at::Tensor& hidden) const {
+  const at::Tensor x = final_norm_ ? (*final_norm_)(hidden) : hidden;
+  return project_out_.defined() ? at::linear(x, project_out_) : x;
+}
 
 at::Tensor Decoder::head(const at::Tensor& hidden) const {
   const DecoderInfo& info = architecture_.info();
@@ -251,9 +260,8 @@ at::Tensor Decoder::head(const at::Tensor& hidden) const {
     head_ = info.tied_head ? embedding_.to(device_, dtype_)
                            : load(info.head.name + ".weight", {info.vocab, info.embedding_size});
   }
-  at::Tensor x = final_norm_ ? (*final_norm_)(hidden) : hidden;
-  if (project_out_.defined()) x = at::linear(x, project_out_);
-  return at::linear(x, head_, head_bias_);
+  const at::Tensor x = head_input(hidden);
+  return at::linear(input_hook_ ? input_hook_(info.head, x) : x, head_, head_bias_);
 }
 
 }  // namespace roundhouse

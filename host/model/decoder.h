@@ -36,11 +36,12 @@ struct LoadedNorm {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
+// Called with a linear and its input [..., in]; returns the input to use instead. Linears that read the same input are
+// given the same tensor.
+using InputHook = std::function<at::Tensor(const LinearInfo& linear, const at::Tensor& input)>;
+
 class Block {
  public:
-  // Called with a slot's index and that linear's input [batch, seq, in]; returns the input to use instead.
-  using InputHook = std::function<at::Tensor(size_t slot, const at::Tensor& input)>;
-
   // Loads the block's tensors, converts them to `dtype`, in which the block computes, and puts them on `device`.
   // Throws Error naming a tensor that is missing, of another shape than the architecture says, or not finite.
   Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype, at::Device device);
@@ -96,8 +97,12 @@ class Decoder {
   at::Tensor embed(const at::Tensor& ids) const;
   PositionData positions(int64_t seqlen) const;
   Block block(int64_t index) const;
+  // What the head multiplies, after the final norm. hidden: [..., hidden] -> [..., embedding_size]
+  at::Tensor head_input(const at::Tensor& hidden) const;
   // Final norm and head. hidden: [..., hidden] -> logits [..., vocab]
   at::Tensor head(const at::Tensor& hidden) const;
+  // Of the head, and of the blocks that are made from now on.
+  void set_input_hook(InputHook hook) { input_hook_ = std::move(hook); }
 
  private:
   at::Tensor load(const std::string& name, at::IntArrayRef shape) const;
@@ -111,6 +116,7 @@ class Decoder {
   at::Tensor project_in_, project_out_, head_bias_;
   std::optional<LoadedNorm> final_norm_;
   mutable at::Tensor head_;  // [vocab, embedding_size] in dtype_, once used
+  InputHook input_hook_;
 };
 
 }  // namespace roundhouse

@@ -9,7 +9,6 @@
 #include <numeric>
 
 #include "host/base/error.h"
-#include "host/model/decoder.h"
 
 namespace roundhouse {
 namespace {
@@ -108,13 +107,14 @@ void run(const Decoder& decoder, const Architecture& architecture, Group& group,
 
 Perplexity perplexity(const Architecture& architecture, TensorSource& source,
                       const std::vector<std::vector<int32_t>>& sequences,
-                      const std::function<void(int64_t done, int64_t total)>& progress) {
+                      const std::function<void(int64_t done, int64_t total)>& progress, const InputHook& input_hook) {
   const auto start = std::chrono::steady_clock::now();
   const at::NoGradGuard no_grad;
   std::vector<Group> groups = make_groups(sequences, architecture.hidden_size());
   if (groups.empty()) throw Error("no sequence has two tokens, so there is nothing to score");
 
-  const Decoder decoder(architecture, source, at::kFloat, at::kCPU);
+  Decoder decoder(architecture, source, at::kFloat, at::kCPU);
+  decoder.set_input_hook(input_hook);
   const int64_t total = architecture.blocks() * static_cast<int64_t>(groups.size());
   int64_t done = 0;
   std::vector<double> losses(sequences.size(), 0.0);

@@ -7,6 +7,7 @@
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
+#include "host/model/decoder.h"
 
 namespace roundhouse {
 
@@ -18,10 +19,11 @@ struct Perplexity {
 
 // Computes in float32. The first token of a sequence is not scored. Blocks are loaded one at a time, each once for all
 // sequences whose hidden states fit into a gigabyte together. The result does not depend on the number of threads.
-// `progress` is called after each block with the blocks done and those to do. Throws Error when there is nothing to
-// score.
+// `progress` is called after each block with the blocks done and those to do. `input_hook` gets the inputs of all linears,
+// of several sequences at once, padded on the right. Throws Error when there is nothing to score.
 Perplexity perplexity(const Architecture& architecture, TensorSource& source,
                       const std::vector<std::vector<int32_t>>& sequences,
-                      const std::function<void(int64_t done, int64_t total)>& progress = {});
+                      const std::function<void(int64_t done, int64_t total)>& progress = {},
+                      const InputHook& input_hook = {});
 
 }  // namespace roundhouse

@@ -26,7 +26,7 @@ class Resolver {
 
   const Value root_;
   DecoderInfo info_;
-  int64_t intermediate_ = 0, block_count_ = 0;
+  int64_t block_count_ = 0;
 };
 
 // True unless the part's `when:` is false or its `unless:` is true.
@@ -82,7 +82,7 @@ void Resolver::sizes() {
   info_.vocab = sizes.at("vocab").positive();
   info_.hidden = sizes.at("hidden").positive();
   info_.positions = sizes.at("positions").positive();
-  intermediate_ = sizes.at("intermediate").positive();
+  info_.intermediate = sizes.at("intermediate").positive();
   block_count_ = sizes.at("blocks").positive();
 
   const Value heads = sizes.at("heads");
@@ -109,7 +109,7 @@ void Resolver::embedding_and_head() {
 
   const Value head = root_.at("head");
   head.only({"name", "bias", "tied", "project_out"});
-  info_.head = {head.at("name").text(), "head", "", info_.vocab, info_.embedding_size, false};
+  info_.head = {head.at("name").text(), "lm_head", "", info_.vocab, info_.embedding_size, false};
   if (const auto bias = head.find("bias")) info_.head.has_bias = bias->flag();
   info_.tied_head = head.at("tied").flag();
 
@@ -217,9 +217,9 @@ MlpInfo Resolver::mlp(const Value& value, const std::string& prefix) const {
   mlp.activation = activation(value.at("activation"));
   const bool gated = value.find("gate_proj").has_value();
   const std::string siblings = gated ? "gate_up" : "";
-  if (gated) mlp.gate = linear(value, "gate_proj", prefix, intermediate_, info_.hidden, siblings);
-  mlp.up = linear(value, "up_proj", prefix, intermediate_, info_.hidden, siblings);
-  mlp.down = linear(value, "down_proj", prefix, info_.hidden, intermediate_);
+  if (gated) mlp.gate = linear(value, "gate_proj", prefix, info_.intermediate, info_.hidden, siblings);
+  mlp.up = linear(value, "up_proj", prefix, info_.intermediate, info_.hidden, siblings);
+  mlp.down = linear(value, "down_proj", prefix, info_.hidden, info_.intermediate);
   return mlp;
 }
 

@@ -74,7 +74,7 @@ struct LearnedPositionsInfo {
 
 struct DecoderInfo {
   std::string family;
-  int64_t vocab = 0, hidden = 0, positions = 0;
+  int64_t vocab = 0, hidden = 0, intermediate = 0, positions = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
 
   std::string embedding;       // weight [vocab, embedding_size]

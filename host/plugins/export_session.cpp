@@ -87,6 +87,10 @@ rh_code output_write(rh_file* file, const void* bytes, uint64_t size, rh_error* 
   return answer_plugin(error, RH_RESOURCE_EXHAUSTED, [&] { file->file.write(bytes, size); });
 }
 
+rh_code output_write_at(rh_file* file, uint64_t offset, const void* bytes, uint64_t size, rh_error* error) {
+  return answer_plugin(error, RH_RESOURCE_EXHAUSTED, [&] { file->file.write_at(offset, bytes, size); });
+}
+
 rh_code output_commit(rh_file* file, rh_error* error) {
   const std::unique_ptr<rh_file> owned(file);
   return answer_plugin(error, RH_DATA_LOSS, [&] { owned->file.commit(); });
@@ -158,8 +162,8 @@ rh_code decode(const rh_export* export_, const rh_encoded_layer* layer, rh_tenso
 }
 
 constexpr rh_model kModel{sizeof(rh_model), 0, &model_json, &model_path};
-constexpr rh_output kOutput{sizeof(rh_output), 0,           &output_create, &output_write, &output_commit,
-                            &output_discard,   &output_copy};
+constexpr rh_output kOutput{sizeof(rh_output), 0,              &output_create,  &output_write,
+                            &output_write_at,  &output_commit, &output_discard, &output_copy};
 constexpr rh_safetensors kSafetensors{
     sizeof(rh_safetensors), 0,           &reader_open,   &reader_count, &reader_get, &reader_find, &reader_close,
     &writer_create,         &writer_add, &writer_finish, &writer_abort};

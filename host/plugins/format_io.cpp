@@ -6,6 +6,7 @@
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/plugins/plugin_call.h"
+#include "host/plugins/services.h"
 
 namespace roundhouse {
 namespace {
@@ -24,6 +25,30 @@ void check_format(Catalogue& catalogue, const std::string& id, rh_format_query q
   query.struct_size = sizeof query;
   call_plugin(plugin_text(id, catalogue.plugin_of_format(id)), "check", query.name ? query.name : "",
               [&](rh_error* error) { return format->check(format, &query, error); });
+}
+
+nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& id, const nlohmann::json& plan,
+                              const nlohmann::json& architecture, const nlohmann::json& options) {
+  using nlohmann::json;
+  const rh_format* format = catalogue.format(id);
+  const void* extension = RH_HAS(format, get_extension) ? format->get_extension(format, RH_EXT_ASSIGN) : nullptr;
+  const auto* assigner = static_cast<const rh_assign*>(extension);
+  if (!RH_HAS(assigner, assign)) return json::object();
+  const std::string plugin = plugin_text(id, catalogue.plugin_of_format(id));
+  std::string answer;
+  const auto take = [](void* context, const char* text) {
+    answer_plugin(nullptr, RH_INTERNAL, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
+  };
+  call_plugin(plugin, "assign", "", [&](rh_error* error) {
+    return assigner->assign(format, plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(), take,
+                            &answer, error);
+  });
+  json assignment = json::parse(answer, nullptr, false);
+  bool valid = assignment.is_object();
+  if (valid)
+    for (const auto& [layer, fields] : assignment.items()) valid = valid && fields.is_object();
+  if (!valid) throw Error(cat(plugin, ", assign: the answer is no JSON object of layers"));
+  return assignment;
 }
 
 void FormatWriter::Abort::operator()(rh_writer* writer) const {
@@ -66,13 +91,15 @@ void ExportedCheckpoint::Close::operator()(rh_reader* reader) const {
   if (RH_HAS(reader, close)) reader->close(reader);
 }
 
-ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& id, const std::filesystem::path& folder)
+ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& id, const std::filesystem::path& folder,
+                                       const nlohmann::json& architecture)
     : folder_(folder.string()) {
   const rh_format* format = catalogue.format(id);
   plugin_ = plugin_text(id, catalogue.plugin_of_format(id));
+  const std::string facts = architecture.dump();
+  const rh_open source{sizeof source, 0, folder_.c_str(), facts.c_str()};
   rh_reader* made = nullptr;
-  call_plugin(plugin_, "open", folder_,
-              [&](rh_error* error) { return format->open(format, folder_.c_str(), &made, error); });
+  call_plugin(plugin_, "open", folder_, [&](rh_error* error) { return format->open(format, &source, &made, error); });
   if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
   reader_.reset(made);
   for (const auto& [there, name] : {std::pair{RH_HAS(made, close), "close"},
@@ -108,7 +135,7 @@ Tensor ExportedCheckpoint::load(const std::string& name) {
 }
 
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
-                                              std::string* format_id) {
+                                              const nlohmann::json& architecture, std::string* format_id) {
   std::string surest, loaded;
   int32_t highest = 0;
   for (const FormatRecord* record : catalogue.formats()) {
@@ -121,7 +148,7 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
     loaded += cat(loaded.empty() ? "" : ", ", record->id);
   }
   if (format_id) *format_id = surest;
-  if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue, surest, folder);
+  if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue, surest, folder, architecture);
   if (claims_quantization(folder))
     throw Error(cat(folder.string(),
                     " is quantized (config.json has quantization_config), but no loaded format reads it. ",

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,6 +18,11 @@ namespace roundhouse {
 
 // Throws Error with the format's reason when it cannot hold the layer. query.struct_size is filled in here.
 void check_format(Catalogue& catalogue, const std::string& format, rh_format_query query);
+
+// The data types that a format wants for layers of the plan: rh_assign in format.h. An empty object when it has no wishes.
+// Throws Error with the format's reason, or when the format's answer is not of that form.
+nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& format, const nlohmann::json& plan,
+                              const nlohmann::json& architecture, const nlohmann::json& options);
 
 // One export through one format: add, many times, then finish. Without finish() the destructor aborts. Every failure
 // throws Error naming plugin, path, call and layer; after one, only the destructor may be called.
@@ -43,7 +49,9 @@ class FormatWriter {
 // the names of the source checkpoint. Must not outlive the catalogue.
 class ExportedCheckpoint : public TensorSource {
  public:
-  ExportedCheckpoint(Catalogue& catalogue, const std::string& format, const std::filesystem::path& folder);
+  // `architecture` is Architecture::facts(), or an empty object when it is not known.
+  ExportedCheckpoint(Catalogue& catalogue, const std::string& format, const std::filesystem::path& folder,
+                     const nlohmann::json& architecture);
 
   std::vector<std::string> names() const override { return names_; }
   bool contains(const std::string& name) const override { return items_.count(name) > 0; }
@@ -72,6 +80,6 @@ class ExportedCheckpoint : public TensorSource {
 // becomes its id. When none does, the folder is an original checkpoint and `format_id` becomes empty; but when its
 // config.json says that it is quantized, throws Error.
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
-                                              std::string* format_id = nullptr);
+                                              const nlohmann::json& architecture, std::string* format_id = nullptr);
 
 }  // namespace roundhouse

@@ -170,10 +170,10 @@ void Quantizer::sign_step(const Exec& exec, const rh_tensor& input, rh_tensor* c
   call("sign_step", RH_MEMBER(sign_step), RH_OP_SIGN_STEP, input.shape[0], exec, args);
 }
 
-void Quantizer::encode(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
+void Quantizer::encode(const Exec& exec, const rh_tensor* input, const rh_tensor* const* tunables,
                        const rh_tensor* const* states, rh_tensor* const* tensors) {
-  const rh_encode_args args{sizeof args, 0, &input, tunables, states, tensors};
-  call("encode", RH_MEMBER(encode), RH_OP_ENCODE, input.shape[0], exec, args);
+  const rh_encode_args args{sizeof args, 0, input, tunables, states, tensors};
+  call("encode", RH_MEMBER(encode), RH_OP_ENCODE, input ? input->shape[0] : rows_, exec, args);
 }
 
 void Quantizer::decode(const Exec& exec, const rh_tensor* const* tensors, rh_tensor& output) {

@@ -91,8 +91,12 @@ class Quantizer {
                 rh_tensor* grad_input = nullptr);
   void sign_step(const Exec& exec, const rh_tensor& input, rh_tensor* const* tunables, const rh_tensor* const* states,
                  const rh_tensor& grad_output, const rh_tensor* const* learning_rates);
-  void encode(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
+  void encode(const Exec& exec, const rh_tensor* input, const rh_tensor* const* tunables,
               const rh_tensor* const* states, rh_tensor* const* tensors);
+  void encode(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
+              const rh_tensor* const* states, rh_tensor* const* tensors) {
+    encode(exec, &input, tunables, states, tensors);
+  }
   void decode(const Exec& exec, const rh_tensor* const* tensors, rh_tensor& output);
 
  private:

@@ -26,7 +26,11 @@ struct Match {
 };
 
 std::optional<Match> find_exact(const Catalogue& catalogue, const std::string& name) {
-  if (const DtypeRecord* record = catalogue.find_dtype(name)) return Match{record, "", json::object()};
+  if (const DtypeRecord* record = catalogue.find_dtype(name)) {
+    for (const auto& [alias, fields] : record->aliases)
+      if (alias == name) return Match{record, alias, fields};
+    return Match{record, "", json::object()};
+  }
   for (const DtypeRecord* record : catalogue.dtypes())
     for (const auto& [alias, fields] : record->aliases)
       if (alias == name) return Match{record, alias, fields};

@@ -66,10 +66,11 @@ void LayerChecker::check_activation(LayerPlan& layer) {
     return;
   }
   activation_ = std::make_unique<Quantizer>(catalogue_, scheme, target);
-  if (!activation_->info().encoding)
-    throw Error(cat("the data type ", scheme.dtype, " declares no encoding for activations"));
-  // Rather than an export whose weights were tuned for other inputs than the engine will give them.
-  layer.problems.push_back("this version of the host does not quantize activations: set act_bits to 16");
+  const rh_quantizer_info& info = activation_->info();
+  if (!info.encoding) throw Error(cat("the data type ", scheme.dtype, " declares no encoding for activations"));
+  if (info.statistic && info.reduce == RH_REDUCE_NONE)
+    throw Error(cat("the data type ", scheme.dtype, " does not say how the ranges of several inputs become one"));
+  layer.calibrated_input = info.statistic;
 }
 
 void LayerChecker::check_weight(LayerPlan& layer) {
@@ -91,6 +92,7 @@ void LayerChecker::check_weight(LayerPlan& layer) {
   const rh_encoding* encoding = quantizer.info().encoding;
   if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
   layer.encoding = encoding->id;
+  layer.encoding_parameters = json::parse(encoding->parameters_json);
   layer.encoded_bytes =
       packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
   check_formats_hold(layer, *encoding);

@@ -1,11 +1,14 @@
 #include "host/recipe/plan.h"
 
 #include <algorithm>
+#include <map>
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
+#include "host/plugins/format_io.h"
 #include "host/plugins/resolve.h"
+#include "host/recipe/importance.h"
 #include "host/recipe/layer_check.h"
 
 namespace roundhouse {
@@ -35,16 +38,25 @@ class Planner {
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
     plan_.tied_head = architecture.tied_head();
+    const std::vector<std::string> stored = source.names();
+    for (const std::string& name : stored) {
+      const SafetensorsFolder::Entry entry = source.entry(name);
+      const std::string exported = exported_name(architecture, stored, name);
+      if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype});
+    }
   }
 
   Plan make() {
     check_formats();
     resolve_schemes();
     add_layers();
+    assign();
     check_rules();
     check_tensors();
-    check_calibration();
+    load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    check_calibration();
+    note_weights_only();
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
     estimate();
     return std::move(plan_);
@@ -66,9 +78,13 @@ class Planner {
   void add_layers();
   void add_layer(const LinearInfo& info, int64_t block);
   void decide(LayerPlan& layer);
+  void round_outside(LayerPlan& layer) const;
+  void assign();
   void check_rules();
   void check_tensors();
+  void load_importance();
   void check_calibration();
+  void note_weights_only();
   void estimate();
   void warn(const std::string& text) {
     if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
@@ -117,6 +133,7 @@ void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
   if (!weight.empty()) fields["data_type"] = weight;
   if (scheme.activation) fields["act_data_type"] = activation.empty() ? weight : activation;
   choice.preset.clear();
+  choice.format_options = json::object();
   choice.assumed = json::object();
   choice.said = std::move(fields);
 }
@@ -142,7 +159,7 @@ void Planner::resolve_schemes() {
         continue;
       }
       // The recipe's scheme is as if said here, unless another data type gives its fields another meaning.
-      SchemeChoice choice{"", global.said, rule.scheme.said, rule.scheme.place};
+      SchemeChoice choice{"", global.said, rule.scheme.said, json::object(), rule.scheme.place};
       if (!rule.scheme.said.contains("data_type")) {
         choice.said = std::move(choice.assumed);
         choice.assumed = json::object();
@@ -203,10 +220,9 @@ void Planner::decide(LayerPlan& layer) {
     layer.matched = rule.match.text();
     layer.scheme = rules_[i].scheme;
     rules_[i].decides = true;
-    // Tuning works block by block; what lies outside is rounded.
-    if (is_head && layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kTuned)
-      layer.scheme.weight->rounding = Rounding::kPlain;
-    if (!is_head || !plan_.tied_head || rule.action == LayerRule::Action::kKeep) continue;
+    round_outside(layer);
+    if (layer.info.name != architecture_.head().name || !plan_.tied_head || rule.action == LayerRule::Action::kKeep)
+      continue;
     const std::string tied = cat(layer.info.name, " shares its weight with the embedding ",
                                  architecture_.embedding_name(), ", which is not quantized");
     layer.scheme = {};
@@ -214,6 +230,66 @@ void Planner::decide(LayerPlan& layer) {
       warn(tied + ": it stays as it is");
     else
       layer.problems.push_back(cat(rule.scheme.place.text, ": ", tied, ". Remove this entry, or write scheme: none"));
+  }
+}
+
+// Tuning works block by block; what lies outside is rounded.
+void Planner::round_outside(LayerPlan& layer) const {
+  if (layer.block >= 0 || !layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kTuned) return;
+  const bool search = plan_.recipe.tuning.search && supports(catalogue_.find_dtype(layer.scheme.weight->dtype), Rounding::kSearch);
+  layer.scheme.weight->rounding = search ? Rounding::kSearch : Rounding::kPlain;
+}
+
+// What formats want of layers that no entry decides. The embedding is a layer where one of them wants it.
+void Planner::assign() {
+  struct Wish {
+    const FormatChoice* format;
+    json fields;
+  };
+  std::map<std::string, Wish> wishes;  // by layer
+  LayerPlan embedding;
+  embedding.info = {architecture_.embedding_name(), "embedding", "", architecture_.vocab_size(),
+                    architecture_.info().embedding_size, false};
+  plan_.layers.push_back(embedding);
+  const json plan = to_json(plan_), facts = architecture_.facts();
+  plan_.layers.pop_back();
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    if (!catalogue_.find_format(format.id)) continue;  // told already
+    try {
+      const json assignment = ask_assignment(catalogue_, format.id, plan, facts, format.options);
+      for (const auto& [layer, fields] : assignment.items()) {
+        const auto [wish, first] = wishes.emplace(layer, Wish{&format, fields});
+        if (first || wish->second.fields == fields) continue;
+        plan_.problems.push_back(cat("the formats ", wish->second.format->id, " and ", format.id,
+                                     " want different data types of ", layer, ": ", wish->second.fields.dump(), ", ",
+                                     fields.dump(), ". Write them with a recipe each"));
+      }
+    } catch (const Error& e) {
+      plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
+    }
+  }
+  if (wishes.contains(embedding.info.name)) add_layer(embedding.info, -1);
+  std::map<std::string, Scheme> resolved;  // by what was wished
+  for (LayerPlan& layer : plan_.layers) {
+    const auto found = wishes.find(layer.info.name);
+    if (found == wishes.end() || !layer.matched.empty()) continue;
+    auto& [format, fields] = found->second;
+    const std::string reason = fields.value("reason", "");
+    fields.erase("reason");
+    layer.assigned = cat(format->id, reason.empty() ? "" : ": ", reason);
+    // The recipe's own words for its data type hold where the format wants just that.
+    const bool same = plan_.scheme.weight && fields == json{{"data_type", plan_.scheme.weight->dtype}};
+    const std::string text = fields.dump();
+    if (!resolved.contains(text)) {
+      try {
+        resolved[text] = same ? plan_.scheme : resolve({"", json::object(), fields, json::object(), format->place});
+      } catch (const Error& e) {
+        plan_.problems.push_back(e.what());
+        return;
+      }
+    }
+    layer.scheme = resolved[text];
+    round_outside(layer);
   }
 }
 
@@ -252,7 +328,9 @@ void Planner::check_tensors() {
                                  others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
   }
   for (LayerPlan& layer : plan_.layers) {
-    const std::string name = layer.block < 0 && plan_.tied_head ? tied : layer.info.name + ".weight";
+    const bool is_head = layer.info.name == architecture_.head().name;
+    const bool is_embedding = layer.info.name == architecture_.embedding_name();
+    const std::string name = (is_head && plan_.tied_head) || is_embedding ? tied : layer.info.name + ".weight";
     if (!source_.contains(name)) continue;
     const SafetensorsFolder::Entry entry = source_.entry(name);
     layer.dtype = entry.dtype;
@@ -263,17 +341,27 @@ void Planner::check_tensors() {
   }
 }
 
+void Planner::load_importance() {
+  if (!plan_.recipe.imatrix.file) return;
+  const auto searched = [](const LayerPlan& l) { return l.scheme.weight && l.scheme.weight->rounding == Rounding::kSearch; };
+  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), searched))
+    warn("imatrix.file is not used, because no layer has searched rounding: set tuning.iters to 0, tuning.search to true, "
+         "and a data type that can search");
+  try {
+    read_importance(plan_, architecture_);
+  } catch (const Error& e) {
+    plan_.problems.push_back(cat("imatrix.file: ", e.what()));
+  }
+}
+
 void Planner::check_calibration() {
   const Recipe& recipe = plan_.recipe;
   const DecoderInfo& info = architecture_.info();
-  const char* why = nullptr;
-  for (const LayerPlan& layer : plan_.layers) {
-    if (layer.scheme.activation && !layer.scheme.activation->dynamic) why = "static activation ranges need";
-    if (!layer.scheme.weight) continue;
-    if (layer.scheme.weight->rounding == Rounding::kSearch) why = "searched rounding needs";
-    if (layer.scheme.weight->rounding == Rounding::kTuned) why = "tuning needs";
-  }
-  if (!why) return;
+  const Passes needed = passes(plan_);
+  if (!needed.any()) return;
+  const char* const why = needed.tuned        ? "tuning needs"
+                          : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
+                                              : "calibrated activation ranges need";
   const Calibration& calibration = recipe.calibration;
   if (!calibration.data) {
     plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json or .jsonl)"));
@@ -298,6 +386,20 @@ bool takes(const json& backend, const LayerPlan& layer) {
          fits("encodings", layer.encoding);
 }
 
+// A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
+// plain weights.
+void Planner::note_weights_only() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    const FormatRecord* record = catalogue_.find_format(format.id);
+    const auto drops = [&](const LayerPlan& layer) {
+      return record && layer.scheme.activation && !layer.encoding.empty() && !contains(record->encodings, layer.encoding);
+    };
+    if (std::any_of(plan_.layers.begin(), plan_.layers.end(), drops))
+      warn(cat("the format ", format.id, " keeps weights alone: an engine that loads it does not quantize activations, ",
+               "as this run and its perplexity do"));
+  }
+}
+
 void Planner::estimate() {
   for (const std::string& name : source_.names()) {
     const SafetensorsFolder::Entry entry = source_.entry(name);
@@ -318,25 +420,42 @@ void Planner::estimate() {
   }
 
   // A parameter takes 2 operations a token in a forward pass and 4 in a backward one. Each block runs forward over the
-  // calibration texts with the original and with the quantized weight; a tuned one forward and backward an iteration.
+  // calibration texts once for each pass; a tuned one forward and backward an iteration.
   const Recipe& recipe = plan_.recipe;
   const double batch_tokens = static_cast<double>(recipe.calibration.batch_size * recipe.tuning.gradient_accumulation *
                                                   recipe.calibration.seqlen);
   const double tokens = static_cast<double>(recipe.calibration.samples * recipe.calibration.seqlen);
+  const Passes needed = passes(plan_);
+  const double forwards = (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
   double operations = 0;
   bool quantized = false;
   for (const LayerPlan& layer : plan_.layers) {
+    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
+    if (layer.block >= 0) operations += parameters * 2 * tokens * forwards;
     if (!layer.scheme.weight) continue;
     quantized = true;
-    if (layer.scheme.weight->rounding != Rounding::kTuned || layer.block < 0) continue;
-    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
-    operations += parameters * (4 * tokens + 6 * batch_tokens * static_cast<double>(recipe.tuning.iters));
+    if (layer.scheme.weight->rounding == Rounding::kTuned)
+      operations += parameters * 6 * batch_tokens * static_cast<double>(recipe.tuning.iters);
   }
   if (!quantized) warn("no layer is quantized");
   if (recipe.device.kind != DeviceChoice::Kind::kCuda) plan_.seconds_estimate = operations / kCpuOperationsPerSecond;
 }
 
 }  // namespace
+
+Passes passes(const Plan& plan) {
+  Passes p;
+  for (const LayerPlan& layer : plan.layers) {
+    p.ranges |= layer.calibrated_input;
+    if (!layer.scheme.weight) continue;
+    p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
+    p.importance |= layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file;
+  }
+  p.importance |= plan.recipe.imatrix.save.has_value();
+  p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);
+  p.quantized = plan.recipe.tuning.quantized_input && (p.tuned || p.ranges);
+  return p;
+}
 
 Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
                Catalogue& catalogue) {

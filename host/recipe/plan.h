@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,14 +16,20 @@
 
 namespace roundhouse {
 
+// By layer: f32 [in_features], sums of squared inputs or what is proportional to them.
+using Importance = std::map<std::string, Tensor>;
+
 struct LayerPlan {
   LinearInfo info;
   int64_t block = -1;          // -1: outside the blocks
   DType dtype = DType::kF32;   // of the weight in the checkpoint
   Scheme scheme;               // without `weight` and `activation` it stays as it is
   std::string matched;         // the text of the entry under `layers:` that decided; "": none
+  std::string assigned;        // the format that chose the scheme, and why where it says so; "": none
   std::string encoding;        // the id of what its data type emits; "": its weight stays as it is
+  nlohmann::json encoding_parameters;
   uint64_t encoded_bytes = 0;  // of that, with codes packed as densely as their bits allow
+  bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
 };
 
@@ -32,14 +39,23 @@ struct FormatPlan {
   nlohmann::json backends = nlohmann::json::array();  // of the format's, those that take every quantized layer
 };
 
+// A tensor of the source, under the name by which formats get it.
+struct TensorPlan {
+  std::string name;
+  std::vector<int64_t> shape;
+  DType dtype;
+};
+
 struct Plan {
   Recipe recipe;                  // with every scheme complete, nothing left to presets or defaults
   Scheme scheme;                  // the recipe's, for layers that no entry matches
-  std::vector<LayerPlan> layers;  // block by block in the order of computation, then the head
+  std::vector<LayerPlan> layers;  // block by block in the order of computation, then the head; the embedding if assigned
+  std::vector<TensorPlan> tensors;
   std::vector<FormatPlan> formats;
   std::string block_prefix;  // "model.layers"
   int64_t blocks = 0;
   bool tied_head = false;
+  Importance importance;  // read from the recipe's imatrix.file
   uint64_t bytes_before = 0;
   std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see plan.cpp
   std::vector<std::string> warnings;
@@ -50,6 +66,18 @@ struct Plan {
 // Collects all problems, then throws Error with all of them, and what could instead. `source` is only looked at.
 Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
                Catalogue& catalogue);
+
+// What a plan does with the calibration texts, besides what it does with the weights alone.
+struct Passes {
+  bool tuned = false;       // layers are tuned
+  bool importance = false;  // sums of squared inputs are collected
+  bool ranges = false;      // ranges of activations are calibrated
+  bool full = false;        // the original blocks run over all texts, one after the other
+  bool quantized = false;   // so do the quantized ones
+
+  bool any() const { return full || quantized; }
+};
+Passes passes(const Plan& plan);
 
 // "int W4 g128 sym tuned", "unchanged": one scheme in a few words.
 std::string scheme_text(const Scheme& scheme);

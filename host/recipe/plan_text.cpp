@@ -88,6 +88,9 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
+// The entry of the recipe, or the format, that a layer's scheme comes from.
+const std::string& decided_by(const LayerPlan& layer) { return layer.matched.empty() ? layer.assigned : layer.matched; }
+
 std::string calibration_text(const Calibration& calibration) {
   if (!calibration.data) return "none";
   return cat(calibration.data->string(), ", ", calibration.samples, " samples of ", calibration.seqlen, " tokens");
@@ -114,14 +117,14 @@ std::string scheme_text(const Scheme& scheme) {
 std::string describe(const Plan& plan) {
   Groups groups(plan);
   for (const LayerPlan& layer : plan.layers)
-    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding, layer.matched, layer.info.out_features, " ",
+    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding, decided_by(layer), layer.info.out_features, " ",
                           layer.info.in_features));
   std::vector<std::vector<std::string>> layers = {{"layer", "count", "shape", "scheme", "encoding", "matched"}};
   for (const Group& group : groups.all) {
     const LayerPlan& layer = *group.first;
     layers.push_back({group.name(plan), std::to_string(group.count()),
                       shape_text({layer.info.out_features, layer.info.in_features}), scheme_text(layer.scheme),
-                      layer.encoding, layer.matched});
+                      layer.encoding, decided_by(layer)});
   }
   std::vector<std::vector<std::string>> formats = {{"format", "size, about", "loaded by"}};
   for (const FormatPlan& format : plan.formats) {
@@ -165,17 +168,22 @@ std::string describe_problems(const Plan& plan) {
 json to_json(const Plan& plan) {
   json layers = json::array();
   for (const LayerPlan& layer : plan.layers) {
-    const Scheme activation{std::nullopt, layer.scheme.activation};
+    const bool encoded = !layer.encoding.empty();
     layers.push_back({{"name", layer.info.name},
+                      {"role", layer.info.role},
                       {"rows", layer.info.out_features},
                       {"cols", layer.info.in_features},
                       {"quantized", layer.scheme.weight.has_value()},
                       {"scheme", to_json(layer.scheme)},
-                      {"activation", layer.scheme.activation ? to_json(activation) : json()},
+                      {"encoding", encoded ? json{{"id", layer.encoding}, {"parameters", layer.encoding_parameters}} : json()},
                       {"matched", layer.matched.empty() ? json() : json(layer.matched)}});
   }
+  json tensors = json::array();
+  for (const TensorPlan& tensor : plan.tensors)
+    tensors.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", config_name(tensor.dtype)}});
   return {{"scheme", to_json(plan.scheme)},
           {"layers", std::move(layers)},
+          {"tensors", std::move(tensors)},
           {"block_prefix", plan.block_prefix},
           {"tied_head", plan.tied_head},
           {"dtype", config_name(plan.layers.at(0).dtype)}};

@@ -118,6 +118,20 @@ fs::path read_model(const Node& node) {
   return path;
 }
 
+ImatrixFiles read_imatrix_files(const Node& node) {
+  node.only({"file", "save"});
+  ImatrixFiles imatrix;
+  if (const Node* file = node.find("file")) imatrix.file = read_file_path(*file);
+  if (const Node* save = node.find("save")) {
+    imatrix.save = save->as_path();
+    if (imatrix.file) save->fail("what imatrix.file has is not collected; give one of the two");
+    if (!fs::is_directory(imatrix.save->parent_path()))
+      save->fail(cat("there is no folder ", imatrix.save->parent_path().string()));
+    if (fs::is_directory(*imatrix.save)) save->fail(cat(imatrix.save->string(), " is a folder"));
+  }
+  return imatrix;
+}
+
 LayerPattern read_pattern(const Node& node) {
   const std::string& text = node.as_text();
   try {
@@ -219,9 +233,21 @@ void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const f
   std::vector<fs::path> inputs = {recipe.model, file};
   if (recipe.calibration.data) inputs.push_back(*recipe.calibration.data);
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
+  for (const auto& imatrix : {recipe.imatrix.file, recipe.imatrix.save})
+    if (imatrix) inputs.push_back(*imatrix);
   for (const fs::path& input : inputs)
     if (is_within(input, recipe.output))
       output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));
+}
+
+// What the scheme's preset wants of a format stands where the recipe says nothing; from then on the recipe says it.
+void apply_format_options(SchemeChoice& scheme, std::vector<FormatChoice>& formats) {
+  for (FormatChoice& format : formats) {
+    json options = scheme.format_options.value(format.id, json::object());
+    options.update(format.options);
+    format.options = std::move(options);
+  }
+  scheme.format_options = json::object();
 }
 
 Node read_with_overrides(const fs::path& file, const std::vector<std::string>& overrides) {
@@ -283,7 +309,7 @@ double minmax_learning_rate(const Tuning& tuning, int bits) {
 Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides,
                    const std::vector<fs::path>& preset_folders) {
   const Node root = read_with_overrides(file, overrides);
-  root.only({"version", "model", "output", "scheme", "layers", "calibration", "tuning", "formats", "device",
+  root.only({"version", "model", "output", "scheme", "layers", "calibration", "tuning", "imatrix", "formats", "device",
              "evaluation", "threads", "max_shard_size"});
   if (const Node& version = root.at("version"); version.as_int(1) != kVersion)
     version.fail(cat("this Roundhouse reads recipes of version ", kVersion, " only"));
@@ -297,7 +323,9 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
     for (const Node& node : layers->as_list()) recipe.layers.push_back(read_rule(node, presets));
   if (const Node* node = root.find("calibration")) read_section(*node, recipe.calibration, kCalibrationFields);
   if (const Node* node = root.find("tuning")) read_section(*node, recipe.tuning, kTuningFields);
+  if (const Node* node = root.find("imatrix")) recipe.imatrix = read_imatrix_files(*node);
   recipe.formats = read_formats(root.at("formats"));
+  apply_format_options(recipe.scheme, recipe.formats);
   if (const Node* node = root.find("device")) recipe.device = read_device(*node);
   if (const Node* node = root.find("evaluation")) read_section(*node, recipe.evaluation.emplace(), kEvaluationFields);
   if (const Node* node = root.find("threads")) recipe.threads = node->as_int(0, kMaxThreads);
@@ -318,6 +346,8 @@ std::string to_yaml(const Recipe& recipe) {
                       {"device", device_text(recipe.device)}};
   for (const LayerRule& rule : recipe.layers) map["layers"].push_back(write_rule(rule));
   for (const FormatChoice& format : recipe.formats) map["formats"].push_back(write_format(format));
+  for (const auto& [key, file] : {std::pair{"file", recipe.imatrix.file}, {"save", recipe.imatrix.save}})
+    if (file) map["imatrix"][key] = file->string();
   if (recipe.evaluation) map["evaluation"] = write_section(*recipe.evaluation, kEvaluationFields);
   map["threads"] = recipe.threads;
   map["max_shard_size"] = recipe.max_shard_size;

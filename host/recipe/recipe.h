@@ -52,6 +52,14 @@ struct Tuning {
 double learning_rate(const Tuning& tuning, int bits);
 double minmax_learning_rate(const Tuning& tuning, int bits);
 
+// Files of llama.cpp with the importance of input channels, for searched rounding.
+struct ImatrixFiles {
+  std::optional<std::filesystem::path> file;  // to read instead of collecting it
+  std::optional<std::filesystem::path> save;  // to write what was collected
+
+  bool operator==(const ImatrixFiles&) const = default;
+};
+
 struct FormatChoice {
   std::string id;
   nlohmann::json options = nlohmann::json::object();
@@ -82,6 +90,7 @@ struct Recipe {
   std::vector<LayerRule> layers;
   Calibration calibration;
   Tuning tuning;
+  ImatrixFiles imatrix;
   std::vector<FormatChoice> formats;
   DeviceChoice device;
   std::optional<Evaluation> evaluation;

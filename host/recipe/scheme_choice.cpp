@@ -85,8 +85,13 @@ void add_presets(const std::filesystem::path& file, std::vector<Preset>& presets
   root.only({"version", "presets"});
   root.at("version").as_int(1, 1);
   for (const auto& [name, fields] : root.at("presets").members()) {
-    fields->only(scheme_keys());
-    if (!find_preset(presets, name)) presets.push_back({name, read_scheme_fields(*fields), file});
+    std::vector<std::string> keys = scheme_keys();
+    keys.push_back("format_options");
+    fields->only(keys);
+    json options = json::object();
+    if (const Node* formats = fields->find("format_options"))
+      for (const auto& [id, value] : formats->members()) options[id] = read_options(*value);
+    if (!find_preset(presets, name)) presets.push_back({name, read_scheme_fields(*fields), std::move(options), file});
   }
 }
 
@@ -100,6 +105,7 @@ void apply_preset(const Node& name, const std::vector<Preset>& presets, SchemeCh
   }
   choice.preset = preset->name;
   choice.assumed = preset->fields;
+  choice.format_options = preset->format_options;
 }
 
 }  // namespace

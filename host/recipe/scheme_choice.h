@@ -21,6 +21,7 @@ struct SchemeChoice {
   std::string preset;                                 // its name, or ""
   nlohmann::json assumed = nlohmann::json::object();  // what the preset says
   nlohmann::json said = nlohmann::json::object();     // what the recipe itself says; it wins
+  nlohmann::json format_options = nlohmann::json::object();  // by format id, as the preset has them
   Place place;
 
   bool operator==(const SchemeChoice&) const = default;
@@ -32,6 +33,7 @@ const std::vector<std::string>& scheme_keys();
 struct Preset {
   std::string name;
   nlohmann::json fields;
+  nlohmann::json format_options;  // by format id
   std::filesystem::path file;
 };
 

@@ -1,4 +1,4 @@
-// One linear layer under quantization: its quantizer and the tensors that the quantizer declared.
+// One linear layer under quantization: its weight, and the tunables that its quantizer declared.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -6,10 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "host/model/decoder.h"
-#include "host/plugins/catalogue.h"
-#include "host/plugins/quantizer.h"
 #include "host/recipe/plan.h"
+#include "host/tuning/device_quantizer.h"
 
 namespace roundhouse {
 
@@ -17,19 +15,20 @@ struct LearningRates {
   at::Tensor rounding, range;  // 0-d f32, on the device
 };
 
-// The weight, tunables and states live on the plugin's device: the run's, or the CPU when the plugin has no code for
-// the run's. Only the quantized weight and its gradient travel then.
+// The weight and the tunables live on the quantizer's device; where that is not the run's, only the quantized weight
+// and its gradient travel.
 class LayerQuantizer {
  public:
   // weight: [out, in] in the checkpoint's element type.
   LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, const Tensor& weight, at::Device device);
 
   const LayerPlan& plan() const { return plan_; }
-  Quantizer& quantizer() { return *quantizer_; }
+  Quantizer& quantizer() { return quantizer_.plugin(); }
 
-  // The statistic that siblings or batches share, or an undefined tensor.
-  at::Tensor measure();
-  void prepare(const at::Tensor& statistic);
+  // The statistic that siblings share, or an undefined tensor.
+  at::Tensor measure() { return quantizer_.measure(weight_); }
+  // importance: f32 [in], or undefined
+  void prepare(const at::Tensor& statistic, const at::Tensor& importance = {});
 
   // Whether the plugin can tune this layer and the plan asks for it.
   bool tunable() const { return !tunables_.empty(); }
@@ -44,20 +43,17 @@ class LayerQuantizer {
   void restore_best();
 
   // The encoding's tensors, on the CPU.
-  std::vector<Tensor> encode();
-  const rh_encoding& encoding() const { return *quantizer_->info().encoding; }
+  std::vector<Tensor> encode() { return quantizer_.encode(weight_, tunables_); }
+  const rh_encoding& encoding() const { return *quantizer_.info().encoding; }
 
  private:
-  Exec exec();
   void step_with_gradients(const at::Tensor& gradient, const LearningRates& rates);
 
   const LayerPlan& plan_;
-  at::Device device_;  // the plugin's
+  DeviceQuantizer quantizer_;
   at::Tensor weight_;
-  at::Tensor leaf_, output_;  // output_ is the leaf itself when it lives on the plugin's device
-  std::unique_ptr<Quantizer> quantizer_;
-  std::vector<at::Tensor> tunables_, best_, states_;
-  at::Tensor workspace_;
+  at::Tensor leaf_, output_;  // output_ is the leaf itself when it lives on the quantizer's device
+  std::vector<at::Tensor> tunables_, best_;
 };
 
 }  // namespace roundhouse

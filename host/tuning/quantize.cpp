@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -16,7 +17,9 @@
 #include "host/base/parallel.h"
 #include "host/model/decoder.h"
 #include "host/text/calibration.h"
+#include "host/tuning/activation_quantizer.h"
 #include "host/tuning/block_loop.h"
+#include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
 
 namespace roundhouse {
@@ -34,26 +37,30 @@ at::ScalarType compute_type(at::Device device) {
   return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
 }
 
+const Tensor* importance_of(const LayerPlan& plan, const Importance& importance) {
+  if (plan.scheme.weight->rounding != Rounding::kSearch) return nullptr;
+  const auto found = importance.find(plan.info.name);
+  return found == importance.end() ? nullptr : &found->second;
+}
+
 // Statistics that siblings share are reduced over all layers of a block that read the same input.
-void prepare(Layers& layers) {
+void prepare(Layers& layers, const Importance& importance) {
   std::map<std::string, at::Tensor> shared;
   std::vector<at::Tensor> statistics;
-  const auto reduce = [](int32_t how, const at::Tensor& a, const at::Tensor& b) {
-    return how == RH_REDUCE_MAX ? at::maximum(a, b) : how == RH_REDUCE_MIN ? at::minimum(a, b) : a + b;
-  };
   for (auto& layer : layers) {
     statistics.push_back(layer->measure());
     const rh_quantizer_info& info = layer->quantizer().info();
     const std::string& siblings = layer->plan().info.siblings;
     if (!statistics.back().defined() || siblings.empty() || !(info.flags & RH_QUANTIZER_SHARED_STATISTIC)) continue;
     at::Tensor& sum = shared[siblings];
-    sum = sum.defined() ? reduce(info.reduce, sum, statistics.back()) : statistics.back();
+    sum = sum.defined() ? reduced(info.reduce, sum, statistics.back()) : statistics.back();
   }
   for (size_t i = 0; i < layers.size(); ++i) {
     const rh_quantizer_info& info = layers[i]->quantizer().info();
     const auto found = shared.find(layers[i]->plan().info.siblings);
     const bool share = found != shared.end() && (info.flags & RH_QUANTIZER_SHARED_STATISTIC);
-    layers[i]->prepare(share ? found->second : statistics[i]);
+    const Tensor* weights = importance_of(layers[i]->plan(), importance);
+    layers[i]->prepare(share ? found->second : statistics[i], weights ? to_torch(*weights) : at::Tensor());
   }
 }
 
@@ -63,26 +70,25 @@ class Run {
       : in_(input),
         sink_(sink),
         recipe_(input.plan.recipe),
+        passes_(passes(input.plan)),
         device_(input.device),
         compute_(compute_type(device_)),
-        random_(static_cast<uint64_t>(recipe_.calibration.seed)) {
+        random_(static_cast<uint64_t>(recipe_.calibration.seed)),
+        collector_(layers_to_collect(input.plan)) {
     at::set_num_threads(threads());
+    seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
       if (layer.scheme.weight) planned_[layer.block].push_back(&layer);
-    for (const LayerPlan& layer : in_.plan.layers)
-      if (layer.scheme.weight && layer.block >= 0 && layer.scheme.weight->rounding == Rounding::kTuned) tuning_ = true;
   }
 
-  void run() {
+  Observations run() {
     const at::NoGradGuard no_grad;
-    if (tuning_) start_chains();
+    if (passes_.any()) start_chains();
     for (int64_t block = 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
-      Layers layers = load_layers(block);
       BlockReport report{block};
       try {
-        if (tuning_) tune(block, layers, report);
-        emit(layers, in_.architecture.block_tensors(block));
+        quantize_block(block, report);
       } catch (const Error& failure) {
         throw Error(cat("block ", block, ": ", failure.what()));
       } catch (const c10::Error& failure) {
@@ -91,24 +97,100 @@ class Run {
       report.seconds = seconds_since(start);
       sink_.block_done(report);
     }
-    Layers outside = load_layers(-1);
-    emit(outside, in_.source.names());
+    quantize_head();
+    return std::move(seen_);
   }
 
  private:
+  static std::set<std::string> layers_to_collect(const Plan& plan) {
+    std::set<std::string> layers;
+    if (!passes(plan).importance) return layers;
+    for (const LayerPlan& layer : plan.layers)
+      if ((layer.block >= 0 && plan.recipe.imatrix.save) ||
+          (layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kSearch))
+        layers.insert(layer.info.name);
+    return layers;
+  }
+
   Layers load_layers(int64_t block) {
     Layers layers;
     for (const LayerPlan* plan : planned_[block])
       layers.push_back(
-          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(plan->info.name + ".weight"), device_));
-    prepare(layers);
+          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(stored_weight(plan->info)), device_));
     return layers;
+  }
+
+  void quantize_block(int64_t index, BlockReport& report) {
+    Layers layers = load_layers(index);
+    Activations activations(in_.catalogue, planned_[index], compute_, device_);
+    std::optional<Block> block;
+    at::Tensor targets;
+    if (passes_.any()) {
+      block.emplace(decoder_->block(index));
+      targets = observe(*block, activations);
+    }
+    prepare(layers, seen_.importance);
+    activations.prepare(seen_.ranges);
+    if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, targets, report);
+    full_ = targets;
+    emit(layers, activations, in_.architecture.block_tensors(index));
+  }
+
+  // Takes the importance of input channels and the ranges of activations from the block with its original weights.
+  // Returns its output on the original chain, if that is there.
+  at::Tensor observe(Block& block, Activations& activations) {
+    const bool ranges = activations.calibrated();
+    at::Tensor targets;
+    if (passes_.full) {
+      const bool measure = ranges && !passes_.quantized;
+      if (passes_.importance || measure)
+        block.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
+          collector_.add(linear, input);
+          if (measure) activations.measure(linear, input);
+          return input;
+        });
+      targets = forward_all(block, full_);
+      seen_.importance.merge(collector_.take());
+    }
+    if (ranges && passes_.quantized) {
+      block.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
+        activations.measure(linear, input);
+        return input;
+      });
+      forward_all(block, quantized_);
+    }
+    block.set_input_hook({});
+    if (ranges) seen_.ranges.merge(activations.ranges());
+    return targets;
+  }
+
+  void quantize_head() {
+    const LinearInfo& head = in_.architecture.head();
+    Layers layers = load_layers(-1);
+    Activations activations(in_.catalogue, planned_[-1], compute_, device_);
+    const auto for_inputs = [&](const at::Tensor& hidden, const auto& body) {
+      for_batches(hidden,
+                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.slice(0, begin, end))); });
+    };
+    if (collector_.wants(head.name)) {
+      for_inputs(full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
+      seen_.importance.merge(collector_.take());
+    }
+    if (activations.calibrated()) {
+      for_inputs(passes_.quantized ? quantized_ : full_,
+                 [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
+      seen_.ranges.merge(activations.ranges());
+    }
+    prepare(layers, seen_.importance);
+    activations.prepare(seen_.ranges);
+    emit(layers, activations, stored_);
   }
 
   void start_chains() {
     decoder_ = std::make_unique<Decoder>(in_.architecture, in_.source, compute_, device_);
     const int64_t n = static_cast<int64_t>(in_.samples.size());
     const int64_t length = static_cast<int64_t>(in_.samples.front().size());
+    seen_.tokens = n * length;
     at::Tensor ids = at::empty({n, length}, at::kLong);
     mask_ = at::empty({n, length}, at::kByte);
     for (int64_t i = 0; i < n; ++i) {
@@ -121,74 +203,93 @@ class Run {
     quantized_ = full_;
   }
 
-  // The block's output for all samples, a micro-batch at a time.
+  // Calls body(begin, end) for the micro-batches of all samples.
+  template <typename Body>
+  void for_batches(const at::Tensor& hidden, const Body& body) const {
+    const int64_t batch = recipe_.calibration.batch_size;
+    for (int64_t begin = 0; begin < hidden.size(0); begin += batch)
+      body(begin, std::min(hidden.size(0), begin + batch));
+  }
+
+  // The block's output for all samples.
   at::Tensor forward_all(const Block& block, const at::Tensor& hidden) const {
     at::Tensor out = at::empty_like(hidden);
-    const int64_t batch = recipe_.calibration.batch_size;
-    for (int64_t begin = 0; begin < hidden.size(0); begin += batch) {
-      const int64_t end = std::min(hidden.size(0), begin + batch);
+    for_batches(hidden, [&](int64_t begin, int64_t end) {
       out.slice(0, begin, end).copy_(block.forward(hidden.slice(0, begin, end), *positions_));
-    }
+    });
     return out;
   }
 
-  void tune(int64_t index, Layers& layers, BlockReport& report) {
-    Block block = decoder_->block(index);
-    const at::Tensor targets = forward_all(block, full_);
+  void tune(int64_t index, Block& block, Layers& layers, Activations& activations, const at::Tensor& targets,
+            BlockReport& report) {
     for (auto& layer : layers) {
       layer->make_leaf(compute_, device_);
       for (LinearSlot& slot : block.linears())
         if (slot.info.name == layer->plan().info.name) slot.weight = layer->leaf();
     }
-    const bool quantized_input = recipe_.tuning.quantized_input;
+    if (!activations.empty())
+      block.set_input_hook(
+          [&](const LinearInfo& linear, const at::Tensor& input) { return activations.forward(linear, input); });
     if (std::none_of(layers.begin(), layers.end(), [](const auto& layer) { return layer->tunable(); })) {
       for (auto& layer : layers) layer->forward();
     } else {
       const at::AutoGradMode with_grad(true);
-      const BlockLoss loss = run_block_loop(
-          {quantized_input ? quantized_ : full_, targets, mask_,
-           [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
-           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }},
-          recipe_.tuning, recipe_.calibration.batch_size);
+      const BlockLoss loss =
+          run_block_loop({passes_.quantized ? quantized_ : full_, targets, mask_,
+                          [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
+                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }},
+                         recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
       report.best_iteration = loss.best_iteration;
     }
-    if (quantized_input && index + 1 < in_.architecture.blocks()) quantized_ = forward_all(block, quantized_);
-    full_ = targets;
+    const auto outside = planned_.find(-1);
+    const bool read_on = index + 1 < in_.architecture.blocks() ||
+                         (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
+                                                                   [](const auto* l) { return l->calibrated_input; }));
+    if (passes_.quantized && read_on) quantized_ = forward_all(block, quantized_);
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
-  void emit(Layers& layers, const std::vector<std::string>& names) {
+  void emit(Layers& layers, const Activations& activations, const std::vector<std::string>& names) {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const std::vector<Tensor> tensors = layer->encode();
-      const Tensor weight = in_.source.load(name + ".weight");
+      const std::string stored = stored_weight(layer->plan().info);
+      const Tensor weight = in_.source.load(stored);
       const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
-      sink_.layer({layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, layer->quantizer()});
-      done_.insert({name + ".weight", name + ".bias"});
+      EncodedLayer encoded{layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, layer->quantizer()};
+      if (ActivationQuantizer* activation = activations.find(name)) {
+        encoded.activation_encoding = &activation->encoding();
+        encoded.activation_tensors = activation->encode();
+      }
+      sink_.layer(encoded);
+      done_.insert({stored, name + ".bias"});
     }
     for (const std::string& name : names) {
       if (!in_.source.contains(name) || !done_.insert(name).second) continue;
-      sink_.tensor(exported_name(name), in_.source.load(name));
+      const std::string exported = exported_name(in_.architecture, stored_, name);
+      if (!exported.empty()) sink_.tensor(exported, in_.source.load(name));
     }
   }
 
-  // A tied head may be stored under the head's name alone; readers expect the embedding's.
-  std::string exported_name(const std::string& name) const {
-    const Architecture& a = in_.architecture;
-    const bool only_head = a.tied_head() && name == a.head().name + ".weight";
-    return only_head ? a.embedding_name() + ".weight" : name;
+  // A tied head may be stored under the head's name alone; the layer is the embedding then.
+  std::string stored_weight(const LinearInfo& layer) const {
+    const std::string weight = layer.name + ".weight";
+    return in_.source.contains(weight) ? weight : in_.architecture.head().name + ".weight";
   }
 
   const QuantizeInput& in_;
+  const std::vector<std::string> stored_ = in_.source.names();
   QuantizeSink& sink_;
   const Recipe& recipe_;
+  Passes passes_;
   at::Device device_;
   at::ScalarType compute_;
-  PythonRandom random_;  // one stream for all blocks
-  std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: outside
-  bool tuning_ = false;
+  PythonRandom random_;                                       // one stream for all blocks
+  std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
+  ImportanceCollector collector_;
+  Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;
   at::Tensor full_, quantized_;  // inputs of the next block in the two chains, [samples, seq, hidden]
@@ -198,7 +299,8 @@ class Run {
 
 class RoundedSource : public TensorSource {
  public:
-  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue) : source_(source), catalogue_(catalogue) {
+  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue, const Importance& importance)
+      : source_(source), catalogue_(catalogue), importance_(importance) {
     for (LayerPlan layer : plan.layers) {
       if (!layer.scheme.weight) continue;
       if (layer.scheme.weight->rounding == Rounding::kTuned) layer.scheme.weight->rounding = Rounding::kPlain;
@@ -221,7 +323,7 @@ class RoundedSource : public TensorSource {
       for (const auto& [sibling, other] : layers_)
         if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
           layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), at::kCPU));
-    prepare(layers);
+    prepare(layers, importance_);
     layers[0]->make_leaf(to_torch(weight).scalar_type(), at::kCPU);
     layers[0]->forward();
     return from_torch(layers[0]->leaf());
@@ -230,15 +332,17 @@ class RoundedSource : public TensorSource {
  private:
   TensorSource& source_;
   Catalogue& catalogue_;
+  const Importance& importance_;
   std::unordered_map<std::string, LayerPlan> layers_;
 };
 
 }  // namespace
 
-void quantize(const QuantizeInput& input, QuantizeSink& sink) { Run(input, sink).run(); }
+Observations quantize(const QuantizeInput& input, QuantizeSink& sink) { return Run(input, sink).run(); }
 
-std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue) {
-  return std::make_unique<RoundedSource>(plan, source, catalogue);
+std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
+                                             const Importance& importance) {
+  return std::make_unique<RoundedSource>(plan, source, catalogue, importance);
 }
 
 std::string resolve_device(const DeviceChoice& wanted) {
@@ -252,9 +356,10 @@ std::string resolve_device(const DeviceChoice& wanted) {
   }
   if (wanted.kind == DeviceChoice::Kind::kAuto) return count > 0 ? "cuda:0" : "cpu";
   if (wanted.index >= count)
-    throw Error(cat("device cuda:", wanted.index, " is not there: ",
-                    cuda ? cat("libtorch sees ", count, " CUDA devices") : "libtorch's CUDA library could not be loaded",
-                    "; use device: auto or cpu"));
+    throw Error(
+        cat("device cuda:", wanted.index, " is not there: ",
+            cuda ? cat("libtorch sees ", count, " CUDA devices") : "libtorch's CUDA library could not be loaded",
+            "; use device: auto or cpu"));
   return cat("cuda:", wanted.index);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,11 +19,13 @@ namespace roundhouse {
 // A quantized layer on its way to the formats. Borrowed for the call that receives it.
 struct EncodedLayer {
   const LayerPlan& plan;
-  DType source_dtype;               // of the weight in the checkpoint
+  DType source_dtype;  // of the weight in the checkpoint
   const rh_encoding& encoding;
-  const std::vector<Tensor>& tensors;  // as the encoding declares them
-  Tensor bias;                      // [out_features], or undefined
-  Quantizer& quantizer;             // decodes `tensors`
+  const std::vector<Tensor>& tensors;                // as the encoding declares them
+  Tensor bias;                                       // [out_features], or undefined
+  Quantizer& quantizer;                              // decodes `tensors`
+  const rh_encoding* activation_encoding = nullptr;  // nullptr: its input is not quantized
+  std::vector<Tensor> activation_tensors = {};       // as that declares them
 };
 
 struct BlockReport {
@@ -48,16 +51,29 @@ struct QuantizeInput {
   const Architecture& architecture;
   TensorSource& source;
   Catalogue& catalogue;
-  std::vector<std::vector<int32_t>> samples;  // calibration ids, all of one length; may be empty when nothing is tuned
+  std::vector<std::vector<int32_t>>
+      samples;  // calibration ids, all of one length; may be empty when no pass needs them
   std::optional<int32_t> pad_id;
   std::string device = "cpu";
 };
 
+// By layer: the statistic of its inputs, which its activation's data type measured.
+using ActivationRanges = std::map<std::string, Tensor>;
+
+// What the calibration texts told, or the recipe's imatrix.file.
+struct Observations {
+  int64_t tokens = 0;  // of the calibration texts
+  ActivationRanges ranges;
+  Importance importance;
+};
+
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.
-void quantize(const QuantizeInput& input, QuantizeSink& sink);
+Observations quantize(const QuantizeInput& input, QuantizeSink& sink);
 
 // The weights as plain or searched rounding alone would leave them: decodes each planned layer as it is loaded.
-std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue);
+// `importance` must outlive it.
+std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
+                                             const Importance& importance);
 
 // The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there.
 std::string resolve_device(const DeviceChoice& wanted);

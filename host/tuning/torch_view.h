@@ -16,6 +16,7 @@ class Views {
   explicit Views(const at::Tensor& tensor) : Views(std::vector<at::Tensor>{tensor}) {}
 
   const rh_tensor* const* in() const { return const_pointers_.data(); }
+  const rh_tensor* const* in_or_null() const { return views_.empty() ? nullptr : in(); }
   rh_tensor* const* out() const { return pointers_.data(); }
   const rh_tensor* one() const { return pointers_.front(); }
   rh_tensor* one_out() const { return pointers_.front(); }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/affine.h"
+#include "kernels/affine_search.h"
 
 namespace roundhouse::kernels {
 
@@ -28,6 +29,15 @@ struct AffineCpu {
   // The tunables that `step` updates are also those that `input` reads.
   void (*sign_step)(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
                     const AffineStep& step, AffineSums* sums, int64_t begin, int64_t end);
+  // The gradient of what was rounded, when its range was its own (an activation's, in groups within a row): through
+  // rounding and through the range, to the first of the smallest and of the largest elements. `output`: of the input's
+  // shape and element type.
+  void (*input_gradient)(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                         void* output, int64_t begin, int64_t end);
+  // Symmetric groups within a row: the range [spans], given as range() finds it, becomes that from which the best scale
+  // follows. A NaN stays.
+  void (*search)(const AffineLayer& layer, const AffineSearch& input, float* low, float* high, int64_t begin,
+                 int64_t end);
 };
 
 // What this build has and this processor runs, from the slowest (scalar) to the fastest.

@@ -2,12 +2,14 @@
 // clang-format off
 #include "kernels/cpu/lanes_avx512.h"
 #include "kernels/cpu/affine_kernels.h"
+#include "kernels/cpu/affine_search_kernels.h"
 // clang-format on
 #include "kernels/cpu/affine_targets.h"
 
 namespace roundhouse::kernels {
 
 const AffineCpu kAffineAvx512{
-    "avx512", range, forward, encode, decode, gradients<AffineGradients>, gradients<AffineStep>};
+    "avx512",       range, forward, encode, decode, gradients<AffineGradients>, gradients<AffineStep>,
+    input_gradient, search};
 
 }  // namespace roundhouse::kernels

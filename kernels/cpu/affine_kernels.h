@@ -3,22 +3,9 @@
 
 #include "kernels/affine_math.h"
 #include "kernels/cpu/affine.h"
-#include "kernels/cpu/for_lanes.h"
+#include "kernels/cpu/range_span.h"
 
 namespace roundhouse::kernels {
-template <Element weight>
-RH_HD void range_span(const Storage<weight>* w, int64_t size, float& low, float& high) {
-  Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
-  for_lanes(size, [&](int64_t i, auto lanes) {
-    const Lanes x = load<weight>(w + i, lanes);
-    lowest = min_of(x, lowest);
-    highest = max_of(x, highest);
-    finite = finite + (x - x);  // NaN from the first NaN or infinity on
-  });
-  const float check = sum_lanes(finite);  // 0 or NaN
-  low = check + fold_lanes(lowest, [](float x, float y) { return min_of(x, y); });
-  high = check + fold_lanes(highest, [](float x, float y) { return max_of(x, y); });
-}
 
 static void range(const AffineLayer& layer, const void* weight, float* low, float* high, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
@@ -56,15 +43,18 @@ static void forward(const AffineLayer& layer, const AffineInput& input, const Af
         if (output.qdq) {
           Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-            const Lanes value = affine_value(group, rounded.code);
+            const Lanes value = times_outer<w>(input.outer_scale, affine_value(group, rounded.code));
             if constexpr (o == w)
               store<o>(qdq + j, value, lanes);
             else
               store<o>(qdq + j, round_to<w>(value), lanes);
           });
         }
+        if (output.outer_scale && i == 0) *output.outer_scale = *input.outer_scale;
         if (layer.whole_tensor && i > 0) continue;
-        if (output.scale) store_element(layer.scale, output.scale, span.group, group.scale);
+        if (output.scale)
+          store_element(layer.scale, output.scale, span.group,
+                        group.scale * (input.outer_scale ? *input.outer_scale : 1));
         if (output.zero_point) output.zero_point[span.group] = group.zero;
       }
     });
@@ -82,6 +72,7 @@ static void encode(const AffineLayer& layer, const AffineInput& input, const Aff
       round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
         store(codes + j, rounded.code - Lanes(group.bottom), lanes);
       });
+      if (output.outer_scale && i == 0) *output.outer_scale = *input.outer_scale;
       if (layer.whole_tensor && i > 0) continue;
       store_element(layer.scale, output.scale, span.group, group.scale);
       if (output.zero_point) output.zero_point[span.group] = static_cast<uint8_t>(group.zero);
@@ -100,7 +91,8 @@ static void decode(const AffineLayer& layer, const AffineCodes& input, void* out
       const Lanes zero(input.zero_point ? static_cast<float>(input.zero_point[span.group]) : middle);
       const uint8_t* codes = input.codes + span.begin;
       for_lanes(span.size, [&](int64_t j, auto lanes) {
-        store<o>(elements<o>(output) + span.begin + j, scale * (load(codes + j, lanes) - zero), lanes);
+        const Lanes value = times_outer<o>(input.outer_scale, scale * (load(codes + j, lanes) - zero));
+        store<o>(elements<o>(output) + span.begin + j, value, lanes);
       });
     }
   });
@@ -112,7 +104,8 @@ RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& inpu
   const Storage<gradient_type>* g = elements<gradient_type>(gradient) + span.begin;
   Lanes direct(0.0f), clipped(0.0f);
   round_span<weight>(layer, input, group, span, [&](int64_t i, const auto& rounded, auto lanes) {
-    const auto parts = affine_parts(group, rounded, load<gradient_type>(g + i, lanes));
+    const Lanes at_output = load<gradient_type>(g + i, lanes);
+    const auto parts = affine_parts(group, rounded, gradient_times_outer<weight>(input.outer_scale, at_output));
     direct = direct + parts.direct;
     clipped = clipped + parts.clipped;
     finish_v(finish, span.v + i, parts.v, lanes);
@@ -137,6 +130,26 @@ static void gradients(const AffineLayer& layer, const AffineInput& input, const 
           sums[i] = total;
         else
           affine_finish(finish, i, affine_range_gradients(layer, group, input.low[i], input.high[i], total));
+      }
+    });
+  });
+}
+
+static void input_gradient(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                           void* output, int64_t begin, int64_t end) {
+  with_element(layer.weight, [&](auto w_tag) {
+    constexpr Element w = w_tag.value;
+    with_element(gradient.type, [&](auto g_tag) {
+      constexpr Element g = g_tag.value;
+      for (int64_t i = begin; i < end; ++i) {
+        const AffineSpan span = affine_span(layer, i);
+        const AffineGroup group = affine_group(layer, input, span.group);
+        const AffineSums sums = gradient_span<w, g>(layer, input, group, span, gradient.qdq, AffineGradients{});
+        round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+          const Lanes at_output = load<g>(elements<g>(gradient.qdq) + span.begin + j, lanes);
+          store<w>(elements<w>(output) + span.begin + j, keep(equal(rounded.code, rounded.shifted), at_output), lanes);
+        });
+        add_slopes(layer, input, span, affine_slopes(layer, group, sums), output);
       }
     });
   });

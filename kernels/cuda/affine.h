@@ -3,6 +3,8 @@
 #pragma once
 
 #include "kernels/affine.h"
+#include "kernels/affine_search.h"
+#include "kernels/progressive.h"
 
 namespace roundhouse::kernels {
 
@@ -23,6 +25,10 @@ struct AffineCuda {
                        const AffineGradients& output, AffineSums* sums) const;
   const char* sign_step(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
                         const AffineStep& step, AffineSums* sums) const;
+  const char* input_gradient(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
+                             void* output) const;
+  const char* search(const AffineLayer& layer, const AffineSearch& input, float* low, float* high) const;
+  const char* progressive(const AffineLayer& layer, const AffineProgressive& args) const;
 };
 
 }  // namespace roundhouse::kernels

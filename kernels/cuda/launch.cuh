@@ -15,13 +15,16 @@ constexpr int kSpansPerBlock = kThreads / kLanes;
 __device__ int lane() { return threadIdx.x % kLanes; }
 __device__ int64_t span_index() { return static_cast<int64_t>(blockIdx.x) * kSpansPerBlock + threadIdx.x / kLanes; }
 
+// The mask of a span's threads.
+__device__ unsigned half_warp() { return 0xffffu << (threadIdx.x & 16); }
+
 // Folds the upper half of the lanes onto the lower until one is left; the result is lane 0's.
 template <typename Combine>
 __device__ float fold_lanes(float x, Combine combine) {
-  const unsigned half_warp = 0xffffu << (threadIdx.x & 16);
-  for (int half = kLanes / 2; half > 0; half /= 2) x = combine(x, __shfl_down_sync(half_warp, x, half, kLanes));
+  for (int half = kLanes / 2; half > 0; half /= 2) x = combine(x, __shfl_down_sync(half_warp(), x, half, kLanes));
   return x;
 }
+__device__ float from_lane_0(float x) { return __shfl_sync(half_warp(), x, 0, kLanes); }
 __device__ float sum_lanes(float x) {
   return fold_lanes(x, [](float a, float b) { return a + b; });
 }

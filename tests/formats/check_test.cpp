@@ -49,6 +49,17 @@ TEST(Check, RefusesWithTheReason) {
   }
 }
 
+// As progressive quantization emits it.
+TEST(Check, RefusesAScaleOfTheWholeTensorBesideThoseOfGroups) {
+  for (const char* name : {"auto_round", "auto_gptq"}) {
+    TestLayer layer = random_layer("model.layers.0.mlp.up_proj", 4, 64, 128, 128, true);
+    layer.outer_scale = Tensor(DType::kF32, {1});
+    const std::string answer = check(FormatPlugin(name), layer);
+    EXPECT_NE(answer.find("another for the whole tensor (outer_scale)"), std::string::npos)
+        << name << " said: " << answer;
+  }
+}
+
 struct FloatRefusal {
   const char* format;
   const char* encoding;

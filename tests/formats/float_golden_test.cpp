@@ -23,11 +23,11 @@ struct FloatGolden {
 
 const FloatGolden kGoldens[] = {
     {"mxfp4_autoround_it5", "auto_round", 4, 1, 32, "mx/1", R"({"element": "fp4_e2m1", "group_cols": 32})",
-     R"({"element": "fp4_e2m1", "group_cols": 32, "dynamic": true})"},
+     R"({"element": "fp4_e2m1", "group_cols": 32, "group_rows": 1, "dynamic": true})"},
     {"mxint4_plainrtn", "auto_round", 4, 1, 32, "mx/1", R"({"element": "int4", "group_cols": 32})",
-     R"({"element": "int4", "group_cols": 32, "dynamic": true})"},
+     R"({"element": "int4", "group_cols": 32, "group_rows": 1, "dynamic": true})"},
     {"nvfp4_autoround_it5", "auto_round", 4, 1, 16, "nvfp/1", R"({"scale": "e4m3", "group_cols": 16})",
-     R"({"scale": "e4m3", "group_cols": 16, "dynamic": true})"},
+     R"({"scale": "e4m3", "group_cols": 16, "group_rows": 1, "dynamic": false})"},
     {"fpw8a16_autoround", "auto_round", 8, 1, 0, "scaled-fp8/1",
      R"({"element": "e4m3", "group_rows": 256, "group_cols": 512})", ""},
     {"fp8_static_autoround", "auto_round", 8, 1, -1, "scaled-fp8/1",
@@ -179,7 +179,8 @@ TEST(FloatExports, ListLayersThatDiffer) {
                     {"mx/1",
                      {{"element", "fp8_e4m3"}, {"group_cols", 32}},
                      {{"codes", random_codes(64, 128, 8)}, {"scale", random_codes(64, 4, 8)}}}};
-  wide.activation = Encoded{"mx/1", {{"element", "fp8_e4m3"}, {"group_cols", 32}, {"dynamic", true}}, {}};
+  wide.activation =
+      Encoded{"mx/1", {{"element", "fp8_e4m3"}, {"group_cols", 32}, {"group_rows", 1}, {"dynamic", true}}, {}};
   ASSERT_EQ(write(format, temporary.path() / "out", {read_layer(mxfp4, "model.layers.0.mlp.down_proj.weight"), wide}),
             "");
   const json config = read_json(temporary.path() / "out/config.json").at("quantization_config");

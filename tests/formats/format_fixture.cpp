@@ -31,6 +31,11 @@ struct EncodedView {
       zero_point = layer.zero_point.view();
       tensors.push_back(&zero_point);
     }
+    if (layer.outer_scale.shape().size() == 1) {
+      specs.add("outer_scale", rh::kF32, {1});
+      outer_scale = layer.outer_scale.view();
+      tensors.push_back(&outer_scale);
+    }
     encoding = {sizeof encoding, specs.count(), RH_ENCODING_AFFINE_INT, parameters.c_str(), specs.data()};
     scheme.struct_size = sizeof scheme;
     scheme.bits = layer.bits;
@@ -46,7 +51,7 @@ struct EncodedView {
 
   std::string parameters;
   rh::Specs specs;
-  rh_tensor codes, scale, zero_point, bias;
+  rh_tensor codes, scale, zero_point, outer_scale, bias;
   std::vector<const rh_tensor*> tensors;
   rh_encoding encoding;
   rh_scheme scheme{};
@@ -200,8 +205,10 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
   ASSERT_EQ(target.finish(), "");
 }
 
-TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder) {
-  error_ = run([&](rh_error* error) { return format->open(format.get(), folder.c_str(), &reader_, error); });
+TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder, const nlohmann::json& architecture) {
+  const std::string facts = architecture.dump();
+  const rh_open source{sizeof source, 0, folder.c_str(), facts.c_str()};
+  error_ = run([&](rh_error* error) { return format->open(format.get(), &source, &reader_, error); });
 }
 
 TestReader::~TestReader() {
@@ -241,6 +248,12 @@ Tensor TestReader::read(const std::string& name, DType dtype) const {
   return out;
 }
 
+std::string TestReader::read_encoded(const std::string& weight_name, const std::vector<rh_tensor*>& tensors) const {
+  return run([&](rh_error* error) {
+    return reader_->read_encoded(reader_, index(weight_name), tensors.data(), error);
+  });
+}
+
 TestLayer TestReader::read_encoded(const std::string& weight_name) const {
   const rh_item info = item(weight_name);
   const auto parameters = nlohmann::json::parse(info.encoding->parameters_json);
@@ -260,8 +273,7 @@ TestLayer TestReader::read_encoded(const std::string& weight_name) const {
   for (const Tensor& tensor : tensors) views.push_back(tensor.view());
   std::vector<rh_tensor*> pointers;
   for (rh_tensor& view : views) pointers.push_back(&view);
-  const std::string failure =
-      run([&](rh_error* error) { return reader_->read_encoded(reader_, index(weight_name), pointers.data(), error); });
+  const std::string failure = read_encoded(weight_name, pointers);
   if (!failure.empty()) throw Error(failure);
   layer.codes = tensors.at(0);
   layer.scale = tensors.at(1);

@@ -37,7 +37,8 @@ struct TestLayer {
   bool symmetric;
   DType dtype = DType::kBF16;  // of the source's weight
   Tensor codes{}, scale{}, zero_point{};
-  Tensor bias{};  // [rows] when it has rows elements
+  Tensor bias{};         // [rows] when it has rows elements
+  Tensor outer_scale{};  // [1], or of no dimension: none
 
   int64_t group_cols() const { return group_size < 0 ? cols : group_size; }
   int64_t groups() const { return (cols + group_cols() - 1) / group_cols(); }
@@ -88,7 +89,8 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
 // A checkpoint opened by a format plugin.
 class TestReader {
  public:
-  TestReader(const FormatPlugin& format, const std::filesystem::path& folder);
+  TestReader(const FormatPlugin& format, const std::filesystem::path& folder,
+             const nlohmann::json& architecture = nlohmann::json::object());
   ~TestReader();
 
   const std::string& error() const { return error_; }  // why it did not open
@@ -96,6 +98,8 @@ class TestReader {
   rh_item item(const std::string& name) const;
   Tensor read(const std::string& name, DType dtype) const;
   Tensor read(const std::string& name) const { return read(name, from_rh(item(name).dtype)); }
+  // Unpacks a layer into these tensors; the empty string, or the plugin's message.
+  std::string read_encoded(const std::string& weight_name, const std::vector<rh_tensor*>& tensors) const;
   // The layer as a data type would have emitted it.
   TestLayer read_encoded(const std::string& weight_name) const;
 

@@ -27,7 +27,7 @@ class TunedExports(unittest.TestCase):
             cls.folder, model=str(support.EXAMPLES / "tinystories-656k"), scheme="W4A16", tuning={"iters": 4},
             calibration={"data": str(support.EXAMPLES / "texts" / "tinystories-calibration.jsonl"),
                          "samples": 16, "seqlen": 64, "batch_size": 8},
-            formats=["auto_round", "auto_gptq", "fake"])
+            formats=["auto_round", "auto_gptq", "auto_awq", "fake"])
         (cls.folder / "text.txt").write_text(TEXT)
 
     def our_logits(self, model_dir):
@@ -63,6 +63,9 @@ class TunedExports(unittest.TestCase):
     def test_auto_gptq(self):
         self.assert_packed_export_agrees("auto_gptq")
 
+    def test_auto_awq(self):
+        self.assert_packed_export_agrees("auto_awq")
+
     def test_fake_is_a_plain_checkpoint(self):
         self.assertNotIn("quantization_config", support.read_json(self.output / "fake" / "config.json"))
         ids, ours = self.our_logits(self.output / "fake")
@@ -72,7 +75,7 @@ class TunedExports(unittest.TestCase):
 
     def test_all_formats_hold_the_same_quantized_model(self):
         _, fake = self.our_logits(self.output / "fake")
-        for format_id in ("auto_round", "auto_gptq"):
+        for format_id in ("auto_round", "auto_gptq", "auto_awq"):
             self.assert_same_logits(self.our_logits(self.output / format_id)[1], fake)
         _, original = self.our_logits(support.EXAMPLES / "tinystories-656k")
         self.assertGreater((original - fake).abs().max().item(), 10 * LOGIT_TOLERANCE, "nothing was quantized")

@@ -64,18 +64,23 @@ Results run_cuda(const Problem& p) {
   out["low"] = low.host();
   out["high"] = high.host();
   OnDevice<float> v(p.v), min_scale(p.min_scale), max_scale(p.max_scale);
-  const AffineInput input{weight.data(), v.data(), min_scale.data(), max_scale.data(), low.data(), high.data()};
+  const OnDevice<float> outer_scale(p.outer_scale), importance(p.importance);
+  const AffineInput input{weight.data(), v.data(),    min_scale.data(),  max_scale.data(),
+                          low.data(),    high.data(), outer_scale.data()};
 
   OnDevice<uint8_t> qdq(bytes(p.output, n)), scale(bytes(layer.scale, groups));
-  OnDevice<float> zero(zeros(groups));
-  check(cuda.forward(layer, input, {qdq.data(), p.output, scale.data(), layer.symmetric ? nullptr : zero.data()}));
+  OnDevice<float> zero(zeros(groups)), outer(zeros(1));
+  float* const outer_out = p.outer_scale.empty() ? nullptr : outer.data();
+  check(cuda.forward(layer, input,
+                     {qdq.data(), p.output, scale.data(), layer.symmetric ? nullptr : zero.data(), outer_out}));
   out["qdq"] = elements(p.output, qdq);
   out["scale"] = elements(layer.scale, scale);
   out["zero point"] = zero.host();
+  out["outer scale"] = outer.host();
 
   OnDevice<uint8_t> codes{std::vector<uint8_t>(n)}, zero_codes{std::vector<uint8_t>(groups)};
   OnDevice<uint8_t> code_scale(bytes(layer.scale, groups)), decoded(bytes(p.output, n));
-  const AffineCodes coded{codes.data(), code_scale.data(), layer.symmetric ? nullptr : zero_codes.data()};
+  const AffineCodes coded{codes.data(), code_scale.data(), layer.symmetric ? nullptr : zero_codes.data(), outer_out};
   check(cuda.encode(layer, input, coded));
   check(cuda.decode(layer, coded, decoded.data(), p.output));
   out["codes"] = codes.floats();
@@ -91,6 +96,18 @@ Results run_cuda(const Problem& p) {
   out["grad v"] = grad_v.host();
   out["grad min_scale"] = grad_min.host();
   out["grad max_scale"] = grad_max.host();
+
+  if (may_search(layer)) {
+    OnDevice<float> best_low(out["low"]), best_high(out["high"]);
+    check(cuda.search(layer, {weight.data(), importance.data()}, best_low.data(), best_high.data()));
+    out["searched low"] = best_low.host();
+    out["searched high"] = best_high.host();
+  }
+  if (has_input_gradient(p)) {
+    OnDevice<uint8_t> grad_input(bytes(layer.weight, n));
+    check(cuda.input_gradient(layer, input, gradient, grad_input.data()));
+    out["grad input"] = elements(layer.weight, grad_input);
+  }
 
   if (!layer.tuned) return out;
   const OnDevice<float> rounding_rate(std::vector<float>{kRoundingRate}), range_rate(std::vector<float>{kRangeRate});

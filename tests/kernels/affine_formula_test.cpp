@@ -32,10 +32,15 @@ std::vector<std::vector<int64_t>> groups_of(const AffineLayer& layer) {
 
 Results naive(const Problem& p) {
   const AffineLayer& layer = p.layer;
-  const std::vector<float> weight = p.weight.values(), gradient = p.gradient.values();
+  const std::vector<float> weight = p.weight.values();
+  std::vector<float> gradient = p.gradient.values();
   const float half = std::ldexp(1.0f, layer.bits - 1), top = 2 * half - 1;
   const Element quotient_type = layer.weight == layer.scale ? layer.weight : Element::kF32;
   const auto in_weight_type = [&](float x) { return layer.tuned ? x : rounded(layer.weight, x); };
+
+  const float outer = p.outer_scale.empty() ? 1.0f : p.outer_scale[0];
+  if (!p.outer_scale.empty())
+    for (float& g : gradient) g = rounded(layer.weight, g * outer);
 
   Results out;
   out["qdq"].resize(weight.size());
@@ -52,7 +57,11 @@ Results naive(const Problem& p) {
     group.range_low = group.low * (layer.tuned ? p.min_scale[i] : 1.0f);
     group.range_high = group.high * (layer.tuned ? p.max_scale[i] : 1.0f);
     float scale;
-    if (layer.symmetric) {
+    const float magnitude = std::max(std::fabs(group.range_low), group.range_high);
+    const float floor = group.range_low < 0 ? -magnitude : group.range_low;
+    if (layer.mirrored) {
+      scale = in_weight_type(in_weight_type(magnitude - floor) / top);
+    } else if (layer.symmetric) {
       const float negative = -group.range_low, positive = group.range_high;
       scale = in_weight_type((positive < negative ? negative : -positive) / half);
     } else {
@@ -75,12 +84,13 @@ Results naive(const Problem& p) {
       const int64_t at = groups[i][k];
       const float quotient = rounded(quotient_type, weight[at] / scale);
       float integer = std::nearbyint(layer.tuned ? quotient + p.v[i * group_size + k] : quotient);
-      if (layer.tuned || !layer.symmetric) integer += 0.0f;
+      if (layer.tuned || !layer.symmetric || layer.mirrored) integer += 0.0f;
       const float code = layer.symmetric ? integer : integer + group.zero;
       const float bottom = layer.symmetric ? -half : 0, ceiling = layer.symmetric ? half - 1 : top;
       const float clamped = std::clamp(code, bottom, ceiling);
       const float level = layer.symmetric ? clamped : clamped - group.zero;
-      out["qdq"][at] = rounded(p.output, rounded(layer.weight, scale * level));
+      const float value = rounded(layer.weight, scale * level);
+      out["qdq"][at] = rounded(p.output, rounded(layer.weight, value * outer));
       out["codes"][at] = clamped - bottom;
 
       const bool inside = clamped == code;
@@ -90,12 +100,18 @@ Results naive(const Problem& p) {
       group.zero_terms += inside ? 0 : -g * scale;
       group.magnitude += std::fabs(g * level) + std::fabs(g * quotient);
     }
-    out["scale"].push_back(scale);
+    out["scale"].push_back(rounded(layer.scale, scale * outer));
     out["zero point"].push_back(group.zero);
 
     // d loss / d range, then by min_scale and max_scale.
     double by_low, by_high;
-    if (layer.symmetric) {
+    if (layer.mirrored) {
+      const double by_step = group.scale_free ? group.scale_terms / top : 0;
+      const double by_magnitude = group.range_low < 0 ? 2 * by_step : by_step;
+      const double low_part = -group.range_low > group.range_high ? 1 : -group.range_low == group.range_high ? 0.5 : 0;
+      by_low = -by_magnitude * low_part - (group.range_low < 0 ? 0 : by_step);
+      by_high = by_magnitude * (1 - low_part);
+    } else if (layer.symmetric) {
       const double by_extreme = group.scale_free ? group.scale_terms / half : 0;
       const bool low_wins = group.range_high < -group.range_low, tie = group.range_high == -group.range_low;
       by_low = low_wins ? -by_extreme : tie ? by_extreme / 2 : 0;

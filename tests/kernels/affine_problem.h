@@ -29,8 +29,7 @@ struct Elements {
       if (type == Element::kF32)
         std::memcpy(&bytes[4 * i], &values[i], 4);
       else {
-        const uint16_t bits =
-            type == Element::kF16 ? half_from_float(values[i]) : bfloat_from_float(values[i]);
+        const uint16_t bits = type == Element::kF16 ? half_from_float(values[i]) : bfloat_from_float(values[i]);
         std::memcpy(&bytes[2 * i], &bits, 2);
       }
     }
@@ -65,15 +64,23 @@ struct Problem {
   AffineLayer layer{};
   Elements weight{Element::kF32, 0}, gradient{Element::kF32, 0};
   std::vector<float> v, min_scale, max_scale;  // empty: plain rounding
+  std::vector<float> outer_scale;              // [1], or empty
+  std::vector<float> importance;               // [cols], or empty
   Element output = Element::kF32;
 
   AffineInput input(const float* low, const float* high) const {
     const auto data = [](const std::vector<float>& t) { return t.empty() ? nullptr : t.data(); };
-    return {weight.bytes.data(), data(v), data(min_scale), data(max_scale), low, high};
+    return {weight.bytes.data(), data(v), data(min_scale), data(max_scale), low, high, data(outer_scale)};
   }
 
+  AffineSearch search() const { return {weight.bytes.data(), importance.empty() ? nullptr : importance.data()}; }
+
   std::string text() const {
-    return std::to_string(layer.bits) + " bits " + (layer.symmetric ? "sym " : "asym ") +
+    return std::to_string(layer.bits) + " bits " +
+           (layer.mirrored    ? "mirrored "
+            : layer.symmetric ? "sym "
+                              : "asym ") +
+           (outer_scale.empty() ? "" : "with outer scale ") + (importance.empty() ? "" : "with importance ") +
            (layer.tuned ? "tuned " : "plain ") + name_of(layer.weight) + " weight, " + name_of(layer.scale) +
            " scale, " + std::to_string(layer.rows) + "x" + std::to_string(layer.cols) + " in spans of " +
            std::to_string(layer.span_cols) + (layer.whole_tensor ? ", one group" : "");
@@ -89,6 +96,11 @@ inline Problem make_problem(const Shape& shape, int bits, bool symmetric, bool t
   Problem p;
   p.layer = {shape.rows, shape.cols, shape.span_cols, shape.whole_tensor,   symmetric, tuned,
              bits,       weight,     scale,           rounded(scale, 1e-5f)};
+  p.layer.mirrored = symmetric && seed % 5 == 4;
+  if (seed % 7 == 6) p.outer_scale = {0.37f};
+  if (seed % 2 == 1) p.importance.resize(shape.cols);
+  const unsigned zeros = seed % 16;  // of 16 channels
+  for (float& x : p.importance) x = random() % 16 < zeros ? 0.0f : 3 * unit(random);
   const int64_t n = shape.rows * shape.cols;
   std::vector<float> w(n), g(n);
   for (int64_t i = 0; i < n; ++i) w[i] = fill(random, i);
@@ -125,6 +137,13 @@ inline float hard(std::mt19937& random, int64_t i) {
   }
 }
 
+inline bool may_search(const AffineLayer& layer) {
+  return layer.symmetric && !layer.mirrored && !layer.whole_tensor && !layer.tuned;
+}
+inline bool has_input_gradient(const Problem& p) {
+  return !p.layer.whole_tensor && !p.layer.tuned && p.outer_scale.empty();
+}
+
 using Results = std::map<std::string, std::vector<float>>;
 
 inline constexpr float kRoundingRate = 0.01f, kRangeRate = 0.005f;
@@ -144,16 +163,20 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   const AffineInput input = p.input(low.data(), high.data());
 
   Elements qdq(p.output, n), scale(layer.scale, groups);
-  std::vector<float> zero(groups);
-  cpu.forward(layer, input, {qdq.bytes.data(), p.output, scale.bytes.data(), layer.symmetric ? nullptr : zero.data()},
-              0, spans);
+  std::vector<float> zero(groups), outer(1);
+  float* const outer_out = p.outer_scale.empty() ? nullptr : outer.data();
+  cpu.forward(layer, input,
+              {qdq.bytes.data(), p.output, scale.bytes.data(), layer.symmetric ? nullptr : zero.data(), outer_out}, 0,
+              spans);
   out["qdq"] = qdq.values();
   out["scale"] = scale.values();
   out["zero point"] = zero;
+  out["outer scale"] = outer;
 
   std::vector<uint8_t> codes(n), zero_codes(groups);
   Elements code_scale(layer.scale, groups), decoded(p.output, n);
-  const AffineCodes coded{codes.data(), code_scale.bytes.data(), layer.symmetric ? nullptr : zero_codes.data()};
+  const AffineCodes coded{codes.data(), code_scale.bytes.data(), layer.symmetric ? nullptr : zero_codes.data(),
+                          outer_out};
   cpu.encode(layer, input, coded, 0, spans);
   cpu.decode(layer, coded, decoded.bytes.data(), p.output, 0, spans);
   out["codes"].assign(codes.begin(), codes.end());
@@ -171,11 +194,23 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   out["grad min_scale"] = grad_min;
   out["grad max_scale"] = grad_max;
 
+  if (may_search(layer)) {
+    std::vector<float> best_low = low, best_high = high;
+    cpu.search(layer, p.search(), best_low.data(), best_high.data(), 0, spans);
+    out["searched low"] = best_low;
+    out["searched high"] = best_high;
+  }
+  if (has_input_gradient(p)) {
+    Elements grad_input(layer.weight, n);
+    cpu.input_gradient(layer, input, gradient, grad_input.bytes.data(), 0, spans);
+    out["grad input"] = grad_input.values();
+  }
+
   if (!layer.tuned) return out;
   std::vector<float> v = p.v, min_scale = p.min_scale, max_scale = p.max_scale;
   const AffineStep step{v.data(), min_scale.data(), max_scale.data(), &kRoundingRate, &kRangeRate};
-  const AffineInput stepped{p.weight.bytes.data(), v.data(),   min_scale.data(),
-                            max_scale.data(),      low.data(), high.data()};
+  const AffineInput stepped{p.weight.bytes.data(), v.data(),         min_scale.data(), max_scale.data(), low.data(),
+                            high.data(),           input.outer_scale};
   cpu.sign_step(layer, stepped, gradient, step, sums.data(), 0, spans);
   if (layer.whole_tensor) affine_finish_tensor(layer, stepped, sums.data(), step);
   out["v"] = v;
@@ -192,7 +227,8 @@ inline std::string difference(const Results& actual, const Results& expected) {
     for (size_t i = 0; i < e.size(); ++i) {
       if (std::memcmp(&a[i], &e[i], 4) == 0 || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
       char text[160];
-      std::snprintf(text, sizeof text, "%s[%zu]: expected %.9g, actual %.9g", name.c_str(), i, e[i], a[i]);
+      std::snprintf(text, sizeof text, "%s[%zu]: expected %.9g (%08x), actual %.9g (%08x)", name.c_str(), i, e[i],
+                    float_bits(e[i]), a[i], float_bits(a[i]));
       return text;
     }
   }

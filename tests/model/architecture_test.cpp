@@ -145,7 +145,7 @@ TEST_F(ArchitectureTest, SlidingWindowIsForTheBlocksThatTheConfigNames) {
 TEST_F(ArchitectureTest, KeysForOtherWorldsRideAlong) {
   json config = llama_config();
   config["model_type"] = "phi";
-  EXPECT_EQ(load(config, {kShipped, kOthers}).descriptor()["names"]["elsewhere"]["q_proj"], "attn_q");
+  EXPECT_EQ(load(config, {kShipped, kOthers}).facts()["names"]["elsewhere"]["q_proj"], "attn_q");
 }
 
 TEST_F(ArchitectureTest, TheFirstFolderWins) {

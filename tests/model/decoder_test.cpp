@@ -160,11 +160,11 @@ TEST_F(BlockTest, GradientsOfReplacedWeightsEqualFiniteDifferences) {
 TEST_F(BlockTest, TheHookSeesEachInputAndReplacesIt) {
   Block hooked = block();
   std::vector<int64_t> widths;
-  hooked.set_input_hook([&](size_t slot, const at::Tensor& input) {
-    EXPECT_EQ(slot, widths.size());
+  hooked.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
+    EXPECT_EQ(linear.name, hooked.linears()[widths.size()].info.name);
     widths.push_back(input.size(-1));
-    EXPECT_EQ(input.sizes().vec(), (std::vector<int64_t>{2, 12, hooked.linears()[slot].info.in_features}));
-    return slot == 6 ? at::zeros_like(input) : input;
+    EXPECT_EQ(input.sizes().vec(), (std::vector<int64_t>{2, 12, linear.in_features}));
+    return linear.role == "down_proj" ? at::zeros_like(input) : input;
   });
   Block without_down = block();
   without_down.linears()[6].weight = at::zeros_like(without_down.linears()[6].weight);

@@ -66,7 +66,7 @@ TEST_F(FormatIo, WritesThroughTheHostsExtensions) {
 TEST_F(FormatIo, ReadsBackUnderTheSourcesNames) {
   write(root_ / "out");
   std::string format;
-  const auto checkpoint = open_checkpoint(catalogue_, root_ / "out", &format);
+  const auto checkpoint = open_checkpoint(catalogue_, root_ / "out", nlohmann::json::object(), &format);
   EXPECT_EQ(format, "fixture_format");
   EXPECT_TRUE(checkpoint->contains("layers.0.down.weight"));
   EXPECT_FALSE(checkpoint->contains("layers.0.down.codes"));
@@ -99,11 +99,11 @@ TEST_F(FormatIo, AnUnclaimedFolderIsAnOriginalCheckpointUnlessItSaysQuantized) {
   write(root_ / "out");
   Catalogue without = discover_in(install("b", {"good"}));
   std::string format = "?";
-  EXPECT_TRUE(open_checkpoint(without, root_ / "out", &format)->contains("layers.0.down.codes"));
+  EXPECT_TRUE(open_checkpoint(without, root_ / "out", nlohmann::json::object(), &format)->contains("layers.0.down.codes"));
   EXPECT_EQ(format, "");
 
   std::ofstream(root_ / "out/config.json") << R"({"quantization_config": {"bits": 4}})";
-  const std::string message = error_of([&] { open_checkpoint(without, root_ / "out"); });
+  const std::string message = error_of([&] { open_checkpoint(without, root_ / "out", nlohmann::json::object()); });
   EXPECT_CONTAINS(message, "is quantized (config.json has quantization_config), but no loaded format reads it");
   EXPECT_CONTAINS(message, "Loaded formats: none.");
 }

@@ -196,7 +196,10 @@ TEST(Plan, JsonHasTheKeysThatPluginsRead) {
   const nlohmann::json& first = json.at("layers").at(0);
   EXPECT_EQ(first.at("quantized"), true);
   EXPECT_EQ(first.at("scheme").at("sym"), true);
-  EXPECT_TRUE(first.at("activation").is_null());
+  EXPECT_EQ(first.at("encoding").at("id"), "affine-int/1");
+  EXPECT_EQ(first.at("encoding").at("parameters").at("bits"), 4);
+  EXPECT_TRUE(kept.at("encoding").is_null());
+  EXPECT_EQ(json.at("tensors").size(), 2 * 9 + 3u);
   EXPECT_TRUE(first.at("matched").is_null());
 
   const nlohmann::json tuning = tuning_json(plan.recipe);

@@ -1,90 +1,15 @@
 // What a run hands to its formats: every tensor of the source once, as itself or as a layer.
-#include "host/tuning/quantize.h"
-
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <functional>
-#include <map>
-#include <random>
 #include <set>
 
-#include "host/base/error.h"
-#include "host/checkpoint/safetensors.h"
-#include "host/checkpoint/writer.h"
 #include "kernels/floats.h"
-#include "tests/temp_folder.h"
+#include "tests/tuning/quantize_fixture.h"
 
 namespace roundhouse {
 namespace {
 
-namespace fs = std::filesystem;
-
-const fs::path kModels = fs::path(TEST_DATA) / "models";
-const fs::path kUntied = kModels / "tiny-llama", kTied = kModels / "stories260K";
-
-struct Recording : QuantizeSink {
-  struct Layer {
-    LinearInfo info;
-    std::vector<Tensor> tensors;
-  };
-  std::map<std::string, Layer> layers;
-  std::vector<std::string> names;  // of all that came
-  std::vector<BlockReport> blocks;
-
-  void layer(const EncodedLayer& layer) override {
-    names.push_back(layer.plan.info.name + ".weight");
-    if (layer.bias.elements() > 0) names.push_back(layer.plan.info.name + ".bias");
-    layers[layer.plan.info.name] = {layer.plan.info, layer.tensors};
-  }
-  void tensor(const std::string& name, const Tensor&) override { names.push_back(name); }
-  void iteration(int64_t, int64_t, double) override {}
-  void block_done(const BlockReport& report) override { blocks.push_back(report); }
-};
-
-class Quantize : public testing::Test {
- protected:
-  // `more` is YAML: formats are fake's, calibration is 8 random samples of 16 tokens.
-  Recording quantize_model(const fs::path& model, const std::string& more) {
-    std::ofstream(folder_.path() / "recipe.yaml")
-        << "version: 1\nmodel: " << model.string() << "\noutput: out\nformats: [fake]\n"
-        << "calibration: {data: recipe.yaml, samples: 8, seqlen: 16, batch_size: 4}\n"
-        << more;
-    DiscoveryOptions options;
-    options.directories = {ROUNDHOUSE_BUILD "/lib/roundhouse/plugins", FIXTURES};
-    options.use_cache = false;
-    Catalogue catalogue = Catalogue::discover(options);
-    const fs::path configs = fs::path(ROUNDHOUSE_SOURCE) / "configs";
-    const Recipe recipe = load_recipe(folder_.path() / "recipe.yaml", {}, {configs / "schemes"});
-    const Architecture architecture = Architecture::load(model, {configs / "architectures"});
-    SafetensorsFolder source(model);
-    const Plan plan = make_plan(recipe, architecture, source, catalogue);
-    std::mt19937 random(1);
-    std::vector<std::vector<int32_t>> samples(8, std::vector<int32_t>(16));
-    for (auto& sample : samples)
-      for (int32_t& id : sample) id = static_cast<int32_t>(random() % static_cast<uint32_t>(architecture.vocab_size()));
-    Recording sink;
-    quantize({plan, architecture, source, catalogue, samples, std::nullopt}, sink);
-    return sink;
-  }
-
-  // A copy of a model with other tensors.
-  fs::path changed(const fs::path& model, const std::function<void(std::map<std::string, Tensor>&)>& change) {
-    const fs::path copy = folder_.path() / "model";
-    fs::create_directory(copy);
-    fs::copy_file(model / "config.json", copy / "config.json");
-    SafetensorsFolder source(model);
-    std::map<std::string, Tensor> tensors;
-    for (const std::string& name : source.names()) tensors[name] = source.load(name);
-    change(tensors);
-    write_safetensors_file(copy / "model.safetensors", {tensors.begin(), tensors.end()});
-    return copy;
-  }
-
-  TempFolder folder_;
-};
+using Quantize = QuantizeTest;
 
 std::vector<std::string> sorted(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());

@@ -151,7 +151,8 @@ class AutoRound : public rh::Format {
     return is_own(quantization) && (int_layout(quantization) || is_float(quantization)) ? 100 : 0;
   }
 
-  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
+  std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
+    const std::string folder = source.folder;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     const auto layout = int_layout(quantization);

@@ -19,7 +19,8 @@ Json fields(int bits, Json group_size, const char* data_type) {
 }
 
 void add_input(Json& fields, int64_t group_size, const char* data_type, bool dynamic) {
-  fields["act_bits"] = fields.at("bits");
+  const int bits = fields.at("bits");  // a copy: adding a key moves the others
+  fields["act_bits"] = bits;
   fields["act_group_size"] = group_size;
   fields["act_sym"] = true;
   fields["act_data_type"] = data_type;
@@ -143,18 +144,15 @@ std::unique_ptr<StoredLayer> float_layer(const std::string& name, const LayerRea
                           find(tensors, "weight_global_scale")},
       dtype);
   if (quantization.value("act_bits", 16) > 8) return layer;
-  StoredActivation activation{encoding.id(), encoding.parameters()};
-  activation.parameters["dynamic"] = true;
-  if (encoding.kind == Kind::kNvfp) {
-    activation.range = find(tensors, "input_global_scale");
-    activation.range_name = "global_scale";
-  } else if (encoding.kind == Kind::kScaledFp8) {
-    activation.range = find(tensors, "input_scale");
-    activation.range_name = "scale";
+  const bool is_nvfp = encoding.kind == Kind::kNvfp;
+  StoredActivation activation{encoding.id(), encoding.parameters(), is_nvfp ? "global_scale" : "scale",
+                              find(tensors, is_nvfp ? "input_global_scale" : "input_scale")};
+  activation.parameters["dynamic"] = !activation.range;
+  activation.parameters["group_rows"] = 1;
+  if (encoding.kind == Kind::kScaledFp8) {
     const bool is_static = activation.range;
-    activation.parameters["group_rows"] = is_static ? 0 : 1;
+    if (is_static) activation.parameters["group_rows"] = 0;
     activation.parameters["group_cols"] = is_static ? layer->cols() : kBlock;
-    activation.parameters["dynamic"] = !is_static;
   }
   layer->set_activation(std::move(activation));
   return layer;

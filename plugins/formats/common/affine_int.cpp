@@ -15,11 +15,9 @@ using kernels::half_from_float;
 
 std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) {
   const rh_tensor& scale = require_tensor(layer, "scale", count);
-  const rh_tensor* outer = find_tensor(layer, "outer_scale");
-  const float factor = outer ? element(*outer, 0) : 1.0f;
   std::vector<uint16_t> halves(count);
   for (int64_t i = 0; i < count; ++i) {
-    const float value = element(scale, i) * factor;
+    const float value = element(scale, i);
     halves[i] = half_from_float(value);
     if (!std::isfinite(float_from_half(halves[i]))) {
       throw rh::Error(RH_INVALID_ARGUMENT,

@@ -75,6 +75,33 @@ TensorReader::TensorReader(const std::string& folder)
 
 TensorReader::~TensorReader() { api_.close(reader_); }
 
+OutputFile::OutputFile(const rh_export& target, const std::string& name)
+    : api_(rh::required_extension<rh_output>(RH_EXT_OUTPUT)) {
+  host_call([&](rh_error* e) { return api_.create(&target, name.c_str(), &file_, e); });
+}
+
+OutputFile::~OutputFile() {
+  if (file_) api_.discard(file_);
+}
+
+void OutputFile::write(const void* bytes, uint64_t size) {
+  host_call([&](rh_error* e) { return api_.write(file_, bytes, size, e); });
+}
+
+void OutputFile::write_at(uint64_t offset, const void* bytes, uint64_t size) {
+  host_call([&](rh_error* e) { return api_.write_at(file_, offset, bytes, size, e); });
+}
+
+void OutputFile::commit() {
+  host_call([&](rh_error* e) { return api_.commit(std::exchange(file_, nullptr), e); });
+}
+
+std::string model_folder(const rh_export& target) {
+  const char* folder = rh::required_extension<rh_model>(RH_EXT_MODEL).path(&target, "model");
+  if (!folder) throw rh::Error(RH_UNIMPLEMENTED, "this host does not tell the model's folder");
+  return folder;
+}
+
 Json model_json(const rh_export& target, const char* key) {
   const char* text = rh::required_extension<rh_model>(RH_EXT_MODEL).json(&target, key);
   if (!text) throw rh::Error(RH_UNIMPLEMENTED, cat("this host does not tell the model's ", key));
@@ -82,17 +109,10 @@ Json model_json(const rh_export& target, const char* key) {
 }
 
 void write_json(const rh_export& target, const std::string& name, const Json& json) {
-  const auto& output = rh::required_extension<rh_output>(RH_EXT_OUTPUT);
   const std::string text = json.dump(2) + "\n";
-  rh_file* file = nullptr;
-  host_call([&](rh_error* e) { return output.create(&target, name.c_str(), &file, e); });
-  try {
-    host_call([&](rh_error* e) { return output.write(file, text.data(), text.size(), e); });
-  } catch (...) {
-    output.discard(file);
-    throw;
-  }
-  host_call([&](rh_error* e) { return output.commit(file, e); });
+  OutputFile file(target, name);
+  file.write(text.data(), text.size());
+  file.commit();
 }
 
 void write_config(const rh_export& target, const Json& quantization) {
@@ -104,8 +124,7 @@ void write_config(const rh_export& target, const Json& quantization) {
 }
 
 void copy_side_files(const rh_export& target) {
-  const char* folder = rh::required_extension<rh_model>(RH_EXT_MODEL).path(&target, "model");
-  if (!folder) throw rh::Error(RH_UNIMPLEMENTED, "this host does not tell the model's folder");
+  const std::string folder = model_folder(target);
   const auto& output = rh::required_extension<rh_output>(RH_EXT_OUTPUT);
   for (const char* name : kSideFiles) {
     const fs::path path = fs::path(folder) / name;

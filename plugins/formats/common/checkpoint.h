@@ -48,8 +48,28 @@ class TensorReader {
   std::vector<Entry> entries_;
 };
 
+// A file of an export. Discarded unless commit() was called.
+class OutputFile {
+ public:
+  OutputFile(const rh_export& target, const std::string& name);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(const void* bytes, uint64_t size);
+  void write_at(uint64_t offset, const void* bytes, uint64_t size);
+  void commit();
+
+ private:
+  const rh_output& api_;
+  rh_file* file_ = nullptr;
+};
+
 // Keys of rh_model.
 Json model_json(const rh_export& target, const char* key);
+
+// The source checkpoint's folder.
+std::string model_folder(const rh_export& target);
 
 // Writes `json` as a file of the export.
 void write_json(const rh_export& target, const std::string& name, const Json& json);

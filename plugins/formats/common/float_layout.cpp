@@ -19,6 +19,8 @@ constexpr int64_t kRowsPerChunk = 16;
 uint8_t signed_magnitude(uint8_t code) { return code < 8 ? code : 8 | ((16 - code) & 7); }
 uint8_t twos_complement(uint8_t stored) { return stored < 8 ? stored : (16 - (stored & 7)) & 15; }
 
+float reciprocal(float x) { return x == 0 ? 0 : 1 / x; }
+
 bool is_int4(const FloatEncoding& encoding) { return encoding.kind == Kind::kMx && encoding.element == "int4"; }
 
 rh_data_type code_type(const FloatEncoding& encoding) {
@@ -175,8 +177,11 @@ std::vector<float> FloatLayer::scales() const {
   const auto values = code_values(encoding_.kind == Kind::kMx ? "e8m0"
                                   : encoding_.scale == "e4m3" ? "fp8_e4m3"
                                                               : "ue5m3");
-  const float inverse = tensors_.global_scale ? 1.0f / element(*tensors_.global_scale, 0) : 1.0f;
-  for (size_t i = 0; i < out.size(); ++i) out[i] = values[rh::data<uint8_t>(scale)[i]] * inverse;
+  const auto* stored = rh::data<uint8_t>(scale);
+  for (size_t i = 0; i < out.size(); ++i) out[i] = values[stored[i]];
+  if (!tensors_.global_scale) return out;
+  const float inverse = reciprocal(element(*tensors_.global_scale, 0));
+  for (float& value : out) value = reciprocal(reciprocal(value * inverse));  // as the weight was quantized
   return out;
 }
 

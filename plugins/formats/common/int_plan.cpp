@@ -50,6 +50,10 @@ IntScheme int_scheme(const rh_encoded_layer& layer) {
 void check_int_layer(const rh_format_query& query, std::initializer_list<int> bits) {
   const AffineParameters p = affine_parameters(*query.encoding);
   rh::require(!query.activation, "it stores weights only, and the scheme quantizes activations as well");
+  for (uint32_t i = 0; i < query.encoding->tensor_count; ++i)
+    rh::require(std::string(query.encoding->tensors[i]->name) != "outer_scale",
+                "it stores one scale a group, and this data type has another for the whole tensor (outer_scale); use a "
+                "data type without, such as int");
   rh::require(std::find(bits.begin(), bits.end(), p.bits) != bits.end(),
               cat("it stores ", listed(bits), " bits, not ", p.bits));
   rh::require(p.group_rows == 1, "it stores a scale for each row; use group_size -1 or a number of columns");

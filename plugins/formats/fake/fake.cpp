@@ -15,11 +15,6 @@ class FakeWriter : public rh::Writer {
 
   void add_layer(const rh_encoded_layer& layer) override {
     const std::string name = layer.name;
-    if (layer.activation && !warned_) {
-      rh::log(RH_LOG_WARNING,
-              "fake: " + name + " and others lose how activations are quantized: only weights are kept");
-      warned_ = true;
-    }
     std::vector<char> weight(layer.rows * layer.cols * (layer.dtype.bits / 8));
     int64_t shape[] = {layer.rows, layer.cols};
     rh_tensor output{weight.data(), {RH_DEVICE_CPU, 0}, 2, layer.dtype, shape, nullptr, 0};
@@ -43,7 +38,6 @@ class FakeWriter : public rh::Writer {
   const rh_export& target_;
   const rh_decode& decoder_;
   TensorWriter tensors_;
-  bool warned_ = false;
 };
 
 class FakeReader : public rh::Reader {
@@ -73,8 +67,8 @@ class Fake : public rh::Format {
   int32_t probe(const std::string& folder) const override {
     return text_at(read_config_or_empty(folder), kMarker) == "fake" ? 1 : 0;
   }
-  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
-    return std::make_unique<FakeReader>(folder);
+  std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
+    return std::make_unique<FakeReader>(source.folder);
   }
 };
 

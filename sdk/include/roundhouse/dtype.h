@@ -175,7 +175,8 @@ typedef struct rh_quantizer {
 } rh_quantizer;
 RH_ASSERT_END(rh_quantizer, get_extension, 104);
 
-/* Another name for a data type with some scheme fields fixed: {"int_sym", "{\"sym\": true}"}. since 1.0 */
+/* Another name for a data type with some scheme fields fixed: {"int_sym", "{\"sym\": true}"}. With the data type's own
+ * id: what that fixes. since 1.0 */
 typedef struct rh_alias {
   uint32_t struct_size;
   uint32_t reserved;

@@ -18,7 +18,8 @@
  *   tensors     "codes"       u8 [rows, cols], 0 .. 2^bits - 1
  *               "scale"       f16, bf16 or f32 [rows / group_rows, ceil(cols / group_cols)]; may be negative
  *               "zero_point"  u8, shape of scale, 0 .. 2^bits - 1; absent when symmetric
- *               "outer_scale" f32 [1], optional: a factor of every scale (progressive quantization) */
+ *               "outer_scale" f32 [1], optional (progressive quantization): W = outer_scale * (scale * (code - zero_point)),
+ *                             where what outer_scale multiplies is rounded to the output type first */
 #define RH_ENCODING_AFFINE_INT "affine-int/1"
 
 /* scaled-fp8/1: W[r][c] = value(code[r][c]) * scale[r / group_rows][c / group_cols]

@@ -76,6 +76,16 @@ typedef struct rh_writer {
 } rh_writer;
 RH_ASSERT_END(rh_writer, abort, 48);
 
+/* What a format opens. since 1.0 */
+typedef struct rh_open {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *folder;
+  const char *architecture_json; /* rh_model's "architecture", for a reader that translates names; "{}": not known */
+  /* end of 1.0: do not modify above */
+} rh_open;
+RH_ASSERT_END(rh_open, architecture_json, 24);
+
 #define RH_ITEM_TENSOR 0 /* unquantized */
 #define RH_ITEM_LAYER 1 /* a quantized layer's weight */
 
@@ -150,12 +160,31 @@ typedef struct rh_format {
   /* How sure the format is that `folder` is its own: 0, not; higher wins. Must be quick. [worker] since 1.0 */
   int32_t (*probe)(const struct rh_format *format, const char *folder);
   /* [worker] since 1.0 */
-  rh_code (*open)(const struct rh_format *format, const char *folder, rh_reader **out, rh_error *error);
+  rh_code (*open)(const struct rh_format *format, const rh_open *source, rh_reader **out, rh_error *error);
   /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
   const void *(*get_extension)(const struct rh_format *format, const char *id);
   /* end of 1.0: do not modify above */
 } rh_format;
 RH_ASSERT_END(rh_format, get_extension, 72);
+
+/* ---- an extension of rh_format: data types by a layer's role ---- */
+#define RH_EXT_ASSIGN "roundhouse.assign/1"
+
+typedef struct rh_assign {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* Asked at plan time: which data type a layer is to have, where no entry of the recipe's `layers` says it.
+   * `plan_json` and `architecture_json` are rh_model's "plan" and "architecture"; of the layers, the embedding is there
+   * too. Calls take(context, text) once with {"LAYER": {"data_type": "...", ...: keys of a recipe's scheme, "reason": why
+   * it is not what the user would expect, optional}}; a layer that is not there keeps the recipe's scheme, and outside
+   * the blocks its weight. With a tied head, the embedding's data type is both's.
+   * [thread-safe] since 1.0 */
+  rh_code (*assign)(const rh_format *format, const char *plan_json, const char *architecture_json,
+                    const char *options_json, void (*take)(void *context, const char *text), void *context,
+                    rh_error *error);
+  /* end of 1.0: do not modify above */
+} rh_assign;
+RH_ASSERT_END(rh_assign, assign, 16);
 
 /* since 1.0 */
 typedef struct rh_format_factory {

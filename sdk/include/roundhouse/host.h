@@ -93,10 +93,15 @@ RH_ASSERT_END(rh_export, max_shard_bytes, 40);
 
 /* Keys of json():
  *   "config"       the source checkpoint's config.json, as it is
- *   "architecture" the descriptor: block structure and tensor names, in this world's words and others'
- *   "plan"         {"scheme": {...}, "layers": [{"name", "rows", "cols", "quantized", "scheme", "activation",
- *                  "matched": pattern or null}], "block_prefix": "model.layers", "tied_head": bool, "dtype": "bfloat16"};
- *                  "scheme" is the recipe's global scheme; a layer's "scheme" has the same keys
+ *   "architecture" {"family", "vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim",
+ *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear" or "llama3", "factor",
+ *                  "low_freq_factor", "high_freq_factor", "original_positions"} or null, "tied_head",
+ *                  "names": what the architecture's descriptor has under that key}
+ *   "plan"         {"scheme": {...}, "layers": [{"name", "role", "rows", "cols", "quantized", "scheme", "encoding": {"id",
+ *                  "parameters"} or null, "matched": pattern or null}], "tensors": [{"name", "shape", "dtype": "bfloat16"}],
+ *                  "block_prefix": "model.layers", "tied_head": bool, "dtype": "bfloat16"};
+ *                  "scheme" is the recipe's global scheme; a layer's "scheme" has the same keys; "tensors" are those of
+ *                  the source, layers' too, under the names that a writer gets them by
  *   "tuning"       {"iters", "lr", "minmax_lr", "samples", "seqlen", "batch_size", "gradient_accumulation",
  *                  "quantized_input", "search", "seed"}
  *   "host"         {"name", "version"}
@@ -127,6 +132,9 @@ typedef struct rh_output {
   rh_code (*create)(const rh_export *export_, const char *name, rh_file **out, rh_error *error);
   /* A short write or a full disk gives RH_RESOURCE_EXHAUSTED or RH_DATA_LOSS. [worker] since 1.0 */
   rh_code (*write)(rh_file *file, const void *bytes, uint64_t size, rh_error *error);
+  /* As write(), but at `offset`, which may lie beyond the end; write() goes on where write() has ended.
+   * [worker] since 1.0 */
+  rh_code (*write_at)(rh_file *file, uint64_t offset, const void *bytes, uint64_t size, rh_error *error);
   /* Flushes, closes and names the file; `file` is gone whatever the result. [worker] since 1.0 */
   rh_code (*commit)(rh_file *file, rh_error *error);
   /* Closes and removes the file; `file` is gone. [worker] since 1.0 */
@@ -135,7 +143,7 @@ typedef struct rh_output {
   rh_code (*copy)(const rh_export *export_, const char *path, const char *name, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_output;
-RH_ASSERT_END(rh_output, copy, 48);
+RH_ASSERT_END(rh_output, copy, 56);
 
 /* ---- safetensors: the host's own reader and streaming writer, lent to format plugins ---- */
 #define RH_EXT_SAFETENSORS "roundhouse.safetensors/1"

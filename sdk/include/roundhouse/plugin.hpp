@@ -346,6 +346,14 @@ class Reader {
   }
 };
 
+// For a format that gives layers data types by their roles: rh_assign.
+class Assigner {
+ public:
+  virtual ~Assigner() = default;
+  // JSON to JSON, as rh_assign.assign.
+  virtual std::string assign(const char* plan, const char* architecture, const char* options) const = 0;
+};
+
 class Format {
  public:
   // All strings must live as long as the plugin.
@@ -354,8 +362,8 @@ class Format {
       : encodings_(std::move(encodings)) {
     descriptor_ = {sizeof descriptor_, static_cast<uint32_t>(encodings_.size()), id, summary, encodings_.data(),
                    options_schema_json};
-    table_ = {sizeof table_,     0,                 this,           &descriptor_,     &check_trampoline,
-              &backends_trampoline, &begin_trampoline, &probe_trampoline, &open_trampoline, nullptr};
+    table_ = {sizeof table_,        0,                 this,              &descriptor_,     &check_trampoline,
+              &backends_trampoline, &begin_trampoline, &probe_trampoline, &open_trampoline, &extension_trampoline};
   }
   virtual ~Format() = default;
   Format(const Format&) = delete;
@@ -366,7 +374,9 @@ class Format {
   virtual const char* backends_json() const { return "[]"; }
   virtual std::unique_ptr<Writer> begin(const rh_export& target) const = 0;
   virtual int32_t probe(const std::string& folder) const = 0;
-  virtual std::unique_ptr<Reader> open(const std::string& folder) const = 0;
+  virtual std::unique_ptr<Reader> open(const rh_open& source) const = 0;
+  // nullptr: layers have the recipe's schemes.
+  virtual const Assigner* assigner() const { return nullptr; }
 
   const rh_format* table() const { return &table_; }
 
@@ -415,10 +425,10 @@ class Format {
     });
   }
 
-  static rh_code open_trampoline(const rh_format* format, const char* folder, rh_reader** out, rh_error* error) {
+  static rh_code open_trampoline(const rh_format* format, const rh_open* source, rh_reader** out, rh_error* error) {
     return guard(error, [&] {
       auto made = std::make_unique<ReaderInstance>();
-      made->object = self(format).open(folder);
+      made->object = self(format).open(*source);
       auto& t = made->table;
       t = rh_reader{};
       t.struct_size = sizeof t;
@@ -439,6 +449,16 @@ class Format {
       };
       *out = &made.release()->table;
     });
+  }
+
+  static rh_code assign_trampoline(const rh_format* format, const char* plan, const char* architecture,
+                                   const char* options, void (*take)(void* context, const char* text), void* context,
+                                   rh_error* error) {
+    return guard(error, [&] { take(context, self(format).assigner()->assign(plan, architecture, options).c_str()); });
+  }
+  static const void* extension_trampoline(const rh_format* format, const char* id) {
+    static const rh_assign assign{sizeof(rh_assign), 0, &assign_trampoline};
+    return std::strcmp(id, RH_EXT_ASSIGN) == 0 && self(format).assigner() ? &assign : nullptr;
   }
 
   std::vector<const char*> encodings_;

@@ -1,4 +1,4 @@
-#include "affine_run.h"
+#include "plugins/dtypes/affine/affine_run.h"
 
 #include "kernels/cpu/affine.h"
 #include "plugins/dtypes/common/run.h"
@@ -71,4 +71,29 @@ void run_encode(const rh_exec& exec, const AffineLayer& layer, const AffineInput
 void run_decode(const rh_exec& exec, const AffineLayer& layer, const AffineCodes& input, void* output, Element type) {
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.decode(layer, input, output, type); })) return;
   for_spans(layer, [&](int64_t begin, int64_t end) { affine_cpu().decode(layer, input, output, type, begin, end); });
+}
+
+void run_input_gradient(const rh_exec& exec, const AffineLayer& layer, const AffineInput& input,
+                        const AffineGradient& gradient, void* output) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.input_gradient(layer, input, gradient, output); })) return;
+  for_spans(layer, [&](int64_t begin, int64_t end) {
+    affine_cpu().input_gradient(layer, input, gradient, output, begin, end);
+  });
+}
+
+void run_search(const rh_exec& exec, const AffineLayer& layer, const AffineSearch& input, float* low, float* high) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.search(layer, input, low, high); })) return;
+  constexpr int64_t kPasses = 64;  // over each span, about
+  for_span_chunks(affine_spans(layer), layer.span_cols * kPasses,
+                  [&](int64_t begin, int64_t end) { affine_cpu().search(layer, input, low, high, begin, end); });
+}
+
+void run_progressive(const rh_exec& exec, const AffineLayer& layer, const AffineProgressive& args) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.progressive(layer, args); })) return;
+  *args.outer_scale = progressive_scale(args);
+  with_element(layer.weight, [&](auto tag) {
+    rh::parallel_for(layer.rows * layer.cols, kChunk, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) progressive_round<tag.value>(args, *args.outer_scale, i);
+    });
+  });
 }

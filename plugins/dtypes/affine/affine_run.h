@@ -3,7 +3,8 @@
 
 #include <roundhouse/plugin.hpp>
 
-#include "kernels/affine.h"
+#include "kernels/affine_search.h"
+#include "kernels/progressive.h"
 
 // With one group for the whole tensor, range, backward and sign step need AffineSums [rows] of workspace.
 void run_range(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer, const void* weight, float* low,
@@ -20,3 +21,10 @@ void run_encode(const rh_exec& exec, const roundhouse::kernels::AffineLayer& lay
                 const roundhouse::kernels::AffineInput& input, const roundhouse::kernels::AffineCodes& output);
 void run_decode(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer,
                 const roundhouse::kernels::AffineCodes& input, void* output, roundhouse::kernels::Element type);
+void run_input_gradient(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer,
+                        const roundhouse::kernels::AffineInput& input,
+                        const roundhouse::kernels::AffineGradient& gradient, void* output);
+void run_search(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer,
+                const roundhouse::kernels::AffineSearch& input, float* low, float* high);
+void run_progressive(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer,
+                     const roundhouse::kernels::AffineProgressive& args);

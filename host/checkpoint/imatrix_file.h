@@ -1,0 +1,33 @@
+// Importance matrices in the files of llama.cpp: GGUF, or the binary .dat that it wrote before.
+// https://github.com/ggml-org/llama.cpp/tree/master/tools/imatrix
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "host/base/tensor.h"
+
+namespace roundhouse {
+
+struct ImatrixEntry {
+  Tensor squares;    // f32 [elements]: sums of squared inputs, or what is proportional to them
+  double count = 0;  // what was summed: tokens, or in .dat chunks
+};
+
+// By the name of the weight's tensor ("blk.0.attn_q.weight").
+using ImatrixEntries = std::map<std::string, ImatrixEntry>;
+
+struct Imatrix {
+  ImatrixEntries entries;
+  std::string dataset;                      // that it was collected on
+  int64_t chunk_count = 0, chunk_size = 0;  // sequences, and tokens of each
+};
+
+// Throws Error for a file that is neither, or damaged.
+ImatrixEntries read_imatrix(const std::filesystem::path& file);
+// Writes GGUF. Throws Error.
+void write_imatrix(const std::filesystem::path& file, const Imatrix& imatrix);
+
+}  // namespace roundhouse

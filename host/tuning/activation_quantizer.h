@@ -1,0 +1,89 @@
+// Quantization of the inputs of linear layers.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/model/decoder.h"
+#include "host/recipe/plan.h"
+#include "host/tuning/device_quantizer.h"
+#include "host/tuning/quantize.h"
+
+namespace roundhouse {
+
+// The quantizer of an input that one or several linears read. Its range is taken from each input, or calibrated: from
+// the statistic of all inputs that measure() has seen.
+class ActivationQuantizer {
+ public:
+  // layer: the first of the linears. dtype: of the inputs.
+  ActivationQuantizer(Catalogue& catalogue, const LayerPlan& layer, at::ScalarType dtype, at::Device device);
+
+  const std::string& layer() const { return layer_; }
+  void add_reader() { ++readers_; }
+
+  bool calibrated() const { return quantizer_.info().statistic; }
+  void measure(const at::Tensor& input);
+  // Of all that was measured. Throws Error when it is not finite.
+  Tensor statistic() const;
+  // statistic: undefined unless calibrated.
+  void prepare(const at::Tensor& statistic);
+
+  // The input [..., in_features] quantized, once for all its readers. Differentiable: with the plugin's gradient, or
+  // straight through where it has none.
+  at::Tensor forward(const at::Tensor& input);
+
+  // The tensors of the calibrated range, on the CPU.
+  std::vector<Tensor> encode() { return quantizer_.encode({}, {}); }
+  const rh_encoding& encoding() const { return *quantizer_.info().encoding; }
+
+ private:
+  struct Gradient;
+
+  // [tokens, in_features] on the quantizer's device.
+  at::Tensor rows(const at::Tensor& tensor) const;
+  at::Tensor quantized(const at::Tensor& input);
+  at::Tensor gradient(const at::Tensor& input, const at::Tensor& grad_output);
+
+  std::string layer_;
+  DeviceQuantizer quantizer_;
+  at::Tensor statistic_;
+  int64_t readers_ = 0, served_ = 0;
+  at::Tensor last_input_, last_output_;  // until all readers are served
+};
+
+// The activation quantizers of some layers. Linears of a block that read the same input and have the same scheme for
+// it share one: a statistic of theirs is shared by itself.
+class Activations {
+ public:
+  Activations(Catalogue& catalogue, const std::vector<const LayerPlan*>& layers, at::ScalarType dtype,
+              at::Device device);
+
+  bool empty() const { return quantizers_.empty(); }
+  // Whether a range of theirs is calibrated.
+  bool calibrated() const;
+  // Takes the input of a linear into the ranges.
+  void measure(const LinearInfo& linear, const at::Tensor& input);
+  // The statistic of each layer with a calibrated range.
+  ActivationRanges ranges() const;
+  // Throws Error when a calibrated range is missing.
+  void prepare(const ActivationRanges& ranges);
+  // An InputHook: the input, quantized where the layer's scheme says so.
+  at::Tensor forward(const LinearInfo& linear, const at::Tensor& input);
+
+  // Of a layer by its name, or NULL.
+  ActivationQuantizer* find(const std::string& layer) const;
+
+ private:
+  std::vector<std::unique_ptr<ActivationQuantizer>> quantizers_;
+  std::unordered_map<std::string, ActivationQuantizer*> by_layer_;
+};
+
+// Quantizes the inputs of a float32 decoder on the CPU as the plan says; empty when it says nothing of them.
+InputHook activation_hook(const Plan& plan, Catalogue& catalogue, const ActivationRanges& ranges);
+
+}  // namespace roundhouse

@@ -1,0 +1,91 @@
+#include "host/tuning/device_quantizer.h"
+
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "host/model/torch_tensor.h"
+#include "host/tuning/torch_view.h"
+
+namespace roundhouse {
+namespace {
+
+at::Device plugin_device(Catalogue& catalogue, const std::string& dtype, at::Device wanted) {
+  const bool has_cuda = catalogue.dtype(dtype)->descriptor->supports & RH_SUPPORTS_CUDA;
+  return wanted.is_cuda() && !has_cuda ? at::Device(at::kCPU) : wanted;
+}
+
+void* stream_of(at::Device device) {
+  if (device.is_cpu()) return nullptr;
+  return c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
+}
+
+}  // namespace
+
+at::Tensor reduced(int32_t how, const at::Tensor& a, const at::Tensor& b) {
+  return how == RH_REDUCE_MAX ? at::maximum(a, b) : how == RH_REDUCE_MIN ? at::minimum(a, b) : a + b;
+}
+
+DeviceQuantizer::DeviceQuantizer(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target,
+                                 at::Device device)
+    : device_(plugin_device(catalogue, scheme.dtype, device)), plugin_(catalogue, scheme, target) {
+  for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
+}
+
+Exec DeviceQuantizer::exec() {
+  Exec exec;
+  if (device_.is_cuda()) exec.device = {RH_DEVICE_CUDA, device_.index()};
+  exec.stream = stream_of(device_);
+  exec.workspace = [this](uint64_t bytes) {
+    if (!workspace_.defined() || workspace_.numel() < static_cast<int64_t>(bytes))
+      workspace_ = at::empty({static_cast<int64_t>(bytes)}, at::TensorOptions(at::kByte).device(device_));
+    return workspace_.data_ptr();
+  };
+  return exec;
+}
+
+at::Tensor DeviceQuantizer::measure(const at::Tensor& input) {
+  const rh_tensor_spec* spec = info().statistic;
+  if (!spec) return {};
+  at::Tensor statistic = allocate(*spec, device_);
+  const Views in(input), out(statistic);
+  plugin_.measure(exec(), *in.one(), out.one_out());
+  return statistic;
+}
+
+void DeviceQuantizer::prepare(const at::Tensor& input, const at::Tensor& importance, const at::Tensor& statistic) {
+  const Views in(input), weights(importance), reduced(statistic), states(states_);
+  plugin_.prepare(exec(), in.one(), weights.one(), reduced.one(), states.out());
+}
+
+void DeviceQuantizer::forward(const at::Tensor& input, const std::vector<at::Tensor>& tunables,
+                              const at::Tensor& output) {
+  const Views in(input), out(output), tuned(tunables), states(states_);
+  plugin_.forward(exec(), *in.one(), tuned.in_or_null(), states.in(), *out.one_out());
+}
+
+void DeviceQuantizer::backward(const at::Tensor& input, const std::vector<at::Tensor>& tunables,
+                               const at::Tensor& grad_output, const std::vector<at::Tensor>& grad_tunables,
+                               const at::Tensor& grad_input) {
+  const Views in(input), tuned(tunables), states(states_), gradient(grad_output), out(grad_tunables),
+      out_input(grad_input);
+  plugin_.backward(exec(), *in.one(), tuned.in_or_null(), states.in(), *gradient.one(), out.out(), out_input.one_out());
+}
+
+void DeviceQuantizer::sign_step(const at::Tensor& input, const std::vector<at::Tensor>& tunables,
+                                const at::Tensor& grad_output, const std::vector<at::Tensor>& learning_rates) {
+  const Views in(input), tuned(tunables), states(states_), gradient(grad_output), rates(learning_rates);
+  plugin_.sign_step(exec(), *in.one(), tuned.out(), states.in(), *gradient.one(), rates.in());
+}
+
+std::vector<Tensor> DeviceQuantizer::encode(const at::Tensor& input, const std::vector<at::Tensor>& tunables) {
+  const rh_encoding& encoding = *info().encoding;
+  std::vector<at::Tensor> encoded;
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) encoded.push_back(allocate(*encoding.tensors[i], device_));
+  if (encoded.empty()) return {};
+  const Views in(input), tuned(tunables), states(states_), out(encoded);
+  plugin_.encode(exec(), in.one(), tuned.in_or_null(), states.in(), out.out());
+  std::vector<Tensor> result;
+  for (const at::Tensor& t : encoded) result.push_back(from_torch(t.cpu()));
+  return result;
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,38 @@
+// The importance matrix: how much each input channel of a linear layer moves its output.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/model/structure.h"
+#include "host/recipe/plan.h"
+
+namespace roundhouse {
+
+// Sums the squares of a linear's inputs over tokens, channel by channel, in float64 and the order of the tokens.
+class ImportanceCollector {
+ public:
+  explicit ImportanceCollector(std::set<std::string> layers) : layers_(std::move(layers)) {}
+
+  bool wants(const std::string& layer) const { return layers_.contains(layer); }
+  // input: [..., in_features]. Nothing happens for a layer that is not wanted.
+  void add(const LinearInfo& linear, const at::Tensor& input);
+  // The sums of the layers added since the last call, f32 [in_features]. Throws Error when one is not finite.
+  Importance take();
+
+ private:
+  struct Sum {
+    std::string first;   // of the linears that read this input
+    at::Tensor squares;  // f64 [in_features], where the inputs are
+  };
+
+  std::set<std::string> layers_;
+  std::unordered_map<std::string, Sum> sums_;              // by siblings, or layer
+  std::unordered_map<std::string, std::string> by_layer_;  // into sums_
+};
+
+}  // namespace roundhouse

@@ -1,0 +1,13 @@
+// In this order: the kernels are written in terms of the lanes.
+// clang-format off
+#include "kernels/cpu/lanes_avx512.h"
+#include "kernels/cpu/ggml_kernels.h"
+// clang-format on
+#include "kernels/cpu/ggml_targets.h"
+
+namespace roundhouse::kernels {
+
+const GgmlCpu kGgmlAvx512{
+    "avx512", ggml_range, ggml_forward, ggml_codes, ggml_gradients<TunableGradients>, ggml_gradients<TunableStep>};
+
+}  // namespace roundhouse::kernels

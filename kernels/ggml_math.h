@@ -1,0 +1,282 @@
+// The formulas of quantization to the blocks of ggml, once for CPU lanes, vectors and CUDA threads. They follow
+// auto-round 0.16 (data_type/gguf.py) operation by operation, but for what GgmlLayer::reference says.
+#pragma once
+
+#include "affine_math.h"
+#include "ggml.h"
+
+namespace roundhouse::kernels {
+
+// 1 / x, or 0 for an x that is as good as zero.
+RH_HD float safe_reciprocal(float x) { return x < 1e-30f && -x < 1e-30f ? 0.0f : 1.0f / x; }
+
+RH_HD float ggml_levels(const GgmlLayer& layer) { return static_cast<float>(1 << layer.bits); }
+
+// The integer zero point of auto-round's int_asym_float_zp is a fraction: codes of q4_1 and q5_1 are then no integers.
+RH_HD bool fractional_codes(const GgmlLayer& layer) {
+  return layer.reference && !layer.symmetric && layer.super_bits == 0;
+}
+
+// A group's scale and minimum before its block has its say, and whether gradients pass to the scale.
+struct GgmlGroup {
+  float low, high;  // the range after min_scale and max_scale
+  float scale, minimum;
+  bool scale_free;
+};
+
+RH_HD GgmlGroup ggml_group(const GgmlLayer& layer, const GgmlInput& input, int64_t index) {
+  GgmlGroup group;
+  group.low = input.low[index] * (input.min_scale ? unit_clamp(input.min_scale[index]) : 1.0f);
+  group.high = input.high[index] * (input.max_scale ? unit_clamp(input.max_scale[index]) : 1.0f);
+  group.minimum = -group.low;
+  group.scale_free = true;
+  const float levels = ggml_levels(layer);
+  if (layer.symmetric) {
+    const float extreme = max_of(group.high, -group.low);
+    if (layer.positive)
+      group.scale = extreme / (levels / 2 - 1);
+    else
+      group.scale = (group.high < -group.low ? extreme : -extreme) / (levels / 2);
+    if (layer.reference) group.scale = round_to(layer.scale, group.scale);
+    return group;
+  }
+  group.scale = (group.high - group.low) / (levels - 1);
+  if (layer.reference) group.scale = round_to(layer.scale, group.scale);
+  const float least = round_to(layer.scale, layer.scale_threshold);
+  group.scale_free = !(group.scale < least);
+  if (!group.scale_free) group.scale = least;
+  return group;
+}
+
+// How a block's scales, or its minima, become integers times one float.
+struct GgmlSuper {
+  int extreme;    // the group that gets the largest integer
+  float unit;     // d or dmin, float32
+  float inverse;  // 1 / unit
+  float levels;   // the largest magnitude of an integer
+};
+
+RH_HD GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
+  GgmlSuper super;
+  super.extreme = 0;
+  for (int i = 1; i < ggml_block_groups(layer); ++i) {
+    const float a = layer.symmetric && x[i] < 0 ? -x[i] : x[i];
+    const float b = layer.symmetric && x[super.extreme] < 0 ? -x[super.extreme] : x[super.extreme];
+    if (a > b) super.extreme = i;
+  }
+  const float most = x[super.extreme];
+  if (layer.symmetric) {
+    super.levels = static_cast<float>(1 << (layer.super_bits - 1));
+    super.unit = most / -super.levels;
+    super.inverse = safe_reciprocal(super.unit);
+  } else {
+    super.levels = static_cast<float>((1 << layer.super_bits) - 1);
+    super.unit = most / super.levels;
+    super.inverse = super.levels * safe_reciprocal(most);
+  }
+  return super;
+}
+
+RH_HD float ggml_super_code(const GgmlLayer& layer, const GgmlSuper& super, float x) {
+  const float code = round_even(x * super.inverse) + 0.0f;  // never -0, as in the reference
+  if (!layer.symmetric) return min_of(code, super.levels);
+  return min_of(max_of(code, -super.levels), super.levels - 1);
+}
+
+// The integers of a block's groups; gives their unit.
+RH_HD float ggml_super_codes(const GgmlLayer& layer, const float* x, float* codes) {
+  const GgmlSuper super = ggml_super(layer, x);
+  for (int i = 0; i < ggml_block_groups(layer); ++i) codes[i] = ggml_super_code(layer, super, x[i]);
+  return super.unit;
+}
+
+// Integers times d and dmin, which the block holds as float16.
+RH_HD void ggml_finish_block(const GgmlLayer& layer, GgmlBlock& out) {
+  if (!layer.reference) {
+    out.d = round_to<Element::kF16>(out.d);
+    out.dmin = round_to<Element::kF16>(out.dmin);
+  }
+  for (int i = 0; i < ggml_block_groups(layer); ++i) {
+    out.scale[i] = out.scale_code[i] * out.d;
+    out.minimum[i] = out.minimum_code[i] * out.dmin;
+  }
+}
+
+RH_HD void ggml_searched_block(const GgmlLayer& layer, const GgmlInput& input, int64_t block, GgmlBlock& out) {
+  const int groups = ggml_block_groups(layer);
+  out.d = input.d[block];
+  out.dmin = input.dmin[block];
+  for (int i = 0; i < groups; ++i) {
+    out.scale_code[i] = input.scale_code[block * groups + i];
+    out.minimum_code[i] = input.minimum_code[block * groups + i];
+  }
+  ggml_finish_block(layer, out);
+}
+
+// The block from its groups.
+RH_HD void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group, GgmlBlock& out) {
+  const int groups = ggml_block_groups(layer);
+  if (layer.super_bits == 0) {
+    out.d = group[0].scale;
+    out.dmin = layer.symmetric ? 0.0f : group[0].minimum;
+    out.scale_code[0] = out.minimum_code[0] = 1.0f;
+    ggml_finish_block(layer, out);
+    return;
+  }
+  float x[kMostGroups] = {};
+  for (int i = 0; i < groups; ++i) x[i] = group[i].scale;
+  out.d = ggml_super_codes(layer, x, out.scale_code);
+  for (int i = 0; i < groups; ++i) x[i] = layer.symmetric ? 0.0f : group[i].minimum;
+  out.dmin = ggml_super_codes(layer, x, out.minimum_code);
+  ggml_finish_block(layer, out);
+  if (!layer.reference || layer.symmetric) return;
+  for (int i = 0; i < groups; ++i) out.scale[i] = max_of(out.scale[i], layer.scale_threshold);
+  out.d = max_of(out.d, layer.scale_threshold);
+  out.dmin = max_of(out.dmin, layer.scale_threshold);
+}
+
+RH_HD void ggml_block(const GgmlLayer& layer, const GgmlInput& input, int64_t block, GgmlBlock& out) {
+  if (layer.searched) return ggml_searched_block(layer, input, block, out);
+  GgmlGroup group[kMostGroups] = {};
+  const int groups = ggml_block_groups(layer);
+  for (int i = 0; i < groups; ++i) group[i] = ggml_group(layer, input, block * groups + i);
+  ggml_ranged_block(layer, group, out);
+}
+
+// What all elements of a group share.
+struct GgmlRounding {
+  float scale, inverse;
+  float shift;    // added to a weight before it is divided
+  float zero;     // added to the rounded quotient
+  float top;      // codes are clamped to [0, top]
+  float offset;   // taken from a code before it is multiplied
+  float minimum;  // taken from the product
+  bool symmetric;
+};
+
+RH_HD GgmlRounding ggml_rounding(const GgmlLayer& layer, float scale, float minimum) {
+  const float levels = ggml_levels(layer);
+  GgmlRounding out{scale, safe_reciprocal(scale), 0.0f, 0.0f, levels - 1, 0.0f, 0.0f, layer.symmetric};
+  if (layer.symmetric)
+    out.zero = out.offset = levels / 2;
+  else if (fractional_codes(layer))
+    out.zero = out.offset = minimum / scale;
+  else
+    out.shift = out.minimum = minimum;
+  return out;
+}
+
+// One element's rounding, or a vector's. Value is float or a vector of kLanes floats with the operations of floats.h.
+template <typename Value>
+struct GgmlRounded {
+  Value quotient;  // before v
+  Value shifted;   // rounded quotient + v, plus the zero point
+  Value code;      // clamped
+};
+
+template <typename Value>
+RH_HD Value ggml_quotient(const GgmlRounding& group, Value w) {
+  if (group.symmetric) return w * Value(group.inverse);
+  return (w + Value(group.shift)) / Value(group.scale);
+}
+
+// `position` is the quotient plus v.
+template <typename Value>
+RH_HD GgmlRounded<Value> ggml_round(const GgmlRounding& group, Value quotient, Value position) {
+  const Value shifted = round_even(position) + Value(group.zero);
+  return {quotient, shifted, min_of(max_of(shifted, Value(0.0f)), Value(group.top))};
+}
+
+template <typename Value>
+RH_HD Value ggml_value(const GgmlRounding& group, Value code) {
+  const Value product = Value(group.scale) * (code - Value(group.offset));
+  return group.symmetric ? product : product - Value(group.minimum);  // a product of -0 stays so
+}
+
+RH_HD void ggml_store_parameters(const GgmlLayer& layer, const GgmlBlock& block, int64_t index,
+                                 const GgmlOutput& output) {
+  const int groups = ggml_block_groups(layer);
+  if (output.d) output.d[index] = block.d;
+  if (output.dmin) output.dmin[index] = block.dmin;
+  for (int g = 0; g < groups; ++g) {
+    const int64_t at = index * groups + g;
+    if (output.scale)
+      store_element(layer.super_bits == 0 ? layer.scale : Element::kF32, output.scale, at, block.scale[g]);
+    if (output.minimum) output.minimum[at] = block.minimum[g];
+    if (output.zero_point) output.zero_point[at] = ggml_rounding(layer, block.scale[g], block.minimum[g]).zero;
+  }
+}
+
+// One element's part in the gradients, or a vector's. Where clamped codes stand still, d(value)/d(scale) is the code
+// alone, and the minimum counts in full.
+template <typename Value>
+RH_HD AffineParts<Value> ggml_parts(const GgmlRounding& group, const GgmlRounded<Value>& rounded, Value gradient) {
+  const auto inside = equal(rounded.code, rounded.shifted);
+  return {keep(inside, gradient * Value(group.scale)),
+          gradient * ((rounded.code - Value(group.offset)) - keep(inside, rounded.quotient)), drop(inside, gradient)};
+}
+
+// Back through a super-block's integers: from the gradients of their products with `unit` to those of x, in place.
+// Rounding counts as the identity; the extreme also gets the unit's gradient.
+RH_HD void ggml_super_gradients(const GgmlLayer& layer, const GgmlSuper& super, const float* x, float* gradients) {
+  float unit = 0.0f;
+  const float through = super.unit * super.inverse;  // 1, or 0 for a block of zeros
+  for (int i = 0; i < ggml_block_groups(layer); ++i) {
+    const float code = ggml_super_code(layer, super, x[i]), position = x[i] * super.inverse;
+    const bool inside = code == round_even(position);
+    unit += gradients[i] * (code - keep(inside, position));
+    gradients[i] = keep(inside, gradients[i] * through);
+  }
+  gradients[super.extreme] += unit / (layer.symmetric ? -super.levels : super.levels);
+}
+
+// The gradients of a group's min_scale and max_scale from those of its scale and minimum. `low` and `high` are the
+// range before min_scale and max_scale.
+RH_HD AffineRangeGradients ggml_range_gradients(const GgmlLayer& layer, const GgmlGroup& group, float low, float high,
+                                                float scale, float minimum) {
+  const float levels = ggml_levels(layer);
+  if (!layer.symmetric) {
+    const float range = group.scale_free ? scale / (levels - 1) : 0.0f;
+    return {-(range + minimum) * low, range * high};
+  }
+  const float largest = layer.positive ? scale / (levels / 2 - 1) : scale / (levels / 2);
+  const float by_low = largest * -low, by_high = (layer.positive ? largest : -largest) * high;
+  if (group.high < -group.low) return {by_low, 0.0f};
+  if (group.high > -group.low) return {0.0f, by_high};
+  // A tie: half to each side, as torch.maximum does; the sign of the scale is that of the high side.
+  return {(layer.positive ? by_low : -by_low) / 2, by_high / 2};
+}
+
+// Writes the gradients of min_scale and max_scale of a block, or steps them, from the sums over each group's elements.
+template <typename Finish>
+RH_HD void ggml_finish_ranges(const GgmlLayer& layer, const GgmlInput& input, int64_t block, const AffineSums* sums,
+                              const Finish& finish) {
+  if (!finish.min_scale && !finish.max_scale) return;
+  const int groups = ggml_block_groups(layer);
+  GgmlGroup group[kMostGroups] = {};
+  GgmlBlock parameters;
+  float scale[kMostGroups] = {}, minimum[kMostGroups] = {}, of_scale[kMostGroups] = {}, of_minimum[kMostGroups] = {};
+  for (int i = 0; i < groups; ++i) group[i] = ggml_group(layer, input, block * groups + i);
+  ggml_ranged_block(layer, group, parameters);
+  for (int i = 0; i < groups; ++i) {
+    scale[i] = group[i].scale;
+    minimum[i] = group[i].minimum;
+    of_scale[i] = sums[i].direct;
+    of_minimum[i] = -sums[i].clipped;
+    if (fractional_codes(layer)) of_scale[i] += sums[i].clipped * minimum[i] / scale[i];
+    const bool held = layer.reference && !layer.symmetric && !(parameters.scale[i] > layer.scale_threshold);
+    if (held && layer.super_bits != 0) of_scale[i] = 0.0f;
+  }
+  if (layer.super_bits != 0) {
+    ggml_super_gradients(layer, ggml_super(layer, scale), scale, of_scale);
+    if (!layer.symmetric) ggml_super_gradients(layer, ggml_super(layer, minimum), minimum, of_minimum);
+  }
+  for (int i = 0; i < groups; ++i) {
+    const int64_t index = block * groups + i;
+    affine_finish(
+        finish, index,
+        ggml_range_gradients(layer, group[i], input.low[index], input.high[index], of_scale[i], of_minimum[i]));
+  }
+}
+
+}  // namespace roundhouse::kernels

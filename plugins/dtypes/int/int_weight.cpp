@@ -1,0 +1,42 @@
+#include "int_weight.h"
+
+#include "plugins/dtypes/affine/affine_check.h"
+#include "plugins/dtypes/affine/affine_run.h"
+
+using namespace roundhouse::kernels;
+
+namespace {
+
+// The reference has no search for zero points or mirrored ranges: they are rounded plainly. It does not search 8 bits
+// either; here that is as any other width.
+bool searches(const rh_scheme& scheme, bool mirrored) {
+  return scheme.rounding == RH_ROUNDING_SEARCH && scheme.symmetric && !mirrored;
+}
+
+}  // namespace
+
+AffineLayer int_layer(const rh_layer& layer) {
+  const rh_scheme& scheme = *layer.scheme;
+  AffineLayer out = affine_layer(layer, "int", scale_type(scheme));
+  if (!searches(scheme, out.mirrored)) return out;
+  rh::require(!out.whole_tensor,
+              "int does not search for the scale of a whole tensor: set group_size to a number of columns or to -1 (a "
+              "row), or search to false");
+  // Found in the weight's arithmetic, and not rounded further.
+  return affine_layer(layer, "int", out.weight);
+}
+
+IntWeight::IntWeight(const rh_layer& layer)
+    : AffineQuantizer(layer, int_layer(layer), false), searches_(searches(*layer.scheme, layer_.mirrored)) {}
+
+void IntWeight::prepare(const rh_exec& exec, const rh_prepare_args& args) {
+  auto* low = rh::data<float>(*args.states[kLow]);
+  auto* high = rh::data<float>(*args.states[kHigh]);
+  find_range(exec, args.input->data, low, high);
+  if (!searches_) return;
+  if (args.importance)
+    rh::require(rh::same_type(args.importance->dtype, rh::kF32) && rh::elements(*args.importance) == layer_.cols,
+                name_ + ": the importance must be float32 [" + std::to_string(layer_.cols) +
+                    "], one for each column; it has " + std::to_string(rh::elements(*args.importance)) + " elements");
+  run_search(exec, layer_, {args.input->data, rh::data_or_null<const float>(args.importance)}, low, high);
+}

@@ -1,0 +1,39 @@
+// The data type "fp8_to_int_sym": a weight rounded to float8 with one scale, then to symmetric integers with a scale
+// for each group, so that an engine computes in float8 (W4A8).
+#include <roundhouse/plugin.hpp>
+
+#include "plugins/dtypes/affine/affine_check.h"
+#include "w4fp8_weight.h"
+
+namespace {
+
+class W4fp8Dtype : public rh::Dtype {
+ public:
+  W4fp8Dtype()
+      : Dtype("fp8_to_int_sym", "integers within float8: a scale for the tensor and one for each group",
+              RH_ENCODING_AFFINE_INT, kAffineDevices | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING,
+              {{"w4fp8", R"({"bits": 4, "sym": true})"}}) {}
+
+  void check(const rh_layer& layer) const override {
+    rh::require(layer.target == RH_TARGET_WEIGHT,
+                "fp8_to_int_sym quantizes weights only: give the activation another data type, such as fp8");
+    rh::require(std::string(layer.scheme->options_json) == "{}", "fp8_to_int_sym has no options of its own");
+    w4fp8_layer(layer);
+  }
+
+  std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
+    return std::make_unique<W4fp8Weight>(layer);
+  }
+};
+
+struct W4fp8Plugin {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.dtypes.push_back(std::make_unique<W4fp8Dtype>());
+    return contents;
+  }
+};
+
+}  // namespace
+
+RH_PLUGIN(W4fp8Plugin, "w4fp8", "Roundhouse", "0.1.0", "integer weights within float8")

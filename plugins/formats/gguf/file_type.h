@@ -1,0 +1,32 @@
+// llama.cpp's file types ("Q4_K_M"): which element type each tensor has in a mix.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plugins/formats/gguf/ggml_type.h"
+#include "plugins/formats/gguf/names.h"
+
+namespace roundhouse::formats {
+
+struct FileType {
+  const char* name;  // "Q4_K_M"
+  uint32_t id;       // general.file_type, enum llama_ftype
+  const char* base;  // the element type of most tensors
+};
+
+// Throws rh::Error with those that there are.
+const FileType& file_type(const std::string& name);
+// The usual one of an element type ("q4_k": Q4_K_M), or NULL.
+const FileType* usual_file_type(const std::string& base);
+// The names, as a JSON array.
+std::string file_type_names();
+
+// The file type that the options ask for, else the usual one of the recipe's data type; NULL when there is none.
+// Throws rh::Error when the recipe's data type is not what the file type consists of.
+const FileType* chosen_file_type(const Json& options, const Json& plan);
+
+// rh_assign: the data type of each layer of the plan. Throws rh::Error when llama.cpp has no such architecture.
+Json assign_types(const FileType& type, const Json& plan, const Json& architecture);
+
+}  // namespace roundhouse::formats

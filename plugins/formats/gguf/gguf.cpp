@@ -1,0 +1,60 @@
+// The format `gguf`: the file that llama.cpp, and what is built on it, loads.
+#include "plugins/formats/gguf/file_type.h"
+#include "plugins/formats/gguf/reader.h"
+#include "plugins/formats/gguf/writer.h"
+
+namespace roundhouse::formats {
+namespace {
+
+class Gguf : public rh::Format, public rh::Assigner {
+ public:
+  Gguf() : Format("gguf", "GGUF files for llama.cpp.", {RH_ENCODING_GGML_BLOCK}, options_schema()) {}
+
+  void check(const rh_format_query& query) const override {
+    rh::require(!query.activation, "it stores weights only, and the scheme quantizes activations as well");
+    const std::string type = text_at(Json::parse(query.encoding->parameters_json), "type");
+    const GgmlType* known = ggml_type(type);
+    rh::require(known && known->quantized(), "it does not store blocks of the type " + type);
+  }
+
+  const char* backends_json() const override {
+    return R"([{"engine": "llama.cpp", "devices": ["cpu", "cuda", "metal", "vulkan"], "priority": 1,
+                "command": "llama-cli -m {folder}/*.gguf"}])";
+  }
+
+  const rh::Assigner* assigner() const override { return this; }
+  std::string assign(const char* plan_json, const char* architecture, const char* options) const override {
+    const Json plan = Json::parse(plan_json);
+    const FileType* type = chosen_file_type(Json::parse(options), plan);
+    return type ? assign_types(*type, plan, Json::parse(architecture)).dump() : "{}";
+  }
+
+  std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
+    return std::make_unique<GgufWriter>(target);
+  }
+  int32_t probe(const std::string& folder) const override { return gguf_files(folder).empty() ? 0 : 100; }
+  std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
+    return std::make_unique<GgufReader>(source.folder, Json::parse(source.architecture_json));
+  }
+
+ private:
+  static const char* options_schema() {
+    static const std::string schema =
+        R"({"type": "object", "properties": {"file_type": {"enum": )" + file_type_names() +
+        R"(}, "unquantized": {"enum": ["f32", "f16", "bf16"]}, "pre": {"type": "string"}}})";
+    return schema.c_str();
+  }
+};
+
+struct Definition {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.formats.push_back(std::make_unique<Gguf>());
+    return contents;
+  }
+};
+
+}  // namespace
+}  // namespace roundhouse::formats
+
+RH_PLUGIN(roundhouse::formats::Definition, "gguf", "Roundhouse", "0.1.0", "Writes and reads GGUF files.")

@@ -1,0 +1,103 @@
+#include "plugins/formats/gguf/metadata.h"
+
+#include <cmath>
+#include <cstdio>
+
+namespace roundhouse::formats {
+
+ByteWriter& Metadata::begin(const std::string& key, GgufValue type) {
+  ++count_;
+  bytes_.text(key);
+  bytes_.number(type);
+  return bytes_;
+}
+
+ByteWriter& Metadata::begin_array(const std::string& key, GgufValue type, size_t size) {
+  begin(key, GgufValue::kArray).number(type);
+  bytes_.number<uint64_t>(size);
+  return bytes_;
+}
+
+void Metadata::text(const std::string& key, const std::string& value) { begin(key, GgufValue::kString).text(value); }
+
+void Metadata::u32(const std::string& key, uint64_t value) {
+  begin(key, GgufValue::kU32).number(static_cast<uint32_t>(value));
+}
+
+void Metadata::f32(const std::string& key, double value) {
+  begin(key, GgufValue::kF32).number(static_cast<float>(value));
+}
+
+void Metadata::flag(const std::string& key, bool value) {
+  begin(key, GgufValue::kBool).number<uint8_t>(value ? 1 : 0);
+}
+
+void Metadata::texts(const std::string& key, const std::vector<std::string>& values) {
+  begin_array(key, GgufValue::kString, values.size());
+  for (const std::string& value : values) bytes_.text(value);
+}
+
+void Metadata::f32s(const std::string& key, const std::vector<float>& values) {
+  begin_array(key, GgufValue::kF32, values.size());
+  for (const float value : values) bytes_.number(value);
+}
+
+void Metadata::i32s(const std::string& key, const std::vector<int32_t>& values) {
+  begin_array(key, GgufValue::kI32, values.size());
+  for (const int32_t value : values) bytes_.number(value);
+}
+
+std::string size_label(uint64_t parameters) {
+  constexpr struct {
+    double unit;
+    char suffix;
+  } kUnits[] = {{1e12, 'T'}, {1e9, 'B'}, {1e6, 'M'}, {1e3, 'K'}};
+  const double n = static_cast<double>(parameters);
+  for (const auto& [unit, suffix] : kUnits) {
+    if (n <= unit && unit > 1e3) continue;
+    char text[32];
+    // Two digits at least.
+    std::snprintf(text, sizeof text, std::round(n / unit) < 10 ? "%.1f%c" : "%.0f%c", n / unit, suffix);
+    return text;
+  }
+  return "";
+}
+
+void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& architecture) {
+  const auto number = [&](const char* key) { return architecture.at(key).get<uint64_t>(); };
+  metadata.u32(id + ".block_count", number("blocks"));
+  metadata.u32(id + ".context_length", number("positions"));
+  metadata.u32(id + ".embedding_length", number("hidden"));
+  metadata.u32(id + ".feed_forward_length", number("intermediate"));
+  metadata.u32(id + ".attention.head_count", number("heads"));
+  metadata.u32(id + ".attention.head_count_kv", number("kv_heads"));
+  metadata.u32(id + ".attention.key_length", number("head_dim"));
+  metadata.u32(id + ".attention.value_length", number("head_dim"));
+  metadata.f32(id + ".attention.layer_norm_rms_epsilon", architecture.at("norm_eps"));
+  metadata.u32(id + ".vocab_size", number("vocab"));
+  const Json& rotary = architecture.at("rotary");
+  if (rotary.is_null()) return;
+  metadata.f32(id + ".rope.freq_base", rotary.at("theta"));
+  metadata.u32(id + ".rope.dimension_count", rotary.at("dims").get<uint64_t>());
+  if (rotary.at("scaling") != "linear") return;
+  metadata.text(id + ".rope.scaling.type", "linear");
+  metadata.f32(id + ".rope.scaling.factor", rotary.at("factor"));
+}
+
+std::vector<float> rotary_factors(const Json& architecture) {
+  const Json& rotary = architecture.at("rotary");
+  if (rotary.is_null() || rotary.at("scaling") != "llama3") return {};
+  const double theta = rotary.at("theta"), factor = rotary.at("factor"), dims = rotary.at("dims");
+  const double low = rotary.at("low_freq_factor"), high = rotary.at("high_freq_factor");
+  const double positions = rotary.at("original_positions");
+  std::vector<float> factors;
+  for (int64_t i = 0; i < static_cast<int64_t>(dims) / 2; ++i) {
+    const double turns = positions / (2 * M_PI) * std::pow(theta, -2.0 * static_cast<double>(i) / dims);
+    const double smooth = (turns - low) / (high - low);
+    const double divisor = turns > high ? 1 : turns < low ? factor : 1 / ((1 - smooth) / factor + smooth);
+    factors.push_back(static_cast<float>(divisor));
+  }
+  return factors;
+}
+
+}  // namespace roundhouse::formats

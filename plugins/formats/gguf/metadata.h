@@ -1,0 +1,68 @@
+// A GGUF file's key-value pairs: building them, and what they say of a model.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "plugins/formats/common/checkpoint.h"
+
+namespace roundhouse::formats {
+
+// enum gguf_type
+enum class GgufValue : uint32_t {
+  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
+};
+
+// Bytes of a file, little-endian.
+class ByteWriter {
+ public:
+  template <typename T>
+  void number(T value) {
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  // Length, then the bytes.
+  void text(const std::string& value) {
+    number<uint64_t>(value.size());
+    bytes_ += value;
+  }
+  void append(const ByteWriter& other) { bytes_ += other.bytes_; }
+  // Zeros up to a multiple of `alignment`.
+  void pad(uint64_t alignment) { bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment); }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+  std::string bytes_;
+};
+
+class Metadata {
+ public:
+  void text(const std::string& key, const std::string& value);
+  void u32(const std::string& key, uint64_t value);
+  void f32(const std::string& key, double value);
+  void flag(const std::string& key, bool value);
+  void texts(const std::string& key, const std::vector<std::string>& values);
+  void f32s(const std::string& key, const std::vector<float>& values);
+  void i32s(const std::string& key, const std::vector<int32_t>& values);
+
+  uint64_t count() const { return count_; }
+  const ByteWriter& bytes() const { return bytes_; }
+
+ private:
+  ByteWriter& begin(const std::string& key, GgufValue type);
+  ByteWriter& begin_array(const std::string& key, GgufValue type, size_t size);
+
+  ByteWriter bytes_;
+  uint64_t count_ = 0;
+};
+
+// "7B", "1.4M": as llama.cpp's converter rounds a number of parameters.
+std::string size_label(uint64_t parameters);
+
+// The hyperparameters that llama.cpp reads, under its architecture's id. `architecture`: rh_model's.
+void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& architecture);
+
+// What llama.cpp divides the rotary frequencies by, one for each pair of features; empty: it needs none.
+std::vector<float> rotary_factors(const Json& architecture);
+
+}  // namespace roundhouse::formats

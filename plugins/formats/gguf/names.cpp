@@ -1,0 +1,96 @@
+#include "plugins/formats/gguf/names.h"
+
+#include <algorithm>
+
+#include "plugins/formats/common/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+constexpr const char* kHole = "{}";
+
+// "model.layers.3.mlp.up_proj.weight": pattern "model.layers.{}.mlp.up_proj", block "3", suffix ".weight".
+struct Parts {
+  std::string pattern, block, suffix;
+};
+
+Parts split(const std::string& tensor) {
+  Parts parts{tensor, "", ""};
+  for (const char* suffix : {".weight", ".bias"}) {
+    if (!tensor.ends_with(suffix)) continue;
+    parts.suffix = suffix;
+    parts.pattern.resize(tensor.size() - parts.suffix.size());
+  }
+  for (size_t begin = 0; begin < parts.pattern.size();) {
+    const size_t end = std::min(parts.pattern.find('.', begin), parts.pattern.size());
+    const std::string part = parts.pattern.substr(begin, end - begin);
+    if (!part.empty() && part.find_first_not_of("0123456789") == std::string::npos) {
+      parts.pattern.replace(begin, part.size(), kHole);
+      parts.block = part;
+      break;
+    }
+    begin = end + 1;
+  }
+  return parts;
+}
+
+std::string joined(std::string pattern, const Parts& parts) {
+  if (const size_t hole = pattern.find(kHole); hole != std::string::npos) pattern.replace(hole, 2, parts.block);
+  return pattern + parts.suffix;
+}
+
+}  // namespace
+
+Names::Names(const Json& architecture) : family_(text_at(architecture, "family", "unknown")) {
+  const auto names = architecture.find("names");
+  if (names == architecture.end() || !names->contains("gguf")) return;
+  const Json& table = names->at("gguf");
+  architecture_ = table.at("architecture");
+  for (const auto& [source, stored] : table.at("tensors").items()) {
+    if (stored.is_null()) {
+      to_gguf_[source] = std::nullopt;
+      continue;
+    }
+    to_gguf_[source] = stored.get<std::string>();
+    from_gguf_[stored] = source;
+  }
+  if (!table.contains("interleaved")) return;
+  for (const auto& [layer, heads] : table.at("interleaved").items())
+    interleaved_[layer] = architecture.at(heads.get<std::string>());
+}
+
+void Names::require_known() const {
+  if (architecture_.empty())
+    throw rh::Error(RH_INVALID_ARGUMENT,
+                    cat("llama.cpp does not run the architecture ", family_,
+                        " (its descriptor has no names.gguf); choose another format"));
+}
+
+std::optional<std::string> Names::to_gguf(const std::string& tensor) const {
+  const Parts parts = split(tensor);
+  const auto found = to_gguf_.find(parts.pattern);
+  if (found == to_gguf_.end())
+    throw rh::Error(RH_INVALID_ARGUMENT, cat("the tensor ", tensor, " has no name in GGUF: the descriptor of ", family_,
+                                             " does not list it under names.gguf.tensors"));
+  if (!found->second) return std::nullopt;
+  return joined(*found->second, parts);
+}
+
+std::string Names::from_gguf(const std::string& tensor) const {
+  const Parts parts = split(tensor);
+  const auto found = from_gguf_.find(parts.pattern);
+  return found == from_gguf_.end() ? tensor : joined(found->second, parts);
+}
+
+int64_t Names::interleaved_heads(const std::string& tensor) const {
+  const Parts parts = split(tensor);
+  const auto found = interleaved_.find(parts.pattern.substr(parts.pattern.rfind('.') + 1));
+  return found == interleaved_.end() ? 0 : found->second;
+}
+
+int64_t interleaved_row(int64_t row, int64_t head_rows) {
+  const int64_t half = head_rows / 2, in_head = row % head_rows;
+  return row - in_head + in_head % half * 2 + in_head / half;
+}
+
+}  // namespace roundhouse::formats

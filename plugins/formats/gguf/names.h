@@ -1,0 +1,44 @@
+// Names of GGUF tensors, and how rows of attention weights are laid out there. The table is the architecture
+// descriptor's, under names.gguf.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "plugins/formats/common/checkpoint.h"
+
+namespace roundhouse::formats {
+
+class Names {
+ public:
+  // `architecture`: rh_model's "architecture", or an empty object: then names stay as they are.
+  explicit Names(const Json& architecture);
+
+  // llama.cpp's id of the architecture, "llama"; empty: it has none.
+  const std::string& architecture() const { return architecture_; }
+  // Throws rh::Error when llama.cpp has no such architecture.
+  void require_known() const;
+
+  // "model.layers.3.mlp.up_proj.weight" -> "blk.3.ffn_up.weight"; nothing: not stored. Throws rh::Error for a name that
+  // the table lacks.
+  std::optional<std::string> to_gguf(const std::string& tensor) const;
+  // The other way round. A name that the table lacks stays as it is.
+  std::string from_gguf(const std::string& tensor) const;
+
+  // The attention heads that a tensor's rows are divided into when those of a head are interleaved, 0 when they are not.
+  // `tensor` is its name in the file.
+  int64_t interleaved_heads(const std::string& tensor) const;
+
+ private:
+  std::string family_, architecture_;
+  std::map<std::string, std::optional<std::string>> to_gguf_;
+  std::map<std::string, std::string> from_gguf_;
+  std::map<std::string, int64_t> interleaved_;  // heads, by the last part of a layer's name
+};
+
+// The row of the file that holds row `row` of the source. llama.cpp rotates neighbours, (2i, 2i + 1), the checkpoints
+// pairs that are half a head apart, (i, i + half).
+int64_t interleaved_row(int64_t row, int64_t head_rows);
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,249 @@
+#include "plugins/formats/gguf/reader.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <set>
+
+#include "kernels/floats.h"
+#include "plugins/formats/common/text.h"
+#include "plugins/formats/gguf/metadata.h"
+#include "plugins/formats/gguf/writer.h"
+
+namespace roundhouse::formats {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint32_t kMaxDims = 4;
+
+// A file's header, read from its beginning; nothing is taken that the file is too short for.
+class Header {
+ public:
+  Header(std::ifstream& stream, uint64_t size, const std::string& path) : stream_(stream), size_(size), path_(path) {}
+
+  template <typename T>
+  T number() {
+    T value;
+    take(&value, sizeof value);
+    return value;
+  }
+  std::string text() {
+    const auto length = number<uint64_t>();
+    if (length > size_ - position_) fail("it ends inside a text");
+    std::string value(length, '\0');
+    take(value.data(), length);
+    return value;
+  }
+  // `count` things of at least `smallest` bytes each are to follow.
+  void expect(uint64_t count, uint64_t smallest) const {
+    if (count > (size_ - position_) / smallest) fail(cat("it is too short for ", count, " entries"));
+  }
+  void skip(uint64_t count, uint64_t bytes) {
+    expect(count, bytes);
+    position_ += count * bytes;
+    stream_.seekg(static_cast<std::streamoff>(position_));
+  }
+  void skip_value(GgufValue type);
+  uint64_t position() const { return position_; }
+  [[noreturn]] void fail(const std::string& why) const { throw rh::Error(RH_DATA_LOSS, cat(path_, ": ", why)); }
+
+ private:
+  void take(void* to, uint64_t bytes) {
+    if (bytes > size_ - position_ || !stream_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes)))
+      fail("it ends inside the header");
+    position_ += bytes;
+  }
+
+  std::ifstream& stream_;
+  const uint64_t size_;
+  const std::string& path_;
+  uint64_t position_ = 0;
+};
+
+// 0: it has no fixed size.
+uint64_t value_bytes(GgufValue type) {
+  constexpr uint64_t kBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+  return static_cast<size_t>(type) < std::size(kBytes) ? kBytes[static_cast<size_t>(type)] : 0;
+}
+
+void Header::skip_value(GgufValue type) {
+  if (value_bytes(type) > 0) return skip(1, value_bytes(type));
+  if (type == GgufValue::kString) return skip(number<uint64_t>(), 1);
+  if (type != GgufValue::kArray) fail(cat("a value has the unknown type ", static_cast<uint32_t>(type)));
+  const auto element = number<GgufValue>();
+  const auto count = number<uint64_t>();
+  if (value_bytes(element) > 0) return skip(count, value_bytes(element));
+  if (element != GgufValue::kString) fail(cat("a list has elements of type ", static_cast<uint32_t>(element)));
+  expect(count, 8);
+  for (uint64_t i = 0; i < count; ++i) skip(number<uint64_t>(), 1);
+}
+
+kernels::Element element_of(const rh_tensor& tensor) {
+  if (rh::same_type(tensor.dtype, rh::kF32)) return kernels::Element::kF32;
+  if (rh::same_type(tensor.dtype, rh::kF16)) return kernels::Element::kF16;
+  rh::require(rh::same_type(tensor.dtype, rh::kBF16), "the output is not of type F32, F16 or BF16");
+  return kernels::Element::kBF16;
+}
+
+rh_data_type element_type(const GgmlType& type) {
+  if (type.quantized() || type.bytes == 4) return rh::kF32;  // the source's type is not told
+  return type.id == 1 ? rh::kF16 : rh::kBF16;
+}
+
+}  // namespace
+
+std::vector<std::string> gguf_files(const std::string& folder) {
+  std::vector<std::string> files;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().extension() == ".safetensors") return {};
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+GgufReader::GgufReader(const std::string& folder, const Json& architecture) : names_(architecture) {
+  const std::vector<std::string> paths = gguf_files(folder);
+  if (paths.empty()) throw rh::Error(RH_NOT_FOUND, folder + " has no .gguf file");
+  for (const std::string& path : paths) {
+    // Parts of one model are named -00001-of-00003; another model is not a part of this one.
+    if (paths.size() > 1 && path.find("-of-") == std::string::npos)
+      throw rh::Error(RH_INVALID_ARGUMENT, cat(folder, " has several models, ", fs::path(path).filename().string(),
+                                               " among them; put each into a folder of its own"));
+    std::ifstream stream(path, std::ios::binary);
+    if (!stream) throw rh::Error(RH_NOT_FOUND, path + " cannot be read");
+    files_.push_back({path, std::move(stream), fs::file_size(path)});
+  }
+  std::set<std::string> seen;
+  for (size_t i = 0; i < files_.size(); ++i) read_header(i);
+  for (const auto& item : items_)
+    if (!seen.insert(item->name).second) throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
+}
+
+void GgufReader::read_header(size_t file) {
+  File& f = files_[file];
+  Header header(f.stream, f.size, f.path);
+  for (const char c : kGgufMagic)
+    if (header.number<char>() != c) header.fail("it is no GGUF file");
+  const auto version = header.number<uint32_t>();
+  if (version != 2 && version != kGgufVersion) header.fail(cat("it has GGUF's version ", version, "; 2 and 3 are read"));
+  const auto tensors = header.number<uint64_t>(), values = header.number<uint64_t>();
+  header.expect(tensors, 24);
+  header.expect(values, 13);
+  uint64_t alignment = kGgufAlignment;
+  for (uint64_t i = 0; i < values; ++i) {
+    const std::string key = header.text();
+    const auto type = header.number<GgufValue>();
+    if (key == "general.alignment" && type == GgufValue::kU32)
+      alignment = header.number<uint32_t>();
+    else
+      header.skip_value(type);
+  }
+  if (alignment == 0 || (alignment & (alignment - 1))) header.fail(cat("its alignment is ", alignment));
+  const size_t first = items_.size();
+  for (uint64_t i = 0; i < tensors; ++i) {
+    auto item = std::make_unique<Item>();
+    const std::string name = header.text();
+    const auto dims = header.number<uint32_t>();
+    if (dims == 0 || dims > kMaxDims) header.fail(cat("the tensor ", name, " has ", dims, " dimensions"));
+    int64_t elements = 1;
+    for (uint32_t d = 0; d < dims; ++d) {
+      const auto size = header.number<int64_t>();
+      if (size <= 0 || size > std::numeric_limits<int64_t>::max() / 256 / elements)
+        header.fail(cat("the tensor ", name, " has a dimension of ", size));
+      elements *= size;
+      item->shape.insert(item->shape.begin(), size);
+    }
+    const auto id = header.number<uint32_t>();
+    item->type = ggml_type(id);
+    if (!item->type) header.fail(cat("the tensor ", name, " has ggml's type ", id, ", which is not read"));
+    const int64_t cols = item->shape.back();
+    if (cols % item->type->cols != 0) header.fail(cat("the tensor ", name, ": ", cols, " columns are no whole blocks of ", item->type->name));
+    item->bytes = static_cast<uint64_t>(elements / cols * item->type->row_bytes(cols));
+    item->offset = header.number<uint64_t>();
+    if (item->offset % alignment != 0) header.fail(cat("the tensor ", name, " is not aligned"));
+    item->name = names_.from_gguf(name);
+    item->heads = names_.interleaved_heads(name);
+    if (item->heads > 0 && (item->shape[0] % item->heads != 0 || item->shape[0] / item->heads % 2 != 0))
+      header.fail(cat("the tensor ", name, ": ", item->shape[0], " rows are no ", item->heads, " heads"));
+    item->file = file;
+    items_.push_back(std::move(item));
+  }
+  const uint64_t data = (header.position() + alignment - 1) / alignment * alignment;
+  for (size_t i = first; i < items_.size(); ++i) {
+    Item& item = *items_[i];
+    if (data > f.size || item.offset > f.size - data || item.bytes > f.size - data - item.offset)
+      header.fail(cat("it ends inside the tensor ", item.name));
+    item.offset += data;
+    if (!item.type->quantized()) continue;
+    const int64_t cols = item.shape.back();
+    item.parameters = Json{{"type", item.type->name}}.dump();
+    item.specs.add("blocks", rh::kU8, {static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols), item.type->row_bytes(cols)});
+    item.encoding = {sizeof item.encoding, item.specs.count(), RH_ENCODING_GGML_BLOCK, item.parameters.c_str(),
+                     item.specs.data()};
+  }
+}
+
+const GgufReader::Item& GgufReader::at(uint64_t index) const {
+  if (index >= items_.size()) throw rh::Error(RH_OUT_OF_RANGE, "no such tensor");
+  return *items_[index];
+}
+
+void GgufReader::item(uint64_t index, rh_item& out) {
+  const Item& item = at(index);
+  out.kind = item.type->quantized() ? RH_ITEM_LAYER : RH_ITEM_TENSOR;
+  out.name = item.name.c_str();
+  out.dtype = element_type(*item.type);
+  out.ndim = static_cast<int32_t>(item.shape.size());
+  out.shape = item.shape.data();
+  out.encoding = item.type->quantized() ? &item.encoding : nullptr;
+}
+
+// The tensor's bytes, rows in the source's order.
+std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
+  File& file = files_[item.file];
+  std::vector<uint8_t> bytes(item.bytes);
+  file.stream.clear();
+  file.stream.seekg(static_cast<std::streamoff>(item.offset));
+  if (!file.stream.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(item.bytes)))
+    throw rh::Error(RH_DATA_LOSS, cat(file.path, ": the tensor ", item.name, " cannot be read"));
+  if (item.heads == 0) return bytes;
+  std::vector<uint8_t> rows(item.bytes);
+  const int64_t count = item.shape[0], row_bytes = static_cast<int64_t>(item.bytes) / count;
+  for (int64_t row = 0; row < count; ++row)
+    std::memcpy(rows.data() + row * row_bytes, bytes.data() + interleaved_row(row, count / item.heads) * row_bytes, row_bytes);
+  return rows;
+}
+
+void GgufReader::read(uint64_t index, rh_tensor& output) {
+  const Item& item = at(index);
+  rh::require(item.shape == std::vector<int64_t>(output.shape, output.shape + output.ndim),
+              item.name + ": the output has another shape");
+  const std::vector<uint8_t> rows = rows_of(item);
+  if (!item.type->quantized()) {
+    rh::require(rh::same_type(output.dtype, element_type(*item.type)), item.name + ": the output has another element type");
+    std::memcpy(output.data, rows.data(), rows.size());
+    return;
+  }
+  const kernels::Element element = element_of(output);
+  const int64_t cols = item.shape.back(), row_bytes = item.type->row_bytes(cols);
+  rh::parallel_for(static_cast<int64_t>(item.bytes) / row_bytes, 64, [&](int64_t begin, int64_t end) {
+    std::vector<float> weights(cols);
+    for (int64_t row = begin; row < end; ++row) {
+      dequantize(*item.type, rows.data() + row * row_bytes, cols / item.type->cols, weights.data());
+      for (int64_t col = 0; col < cols; ++col) kernels::store_element(element, output.data, row * cols + col, weights[col]);
+    }
+  });
+}
+
+void GgufReader::read_encoded(uint64_t index, rh_tensor* const* tensors) {
+  const Item& item = at(index);
+  rh::require(item.type->quantized(), item.name + " is not quantized");
+  rh::require(rh::bytes(*tensors[0]) == item.bytes, item.name + ": the output has another shape");
+  const std::vector<uint8_t> rows = rows_of(item);
+  std::memcpy(tensors[0]->data, rows.data(), rows.size());
+}
+
+}  // namespace roundhouse::formats

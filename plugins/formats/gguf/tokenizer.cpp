@@ -1,0 +1,347 @@
+#include "plugins/formats/gguf/tokenizer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <unordered_map>
+
+#include "plugins/formats/common/text.h"
+#include "plugins/formats/gguf/sentencepiece.h"
+
+namespace roundhouse::formats {
+namespace {
+
+namespace fs = std::filesystem;
+using json = nlohmann::json;  // sorted: vocabularies are large, and Json looks its keys up one by one
+
+constexpr const char* kPre = "tokenizer.ggml.pre";
+constexpr float kNeverMerged = -1000;
+
+std::optional<std::string> read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return std::nullopt;
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// An empty object when there is no such file.
+json read_json(const fs::path& path) {
+  const auto text = read_text(path);
+  if (!text) return json::object();
+  json value = json::parse(*text, nullptr, false);
+  if (!value.is_object()) throw rh::Error(RH_DATA_LOSS, path.string() + " is not a JSON object");
+  return value;
+}
+
+std::string text_of(const json& map, const char* key) {
+  const auto found = map.find(key);
+  return found != map.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+// A token that tokenizer_config.json gives as its text, or as an object with it.
+std::string content(const json& token) { return token.is_object() ? text_of(token, "content") : token.is_string() ? token.get<std::string>() : ""; }
+
+bool is_byte(const std::string& token) {
+  return token.size() == 6 && token.starts_with("<0x") && token.back() == '>' &&
+         token.substr(3, 2).find_first_not_of("0123456789ABCDEF") == std::string::npos;
+}
+
+size_t code_points(const std::string& text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
+}
+
+class Vocabulary {
+ public:
+  explicit Vocabulary(size_t size) {
+    for (size_t i = 0; i < size; ++i) {
+      texts_.push_back(cat("[PAD", i, "]"));
+      scores_.push_back(-10000);
+      types_.push_back(static_cast<int32_t>(TokenType::kUnused));
+    }
+  }
+
+  void set(int64_t id, const std::string& text, float score, TokenType type) {
+    if (id < 0 || id >= static_cast<int64_t>(texts_.size())) {
+      ++beyond_;
+      return;
+    }
+    texts_[id] = text;
+    scores_[id] = score;
+    types_[id] = static_cast<int32_t>(type);
+  }
+
+  void add_to(Metadata& metadata, bool with_scores) const {
+    if (beyond_ > 0)
+      rh::log(RH_LOG_WARNING, cat("gguf: ", beyond_, " tokens of the tokenizer lie beyond the model's vocabulary of ",
+                                  texts_.size(), " and are left out"));
+    metadata.texts("tokenizer.ggml.tokens", texts_);
+    if (with_scores) metadata.f32s("tokenizer.ggml.scores", scores_);
+    metadata.i32s("tokenizer.ggml.token_type", types_);
+  }
+
+ private:
+  std::vector<std::string> texts_;
+  std::vector<float> scores_;
+  std::vector<int32_t> types_;
+  size_t beyond_ = 0;
+};
+
+class TokenizerExport {
+ public:
+  TokenizerExport(Metadata& metadata, const std::string& folder, size_t vocab, std::string pre)
+      : out_(metadata),
+        folder_(folder),
+        pre_(std::move(pre)),
+        vocabulary_(vocab),
+        tokenizer_(read_json(folder_ / "tokenizer.json")),
+        config_(read_json(folder_ / "tokenizer_config.json")),
+        model_config_(read_json(folder_ / "config.json")) {}
+
+  void run() {
+    if (fs::is_regular_file(folder_ / "tokenizer.model"))
+      sentence_piece();
+    else if (const std::string type = model_type(); type == "BPE" && tokenizer_.at("model").value("byte_fallback", false))
+      merged_pieces();
+    else if (type == "BPE" && has_byte_level())
+      byte_level();
+    else if (type == "Unigram")
+      unigram();
+    else
+      throw rh::Error(RH_INVALID_ARGUMENT,
+                      cat(folder_.string(), ": ",
+                          type.empty() ? "there is no tokenizer.json and no tokenizer.model, and a GGUF file holds one"
+                                       : cat("llama.cpp has no tokenizer of the type ", type)));
+    special_tokens();
+    chat_template();
+  }
+
+ private:
+  std::string model_type() const {
+    return tokenizer_.contains("model") ? text_of(tokenizer_.at("model"), "type") : "";
+  }
+  const json& model() const { return tokenizer_.at("model"); }
+
+  // ---- SentencePiece ----
+
+  void begin_pieces() {
+    out_.text("tokenizer.ggml.model", "llama");
+    out_.text(kPre, "default");
+  }
+
+  void sentence_piece() {
+    const fs::path path = folder_ / "tokenizer.model";
+    const std::vector<SentencePiece> pieces = parse_sentence_pieces(read_text(path).value_or(""), path.string());
+    for (size_t id = 0; id < pieces.size(); ++id)
+      vocabulary_.set(static_cast<int64_t>(id), pieces[id].text, pieces[id].score, pieces[id].type);
+    const json added_tokens = read_json(folder_ / "added_tokens.json");
+    for (const auto& [text, id] : added_tokens.items())
+      if (id.is_number_integer()) vocabulary_.set(id, text, kNeverMerged, TokenType::kUserDefined);
+    if (const auto added = config_.find("added_tokens_decoder"); added != config_.end() && added->is_object())
+      for (const auto& [id, token] : added->items())
+        vocabulary_.set(std::atoll(id.c_str()), text_of(token, "content"), kNeverMerged,
+                        token.value("special", false) ? TokenType::kControl : TokenType::kUserDefined);
+    begin_pieces();
+    vocabulary_.add_to(out_, true);
+    if (const auto prefix = config_.find("add_prefix_space"); prefix != config_.end() && prefix->is_boolean())
+      out_.flag("tokenizer.ggml.add_space_prefix", *prefix);
+  }
+
+  // A BPE of pieces with byte fallback: SentencePiece converted. llama.cpp merges the neighbours whose union has the
+  // highest score, so the order of the merges becomes the score.
+  void merged_pieces() {
+    std::unordered_map<std::string, float> scores;
+    const json& merges = model().at("merges");
+    for (size_t rank = 0; rank < merges.size(); ++rank)
+      scores.emplace(union_of(merges[rank]), -static_cast<float>(rank));
+    const std::string unknown = text_of(model(), "unk_token");
+    for (const auto& [text, id] : model().at("vocab").items()) {
+      const auto score = scores.find(text);
+      const bool merged = score != scores.end();
+      const TokenType type = text == unknown ? TokenType::kUnknown : is_byte(text) ? TokenType::kByte : TokenType::kNormal;
+      vocabulary_.set(id, text, merged ? score->second : code_points(text) > 1 && type == TokenType::kNormal ? -1e9f : 0,
+                      type);
+    }
+    finish_pieces(unknown);
+  }
+
+  void unigram() {
+    rh::log(RH_LOG_WARNING, "gguf: llama.cpp merges pieces by their scores; it may split texts in other ways than this "
+                            "Unigram tokenizer");
+    const json& vocab = model().at("vocab");
+    const int64_t unknown = model().value("unk_id", json()).is_number_integer() ? model().at("unk_id").get<int64_t>() : -1;
+    for (size_t id = 0; id < vocab.size(); ++id) {
+      const std::string text = vocab[id].at(0);
+      const TokenType type = static_cast<int64_t>(id) == unknown ? TokenType::kUnknown
+                             : is_byte(text)                     ? TokenType::kByte
+                                                                 : TokenType::kNormal;
+      vocabulary_.set(static_cast<int64_t>(id), text, vocab[id].at(1), type);
+    }
+    finish_pieces(unknown >= 0 ? vocab.at(unknown).at(0).get<std::string>() : "");
+  }
+
+  void finish_pieces(const std::string& unknown) {
+    add_added_tokens(unknown);
+    begin_pieces();
+    vocabulary_.add_to(out_, true);
+    out_.flag("tokenizer.ggml.add_space_prefix", prepends_space());
+  }
+
+  // "a b", or since tokenizers 0.20 ["a", "b"].
+  static std::string union_of(const json& merge) {
+    if (merge.is_array()) return merge.at(0).get<std::string>() + merge.at(1).get<std::string>();
+    std::string text = merge;
+    return text.erase(text.find(' '), 1);
+  }
+
+  void add_added_tokens(const std::string& unknown) {
+    for (const json& token : tokenizer_.value("added_tokens", json::array())) {
+      const std::string text = text_of(token, "content");
+      if (text == unknown) continue;
+      vocabulary_.set(token.at("id"), text, kNeverMerged,
+                      token.value("special", false) ? TokenType::kControl : TokenType::kUserDefined);
+    }
+  }
+
+  bool prepends_space() const {
+    for (const json& part : parts_of("normalizer", "normalizers"))
+      if (text_of(part, "type") == "Prepend") return true;
+    for (const json& part : parts_of("pre_tokenizer", "pretokenizers"))
+      if (text_of(part, "type") == "Metaspace")
+        return part.contains("prepend_scheme") ? text_of(part, "prepend_scheme") != "never"
+                                               : part.value("add_prefix_space", true);
+    return false;
+  }
+
+  // A component, or those of a sequence.
+  std::vector<json> parts_of(const char* key, const char* list) const {
+    const auto found = tokenizer_.find(key);
+    if (found == tokenizer_.end() || !found->is_object()) return {};
+    if (text_of(*found, "type") == "Sequence" && found->contains(list)) return found->at(list);
+    return {*found};
+  }
+
+  // ---- byte-level BPE ----
+
+  bool has_byte_level() const {
+    const std::vector<json> parts = parts_of("pre_tokenizer", "pretokenizers");
+    return std::any_of(parts.begin(), parts.end(), [](const json& p) { return text_of(p, "type") == "ByteLevel"; });
+  }
+
+  void byte_level() {
+    out_.text("tokenizer.ggml.model", "gpt2");
+    out_.text(kPre, pre_.empty() ? known_pre_tokenizer() : pre_);
+    for (const auto& [text, id] : model().at("vocab").items()) vocabulary_.set(id, text, 0, TokenType::kNormal);
+    add_added_tokens("");
+    vocabulary_.add_to(out_, false);
+    std::vector<std::string> merges;
+    for (const json& merge : model().at("merges"))
+      merges.push_back(merge.is_array() ? cat(merge.at(0).get<std::string>(), " ", merge.at(1).get<std::string>())
+                                        : merge.get<std::string>());
+    out_.texts("tokenizer.ggml.merges", merges);
+  }
+
+  // llama.cpp knows pre-tokenizers by names (src/llama-vocab.cpp); here they are told by what they do.
+  std::string known_pre_tokenizer() const {
+    constexpr const char* kWordsOf =
+        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+    const auto words_of = [&](const std::string& digits) {
+      std::string pattern = kWordsOf;
+      return pattern.replace(pattern.find("%s"), 2, digits);
+    };
+    std::string what;
+    for (const json& part : parts_of("pre_tokenizer", "pretokenizers")) {
+      const std::string type = text_of(part, "type");
+      what += what.empty() ? "" : ", ";
+      if (type == "ByteLevel")
+        what += part.value("use_regex", true) ? "words" : "bytes";
+      else if (type == "Digits")
+        what += part.value("individual_digits", false) ? "digits" : "numbers";
+      else if (type == "Split" && part.contains("pattern"))
+        what += text_of(part.at("pattern"), "Regex");
+      else
+        what += type;
+    }
+    if (what == "words") return "gpt-2";
+    if (what == "digits, words") return "starcoder";
+    if (what == words_of("{1,3}") + ", bytes") return "llama-bpe";
+    if (what == words_of("") + ", bytes") return "qwen2";
+    throw rh::Error(RH_INVALID_ARGUMENT,
+                    cat((folder_ / "tokenizer.json").string(), ": which of llama.cpp's pre-tokenizers this is (", what,
+                        ") is not known. Name it with the format's option pre, as in src/llama-vocab.cpp of llama.cpp"));
+  }
+
+  // ---- both ----
+
+  std::optional<int64_t> added_token(const std::string& text) const {
+    for (const json& token : tokenizer_.value("added_tokens", json::array()))
+      if (text_of(token, "content") == text) return token.at("id").get<int64_t>();
+    return std::nullopt;
+  }
+
+  void special_tokens() {
+    constexpr struct {
+      const char *name, *key;
+    } kTokens[] = {{"bos", "bos"},       {"eos", "eos"},     {"unk", "unknown"},
+                   {"sep", "seperator"}, {"pad", "padding"}, {"mask", "mask"}};  // ggml spells it so
+    for (const auto& [name, key] : kTokens) {
+      std::optional<int64_t> id;
+      if (const auto token = config_.find(cat(name, "_token")); token != config_.end()) id = added_token(content(*token));
+      const auto said = model_config_.find(cat(name, "_token_id"));
+      if (!id && said != model_config_.end() && said->is_number_integer()) id = said->get<int64_t>();
+      if (id && *id >= 0) out_.u32(cat("tokenizer.ggml.", key, "_token_id"), static_cast<uint64_t>(*id));
+    }
+    added_around("bos", 0);
+    added_around("eos", -1);
+  }
+
+  // Whether texts get the token: as tokenizer_config.json says, else the post-processor's template.
+  void added_around(const std::string& name, int position) {
+    const std::string key = cat("tokenizer.ggml.add_", name, "_token");
+    if (const auto said = config_.find(cat("add_", name, "_token")); said != config_.end() && said->is_boolean())
+      return out_.flag(key, *said);
+    const std::string token = content(config_.value(name + "_token", json()));
+    for (const json& part : parts_of("post_processor", "processors")) {
+      const json single = part.value("single", json::array());
+      if (text_of(part, "type") != "TemplateProcessing" || single.empty()) continue;
+      const json& edge = position == 0 ? single.front() : single.back();
+      out_.flag(key, edge.contains("SpecialToken") && text_of(edge.at("SpecialToken"), "id") == token);
+      return;
+    }
+  }
+
+  void chat_template() {
+    std::string text;
+    if (const auto said = config_.find("chat_template"); said != config_.end()) {
+      if (said->is_string()) text = *said;
+      if (said->is_array())
+        for (const json& entry : *said)
+          if (text.empty() || text_of(entry, "name") == "default") text = text_of(entry, "template");
+    } else if (const auto file = read_text(folder_ / "chat_template.jinja")) {
+      text = *file;
+    } else {
+      text = text_of(read_json(folder_ / "chat_template.json"), "chat_template");
+    }
+    if (!text.empty()) out_.text("tokenizer.chat_template", text);
+  }
+
+  Metadata& out_;
+  const fs::path folder_;
+  const std::string pre_;
+  Vocabulary vocabulary_;
+  const json tokenizer_, config_, model_config_;
+};
+
+}  // namespace
+
+void add_tokenizer(Metadata& metadata, const std::string& folder, size_t vocab, const std::string& pre) {
+  try {
+    TokenizerExport(metadata, folder, vocab, pre).run();
+  } catch (const json::exception& e) {
+    throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tokenizer's files are damaged: ", e.what()));
+  }
+}
+
+}  // namespace roundhouse::formats

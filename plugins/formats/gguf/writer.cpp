@@ -1,0 +1,205 @@
+#include "plugins/formats/gguf/writer.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "kernels/floats.h"
+#include "plugins/formats/common/text.h"
+#include "plugins/formats/gguf/tokenizer.h"
+
+namespace roundhouse::formats {
+namespace {
+
+constexpr const char* kRotaryFactors = "rope_freqs.weight";
+
+int64_t elements(const std::vector<int64_t>& shape) {
+  int64_t n = 1;
+  for (const int64_t size : shape) n *= size;
+  return n;
+}
+
+uint64_t aligned(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
+
+std::optional<kernels::Element> element_of(rh_data_type type) {
+  if (rh::same_type(type, rh::kF32)) return kernels::Element::kF32;
+  if (rh::same_type(type, rh::kF16)) return kernels::Element::kF16;
+  if (rh::same_type(type, rh::kBF16)) return kernels::Element::kBF16;
+  return std::nullopt;
+}
+
+kernels::Element element_of(const GgmlType& type) {
+  return type.bytes == 4 ? kernels::Element::kF32 : type.id == 1 ? kernels::Element::kF16 : kernels::Element::kBF16;
+}
+
+// The ggml type of an element type as rh_model's "plan" names it.
+const GgmlType* plain_type(const std::string& dtype) {
+  return ggml_type(dtype == "float32" ? "f32" : dtype == "float16" ? "f16" : dtype == "bfloat16" ? "bf16" : "");
+}
+
+std::string option(const Json& options, const char* key) {
+  if (!options.contains(key)) return "";
+  rh::require(options.at(key).is_string(), cat("the option ", key, " is not a text"));
+  return options.at(key);
+}
+
+}  // namespace
+
+GgufWriter::GgufWriter(const rh_export& target)
+    : target_(target),
+      options_(Json::parse(target.options_json)),
+      architecture_(model_json(target, "architecture")),
+      names_(architecture_) {
+  names_.require_known();
+  const Json plan = model_json(target, "plan");
+  plan_tensors(plan);
+  const std::string head = header(plan);
+  const std::string model = std::filesystem::path(model_folder(target)).filename().string();
+  file_.emplace(target, cat(model.empty() ? "model" : model, "-", file_type_of(plan).name, ".gguf"));
+  file_->write(head.data(), head.size());
+  if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
+    write(slots_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
+}
+
+void GgufWriter::plan_tensors(const Json& plan) {
+  std::map<std::string, const Json*> layers;  // by weight
+  for (const Json& layer : plan.at("layers"))
+    if (!layer.at("encoding").is_null()) layers[layer.at("name").get<std::string>() + ".weight"] = &layer;
+  for (const Json& tensor : plan.at("tensors")) {
+    const std::string source = tensor.at("name");
+    const auto stored = names_.to_gguf(source);
+    if (!stored) continue;
+    const auto layer = layers.find(source);
+    by_source_[source] = slots_.size();
+    add_slot(*stored, stored_type(tensor, layer == layers.end() ? nullptr : layer->second), tensor.at("shape"));
+  }
+  if (const auto factors = rotary_factors(architecture_); !factors.empty())
+    add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
+}
+
+// Norms and biases are float32, as llama.cpp's kernels want them.
+const GgmlType& GgufWriter::stored_type(const Json& tensor, const Json* layer) const {
+  if (layer) return *ggml_type(layer->at("encoding").at("parameters").at("type").get<std::string>());
+  const GgmlType* source = plain_type(tensor.at("dtype"));
+  if (!source)
+    throw rh::Error(RH_INVALID_ARGUMENT, cat(tensor.at("name").get<std::string>(), " is ", tensor.at("dtype").get<std::string>(),
+                                             "; the format stores float32, float16 and bfloat16"));
+  if (tensor.at("shape").size() < 2) return *ggml_type("f32");
+  std::string wanted = option(options_, "unquantized");
+  if (wanted.empty()) return *source;
+  const GgmlType* type = ggml_type(wanted);
+  rh::require(type && !type->quantized(), cat("unquantized is f32, f16 or bf16, not ", wanted));
+  return *type;
+}
+
+void GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
+  const int64_t rows = elements(shape) / std::max<int64_t>(1, shape.empty() ? 1 : shape.back());
+  const uint64_t bytes = static_cast<uint64_t>(rows * type.row_bytes(shape.empty() ? 1 : shape.back()));
+  slots_.push_back({name, &type, std::move(shape), 0, bytes});
+}
+
+// Where neither the options nor the recipe's scheme tell, the type of most quantized weights.
+const FileType& GgufWriter::file_type_of(const Json& plan) const {
+  if (const FileType* chosen = chosen_file_type(options_, plan)) return *chosen;
+  std::map<std::string, int64_t> weights;
+  for (const Slot& slot : slots_)
+    if (slot.shape.size() > 1) weights[slot.type->name] += elements(slot.shape) * (slot.type->quantized() ? 1000 : 1);
+  const auto most = std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return *usual_file_type(most == weights.end() ? "f32" : most->first);
+}
+
+// Everything before the tensors' data; sets their offsets.
+std::string GgufWriter::header(const Json& plan) {
+  const std::string& id = names_.architecture();
+  uint64_t parameters = 0;
+  for (const Slot& slot : slots_) parameters += static_cast<uint64_t>(elements(slot.shape));
+  Metadata metadata;
+  metadata.text("general.architecture", id);
+  metadata.text("general.type", "model");
+  metadata.text("general.name", std::filesystem::path(model_folder(target_)).filename().string());
+  metadata.text("general.size_label", size_label(parameters));
+  add_hyperparameters(metadata, id, architecture_);
+  metadata.u32("general.file_type", file_type_of(plan).id);
+  metadata.u32("general.quantization_version", 2);
+  add_tokenizer(metadata, model_folder(target_), architecture_.at("vocab"), option(options_, "pre"));
+
+  ByteWriter out;
+  for (const char c : kGgufMagic) out.number(c);
+  out.number(kGgufVersion);
+  out.number<uint64_t>(slots_.size());
+  out.number<uint64_t>(metadata.count());
+  out.append(metadata.bytes());
+  uint64_t offset = 0;  // from the data's beginning
+  for (Slot& slot : slots_) {
+    out.text(slot.name);
+    out.number(static_cast<uint32_t>(slot.shape.size()));
+    for (auto size = slot.shape.rbegin(); size != slot.shape.rend(); ++size) out.number<uint64_t>(*size);
+    out.number(slot.type->id);
+    out.number(offset);
+    slot.offset = offset;
+    offset += aligned(slot.bytes);
+  }
+  out.pad(kGgufAlignment);
+  for (Slot& slot : slots_) slot.offset += out.bytes().size();
+  return out.bytes();
+}
+
+GgufWriter::Slot& GgufWriter::slot_of(const std::string& tensor, const rh_tensor* shaped) {
+  const auto found = by_source_.find(tensor);
+  if (found == by_source_.end()) throw rh::Error(RH_INVALID_ARGUMENT, cat(tensor, " is not among the plan's tensors"));
+  Slot& slot = slots_[found->second];
+  rh::require(!slot.written, tensor + " was added before");
+  rh::require(!shaped || slot.shape == std::vector<int64_t>(shaped->shape, shaped->shape + shaped->ndim),
+              cat(tensor, " is ", shaped ? shape_text(*shaped) : "", ", not of the plan's shape"));
+  return slot;
+}
+
+void GgufWriter::write(Slot& slot, const uint8_t* rows) {
+  std::vector<uint8_t> interleaved;
+  if (const int64_t heads = names_.interleaved_heads(slot.name); heads > 0) {
+    const int64_t count = slot.shape.at(0), row_bytes = static_cast<int64_t>(slot.bytes) / count;
+    rh::require(count % heads == 0 && count / heads % 2 == 0, cat(slot.name, ": ", count, " rows are no ", heads, " heads"));
+    interleaved.resize(slot.bytes);
+    for (int64_t row = 0; row < count; ++row)
+      std::memcpy(interleaved.data() + interleaved_row(row, count / heads) * row_bytes, rows + row * row_bytes, row_bytes);
+    rows = interleaved.data();
+  }
+  file_->write_at(slot.offset, rows, slot.bytes);
+  const char zeros[kGgufAlignment] = {};
+  file_->write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
+  slot.written = true;
+}
+
+void GgufWriter::add_layer(const rh_encoded_layer& layer) {
+  const std::string name = layer.name;
+  Slot& slot = slot_of(name + ".weight", nullptr);
+  const rh_tensor& blocks = *layer.tensors[0];
+  rh::require(rh::bytes(blocks) == slot.bytes && std::strcmp(layer.encoding->id, RH_ENCODING_GGML_BLOCK) == 0 &&
+                  text_at(Json::parse(layer.encoding->parameters_json), "type") == slot.type->name,
+              cat(name, ": the layer's blocks are not those of the plan, ", slot.type->name));
+  write(slot, rh::data<uint8_t>(blocks));
+  if (layer.bias) add_tensor(name + ".bias", *layer.bias);
+}
+
+void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
+  if (!names_.to_gguf(name)) return;
+  Slot& slot = slot_of(name, &tensor);
+  const auto source = element_of(tensor.dtype);
+  rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
+  const kernels::Element stored = element_of(*slot.type);
+  if (stored == *source) return write(slot, rh::data<uint8_t>(tensor));
+  std::vector<uint8_t> converted(slot.bytes);
+  for (int64_t i = 0; i < rh::elements(tensor); ++i)
+    kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+  write(slot, converted.data());
+}
+
+void GgufWriter::finish() {
+  for (const Slot& slot : slots_)
+    if (!slot.written) throw rh::Error(RH_FAILED_PRECONDITION, slot.name + " was never added");
+  file_->commit();
+  // llama.cpp needs the .gguf alone; other programs, and this one, take the rest from beside it.
+  write_json(target_, "config.json", model_json(target_, "config"));
+  copy_side_files(target_);
+}
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,51 @@
+// Writes a model as one GGUF file: header first, then every tensor at its place, whatever the order they come in.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "plugins/formats/gguf/file_type.h"
+#include "plugins/formats/gguf/metadata.h"
+
+namespace roundhouse::formats {
+
+constexpr char kGgufMagic[] = {'G', 'G', 'U', 'F'};
+constexpr uint32_t kGgufVersion = 3;
+constexpr uint64_t kGgufAlignment = 32;
+
+class GgufWriter : public rh::Writer {
+ public:
+  explicit GgufWriter(const rh_export& target);
+
+  void add_layer(const rh_encoded_layer& layer) override;
+  void add_tensor(const std::string& name, const rh_tensor& tensor) override;
+  void finish() override;
+
+ private:
+  // A tensor of the file.
+  struct Slot {
+    std::string name;
+    const GgmlType* type;
+    std::vector<int64_t> shape;  // row-major; the file has it the other way round
+    uint64_t offset = 0;         // in the file
+    uint64_t bytes = 0;
+    bool written = false;
+  };
+
+  void plan_tensors(const Json& plan);
+  const GgmlType& stored_type(const Json& tensor, const Json* layer) const;
+  void add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape);
+  const FileType& file_type_of(const Json& plan) const;
+  std::string header(const Json& plan);
+  void write(Slot& slot, const uint8_t* rows);
+  Slot& slot_of(const std::string& tensor, const rh_tensor* shape);
+
+  const rh_export& target_;
+  const Json options_, architecture_;
+  const Names names_;
+  std::vector<Slot> slots_;
+  std::map<std::string, size_t> by_source_;  // into slots_
+  std::optional<OutputFile> file_;
+};
+
+}  // namespace roundhouse::formats

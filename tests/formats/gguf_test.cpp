@@ -1,0 +1,347 @@
+// GGUF: the reference's files read, written again, damaged; and its mixes. tests/data/exports/README.md says where the
+// data come from.
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <iterator>
+
+#include "host/checkpoint/safetensors.h"
+#include "host/model/architecture.h"
+#include "tests/formats/format_fixture.h"
+
+namespace roundhouse::formats {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const std::string kKey = "model.layers.0.self_attn.k_proj.weight";  // [128, 256], two heads
+const std::string kValue = "model.layers.1.self_attn.v_proj.weight";
+const std::string kNorm = "model.layers.0.input_layernorm.weight";
+
+json tiny_llama() {
+  static const json facts =
+      Architecture::load(fs::path(TEST_DATA) / "models/tiny-llama", {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"})
+          .facts();
+  return facts;
+}
+
+struct Golden {
+  const char* folder;
+  const char *key_type, *value_type;  // of the two weights; NULL: not there
+};
+const Golden kGoldens[] = {
+    {"gguf_q2_k_s", "q2_k", "q2_k"}, {"gguf_q3_k_m", "q3_k", "q5_k"}, {"gguf_q4_0", "q4_0", "q4_0"},
+    {"gguf_q4_1", "q4_1", "q4_1"},   {"gguf_q4_k_m", "q4_k", "q6_k"}, {"gguf_q5_0", "q5_0", "q5_0"},
+    {"gguf_q5_1", nullptr, "q5_1"},  {"gguf_q5_k_s", "q5_k", "q5_k"}, {"gguf_q6_k", "q6_k", "q6_k"},
+    {"gguf_q8_0", "q8_0", "q8_0"},
+};
+
+Tensor blocks_of(const TestReader& reader, const std::string& name) {
+  const rh_tensor_spec& spec = *reader.item(name).encoding->tensors[0];
+  Tensor blocks(DType::kU8, {spec.shape[0], spec.shape[1]});
+  rh_tensor view = blocks.view();
+  EXPECT_EQ(reader.read_encoded(name, {&view}), "");
+  return blocks;
+}
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
+}
+
+// What the host tells of an export of tiny-llama, or of a part of it.
+ExportSession::Facts facts_of(const json& layers, const json& tensors) {
+  return {{{"config", json::object()},
+           {"architecture", tiny_llama()},
+           {"plan", {{"scheme", {{"bits", 16}}}, {"layers", layers}, {"tensors", tensors}}}},
+          {{"model", fs::path(TEST_DATA) / "models/tiny-llama"}}};
+}
+
+// Everything that `reader` has, written by the format and opened again.
+class Rewritten {
+ public:
+  Rewritten(const FormatPlugin& format, const TestReader& reader) {
+    OutputFolder folder(temporary_.path() / "out", false);
+    json layers = json::array(), tensors = json::array();
+    for (const std::string& name : reader.names()) {
+      const rh_item item = reader.item(name);
+      const std::vector<int64_t> shape(item.shape, item.shape + item.ndim);
+      tensors.push_back({{"name", name}, {"shape", shape}, {"dtype", config_name(from_rh(item.dtype))}});
+      if (item.kind == RH_ITEM_LAYER)
+        layers.push_back({{"name", name.substr(0, name.rfind('.'))},
+                          {"encoding", {{"id", item.encoding->id}, {"parameters", json::parse(item.encoding->parameters_json)}}}});
+    }
+    const ExportSession session(folder, facts_of(layers, tensors), json::object(), 1 << 30, nullptr);
+    rh_error error{};
+    rh_writer* writer = nullptr;
+    if (format->begin(format.get(), session.get(), &writer, &error) != RH_OK) throw Error(error.message);
+    const auto names = reader.names();
+    for (auto name = names.rbegin(); name != names.rend(); ++name) {  // in another order than the plan's
+      const rh_item item = reader.item(*name);
+      rh_code code = RH_OK;
+      if (item.kind == RH_ITEM_LAYER) {
+        const Tensor blocks = blocks_of(reader, *name);
+        const rh_tensor view = blocks.view();
+        const rh_tensor* pointers[] = {&view};
+        const std::string layer_name = name->substr(0, name->rfind('.'));
+        rh_encoded_layer layer{};
+        layer.struct_size = sizeof layer;
+        layer.name = layer_name.c_str();
+        layer.encoding = item.encoding;
+        layer.tensors = pointers;
+        code = writer->add_layer(writer, &layer, &error);
+      } else {
+        const Tensor tensor = reader.read(*name);
+        const rh_tensor view = tensor.view();
+        code = writer->add_tensor(writer, name->c_str(), &view, &error);
+      }
+      if (code != RH_OK) throw Error(error.message);
+    }
+    if (writer->finish(writer, &error) != RH_OK) throw Error(error.message);
+    folder.finish();
+  }
+
+  fs::path folder() const { return temporary_.path() / "out"; }
+
+ private:
+  TemporaryFolder temporary_;
+};
+
+class GgufGolden : public testing::TestWithParam<Golden> {
+ protected:
+  const FormatPlugin format_{"gguf"};
+  const TestReader reader_{format_, exports() / GetParam().folder, tiny_llama()};
+};
+
+TEST_P(GgufGolden, IsClaimedByItsFormatOnly) {
+  for (const char* name : {"auto_round", "auto_gptq", "fake", "gguf"}) {
+    const FormatPlugin format(name);
+    EXPECT_EQ(format->probe(format.get(), (exports() / GetParam().folder).c_str()) > 0, std::string(name) == "gguf");
+  }
+}
+
+TEST_P(GgufGolden, DecodesAsThePackageGgufDoesUnderTheSourcesNames) {
+  ASSERT_EQ(reader_.error(), "");
+  SafetensorsFolder expected(exports() / "gguf_rows.safetensors");
+  for (const auto& [name, type] : {std::pair{kKey, GetParam().key_type}, {kValue, GetParam().value_type}}) {
+    if (!type) continue;
+    const rh_item item = reader_.item(name);
+    EXPECT_EQ(item.kind, RH_ITEM_LAYER);
+    EXPECT_EQ(json::parse(item.encoding->parameters_json), (json{{"type", type}}));
+    const Tensor weight = reader_.read(name, DType::kF32);
+    ASSERT_EQ(weight.shape(), (std::vector<int64_t>{128, 256}));
+    const Tensor rows = expected.load(cat(GetParam().folder, "/", name));
+    EXPECT_EQ(std::memcmp(weight.data(), rows.data(), rows.bytes()), 0) << name;
+    EXPECT_TRUE(same_bytes(reader_.read(name, DType::kBF16), weight.to(DType::kBF16)));
+  }
+  if (GetParam().key_type)
+    EXPECT_TRUE(same_bytes(reader_.read(kNorm), expected.load(cat(GetParam().folder, "/", kNorm))));
+}
+
+TEST_P(GgufGolden, IsWrittenAgainWithTheSameBytes) {
+  ASSERT_EQ(reader_.error(), "");
+  const Rewritten written(format_, reader_);
+  const TestReader again(format_, written.folder(), tiny_llama());
+  ASSERT_EQ(again.error(), "");
+  EXPECT_EQ(again.names(), reader_.names());
+  for (const std::string& name : reader_.names()) {
+    const bool layer = reader_.item(name).kind == RH_ITEM_LAYER;
+    EXPECT_TRUE(layer ? same_bytes(blocks_of(again, name), blocks_of(reader_, name))
+                      : same_bytes(again.read(name), reader_.read(name)))
+        << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Reference, GgufGolden, testing::ValuesIn(kGoldens),
+                         [](const auto& info) { return info.param.folder; });
+
+TEST(Gguf, WithoutAnArchitectureNamesStayTheFilesOwn) {
+  const FormatPlugin format("gguf");
+  const TestReader reader(format, exports() / "gguf_q8_0");
+  EXPECT_EQ(reader.names(), (std::vector<std::string>{"blk.0.attn_k.weight", "blk.0.attn_norm.weight", "blk.1.attn_v.weight"}));
+}
+
+TEST(Gguf, StoresUnquantizedWeightsAsAskedAndNormsInFloat32) {
+  const FormatPlugin format("gguf");
+  const Tensor key = TestReader(format, exports() / "gguf_q8_0", tiny_llama()).read(kKey, DType::kF32);
+  const TemporaryFolder temporary;
+  OutputFolder folder(temporary.path() / "plain", false);
+  const json tensors = json::array({{{"name", kKey}, {"shape", {128, 256}}, {"dtype", "float32"}},
+                              {{"name", kNorm}, {"shape", {256}}, {"dtype", "bfloat16"}}});
+  const json options{{"unquantized", "bf16"}, {"file_type", "BF16"}};
+  const ExportSession session(folder, facts_of(json::array(), tensors), options, 1 << 30, nullptr);
+  rh_error error{};
+  rh_writer* writer = nullptr;
+  ASSERT_EQ(format->begin(format.get(), session.get(), &writer, &error), RH_OK) << error.message;
+  const Tensor norm(DType::kBF16, {256});
+  for (int i = 0; i < 256; ++i) norm.as<uint16_t>()[i] = static_cast<uint16_t>(0x3f80 + i);
+  const rh_tensor key_view = key.view(), norm_view = norm.view();
+  EXPECT_EQ(writer->add_tensor(writer, kKey.c_str(), &key_view, &error), RH_OK) << error.message;
+  EXPECT_EQ(writer->add_tensor(writer, kKey.c_str(), &key_view, &error), RH_INVALID_ARGUMENT) << "twice";
+  EXPECT_EQ(writer->add_tensor(writer, kNorm.c_str(), &norm_view, &error), RH_OK) << error.message;
+  ASSERT_EQ(writer->finish(writer, &error), RH_OK) << error.message;
+  folder.finish();
+  const TestReader plain(format, temporary.path() / "plain", tiny_llama());
+  ASSERT_EQ(plain.error(), "");
+  EXPECT_TRUE(same_bytes(plain.read(kKey), key.to(DType::kBF16)));
+  EXPECT_TRUE(same_bytes(plain.read(kNorm), norm.to(DType::kF32)));
+}
+
+// ---- what cannot be read ----
+
+std::string read_bytes(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+std::string golden_file() { return read_bytes(exports() / "gguf_q8_0/tiny-llama-spm-1.4M-Q8_0.gguf"); }
+
+std::string error_of(const std::string& bytes) {
+  const TemporaryFolder temporary;
+  std::ofstream(temporary.path() / "model.gguf", std::ios::binary) << bytes;
+  const FormatPlugin format("gguf");
+  return TestReader(format, temporary.path(), tiny_llama()).error();
+}
+
+template <typename T>
+std::string with(std::string bytes, size_t at, T value) {
+  return bytes.replace(at, sizeof value, reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+TEST(GgufDamaged, ATruncatedFileIsRefusedWhereverItEnds) {
+  const std::string whole = golden_file();
+  ASSERT_EQ(error_of(whole), "");
+  for (size_t size = 0; size < whole.size(); size += size < 600 ? 7 : 1009)
+    EXPECT_NE(error_of(whole.substr(0, size)).find("model.gguf: it "), std::string::npos) << size;
+}
+
+TEST(GgufDamaged, EachMistakeHasItsWords) {
+  const std::string whole = golden_file();
+  const size_t tensor = whole.find("blk.0.attn_k.weight") + 19;  // dims, sizes, type, offset
+  const size_t key = whole.find("general.architecture");
+  const struct {
+    const char* name;
+    std::string bytes;
+    const char* message;
+  } cases[] = {
+      {"magic", with(whole, 0, 'X'), "it is no GGUF file"},
+      {"version", with<uint32_t>(whole, 4, 9), "GGUF's version 9"},
+      {"tensor count", with<uint64_t>(whole, 8, uint64_t{1} << 60), "it is too short for 1152921504606846976 entries"},
+      {"value count", with<uint64_t>(whole, 16, ~uint64_t{0}), "it is too short for 18446744073709551615 entries"},
+      {"text length", with<uint64_t>(whole, key - 8, ~uint64_t{0} / 2), "it ends inside a text"},
+      {"value type", with<uint32_t>(whole, key + 20, 99), "a value has the unknown type 99"},
+      {"dimensions", with<uint32_t>(whole, tensor, 7), "blk.0.attn_k.weight has 7 dimensions"},
+      {"size", with<int64_t>(whole, tensor + 4, int64_t{1} << 62), "has a dimension of"},
+      {"negative size", with<int64_t>(whole, tensor + 12, -1), "has a dimension of -1"},
+      {"blocks", with<int64_t>(whole, tensor + 4, 250), "250 columns are no whole blocks of q8_0"},
+      {"heads", with<int64_t>(whole, tensor + 12, 127), "127 rows are no 2 heads"},
+      {"type", with<uint32_t>(whole, tensor + 20, 23), "ggml's type 23, which is not read"},
+      {"alignment", with<uint64_t>(whole, tensor + 24, 5), "is not aligned"},
+      {"offset", with<uint64_t>(whole, tensor + 24, ~uint64_t{31}), "it ends inside the tensor"},
+  };
+  for (const auto& c : cases) EXPECT_NE(error_of(c.bytes).find(c.message), std::string::npos) << c.name << ": " << error_of(c.bytes);
+}
+
+// ---- mixes ----
+
+// What the format assigns to the layers of a Llama; or its message.
+struct Assignment {
+  json layers;
+  std::string error;
+};
+
+Assignment assign(const json& plan, const json& architecture, const json& options) {
+  const FormatPlugin format("gguf");
+  const auto* extension = static_cast<const rh_assign*>(format->get_extension(format.get(), RH_EXT_ASSIGN));
+  std::string answer;
+  rh_error error{};
+  const rh_code code = extension->assign(
+      format.get(), plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(),
+      [](void* context, const char* text) { *static_cast<std::string*>(context) = text; }, &answer, &error);
+  return code == RH_OK ? Assignment{json::parse(answer), ""} : Assignment{{}, error.message};
+}
+
+json llama_of(int64_t blocks, int64_t heads, int64_t kv_heads) {
+  json facts = tiny_llama();
+  facts.update({{"blocks", blocks}, {"heads", heads}, {"kv_heads", kv_heads}});
+  return facts;
+}
+
+const std::map<std::string, std::string> kRoles = {
+    {"attn_q", "self_attn.q_proj"},     {"attn_k", "self_attn.k_proj"}, {"attn_v", "self_attn.v_proj"},
+    {"attn_output", "self_attn.o_proj"}, {"ffn_gate", "mlp.gate_proj"},  {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"},      {"output", "lm_head"},          {"token_embd", "model.embed_tokens"}};
+
+std::string layer_name(const std::string& role, int64_t block) {
+  return role == "output" || role == "token_embd" ? kRoles.at(role) : cat("model.layers.", block, ".", kRoles.at(role));
+}
+
+json plan_of(int64_t blocks, const std::string& data_type, int64_t cols = 4096, bool tied = false) {
+  json layers = json::array();
+  for (const auto& [role, name] : kRoles)
+    for (int64_t block = 0; block < blocks; ++block) layers.push_back({{"name", layer_name(role, block)}, {"cols", cols}});
+  return {{"scheme", {{"bits", 4}, {"data_type", data_type}}}, {"layers", layers}, {"tied_head", tied}};
+}
+
+TEST(GgufMix, IsTheReferences) {
+  size_t compared = 0;
+  const json mixes = read_json(exports() / "gguf_mixes.json");
+  for (const auto& [name, golden] : mixes.items()) {
+    const std::string mix = name.substr(0, name.find(' '));
+    std::string base = mix == "Q6_K" || mix[3] != 'K' ? mix : mix.substr(0, 4);
+    std::transform(base.begin(), base.end(), base.begin(), [](unsigned char c) { return std::tolower(c); });
+    const int64_t blocks = golden.at("blocks");
+    const Assignment assigned = assign(plan_of(blocks, base), llama_of(blocks, golden.at("heads"), golden.at("kv_heads")),
+                                       {{"file_type", mix}});
+    ASSERT_EQ(assigned.error, "") << name;
+    const auto expect = [&](const std::string& role, int64_t block, const std::string& type) {
+      EXPECT_EQ(assigned.layers.at(layer_name(role, block)), (json{{"data_type", type}})) << name << " " << role << " " << block;
+      ++compared;
+    };
+    for (const auto& [role, types] : golden.at("types").items()) {
+      if (types.is_string()) {
+        for (int64_t block = 0; block < blocks; ++block) expect(role, block, types);
+        continue;
+      }
+      for (const auto& [type, members] : types.items())
+        for (const int64_t block : members) expect(role, block, type);
+    }
+  }
+  EXPECT_EQ(compared, 15 * 9 * (32u + 80 + 16));
+}
+
+TEST(GgufMix, FallsBackWhereRowsAreNoWholeBlocks) {
+  const json llama = llama_of(2, 4, 2);
+  const json narrow = assign(plan_of(2, "q4_k", 160), llama, json::object()).layers;
+  EXPECT_EQ(narrow.at("model.layers.0.self_attn.q_proj"),
+            (json{{"data_type", "q5_0"}, {"reason", "160 columns are no multiple of 256, so not q4_k"}}));
+  EXPECT_EQ(narrow.at("lm_head").at("data_type"), "q8_0");
+  const json odd = assign(plan_of(2, "q4_k", 172), llama, json::object()).layers;
+  EXPECT_EQ(odd.at("lm_head"), (json{{"bits", 16}, {"reason", "172 columns are no multiple of 32, so it stays as it is"}}));
+}
+
+TEST(GgufMix, ATiedEmbeddingIsTheHead) {
+  const json layers = assign(plan_of(2, "q4_k", 256, true), llama_of(2, 4, 2), json::object()).layers;
+  EXPECT_EQ(layers.at("model.embed_tokens").at("data_type"), "q6_k");
+  EXPECT_FALSE(layers.contains("lm_head"));
+}
+
+TEST(GgufMix, ASchemeThatIsNoBlockTypeIsLeftAlone) {
+  EXPECT_EQ(assign(plan_of(2, "int"), llama_of(2, 4, 2), json::object()).layers, json::object());
+}
+
+TEST(GgufMix, MistakesHaveTheirWords) {
+  const json plan = plan_of(2, "q4_k");
+  const auto message = [&](const json& architecture, const json& options) { return assign(plan, architecture, options).error; };
+  EXPECT_NE(message(tiny_llama(), {{"file_type", "Q9"}}).find("the file_type Q9 is none of [\"F32\""), std::string::npos);
+  EXPECT_EQ(message(tiny_llama(), {{"file_type", "Q6_K"}}),
+            "file_type Q6_K consists of q6_k, but the recipe's scheme is q4_k; write scheme: {data_type: q6_k}");
+  json unknown = tiny_llama();
+  unknown["names"] = json::object();
+  unknown["family"] = "opt";
+  EXPECT_EQ(message(unknown, json::object()),
+            "llama.cpp does not run the architecture opt (its descriptor has no names.gguf); choose another format");
+}
+
+}  // namespace
+}  // namespace roundhouse::formats

@@ -1,0 +1,139 @@
+"""GGUF files as other programs see them: the reference's metadata, and the same weights by the package gguf and
+transformers."""
+
+import pathlib
+import shutil
+import tempfile
+import unittest
+
+import gguf
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import support
+
+MODEL = support.DATA / "models" / "tiny-llama"
+REFERENCE = support.DATA / "exports" / "gguf_q4_k_m" / "tiny-llama-spm-1.4M-Q4_K_M.gguf"
+PRESETS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K"]
+HEADS = {"attn_q": 4, "attn_k": 2}
+# Both sides compute in float32, in another order.
+LOGIT_TOLERANCE = 1e-3
+
+
+def metadata(file):
+    fields = gguf.GGUFReader(file).fields.values()
+    return {field.name: ([t.name for t in field.types], field.contents()) for field in fields
+            if not field.name.startswith("GGUF.")}
+
+
+def weights(file, names):
+    """The dequantized tensors, rows in the checkpoint's order, under the names that `names` has for gguf's."""
+    result = {}
+    for tensor in gguf.GGUFReader(file).tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        layer, kind = tensor.name.rsplit(".", 1)
+        if heads := HEADS.get(layer.split(".")[-1]):
+            pairs = values.reshape(heads, values.shape[0] // heads // 2, 2, -1)
+            values = pairs.swapaxes(1, 2).reshape(values.shape)
+        result[f"{names[layer]}.{kind}"] = torch.from_numpy(np.ascontiguousarray(values))
+    return result
+
+
+def source_names(blocks):
+    names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    parts = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
+             "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
+             "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+    for block in range(blocks):
+        for ours, theirs in parts.items():
+            names[f"blk.{block}.{ours}"] = f"model.layers.{block}.{theirs}"
+    return names
+
+
+class Gguf(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def export(self, model, preset, formats=("gguf",)):
+        out = support.export(self.folder, model=str(model), scheme=f"GGUF:{preset}", tuning={"iters": 0},
+                             formats=list(formats))
+        folder = out if len(formats) == 1 else out / "gguf"
+        (file,) = folder.glob("*.gguf")
+        self.assertEqual(file.name, f"{model.name}-{preset}.gguf")
+        return file
+
+    def spm_model(self):
+        """The model that the reference exported."""
+        model = self.folder / "tiny-llama-spm"
+        shutil.copytree(MODEL, model)
+        shutil.copy(support.DATA / "models" / "tiny-llama-spm" / "tokenizer.model", model)
+        return model
+
+    def test_metadata_are_the_references(self):
+        ours = metadata(self.export(self.spm_model(), "Q4_K_M"))
+        for key, value in metadata(REFERENCE).items():
+            self.assertEqual(ours.get(key), value, key)
+
+    def test_types_are_the_references(self):
+        ours = {t.name: t.tensor_type for t in gguf.GGUFReader(self.export(self.spm_model(), "Q4_K_M")).tensors}
+        self.assertEqual(set(ours), {f"{name}.weight" for name in source_names(2)})
+        for tensor in gguf.GGUFReader(REFERENCE).tensors:
+            self.assertEqual(ours[tensor.name], tensor.tensor_type, tensor.name)
+
+    def test_weights_are_those_of_every_other_format(self):
+        for preset in PRESETS:
+            with self.subTest(preset), tempfile.TemporaryDirectory() as folder:
+                self.folder = pathlib.Path(folder)
+                file = self.export(MODEL, preset, ["gguf", "fake"])
+                fake = load_file(file.parents[1] / "fake" / "model.safetensors")
+                theirs = {name: tensor.bfloat16() for name, tensor in weights(file, source_names(2)).items()}
+                difference = support.tensor_difference(theirs, fake)
+                self.assertEqual(difference, "", f"\n{difference}")
+
+    def test_byte_level_tokenizer(self):
+        ours = metadata(self.export(MODEL, "Q8_0"))
+        tokenizer = support.read_json(MODEL / "tokenizer.json")
+        vocabulary = tokenizer["model"]["vocab"] | {t["content"]: t["id"] for t in tokenizer["added_tokens"]}
+        self.assertEqual(ours["tokenizer.ggml.model"][1], "gpt2")
+        self.assertEqual(ours["tokenizer.ggml.pre"][1], "gpt-2")
+        self.assertEqual(ours["tokenizer.ggml.tokens"][1], sorted(vocabulary, key=vocabulary.get))
+        merges = [" ".join(m) if isinstance(m, list) else m for m in tokenizer["model"]["merges"]]
+        self.assertEqual(ours["tokenizer.ggml.merges"][1], merges)
+        self.assertEqual(ours["tokenizer.ggml.token_type"][1][:4], [3, 3, 3, 1])
+        self.assertEqual(ours["tokenizer.ggml.add_bos_token"][1], False)
+
+    def test_converted_sentencepiece_tokenizer(self):
+        model = support.EXAMPLES / "tinystories-656k"
+        ours = metadata(self.export(model, "Q8_0"))
+        tokenizer = support.read_json(model / "tokenizer.json")["model"]
+        tokens = ours["tokenizer.ggml.tokens"][1]
+        self.assertEqual(ours["tokenizer.ggml.model"][1], "llama")
+        self.assertEqual(tokens, sorted(tokenizer["vocab"], key=tokenizer["vocab"].get))
+        scores = dict(zip(tokens, ours["tokenizer.ggml.scores"][1]))
+        merged = ["".join(m) if isinstance(m, list) else m.replace(" ", "", 1) for m in tokenizer["merges"]]
+        self.assertEqual(sorted(set(merged), key=lambda token: -scores[token]), list(dict.fromkeys(merged)))
+        self.assertEqual(ours["tokenizer.ggml.token_type"][1][:4], [2, 3, 3, 6])
+        self.assertEqual(ours["tokenizer.ggml.bos_token_id"][1], 1)
+        self.assertEqual(ours["tokenizer.ggml.add_bos_token"][1], True)
+        self.assertEqual(ours["tokenizer.ggml.add_space_prefix"][1], True)
+
+    def test_transformers_computes_our_logits(self):
+        file = self.export(MODEL, "Q5_K_M")
+        text = self.folder / "text.txt"
+        text.write_text("Once upon a time there was a little girl named Lily, who loved to play with her ball.")
+        out = self.folder / "logits.safetensors"
+        support.roundhouse("logits", file.parent, "--text", text, "--out", out)
+        ours = load_file(out)
+        self.assertGreater(len(ours["ids"]), 20)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        with torch.inference_mode():
+            theirs = model(ours["ids"].long()[None]).logits[0]
+        self.assertLess((ours["logits"] - theirs).abs().max().item(), LOGIT_TOLERANCE)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,163 @@
+// The importance matrix: collected, passed to searching data types, saved and read again.
+#include "host/recipe/importance.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "host/base/error.h"
+#include "host/checkpoint/imatrix_file.h"
+#include "host/model/decoder.h"
+#include "tests/tuning/quantize_fixture.h"
+
+namespace roundhouse {
+namespace {
+
+const std::string kSearched = "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n";
+
+class ImportanceTest : public QuantizeTest {
+ protected:
+  std::string with_file(const std::string& name) const {
+    return kSearched + "imatrix: {file: " + (folder_.path() / name).string() + "}\n";
+  }
+  std::string problems_of(const std::string& recipe) {
+    try {
+      problem(kUntied, recipe);
+      return "";
+    } catch (const Error& e) {
+      return e.what();
+    }
+  }
+  // The file of another run, changed.
+  void save_changed(const std::function<void(ImatrixEntries&)>& change) {
+    Problem p = problem(kUntied, kSearched + "imatrix: {save: original.gguf}\n");
+    const Recording got = p.quantized();
+    save_importance(p.plan, p.architecture, got.seen.importance, got.seen.tokens);
+    Imatrix imatrix{read_imatrix(folder_.path() / "original.gguf"), "", 1, 1};
+    change(imatrix.entries);
+    write_imatrix(folder_.path() / "changed.gguf", imatrix);
+  }
+};
+
+bool same(const Tensor& a, const Tensor& b) {
+  return a.bytes() == b.bytes() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
+}
+
+TEST_F(ImportanceTest, IsTheSumOfSquaredInputs) {
+  Problem p = problem(kUntied, kSearched + "layers: [{match: lm_head}]\n");
+  const Recording got = p.quantized();
+  const at::NoGradGuard no_grad;
+  const at::ScalarType type = __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+  Decoder decoder(p.architecture, p.source, type, at::kCPU);
+  std::map<std::string, std::vector<double>> sums;
+  decoder.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
+    const at::Tensor x = input.to(at::kFloat).reshape({-1, linear.in_features}).contiguous();
+    std::vector<double>& sum = sums[linear.name];
+    sum.resize(static_cast<size_t>(linear.in_features));
+    for (int64_t i = 0; i < x.numel(); ++i) {
+      const double value = x.const_data_ptr<float>()[i];
+      sum[static_cast<size_t>(i % linear.in_features)] += value * value;
+    }
+    return input;
+  });
+  at::Tensor ids = at::empty({8, 16}, at::kLong);
+  for (int64_t i = 0; i < ids.numel(); ++i)
+    ids.mutable_data_ptr<int64_t>()[i] = p.samples[static_cast<size_t>(i / 16)][static_cast<size_t>(i % 16)];
+  const PositionData positions = decoder.positions(16);
+  at::Tensor hidden = decoder.embed(ids);
+  for (int64_t block = 0; block < 2; ++block) {
+    const Block b = decoder.block(block);
+    hidden = at::cat({b.forward(hidden.slice(0, 0, 4), positions), b.forward(hidden.slice(0, 4, 8), positions)});
+  }
+  decoder.head(hidden);
+  ASSERT_EQ(got.layers.size(), 15u);
+  for (const auto& [name, layer] : got.layers) {
+    ASSERT_EQ(layer.tensors[0].elements(), layer.info.in_features);
+    for (int64_t c = 0; c < layer.info.in_features; ++c)
+      ASSERT_EQ(layer.tensors[0].as<float>()[c], static_cast<float>(sums.at(name)[static_cast<size_t>(c)]))
+          << name << ", channel " << c;
+  }
+}
+
+TEST_F(ImportanceTest, BitsDoNotDependOnTheThreads) {
+  Recording runs[2];
+  for (int i = 0; i < 2; ++i) {
+    set_threads(i + 1);
+    runs[i] = quantize_model(kUntied, kSearched);
+  }
+  set_threads(0);
+  for (const auto& [name, layer] : runs[0].layers)
+    EXPECT_TRUE(same(layer.tensors[0], runs[1].layers.at(name).tensors[0])) << name;
+}
+
+TEST_F(ImportanceTest, TheSavedFileGivesTheSameBits) {
+  Problem p = problem(kUntied, kSearched + "imatrix: {save: saved.gguf}\n");
+  const Recording collected = p.quantized();
+  save_importance(p.plan, p.architecture, collected.seen.importance, collected.seen.tokens);
+  const ImatrixEntries entries = read_imatrix(folder_.path() / "saved.gguf");
+  EXPECT_EQ(entries.size(), 14u);
+  EXPECT_EQ(entries.at("blk.1.ffn_down.weight").count, 8 * 16);
+  Problem again = problem(kUntied, with_file("saved.gguf"));
+  EXPECT_FALSE(passes(again.plan).any()) << "nothing is left to collect";
+  again.samples.clear();
+  const Recording read = again.quantized();
+  for (const auto& [name, layer] : collected.layers)
+    for (size_t t = 0; t < layer.tensors.size(); ++t)
+      EXPECT_TRUE(same(layer.tensors[t], read.layers.at(name).tensors[t])) << name;
+}
+
+TEST_F(ImportanceTest, ReadsTheOlderFormatAndTheCheckpointsNames) {
+  Problem p = problem(kUntied, kSearched);
+  const Importance importance = p.quantized().seen.importance;
+  std::ofstream file(folder_.path() / "old.dat", std::ios::binary);
+  const auto number = [&](int32_t n) { file.write(reinterpret_cast<const char*>(&n), sizeof n); };
+  number(static_cast<int32_t>(importance.size()));
+  for (const auto& [layer, squares] : importance) {
+    number(static_cast<int32_t>(layer.size() + 7));
+    file << layer << ".weight";
+    number(3);
+    number(static_cast<int32_t>(squares.elements()));
+    file.write(static_cast<const char*>(squares.data()), static_cast<std::streamsize>(squares.bytes()));
+  }
+  file.close();
+  const Problem again = problem(kUntied, with_file("old.dat"));
+  ASSERT_EQ(again.plan.importance.size(), 14u);
+  for (const auto& [layer, squares] : importance) EXPECT_TRUE(same(squares, again.plan.importance.at(layer))) << layer;
+}
+
+TEST_F(ImportanceTest, WhatDoesNotFitIsRefusedWithTheLayersName) {
+  const std::string name = "blk.1.attn_q.weight", layer = "model.layers.1.self_attn.q_proj";
+  const auto expect_problem = [&](const std::function<void(ImatrixEntry&)>& change, const std::string& why) {
+    save_changed([&](ImatrixEntries& entries) { change(entries.at(name)); });
+    const std::string problems = problems_of(with_file("changed.gguf"));
+    for (const std::string& part : {name, layer, why, std::string("leave imatrix.file away")})
+      EXPECT_NE(problems.find(part), std::string::npos) << "no " << part << " in: " << problems;
+  };
+  expect_problem([](ImatrixEntry& e) { e.squares = Tensor(DType::kF32, {64}); }, "64 values, but the layer has 256");
+  expect_problem([](ImatrixEntry& e) { e.count = 0; }, "no tokens");
+  for (const float bad : {NAN, -1.0f, INFINITY})
+    expect_problem(
+        [&](ImatrixEntry& e) {
+          e.squares = e.squares.to(DType::kF32);
+          e.squares.as<float>()[5] = bad;
+        },
+        "at channel 5");
+  save_changed([&](ImatrixEntries& entries) { entries.erase(name); });
+  const std::string problems = problems_of(with_file("changed.gguf"));
+  EXPECT_NE(problems.find("has no blk.1.attn_q.weight for"), std::string::npos) << problems;
+}
+
+TEST_F(ImportanceTest, AFileThatIsNoneIsRefused) {
+  std::ofstream(folder_.path() / "text.gguf") << "no importance at all";
+  EXPECT_NE(problems_of(with_file("text.gguf")).find("is no importance matrix"), std::string::npos);
+  Problem p = problem(kUntied, kSearched);
+  EXPECT_TRUE(passes(p.plan).importance);
+  EXPECT_NE(problems_of(kSearched + "imatrix: {fil: a}\n").find("did you mean file?"), std::string::npos);
+  EXPECT_NE(problems_of(kSearched + "imatrix: {save: /no/such/folder/a.gguf}\n").find("there is no folder"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace roundhouse
