@@ -189,7 +189,8 @@ class LlmCompressor : public rh::Format {
     return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
   }
 
-  std::unique_ptr<rh::Reader> open(const std::string& folder) const override {
+  std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
+    const std::string folder = source.folder;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     rh::require(is_own(quantization), folder + "/config.json: quant_method is not compressed-tensors");
