@@ -31,7 +31,7 @@ struct EncodedView {
       zero_point = layer.zero_point.view();
       tensors.push_back(&zero_point);
     }
-    if (layer.outer_scale.shape().size() == 1) {
+    if (layer.outer_scale.elements() == 1) {
       specs.add("outer_scale", rh::kF32, {1});
       outer_scale = layer.outer_scale.view();
       tensors.push_back(&outer_scale);

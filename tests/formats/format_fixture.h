@@ -38,7 +38,7 @@ struct TestLayer {
   DType dtype = DType::kBF16;  // of the source's weight
   Tensor codes{}, scale{}, zero_point{};
   Tensor bias{};         // [rows] when it has rows elements
-  Tensor outer_scale{};  // [1], or of no dimension: none
+  Tensor outer_scale{};  // [1], or without elements: none
 
   int64_t group_cols() const { return group_size < 0 ? cols : group_size; }
   int64_t groups() const { return (cols + group_cols() - 1) / group_cols(); }
