@@ -32,5 +32,6 @@ void add_plugins(CLI::App& app, Context& context);
 void add_qdq(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
 void add_tokenize(CLI::App& app, Context& context);
+void add_verify(CLI::App& app, Context& context);
 
 }  // namespace roundhouse::cli

@@ -61,7 +61,7 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
   for (const FormatRecord* f : formats) rows.front().push_back(f->id);
   json out = json::array();
   for (const Preset& preset : list_presets(Context::scheme_folders())) {
-    json entry{{"name", preset.name}, {"fields", preset.fields}, {"formats", json::object()}, {"problem", nullptr}};
+    json entry{{"name", preset.name}, {"fields", preset.fields}, {"formats", json::object()}, {"what", ""}, {"problem", nullptr}};
     std::vector<std::string> row{preset.name};
     try {
       LayerPlan layer;
@@ -77,6 +77,7 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
       std::optional<Quantizer> activation;
       if (layer.scheme.activation) activation.emplace(catalogue, *layer.scheme.activation, input);
       row.push_back(scheme_text(layer.scheme));
+      entry["what"] = row.back();
       for (const FormatRecord* f : formats) {
         const std::string why = format_refusal(catalogue, f->id, preset.format_options.value(f->id, json::object()), layer, *quantizer.info().encoding,
                                                activation ? activation->info().encoding : nullptr);

@@ -11,6 +11,7 @@
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
 #include "host/export/exporter.h"
+#include "host/export/verify.h"
 #include "host/model/decoder.h"
 #include "host/plugins/format_io.h"
 #include "host/recipe/plan.h"
@@ -118,9 +119,9 @@ json model_row(const std::string& name, const json& format, const json& folder, 
   return {{"name", name}, {"format", format}, {"folder", folder}, {"bytes", bytes}, {"perplexity", nullptr}, {"tokens", 0}};
 }
 
-// The original, plain rounding, and each export read back by its format.
+// The original, plain rounding, and each export read back by its format and compared with what the run made.
 json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& source, Catalogue& catalogue,
-              const std::vector<std::vector<int32_t>>& sequences) {
+              const Fingerprints& fingerprints, const std::vector<std::vector<int32_t>>& sequences) {
   const Recipe& recipe = plan.recipe;
   const auto score = [&](json& row, TensorSource& tensors) {
     if (sequences.empty()) return;
@@ -140,9 +141,26 @@ json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& 
     const std::string how = is_tuned(plan) ? "tuned, " : "rounded, ";
     rows.push_back(model_row(how + target.format, target.format, target.folder.string(), weight_bytes(target.folder)));
     ExportedCheckpoint exported(catalogue, target.format, target.folder, architecture.facts());
+    const Verification verification = verify(architecture, exported, fingerprints);
+    rows.back()["verified"] = verification_text(verification);
+    rows.back()["problems"] = verification.problems;
     score(rows.back(), exported);
   }
   return rows;
+}
+
+// How to serve each export, where its format says so.
+void print_commands(const Plan& plan) {
+  const std::vector<ExportTarget> targets = export_targets(plan.recipe);
+  for (size_t i = 0; i < targets.size(); ++i) {
+    for (const json& backend : plan.formats[i].backends) {
+      std::string command = backend.value("command", "");
+      const std::string placeholder = "{folder}";
+      if (const size_t at = command.find(placeholder); at != std::string::npos)
+        command.replace(at, placeholder.size(), targets[i].folder.string());
+      if (!command.empty()) std::cout << "Serve with " << backend.value("engine", "") << ": " << command << "\n";
+    }
+  }
 }
 
 void print_table(const json& models) {
@@ -154,6 +172,16 @@ void print_table(const json& models) {
                     m["folder"].is_string() ? m["folder"].get<std::string>() : ""});
   }
   std::cout << format_table(rows);
+}
+
+// After all notes are written: they are what helps to find out why.
+void require_verified(const json& models) {
+  for (const json& m : models) {
+    if (m.value("problems", json::array()).empty()) continue;
+    std::string text;
+    for (const std::string problem : m["problems"]) text += "\n  " + problem;
+    throw Error(cat(m["folder"].get<std::string>(), " does not read back as what the run made; do not use it:", text));
+  }
 }
 
 void write_file(const std::filesystem::path& path, const std::string& text) {
@@ -178,17 +206,18 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan);
   check_finite(architecture, source);
+  Fingerprints fingerprints;
   {
     Exporter exporter(catalogue, plan, architecture, recipe.model, overwrite);
     check_room(plan);
     report["seconds"]["calibrate"] = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());
     quantize({plan, architecture, source, catalogue, std::move(texts.calibration), texts.pad_id, device}, sink);
-    exporter.finish();
+    fingerprints = exporter.finish();
     report["blocks"] = sink.blocks();
   }
   report["seconds"]["quantize"] = clock.lap();
-  report["models"] = evaluate(plan, architecture, source, catalogue, texts.evaluation);
+  report["models"] = evaluate(plan, architecture, source, catalogue, fingerprints, texts.evaluation);
   report["seconds"]["evaluate"] = clock.lap();
   report["seconds"]["total"] = total.lap();
   report["peak_memory_bytes"] = peak_memory_bytes();
@@ -201,10 +230,13 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   write_file(notes / "recipe.yaml", to_yaml(plan.recipe));
   write_file(notes / "report.json", report.dump(2) + "\n");
   write_file(notes / "report.html", report_page(report));
+  fingerprints.write(fingerprint_file(recipe.output));
   print_table(report["models"]);
   std::cout << "\nQuantized in " << format_seconds(report["seconds"]["quantize"]) << " on " << device << ", "
             << format_seconds(report["seconds"]["total"]) << " in all; peak memory "
             << format_bytes(report["peak_memory_bytes"]) << ".\nReport: " << (notes / "report.html").string() << "\n";
+  print_commands(plan);
+  require_verified(report["models"]);
 }
 
 }  // namespace

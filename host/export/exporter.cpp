@@ -78,16 +78,24 @@ void Exporter::layer(const EncodedLayer& layer) {
   current_ = &layer;
   for (auto& target : targets_) target->writer.add_layer(record);
   current_ = nullptr;
+
+  const Tensor decoded(layer.source_dtype, {record.rows, record.cols});
+  rh_tensor output = decoded.view();
+  layer.quantizer.decode(Exec(), pointers.data(), output);
+  fingerprints_.add(layer.plan.info.name + ".weight", decoded);
+  if (has_bias) fingerprints_.add(layer.plan.info.name + ".bias", layer.bias);
 }
 
 void Exporter::tensor(const std::string& name, const Tensor& tensor) {
   const rh_tensor view = tensor.view();
   for (auto& target : targets_) target->writer.add_tensor(name, view);
+  fingerprints_.add(name, tensor);
 }
 
-void Exporter::finish() {
+Fingerprints Exporter::finish() {
   for (auto& target : targets_) target->writer.finish();
   for (auto& target : targets_) target->folder.finish();
+  return std::move(fingerprints_);
 }
 
 }  // namespace roundhouse

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/export/verify.h"
 #include "host/plugins/catalogue.h"
 #include "host/recipe/plan.h"
 #include "host/tuning/quantize.h"
@@ -31,12 +32,13 @@ class Exporter {
 
   void layer(const EncodedLayer& layer);
   void tensor(const std::string& name, const Tensor& tensor);
-  // Ends all formats, then makes the folders appear.
-  void finish();
+  // Ends all formats, then makes the folders appear. Returns the fingerprints of all that was written.
+  Fingerprints finish();
 
  private:
   struct Target;
   std::vector<std::unique_ptr<Target>> targets_;
+  Fingerprints fingerprints_;
   const EncodedLayer* current_ = nullptr;  // what the decode extension decodes
 };
 

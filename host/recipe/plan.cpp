@@ -360,6 +360,17 @@ void Planner::check_calibration() {
   }
 }
 
+// Whether an engine, as rh_format's backends_json describes it, takes the layer. What it leaves unsaid fits.
+bool takes(const json& backend, const LayerPlan& layer) {
+  const TensorScheme& weight = *layer.scheme.weight;
+  const auto fits = [&](const char* key, const json& value) {
+    const auto listed = backend.find(key);
+    return listed == backend.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
+  };
+  return fits("bits", weight.bits) && fits("sym", weight.symmetric) && fits("group_sizes", group_size(weight)) &&
+         fits("encodings", layer.encoding);
+}
+
 void Planner::estimate() {
   for (const std::string& name : source_.names()) {
     const SafetensorsFolder::Entry entry = source_.entry(name);
@@ -367,6 +378,10 @@ void Planner::estimate() {
   }
   for (const FormatChoice& format : plan_.recipe.formats) {
     FormatPlan& estimate = plan_.formats.emplace_back(FormatPlan{format.id, plan_.bytes_before});
+    for (const json& backend : catalogue_.find_format(format.id)->backends)
+      if (std::all_of(plan_.layers.begin(), plan_.layers.end(),
+                      [&](const LayerPlan& layer) { return layer.encoding.empty() || takes(backend, layer); }))
+        estimate.backends.push_back(backend);
     for (const LayerPlan& layer : plan_.layers) {
       if (layer.encoding.empty() || !contains(catalogue_.find_format(format.id)->encodings, layer.encoding)) continue;
       estimate.bytes_estimate += layer.encoded_bytes;

@@ -31,6 +31,7 @@ struct LayerPlan {
 struct FormatPlan {
   std::string id;
   uint64_t bytes_estimate = 0;  // of the checkpoint that it will write
+  nlohmann::json backends = nlohmann::json::array();  // of the format's, those that take every quantized layer
 };
 
 // A tensor of the source, under the name by which formats get it.

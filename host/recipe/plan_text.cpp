@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/recipe/plan.h"
 #include "host/report/table.h"
 
@@ -125,8 +126,12 @@ std::string describe(const Plan& plan) {
                       shape_text({layer.info.out_features, layer.info.in_features}), scheme_text(layer.scheme),
                       layer.encoding, decided_by(layer)});
   }
-  std::vector<std::vector<std::string>> formats = {{"format", "size, about"}};
-  for (const FormatPlan& format : plan.formats) formats.push_back({format.id, format_bytes(format.bytes_estimate)});
+  std::vector<std::vector<std::string>> formats = {{"format", "size, about", "loaded by"}};
+  for (const FormatPlan& format : plan.formats) {
+    std::vector<std::string> engines;
+    for (const json& backend : format.backends) engines.push_back(backend.value("engine", ""));
+    formats.push_back({format.id, format_bytes(format.bytes_estimate), joined(engines)});
+  }
 
   const Recipe& recipe = plan.recipe;
   std::string text = cat("model        ", recipe.model.string(), ", ", format_bytes(plan.bytes_before), ", ",

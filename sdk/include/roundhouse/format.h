@@ -99,9 +99,11 @@ typedef struct rh_item {
   int32_t ndim;
   const int64_t *shape;
   const rh_encoding *encoding; /* layers: what it is packed from, or NULL when the reader does not say */
+  const rh_encoding *activation_encoding; /* layers: what an engine does to the input; NULL: nothing */
+  const rh_scheme *scheme; /* layers: bits, symmetry and groups of the weight, its data type ""; NULL: not said */
   /* end of 1.0: do not modify above */
 } rh_item;
-RH_ASSERT_END(rh_item, encoding, 40);
+RH_ASSERT_END(rh_item, scheme, 56);
 
 /* A checkpoint opened for reading. since 1.0 */
 typedef struct rh_reader {
@@ -120,9 +122,12 @@ typedef struct rh_reader {
   /* Optional: unpacks a layer into its encoding's tensors, as the item's encoding declares them.
    * [worker] since 1.0 */
   rh_code (*read_encoded)(struct rh_reader *reader, uint64_t index, rh_tensor *const *tensors, rh_error *error);
+  /* Optional: a layer's calibrated activation range, as the item's activation_encoding declares its tensors.
+   * [worker] since 1.0 */
+  rh_code (*read_activation)(struct rh_reader *reader, uint64_t index, rh_tensor *const *tensors, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_reader;
-RH_ASSERT_END(rh_reader, read_encoded, 56);
+RH_ASSERT_END(rh_reader, read_activation, 64);
 
 /* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format_descriptor {
@@ -146,7 +151,8 @@ typedef struct rh_format {
    * [thread-safe] since 1.0 */
   rh_code (*check)(const struct rh_format *format, const rh_format_query *query, rh_error *error);
   /* Which engines load the result: a JSON array of {"engine", "devices": [..], "bits": [..], "group_sizes": [..],
-   * "sym": [..], "packing", "priority", "command"}. Owned by the plugin, valid until deinit. Optional.
+   * "sym": [..], "encodings": [..], "packing", "priority", "command"}, all but the engine optional; "{folder}" in the
+   * command stands for the checkpoint. Owned by the plugin, valid until deinit. Optional.
    * [thread-safe] since 1.0 */
   const char *(*backends_json)(const struct rh_format *format);
   /* [worker] since 1.0 */

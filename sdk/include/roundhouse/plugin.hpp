@@ -335,11 +335,14 @@ class Reader {
  public:
   virtual ~Reader() = default;
   virtual uint64_t count() const = 0;
-  // Fills everything but struct_size.
+  // Fills what it knows; the rest is 0. struct_size stays.
   virtual void item(uint64_t index, rh_item& out) = 0;
   virtual void read(uint64_t index, rh_tensor& output) = 0;
   virtual void read_encoded(uint64_t /*index*/, rh_tensor* const* /*tensors*/) {
     throw Error(RH_UNIMPLEMENTED, "this format does not give encoded layers back");
+  }
+  virtual void read_activation(uint64_t /*index*/, rh_tensor* const* /*tensors*/) {
+    throw Error(RH_UNIMPLEMENTED, "this format does not give activation ranges back");
   }
 };
 
@@ -440,6 +443,9 @@ class Format {
       };
       t.read_encoded = [](rh_reader* r, uint64_t index, rh_tensor* const* tensors, rh_error* e) {
         return guard(e, [&] { instance(r).object->read_encoded(index, tensors); });
+      };
+      t.read_activation = [](rh_reader* r, uint64_t index, rh_tensor* const* tensors, rh_error* e) {
+        return guard(e, [&] { instance(r).object->read_activation(index, tensors); });
       };
       *out = &made.release()->table;
     });

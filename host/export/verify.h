@@ -1,0 +1,51 @@
+// Whether a checkpoint on the disk is what a run made.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/model/architecture.h"
+
+namespace roundhouse {
+
+// A number for each row of a tensor, the sum of its elements under fixed random signs: enough to tell two tensors apart
+// and, as Johnson and Lindenstrauss showed, to estimate how far apart they are.
+class Fingerprints {
+ public:
+  Fingerprints() = default;
+  // Reads what write() wrote. Throws Error.
+  static Fingerprints read(const std::filesystem::path& file);
+
+  // Floating-point tensors only; others are passed over.
+  void add(const std::string& name, const Tensor& tensor);
+  void write(const std::filesystem::path& file) const;
+
+  const std::map<std::string, std::vector<float>>& all() const { return all_; }
+
+ private:
+  std::map<std::string, std::vector<float>> all_;
+};
+
+// Where a run of that output folder leaves its fingerprints.
+std::filesystem::path fingerprint_file(const std::filesystem::path& output);
+
+struct Verification {
+  int64_t tensors = 0;   // that were read
+  int64_t compared = 0;  // of them, with fingerprints of the run
+  double largest = 0;    // relative difference among those
+  std::string largest_of;
+  std::vector<std::string> problems;  // empty: the checkpoint is good
+};
+
+// Reads every tensor once, one at a time: all that the architecture needs are there in the shapes that config.json
+// says, every value is finite, no weight is one constant; and each tensor agrees with its fingerprint where there is
+// one
+// (`fingerprints` may be empty). A tensor that cannot be read is a problem, not an exception.
+Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints);
+// One line: how many tensors were read and compared, and the largest difference.
+std::string verification_text(const Verification& result);
+
+}  // namespace roundhouse

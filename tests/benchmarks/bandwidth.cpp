@@ -1,0 +1,110 @@
+// Prints how fast each preset's data type rounds a 4096 x 4096 bfloat16 weight, in bytes that must be read and written a
+// second, beside memcpy with as many threads. ROUNDHOUSE_CPU_TARGET chooses the instruction set.
+//
+//   bandwidth [threads] [part of a preset's name]
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+
+#include "host/base/error.h"
+#include "host/base/parallel.h"
+#include "host/plugins/quantizer.h"
+#include "host/plugins/resolve.h"
+#include "host/plugins/scan.h"
+#include "host/recipe/scheme_choice.h"
+#include "tests/golden/built_plugins.h"
+
+namespace roundhouse {
+namespace {
+
+constexpr int64_t kSize = 4096;
+constexpr int kRepeats = 5;
+
+// Gigabytes a second of the fastest of kRepeats runs.
+template <typename Body>
+double speed(double bytes, Body&& body) {
+  double best = 1e9;
+  for (int i = 0; i < kRepeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return bytes / best / 1e9;
+}
+
+Tensor random_weight() {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal(0.0f, 0.02f);
+  const Tensor out(DType::kF32, {kSize, kSize});
+  for (int64_t i = 0; i < out.elements(); ++i) out.as<float>()[i] = normal(random);
+  return out.to(DType::kBF16);
+}
+
+void report(Catalogue& catalogue, const Preset& preset, const Tensor& weight) {
+  const double n = static_cast<double>(weight.elements());
+  const Scheme scheme = resolve_scheme(catalogue, nlohmann::json::object(), preset.fields, Rounding::kPlain);
+  if (!scheme.weight) return;
+  Quantizer quantizer(catalogue, *scheme.weight,
+                      {"weight", "", kSize, kSize, DType::kBF16, RH_TARGET_WEIGHT});
+  TensorSet statistic = quantizer.statistic(), states = quantizer.states(), tunables = quantizer.tunables(),
+            encoded = quantizer.encoded();
+  const rh_tensor input = weight.view();
+  const Tensor qdq(DType::kBF16, {kSize, kSize});
+  rh_tensor output = qdq.view();
+  const rh_tensor* reduced = statistic.size() ? statistic.data()[0] : nullptr;
+  const auto prepare = [&] {
+    if (reduced) quantizer.measure({}, input, statistic.data()[0]);
+    quantizer.prepare({}, &input, nullptr, reduced, states.data());
+  };
+  // Rounding reads the weight and writes as much; tuning also reads (and the step writes) v.
+  const double rounding = speed(4 * n, [&] {
+    prepare();
+    quantizer.forward({}, input, nullptr, states.data(), output);
+  });
+  const double encoding = speed(2 * n + encoded[0].bytes(), [&] {
+    quantizer.encode({}, input, nullptr, states.data(), encoded.data());
+  });
+  std::printf("%-16s %-22s %9.2f %9.2f", preset.name.c_str(), scheme.weight->dtype.c_str(), rounding, encoding);
+  if (quantizer.can_tune() && quantizer.has_sign_step()) {
+    const Tensor rate(DType::kF32, {});
+    *rate.as<float>() = 0.005f;
+    const rh_tensor rate_view = rate.view();
+    const rh_tensor* rates[] = {&rate_view, &rate_view};
+    std::printf(" %9.2f %9.2f",
+                speed(8 * n, [&] { quantizer.forward({}, input, tunables.data(), states.data(), output); }),
+                speed(12 * n, [&] { quantizer.sign_step({}, input, tunables.data(), states.data(), input, rates); }));
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+}  // namespace
+}  // namespace roundhouse
+
+int main(int argc, char** argv) {
+  using namespace roundhouse;
+  if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
+  set_threads(argc > 1 ? std::atoi(argv[1]) : 0);
+  const std::string part = argc > 2 ? argv[2] : "";
+  const Tensor weight = random_weight(), copy(DType::kBF16, {kSize, kSize});
+  Catalogue catalogue = discover_built_plugins();
+  std::printf("%d threads, GB/s of bytes that must be read and written\n", threads());
+  std::printf("%-16s %-22s %9s %9s %9s %9s\n", "preset", "data type", "rounding", "encode", "forward", "step");
+  std::printf("%-16s %-22s %9.2f\n", "memcpy", "", speed(2.0 * weight.bytes(), [&] {
+                parallel_for(kSize, 64, [&](int64_t begin, int64_t end) {
+                  std::memcpy(copy.as<char>() + begin * kSize * 2, weight.as<char>() + begin * kSize * 2,
+                              (end - begin) * kSize * 2);
+                });
+              }));
+  for (const Preset& preset : list_presets({ROUNDHOUSE_SOURCE "/configs/schemes"})) {
+    if (preset.name.find(part) == std::string::npos) continue;
+    try {
+      report(catalogue, preset, weight);
+    } catch (const Error& e) {
+      std::printf("%-16s %s\n", preset.name.c_str(), e.what());
+    }
+  }
+}
