@@ -78,7 +78,7 @@ RH_HD GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
 }
 
 RH_HD float ggml_super_code(const GgmlLayer& layer, const GgmlSuper& super, float x) {
-  const float code = round_even(x * super.inverse);
+  const float code = round_even(x * super.inverse) + 0.0f;  // never -0, as in the reference
   if (!layer.symmetric) return min_of(code, super.levels);
   return min_of(max_of(code, -super.levels), super.levels - 1);
 }
@@ -191,6 +191,20 @@ template <typename Value>
 RH_HD Value ggml_value(const GgmlRounding& group, Value code) {
   const Value product = Value(group.scale) * (code - Value(group.offset));
   return group.symmetric ? product : product - Value(group.minimum);  // a product of -0 stays so
+}
+
+RH_HD void ggml_store_parameters(const GgmlLayer& layer, const GgmlBlock& block, int64_t index,
+                                 const GgmlOutput& output) {
+  const int groups = ggml_block_groups(layer);
+  if (output.d) output.d[index] = block.d;
+  if (output.dmin) output.dmin[index] = block.dmin;
+  for (int g = 0; g < groups; ++g) {
+    const int64_t at = index * groups + g;
+    if (output.scale)
+      store_element(layer.super_bits == 0 ? layer.scale : Element::kF32, output.scale, at, block.scale[g]);
+    if (output.minimum) output.minimum[at] = block.minimum[g];
+    if (output.zero_point) output.zero_point[at] = ggml_rounding(layer, block.scale[g], block.minimum[g]).zero;
+  }
 }
 
 // One element's part in the gradients, or a vector's. Where clamped codes stand still, d(value)/d(scale) is the code

@@ -198,7 +198,8 @@ void PluginLibrary::read_descriptors(const rh_dtype_factory* dtypes, const rh_fo
     DtypeRecord& dtype = record_.dtypes.emplace_back(read(dtypes_[i], cat("data type ", i)));
     dtype.plugin = record_.path;
     add_name("data type", dtype.id);
-    for (const auto& alias : dtype.aliases) add_name("data type", alias.first);
+    for (const auto& alias : dtype.aliases)
+      if (alias.first != dtype.id) add_name("data type", alias.first);
   }
   for (size_t i = 0; i < formats_.size(); ++i) {
     FormatRecord& format = record_.formats.emplace_back(read(formats_[i], cat("format ", i)));

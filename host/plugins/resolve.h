@@ -24,9 +24,10 @@ struct DtypeRequest {
 // Looks `name` up in the order of auto-round's get_quant_func: the exact id; the exact alias; then the stems "opt_rtn_"
 // (searched rounding), "rtn_" (no tuning), "block_" (2-D groups) and none, each followed by nothing, the bits, "_sym"
 // or "_asym", and both; last, for a name that ends in its bits ("int4"), the name without them. Fields come from
-// `said`, then the alias, then `assumed`, then auto-round's defaults: 4 bits, groups of 128, symmetric. An alias with the
-// id's own name has the fields that the id itself fixes. An alias's "search" also decides the rounding: true, searched;
-// false, plain. Throws Error for an unknown name, key or value, and when the user's words contradict the alias.
+// `said`, then the alias, then `assumed`, then auto-round's defaults: 4 bits, groups of 128, symmetric. An alias with
+// the id's own name has the fields that the id itself fixes. An alias's "search" also decides the rounding: true,
+// searched; false, plain. Throws Error for an unknown name, key or value, and when the user's words contradict the
+// alias.
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request);
 
 // A layer's scheme from a recipe's keys: data_type and those above for the weight; act_data_type, act_bits,

@@ -45,19 +45,6 @@ RH_HD void round_block(const GgmlLayer& layer, const GgmlInput& input, const Ggm
   }
 }
 
-static void store_parameters(const GgmlLayer& layer, const GgmlBlock& block, int64_t index, const GgmlOutput& output) {
-  const int groups = ggml_block_groups(layer);
-  if (output.d) output.d[index] = block.d;
-  if (output.dmin) output.dmin[index] = block.dmin;
-  for (int g = 0; g < groups; ++g) {
-    const int64_t at = index * groups + g;
-    if (output.scale)
-      store_element(layer.super_bits == 0 ? layer.scale : Element::kF32, output.scale, at, block.scale[g]);
-    if (output.minimum) output.minimum[at] = block.minimum[g];
-    if (output.zero_point) output.zero_point[at] = ggml_rounding(layer, block.scale[g], block.minimum[g]).zero;
-  }
-}
-
 static void ggml_forward(const GgmlLayer& layer, const GgmlInput& input, const GgmlOutput& output, int64_t begin,
                          int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
@@ -73,7 +60,7 @@ static void ggml_forward(const GgmlLayer& layer, const GgmlInput& input, const G
             store_lanes<o>(elements<o>(output.qdq) + i, o == w ? value : round_to<w>(value));
           });
         }
-        store_parameters(layer, block, index, output);
+        ggml_store_parameters(layer, block, index, output);
       }
     });
   });

@@ -69,6 +69,40 @@ TEST(GgufQuantizer, DecodeOfEncodeIsForward) {
   });
 }
 
+TEST(GgufQuantizer, DecodeOfEncodeIsForwardOfASearch) {
+  uint32_t seed = 0;
+  for (const std::string type : kTypes) {
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(cat(type, ", ", config_name(dtype), " weight"));
+      const Tensor weight = random_tensor(dtype, {4, 512}, 0.02f, ++seed);
+      TunedLayer layer(scheme_of(type, Rounding::kSearch), weight, seed);
+      expect_decode_of_encode_is_forward(layer, true);
+      expect_decode_of_encode_is_forward(layer, false);
+      TunedLayer plain(scheme_of(type, Rounding::kPlain), weight, seed);
+      EXPECT_LT(squared_error(layer.forward(false, dtype), weight), squared_error(plain.forward(false, dtype), weight));
+    }
+  }
+}
+
+// The finished blocks that auto-round writes for the same weight, searched but for q4_0 to q8_0.
+TEST(GgufQuantizer, SearchIsAsGoodAsTheReferencesBlocks) {
+  SafetensorsFolder recorded(std::string(TEST_DATA) + "/goldens/gguf_pack.safetensors");
+  const Tensor weight = recorded.load("w"), importance = recorded.load("imatrix");
+  for (const std::string type : kTypes) {
+    for (const Tensor* weighs : {static_cast<const Tensor*>(nullptr), &importance}) {
+      const std::string name = type + (weighs ? ".imat" : "");
+      if (!recorded.contains(name)) continue;
+      TunedLayer layer(scheme_of(type, Rounding::kSearch), weight, 1, weighs);
+      const Tensor blocks = recorded.load(name);
+      const rh_tensor view = blocks.view();
+      const rh_tensor* tensors[] = {&view};
+      EXPECT_LE(squared_error(layer.forward(false, DType::kF32), weight, weighs),
+                1.001 * squared_error(decode(layer, tensors), weight, weighs))
+          << name;
+    }
+  }
+}
+
 TEST(GgufQuantizer, SignStepIsBackwardAndSign) {
   for_types([](TunedLayer layer) { expect_sign_step_is_backward_and_sign(layer); });
 }

@@ -9,14 +9,15 @@ namespace {
 
 using rh::require;
 
-constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING;
+constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
 
-constexpr char kOptionsSchema[] = R"({"type": "object", "additionalProperties": false, "properties": {"arithmetic": {
-  "enum": ["block", "reference"], "default": "block", "description":
-  "block: what the finished block holds. reference: auto-round's own numbers, with scales that no block holds; for comparison, not for export"}}})";
+constexpr char kOptionsSchema[] =
+    R"({"type": "object", "additionalProperties": false, "properties": {"arithmetic": {)"
+    R"("enum": ["block", "reference"], "default": "block", "description": "block: what the finished block holds. )"
+    R"(reference: auto-round's own numbers, whose scales no block holds; for comparison, not for export"}}})";
 
-// auto-round's names give auto-round's numbers when they are tuned. Its searched names ("rtn_", "opt_rtn_") differ from
-// the block's own numbers by the rounding of d to float16 alone, and mean those.
+// auto-round's names give auto-round's numbers when they are tuned; its searched names ("rtn_", "opt_rtn_") mean the
+// types themselves, whose search finds no larger error.
 #define REFERENCE R"(, "options": {"arithmetic": "reference"}})"
 #define SEARCHED R"(, "search": true})"
 #define Q4_0 R"({"bits": 4, "group_size": 32, "sym": true)"
@@ -74,7 +75,7 @@ const char* summary(BlockType type) {
   return kSummaries[static_cast<int>(type)];
 }
 
-// Which of the types with short blocks stands in for a K type, as llama.cpp's own conversion chooses.
+// The types with blocks of 32 that take about as many bits as a K type, the better one first.
 const char* with_short_blocks(BlockType type) {
   switch (type) {
     case BlockType::kQ2_K:
@@ -99,9 +100,6 @@ class GgufDtype : public rh::Dtype {
     const std::string id = fact.name;
     require(layer.target == RH_TARGET_WEIGHT,
             id + " quantizes weights only: leave act_bits at 16, or give the activation another data type");
-    require(scheme.rounding == RH_ROUNDING_PLAIN || scheme.rounding == RH_ROUNDING_TUNED ||
-                (kSupports & RH_SUPPORTS_SEARCH),
-            id + " does not search for scales: set search to false for plain rounding, or tune (iters above 0)");
     const bool symmetric = scheme.symmetric != 0;
     const int super_group = fact.super_bits == 0 ? 0 : fact.groups();
     require(scheme.bits == fact.bits && scheme.group_rows == 1 && scheme.group_cols == fact.group_cols &&

@@ -8,6 +8,7 @@
 #include "block_layout.h"
 #include "kernels/cpu/ggml.h"
 #include "kernels/ggml_math.h"
+#include "search.h"
 
 namespace roundhouse::gguf {
 
@@ -144,34 +145,63 @@ GgmlInput GgufQuantizer::input_of(const rh_tensor* weight, const rh_tensor* cons
 }
 
 void GgufQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
-  auto* low = rh::data<float>(*args.states[kLow]);
-  auto* high = rh::data<float>(*args.states[kHigh]);
+  std::vector<float> ranges(layer_.searched ? 2 * ggml_groups(layer_) : 0);
+  float* low = layer_.searched ? ranges.data() : rh::data<float>(*args.states[kLow]);
+  float* high = layer_.searched ? low + ggml_groups(layer_) : rh::data<float>(*args.states[kHigh]);
   for_blocks(exec, layer_,
              [&](int64_t begin, int64_t end) { ggml_cpu().range(layer_, args.input->data, low, high, begin, end); });
-  check_blocks(low, high, input_of(args.input, nullptr, args.states));
+  check_finite(low);
+  if (layer_.searched) search(args);
+  check_scales(low, high, input_of(args.input, nullptr, args.states));
 }
 
-void GgufQuantizer::check_blocks(const float* low, const float* high, const GgmlInput& input) const {
+void GgufQuantizer::search(const rh_prepare_args& args) const {
+  const int64_t cols = layer_.cols, blocks = cols / layer_.block_cols, groups = cols / layer_.group_cols;
+  const auto* importance = rh::data_or_null<const float>(args.importance);
+  const auto state = [&](size_t i) { return rh::data<float>(*args.states[i]); };
+  // What a type does not have stays so.
+  std::fill_n(state(kDmin), ggml_blocks(layer_), 0.0f);
+  std::fill_n(state(kScaleCode), ggml_groups(layer_), 1.0f);
+  std::fill_n(state(kMinimumCode), ggml_groups(layer_), 1.0f);
+  rh::parallel_for(layer_.rows, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> weight(cols);
+    SearchedRow found;
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t i = 0; i < cols; ++i) weight[i] = load_element(layer_.weight, args.input->data, row * cols + i);
+      search_row(type_, weight.data(), cols, importance, found);
+      std::copy(found.d.begin(), found.d.end(), state(kD) + row * blocks);
+      std::copy(found.dmin.begin(), found.dmin.end(), state(kDmin) + row * blocks);
+      std::copy(found.scale_code.begin(), found.scale_code.end(), state(kScaleCode) + row * groups);
+      std::copy(found.minimum_code.begin(), found.minimum_code.end(), state(kMinimumCode) + row * groups);
+    }
+  });
+}
+
+std::string GgufQuantizer::place(int64_t first, int64_t count) const {
+  const int64_t row = first / layer_.cols, col = first % layer_.cols;
+  std::ostringstream text;
+  text << name_ << ": the weight in row " << row << ", columns " << col << " to " << col + count - 1 << ",";
+  return text.str();
+}
+
+void GgufQuantizer::check_finite(const float* low) const {
+  for (int64_t i = 0; i < ggml_groups(layer_); ++i)
+    if (std::isnan(low[i]))
+      throw rh::Error(RH_INVALID_ARGUMENT, place(i * layer_.group_cols, layer_.group_cols) +
+                                               " holds NaN or infinity: the checkpoint is damaged");
+}
+
+void GgufQuantizer::check_scales(const float* low, const float* high, const GgmlInput& input) const {
   const int groups = ggml_block_groups(layer_);
-  const int64_t per_row = layer_.cols / layer_.block_cols;
-  const auto place = [&](int64_t first, int64_t cols) {
-    const int64_t row = first / layer_.cols, col = first % layer_.cols;
-    std::ostringstream text;
-    text << name_ << ": the weight in row " << row << ", columns " << col << " to " << col + cols - 1 << ",";
-    return text.str();
-  };
-  for (int64_t i = 0; i < layer_.rows * per_row; ++i) {
-    for (int64_t g = i * groups; g < (i + 1) * groups; ++g)
-      rh::require(!std::isnan(low[g]), place(g * layer_.group_cols, layer_.group_cols) +
-                                           " holds NaN or infinity: the checkpoint is damaged");
+  for (int64_t i = 0; i < ggml_blocks(layer_); ++i) {
     GgmlBlock block;
     ggml_block(layer_, input, i, block);
     if (std::isfinite(block.d) && std::isfinite(block.dmin)) continue;
     std::ostringstream message;
     message << place(i * layer_.block_cols, layer_.block_cols) << " ranges from "
             << *std::min_element(low + i * groups, low + (i + 1) * groups) << " to "
-            << *std::max_element(high + i * groups, high + (i + 1) * groups) << ", which needs a scale beyond float16: "
-            << "give this layer another data type";
+            << *std::max_element(high + i * groups, high + (i + 1) * groups)
+            << ", which needs a scale beyond float16: give this layer another data type";
     throw rh::Error(RH_INVALID_ARGUMENT, message.str());
   }
 }

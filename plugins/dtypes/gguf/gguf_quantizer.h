@@ -28,8 +28,12 @@ class GgufQuantizer : public rh::Quantizer {
  private:
   kernels::GgmlInput input_of(const rh_tensor* weight, const rh_tensor* const* tunables,
                               const rh_tensor* const* states) const;
-  // Throws when a block holds NaN, infinity or values beyond float16.
-  void check_blocks(const float* low, const float* high, const kernels::GgmlInput& input) const;
+  void search(const rh_prepare_args& args) const;
+  // Where `count` elements from `first` on are.
+  std::string place(int64_t first, int64_t count) const;
+  // Throw for NaN or infinity among the weights, and for blocks whose scales are beyond float16.
+  void check_finite(const float* low) const;
+  void check_scales(const float* low, const float* high, const kernels::GgmlInput& input) const;
 
   BlockType type_;
   std::string name_;
