@@ -17,7 +17,8 @@ class AppendFile {
 
   // All throw Error with the file, the reason, what was written, what is missing and what is free on the disk.
   void write(const void* data, uint64_t bytes);
-  // At `offset`, which may lie beyond the end; write() and append() go on where they were, and size() does not count it.
+  // At `offset`, which may lie beyond the end; write() and append() go on where they were, and size() does not count
+  // it.
   void write_at(uint64_t offset, const void* data, uint64_t bytes);
   // Appends bytes [offset, offset + bytes) of another file, opened as `source`, inside the kernel where it can.
   // `source_path` is for messages.

@@ -79,8 +79,9 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
       row.push_back(scheme_text(layer.scheme));
       entry["what"] = row.back();
       for (const FormatRecord* f : formats) {
-        const std::string why = format_refusal(catalogue, f->id, preset.format_options.value(f->id, json::object()), layer, *quantizer.info().encoding,
-                                               activation ? activation->info().encoding : nullptr);
+        const std::string why =
+            format_refusal(catalogue, f->id, preset.format_options.value(f->id, json::object()), layer,
+                           *quantizer.info().encoding, activation ? activation->info().encoding : nullptr);
         row.push_back(why.empty() ? "yes" : "-");
         entry["formats"][f->id] = why.empty() ? json(true) : json(why);
       }

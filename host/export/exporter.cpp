@@ -47,12 +47,11 @@ std::vector<ExportTarget> export_targets(const Recipe& recipe) {
 
 Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
                    const std::filesystem::path& model_folder, bool overwrite) {
-  const ExportSession::Facts facts{
-      .json = {{"config", architecture.config()},
-               {"architecture", architecture.facts()},
-               {"plan", to_json(plan)},
-               {"tuning", tuning_json(plan.recipe)}},
-      .paths = {{"model", model_folder.string()}}};
+  const ExportSession::Facts facts{.json = {{"config", architecture.config()},
+                                            {"architecture", architecture.facts()},
+                                            {"plan", to_json(plan)},
+                                            {"tuning", tuning_json(plan.recipe)}},
+                                   .paths = {{"model", model_folder.string()}}};
   const auto decode = [this](const rh_encoded_layer& layer, rh_tensor& output) {
     if (!current_ || layer.name != current_->plan.info.name)
       throw Error(cat("decode is only for the layer that is being added, not for ", layer.name));

@@ -162,8 +162,9 @@ rh_code decode(const rh_export* export_, const rh_encoded_layer* layer, rh_tenso
 }
 
 constexpr rh_model kModel{sizeof(rh_model), 0, &model_json, &model_path};
-constexpr rh_output kOutput{sizeof(rh_output), 0,              &output_create,  &output_write,
-                            &output_write_at,  &output_commit, &output_discard, &output_copy};
+constexpr rh_output kOutput{
+    sizeof(rh_output), 0,           &output_create, &output_write, &output_write_at, &output_commit,
+    &output_discard,   &output_copy};
 constexpr rh_safetensors kSafetensors{
     sizeof(rh_safetensors), 0,           &reader_open,   &reader_count, &reader_get, &reader_find, &reader_close,
     &writer_create,         &writer_add, &writer_finish, &writer_abort};

@@ -19,8 +19,8 @@ namespace roundhouse {
 // Throws Error with the format's reason when it cannot hold the layer. query.struct_size is filled in here.
 void check_format(Catalogue& catalogue, const std::string& format, rh_format_query query);
 
-// The data types that a format wants for layers of the plan: rh_assign in format.h. An empty object when it has no wishes.
-// Throws Error with the format's reason, or when the format's answer is not of that form.
+// The data types that a format wants for layers of the plan: rh_assign in format.h. An empty object when it has no
+// wishes. Throws Error with the format's reason, or when the format's answer is not of that form.
 nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& format, const nlohmann::json& plan,
                               const nlohmann::json& architecture, const nlohmann::json& options);
 

@@ -236,7 +236,8 @@ void Planner::decide(LayerPlan& layer) {
 // Tuning works block by block; what lies outside is rounded.
 void Planner::round_outside(LayerPlan& layer) const {
   if (layer.block >= 0 || !layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kTuned) return;
-  const bool search = plan_.recipe.tuning.search && supports(catalogue_.find_dtype(layer.scheme.weight->dtype), Rounding::kSearch);
+  const bool search =
+      plan_.recipe.tuning.search && supports(catalogue_.find_dtype(layer.scheme.weight->dtype), Rounding::kSearch);
   layer.scheme.weight->rounding = search ? Rounding::kSearch : Rounding::kPlain;
 }
 
@@ -248,7 +249,7 @@ void Planner::assign() {
   };
   std::map<std::string, Wish> wishes;  // by layer
   LayerPlan embedding;
-  embedding.info = {architecture_.embedding_name(), "embedding", "", architecture_.vocab_size(),
+  embedding.info = {architecture_.embedding_name(),      "embedding", "", architecture_.vocab_size(),
                     architecture_.info().embedding_size, false};
   plan_.layers.push_back(embedding);
   const json plan = to_json(plan_), facts = architecture_.facts();

@@ -49,7 +49,8 @@ struct TensorPlan {
 struct Plan {
   Recipe recipe;                  // with every scheme complete, nothing left to presets or defaults
   Scheme scheme;                  // the recipe's, for layers that no entry matches
-  std::vector<LayerPlan> layers;  // block by block in the order of computation, then the head; the embedding if assigned
+  std::vector<LayerPlan>
+      layers;  // block by block in the order of computation, then the head; the embedding if assigned
   std::vector<TensorPlan> tensors;
   std::vector<FormatPlan> formats;
   std::string block_prefix;  // "model.layers"

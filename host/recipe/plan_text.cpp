@@ -169,24 +169,22 @@ json to_json(const Plan& plan) {
   json layers = json::array();
   for (const LayerPlan& layer : plan.layers) {
     const bool encoded = !layer.encoding.empty();
-    layers.push_back({{"name", layer.info.name},
-                      {"role", layer.info.role},
-                      {"rows", layer.info.out_features},
-                      {"cols", layer.info.in_features},
-                      {"quantized", layer.scheme.weight.has_value()},
-                      {"scheme", to_json(layer.scheme)},
-                      {"encoding", encoded ? json{{"id", layer.encoding}, {"parameters", layer.encoding_parameters}} : json()},
-                      {"matched", layer.matched.empty() ? json() : json(layer.matched)}});
+    layers.push_back(
+        {{"name", layer.info.name},
+         {"role", layer.info.role},
+         {"rows", layer.info.out_features},
+         {"cols", layer.info.in_features},
+         {"quantized", layer.scheme.weight.has_value()},
+         {"scheme", to_json(layer.scheme)},
+         {"encoding", encoded ? json{{"id", layer.encoding}, {"parameters", layer.encoding_parameters}} : json()},
+         {"matched", layer.matched.empty() ? json() : json(layer.matched)}});
   }
   json tensors = json::array();
   for (const TensorPlan& tensor : plan.tensors)
     tensors.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", config_name(tensor.dtype)}});
-  return {{"scheme", to_json(plan.scheme)},
-          {"layers", std::move(layers)},
-          {"tensors", std::move(tensors)},
-          {"block_prefix", plan.block_prefix},
-          {"tied_head", plan.tied_head},
-          {"dtype", config_name(plan.layers.at(0).dtype)}};
+  return {{"scheme", to_json(plan.scheme)}, {"layers", std::move(layers)},
+          {"tensors", std::move(tensors)},  {"block_prefix", plan.block_prefix},
+          {"tied_head", plan.tied_head},    {"dtype", config_name(plan.layers.at(0).dtype)}};
 }
 
 json tuning_json(const Recipe& recipe) {

@@ -35,9 +35,12 @@ Exec DeviceQuantizer::exec() {
   if (device_.is_cuda()) exec.device = {RH_DEVICE_CUDA, device_.index()};
   exec.stream = stream_of(device_);
   exec.workspace = [this](uint64_t bytes) {
-    if (!workspace_.defined() || workspace_.numel() < static_cast<int64_t>(bytes))
-      workspace_ = at::empty({static_cast<int64_t>(bytes)}, at::TensorOptions(at::kByte).device(device_));
-    return workspace_.data_ptr();
+    constexpr int64_t kAlignment = 256;  // libtorch's own is less on the CPU
+    const int64_t needed = static_cast<int64_t>(bytes) + kAlignment;
+    if (!workspace_.defined() || workspace_.numel() < needed)
+      workspace_ = at::empty({needed}, at::TensorOptions(at::kByte).device(device_));
+    const auto address = reinterpret_cast<uintptr_t>(workspace_.data_ptr());
+    return reinterpret_cast<void*>((address + kAlignment - 1) / kAlignment * kAlignment);
   };
   return exec;
 }

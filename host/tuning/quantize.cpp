@@ -255,8 +255,7 @@ class Run {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const std::vector<Tensor> tensors = layer->encode();
-      const std::string stored = stored_weight(layer->plan().info);
-      const Tensor weight = in_.source.load(stored);
+      const Tensor weight = in_.source.load(stored_weight(layer->plan().info));
       const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
       EncodedLayer encoded{layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, layer->quantizer()};
       if (ActivationQuantizer* activation = activations.find(name)) {
@@ -264,12 +263,12 @@ class Run {
         encoded.activation_tensors = activation->encode();
       }
       sink_.layer(encoded);
-      done_.insert({stored, name + ".bias"});
+      done_.insert({name + ".weight", name + ".bias"});
     }
     for (const std::string& name : names) {
-      if (!in_.source.contains(name) || !done_.insert(name).second) continue;
       const std::string exported = exported_name(in_.architecture, stored_, name);
-      if (!exported.empty()) sink_.tensor(exported, in_.source.load(name));
+      if (exported.empty() || !in_.source.contains(name) || !done_.insert(exported).second) continue;
+      sink_.tensor(exported, in_.source.load(name));
     }
   }
 
@@ -294,7 +293,7 @@ class Run {
   std::unique_ptr<PositionData> positions_;
   at::Tensor full_, quantized_;  // inputs of the next block in the two chains, [samples, seq, hidden]
   at::Tensor mask_;
-  std::unordered_set<std::string> done_;
+  std::unordered_set<std::string> done_;  // by the names that the formats get
 };
 
 class RoundedSource : public TensorSource {

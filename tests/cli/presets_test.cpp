@@ -13,11 +13,9 @@ namespace {
 
 const std::string kSchemes = ROUNDHOUSE_SOURCE "/configs/schemes";
 
-// Those that quantize activations are refused by this version of the host.
 std::vector<std::string> preset_names() {
   std::vector<std::string> names;
-  for (const Preset& preset : list_presets({kSchemes}))
-    if (!preset.fields.contains("act_data_type")) names.push_back(preset.name);
+  for (const Preset& preset : list_presets({kSchemes})) names.push_back(preset.name);
   return names;
 }
 

@@ -205,7 +205,8 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
   ASSERT_EQ(target.finish(), "");
 }
 
-TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder, const nlohmann::json& architecture) {
+TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder,
+                       const nlohmann::json& architecture) {
   const std::string facts = architecture.dump();
   const rh_open source{sizeof source, 0, folder.c_str(), facts.c_str()};
   error_ = run([&](rh_error* error) { return format->open(format.get(), &source, &reader_, error); });
@@ -249,9 +250,8 @@ Tensor TestReader::read(const std::string& name, DType dtype) const {
 }
 
 std::string TestReader::read_encoded(const std::string& weight_name, const std::vector<rh_tensor*>& tensors) const {
-  return run([&](rh_error* error) {
-    return reader_->read_encoded(reader_, index(weight_name), tensors.data(), error);
-  });
+  return run(
+      [&](rh_error* error) { return reader_->read_encoded(reader_, index(weight_name), tensors.data(), error); });
 }
 
 TestLayer TestReader::read_encoded(const std::string& weight_name) const {

@@ -21,9 +21,9 @@ const std::string kValue = "model.layers.1.self_attn.v_proj.weight";
 const std::string kNorm = "model.layers.0.input_layernorm.weight";
 
 json tiny_llama() {
-  static const json facts =
-      Architecture::load(fs::path(TEST_DATA) / "models/tiny-llama", {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"})
-          .facts();
+  static const json facts = Architecture::load(fs::path(TEST_DATA) / "models/tiny-llama",
+                                               {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"})
+                                .facts();
   return facts;
 }
 
@@ -69,8 +69,9 @@ class Rewritten {
       const std::vector<int64_t> shape(item.shape, item.shape + item.ndim);
       tensors.push_back({{"name", name}, {"shape", shape}, {"dtype", config_name(from_rh(item.dtype))}});
       if (item.kind == RH_ITEM_LAYER)
-        layers.push_back({{"name", name.substr(0, name.rfind('.'))},
-                          {"encoding", {{"id", item.encoding->id}, {"parameters", json::parse(item.encoding->parameters_json)}}}});
+        layers.push_back(
+            {{"name", name.substr(0, name.rfind('.'))},
+             {"encoding", {{"id", item.encoding->id}, {"parameters", json::parse(item.encoding->parameters_json)}}}});
     }
     const ExportSession session(folder, facts_of(layers, tensors), json::object(), 1 << 30, nullptr);
     rh_error error{};
@@ -159,7 +160,8 @@ INSTANTIATE_TEST_SUITE_P(Reference, GgufGolden, testing::ValuesIn(kGoldens),
 TEST(Gguf, WithoutAnArchitectureNamesStayTheFilesOwn) {
   const FormatPlugin format("gguf");
   const TestReader reader(format, exports() / "gguf_q8_0");
-  EXPECT_EQ(reader.names(), (std::vector<std::string>{"blk.0.attn_k.weight", "blk.0.attn_norm.weight", "blk.1.attn_v.weight"}));
+  EXPECT_EQ(reader.names(),
+            (std::vector<std::string>{"blk.0.attn_k.weight", "blk.0.attn_norm.weight", "blk.1.attn_v.weight"}));
 }
 
 TEST(Gguf, StoresUnquantizedWeightsAsAskedAndNormsInFloat32) {
@@ -168,7 +170,7 @@ TEST(Gguf, StoresUnquantizedWeightsAsAskedAndNormsInFloat32) {
   const TemporaryFolder temporary;
   OutputFolder folder(temporary.path() / "plain", false);
   const json tensors = json::array({{{"name", kKey}, {"shape", {128, 256}}, {"dtype", "float32"}},
-                              {{"name", kNorm}, {"shape", {256}}, {"dtype", "bfloat16"}}});
+                                    {{"name", kNorm}, {"shape", {256}}, {"dtype", "bfloat16"}}});
   const json options{{"unquantized", "bf16"}, {"file_type", "BF16"}};
   const ExportSession session(folder, facts_of(json::array(), tensors), options, 1 << 30, nullptr);
   rh_error error{};
@@ -240,7 +242,8 @@ TEST(GgufDamaged, EachMistakeHasItsWords) {
       {"alignment", with<uint64_t>(whole, tensor + 24, 5), "is not aligned"},
       {"offset", with<uint64_t>(whole, tensor + 24, ~uint64_t{31}), "it ends inside the tensor"},
   };
-  for (const auto& c : cases) EXPECT_NE(error_of(c.bytes).find(c.message), std::string::npos) << c.name << ": " << error_of(c.bytes);
+  for (const auto& c : cases)
+    EXPECT_NE(error_of(c.bytes).find(c.message), std::string::npos) << c.name << ": " << error_of(c.bytes);
 }
 
 // ---- mixes ----
@@ -269,9 +272,9 @@ json llama_of(int64_t blocks, int64_t heads, int64_t kv_heads) {
 }
 
 const std::map<std::string, std::string> kRoles = {
-    {"attn_q", "self_attn.q_proj"},     {"attn_k", "self_attn.k_proj"}, {"attn_v", "self_attn.v_proj"},
+    {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"}, {"attn_v", "self_attn.v_proj"},
     {"attn_output", "self_attn.o_proj"}, {"ffn_gate", "mlp.gate_proj"},  {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"},      {"output", "lm_head"},          {"token_embd", "model.embed_tokens"}};
+    {"ffn_down", "mlp.down_proj"},       {"output", "lm_head"},          {"token_embd", "model.embed_tokens"}};
 
 std::string layer_name(const std::string& role, int64_t block) {
   return role == "output" || role == "token_embd" ? kRoles.at(role) : cat("model.layers.", block, ".", kRoles.at(role));
@@ -280,7 +283,8 @@ std::string layer_name(const std::string& role, int64_t block) {
 json plan_of(int64_t blocks, const std::string& data_type, int64_t cols = 4096, bool tied = false) {
   json layers = json::array();
   for (const auto& [role, name] : kRoles)
-    for (int64_t block = 0; block < blocks; ++block) layers.push_back({{"name", layer_name(role, block)}, {"cols", cols}});
+    for (int64_t block = 0; block < blocks; ++block)
+      layers.push_back({{"name", layer_name(role, block)}, {"cols", cols}});
   return {{"scheme", {{"bits", 4}, {"data_type", data_type}}}, {"layers", layers}, {"tied_head", tied}};
 }
 
@@ -292,11 +296,12 @@ TEST(GgufMix, IsTheReferences) {
     std::string base = mix == "Q6_K" || mix[3] != 'K' ? mix : mix.substr(0, 4);
     std::transform(base.begin(), base.end(), base.begin(), [](unsigned char c) { return std::tolower(c); });
     const int64_t blocks = golden.at("blocks");
-    const Assignment assigned = assign(plan_of(blocks, base), llama_of(blocks, golden.at("heads"), golden.at("kv_heads")),
-                                       {{"file_type", mix}});
+    const Assignment assigned = assign(
+        plan_of(blocks, base), llama_of(blocks, golden.at("heads"), golden.at("kv_heads")), {{"file_type", mix}});
     ASSERT_EQ(assigned.error, "") << name;
     const auto expect = [&](const std::string& role, int64_t block, const std::string& type) {
-      EXPECT_EQ(assigned.layers.at(layer_name(role, block)), (json{{"data_type", type}})) << name << " " << role << " " << block;
+      EXPECT_EQ(assigned.layers.at(layer_name(role, block)), (json{{"data_type", type}}))
+          << name << " " << role << " " << block;
       ++compared;
     };
     for (const auto& [role, types] : golden.at("types").items()) {
@@ -318,7 +323,8 @@ TEST(GgufMix, FallsBackWhereRowsAreNoWholeBlocks) {
             (json{{"data_type", "q5_0"}, {"reason", "160 columns are no multiple of 256, so not q4_k"}}));
   EXPECT_EQ(narrow.at("lm_head").at("data_type"), "q8_0");
   const json odd = assign(plan_of(2, "q4_k", 172), llama, json::object()).layers;
-  EXPECT_EQ(odd.at("lm_head"), (json{{"bits", 16}, {"reason", "172 columns are no multiple of 32, so it stays as it is"}}));
+  EXPECT_EQ(odd.at("lm_head"),
+            (json{{"bits", 16}, {"reason", "172 columns are no multiple of 32, so it stays as it is"}}));
 }
 
 TEST(GgufMix, ATiedEmbeddingIsTheHead) {
@@ -333,8 +339,11 @@ TEST(GgufMix, ASchemeThatIsNoBlockTypeIsLeftAlone) {
 
 TEST(GgufMix, MistakesHaveTheirWords) {
   const json plan = plan_of(2, "q4_k");
-  const auto message = [&](const json& architecture, const json& options) { return assign(plan, architecture, options).error; };
-  EXPECT_NE(message(tiny_llama(), {{"file_type", "Q9"}}).find("the file_type Q9 is none of [\"F32\""), std::string::npos);
+  const auto message = [&](const json& architecture, const json& options) {
+    return assign(plan, architecture, options).error;
+  };
+  EXPECT_NE(message(tiny_llama(), {{"file_type", "Q9"}}).find("the file_type Q9 is none of [\"F32\""),
+            std::string::npos);
   EXPECT_EQ(message(tiny_llama(), {{"file_type", "Q6_K"}}),
             "file_type Q6_K consists of q6_k, but the recipe's scheme is q4_k; write scheme: {data_type: q6_k}");
   json unknown = tiny_llama();

@@ -72,9 +72,9 @@ class Decompressed(Exported):
         folder, fake = self.export({"preset": "W5A16", "sym": False})
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, quantization_config=CompressedTensorsConfig(dequantize=True))
-        theirs = {name + ".weight": module.weight.detach().to(torch.bfloat16)
-                  for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-        self.assertEqual(support.tensor_difference({name: fake[name] for name in theirs}, theirs), "")
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear):  # rounded to the scales' float16 in between
+                torch.testing.assert_close(fake[name + ".weight"].float(), module.weight.float(), rtol=2**-7, atol=0)
 
     def test_int8(self):
         self.assert_same_weights({"data_type": "int", "bits": 8, "group_size": -1, "sym": True}, "pack-quantized")

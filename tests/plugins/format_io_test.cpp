@@ -99,7 +99,8 @@ TEST_F(FormatIo, AnUnclaimedFolderIsAnOriginalCheckpointUnlessItSaysQuantized) {
   write(root_ / "out");
   Catalogue without = discover_in(install("b", {"good"}));
   std::string format = "?";
-  EXPECT_TRUE(open_checkpoint(without, root_ / "out", nlohmann::json::object(), &format)->contains("layers.0.down.codes"));
+  EXPECT_TRUE(
+      open_checkpoint(without, root_ / "out", nlohmann::json::object(), &format)->contains("layers.0.down.codes"));
   EXPECT_EQ(format, "");
 
   std::ofstream(root_ / "out/config.json") << R"({"quantization_config": {"bits": 4}})";

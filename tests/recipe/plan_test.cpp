@@ -208,6 +208,45 @@ TEST(Plan, JsonHasTheKeysThatPluginsRead) {
   EXPECT_EQ(tuning.at("samples"), 8);
 }
 
+const std::vector<std::string> kGguf = {"dtype_gguf", "dtype_int", "format_gguf", "format_auto_round"};
+
+TEST(Plan, AFormatMayChooseDataTypesByRole) {
+  const Plan plan = plan_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf]"}), kGguf);
+  EXPECT_EQ(plan.recipe.formats[0].options, (nlohmann::json{{"file_type", "Q4_K_M"}})) << "the preset's";
+  EXPECT_EQ(plan.layers.size(), 2 * 7 + 2u);
+  const auto dtype = [&](const std::string& name) { return layer_of(plan, name).scheme.weight.value().dtype; };
+  EXPECT_EQ(dtype("model.layers.0.mlp.down_proj"), "q4_k");
+  EXPECT_EQ(dtype("model.layers.1.mlp.down_proj"), "q6_k");
+  EXPECT_EQ(dtype("lm_head"), "q6_k");
+  EXPECT_EQ(dtype("model.embed_tokens"), "q4_k");
+  EXPECT_EQ(layer_of(plan, "model.embed_tokens").info.role, "embedding");
+  EXPECT_EQ(layer_of(plan, "model.embed_tokens").encoding_parameters, (nlohmann::json{{"type", "q4_k"}}));
+  EXPECT_EQ(layer_of(plan, "lm_head").assigned, "gguf");
+}
+
+TEST(Plan, EntriesWinOverWhatAFormatChooses) {
+  const Plan plan = plan_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf]",
+                                                "layers=[{match: lm_head, scheme: GGUF:Q8_0}, "
+                                                "{match: model.embed_tokens, scheme: none}]"}),
+                            kGguf);
+  EXPECT_EQ(layer_of(plan, "lm_head").scheme.weight.value().dtype, "q8_0");
+  EXPECT_EQ(layer_of(plan, "lm_head").assigned, "");
+  EXPECT_FALSE(layer_of(plan, "model.embed_tokens").scheme.weight);
+}
+
+TEST(Plan, AFormatsOptionsMustFitTheScheme) {
+  const auto refused = [](const std::string& scheme, const std::string& format) {
+    return error_of(recipe_of("plain", {"scheme=" + scheme, "formats=[" + format + "]"}), kGguf);
+  };
+  EXPECT_NE(refused("GGUF:Q4_K_M", "{id: gguf, file_type: Q6_K}")
+                .find("file_type Q6_K consists of q6_k, but the recipe's scheme is q4_k"),
+            std::string::npos);
+  EXPECT_NE(refused("W4A16", "gguf").find("the format gguf does not pack affine-int/1, only ggml-block/1"),
+            std::string::npos);
+  EXPECT_NE(refused("GGUF:Q4_K_M", "gguf, auto_round").find("the format auto_round does not pack ggml-block/1"),
+            std::string::npos);
+}
+
 TEST(Plan, WithoutItsPluginsARecipeIsRefusedWithWhatIsThere) {
   const std::string no_dtype = error_of(recipe_of("plain"), {"format_fake"});
   EXPECT_NE(no_dtype.find("plain.yaml:4:9: "), std::string::npos) << no_dtype;

@@ -9,10 +9,11 @@ namespace {
 
 // The usual one of a base comes first.
 constexpr FileType kFileTypes[] = {
-    {"F32", 0, "f32"},      {"F16", 1, "f16"},      {"BF16", 32, "bf16"},   {"Q4_0", 2, "q4_0"},    {"Q4_1", 3, "q4_1"},
-    {"Q5_0", 8, "q5_0"},    {"Q5_1", 9, "q5_1"},    {"Q8_0", 7, "q8_0"},    {"Q2_K", 10, "q2_k"},   {"Q2_K_S", 21, "q2_k"},
-    {"Q3_K_M", 12, "q3_k"}, {"Q3_K_S", 11, "q3_k"}, {"Q3_K_L", 13, "q3_k"}, {"Q4_K_M", 15, "q4_k"}, {"Q4_K_S", 14, "q4_k"},
-    {"Q5_K_M", 17, "q5_k"}, {"Q5_K_S", 16, "q5_k"}, {"Q6_K", 18, "q6_k"},
+    {"F32", 0, "f32"},      {"F16", 1, "f16"},      {"BF16", 32, "bf16"},   {"Q4_0", 2, "q4_0"},
+    {"Q4_1", 3, "q4_1"},    {"Q5_0", 8, "q5_0"},    {"Q5_1", 9, "q5_1"},    {"Q8_0", 7, "q8_0"},
+    {"Q2_K", 10, "q2_k"},   {"Q2_K_S", 21, "q2_k"}, {"Q3_K_M", 12, "q3_k"}, {"Q3_K_S", 11, "q3_k"},
+    {"Q3_K_L", 13, "q3_k"}, {"Q4_K_M", 15, "q4_k"}, {"Q4_K_S", 14, "q4_k"}, {"Q5_K_M", 17, "q5_k"},
+    {"Q5_K_S", 16, "q5_k"}, {"Q6_K", 18, "q6_k"},
 };
 
 // A tensor's place in the model, as the mixes see it.
@@ -107,8 +108,9 @@ const FileType* chosen_file_type(const Json& options, const Json& plan) {
   const bool wants_quantized = ggml_type(type.base)->quantized();
   rh::require(wants_quantized ? data_type == type.base : !quantized,
               cat("file_type ", type.name, " consists of ", type.base, ", but the recipe's scheme is ",
-                  quantized ? data_type : "16 bits", wants_quantized ? cat("; write scheme: {data_type: ", type.base, "}")
-                                                                     : std::string("; write scheme: {bits: 16}")));
+                  quantized ? data_type : "16 bits",
+                  wants_quantized ? cat("; write scheme: {data_type: ", type.base, "}")
+                                  : std::string("; write scheme: {bits: 16}")));
   return &type;
 }
 

@@ -28,9 +28,7 @@ void Metadata::f32(const std::string& key, double value) {
   begin(key, GgufValue::kF32).number(static_cast<float>(value));
 }
 
-void Metadata::flag(const std::string& key, bool value) {
-  begin(key, GgufValue::kBool).number<uint8_t>(value ? 1 : 0);
-}
+void Metadata::flag(const std::string& key, bool value) { begin(key, GgufValue::kBool).number<uint8_t>(value ? 1 : 0); }
 
 void Metadata::texts(const std::string& key, const std::vector<std::string>& values) {
   begin_array(key, GgufValue::kString, values.size());

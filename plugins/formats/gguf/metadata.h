@@ -10,9 +10,7 @@
 namespace roundhouse::formats {
 
 // enum gguf_type
-enum class GgufValue : uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64
-};
+enum class GgufValue : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
 
 // Bytes of a file, little-endian.
 class ByteWriter {

@@ -61,9 +61,8 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
 
 void Names::require_known() const {
   if (architecture_.empty())
-    throw rh::Error(RH_INVALID_ARGUMENT,
-                    cat("llama.cpp does not run the architecture ", family_,
-                        " (its descriptor has no names.gguf); choose another format"));
+    throw rh::Error(RH_INVALID_ARGUMENT, cat("llama.cpp does not run the architecture ", family_,
+                                             " (its descriptor has no names.gguf); choose another format"));
 }
 
 std::optional<std::string> Names::to_gguf(const std::string& tensor) const {

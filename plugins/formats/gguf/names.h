@@ -26,8 +26,8 @@ class Names {
   // The other way round. A name that the table lacks stays as it is.
   std::string from_gguf(const std::string& tensor) const;
 
-  // The attention heads that a tensor's rows are divided into when those of a head are interleaved, 0 when they are not.
-  // `tensor` is its name in the file.
+  // The attention heads that a tensor's rows are divided into when those of a head are interleaved, 0 when they are
+  // not. `tensor` is its name in the file.
   int64_t interleaved_heads(const std::string& tensor) const;
 
  private:

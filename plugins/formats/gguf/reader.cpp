@@ -119,7 +119,8 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   std::set<std::string> seen;
   for (size_t i = 0; i < files_.size(); ++i) read_header(i);
   for (const auto& item : items_)
-    if (!seen.insert(item->name).second) throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
+    if (!seen.insert(item->name).second)
+      throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
 }
 
 void GgufReader::read_header(size_t file) {
@@ -128,7 +129,8 @@ void GgufReader::read_header(size_t file) {
   for (const char c : kGgufMagic)
     if (header.number<char>() != c) header.fail("it is no GGUF file");
   const auto version = header.number<uint32_t>();
-  if (version != 2 && version != kGgufVersion) header.fail(cat("it has GGUF's version ", version, "; 2 and 3 are read"));
+  if (version != 2 && version != kGgufVersion)
+    header.fail(cat("it has GGUF's version ", version, "; 2 and 3 are read"));
   const auto tensors = header.number<uint64_t>(), values = header.number<uint64_t>();
   header.expect(tensors, 24);
   header.expect(values, 13);
@@ -160,7 +162,8 @@ void GgufReader::read_header(size_t file) {
     item->type = ggml_type(id);
     if (!item->type) header.fail(cat("the tensor ", name, " has ggml's type ", id, ", which is not read"));
     const int64_t cols = item->shape.back();
-    if (cols % item->type->cols != 0) header.fail(cat("the tensor ", name, ": ", cols, " columns are no whole blocks of ", item->type->name));
+    if (cols % item->type->cols != 0)
+      header.fail(cat("the tensor ", name, ": ", cols, " columns are no whole blocks of ", item->type->name));
     item->bytes = static_cast<uint64_t>(elements / cols * item->type->row_bytes(cols));
     item->offset = header.number<uint64_t>();
     if (item->offset % alignment != 0) header.fail(cat("the tensor ", name, " is not aligned"));
@@ -180,7 +183,8 @@ void GgufReader::read_header(size_t file) {
     if (!item.type->quantized()) continue;
     const int64_t cols = item.shape.back();
     item.parameters = Json{{"type", item.type->name}}.dump();
-    item.specs.add("blocks", rh::kU8, {static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols), item.type->row_bytes(cols)});
+    item.specs.add("blocks", rh::kU8,
+                   {static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols), item.type->row_bytes(cols)});
     item.encoding = {sizeof item.encoding, item.specs.count(), RH_ENCODING_GGML_BLOCK, item.parameters.c_str(),
                      item.specs.data()};
   }
@@ -213,7 +217,8 @@ std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
   std::vector<uint8_t> rows(item.bytes);
   const int64_t count = item.shape[0], row_bytes = static_cast<int64_t>(item.bytes) / count;
   for (int64_t row = 0; row < count; ++row)
-    std::memcpy(rows.data() + row * row_bytes, bytes.data() + interleaved_row(row, count / item.heads) * row_bytes, row_bytes);
+    std::memcpy(rows.data() + row * row_bytes, bytes.data() + interleaved_row(row, count / item.heads) * row_bytes,
+                row_bytes);
   return rows;
 }
 
@@ -223,7 +228,8 @@ void GgufReader::read(uint64_t index, rh_tensor& output) {
               item.name + ": the output has another shape");
   const std::vector<uint8_t> rows = rows_of(item);
   if (!item.type->quantized()) {
-    rh::require(rh::same_type(output.dtype, element_type(*item.type)), item.name + ": the output has another element type");
+    rh::require(rh::same_type(output.dtype, element_type(*item.type)),
+                item.name + ": the output has another element type");
     std::memcpy(output.data, rows.data(), rows.size());
     return;
   }
@@ -233,7 +239,8 @@ void GgufReader::read(uint64_t index, rh_tensor& output) {
     std::vector<float> weights(cols);
     for (int64_t row = begin; row < end; ++row) {
       dequantize(*item.type, rows.data() + row * row_bytes, cols / item.type->cols, weights.data());
-      for (int64_t col = 0; col < cols; ++col) kernels::store_element(element, output.data, row * cols + col, weights[col]);
+      for (int64_t col = 0; col < cols; ++col)
+        kernels::store_element(element, output.data, row * cols + col, weights[col]);
     }
   });
 }

@@ -42,7 +42,9 @@ std::string text_of(const json& map, const char* key) {
 }
 
 // A token that tokenizer_config.json gives as its text, or as an object with it.
-std::string content(const json& token) { return token.is_object() ? text_of(token, "content") : token.is_string() ? token.get<std::string>() : ""; }
+std::string content(const json& token) {
+  return token.is_object() ? text_of(token, "content") : token.is_string() ? token.get<std::string>() : "";
+}
 
 bool is_byte(const std::string& token) {
   return token.size() == 6 && token.starts_with("<0x") && token.back() == '>' &&
@@ -103,7 +105,8 @@ class TokenizerExport {
   void run() {
     if (fs::is_regular_file(folder_ / "tokenizer.model"))
       sentence_piece();
-    else if (const std::string type = model_type(); type == "BPE" && tokenizer_.at("model").value("byte_fallback", false))
+    else if (const std::string type = model_type();
+             type == "BPE" && tokenizer_.at("model").value("byte_fallback", false))
       merged_pieces();
     else if (type == "BPE" && has_byte_level())
       byte_level();
@@ -119,9 +122,7 @@ class TokenizerExport {
   }
 
  private:
-  std::string model_type() const {
-    return tokenizer_.contains("model") ? text_of(tokenizer_.at("model"), "type") : "";
-  }
+  std::string model_type() const { return tokenizer_.contains("model") ? text_of(tokenizer_.at("model"), "type") : ""; }
   const json& model() const { return tokenizer_.at("model"); }
 
   // ---- SentencePiece ----
@@ -160,18 +161,25 @@ class TokenizerExport {
     for (const auto& [text, id] : model().at("vocab").items()) {
       const auto score = scores.find(text);
       const bool merged = score != scores.end();
-      const TokenType type = text == unknown ? TokenType::kUnknown : is_byte(text) ? TokenType::kByte : TokenType::kNormal;
-      vocabulary_.set(id, text, merged ? score->second : code_points(text) > 1 && type == TokenType::kNormal ? -1e9f : 0,
+      const TokenType type = text == unknown ? TokenType::kUnknown
+                             : is_byte(text) ? TokenType::kByte
+                                             : TokenType::kNormal;
+      vocabulary_.set(id, text,
+                      merged                                                ? score->second
+                      : code_points(text) > 1 && type == TokenType::kNormal ? -1e9f
+                                                                            : 0,
                       type);
     }
     finish_pieces(unknown);
   }
 
   void unigram() {
-    rh::log(RH_LOG_WARNING, "gguf: llama.cpp merges pieces by their scores; it may split texts in other ways than this "
-                            "Unigram tokenizer");
+    rh::log(RH_LOG_WARNING,
+            "gguf: llama.cpp merges pieces by their scores; it may split texts in other ways than this "
+            "Unigram tokenizer");
     const json& vocab = model().at("vocab");
-    const int64_t unknown = model().value("unk_id", json()).is_number_integer() ? model().at("unk_id").get<int64_t>() : -1;
+    const int64_t unknown =
+        model().value("unk_id", json()).is_number_integer() ? model().at("unk_id").get<int64_t>() : -1;
     for (size_t id = 0; id < vocab.size(); ++id) {
       const std::string text = vocab[id].at(0);
       const TokenType type = static_cast<int64_t>(id) == unknown ? TokenType::kUnknown
@@ -268,9 +276,10 @@ class TokenizerExport {
     if (what == "digits, words") return "starcoder";
     if (what == words_of("{1,3}") + ", bytes") return "llama-bpe";
     if (what == words_of("") + ", bytes") return "qwen2";
-    throw rh::Error(RH_INVALID_ARGUMENT,
-                    cat((folder_ / "tokenizer.json").string(), ": which of llama.cpp's pre-tokenizers this is (", what,
-                        ") is not known. Name it with the format's option pre, as in src/llama-vocab.cpp of llama.cpp"));
+    throw rh::Error(
+        RH_INVALID_ARGUMENT,
+        cat((folder_ / "tokenizer.json").string(), ": which of llama.cpp's pre-tokenizers this is (", what,
+            ") is not known. Name it with the format's option pre, as in src/llama-vocab.cpp of llama.cpp"));
   }
 
   // ---- both ----
@@ -288,7 +297,8 @@ class TokenizerExport {
                    {"sep", "seperator"}, {"pad", "padding"}, {"mask", "mask"}};  // ggml spells it so
     for (const auto& [name, key] : kTokens) {
       std::optional<int64_t> id;
-      if (const auto token = config_.find(cat(name, "_token")); token != config_.end()) id = added_token(content(*token));
+      if (const auto token = config_.find(cat(name, "_token")); token != config_.end())
+        id = added_token(content(*token));
       const auto said = model_config_.find(cat(name, "_token_id"));
       if (!id && said != model_config_.end() && said->is_number_integer()) id = said->get<int64_t>();
       if (id && *id >= 0) out_.u32(cat("tokenizer.ggml.", key, "_token_id"), static_cast<uint64_t>(*id));

@@ -81,8 +81,9 @@ const GgmlType& GgufWriter::stored_type(const Json& tensor, const Json* layer) c
   if (layer) return *ggml_type(layer->at("encoding").at("parameters").at("type").get<std::string>());
   const GgmlType* source = plain_type(tensor.at("dtype"));
   if (!source)
-    throw rh::Error(RH_INVALID_ARGUMENT, cat(tensor.at("name").get<std::string>(), " is ", tensor.at("dtype").get<std::string>(),
-                                             "; the format stores float32, float16 and bfloat16"));
+    throw rh::Error(RH_INVALID_ARGUMENT,
+                    cat(tensor.at("name").get<std::string>(), " is ", tensor.at("dtype").get<std::string>(),
+                        "; the format stores float32, float16 and bfloat16"));
   if (tensor.at("shape").size() < 2) return *ggml_type("f32");
   std::string wanted = option(options_, "unquantized");
   if (wanted.empty()) return *source;
@@ -103,7 +104,8 @@ const FileType& GgufWriter::file_type_of(const Json& plan) const {
   std::map<std::string, int64_t> weights;
   for (const Slot& slot : slots_)
     if (slot.shape.size() > 1) weights[slot.type->name] += elements(slot.shape) * (slot.type->quantized() ? 1000 : 1);
-  const auto most = std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most = std::max_element(weights.begin(), weights.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
   return *usual_file_type(most == weights.end() ? "f32" : most->first);
 }
 
@@ -157,10 +159,12 @@ void GgufWriter::write(Slot& slot, const uint8_t* rows) {
   std::vector<uint8_t> interleaved;
   if (const int64_t heads = names_.interleaved_heads(slot.name); heads > 0) {
     const int64_t count = slot.shape.at(0), row_bytes = static_cast<int64_t>(slot.bytes) / count;
-    rh::require(count % heads == 0 && count / heads % 2 == 0, cat(slot.name, ": ", count, " rows are no ", heads, " heads"));
+    rh::require(count % heads == 0 && count / heads % 2 == 0,
+                cat(slot.name, ": ", count, " rows are no ", heads, " heads"));
     interleaved.resize(slot.bytes);
     for (int64_t row = 0; row < count; ++row)
-      std::memcpy(interleaved.data() + interleaved_row(row, count / heads) * row_bytes, rows + row * row_bytes, row_bytes);
+      std::memcpy(interleaved.data() + interleaved_row(row, count / heads) * row_bytes, rows + row * row_bytes,
+                  row_bytes);
     rows = interleaved.data();
   }
   file_->write_at(slot.offset, rows, slot.bytes);
