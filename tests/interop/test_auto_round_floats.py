@@ -14,8 +14,9 @@ MODEL = support.DATA / "models" / "tiny-llama"
 EXPORTS = support.DATA / "exports"
 SCHEMES = ("MXFP4", "MXFP8", "MXINT4", "NVFP4", "FP8_STATIC")
 # Engines round the input as well, with kernels of their own, so that logits are far from ours: weights are compared.
-# auto-round holds bfloat16 scales of fp8, rounded from our float32 ones: 2^-9.
-TOLERANCE = {"FP8_STATIC": 2**-8}
+# auto-round holds bfloat16 scales of fp8, rounded from our float32 ones (2^-9): its weights are at most one step of
+# bfloat16 away.
+TOLERANCE = {"FP8_STATIC": 2**-7}
 
 
 def export(folder, scheme, format_id):
