@@ -1,8 +1,8 @@
 """llama.cpp loads our GGUF files, splits text as we do, and computes what `roundhouse logits` computes."""
 
+import os
 import pathlib
 import subprocess
-import os
 import tempfile
 import unittest
 
