@@ -131,6 +131,7 @@ Tensor ExportedCheckpoint::load(const std::string& name) {
   rh_tensor view = tensor.view();
   call_plugin(plugin_, "read", cat(name, " in ", folder_),
               [&](rh_error* error) { return reader_->read(reader_.get(), item.index, &view, error); });
+  release_reader_pages();
   return tensor;
 }
 

@@ -17,13 +17,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/schemes.md"
 EXAMPLES = ROOT / "configs/examples"
 MODEL = EXAMPLES / "tinystories-656k"
-SAMPLES, SEQLEN, ITERS = 128, 128, 200
+SAMPLES, SEQLEN, ITERS = 64, 128, 50
 MEASURED = "## Measured"
 
 HEAD = """# Presets
 
 This page is written by `tests/benchmarks/presets.py` from `roundhouse schemes --json`: the plugins' own answers for a layer of 4096 x 4096
 bfloat16 weights. A recipe names a preset (`scheme: W4A16`) or spells the fields out ([docs/recipes.md](recipes.md)).
+
+These are auto-round's presets but for three: BF16 is `scheme: none` here; W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits
+than the rest, and no architecture with experts is described yet.
 
 ## Which format holds which preset
 
