@@ -1,6 +1,9 @@
 // The host knows no plugin: without them it says what is missing, and each one that comes back works by itself.
 #include <gtest/gtest.h>
 
+#include <utility>
+#include <vector>
+
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -43,6 +46,23 @@ TEST_F(MissingPlugins, NoneThenOneThenTheOther) {
   bring_back("format_auto_gptq");
   outcome = with_plugins(recipe);
   EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
+TEST_F(MissingPlugins, EachDataTypeWorksAlone) {
+  const std::string recipe = "run " + write_recipe().string() + " --overwrite --set scheme=";
+  for (const auto& [plugin, preset] : std::vector<std::pair<std::string, std::string>>{{"int", "W4A16"},
+                                                                                      {"fp8", "FP8_BLOCK"},
+                                                                                      {"mxfp", "MXFP4"},
+                                                                                      {"nvfp", "NVFP4"},
+                                                                                      {"w4fp8", "W4FP8"},
+                                                                                      {"gguf", "GGUF:Q8_0"}}) {
+    std::filesystem::remove_all(work_ / "plugins");
+    std::filesystem::create_directory(work_ / "plugins");
+    bring_back("format_fake");
+    bring_back("dtype_" + plugin);
+    const Outcome outcome = with_plugins(recipe + preset);
+    EXPECT_EQ(outcome.code, 0) << plugin << ": " << outcome.output;
+  }
 }
 
 TEST_F(MissingPlugins, ARenamedPluginLosesNothing) {
