@@ -61,7 +61,9 @@ void forward(Context& context) {
   for_cases(accepted_cases(plugin), [&](const Case& c) {
     const Value input = random_input(c);
     const std::string where = "forward of " + c.label();
-    Pipeline pipeline(c, input);
+    CallOptions options;
+    options.initial_tunables = true;
+    Pipeline pipeline(c, input, options);
     pipeline.run();
     const Value& output = pipeline.value("forward: output");
     expect_finite(output, where);
@@ -159,20 +161,56 @@ void gradient_rules(Context& context) {
   });
 }
 
-// What the straight-through estimator calls a slope of 1 is, over steps wider than the distance of two codes, the
-// slope of the rounded function itself: sums of finite differences agree with the gradient where single ones do not.
-// `slope` is the measured one along `direction`, `expected` what the gradient says.
-constexpr double kTolerance = 0.2;
+// What the straight-through estimator calls a slope of 1 is, over steps as wide as the distance of two codes, the slope
+// of the rounded function itself: sums of finite differences agree with the gradient where single ones do not.
+constexpr double kTolerance = 0.15;
+constexpr double kDeviations = 4;      // of the sum, by chance
+constexpr double kEnoughMoved = 0.15;  // of the elements must change their codes
 
-double dot(const std::vector<float>& a, const std::vector<float>& b) {
-  double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * b[i];
-  return sum;
+struct Slope {
+  double sum = 0, squares = 0, moved = 0;
+};
+
+// Of <g, forward>, from `down` to `up`, which lie `distance` apart.
+Slope slope(const std::vector<float>& g, const Value& up, const Value& down, double distance) {
+  const std::vector<float> above = floats(up), below = floats(down);
+  Slope out;
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double part = g[i] * (static_cast<double>(above[i]) - below[i]) / distance;
+    out.sum += part;
+    out.squares += part * part;
+    out.moved += above[i] != below[i];
+  }
+  out.moved /= static_cast<double>(g.size());
+  return out;
 }
 
-void compare_slopes(double measured, double expected, double noise, const std::string& where) {
-  expect(std::abs(measured - expected) <= kTolerance * std::abs(expected) + noise, where,
-         text("the slope that finite differences show, ", measured), text("the gradient says ", expected));
+// Steps until enough codes change, and compares. `move` gives forward's output for a step along the gradient's signs.
+template <typename Move>
+void compare_slopes(const std::vector<float>& g, double expected, std::initializer_list<double> steps,
+                    const std::string& where, Move&& move) {
+  for (const double step : steps) {
+    const Slope measured = slope(g, move(step), move(-step), 2 * step);
+    if (measured.moved < kEnoughMoved) continue;
+    expect(std::abs(measured.sum - expected) <=
+               kTolerance * std::abs(expected) + kDeviations * std::sqrt(measured.squares),
+           where, text("the slope that finite differences show, ", measured.sum), text("the gradient says ", expected));
+    return;
+  }
+}
+
+// `values` moved along the signs of `direction`.
+Value moved(const Value& values, const std::vector<float>& direction, double step) {
+  std::vector<float> out = floats(values);
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] += static_cast<float>(direction[i] > 0 ? step : direction[i] < 0 ? -step : 0);
+  return to_value(values.type, values.shape, out);
+}
+
+double magnitude_sum(const std::vector<float>& values) {
+  double sum = 0;
+  for (const float x : values) sum += std::abs(x);
+  return sum;
 }
 
 void weight_slopes(const Case& c) {
@@ -185,25 +223,14 @@ void weight_slopes(const Case& c) {
     const rh_tensor_spec& spec = *pipeline.info().tunables[t];
     if (spec.lr_group != RH_LR_ROUNDING) continue;  // a scale moves the code as well: no step shows its estimate
     const std::vector<float> gradient = floats(pipeline.value(text("backward: ", spec.name)));
-    std::vector<float> direction(gradient.size());
-    for (size_t i = 0; i < gradient.size(); ++i) direction[i] = gradient[i] > 0 ? 1.0f : gradient[i] < 0 ? -1.0f : 0.0f;
-    double measured = 0;
-    constexpr float kSteps[] = {0.5f, 0.4f, 0.6f};
-    for (const float step : kSteps) {
-      std::vector<Value> up = pipeline.tunables(), down = up;
-      std::vector<float> values = floats(up[t]), above = values, below = values;
-      for (size_t i = 0; i < values.size(); ++i) {
-        above[i] += step * direction[i];
-        below[i] -= step * direction[i];
-      }
-      up[t] = to_value(spec.dtype, up[t].shape, above);
-      down[t] = to_value(spec.dtype, down[t].shape, below);
-      measured += (dot(g, floats(pipeline.forward(input, up))) - dot(g, floats(pipeline.forward(input, down)))) /
-                  (2 * step * std::size(kSteps));
-    }
-    const double expected = dot(gradient, direction);
-    expect(expected > 0, text("backward of ", c.label()), text("a gradient of ", spec.name), "zeros");
-    compare_slopes(measured, expected, 0, text("backward: ", spec.name, " of ", c.label()));
+    const std::string where = text("backward: ", spec.name, " of ", c.label());
+    expect(magnitude_sum(gradient) > 0, where, "a gradient", "zeros");
+    const auto forward = [&](double step) {
+      std::vector<Value> tunables = pipeline.tunables();
+      tunables[t] = moved(tunables[t], gradient, step);
+      return pipeline.forward(input, tunables);
+    };
+    compare_slopes(g, magnitude_sum(gradient), {0.5, 2, 8, 32, 128, 512, 2048, 8192}, where, forward);
   }
 }
 
@@ -211,25 +238,14 @@ void activation_slopes(const Case& c) {
   const Value input = random_input(c);
   Pipeline pipeline(c, input);
   pipeline.run();
-  const Value* found = pipeline.find("backward: input");
-  if (!found) return;
-  const std::vector<float> g = gradient_numbers(static_cast<size_t>(count_elements(input.shape)), 1), gradient = floats(*found), x = floats(input);
-  // Moving every number by some distances between codes, each way as its gradient says.
-  double measured = 0;
-  constexpr float kSteps[] = {0.01f, 0.015f, 0.02f};
-  std::vector<float> direction(g.size());
-  for (size_t i = 0; i < g.size(); ++i) direction[i] = g[i] > 0 ? 1.0f : -1.0f;
-  for (const float step : kSteps) {
-    std::vector<float> above = x, below = x;
-    for (size_t i = 0; i < x.size(); ++i) {
-      above[i] += step * direction[i];
-      below[i] -= step * direction[i];
-    }
-    const Value up = to_value(c.element, input.shape, above), down = to_value(c.element, input.shape, below);
-    measured += (dot(g, floats(pipeline.forward(up, {}))) - dot(g, floats(pipeline.forward(down, {})))) /
-                (2 * step * std::size(kSteps));
-  }
-  compare_slopes(measured, dot(gradient, direction), 0.05 * dot(g, direction), "backward: input of " + c.label());
+  const Value* gradient = pipeline.find("backward: input");
+  if (!gradient) return;
+  const std::vector<float> g = gradient_numbers(static_cast<size_t>(count_elements(input.shape)), 1);
+  const auto forward = [&](double step) { return pipeline.forward(moved(input, g, step), {}); };
+  double expected = 0;  // along the signs of g
+  const std::vector<float> slopes = floats(*gradient);
+  for (size_t i = 0; i < g.size(); ++i) expected += g[i] > 0 ? slopes[i] : -slopes[i];
+  compare_slopes(g, expected, {0.005, 0.01, 0.02}, "backward: input of " + c.label(), forward);
 }
 
 void slopes(Context& context) {
@@ -353,7 +369,9 @@ void shapes(Context& context) {
       ErrorSlot error;
       if (check(c, error) != RH_OK) continue;
       const Value input = random_input(c);
-      Pipeline pipeline(c, input);
+      CallOptions options;
+      options.initial_tunables = true;
+      Pipeline pipeline(c, input, options);
       pipeline.run();
       const Value& output = pipeline.value("forward: output");
       expect_finite(output, "forward of " + c.label());
@@ -387,8 +405,9 @@ void special_values(Context& context) {
         try {
           Pipeline pipeline(c, input);
           pipeline.run();
-          // An activation comes from the model: what is not a number stays none.
-          if (damaged && !c.is_weight()) continue;
+          // An activation comes from the model: what is not a number stays none. And near the largest float32 a
+          // difference may overflow.
+          if ((damaged && !c.is_weight()) || special.values[0] > 1e30f) continue;
           for (const auto& [name, value] : pipeline.values())
             if (is_float(value.type) && name.rfind("encode", 0) != 0) expect_finite(value, text(name, " of ", where));
           const std::vector<float> output = floats(pipeline.value("forward: output"));

@@ -30,7 +30,7 @@ Value filled(const rh_tensor_spec& spec, double value) {
 }
 
 Value tunable_of(const rh_tensor_spec& spec, const CallOptions& options, unsigned seed) {
-  if (options.tunable) return filled(spec, *options.tunable);
+  if (options.initial_tunables) return filled(spec, spec.initial);
   const bool bounded = std::isfinite(spec.clamp_min) && std::isfinite(spec.clamp_max);
   const double low = bounded ? spec.clamp_min + 0.75 * (spec.clamp_max - spec.clamp_min) : spec.initial - 0.45;
   const double high = bounded ? spec.clamp_max : spec.initial + 0.45;

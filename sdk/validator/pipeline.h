@@ -23,7 +23,7 @@ struct CallOptions {
   bool with_results = true;      // forward is asked for its results
   bool in_place = false;         // forward's output is its input's memory
   rh_data_type output{};         // of forward; bits 0: the input's
-  std::optional<float> tunable;  // all elements of the tunables; none: random
+  bool initial_tunables = false;  // or random ones
   int absent_tunable = -1;       // this one is NULL
   bool absent_as_initial = false;  // ... or has its initial value
   float gradient_scale = 1;      // what grad_output is multiplied by
