@@ -203,7 +203,7 @@ std::vector<Case> few_cases(const Started& plugin) {
   std::vector<Case> out;
   std::set<std::string> seen;
   for (const Case& c : accepted_cases(plugin))
-    if (seen.insert(text(c.scheme.dtype, c.target, c.scheme.rounding, c.scheme.group_cols <= 0, c.cols)).second)
+    if (seen.insert(text(c.scheme.dtype, c.target, c.scheme.rounding, c.scheme.group_cols <= 0, c.scheme.dynamic, c.cols)).second)
       out.push_back(c);
   return out;
 }

@@ -250,41 +250,96 @@ Encoded random_blocks(const Recipe& recipe, int64_t rows, int64_t cols, Random& 
 
 // ---- the formulas ----
 
-float scale_at(const Value& scale, int64_t i) { return element(scale, i); }
+// One layer's tensors and parameters, looked up once.
+class Formula {
+ public:
+  Formula(const Encoded& layer, int64_t rows, int64_t cols, rh_data_type output) : cols_(cols), output_(output) {
+    if (layer.id == RH_ENCODING_GGML_BLOCK) {
+      block_ = &block_type(layer.parameters);
+      codes_ = &layer.tensors[0].second;
+      return;
+    }
+    grid_ = grid(layer.parameters, rows, cols);
+    codes_ = find(layer, "codes");
+    scale_ = find(layer, "scale");
+    zero_points_ = find(layer, "zero_point");
+    outer_scale_ = find(layer, "outer_scale");
+    affine_ = layer.id == RH_ENCODING_AFFINE_INT;
+    std::string name = "fp4_e2m1";
+    if (affine_) name = "int" + std::to_string(layer.parameters.at("bits").get<int>());
+    if (layer.id == RH_ENCODING_MX) name = layer.parameters.at("element");
+    if (layer.id == RH_ENCODING_SCALED_FP8) name = "fp8_" + layer.parameters.at("element").get<std::string>();
+    bits_ = integer_bits(name);
+    if (!bits_) element_ = &small_float(name);
+    if (layer.id == RH_ENCODING_MX)
+      scales_ = powers();
+    else if (layer.id == RH_ENCODING_NVFP)
+      scales_ = nvfp_scales(layer);
+  }
 
-float affine_weight(const Encoded& layer, const Grid& g, int64_t row, int64_t col, int64_t cols, rh_data_type output) {
-  const int64_t group = row / g.group_rows * g.cols + col / g.group_cols;
-  const int bits = layer.parameters.at("bits");
-  const Value* zero_points = find(layer, "zero_point");
-  const int zero = zero_points ? zero_points->bytes[static_cast<size_t>(group)] : 1 << (bits - 1);
-  const float value = scale_at(*find(layer, "scale"), group) *
-                      static_cast<float>(find(layer, "codes")->bytes[static_cast<size_t>(row * cols + col)] - zero);
-  const Value* outer = find(layer, "outer_scale");
-  if (!outer) return value;
-  return element(*outer, 0) * element(to_value(output, {1}, {value}), 0);
-}
+  float weight(int64_t row, int64_t col) const {
+    if (block_) return block_weight(row, col);
+    const int64_t group = row / grid_.group_rows * grid_.cols + col / grid_.group_cols;
+    const int code = codes_->bytes[static_cast<size_t>(row * cols_ + col)];
+    if (affine_) return affine_weight(code, group);
+    const int integer = bits_ && (code & (1 << (bits_ - 1))) ? code - (1 << bits_) : code;
+    const float value =
+        bits_ ? std::ldexp(static_cast<float>(integer), 2 - bits_) : signed_value(*element_, code);
+    return value * (scales_.empty() ? element(*scale_, group) : scales_[scale_->bytes[static_cast<size_t>(group)]]);
+  }
 
-float nvfp_scale(const Encoded& layer, uint8_t code) {
-  if (layer.parameters.at("scale") == "ue5m3") return magnitude(small_float("ue5m3"), code);
-  const float scale = magnitude(small_float("fp8_e4m3"), code);
-  const auto reciprocal = [](float x) { return x == 0 ? 0.0f : 1 / x; };
-  return reciprocal(reciprocal(scale * reciprocal(element(*find(layer, "global_scale"), 0))));
-}
+ private:
+  static std::vector<float> powers() {
+    std::vector<float> out(256);
+    for (int i = 0; i < 256; ++i) out[static_cast<size_t>(i)] = std::ldexp(1.0f, i - 127);
+    return out;
+  }
 
-float block_weight(const Encoded& layer, int64_t row, int64_t col, int64_t cols) {
-  const BlockType& type = block_type(layer.parameters);
-  const int64_t block = row * (cols / type.cols) + col / type.cols;
-  const unsigned char* bytes = &layer.tensors[0].second.bytes[static_cast<size_t>(block * type.bytes)];
-  uint16_t half;
-  std::memcpy(&half, bytes + type.halves[0], sizeof half);
-  const float d = kernels::float_from_half(half);
-  const int64_t i = col % type.cols;
-  const unsigned char* codes = bytes + 2;
-  if (std::string(type.name) == "q8_0") return d * static_cast<float>(static_cast<int8_t>(codes[i]));
-  if (std::string(type.name) == "q4_0")
-    return d * static_cast<float>((i < 16 ? codes[i] & 15 : codes[i - 16] >> 4) - 8);
-  return d * static_cast<float>(bytes[i % type.bytes] & 15);
-}
+  // By the scale's code; each step rounded to float32, as encodings.h has it.
+  static std::vector<float> nvfp_scales(const Encoded& layer) {
+    const auto reciprocal = [](float x) { return x == 0 ? 0.0f : 1 / x; };
+    const bool two_level = layer.parameters.at("scale") == "e4m3";
+    const SmallFloat& type = small_float(two_level ? "fp8_e4m3" : "ue5m3");
+    std::vector<float> out(256);
+    for (int i = 0; i < type.finite_codes; ++i) {
+      float& scale = out[static_cast<size_t>(i)];
+      scale = magnitude(type, i);
+      if (two_level) scale = reciprocal(reciprocal(scale * reciprocal(element(*find(layer, "global_scale"), 0))));
+    }
+    return out;
+  }
+
+  float affine_weight(int code, int64_t group) const {
+    const int zero = zero_points_ ? zero_points_->bytes[static_cast<size_t>(group)] : 1 << (bits_ - 1);
+    const float value = element(*scale_, group) * static_cast<float>(code - zero);
+    if (!outer_scale_) return value;
+    return element(*outer_scale_, 0) * element(to_value(output_, {1}, {value}), 0);
+  }
+
+  // q4_0 and q8_0; of the others some number.
+  float block_weight(int64_t row, int64_t col) const {
+    const int64_t block = row * (cols_ / block_->cols) + col / block_->cols;
+    const unsigned char* bytes = &codes_->bytes[static_cast<size_t>(block * block_->bytes)];
+    uint16_t half;
+    std::memcpy(&half, bytes + block_->halves[0], sizeof half);
+    const float d = kernels::float_from_half(half);
+    const int64_t i = col % block_->cols;
+    const unsigned char* codes = bytes + 2;
+    if (block_->bits == 8) return d * static_cast<float>(static_cast<int8_t>(codes[i]));
+    if (block_->bytes == 18) return d * static_cast<float>((i < 16 ? codes[i] & 15 : codes[i - 16] >> 4) - 8);
+    return d * static_cast<float>(bytes[i % block_->bytes] & 15);
+  }
+
+  int64_t cols_;
+  rh_data_type output_;
+  const BlockType* block_ = nullptr;
+  const SmallFloat* element_ = nullptr;
+  const Value *codes_ = nullptr, *scale_ = nullptr, *zero_points_ = nullptr, *outer_scale_ = nullptr;
+  Grid grid_{};
+  bool affine_ = false;
+  int bits_ = 0;
+  std::vector<float> scales_;  // by their codes
+};
 
 }  // namespace
 
@@ -330,38 +385,11 @@ Encoded random_layer(const Recipe& recipe, int64_t rows, int64_t cols, unsigned 
 }
 
 std::vector<float> decoded(const Encoded& layer, int64_t rows, int64_t cols, rh_data_type output) {
-  std::vector<float> out(static_cast<size_t>(rows * cols));
-  const Value* codes = find(layer, "codes");
-  const Value* scale = find(layer, "scale");
-  const bool blocks = layer.id == RH_ENCODING_GGML_BLOCK;
-  const Grid g = blocks ? Grid{} : grid(layer.parameters, rows, cols);
-  std::string element_name = "fp4_e2m1";
-  if (layer.id == RH_ENCODING_MX) element_name = layer.parameters.at("element");
-  if (layer.id == RH_ENCODING_SCALED_FP8) element_name = "fp8_" + layer.parameters.at("element").get<std::string>();
+  const Formula formula(layer, rows, cols, output);
+  std::vector<float> out;
+  out.reserve(static_cast<size_t>(rows * cols));
   for (int64_t row = 0; row < rows; ++row)
-    for (int64_t col = 0; col < cols; ++col) {
-      float& weight = out[static_cast<size_t>(row * cols + col)];
-      if (blocks) {
-        weight = block_weight(layer, row, col, cols);
-        continue;
-      }
-      if (layer.id == RH_ENCODING_AFFINE_INT) {
-        weight = affine_weight(layer, g, row, col, cols, output);
-        continue;
-      }
-      const uint8_t code = codes->bytes[static_cast<size_t>(row * cols + col)];
-      const int64_t group = row / g.group_rows * g.cols + col / g.group_cols;
-      const int bits = integer_bits(element_name);
-      const int integer = bits ? (code & (1 << (bits - 1)) ? code - (1 << bits) : code) : 0;
-      const float value = bits ? std::ldexp(static_cast<float>(integer), 2 - bits)
-                               : signed_value(small_float(element_name), code);
-      if (layer.id == RH_ENCODING_SCALED_FP8)
-        weight = value * scale_at(*scale, group);
-      else if (layer.id == RH_ENCODING_MX)
-        weight = std::ldexp(value, scale->bytes[static_cast<size_t>(group)] - 127);
-      else
-        weight = value * nvfp_scale(layer, scale->bytes[static_cast<size_t>(group)]);
-    }
+    for (int64_t col = 0; col < cols; ++col) out.push_back(formula.weight(row, col));
   return out;
 }
 

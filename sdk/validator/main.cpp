@@ -23,7 +23,7 @@ struct Arguments {
   std::string plugin;
   std::vector<std::string> include, exclude;
   bool json = false, list = false, in_process = false;
-  double time_limit = 60;
+  double time_limit = 120;
 };
 
 bool matches(const std::vector<std::string>& patterns, const std::string& id) {

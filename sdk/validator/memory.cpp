@@ -52,16 +52,8 @@ Block::Block(size_t bytes, bool pages, unsigned char fill) : size_(bytes), pages
   std::memset(data_, fill, size_);
 }
 
-Block::Block(Block&& other) noexcept
-    : size_(other.size_),
-      total_(other.total_),
-      pages_(other.pages_),
-      sealed_(other.sealed_),
-      base_(std::exchange(other.base_, nullptr)),
-      data_(std::exchange(other.data_, nullptr)) {}
-
 Block::~Block() {
-  if (!base_ || sealed_) return;
+  if (sealed_) return;
   if (pages_)
     ::munmap(base_, total_);
   else
@@ -94,18 +86,16 @@ int64_t count_elements(const std::vector<int64_t>& shape) {
 Tensor::Tensor(rh_data_type type, std::vector<int64_t> shape, bool pages, unsigned char fill)
     : type_(type),
       shape_(std::move(shape)),
-      block_(static_cast<size_t>(count_elements(shape_)) * (type.bits / 8), pages, fill) {
-  view_ = {elements() ? block_.data() : nullptr, {RH_DEVICE_CPU, 0}, static_cast<int32_t>(shape_.size()), type_,
-           shape_.data(), nullptr, 0};
+      block_(static_cast<size_t>(count_elements(shape_)) * (type.bits / 8), pages, fill),
+      header_(sizeof(rh_tensor) + shape_.size() * sizeof(int64_t), pages, 0) {
+  auto* sizes = reinterpret_cast<int64_t*>(header_.data() + sizeof(rh_tensor));
+  std::copy(shape_.begin(), shape_.end(), sizes);
+  *view() = {elements() ? block_.data() : nullptr, {RH_DEVICE_CPU, 0}, static_cast<int32_t>(shape_.size()), type_,
+             sizes, nullptr, 0};
 }
 
 Tensor::Tensor(const Value& value, bool pages) : Tensor(value.type, value.shape, pages, 0) {
   std::copy(value.bytes.begin(), value.bytes.end(), block_.data());
-}
-
-Tensor::Tensor(Tensor&& other) noexcept
-    : type_(other.type_), shape_(std::move(other.shape_)), block_(std::move(other.block_)), view_(other.view_) {
-  view_.shape = shape_.data();
 }
 
 int64_t Tensor::elements() const { return count_elements(shape_); }
@@ -114,8 +104,7 @@ Value Tensor::value() const { return {type_, shape_, {block_.data(), block_.data
 
 void Tensor::seal() {
   block_.seal();
-  std::fill(shape_.begin(), shape_.end(), int64_t{-0x2424242424242425});
-  std::memset(static_cast<void*>(&view_), kSealedByte, sizeof view_);
+  header_.seal();
 }
 
 std::string type_name(rh_data_type type) {

@@ -13,8 +13,8 @@ namespace roundhouse::validator {
 class Block {
  public:
   Block(size_t bytes, bool pages, unsigned char fill);
-  Block(Block&& other) noexcept;
-  Block& operator=(Block&&) = delete;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
   ~Block();
 
   unsigned char* data() const { return data_; }
@@ -43,21 +43,17 @@ class Tensor {
  public:
   Tensor(rh_data_type type, std::vector<int64_t> shape, bool pages, unsigned char fill);
   Tensor(const Value& value, bool pages);
-  Tensor(Tensor&& other) noexcept;
-  Tensor& operator=(Tensor&&) = delete;
-
-  rh_tensor* view() { return &view_; }
+  rh_tensor* view() { return reinterpret_cast<rh_tensor*>(header_.data()); }
   Block& block() { return block_; }
   int64_t elements() const;
   Value value() const;
-  // The view leads nowhere from now on, and the memory cannot be touched.
+  // REQUIRES: pages. Neither the view nor the memory can be touched from now on.
   void seal();
 
  private:
   rh_data_type type_;
   std::vector<int64_t> shape_;
-  Block block_;
-  rh_tensor view_;
+  Block block_, header_;  // the elements; the view, with its shape behind it
 };
 
 int64_t count_elements(const std::vector<int64_t>& shape);

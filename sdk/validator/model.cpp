@@ -297,7 +297,8 @@ Export::~Export() { abort(); }
 void Export::abort() {
   if (!writer_) return;
   at("abort");
-  std::exchange(writer_, nullptr)->abort(writer_);
+  rh_writer* writer = std::exchange(writer_, nullptr);
+  writer->abort(writer);
 }
 
 bool Export::step() {
