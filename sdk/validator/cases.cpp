@@ -25,19 +25,29 @@ const char* rounding_name(int rounding) {
 bool apply(const json& fields, Scheme& scheme, std::set<std::string>& fixed) {
   for (const auto& [key, value] : fields.items()) {
     fixed.insert(key);
-    if (key == "bits") scheme.bits = value.get<int>();
-    else if (key == "sym") scheme.symmetric = value.get<bool>();
-    else if (key == "search") scheme.rounding = value.get<bool>() ? RH_ROUNDING_SEARCH : RH_ROUNDING_PLAIN;
-    else if (key == "super_bits") scheme.super_bits = value.get<int>();
-    else if (key == "super_group_size") scheme.super_group = value.get<int>();
-    else if (key == "dynamic") scheme.dynamic = value.get<bool>();
-    else if (key == "q_scale_thresh") scheme.scale_threshold = value.get<float>();
-    else if (key == "weight_fp8_max_scale") scheme.weight_fp8_max_scale = value.get<float>();
-    else if (key == "options") scheme.options = value.dump();
+    if (key == "bits")
+      scheme.bits = value.get<int>();
+    else if (key == "sym")
+      scheme.symmetric = value.get<bool>();
+    else if (key == "search")
+      scheme.rounding = value.get<bool>() ? RH_ROUNDING_SEARCH : RH_ROUNDING_PLAIN;
+    else if (key == "super_bits")
+      scheme.super_bits = value.get<int>();
+    else if (key == "super_group_size")
+      scheme.super_group = value.get<int>();
+    else if (key == "dynamic")
+      scheme.dynamic = value.get<bool>();
+    else if (key == "q_scale_thresh")
+      scheme.scale_threshold = value.get<float>();
+    else if (key == "weight_fp8_max_scale")
+      scheme.weight_fp8_max_scale = value.get<float>();
+    else if (key == "options")
+      scheme.options = value.dump();
     else if (key == "group_size") {
       scheme.group_rows = value.is_array() ? value.at(0).get<int64_t>() : 1;
       scheme.group_cols = value.is_array() ? value.at(1).get<int64_t>() : value.get<int64_t>();
-    } else if (key != "scale_dtype") return false;
+    } else if (key != "scale_dtype")
+      return false;
   }
   return true;
 }
@@ -203,15 +213,26 @@ std::vector<Case> few_cases(const Started& plugin) {
   std::vector<Case> out;
   std::set<std::string> seen;
   for (const Case& c : accepted_cases(plugin))
-    if (seen.insert(text(c.scheme.dtype, c.target, c.scheme.rounding, c.scheme.group_cols <= 0, c.scheme.dynamic, c.cols)).second)
+    if (seen.insert(
+                text(c.scheme.dtype, c.target, c.scheme.rounding, c.scheme.group_cols <= 0, c.scheme.dynamic, c.cols))
+            .second)
       out.push_back(c);
   return out;
 }
 
 const std::vector<std::string>& garbage_options() {
   static const std::vector<std::string> options{
-      "", "{", "null", "[]", "3", "\"text\"", "{\"no-such-option\": true}", "{\"a\": 1, \"a\": {}}", "{\"\\ud800\": 1}",
-      "{}{}", "{\"element\": 7, \"scale\": [], \"arithmetic\": null, \"mirrored\": \"x\"}",
+      "",
+      "{",
+      "null",
+      "[]",
+      "3",
+      "\"text\"",
+      "{\"no-such-option\": true}",
+      "{\"a\": 1, \"a\": {}}",
+      "{\"\\ud800\": 1}",
+      "{}{}",
+      "{\"element\": 7, \"scale\": [], \"arithmetic\": null, \"mirrored\": \"x\"}",
       std::string(2000, '[')};
   return options;
 }

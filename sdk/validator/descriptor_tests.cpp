@@ -12,8 +12,8 @@ using nlohmann::json;
 
 constexpr uint32_t kMostItems = 10'000;
 constexpr uint32_t kLargestStruct = 1 << 16;
-constexpr uint32_t kKnownSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_CUDA | RH_SUPPORTS_WEIGHTS |
-                                    RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
+constexpr uint32_t kKnownSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_CUDA | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS |
+                                    RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
 
 template <typename Table>
 void check_size(const Table* table, const std::string& what) {

@@ -47,7 +47,8 @@ void honest_support(Context& context) {
       if (taken.count(bit))
         expect(supports & bit, id + ": supports", text(name, ": check takes them"), "the bit is not set");
       else if (supports & bit)
-        context.warnings.push_back(text(id, ": supports says ", name, ", but check took none of those that were tried"));
+        context.warnings.push_back(
+            text(id, ": supports says ", name, ", but check took none of those that were tried"));
     };
     compare(RH_SUPPORTS_WEIGHTS, "RH_SUPPORTS_WEIGHTS");
     compare(RH_SUPPORTS_ACTIVATIONS, "RH_SUPPORTS_ACTIVATIONS");
@@ -167,12 +168,13 @@ void info(Context& context) {
       const std::string what = text(where, ", tunable ", spec.name);
       expect(is_float(spec.dtype) && spec.dtype.bits == 32, what, "f32", type_name(spec.dtype));
       expect(spec.lr_group >= 0 && spec.lr_group < RH_LR_GROUPS, what, "a learning-rate group", text(spec.lr_group));
-      expect(spec.clamp_min <= spec.initial && spec.initial <= spec.clamp_max, what, "clamp_min <= initial <= clamp_max",
-             text(spec.clamp_min, ", ", spec.initial, ", ", spec.clamp_max));
+      expect(spec.clamp_min <= spec.initial && spec.initial <= spec.clamp_max, what,
+             "clamp_min <= initial <= clamp_max", text(spec.clamp_min, ", ", spec.initial, ", ", spec.clamp_max));
     }
     expect((info.flags & ~(RH_QUANTIZER_CAPTURABLE | RH_QUANTIZER_SHARED_STATISTIC)) == 0, where, "known flags",
            text(info.flags));
-    expect(info.reduce >= RH_REDUCE_NONE && info.reduce <= RH_REDUCE_SUM, where, "a known reduction", text(info.reduce));
+    expect(info.reduce >= RH_REDUCE_NONE && info.reduce <= RH_REDUCE_SUM, where, "a known reduction",
+           text(info.reduce));
     const rh_quantizer& q = *pipeline.quantizer();
     expect(q.forward, where, "forward", "NULL");
     expect(!info.statistic || q.measure, where, "measure: there is a statistic", "NULL");
@@ -181,8 +183,8 @@ void info(Context& context) {
     if (const rh_encoding* e = info.encoding) {
       expect(e->struct_size >= sizeof(rh_encoding), where, "a whole rh_encoding", text("struct_size ", e->struct_size));
       const std::string id = checked_text(e->id, where + ", encoding");
-      expect(id == c.dtype->descriptor->encoding, where, text("the descriptor's encoding, ", c.dtype->descriptor->encoding),
-             id);
+      expect(id == c.dtype->descriptor->encoding, where,
+             text("the descriptor's encoding, ", c.dtype->descriptor->encoding), id);
       checked_text(e->parameters_json, where + ", parameters_json");
       expect(e->parameters_json[0] == '{', where, "parameters_json is an object", printable(e->parameters_json));
       check_specs(e->tensors, e->tensor_count, "encoded tensor");
@@ -378,20 +380,24 @@ void add_dtype_call_tests(std::vector<Test>& tests) {
       {{"dtype.supports", "the descriptor's supports says what check takes", "dtype.h", honest_support},
        {"dtype.create", "create makes a quantizer for the layers that check takes, and for no others", "dtype.h",
         create_agrees},
-       {"dtype.errors", "a failure returns a code and fills rh_error with it and a terminated message", "abi.h", errors},
+       {"dtype.errors", "a failure returns a code and fills rh_error with it and a terminated message", "abi.h",
+        errors},
        {"dtype.garbage-options", "options that are not what the schema says give an error in words, or are ignored",
         "scheme.h", garbage},
        {"dtype.info", "info declares whole tensors with names of their own, and never changes", "dtype.h", info},
-       {"dtype.bounds", "a call writes its outputs and the workspace it asked for, and reads its inputs: no byte beyond",
-        "host.h", bounds},
+       {"dtype.bounds",
+        "a call writes its outputs and the workspace it asked for, and reads its inputs: no byte beyond", "host.h",
+        bounds},
        {"dtype.inputs", "inputs are read only", "dtype.h", inputs},
        {"dtype.kept-pointers", "pointers are borrowed for the call; create copies the layer and its scheme", "abi.h",
         kept_pointers},
-       {"dtype.whole-outputs", "every element of an output is written, from the inputs alone", "dtype.h", whole_outputs},
+       {"dtype.whole-outputs", "every element of an output is written, from the inputs alone", "dtype.h",
+        whole_outputs},
        {"dtype.struct-size", "readers compare struct_size with >= and ignore what they do not know", "abi.h",
         struct_size},
        {"dtype.leaks", "destroy gives back what create and the calls took, also after an error", "dtype.h", leaks},
-       {"dtype.threads", "results have the same bits for any thread count and order of chunks", "host.h", thread_counts},
+       {"dtype.threads", "results have the same bits for any thread count and order of chunks", "host.h",
+        thread_counts},
        {"dtype.no-threads", "plugins start no threads", "host.h", no_threads},
        {"dtype.deterministic", "the same seed and input give the same bits", "host.h", deterministic},
        {"dtype.instances", "quantizers do not disturb each other", "dtype.h", interleaved},

@@ -280,8 +280,8 @@ void sign_step(Context& context) {
         for (size_t i = 0; i < expected.size(); ++i) {
           const float sign = gradient[i] > 0 ? 1.0f : gradient[i] < 0 ? -1.0f : 0.0f;
           const float moved = expected[i] - lr * sign;
-          expected[i] = std::min(std::max(moved, static_cast<float>(spec.clamp_min)),
-                                 static_cast<float>(spec.clamp_max));
+          expected[i] =
+              std::min(std::max(moved, static_cast<float>(spec.clamp_min)), static_cast<float>(spec.clamp_max));
         }
         const Value& actual = pipeline.value(text("sign_step: ", spec.name));
         const std::string d = difference(without_signed_zeros(to_value(spec.dtype, actual.shape, expected)),
@@ -324,8 +324,8 @@ void expect_round_trip(const Case& c, const Value& input) {
   // By a quantizer that knows the layer alone.
   Pipeline fresh(c, Value{c.element, {0, 0}, {}});
   const Value decoded = fresh.decode(pipeline.encoded(), c.element);
-  const std::string d = difference(without_signed_zeros(pipeline.value("forward: output")),
-                                   without_signed_zeros(decoded));
+  const std::string d =
+      difference(without_signed_zeros(pipeline.value("forward: output")), without_signed_zeros(decoded));
   expect(d.empty(), "decode of " + c.label(), "decode(encode(w)) equals forward(w) bit for bit", d);
 }
 
@@ -363,8 +363,8 @@ void decode_types(Context& context) {
 
 void shapes(Context& context) {
   const Started plugin(context.file);
-  const std::pair<int64_t, int64_t> all[] = {{1, 256}, {1, 1}, {3, 1}, {7, 33}, {2, 31}, {5, 65}, {1, 513}, {130, 130},
-                                             {33, 1024}, {0, 256}};
+  const std::pair<int64_t, int64_t> all[] = {{1, 256}, {1, 1},   {3, 1},     {7, 33},    {2, 31},
+                                             {5, 65},  {1, 513}, {130, 130}, {33, 1024}, {0, 256}};
   for_cases(few_cases(plugin), [&](Case c) {
     if (c.cols != 256) return;
     for (const auto& [rows, cols] : all) {
@@ -380,7 +380,8 @@ void shapes(Context& context) {
       const Value& output = pipeline.value("forward: output");
       expect_finite(output, "forward of " + c.label());
       if (rows > 0) expect_near(input, output, 0, "forward of " + c.label());
-      if (rows > 0 && cols > 1) expect_near(input, output, cols - std::max<int64_t>(1, cols / 8), "forward of " + c.label());
+      if (rows > 0 && cols > 1)
+        expect_near(input, output, cols - std::max<int64_t>(1, cols / 8), "forward of " + c.label());
       if (c.is_weight()) expect_round_trip(c, input);
     }
   });
@@ -393,9 +394,15 @@ void special_values(Context& context) {
     std::vector<float> values;  // in turn, over the first half
   };
   const float tiny = std::numeric_limits<float>::denorm_min();
-  const std::vector<Special> all{{"zeros", {0.0f}},           {"negative zeros", {-0.0f}}, {"denormals", {tiny, -tiny, 1e-40f}},
-                                 {"one value", {0.3f}},       {"tiny", {1e-20f, -1e-30f}}, {"huge", {3e38f, -3e38f}},
-                                 {"large", {30000, -30000.f}}, {"NaN", {NAN}},             {"infinity", {INFINITY, -INFINITY}}};
+  const std::vector<Special> all{{"zeros", {0.0f}},
+                                 {"negative zeros", {-0.0f}},
+                                 {"denormals", {tiny, -tiny, 1e-40f}},
+                                 {"one value", {0.3f}},
+                                 {"tiny", {1e-20f, -1e-30f}},
+                                 {"huge", {3e38f, -3e38f}},
+                                 {"large", {30000, -30000.f}},
+                                 {"NaN", {NAN}},
+                                 {"infinity", {INFINITY, -INFINITY}}};
   for_cases(few_cases(plugin), [&](const Case& c) {
     for (const Special& special : all) {
       for (const bool everywhere : {true, false}) {
@@ -419,9 +426,8 @@ void special_values(Context& context) {
             expect(given[i] != 0 || output[i] == 0, "forward of " + where, "zeros stay zeros",
                    text("element ", i, " is ", output[i]));
         } catch (const Refused& r) {
-          const float largest = *std::max_element(given.begin(), given.end(), [](float a, float b) {
-            return std::abs(a) < std::abs(b);
-          });
+          const float largest =
+              *std::max_element(given.begin(), given.end(), [](float a, float b) { return std::abs(a) < std::abs(b); });
           expect(damaged || std::abs(largest) > 1000, r.call, text("RH_OK for ", special.name),
                  text("code ", r.code, ": ", printable(r.message.c_str())));
         }
@@ -441,7 +447,8 @@ void statistics(Context& context) {
       Case part = c;
       part.rows = end - begin;
       const size_t row = static_cast<size_t>(c.cols) * (c.element.bits / 8);
-      Value input{c.element, {part.rows, c.cols},
+      Value input{c.element,
+                  {part.rows, c.cols},
                   {whole.bytes.begin() + static_cast<long>(static_cast<size_t>(begin) * row),
                    whole.bytes.begin() + static_cast<long>(static_cast<size_t>(end) * row)}};
       Pipeline pipeline(part, input);
@@ -471,7 +478,8 @@ void statistics(Context& context) {
 void add_dtype_number_tests(std::vector<Test>& tests) {
   tests.insert(
       tests.end(),
-      {{"dtype.forward", "forward's output is the input, quantized and dequantized, in every column", "dtype.h", forward},
+      {{"dtype.forward", "forward's output is the input, quantized and dequantized, in every column", "dtype.h",
+        forward},
        {"dtype.forward-outputs",
         "forward writes f32, f16 or bf16, in the input's memory too, and gives results only when asked", "dtype.h",
         forward_outputs},

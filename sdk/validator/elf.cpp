@@ -17,7 +17,8 @@ class File {
 
   template <typename T>
   T get(uint64_t offset) const {
-    if (offset > bytes_.size() || sizeof(T) > bytes_.size() - offset) throw Error("its ELF tables lead out of the file");
+    if (offset > bytes_.size() || sizeof(T) > bytes_.size() - offset)
+      throw Error("its ELF tables lead out of the file");
     T value;
     std::memcpy(&value, bytes_.data() + offset, sizeof value);
     return value;

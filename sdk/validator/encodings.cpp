@@ -20,9 +20,9 @@ struct SmallFloat {
   int exponent_bits, mantissa_bits, bias;
   int finite_codes;  // magnitudes 0 .. finite_codes - 1 are finite
 };
-constexpr SmallFloat kSmallFloats[] = {
-    {"fp4_e2m1", 2, 1, 1, 8},    {"fp6_e2m3", 2, 3, 1, 32},    {"fp6_e3m2", 3, 2, 3, 32}, {"fp8_e4m3", 4, 3, 7, 127},
-    {"fp8_e5m2", 5, 2, 15, 124}, {"ue5m3", 5, 3, 15, 255}};
+constexpr SmallFloat kSmallFloats[] = {{"fp4_e2m1", 2, 1, 1, 8},    {"fp6_e2m3", 2, 3, 1, 32},
+                                       {"fp6_e3m2", 3, 2, 3, 32},   {"fp8_e4m3", 4, 3, 7, 127},
+                                       {"fp8_e5m2", 5, 2, 15, 124}, {"ue5m3", 5, 3, 15, 255}};
 
 const SmallFloat& small_float(const std::string& name) {
   return *std::find_if(std::begin(kSmallFloats), std::end(kSmallFloats),
@@ -52,16 +52,12 @@ struct BlockType {
   int super_bits, super_group;
   std::vector<int> halves;  // where its float16 are
 };
-const BlockType kBlocks[] = {{"q4_0", 32, 18, 4, 32, true, 0, 0, {0}},
-                             {"q4_1", 32, 20, 4, 32, false, 0, 0, {0, 2}},
-                             {"q5_0", 32, 22, 5, 32, true, 0, 0, {0}},
-                             {"q5_1", 32, 24, 5, 32, false, 0, 0, {0, 2}},
-                             {"q8_0", 32, 34, 8, 32, true, 0, 0, {0}},
-                             {"q2_k", 256, 84, 2, 16, false, 4, 16, {80, 82}},
-                             {"q3_k", 256, 110, 3, 16, true, 6, 16, {108}},
-                             {"q4_k", 256, 144, 4, 32, false, 6, 8, {0, 2}},
-                             {"q5_k", 256, 176, 5, 32, false, 6, 8, {0, 2}},
-                             {"q6_k", 256, 210, 6, 16, true, 8, 16, {208}}};
+const BlockType kBlocks[] = {
+    {"q4_0", 32, 18, 4, 32, true, 0, 0, {0}},       {"q4_1", 32, 20, 4, 32, false, 0, 0, {0, 2}},
+    {"q5_0", 32, 22, 5, 32, true, 0, 0, {0}},       {"q5_1", 32, 24, 5, 32, false, 0, 0, {0, 2}},
+    {"q8_0", 32, 34, 8, 32, true, 0, 0, {0}},       {"q2_k", 256, 84, 2, 16, false, 4, 16, {80, 82}},
+    {"q3_k", 256, 110, 3, 16, true, 6, 16, {108}},  {"q4_k", 256, 144, 4, 32, false, 6, 8, {0, 2}},
+    {"q5_k", 256, 176, 5, 32, false, 6, 8, {0, 2}}, {"q6_k", 256, 210, 6, 16, true, 8, 16, {208}}};
 
 const BlockType& block_type(const json& parameters) {
   const std::string name = parameters.at("type");
@@ -94,8 +90,8 @@ Recipe affine(int bits, int64_t group, bool symmetric, rh_data_type scale = rh::
 
 Recipe floats_of(const char* id, const char* dtype, int bits, int64_t group_rows, int64_t group_cols, json parameters,
                  rh_data_type scale) {
-  return {scheme(dtype, bits, group_rows, group_cols), id, std::move(parameters), scale, false, std::nullopt,
-          std::nullopt};
+  return {
+      scheme(dtype, bits, group_rows, group_cols), id, std::move(parameters), scale, false, std::nullopt, std::nullopt};
 }
 
 // The recipe with an input that an engine quantizes as well.
@@ -119,11 +115,10 @@ std::vector<Recipe> make_recipes() {
   out.push_back(affine(4, 128, true));
   out.back().outer_scale = true;
   const Scheme int8 = scheme("int", 8, 1, RH_GROUP_ROW);
-  out.push_back(with_input(
-      affine(8, RH_GROUP_ROW, true, rh::kBF16), int8,
-      {RH_ENCODING_AFFINE_INT,
-       {{"bits", 8}, {"group_rows", 1}, {"group_cols", 0}, {"symmetric", true}, {"dynamic", true}},
-       {}}));
+  out.push_back(with_input(affine(8, RH_GROUP_ROW, true, rh::kBF16), int8,
+                           {RH_ENCODING_AFFINE_INT,
+                            {{"bits", 8}, {"group_rows", 1}, {"group_cols", 0}, {"symmetric", true}, {"dynamic", true}},
+                            {}}));
 
   for (const char* element : {"e4m3", "e5m2"}) {
     const json row{{"element", element}, {"group_rows", 1}}, tensor{{"element", element}, {"group_rows", 0}};
@@ -140,8 +135,8 @@ std::vector<Recipe> make_recipes() {
                              {RH_ENCODING_SCALED_FP8, fixed, {{"scale", one_float(0.5f)}}}));
     json groups = input;
     groups["group_cols"] = 128;
-    const auto blocks = floats_of(RH_ENCODING_SCALED_FP8, "fp8", 8, 128, 128, {{"element", element}, {"group_rows", 128}},
-                                  rh::kF32);
+    const auto blocks =
+        floats_of(RH_ENCODING_SCALED_FP8, "fp8", 8, 128, 128, {{"element", element}, {"group_rows", 128}}, rh::kF32);
     out.push_back(blocks);
     out.push_back(with_input(blocks, scheme("fp8", 8, 1, 128), {RH_ENCODING_SCALED_FP8, groups, {}}));
   }
@@ -161,14 +156,15 @@ std::vector<Recipe> make_recipes() {
     const bool two_level = std::string(scale) == "e4m3";
     const auto plain = floats_of(RH_ENCODING_NVFP, "nv_fp", 4, 1, 16, {{"scale", scale}}, rh::kU8);
     out.push_back(plain);
-    Encoded input{RH_ENCODING_NVFP, {{"scale", scale}, {"group_rows", 1}, {"group_cols", 16}, {"dynamic", !two_level}}, {}};
+    Encoded input{
+        RH_ENCODING_NVFP, {{"scale", scale}, {"group_rows", 1}, {"group_cols", 16}, {"dynamic", !two_level}}, {}};
     if (two_level) input.tensors.emplace_back("global_scale", one_float(448));
     out.push_back(with_input(plain, scheme("nv_fp", 4, 1, 16, true, !two_level), input));
   }
 
   for (const BlockType& block : kBlocks) {
-    Recipe recipe = floats_of(RH_ENCODING_GGML_BLOCK, block.name, block.bits, 1, block.group, {{"type", block.name}},
-                              rh::kU8);
+    Recipe recipe =
+        floats_of(RH_ENCODING_GGML_BLOCK, block.name, block.bits, 1, block.group, {{"type", block.name}}, rh::kU8);
     recipe.scheme.symmetric = block.symmetric;
     recipe.scheme.super_bits = block.super_bits;
     recipe.scheme.super_group = block.super_group;
@@ -283,8 +279,7 @@ class Formula {
     const int code = codes_->bytes[static_cast<size_t>(row * cols_ + col)];
     if (affine_) return affine_weight(code, group);
     const int integer = bits_ && (code & (1 << (bits_ - 1))) ? code - (1 << bits_) : code;
-    const float value =
-        bits_ ? std::ldexp(static_cast<float>(integer), 2 - bits_) : signed_value(*element_, code);
+    const float value = bits_ ? std::ldexp(static_cast<float>(integer), 2 - bits_) : signed_value(*element_, code);
     return value * (scales_.empty() ? element(*scale_, group) : scales_[scale_->bytes[static_cast<size_t>(group)]]);
   }
 

@@ -48,7 +48,8 @@ void any_order(Context& context) {
     ExportOptions reversed;
     reversed.reversed = true;
     write_model(format, model, context.scratch / "out", reversed);
-    expect_model(model, read_model(format, context.scratch / "out", reversed), recipe.label() + ", in the opposite order");
+    expect_model(model, read_model(format, context.scratch / "out", reversed),
+                 recipe.label() + ", in the opposite order");
   });
 }
 
@@ -79,10 +80,12 @@ void deterministic(Context& context) {
       write_model(format, model, context.scratch / "out");
       std::map<std::string, std::string> files;
       for (const auto& entry : fs::recursive_directory_iterator(context.scratch / "out"))
-        if (entry.is_regular_file()) files[fs::relative(entry.path(), context.scratch).string()] = read_file(entry.path());
+        if (entry.is_regular_file())
+          files[fs::relative(entry.path(), context.scratch).string()] = read_file(entry.path());
       if (!second) first = files;
       for (const auto& [name, bytes] : files)
-        expect(first.count(name) && first[name] == bytes, recipe.label(), "the same bytes each time", name + " differs");
+        expect(first.count(name) && first[name] == bytes, recipe.label(), "the same bytes each time",
+               name + " differs");
       fs::remove_all(context.scratch / "out");
     }
   });
@@ -130,7 +133,9 @@ void damaged(Context& context) {
         if (i < 8)
           bytes.resize(bytes.size() * static_cast<size_t>(i) / 8);
         else  // most of what matters stands at the beginning
-          for (int k = 0; k < 4; ++k) bytes[random() % std::min<size_t>(bytes.size(), i < 16 ? 64 : 2000)] ^= static_cast<char>(1 + random() % 255);
+          for (int k = 0; k < 4; ++k)
+            bytes[random() % std::min<size_t>(bytes.size(), i < 16 ? 64 : 2000)] ^=
+                static_cast<char>(1 + random() % 255);
         std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
         at("open of a damaged " + file.filename().string());
         guarded("probe", [&] { return format->probe(format, (context.scratch / "out").c_str()); });
@@ -151,7 +156,8 @@ void damaged(Context& context) {
     ErrorSlot error;
     const rh_open source{sizeof source, 0, "no such folder", "{}"};
     rh_reader* reader = nullptr;
-    const rh_code code = guarded("open of no folder", [&] { return format->open(format, &source, &reader, error.get()); });
+    const rh_code code =
+        guarded("open of no folder", [&] { return format->open(format, &source, &reader, error.get()); });
     error.check(code, "open of no folder");
     expect(code != RH_OK, "open of no folder", "an error", "RH_OK");
   });

@@ -80,8 +80,8 @@ void check_rules(Context& context) {
       expect(listed.count(encoding) || listed.count("*"), id + ": encodings", encoding + ", which check takes",
              "it is not listed");
     for (const std::string& encoding : listed) {
-      const bool ours = std::any_of(recipes().begin(), recipes().end(),
-                                    [&](const Recipe& r) { return r.encoding == encoding; });
+      const bool ours =
+          std::any_of(recipes().begin(), recipes().end(), [&](const Recipe& r) { return r.encoding == encoding; });
       if (ours && !taken.count(encoding))
         context.warnings.push_back(text(id, ": lists ", encoding, ", but check took none of the layers tried"));
     }
@@ -250,7 +250,8 @@ void full_disk(Context& context) {
       fs::remove_all(context.scratch / "out");
       if (use.failed == 0) return;
       if (writes > kMostFaults) {
-        context.warnings.push_back(text(format->descriptor->id, ": more than ", kMostFaults, " writes for a tiny model"));
+        context.warnings.push_back(
+            text(format->descriptor->id, ": more than ", kMostFaults, " writes for a tiny model"));
         return;
       }
     }
@@ -308,7 +309,8 @@ void leaks(Context& context) {
       for (int i = 0; i < kRounds; ++i) round(ends);
       const size_t after = allocated_bytes();
       const std::string where = text(kRounds, ends ? " exports, written and read" : " exports, aborted");
-      expect(after < before + 8 * kRounds, where, "memory given back", text((after - before) / kRounds, " bytes more each"));
+      expect(after < before + 8 * kRounds, where, "memory given back",
+             text((after - before) / kRounds, " bytes more each"));
       expect(descriptor_count() == descriptors, where, "files closed", text(descriptor_count() - descriptors, " more"));
     }
   });
@@ -373,7 +375,8 @@ void add_format_tests(std::vector<Test>& tests) {
         "format.h", garbage},
        {"format.no-facts", "an unknown fact of the model is NULL; the format says what it lacks", "host.h", no_facts},
        {"format.bare-host", "a plugin works without an extension, or says what it lacks", "host.h", bare_host},
-       {"format.errors", "a failure returns a code and fills rh_error with it and a terminated message", "abi.h", errors},
+       {"format.errors", "a failure returns a code and fills rh_error with it and a terminated message", "abi.h",
+        errors},
        {"format.inputs", "inputs are read only", "format.h", inputs},
        {"format.kept-pointers", "pointers are borrowed for the call", "abi.h", kept_pointers},
        {"format.struct-size", "readers compare struct_size with >= and ignore what they do not know", "abi.h",

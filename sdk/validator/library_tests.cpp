@@ -176,8 +176,8 @@ void bare_hosts(Context& context) {
   const rh_entry* entry = load_plugin(context.file);
   faults.extensions = false;
   ErrorSlot error;
-  const rh_code code = guarded("init with a host that has no extension",
-                               [&] { return entry->init(host_table(), error.get()); });
+  const rh_code code =
+      guarded("init with a host that has no extension", [&] { return entry->init(host_table(), error.get()); });
   error.check(code, "init with a host that has no extension");
   if (code == RH_OK) guarded("deinit", [&] { entry->deinit(); });
 }

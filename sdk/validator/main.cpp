@@ -1,6 +1,5 @@
 // roundhouse-validate FILE.so: does a plugin keep the rules of the SDK's headers?
 #include <fnmatch.h>
-
 #include <roundhouse/abi.h>
 
 #include <CLI/CLI.hpp>

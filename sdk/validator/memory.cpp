@@ -1,12 +1,12 @@
 #include "sdk/validator/memory.h"
 
-#include <roundhouse/plugin.hpp>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <roundhouse/plugin.hpp>
 #include <utility>
 
 #include "host/base/error.h"
@@ -90,8 +90,13 @@ Tensor::Tensor(rh_data_type type, std::vector<int64_t> shape, bool pages, unsign
       header_(sizeof(rh_tensor) + shape_.size() * sizeof(int64_t), pages, 0) {
   auto* sizes = reinterpret_cast<int64_t*>(header_.data() + sizeof(rh_tensor));
   std::copy(shape_.begin(), shape_.end(), sizes);
-  *view() = {elements() ? block_.data() : nullptr, {RH_DEVICE_CPU, 0}, static_cast<int32_t>(shape_.size()), type_,
-             sizes, nullptr, 0};
+  *view() = {elements() ? block_.data() : nullptr,
+             {RH_DEVICE_CPU, 0},
+             static_cast<int32_t>(shape_.size()),
+             type_,
+             sizes,
+             nullptr,
+             0};
 }
 
 Tensor::Tensor(const Value& value, bool pages) : Tensor(value.type, value.shape, pages, 0) {

@@ -36,26 +36,50 @@ const json kGgufNames = json::parse(R"({"architecture": "llama", "tensors": {
   "interleaved": {"attn_q": "heads", "attn_k": "kv_heads"}})");
 
 json architecture_json() {
-  return {{"family", "llama"}, {"vocab", kVocab}, {"hidden", kHidden}, {"intermediate", kIntermediate}, {"blocks", 1},
-          {"positions", 128}, {"heads", 4}, {"kv_heads", 2}, {"head_dim", 64}, {"norm_eps", 1e-6},
-          {"rotary", {{"dims", 64}, {"theta", 10000}, {"scaling", "none"}}}, {"tied_head", false},
+  return {{"family", "llama"},
+          {"vocab", kVocab},
+          {"hidden", kHidden},
+          {"intermediate", kIntermediate},
+          {"blocks", 1},
+          {"positions", 128},
+          {"heads", 4},
+          {"kv_heads", 2},
+          {"head_dim", 64},
+          {"norm_eps", 1e-6},
+          {"rotary", {{"dims", 64}, {"theta", 10000}, {"scaling", "none"}}},
+          {"tied_head", false},
           {"names", {{"gguf", kGgufNames}}}};
 }
 
 json config_json() {
-  return {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"dtype", "bfloat16"},
-          {"hidden_size", kHidden}, {"intermediate_size", kIntermediate}, {"num_attention_heads", 4},
-          {"num_key_value_heads", 2}, {"head_dim", 64}, {"num_hidden_layers", 1}, {"vocab_size", kVocab},
-          {"rms_norm_eps", 1e-6}, {"max_position_embeddings", 128}, {"tie_word_embeddings", false},
-          {"bos_token_id", 0}, {"eos_token_id", 1}};
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"dtype", "bfloat16"},
+          {"hidden_size", kHidden},
+          {"intermediate_size", kIntermediate},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 64},
+          {"num_hidden_layers", 1},
+          {"vocab_size", kVocab},
+          {"rms_norm_eps", 1e-6},
+          {"max_position_embeddings", 128},
+          {"tie_word_embeddings", false},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1}};
 }
 
 json tokenizer_json() {
   json vocab{{"<unk>", 2}, {"<s>", 0}, {"</s>", 1}};
   for (int i = 3; i < kVocab; ++i) vocab[std::string(1, static_cast<char>('a' + i - 3))] = i;
-  return {{"version", "1.0"}, {"added_tokens", json::array()},
-          {"model", {{"type", "BPE"}, {"byte_fallback", true}, {"unk_token", "<unk>"}, {"vocab", vocab},
-                     {"merges", json::array()}}}};
+  return {{"version", "1.0"},
+          {"added_tokens", json::array()},
+          {"model",
+           {{"type", "BPE"},
+            {"byte_fallback", true},
+            {"unk_token", "<unk>"},
+            {"vocab", vocab},
+            {"merges", json::array()}}}};
 }
 
 json scheme_json(const Recipe& recipe) {
@@ -188,12 +212,17 @@ void call_format(const std::string& where, bool check_errors, Call&& call) {
 std::string Model::architecture() { return architecture_json().dump(); }
 
 Model::Model(const Recipe& recipe, const fs::path& folder, unsigned seed) : recipe_(recipe) {
-  json plan{{"scheme", scheme_json(recipe)}, {"layers", json::array()}, {"tensors", json::array()},
-            {"block_prefix", "model.layers"}, {"tied_head", false}, {"dtype", "bfloat16"}};
+  json plan{{"scheme", scheme_json(recipe)},  {"layers", json::array()}, {"tensors", json::array()},
+            {"block_prefix", "model.layers"}, {"tied_head", false},      {"dtype", "bfloat16"}};
   const auto add_plan = [&](const std::string& name, const char* role, int64_t rows, int64_t cols, json encoding) {
-    plan["layers"].push_back({{"name", name}, {"role", role}, {"rows", rows}, {"cols", cols},
-                              {"quantized", !encoding.is_null()}, {"scheme", scheme_json(recipe)},
-                              {"encoding", encoding}, {"matched", nullptr}});
+    plan["layers"].push_back({{"name", name},
+                              {"role", role},
+                              {"rows", rows},
+                              {"cols", cols},
+                              {"quantized", !encoding.is_null()},
+                              {"scheme", scheme_json(recipe)},
+                              {"encoding", encoding},
+                              {"matched", nullptr}});
     if (encoding.is_null()) plan["layers"].back()["scheme"] = {{"bits", 16}, {"act_bits", 16}};
   };
   const auto add_tensor = [&](const std::string& name, const std::vector<int64_t>& shape) {
@@ -238,10 +267,10 @@ rh_code check_layer(const rh_format* format, const Recipe& recipe, int64_t rows,
   if (recipe.activation) activation.emplace(*recipe.activation, grow);
   if (recipe.activation_encoding) activation_encoding.emplace(for_columns(*recipe.activation_encoding, cols), options);
   const std::string name = kBlock + kLayers[0].name;
-  Grown<rh_format_query> query({0, 0, name.c_str(), kLayers[0].role, rows, cols, scheme.get(),
-                                activation ? activation->get() : nullptr, encoding.get(),
-                                activation_encoding ? activation_encoding->get() : nullptr, format_options.c_str()},
-                               grow);
+  Grown<rh_format_query> query(
+      {0, 0, name.c_str(), kLayers[0].role, rows, cols, scheme.get(), activation ? activation->get() : nullptr,
+       encoding.get(), activation_encoding ? activation_encoding->get() : nullptr, format_options.c_str()},
+      grow);
   return guarded(text("check of ", format->descriptor->id, ", ", recipe.label()),
                  [&] { return format->check(format, query.get(), error.get()); });
 }
@@ -265,15 +294,16 @@ std::vector<Recipe> accepted_recipes(const rh_format* format) {
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
     : format_(format), model_(model), options_(options), folder_(folder, true) {
   const ExportSession::Facts none;
-  session_ = std::make_unique<ExportSession>(
-      folder_, options.facts ? model.facts() : none, json::object(), kShardBytes,
-      [this](const rh_encoded_layer& layer, rh_tensor& output) {
-        for (const Model::Layer& l : model_.layers()) {
-          if (l.name != layer.name) continue;
-          const Value weight = to_value(output.dtype, {l.rows, l.cols}, decoded(l.encoded, l.rows, l.cols, output.dtype));
-          std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
-        }
-      });
+  session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, json::object(), kShardBytes,
+                                             [this](const rh_encoded_layer& layer, rh_tensor& output) {
+                                               for (const Model::Layer& l : model_.layers()) {
+                                                 if (l.name != layer.name) continue;
+                                                 const Value weight =
+                                                     to_value(output.dtype, {l.rows, l.cols},
+                                                              decoded(l.encoded, l.rows, l.cols, output.dtype));
+                                                 std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
+                                               }
+                                             });
   rh_export table = *session_->get();
   table.options_json = options_.options.c_str();
   export_bytes_.assign(sizeof table + options.grow, 0xa5);
@@ -287,7 +317,8 @@ Export::Export(const rh_format* format, const Model& model, const fs::path& fold
              writer_->finish && writer_->abort,
          "begin", "a whole rh_writer", writer_ ? "one with NULL functions, or a smaller one" : "NULL");
   for (const Model::Layer& layer : model.layers()) steps_.push_back([this, &layer] { add_layer(layer); });
-  for (const auto& tensor : model.tensors()) steps_.push_back([this, &tensor] { add_tensor(tensor.first, tensor.second); });
+  for (const auto& tensor : model.tensors())
+    steps_.push_back([this, &tensor] { add_tensor(tensor.first, tensor.second); });
   if (options.reversed) std::reverse(steps_.begin(), steps_.end());
   if (options.layers >= 0) steps_.resize(static_cast<size_t>(options.layers));
 }
@@ -316,12 +347,12 @@ void Export::add_layer(const Model::Layer& layer) {
   if (recipe.activation) activation.emplace(*recipe.activation, options_.grow);
   if (recipe.activation_encoding)
     activation_encoding.emplace(for_columns(*recipe.activation_encoding, layer.cols), options_);
-  Grown<rh_encoded_layer> encoded({0, rh::kBF16, layer.name.c_str(), layer.role.c_str(), layer.rows, layer.cols,
-                                   scheme.get(), activation ? activation->get() : nullptr, encoding.get(),
-                                   encoding.tensors(), nullptr,
-                                   activation_encoding ? activation_encoding->get() : nullptr,
-                                   activation_encoding ? activation_encoding->tensors() : nullptr},
-                                  options_.grow);
+  Grown<rh_encoded_layer> encoded(
+      {0, rh::kBF16, layer.name.c_str(), layer.role.c_str(), layer.rows, layer.cols, scheme.get(),
+       activation ? activation->get() : nullptr, encoding.get(), encoding.tensors(), nullptr,
+       activation_encoding ? activation_encoding->get() : nullptr,
+       activation_encoding ? activation_encoding->tensors() : nullptr},
+      options_.grow);
   const std::string where = text("add_layer of ", layer.name, ", ", recipe.label());
   call_format(where, options_.check_errors,
               [&](rh_error* error) { return writer_->add_layer(writer_, encoded.get(), error); });
@@ -406,8 +437,8 @@ ReadItems read_model(const rh_format* format, const fs::path& folder, const Expo
       std::vector<rh_tensor*> pointers;
       for (uint32_t k = 0; k < e.tensor_count; ++k) {
         const rh_tensor_spec& spec = *e.tensors[k];
-        tensors.push_back(std::make_unique<Tensor>(
-            spec.dtype, std::vector<int64_t>(spec.shape, spec.shape + spec.ndim), false, 0x5a));
+        tensors.push_back(std::make_unique<Tensor>(spec.dtype, std::vector<int64_t>(spec.shape, spec.shape + spec.ndim),
+                                                   false, 0x5a));
         pointers.push_back(tensors.back()->view());
       }
       try {
@@ -481,7 +512,8 @@ void expect_model(const Model& model, const ReadItems& items, const std::string&
   for (const auto& [name, item] : items) {
     const bool known =
         std::any_of(model.tensors().begin(), model.tensors().end(), [&](const auto& t) { return t.first == name; }) ||
-        std::any_of(model.layers().begin(), model.layers().end(), [&](const auto& l) { return l.name + ".weight" == name; });
+        std::any_of(model.layers().begin(), model.layers().end(),
+                    [&](const auto& l) { return l.name + ".weight" == name; });
     expect(known, where, "the tensors that were added", "also " + name);
   }
 }

@@ -64,8 +64,8 @@ class Export {
   // Throws Refused when begin does.
   Export(const rh_format* format, const Model& model, const std::filesystem::path& folder,
          const ExportOptions& options = {});
-  ~Export();  // aborts what is not finished
-  bool step();  // adds the next one; false when there is none left
+  ~Export();      // aborts what is not finished
+  bool step();    // adds the next one; false when there is none left
   void finish();  // the writer's, then the host's
   void abort();
   const std::filesystem::path& partial() const { return folder_.partial(); }

@@ -86,12 +86,11 @@ class Pipeline::Call {
   Value output(size_t i) const { return outputs_.at(i)->value(); }
 
   template <typename Args>
-  void operator()(rh_code (*function)(rh_quantizer*, const rh_exec*, const Args*, rh_error*), Args args,
-                  int64_t rows) {
+  void operator()(rh_code (*function)(rh_quantizer*, const rh_exec*, const Args*, rh_error*), Args args, int64_t rows) {
     const std::string where = text(name_, " of ", p_.case_.label());
     expect(function, where, text("the function ", name_, ", which info() makes necessary"), "NULL");
-    std::vector<unsigned char> args_bytes(sizeof(Args) + o_.grow, kUnknown), exec_bytes(sizeof(rh_exec) + o_.grow,
-                                                                                        kUnknown);
+    std::vector<unsigned char> args_bytes(sizeof(Args) + o_.grow, kUnknown),
+        exec_bytes(sizeof(rh_exec) + o_.grow, kUnknown);
     args.struct_size = static_cast<uint32_t>(args_bytes.size());
     std::memcpy(args_bytes.data(), &args, sizeof args);
 
@@ -102,8 +101,8 @@ class Pipeline::Call {
     exec.cancelled = o_.cancelled;
     rh_quantizer* q = p_.quantizer_;
     if (q->workspace_size)
-      exec.workspace_size = guarded("workspace_size for " + where,
-                                    [&] { return q->workspace_size(q, operation_, RH_DEVICE_CPU, rows); });
+      exec.workspace_size =
+          guarded("workspace_size for " + where, [&] { return q->workspace_size(q, operation_, RH_DEVICE_CPU, rows); });
     expect(exec.workspace_size < uint64_t{1} << 40, "workspace_size for " + where, "a size", text(exec.workspace_size));
     Block workspace(exec.workspace_size, o_.pages, o_.fill);
     if (exec.workspace_size > 0) exec.workspace = workspace.data();
@@ -197,9 +196,7 @@ Pipeline::~Pipeline() {
   quantizer_->destroy(quantizer_);
 }
 
-bool Pipeline::tunes() const {
-  return quantizer_->backward && (uses_tunables_ || !case_.is_weight());
-}
+bool Pipeline::tunes() const { return quantizer_->backward && (uses_tunables_ || !case_.is_weight()); }
 
 bool Pipeline::step() {
   if (next_ == steps_.size()) return false;
@@ -215,17 +212,16 @@ const Values& Pipeline::run() {
 void Pipeline::create() {
   const std::string where = "create of " + case_.label();
   ErrorSlot error;
-  const rh_code code = guarded(where, [&] {
-    return case_.dtype->create(case_.dtype, layer_->get(), &quantizer_, error.get());
-  });
+  const rh_code code =
+      guarded(where, [&] { return case_.dtype->create(case_.dtype, layer_->get(), &quantizer_, error.get()); });
   if (options_.check_errors) error.check(code, where);
   if (code != RH_OK) {
     error.get()->message[sizeof error.get()->message - 1] = 0;
     throw Refused{where, code, error.get()->message};
   }
   expect(quantizer_, where, "a quantizer", "RH_OK and NULL");
-  expect(quantizer_->struct_size >= sizeof(rh_quantizer), where, text("a table of at least ", sizeof(rh_quantizer),
-                                                                      " bytes, that of 1.0"),
+  expect(quantizer_->struct_size >= sizeof(rh_quantizer), where,
+         text("a table of at least ", sizeof(rh_quantizer), " bytes, that of 1.0"),
          text("struct_size ", quantizer_->struct_size));
   expect(quantizer_->info && quantizer_->destroy, where, "info and destroy", "NULL");
   if (options_.seal) layer_->seal();
@@ -240,7 +236,8 @@ void Pipeline::create() {
   }
   const auto n = static_cast<size_t>(count_elements(input_.shape));
   grad_ = to_value(rh::kF32, input_.shape, gradient_numbers(n, options_.gradient_scale));
-  importance_ = to_value(rh::kF32, {std::max<int64_t>(0, case_.cols)}, random_floats(static_cast<size_t>(std::max<int64_t>(0, case_.cols)), 0.1f, 4, 6));
+  importance_ = to_value(rh::kF32, {std::max<int64_t>(0, case_.cols)},
+                         random_floats(static_cast<size_t>(std::max<int64_t>(0, case_.cols)), 0.1f, 4, 6));
 }
 
 void Pipeline::keep(const char* call, const rh_tensor_spec& spec, const Value& value) {
@@ -289,8 +286,8 @@ void Pipeline::first_forward() {
 Value Pipeline::forward(const Value& input, const std::vector<Value>& tunables) {
   Call call(*this, "forward", RH_OP_FORWARD);
   rh_tensor* output = call.out(rh::kF32, input.shape);
-  const rh_forward_args args{0, 0, call.in(input), tunables.empty() ? nullptr : call.in(tunables), call.in(states_),
-                             output, nullptr};
+  const rh_forward_args args{
+      0, 0, call.in(input), tunables.empty() ? nullptr : call.in(tunables), call.in(states_), output, nullptr};
   call(quantizer_->forward, args, input.shape[0]);
   return call.output(0);
 }
@@ -329,13 +326,8 @@ void Pipeline::sign_step() {
     if (is_absent(i)) tunables[i] = nullptr;
   const std::vector<Value> rates(RH_LR_GROUPS,
                                  to_value(rh::kF32, {}, {static_cast<float>(options_.learning_rate) / 100.0f}));
-  const rh_sign_step_args args{0,
-                               RH_LR_GROUPS,
-                               call.in(input_),
-                               call.list(tunables),
-                               call.in(states_),
-                               call.in(grad_),
-                               call.in(rates)};
+  const rh_sign_step_args args{
+      0, RH_LR_GROUPS, call.in(input_), call.list(tunables), call.in(states_), call.in(grad_), call.in(rates)};
   call(quantizer_->sign_step, args, input_.shape[0]);
   for (uint32_t i = 0; i < info_->tunable_count; ++i)
     if (tunables[i]) keep("sign_step", *info_->tunables[i], call.output(i));
@@ -344,11 +336,7 @@ void Pipeline::sign_step() {
 void Pipeline::encode() {
   Call call(*this, "encode", RH_OP_ENCODE);
   rh_tensor* const* tensors = call.out(info_->encoding->tensors, info_->encoding->tensor_count);
-  const rh_encode_args args{0,
-                            0,
-                            case_.is_weight() ? call.in(input_) : nullptr,
-                            call.tunables(),
-                            call.in(states_),
+  const rh_encode_args args{0,      0, case_.is_weight() ? call.in(input_) : nullptr, call.tunables(), call.in(states_),
                             tensors};
   call(quantizer_->encode, args, input_.shape[0]);
   encoded_.clear();

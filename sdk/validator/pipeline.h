@@ -11,23 +11,23 @@ namespace roundhouse::validator {
 
 // How the calls are made, and what is looked at after each.
 struct CallOptions {
-  unsigned char fill = 0x5a;     // what outputs and workspace hold before a call
-  bool pages = false;            // memory of a call ends at a page that cannot be touched
-  bool seal = false;             // after a call its memory cannot be touched; REQUIRES pages
-  bool check_bounds = false;     // Failure for a write around an output or the workspace
-  bool check_inputs = false;     // Failure for a change of an input
-  bool check_errors = false;     // Failure for an rh_error that is not as abi.h wants it
-  uint32_t grow = 0;             // unknown bytes behind every struct
-  bool fresh_threads = false;    // each call from a thread of its own
-  bool importance = false;       // prepare gets one
-  bool with_results = true;      // forward is asked for its results
-  bool in_place = false;         // forward's output is its input's memory
-  rh_data_type output{};         // of forward; bits 0: the input's
-  bool initial_tunables = false;  // or random ones
-  int absent_tunable = -1;       // this one is NULL
+  unsigned char fill = 0x5a;       // what outputs and workspace hold before a call
+  bool pages = false;              // memory of a call ends at a page that cannot be touched
+  bool seal = false;               // after a call its memory cannot be touched; REQUIRES pages
+  bool check_bounds = false;       // Failure for a write around an output or the workspace
+  bool check_inputs = false;       // Failure for a change of an input
+  bool check_errors = false;       // Failure for an rh_error that is not as abi.h wants it
+  uint32_t grow = 0;               // unknown bytes behind every struct
+  bool fresh_threads = false;      // each call from a thread of its own
+  bool importance = false;         // prepare gets one
+  bool with_results = true;        // forward is asked for its results
+  bool in_place = false;           // forward's output is its input's memory
+  rh_data_type output{};           // of forward; bits 0: the input's
+  bool initial_tunables = false;   // or random ones
+  int absent_tunable = -1;         // this one is NULL
   bool absent_as_initial = false;  // ... or has its initial value
-  float gradient_scale = 1;      // what grad_output is multiplied by
-  int learning_rate = 1;         // of sign_step, hundredths
+  float gradient_scale = 1;        // what grad_output is multiplied by
+  int learning_rate = 1;           // of sign_step, hundredths
   const volatile int32_t* cancelled = nullptr;
 };
 

@@ -70,8 +70,8 @@ Result run_in_child(const Test& test, const fs::path& plugin, double time_limit)
   Shared* shared = map(fd);
   const ScratchFolder scratch;
   const std::string fd_text = std::to_string(fd), file = plugin.string(), folder = scratch.path().string();
-  const std::array<const char*, 6> arguments{"roundhouse-validate", "--child", fd_text.c_str(), test.id.c_str(),
-                                             file.c_str(), nullptr};
+  const std::array<const char*, 6> arguments{"roundhouse-validate", "--child",    fd_text.c_str(),
+                                             test.id.c_str(),       file.c_str(), nullptr};
   const auto start = Clock::now();
   const pid_t pid = ::fork();
   if (pid < 0) throw Error(cat("cannot start a process: ", std::strerror(errno)));

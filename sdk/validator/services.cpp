@@ -77,38 +77,39 @@ rh_code created(rh_code code, int64_t& open) {
 constexpr rh_log kLog{sizeof(rh_log), 0, &log_write};
 constexpr rh_parallel kParallel{sizeof(rh_parallel), 0, &max_threads, &run_parallel};
 
-const rh_output kOutput{
-    sizeof(rh_output), 0,
-    [](const rh_export* e, const char* name, rh_file** out, rh_error* error) {
-      if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
-      return created(real_output().create(e, name, out, error), use.open_files);
-    },
-    [](rh_file* file, const void* bytes, uint64_t size, rh_error* error) {
-      if (!disk_is_full(error)) return real_output().write(file, bytes, size, error);
-      real_output().write(file, bytes, size / 2, nullptr);  // a short write leaves a part
-      return RH_RESOURCE_EXHAUSTED;
-    },
-    [](rh_file* file, uint64_t offset, const void* bytes, uint64_t size, rh_error* error) {
-      if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
-      return real_output().write_at(file, offset, bytes, size, error);
-    },
-    [](rh_file* file, rh_error* error) {
-      --use.open_files;
-      if (!disk_is_full(error)) return real_output().commit(file, error);
-      real_output().discard(file);
-      return RH_DATA_LOSS;
-    },
-    [](rh_file* file) {
-      --use.open_files;
-      real_output().discard(file);
-    },
-    [](const rh_export* e, const char* path, const char* name, rh_error* error) {
-      if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
-      return real_output().copy(e, path, name, error);
-    }};
+const rh_output kOutput{sizeof(rh_output),
+                        0,
+                        [](const rh_export* e, const char* name, rh_file** out, rh_error* error) {
+                          if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
+                          return created(real_output().create(e, name, out, error), use.open_files);
+                        },
+                        [](rh_file* file, const void* bytes, uint64_t size, rh_error* error) {
+                          if (!disk_is_full(error)) return real_output().write(file, bytes, size, error);
+                          real_output().write(file, bytes, size / 2, nullptr);  // a short write leaves a part
+                          return RH_RESOURCE_EXHAUSTED;
+                        },
+                        [](rh_file* file, uint64_t offset, const void* bytes, uint64_t size, rh_error* error) {
+                          if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
+                          return real_output().write_at(file, offset, bytes, size, error);
+                        },
+                        [](rh_file* file, rh_error* error) {
+                          --use.open_files;
+                          if (!disk_is_full(error)) return real_output().commit(file, error);
+                          real_output().discard(file);
+                          return RH_DATA_LOSS;
+                        },
+                        [](rh_file* file) {
+                          --use.open_files;
+                          real_output().discard(file);
+                        },
+                        [](const rh_export* e, const char* path, const char* name, rh_error* error) {
+                          if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
+                          return real_output().copy(e, path, name, error);
+                        }};
 
 const rh_safetensors kSafetensors{
-    sizeof(rh_safetensors), 0,
+    sizeof(rh_safetensors),
+    0,
     [](const rh_host* host, const char* folder, rh_st_reader** out, rh_error* error) {
       return created(real_safetensors().open(host, folder, out, error), use.open_readers);
     },
@@ -173,8 +174,9 @@ const rh_host* newer_host() {
 namespace roundhouse {
 
 const rh_host* host_table() {
-  static const rh_host host{sizeof(rh_host),    RH_ABI_MAJOR, RH_ABI_MINOR, "roundhouse-validate",
-                            ROUNDHOUSE_VERSION, nullptr,      &validator::get_extension};
+  static const rh_host host{sizeof(rh_host),          RH_ABI_MAJOR,       RH_ABI_MINOR,
+                            "roundhouse-validate",    ROUNDHOUSE_VERSION, nullptr,
+                            &validator::get_extension};
   return &host;
 }
 

@@ -17,18 +17,18 @@ enum class Schedule { kInOrder, kReversed, kThreads };
 // What the host does from now on.
 struct Faults {
   Schedule schedule = Schedule::kInOrder;
-  bool extensions = true;        // false: get_extension knows nothing
+  bool extensions = true;          // false: get_extension knows nothing
   int64_t writes_until_full = -1;  // so many writes succeed, then the disk is full; -1: never
 };
 extern Faults faults;
 
 // Since the last reset: what plugins did with the output and safetensors extensions.
 struct Use {
-  int64_t writes = 0;          // calls that may fail for a full disk
-  int64_t open_files = 0;      // rh_file without commit or discard
-  int64_t open_writers = 0;    // rh_st_writer without finish or abort
-  int64_t open_readers = 0;    // rh_st_reader without close
-  int64_t failed = 0;          // writes that were made to fail
+  int64_t writes = 0;        // calls that may fail for a full disk
+  int64_t open_files = 0;    // rh_file without commit or discard
+  int64_t open_writers = 0;  // rh_st_writer without finish or abort
+  int64_t open_readers = 0;  // rh_st_reader without close
+  int64_t failed = 0;        // writes that were made to fail
 };
 extern Use use;
 

@@ -21,20 +21,74 @@ namespace {
 enum class Defect {
   None,
   // library
-  SecondSymbol, NeedsTorch, NullEntry, OtherMajor, SmallEntry, DeinitOnce, SlowInit, ThreadInInit, FileInInit,
-  SignalHandler, HangsInInit, AbortsInInit, ExitsInInit, ThrowsInInit, UnknownFactory, LeaksInInit, RefusesNewerHost,
+  SecondSymbol,
+  NeedsTorch,
+  NullEntry,
+  OtherMajor,
+  SmallEntry,
+  DeinitOnce,
+  SlowInit,
+  ThreadInInit,
+  FileInInit,
+  SignalHandler,
+  HangsInInit,
+  AbortsInInit,
+  ExitsInInit,
+  ThrowsInInit,
+  UnknownFactory,
+  LeaksInInit,
+  RefusesNewerHost,
   NeedsLog,
   // descriptors
-  GarbageDescriptor, BadSchema, EmptyId, PastTheEnd, AnyExtension,
+  GarbageDescriptor,
+  BadSchema,
+  EmptyId,
+  PastTheEnd,
+  AnyExtension,
   // calls
-  HidesActivations, CreateTakesAll, UnterminatedError, SilentError, TouchesError, CrashesOnGarbage, ChangingInfo,
-  SameNames, WritesPastOutput, WritesPastWorkspace, ReadsPastInput, ChangesInput, KeepsLayer, KeepsWeight,
-  LosesLastElement, ReadsWorkspace, ExactStructSize, LeaksQuantizer, LeaksOnError, OrderOfChunks, StartsThread,
-  Nondeterministic, SharedBuffer, ThreadLocal, NeedsParallel, DropsCancelled,
+  HidesActivations,
+  CreateTakesAll,
+  UnterminatedError,
+  SilentError,
+  TouchesError,
+  CrashesOnGarbage,
+  ChangingInfo,
+  SameNames,
+  WritesPastOutput,
+  WritesPastWorkspace,
+  ReadsPastInput,
+  ChangesInput,
+  KeepsLayer,
+  KeepsWeight,
+  LosesLastElement,
+  ReadsWorkspace,
+  ExactStructSize,
+  LeaksQuantizer,
+  LeaksOnError,
+  OrderOfChunks,
+  StartsThread,
+  Nondeterministic,
+  SharedBuffer,
+  ThreadLocal,
+  NeedsParallel,
+  DropsCancelled,
   // numbers
-  ThrowsInForward, LosesRaggedColumns, NanOnZeros, NeedsResults, WrongRounding, AbsentIsZero, SquaredGradient,
-  DoubledGradient, OppositeGradient, StepBeyondClamp, NoClamp, WrongEncode, DecodeIgnoresScale, DecodeIgnoresType,
-  OneRowFails, WrongStatistic
+  ThrowsInForward,
+  LosesRaggedColumns,
+  NanOnZeros,
+  NeedsResults,
+  WrongRounding,
+  AbsentIsZero,
+  SquaredGradient,
+  DoubledGradient,
+  OppositeGradient,
+  StepBeyondClamp,
+  NoClamp,
+  WrongEncode,
+  DecodeIgnoresScale,
+  DecodeIgnoresType,
+  OneRowFails,
+  WrongStatistic
 };
 constexpr bool has(Defect defect) { return defect == Defect::DEFECT; }
 
@@ -117,8 +171,8 @@ struct Quantizer {
   rh_encoding encoding;
   rh_tensor_spec v, max_scale, maximum, largest, scale, codes, stored_scale;
   const rh_tensor_spec *tunables[2], *states[1], *results[1], *tensors[2];
-  const rh_layer *layer;        // KeepsLayer
-  const rh_tensor *weight;      // KeepsWeight
+  const rh_layer *layer;    // KeepsLayer
+  const rh_tensor *weight;  // KeepsWeight
   int64_t rows, cols, width, per_row;
   bool weights, tuned, calibrated;
   rh_data_type type;
@@ -404,9 +458,7 @@ rh_code decode(rh_quantizer *table, const rh_exec *exec, const rh_decode_args *a
   return RH_OK;
 }
 
-const void *quantizer_extension(const rh_quantizer *q, const char *) {
-  return has(Defect::AnyExtension) ? q : nullptr;
-}
+const void *quantizer_extension(const rh_quantizer *q, const char *) { return has(Defect::AnyExtension) ? q : nullptr; }
 
 // ---- the data type ----
 
@@ -488,15 +540,13 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->info.reduce = q->calibrated ? RH_REDUCE_MAX : RH_REDUCE_NONE;
   q->info.encoding = &q->encoding;
   q->other_info = q->info;
-  q->table = {sizeof q->table, 0,       q,         destroy, info,   workspace_size,     measure, prepare,
-              forward,         backward, sign_step, encode,  decode, quantizer_extension};
+  q->table = {sizeof q->table, 0,       q,        destroy,   info,   workspace_size, measure,
+              prepare,         forward, backward, sign_step, encode, decode,         quantizer_extension};
   *out = &q->table;
   return RH_OK;
 }
 
-const void *dtype_extension(const rh_dtype *dtype, const char *) {
-  return has(Defect::AnyExtension) ? dtype : nullptr;
-}
+const void *dtype_extension(const rh_dtype *dtype, const char *) { return has(Defect::AnyExtension) ? dtype : nullptr; }
 
 const rh_dtype_descriptor descriptor = {
     has(Defect::GarbageDescriptor) ? 3u : static_cast<uint32_t>(sizeof(rh_dtype_descriptor)),

@@ -23,12 +23,38 @@ namespace {
 enum class Defect {
   None,
   // writing
-  TakesOthers, CrashesOnGarbage, NeedsFacts, NeedsOutput, UnterminatedError, TouchesError, ChangesInput, KeepsPointer,
-  ExactStructSize, AbortLeavesFile, AbortLeavesOpen, WritesBesides, IgnoresFailedWrite, IgnoresFailedCommit,
-  CrashesWhenEmpty, LeaksWriter, LeaksReader, StartsThread, AnswersTwice, ThrowsInFinish,
+  TakesOthers,
+  CrashesOnGarbage,
+  NeedsFacts,
+  NeedsOutput,
+  UnterminatedError,
+  TouchesError,
+  ChangesInput,
+  KeepsPointer,
+  ExactStructSize,
+  AbortLeavesFile,
+  AbortLeavesOpen,
+  WritesBesides,
+  IgnoresFailedWrite,
+  IgnoresFailedCommit,
+  CrashesWhenEmpty,
+  LeaksWriter,
+  LeaksReader,
+  StartsThread,
+  AnswersTwice,
+  ThrowsInFinish,
   // reading
-  LosesTensor, LosesHighBits, WrongName, NeedsOrder, ClaimsAll, ClaimsNone, CountsExports, SharedWriter, TrustsSizes,
-  ItemBeyondEnd, GarbageDescriptor
+  LosesTensor,
+  LosesHighBits,
+  WrongName,
+  NeedsOrder,
+  ClaimsAll,
+  ClaimsNone,
+  CountsExports,
+  SharedWriter,
+  TrustsSizes,
+  ItemBeyondEnd,
+  GarbageDescriptor
 };
 constexpr bool has(Defect defect) { return defect == Defect::DEFECT; }
 
@@ -148,7 +174,8 @@ rh_code write(Writer *w, const std::string &bytes, rh_error *error) {
     return RH_OK;
   }
   rh_error ignored;
-  const rh_code code = w->output->write(w->file, bytes.data(), bytes.size(), has(Defect::IgnoresFailedWrite) ? &ignored : error);
+  const rh_code code =
+      w->output->write(w->file, bytes.data(), bytes.size(), has(Defect::IgnoresFailedWrite) ? &ignored : error);
   if (code != RH_OK) w->failed = true;
   return has(Defect::IgnoresFailedWrite) ? RH_OK : code;
 }
@@ -269,7 +296,8 @@ rh_code check(const rh_format *, const rh_format_query *query, rh_error *error) 
     if (has(Defect::CrashesOnGarbage) && query->options_json[0] != '{') abort();
     return fail(error, RH_INVALID_ARGUMENT, "there are no options");
   }
-  if (strcmp(query->encoding->id, RH_ENCODING_AFFINE_INT) != 0 || query->activation || query->encoding->tensor_count < 2)
+  if (strcmp(query->encoding->id, RH_ENCODING_AFFINE_INT) != 0 || query->activation ||
+      query->encoding->tensor_count < 2)
     return fail(error, RH_INVALID_ARGUMENT, "it stores affine-int/1 weights only");
   const rh_tensor_spec &last = *query->encoding->tensors[query->encoding->tensor_count - 1];
   if (strcmp(last.name, "outer_scale") == 0) return fail(error, RH_INVALID_ARGUMENT, "it has no place for outer_scale");
@@ -309,8 +337,10 @@ uint64_t count(const rh_reader *reader) { return self(reader)->items.size(); }
 rh_code item(rh_reader *reader, uint64_t index, rh_item *out, rh_error *error) {
   Reader *r = self(reader);
   if (index >= r->items.size()) {
-    if (has(Defect::ItemBeyondEnd)) index = 0;
-    else return fail(error, RH_OUT_OF_RANGE, "there is no such tensor");
+    if (has(Defect::ItemBeyondEnd))
+      index = 0;
+    else
+      return fail(error, RH_OUT_OF_RANGE, "there is no such tensor");
   }
   Item &i = *r->items[index];
   const bool layer = i.kind == RH_ITEM_LAYER;
@@ -455,9 +485,14 @@ const void *get_extension(const rh_format *, const char *id) {
 
 const char *const encodings[] = {RH_ENCODING_AFFINE_INT};
 const rh_format_descriptor descriptor = {
-    has(Defect::GarbageDescriptor) ? 70000u : static_cast<uint32_t>(sizeof(rh_format_descriptor)), 1, "flat",
-    "what the validator is tested with", encodings, "{}"};
-const rh_format format = {sizeof(rh_format), 0, nullptr, &descriptor, check, nullptr, begin, probe, open, get_extension};
+    has(Defect::GarbageDescriptor) ? 70000u : static_cast<uint32_t>(sizeof(rh_format_descriptor)),
+    1,
+    "flat",
+    "what the validator is tested with",
+    encodings,
+    "{}"};
+const rh_format format = {sizeof(rh_format), 0,     nullptr, &descriptor, check,
+                          nullptr,           begin, probe,   open,        get_extension};
 
 uint32_t format_count() { return 1; }
 const rh_format *get(uint32_t index) { return index == 0 ? &format : nullptr; }
@@ -470,8 +505,16 @@ rh_code init(const rh_host *given, rh_error *) {
 void deinit() {}
 const void *get_factory(const char *id) { return strcmp(id, RH_FORMAT_FACTORY) == 0 ? &factory : nullptr; }
 
-const rh_entry entry = {sizeof(rh_entry), RH_ABI_MAJOR, RH_ABI_MINOR, "flat", "Roundhouse", "1.0.0",
-                        "what the validator is tested with", init, deinit, get_factory};
+const rh_entry entry = {sizeof(rh_entry),
+                        RH_ABI_MAJOR,
+                        RH_ABI_MINOR,
+                        "flat",
+                        "Roundhouse",
+                        "1.0.0",
+                        "what the validator is tested with",
+                        init,
+                        deinit,
+                        get_factory};
 
 }  // namespace
 
