@@ -7,7 +7,7 @@ function(roundhouse_add_plugin kind name)
   set(exports ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/plugin.map)
   add_library(${target} MODULE ${ARG_SOURCES})
   set_property(GLOBAL APPEND PROPERTY ROUNDHOUSE_PLUGINS ${target})
-  target_link_libraries(${target} PRIVATE Roundhouse::sdk ${ARG_LIBRARIES})
+  target_link_libraries(${target} PRIVATE Roundhouse::sdk ${ARG_LIBRARIES} m)
   set_target_properties(${target} PROPERTIES
     C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     LINK_DEPENDS ${exports})

@@ -2,6 +2,7 @@
 #include <roundhouse/dtype.h>
 #include <roundhouse/encodings.h>
 #include <roundhouse/entry.h>
+#include <roundhouse/floats.h>
 #include <roundhouse/format.h>
 #include <roundhouse/host.h>
 #include <roundhouse/scheme.h>
