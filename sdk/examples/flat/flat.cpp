@@ -1,11 +1,13 @@
-// The format flat: the whole model in one binary file, model.flat, for a loader on a device without safetensors or JSON.
+// The format flat: the whole model in one binary file, model.flat, for a loader on a device without safetensors or
+// JSON.
 //
 //   "flat/1\n\0", then for each tensor a Record, its name, and its bytes, little-endian:
 //   a tensor: its elements; a layer: its codes, code i in the bits from i * code_bits on, its scales, its zero points.
 // It packs affine-int/1 of any data type whose groups are columns of a row.
+#include <roundhouse/floats.h>
+
 #include <fstream>
 #include <roundhouse/files.hpp>
-#include <roundhouse/floats.h>
 
 namespace {
 
@@ -115,9 +117,9 @@ class FlatReader : public rh::Reader {
       Item item{};
       read_at(at, &item.record, sizeof item.record);
       const Record& r = item.record;
-      const bool plausible = r.ndim <= RH_MAX_DIMS && r.bits % 8 == 0 && r.name_bytes < 4096 &&
-                             (r.code_bits == 0 || (r.ndim == 2 && r.code_bits <= 8 && r.group_cols > 0 &&
-                                                   rh_is_float(r.scale_type())));
+      const bool plausible =
+          r.ndim <= RH_MAX_DIMS && r.bits % 8 == 0 && r.name_bytes < 4096 &&
+          (r.code_bits == 0 || (r.ndim == 2 && r.code_bits <= 8 && r.group_cols > 0 && rh_is_float(r.scale_type())));
       for (int i = 0; plausible && i < r.ndim; ++i)
         if (r.shape[i] < 0 || r.shape[i] > size * 8) damaged();
       if (!plausible) damaged();

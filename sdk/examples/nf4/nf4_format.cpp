@@ -2,9 +2,10 @@
 //   LAYER.nf4         u8 [rows, ceil(cols / 2)], the even column in the low bits
 //   LAYER.nf4_scale   f16 [rows, groups]
 //   LAYER.nf4_layout  i64 [4]: cols, columns of a group, kind and bits of the weight's element type
+#include <roundhouse/floats.h>
+
 #include <fstream>
 #include <roundhouse/files.hpp>
-#include <roundhouse/floats.h>
 
 #include "nf4.h"
 
@@ -28,8 +29,7 @@ class Nf4Writer : public rh::Writer {
     const int64_t group = wanted > 0 && wanted < layer.cols ? wanted : layer.cols;
     const int64_t layout[4] = {layer.cols, group, layer.dtype.kind, layer.dtype.bits};
     file_.add(name + ".nf4", packed.data(), rh::kU8, {layer.rows, packed_cols});
-    file_.add(name + ".nf4_scale",
-              rh::require_tensor(layer, "scale", layer.rows * ((layer.cols + group - 1) / group)));
+    file_.add(name + ".nf4_scale", rh::require_tensor(layer, "scale", layer.rows * ((layer.cols + group - 1) / group)));
     file_.add(name + ".nf4_layout", layout, rh::kI64, {4});
     if (layer.bias) file_.add(name + ".bias", *layer.bias);
   }
@@ -51,7 +51,8 @@ class Nf4Reader : public rh::Reader {
   explicit Nf4Reader(const std::string& folder) : file_(folder) {
     for (const auto& entry : file_.entries()) {
       const size_t dot = entry.name.rfind('.');
-      const std::string layer = entry.name.substr(0, dot), what = dot == std::string::npos ? "" : entry.name.substr(dot);
+      const std::string layer = entry.name.substr(0, dot),
+                        what = dot == std::string::npos ? "" : entry.name.substr(dot);
       if (what == ".nf4")
         add_layer(layer, *entry.view);
       else if (what != ".nf4_scale" && what != ".nf4_layout")

@@ -163,7 +163,8 @@ inline const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char
   const rh_tensor* tensor = find_tensor(layer, name);
   require(tensor, std::string(layer.name) + ": the data type sent no " + name);
   require(elements(*tensor) == count, std::string(layer.name) + ": " + name + " has " +
-                                          std::to_string(elements(*tensor)) + " elements, not " + std::to_string(count));
+                                          std::to_string(elements(*tensor)) + " elements, not " +
+                                          std::to_string(count));
   return *tensor;
 }
 
