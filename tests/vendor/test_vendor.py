@@ -29,7 +29,7 @@ class Vendor(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.top = pathlib.Path(tempfile.mkdtemp(prefix="roundhouse-vendor-"))
-        installed, cls.prefix = cls.top / "installed", cls.top / "moved to" / "prefix"
+        installed, cls.prefix = cls.top / "installed", cls.top / "moved" / "prefix"
         done = run([OPTIONS.cmake, "--install", OPTIONS.build, "--prefix", str(installed)])
         if done.returncode:
             raise RuntimeError(done.stdout)
