@@ -59,10 +59,9 @@ void run(Context& context, const Options& o) {
   fingerprints.write(file);
   ExportedCheckpoint written(catalogue, o.format, recipe.output, architecture.facts());
   const Verification result = verify(architecture, written, fingerprints);
-  std::cout << format_table(
-      {{"format", "bytes", "folder"},
-       {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},
-       {o.format, format_bytes(weight_bytes(recipe.output)), recipe.output.string()}});
+  std::cout << format_table({{"format", "bytes", "folder"},
+                             {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},
+                             {o.format, format_bytes(weight_bytes(recipe.output)), recipe.output.string()}});
   std::cout << verification_text(result) << "\n";
   if (result.problems.empty()) return;
   std::string text;
@@ -74,7 +73,8 @@ void run(Context& context, const Options& o) {
 
 void add_convert(CLI::App& app, Context& context) {
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("convert", "Repack an exported checkpoint into another format, without quantizing again");
+  auto* command =
+      app.add_subcommand("convert", "Repack an exported checkpoint into another format, without quantizing again");
   command->add_option("DIR", o->folder, "The checkpoint's folder")->required();
   command->add_option("--format", o->format, "The format to write")->required();
   command->add_option("--output", o->output, "The folder to write (default: DIR-FORMAT)");
