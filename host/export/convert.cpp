@@ -1,5 +1,7 @@
 #include "host/export/convert.h"
 
+#include <roundhouse/encodings.h>
+
 #include <algorithm>
 #include <cstring>
 #include <map>
