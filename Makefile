@@ -1,6 +1,7 @@
-# Two entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
+# Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
 #   make quickstart   install what is missing, build, quantize the example model
 #   make test         build with all tests and run them
+#   make test-engines load what the built program exports in llama.cpp, which pip compiles (slow, apart from `make test`)
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev \
@@ -20,7 +21,9 @@ install = @missing=$$(for package in $(1); do \
   if [ -n "$$missing" ]; then set -x; $(SUDO) apt-get -q update && \
     $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $$missing; fi
 
-.PHONY: quickstart build test packages test-packages
+ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
+
+.PHONY: quickstart build test test-engines packages test-packages
 
 quickstart: build
 	build/bin/roundhouse run configs/recipes/quickstart.yaml --overwrite
@@ -42,6 +45,16 @@ test: $(VENV)/test.stamp
 	  print(passed, "passed,", len(cases) - passed - skipped, "failed")' \
 	  $(RESULTS) || exit 1; \
 	exit $$status
+
+test-engines: build/engines/llama_cpp/installed.stamp
+	PYTHONPATH=tests/interop PYTHONDONTWRITEBYTECODE=1 ROUNDHOUSE=$(ROUNDHOUSE) \
+	  build/engines/llama_cpp/bin/python tests/engines/test_llama_cpp.py
+
+build/engines/%/installed.stamp: tests/engines/requirements-%.txt
+	python3 -m venv build/engines/$*
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" build/engines/$*/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 packages:
 	$(call install,$(PACKAGES))

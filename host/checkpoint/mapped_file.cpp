@@ -47,6 +47,8 @@ void MappedFile::advise(uint64_t begin, uint64_t end, int advice) const {
   ::madvise(data_ + begin, end - begin, advice);  // advice only: a refusal changes nothing but speed
 }
 
+void MappedFile::release() const { advise(0, size_, MADV_DONTNEED); }
+
 std::shared_ptr<const void> MappedFile::lease(std::shared_ptr<const MappedFile> file, uint64_t begin, uint64_t end) {
   file->advise(begin, end, MADV_WILLNEED);
   const MappedFile* raw = file.get();

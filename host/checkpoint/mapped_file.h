@@ -27,6 +27,8 @@ class MappedFile {
   // pages leave this process's resident memory again. So a run's memory follows the tensors in use, not those once
   // read.
   static std::shared_ptr<const void> lease(std::shared_ptr<const MappedFile> file, uint64_t begin, uint64_t end);
+  // Lets all pages leave this process's resident memory; they come back when they are touched.
+  void release() const;
 
  private:
   void advise(uint64_t begin, uint64_t end, int advice) const;

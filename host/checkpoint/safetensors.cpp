@@ -135,11 +135,24 @@ SafetensorsFolder::Entry SafetensorsFolder::entry(const std::string& name) const
 }
 
 Tensor SafetensorsFolder::load(const std::string& name) {
+  return borrow(name, [](const auto& file, uint64_t begin, uint64_t end) { return MappedFile::lease(file, begin, end); });
+}
+
+Tensor SafetensorsFolder::map(const std::string& name) {
+  return borrow(name, [](const auto& file, uint64_t, uint64_t) { return file; });
+}
+
+void SafetensorsFolder::release_pages() const {
+  for (const Stored& stored : stored_)
+    if (&stored == &stored_.front() || stored.file != (&stored - 1)->file) stored.file->release();
+}
+
+Tensor SafetensorsFolder::borrow(const std::string& name, const Hold& hold) {
   const Stored& stored = get(name);
   const DType type = dtype(stored);
   const uint64_t begin = stored.tensor.begin, end = stored.tensor.end;
   if (begin == end) return Tensor(type, stored.tensor.shape);
-  auto lease = MappedFile::lease(stored.file, begin, end);
+  auto lease = hold(stored.file, begin, end);
   const std::byte* data = stored.file->data() + begin;
   if (reinterpret_cast<uintptr_t>(data) % size_of(type) == 0)
     return Tensor(type, stored.tensor.shape, const_cast<std::byte*>(data), std::move(lease));

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +37,10 @@ class SafetensorsFolder : public TensorSource {
   // The tensor borrows the mapping, read-only, and keeps it alive; data that is not aligned to its element size, as old
   // files have, is copied.
   Tensor load(const std::string& name) override;
+  // As load(), for tensors that are held long before they are read: nothing is read ahead, and the pages stay resident
+  // until release_pages().
+  Tensor map(const std::string& name);
+  void release_pages() const;
   std::string location() const override { return location_.string(); }
 
   // What load() would return, without touching the data. Throws Error like load().
@@ -44,6 +49,9 @@ class SafetensorsFolder : public TensorSource {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
+  // Where a tensor's data begin and end in their file, and who keeps them there.
+  using Hold = std::function<std::shared_ptr<const void>(const std::shared_ptr<const MappedFile>&, uint64_t, uint64_t)>;
+  Tensor borrow(const std::string& name, const Hold& hold);
   struct Stored {
     SafetensorsHeader::Tensor tensor;
     std::shared_ptr<const MappedFile> file;

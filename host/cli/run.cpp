@@ -2,6 +2,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <set>
 
 #include "host/base/error.h"
 #include "host/base/log.h"
@@ -153,12 +154,13 @@ json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& 
 void print_commands(const Plan& plan) {
   const std::vector<ExportTarget> targets = export_targets(plan.recipe);
   for (size_t i = 0; i < targets.size(); ++i) {
+    std::set<std::string> shown;
     for (const json& backend : plan.formats[i].backends) {
       std::string command = backend.value("command", "");
       const std::string placeholder = "{folder}";
       if (const size_t at = command.find(placeholder); at != std::string::npos)
         command.replace(at, placeholder.size(), targets[i].folder.string());
-      if (!command.empty()) std::cout << "Serve with " << backend.value("engine", "") << ": " << command << "\n";
+      if (!command.empty() && shown.insert(command).second) std::cout << "Serve with " << backend.value("engine", "") << ": " << command << "\n";
     }
   }
 }

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+#include <mutex>
+#include <set>
 
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
@@ -23,12 +25,30 @@ struct rh_st_reader {
     rh_tensor view;
   };
 
-  explicit rh_st_reader(const char* folder) : source(folder), names(source.names()) {}
+  explicit rh_st_reader(const char* folder) : source(folder), names(source.names()) {
+    const std::lock_guard<std::mutex> lock(mutex());
+    live().insert(this);
+  }
+  ~rh_st_reader() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    live().erase(this);
+  }
+  rh_st_reader(const rh_st_reader&) = delete;
+  rh_st_reader& operator=(const rh_st_reader&) = delete;
+
+  static std::set<const rh_st_reader*>& live() {
+    static std::set<const rh_st_reader*> readers;
+    return readers;
+  }
+  static std::mutex& mutex() {
+    static std::mutex instance;
+    return instance;
+  }
 
   const rh_tensor* view(const std::string& name) {
     auto& loaded = tensors[name];
     if (!loaded) {
-      auto fresh = std::make_unique<Loaded>(Loaded{source.load(name), {}});
+      auto fresh = std::make_unique<Loaded>(Loaded{source.map(name), {}});
       fresh->view = fresh->tensor.view();
       loaded = std::move(fresh);
     }
@@ -190,5 +210,10 @@ ExportSession::ExportSession(OutputFolder& folder, const Facts& facts, const nlo
 
 const char* ExportSession::json(const std::string& key) const { return find_text(json_, key); }
 const char* ExportSession::path(const std::string& key) const { return find_text(paths_, key); }
+
+void release_reader_pages() {
+  const std::lock_guard<std::mutex> lock(rh_st_reader::mutex());
+  for (const rh_st_reader* reader : rh_st_reader::live()) reader->source.release_pages();
+}
 
 }  // namespace roundhouse

@@ -48,4 +48,7 @@ class ExportSession {
   rh_export table_;
 };
 
+// Lets what readers of plugins have mapped leave this process's resident memory; their views stay valid.
+void release_reader_pages();
+
 }  // namespace roundhouse

@@ -142,6 +142,7 @@ void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
   const uint64_t index = item(name).index;
   call_plugin(plugin_, "read", cat(name, " in ", folder_),
               [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
+  release_reader_pages();
 }
 
 Tensor ExportedCheckpoint::load(const std::string& name) {

@@ -129,8 +129,12 @@ std::string describe(const Plan& plan) {
   }
   std::vector<std::vector<std::string>> formats = {{"format", "size, about", "loaded by"}};
   for (const FormatPlan& format : plan.formats) {
-    std::vector<std::string> engines;
-    for (const json& backend : format.backends) engines.push_back(backend.value("engine", ""));
+    std::vector<std::string> engines;  // without the packages that they need, which `roundhouse formats --json` has
+    for (const json& backend : format.backends) {
+      const std::string engine = backend.value("engine", "");
+      const std::string name = engine.substr(0, std::min(engine.find(" with "), engine.find(',')));
+      if (std::find(engines.begin(), engines.end(), name) == engines.end()) engines.push_back(name);
+    }
     formats.push_back({format.id, format_bytes(format.bytes_estimate), joined(engines)});
   }
 

@@ -116,7 +116,7 @@ class Gguf(unittest.TestCase):
         scores = dict(zip(tokens, ours["tokenizer.ggml.scores"][1]))
         merged = ["".join(m) if isinstance(m, list) else m.replace(" ", "", 1) for m in tokenizer["merges"]]
         self.assertEqual(sorted(set(merged), key=lambda token: -scores[token]), list(dict.fromkeys(merged)))
-        self.assertEqual(ours["tokenizer.ggml.token_type"][1][:4], [2, 3, 3, 6])
+        self.assertEqual(ours["tokenizer.ggml.token_type"][1][:4], [2, 3, 3, 1])
         self.assertEqual(ours["tokenizer.ggml.bos_token_id"][1], 1)
         self.assertEqual(ours["tokenizer.ggml.add_bos_token"][1], True)
         self.assertEqual(ours["tokenizer.ggml.add_space_prefix"][1], True)

@@ -1,62 +1,16 @@
 // The CUDA kernels against the scalar ones, bit for bit.
-#include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
-#include <stdexcept>
-
 #include "kernels/cuda/affine.h"
-#include "tests/kernels/affine_problem.h"
+#include "tests/kernels/on_device.h"
 
 namespace roundhouse::kernels {
 namespace {
-
-void check(cudaError_t status) {
-  if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
-}
-void check(const char* failure) {
-  if (failure) throw std::runtime_error(failure);
-}
-
-// Device memory that starts as a copy of host memory.
-template <typename T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& host) : n_(host.size()) {
-    if (n_ == 0) return;
-    check(cudaMalloc(&data_, n_ * sizeof(T)));
-    check(cudaMemcpy(data_, host.data(), n_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  ~OnDevice() { cudaFree(data_); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-  T* data() const { return data_; }
-  std::vector<T> host() const {
-    std::vector<T> out(n_);
-    if (n_) check(cudaMemcpy(out.data(), data_, n_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return out;
-  }
-  Results::mapped_type floats() const {
-    const std::vector<T> values = host();
-    return {values.begin(), values.end()};
-  }
-
- private:
-  size_t n_;
-  T* data_ = nullptr;
-};
-
-std::vector<float> elements(Element type, const OnDevice<uint8_t>& bytes) {
-  Elements out(type, 0);
-  out.bytes = bytes.host();
-  return out.values();
-}
 
 Results run_cuda(const Problem& p) {
   const AffineLayer& layer = p.layer;
   const AffineCuda cuda{0, nullptr};
   const int64_t n = layer.rows * layer.cols, spans = affine_spans(layer), groups = affine_groups(layer);
-  const auto zeros = [](int64_t count) { return std::vector<float>(count); };
-  const auto bytes = [](Element type, int64_t count) { return Elements(type, count).bytes; };
   Results out;
   const OnDevice<uint8_t> weight(p.weight.bytes), grad(p.gradient.bytes);
   OnDevice<float> low(zeros(groups)), high(zeros(groups)), workspace(zeros(2 * spans));
@@ -68,7 +22,7 @@ Results run_cuda(const Problem& p) {
   const AffineInput input{weight.data(), v.data(),    min_scale.data(),  max_scale.data(),
                           low.data(),    high.data(), outer_scale.data()};
 
-  OnDevice<uint8_t> qdq(bytes(p.output, n)), scale(bytes(layer.scale, groups));
+  OnDevice<uint8_t> qdq(zero_bytes(p.output, n)), scale(zero_bytes(layer.scale, groups));
   OnDevice<float> zero(zeros(groups)), outer(zeros(1));
   float* const outer_out = p.outer_scale.empty() ? nullptr : outer.data();
   check(cuda.forward(layer, input,
@@ -79,7 +33,7 @@ Results run_cuda(const Problem& p) {
   out["outer scale"] = outer.host();
 
   OnDevice<uint8_t> codes{std::vector<uint8_t>(n)}, zero_codes{std::vector<uint8_t>(groups)};
-  OnDevice<uint8_t> code_scale(bytes(layer.scale, groups)), decoded(bytes(p.output, n));
+  OnDevice<uint8_t> code_scale(zero_bytes(layer.scale, groups)), decoded(zero_bytes(p.output, n));
   const AffineCodes coded{codes.data(), code_scale.data(), layer.symmetric ? nullptr : zero_codes.data(), outer_out};
   check(cuda.encode(layer, input, coded));
   check(cuda.decode(layer, coded, decoded.data(), p.output));
@@ -104,7 +58,7 @@ Results run_cuda(const Problem& p) {
     out["searched high"] = best_high.host();
   }
   if (has_input_gradient(p)) {
-    OnDevice<uint8_t> grad_input(bytes(layer.weight, n));
+    OnDevice<uint8_t> grad_input(zero_bytes(layer.weight, n));
     check(cuda.input_gradient(layer, input, gradient, grad_input.data()));
     out["grad input"] = elements(layer.weight, grad_input);
   }
@@ -120,13 +74,8 @@ Results run_cuda(const Problem& p) {
   return out;
 }
 
-class AffineCudaTest : public testing::Test {
+class AffineCudaTest : public CudaTest {
  protected:
-  void SetUp() override {
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device: not run";
-  }
-
   void expect_scalar_results(const std::function<float(std::mt19937&, int64_t)>& fill) {
     int failures = 0;
     for_problems(fill, [&](const Problem& problem) {

@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "host/base/error.h"
+#include "tests/recorded.h"
 
 namespace roundhouse {
 namespace {
@@ -93,7 +94,7 @@ TEST_P(PlanCase, IsDescribedOrRefusedAsWritten) {
     EXPECT_TRUE(fs::exists(refused));
   }
   text = replaced(replaced(text, kPlugins.string(), "$PLUGINS"), kSource.string(), "$SOURCE");
-  EXPECT_EQ(text, read_text(fs::exists(described) ? described : refused));
+  expect_recorded(text, fs::exists(described) ? described : refused);
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, PlanCase, testing::ValuesIn(case_names()), [](const auto& info) { return info.param; });

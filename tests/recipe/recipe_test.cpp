@@ -11,6 +11,7 @@
 #include <random>
 
 #include "host/base/error.h"
+#include "tests/recorded.h"
 
 namespace roundhouse {
 namespace {
@@ -72,11 +73,11 @@ TEST_P(RecipeCase, IsResolvedOrRefusedAsWritten) {
   try {
     const Recipe recipe = load_recipe(file, overrides_of(file), kPresets);
     const std::string text = to_yaml(recipe);
-    EXPECT_EQ(without_folder(text), read_text(resolved));
+    expect_recorded(without_folder(text), resolved);
     const TemporaryFile saved(text);
     EXPECT_EQ(load_recipe(saved.path(), {}, kPresets), recipe);
   } catch (const Error& e) {
-    EXPECT_EQ(without_folder(e.what()) + "\n", read_text(refused));
+    expect_recorded(without_folder(e.what()) + "\n", refused);
   }
 }
 
