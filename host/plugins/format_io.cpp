@@ -117,22 +117,58 @@ ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& 
     if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
-    const Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}};
+    const bool quantized = item.kind == RH_ITEM_LAYER;
+    Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr, nullptr};
+    if (quantized) {
+      for (const rh_encoding* encoding : {item.encoding, item.activation_encoding})
+        if (const std::string fault = encoding ? encoding_fault(*encoding) : ""; !fault.empty())
+          throw Error(cat(plugin_, ", item of ", folder_, ", ", item.name, ": ", fault));
+      entry.encoding = item.encoding;
+      entry.activation_encoding = item.activation_encoding;
+      entry.scheme = item.scheme;
+    }
     if (!items_.emplace(item.name, entry).second)
       throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
   }
 }
 
-Tensor ExportedCheckpoint::load(const std::string& name) {
+const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {
   const auto found = items_.find(name);
   if (found == items_.end()) throw Error(cat("there is no tensor ", name, " in ", folder_));
-  const Item& item = found->second;
-  Tensor tensor(item.dtype, item.shape);
-  rh_tensor view = tensor.view();
+  return found->second;
+}
+
+void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
+  const uint64_t index = item(name).index;
   call_plugin(plugin_, "read", cat(name, " in ", folder_),
-              [&](rh_error* error) { return reader_->read(reader_.get(), item.index, &view, error); });
+              [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
   release_reader_pages();
+}
+
+Tensor ExportedCheckpoint::load(const std::string& name) {
+  Tensor tensor(item(name).dtype, item(name).shape);
+  rh_tensor view = tensor.view();
+  read(name, view);
   return tensor;
+}
+
+TensorSet ExportedCheckpoint::load_encoded(const std::string& name) {
+  if (!RH_HAS(reader_.get(), read_encoded)) fail_missing(plugin_, "read_encoded", "repacking");
+  TensorSet tensors(item(name).encoding->tensors, item(name).encoding->tensor_count);
+  call_plugin(plugin_, "read_encoded", cat(name, " in ", folder_), [&](rh_error* error) {
+    return reader_->read_encoded(reader_.get(), item(name).index, tensors.data(), error);
+  });
+  return tensors;
+}
+
+TensorSet ExportedCheckpoint::load_activation(const std::string& name) {
+  TensorSet tensors(item(name).activation_encoding->tensors, item(name).activation_encoding->tensor_count);
+  if (tensors.size() == 0) return tensors;
+  if (!RH_HAS(reader_.get(), read_activation)) fail_missing(plugin_, "read_activation", "repacking");
+  call_plugin(plugin_, "read_activation", cat(name, " in ", folder_), [&](rh_error* error) {
+    return reader_->read_activation(reader_.get(), item(name).index, tensors.data(), error);
+  });
+  return tensors;
 }
 
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,

@@ -13,6 +13,7 @@
 #include "host/base/tensor.h"
 #include "host/plugins/catalogue.h"
 #include "host/plugins/export_session.h"
+#include "host/plugins/quantizer.h"
 
 namespace roundhouse {
 
@@ -49,6 +50,17 @@ class FormatWriter {
 // the names of the source checkpoint. Must not outlive the catalogue.
 class ExportedCheckpoint : public TensorSource {
  public:
+  // One tensor, as rh_item has it. Of a quantized layer's weight the pointers are the reader's; each may be nullptr.
+  struct Item {
+    uint64_t index;
+    DType dtype;
+    std::vector<int64_t> shape;
+    bool quantized;
+    const rh_encoding* encoding;
+    const rh_encoding* activation_encoding;
+    const rh_scheme* scheme;
+  };
+
   // `architecture` is Architecture::facts(), or an empty object when it is not known.
   ExportedCheckpoint(Catalogue& catalogue, const std::string& format, const std::filesystem::path& folder,
                      const nlohmann::json& architecture);
@@ -59,12 +71,15 @@ class ExportedCheckpoint : public TensorSource {
   Tensor load(const std::string& name) override;
   std::string location() const override { return folder_; }
 
+  const Item& item(const std::string& name) const;
+  // As load(), but into a tensor of the item's shape; a quantized layer's weight as F32, F16 or BF16.
+  void read(const std::string& name, rh_tensor& output);
+  // What a quantized layer's weight is packed from, as its encoding declares it; and its input's calibrated range.
+  // REQUIRES: the item has the encoding.
+  TensorSet load_encoded(const std::string& name);
+  TensorSet load_activation(const std::string& name);
+
  private:
-  struct Item {
-    uint64_t index;
-    DType dtype;
-    std::vector<int64_t> shape;
-  };
   struct Close {
     void operator()(rh_reader* reader) const;
   };

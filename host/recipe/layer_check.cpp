@@ -5,6 +5,7 @@
 #include <string>
 
 #include "host/base/error.h"
+#include "host/base/suggest.h"
 #include "host/base/words.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
@@ -40,12 +41,6 @@ class LayerChecker {
  private:
   void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
   std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
-  std::vector<std::string> formats_that_could(const LayerPlan& layer, const rh_encoding& encoding);
-  std::string refusal(const std::string& format, const json& options, const LayerPlan& layer,
-                      const rh_encoding& encoding) {
-    return format_refusal(catalogue_, format, options, layer, encoding,
-                          activation_ ? activation_->info().encoding : nullptr);
-  }
 
   const std::vector<FormatChoice>& formats_;
   Catalogue& catalogue_;
@@ -99,10 +94,13 @@ void LayerChecker::check_weight(LayerPlan& layer) {
 }
 
 void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encoding) {
+  const rh_encoding* activation = activation_ ? activation_->info().encoding : nullptr;
   for (const FormatChoice& format : formats_) {
     if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
-    if (const std::string why = refusal(format.id, format.options, layer, encoding); !why.empty())
-      layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(layer, encoding))));
+    const std::string why = format_refusal(catalogue_, format.id, format.options, layer, encoding, activation);
+    if (why.empty()) continue;
+    const std::vector<std::string> others = formats_that_could(catalogue_, layer, encoding, activation);
+    layer.problems.push_back(cat(why, ". Formats that can: ", joined(others)));
   }
 }
 
@@ -118,13 +116,6 @@ std::vector<std::string> LayerChecker::dtypes_that_could(TensorScheme scheme, co
     } catch (const Error&) {  // it cannot
     }
   }
-  return ids;
-}
-
-std::vector<std::string> LayerChecker::formats_that_could(const LayerPlan& layer, const rh_encoding& encoding) {
-  std::vector<std::string> ids;
-  for (const FormatRecord* record : catalogue_.formats())
-    if (refusal(record->id, json::object(), layer, encoding).empty()) ids.push_back(record->id);
   return ids;
 }
 
@@ -168,6 +159,25 @@ std::string format_refusal(Catalogue& catalogue, const std::string& format, cons
   } catch (const Error& e) {
     return e.what();
   }
+}
+
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
+                                            const rh_encoding* activation) {
+  std::vector<std::string> ids;
+  for (const FormatRecord* record : catalogue.formats())
+    if (format_refusal(catalogue, record->id, json::object(), layer, weight, activation).empty())
+      ids.push_back(record->id);
+  return ids;
+}
+
+void check_format_options(const Catalogue& catalogue, const FormatChoice& format) {
+  std::vector<std::string> known;
+  const json properties = catalogue.find_format(format.id)->options_schema.value("properties", json::object());
+  for (const auto& [name, schema] : properties.items()) known.push_back(name);
+  for (const auto& [name, value] : format.options.items())
+    if (!contains(known, name))
+      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
+                      ". Its options: ", joined(known)));
 }
 
 }  // namespace roundhouse

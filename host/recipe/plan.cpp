@@ -74,7 +74,6 @@ class Planner {
   Scheme resolve(const SchemeChoice& choice);
   void complete(SchemeChoice& choice, const Scheme& scheme) const;
   void check_formats();
-  void check_options(const FormatChoice& format) const;
   void add_layers();
   void add_layer(const LinearInfo& info, int64_t block);
   void decide(LayerPlan& layer);
@@ -173,22 +172,11 @@ void Planner::resolve_schemes() {
   }
 }
 
-// That the format knows the options by name; what their values mean is its own affair.
-void Planner::check_options(const FormatChoice& format) const {
-  std::vector<std::string> known;
-  const json properties = catalogue_.find_format(format.id)->options_schema.value("properties", json::object());
-  for (const auto& [name, schema] : properties.items()) known.push_back(name);
-  for (const auto& [name, value] : format.options.items())
-    if (!contains(known, name))
-      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
-                      ". Its options: ", joined(known)));
-}
-
 void Planner::check_formats() {
   for (const FormatChoice& format : plan_.recipe.formats) {
     try {
       catalogue_.format(format.id);
-      check_options(format);
+      check_format_options(catalogue_, format);
     } catch (const Error& e) {
       plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
     }

@@ -86,7 +86,7 @@ std::string scheme_text(const Scheme& scheme);
 // What `roundhouse plan` prints: layers with the same scheme in one line.
 std::string describe(const Plan& plan);
 // All problems, layers that have the same in one line; "" when there are none.
-std::string describe_problems(const Plan& plan);
+std::string describe_problems(const Plan& plan, const std::string& heading = "this recipe cannot be run:");
 
 // The "plan" and "tuning" that format plugins read: rh_model in host.h.
 nlohmann::json to_json(const Plan& plan);

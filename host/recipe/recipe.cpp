@@ -5,6 +5,7 @@
 #include <map>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/recipe/yaml.h"
 
 namespace roundhouse {
@@ -221,11 +222,6 @@ int64_t read_size(const Node& node) {
   const double bytes = found == kUnits.end() ? 0 : number * found->second;
   if (error != std::errc() || !(bytes >= 1 && bytes < 0x1p62)) node.fail(cat("must be a size such as 5GB, not ", text));
   return static_cast<int64_t>(bytes);
-}
-
-bool is_within(const fs::path& path, const fs::path& folder) {
-  const fs::path inner = fs::weakly_canonical(path), outer = fs::weakly_canonical(folder);
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
 // The output folder is replaced as a whole.

@@ -93,6 +93,9 @@ Json quantization_of(const Json& config);
 // The element type that config.json declares; f32 when it declares none.
 rh_data_type config_dtype(const Json& config);
 
+// What a reader says of a stored layer. group_rows 1 and group_cols RH_GROUP_*, or what a group is.
+rh_scheme stored_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols);
+
 // A reader's answer for a tensor that is stored as it is.
 void describe_tensor(const TensorReader::Entry& entry, rh_item& out);
 void copy_tensor(const TensorReader::Entry& entry, rh_tensor& output);
