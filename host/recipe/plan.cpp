@@ -133,6 +133,7 @@ void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
   if (scheme.activation) fields["act_data_type"] = activation.empty() ? weight : activation;
   choice.preset.clear();
   choice.format_options = json::object();
+  choice.layers.clear();
   choice.assumed = json::object();
   choice.said = std::move(fields);
 }
@@ -158,7 +159,7 @@ void Planner::resolve_schemes() {
         continue;
       }
       // The recipe's scheme is as if said here, unless another data type gives its fields another meaning.
-      SchemeChoice choice{"", global.said, rule.scheme.said, json::object(), rule.scheme.place};
+      SchemeChoice choice{.assumed = global.said, .said = rule.scheme.said, .place = rule.scheme.place};
       if (!rule.scheme.said.contains("data_type")) {
         choice.said = std::move(choice.assumed);
         choice.assumed = json::object();
@@ -271,7 +272,7 @@ void Planner::assign() {
     const std::string text = fields.dump();
     if (!resolved.contains(text)) {
       try {
-        resolved[text] = same ? plan_.scheme : resolve({"", json::object(), fields, json::object(), format->place});
+        resolved[text] = same ? plan_.scheme : resolve({.said = fields, .place = format->place});
       } catch (const Error& e) {
         plan_.problems.push_back(e.what());
         return;

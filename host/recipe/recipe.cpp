@@ -246,6 +246,21 @@ void apply_format_options(SchemeChoice& scheme, std::vector<FormatChoice>& forma
   scheme.format_options = json::object();
 }
 
+// The preset's entries come after the recipe's, of which the first that matches decides.
+void apply_preset_layers(SchemeChoice& scheme, std::vector<LayerRule>& rules) {
+  for (PresetLayers& layers : scheme.layers) {
+    try {
+      LayerRule rule{.match = LayerPattern(layers.match)};
+      rule.scheme.said = std::move(layers.fields);
+      rule.scheme.place = std::move(layers.place);
+      if (std::find(rules.begin(), rules.end(), rule) == rules.end()) rules.push_back(std::move(rule));
+    } catch (const Error& e) {
+      throw Error(cat(layers.place.text, ": ", e.what()));
+    }
+  }
+  scheme.layers.clear();
+}
+
 Node read_with_overrides(const fs::path& file, const std::vector<std::string>& overrides) {
   Node root = Node::load(file);
   for (const std::string& text : overrides) {
@@ -317,6 +332,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   recipe.scheme = read_scheme(root.at("scheme"), presets);
   if (const Node* layers = root.find("layers"); layers && !layers->is_null())
     for (const Node& node : layers->as_list()) recipe.layers.push_back(read_rule(node, presets));
+  apply_preset_layers(recipe.scheme, recipe.layers);
   if (const Node* node = root.find("calibration")) read_section(*node, recipe.calibration, kCalibrationFields);
   if (const Node* node = root.find("tuning")) read_section(*node, recipe.tuning, kTuningFields);
   if (const Node* node = root.find("imatrix")) recipe.imatrix = read_imatrix_files(*node);
