@@ -64,9 +64,9 @@ std::string spec_fault(const rh_tensor_spec* const* specs, uint32_t count, const
   return "";
 }
 
-std::string encoding_fault(const rh_encoding& encoding) {
-  if (!RH_HAS(&encoding, id) || !RH_HAS(&encoding, parameters_json)) return "the encoding has no id or no parameters";
-  return spec_fault(RH_KNOWS(&encoding, tensors) ? encoding.tensors : nullptr, encoding.tensor_count,
+std::string encoding_fault(const rh_encoding* encoding) {
+  if (!RH_HAS(encoding, id) || !RH_HAS(encoding, parameters_json)) return "the encoding has no id or no parameters";
+  return spec_fault(RH_KNOWS(encoding, tensors) ? encoding->tensors : nullptr, encoding->tensor_count,
                     "encoded tensors");
 }
 
@@ -109,7 +109,7 @@ void Quantizer::read_info() {
   check_specs(info_.results, info_.result_count, "results");
   check_specs(&info_.statistic, info_.statistic ? 1 : 0, "statistic");
   if (info_.encoding)
-    if (const std::string fault = encoding_fault(*info_.encoding); !fault.empty()) invalid(fault);
+    if (const std::string fault = encoding_fault(info_.encoding); !fault.empty()) invalid(fault);
 }
 
 TensorSet Quantizer::encoded() const {
