@@ -121,7 +121,7 @@ ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& 
     Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr, nullptr};
     if (quantized) {
       for (const rh_encoding* encoding : {item.encoding, item.activation_encoding})
-        if (const std::string fault = encoding ? encoding_fault(*encoding) : ""; !fault.empty())
+        if (const std::string fault = encoding ? encoding_fault(encoding) : ""; !fault.empty())
           throw Error(cat(plugin_, ", item of ", folder_, ", ", item.name, ": ", fault));
       entry.encoding = item.encoding;
       entry.activation_encoding = item.activation_encoding;

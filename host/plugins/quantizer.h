@@ -61,7 +61,7 @@ class TensorSet {
 
 // Why tensors that a plugin declares, or an encoding with its tensors, cannot be used; "" when they can.
 std::string spec_fault(const rh_tensor_spec* const* specs, uint32_t count, const char* kind);
-std::string encoding_fault(const rh_encoding& encoding);
+std::string encoding_fault(const rh_encoding* encoding);
 
 // Throws Error when the data type `scheme.dtype` cannot quantize the target: what a plan asks before any work.
 void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target);
