@@ -1,5 +1,7 @@
 #include "host/export/exporter.h"
 
+#include <malloc.h>
+
 #include "host/base/error.h"
 #include "host/checkpoint/output.h"
 #include "host/plugins/export_session.h"
@@ -92,6 +94,8 @@ void Exporter::layer(const EncodedLayer& layer) {
   record.activation_tensors = layer.activation_encoding ? activation_tensors.data() : nullptr;
   current_ = &layer;
   for (auto& target : targets_) target->writer.add_layer(record);
+  // What packing freed would otherwise stay with the process, a checkpoint's worth of it in the end.
+  malloc_trim(0);
   current_ = nullptr;
 
   const Tensor decoded(layer.source_dtype, {record.rows, record.cols});
