@@ -18,6 +18,14 @@ bool claims_quantization(const std::filesystem::path& folder) {
   return config.is_object() && config.contains("quantization_config");
 }
 
+const void* find_extension(const rh_format* format, const char* id) {
+  return RH_HAS(format, get_extension) ? format->get_extension(format, id) : nullptr;
+}
+
+void take_text(void* context, const char* text) {
+  answer_plugin(nullptr, RH_INTERNAL, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
+}
+
 }  // namespace
 
 void check_format(Catalogue& catalogue, const std::string& id, rh_format_query query) {
@@ -27,20 +35,27 @@ void check_format(Catalogue& catalogue, const std::string& id, rh_format_query q
               [&](rh_error* error) { return format->check(format, &query, error); });
 }
 
+std::string ask_uniform(Catalogue& catalogue, const std::string& id, rh_format_query query) {
+  const rh_format* format = catalogue.format(id);
+  const auto* uniform = static_cast<const rh_uniform*>(find_extension(format, RH_EXT_UNIFORM));
+  if (!RH_HAS(uniform, uniform)) return "";
+  query.struct_size = sizeof query;
+  std::string answer;
+  call_plugin(plugin_text(id, catalogue.plugin_of_format(id)), "uniform", query.name ? query.name : "",
+              [&](rh_error* error) { return uniform->uniform(format, &query, &take_text, &answer, error); });
+  return answer;
+}
+
 nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& id, const nlohmann::json& plan,
                               const nlohmann::json& architecture, const nlohmann::json& options) {
   using nlohmann::json;
   const rh_format* format = catalogue.format(id);
-  const void* extension = RH_HAS(format, get_extension) ? format->get_extension(format, RH_EXT_ASSIGN) : nullptr;
-  const auto* assigner = static_cast<const rh_assign*>(extension);
+  const auto* assigner = static_cast<const rh_assign*>(find_extension(format, RH_EXT_ASSIGN));
   if (!RH_HAS(assigner, assign)) return json::object();
   const std::string plugin = plugin_text(id, catalogue.plugin_of_format(id));
   std::string answer;
-  const auto take = [](void* context, const char* text) {
-    answer_plugin(nullptr, RH_INTERNAL, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
-  };
   call_plugin(plugin, "assign", "", [&](rh_error* error) {
-    return assigner->assign(format, plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(), take,
+    return assigner->assign(format, plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(), &take_text,
                             &answer, error);
   });
   json assignment = json::parse(answer, nullptr, false);

@@ -30,6 +30,31 @@ uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
   return bytes;
 }
 
+// A layer as formats are asked about it.
+class Query {
+ public:
+  Query(const LayerPlan& layer, const json& options, const rh_encoding& weight, const rh_encoding* activation)
+      : weight_(*layer.scheme.weight), options_(options.dump()) {
+    if (layer.scheme.activation) activation_.emplace(*layer.scheme.activation);
+    query_.name = layer.info.name.c_str();
+    query_.role = layer.info.role.c_str();
+    query_.rows = layer.info.out_features;
+    query_.cols = layer.info.in_features;
+    query_.scheme = weight_.get();
+    query_.activation = activation_ ? activation_->get() : nullptr;
+    query_.encoding = &weight;
+    query_.activation_encoding = activation;
+    query_.options_json = options_.c_str();
+  }
+  const rh_format_query& get() const { return query_; }
+
+ private:
+  SchemeView weight_;
+  std::optional<SchemeView> activation_;
+  std::string options_;
+  rh_format_query query_{};
+};
+
 class LayerChecker {
  public:
   LayerChecker(const std::vector<FormatChoice>& formats, Catalogue& catalogue)
@@ -98,7 +123,11 @@ void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encod
   for (const FormatChoice& format : formats_) {
     if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
     const std::string why = format_refusal(catalogue_, format.id, format.options, layer, encoding, activation);
-    if (why.empty()) continue;
+    if (why.empty()) {
+      layer.uniform[format.id] =
+          ask_uniform(catalogue_, format.id, Query(layer, format.options, encoding, activation).get());
+      continue;
+    }
     const std::vector<std::string> others = formats_that_could(catalogue_, layer, encoding, activation);
     layer.problems.push_back(cat(why, ". Formats that can: ", joined(others)));
   }
@@ -139,22 +168,8 @@ std::string format_refusal(Catalogue& catalogue, const std::string& format, cons
   const std::vector<std::string>& packs = catalogue.find_format(format)->encodings;
   if (!contains(packs, weight.id) && !contains(packs, kAnyEncoding))
     return cat("the format ", format, " does not pack ", weight.id, ", only ", joined(packs));
-  const SchemeView weight_scheme(*layer.scheme.weight);
-  std::optional<SchemeView> activation_scheme;
-  if (layer.scheme.activation) activation_scheme.emplace(*layer.scheme.activation);
-  const std::string options_text = options.dump();
-  rh_format_query query{};
-  query.name = layer.info.name.c_str();
-  query.role = layer.info.role.c_str();
-  query.rows = layer.info.out_features;
-  query.cols = layer.info.in_features;
-  query.scheme = weight_scheme.get();
-  query.activation = activation_scheme ? activation_scheme->get() : nullptr;
-  query.encoding = &weight;
-  query.activation_encoding = activation;
-  query.options_json = options_text.c_str();
   try {
-    check_format(catalogue, format, query);
+    check_format(catalogue, format, Query(layer, options, weight, activation).get());
     return "";
   } catch (const Error& e) {
     return e.what();

@@ -55,6 +55,7 @@ class Planner {
     check_tensors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    check_uniform();
     check_calibration();
     note_weights_only();
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
@@ -82,6 +83,7 @@ class Planner {
   void check_rules();
   void check_tensors();
   void load_importance();
+  void check_uniform();
   void check_calibration();
   void note_weights_only();
   void estimate();
@@ -341,6 +343,24 @@ void Planner::load_importance() {
     read_importance(plan_, architecture_);
   } catch (const Error& e) {
     plan_.problems.push_back(cat("imatrix.file: ", e.what()));
+  }
+}
+
+// That each format gets layers of which one checkpoint can hold all.
+void Planner::check_uniform() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    const LayerPlan* first = nullptr;
+    for (const LayerPlan& layer : plan_.layers) {
+      const auto wanted = layer.uniform.find(format.id);
+      if (wanted == layer.uniform.end() || wanted->second.empty()) continue;
+      if (!first) first = &layer;
+      const std::string& expected = first->uniform.at(format.id);
+      if (wanted->second == expected) continue;
+      plan_.problems.push_back(cat(format.place.text, ": the format ", format.id, " has but one for all layers: ",
+                                   first->info.name, " needs ", expected, ", ", layer.info.name, " ", wanted->second,
+                                   ". Give them data types that go together, or leave one of them as it is"));
+      break;
+    }
   }
 }
 

@@ -29,6 +29,7 @@ struct LayerPlan {
   std::string encoding;        // the id of what its data type emits; "": its weight stays as it is
   nlohmann::json encoding_parameters;
   uint64_t encoded_bytes = 0;  // of that, with codes packed as densely as their bits allow
+  std::map<std::string, std::string> uniform;  // by format, what all its layers must have in common
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
 };

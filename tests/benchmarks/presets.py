@@ -74,8 +74,10 @@ def measure(program, schemes):
             report = run(program, folder, scheme)
         values = report["models"]  # original, plain rounding, tuned
         print(scheme["name"], *(f"{v['perplexity']:.3f}" for v in values), flush=True)
-        lines.append(f"| {scheme['name']} | " + " | ".join(f"{v['perplexity']:.3f}" for v in values) +
-                     f" | {report['seconds']['quantize']:.1f} |")
+        cells = [f"{v['perplexity']:.3f}" for v in values]
+        if len(cells) == 2:  # nothing to round
+            cells.insert(1, "")
+        lines.append(f"| {scheme['name']} | " + " | ".join(cells) + f" | {report['seconds']['quantize']:.1f} |")
     return "\n".join(lines) + "\n"
 
 
