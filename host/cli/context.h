@@ -25,6 +25,7 @@ struct Context {
 };
 
 // Each adds its subcommand to `app`; the subcommand's callback does the work and throws Error.
+void add_convert(CLI::App& app, Context& context);
 void add_eval(CLI::App& app, Context& context);
 void add_lists(CLI::App& app, Context& context);  // schemes, dtypes, formats
 void add_logits(CLI::App& app, Context& context);

@@ -62,4 +62,16 @@ rh_data_type config_dtype(const Json& config) {
   throw rh::Error(RH_INVALID_ARGUMENT, cat("config.json: dtype ", name, " is not float32, float16 or bfloat16"));
 }
 
+rh_scheme stored_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols) {
+  rh_scheme scheme{};
+  scheme.struct_size = sizeof scheme;
+  scheme.bits = bits;
+  scheme.dtype = "";
+  scheme.symmetric = symmetric;
+  scheme.group_rows = group_rows;
+  scheme.group_cols = group_cols;
+  scheme.options_json = "{}";
+  return scheme;
+}
+
 }  // namespace roundhouse::formats

@@ -40,4 +40,7 @@ Json quantization_of(const Json& config);
 // The element type that config.json declares; f32 when it declares none.
 rh_data_type config_dtype(const Json& config);
 
+// What a reader says of a stored layer. group_rows 1 and group_cols RH_GROUP_*, or what a group is.
+rh_scheme stored_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols);
+
 }  // namespace roundhouse::formats

@@ -4,7 +4,7 @@
 //   "flat/1\n\0", then for each tensor a Record, its name, and its bytes, little-endian:
 //   a tensor: its elements; a layer: its codes, code i in the bits from i * code_bits on, its scales, its zero points.
 // It packs affine-int/1 of any data type whose groups are columns of a row.
-#include <roundhouse/floats.h>
+#include <roundhouse/helper/floats.h>
 
 #include <fstream>
 #include <roundhouse/files.hpp>

@@ -2,7 +2,7 @@
 //   LAYER.nf4         u8 [rows, ceil(cols / 2)], the even column in the low bits
 //   LAYER.nf4_scale   f16 [rows, groups]
 //   LAYER.nf4_layout  i64 [4]: cols, columns of a group, kind and bits of the weight's element type
-#include <roundhouse/floats.h>
+#include <roundhouse/helper/floats.h>
 
 #include <fstream>
 #include <roundhouse/files.hpp>

@@ -5,7 +5,7 @@
 #include <roundhouse/dtype.h>
 #include <roundhouse/encodings.h>
 #include <roundhouse/entry.h>
-#include <roundhouse/floats.h>
+#include <roundhouse/helper/floats.h>
 #include <stdio.h>
 #include <stdlib.h>
 

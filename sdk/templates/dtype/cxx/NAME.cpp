@@ -3,7 +3,7 @@
 // It emits affine-int/1, so every format that packs that can hold it. Change the arithmetic, keep the shape.
 #include <algorithm>
 #include <cmath>
-#include <roundhouse/floats.h>
+#include <roundhouse/helper/floats.h>
 #include <roundhouse/plugin.hpp>
 
 namespace {

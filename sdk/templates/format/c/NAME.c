@@ -6,7 +6,7 @@
  * It packs affine-int/1 of any data type, one group a row or more. Change the packing, keep the shape. */
 #include <roundhouse/encodings.h>
 #include <roundhouse/entry.h>
-#include <roundhouse/floats.h>
+#include <roundhouse/helper/floats.h>
 #include <roundhouse/format.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
 // It packs affine-int/1 of any data type, one group a row or more. Change the packing, keep the shape.
 #include <fstream>
 #include <roundhouse/files.hpp>
-#include <roundhouse/floats.h>
+#include <roundhouse/helper/floats.h>
 
 namespace {
 

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "tensor.h"
+#include "../tensor.h"
 
 #if defined(__CUDACC__)
 #define RH_INLINE static __host__ __device__ __forceinline__
