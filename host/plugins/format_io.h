@@ -38,6 +38,7 @@ class FormatWriter {
 
  private:
   struct Abort {
+    std::string plugin;  // for messages
     void operator()(rh_writer* writer) const;
   };
 
@@ -66,6 +67,7 @@ class ExportedCheckpoint : public TensorSource {
     std::vector<int64_t> shape;
   };
   struct Close {
+    std::string plugin;  // for messages
     void operator()(rh_reader* reader) const;
   };
 
