@@ -8,9 +8,9 @@
 
 namespace roundhouse {
 
-// From now on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT (and so abort and std::terminate), and exit() called by a plugin,
-// print one line with the PluginCall of that thread and all CrashNotes, before the process ends by that signal, or after
-// exit() with status 1. Not for _exit() and SIGKILL, which nobody can catch.
+// From now on SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT (and so abort and std::terminate), and exit() called by a
+// plugin, print one line with the PluginCall of that thread and all CrashNotes, before the process ends by that signal,
+// or after exit() with status 1. Not for _exit() and SIGKILL, which nobody can catch.
 void report_crashes();
 
 // A call into a plugin that this thread is in, for as long as it lives. Calls nest. Borrows the texts.

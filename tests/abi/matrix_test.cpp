@@ -1,5 +1,5 @@
-// A host and plugins built against the same or other minors: compiled against today's headers and against simulated next
-// ones, run with plugins of every published minor and of the next.
+// A host and plugins built against the same or other minors: compiled against today's headers and against simulated
+// next ones, run with plugins of every published minor and of the next.
 #include <nlohmann/json.hpp>
 
 #include "host/plugins/library.h"
@@ -65,9 +65,8 @@ TEST_F(Matrix, ANewerMajorIsRefusedInWords) {
   const Catalogue catalogue = discover_in(install("b", {"next_major", "good"}));
   ASSERT_EQ(catalogue.plugins().size(), 2u);
   EXPECT_EQ(catalogue.plugins()[0].status, "ok");
-  EXPECT_EQ(catalogue.plugins()[1].reason,
-            "abi_major is 2 in " + (root_ / "b/librh_fixture_next_major.so").string() +
-                ", but this host has 1: use a newer Roundhouse");
+  EXPECT_EQ(catalogue.plugins()[1].reason, "abi_major is 2 in " + (root_ / "b/librh_fixture_next_major.so").string() +
+                                               ", but this host has 1: use a newer Roundhouse");
 }
 
 }  // namespace

@@ -14,10 +14,10 @@ class Crash : public WorkFolder {
  protected:
   // A run in which the fixtures end the process as `wish` says.
   Outcome crash(const std::string& wish, const std::string& formats = "[fixture_format]") const {
-    const auto recipe =
-        write_recipe("formats: " + formats + "\n").string() + " --set tuning.iters=0 --set 'scheme={data_type: fixture, bits: 8}'";
-    return run_command("FIXTURE_CRASH=" + wish + " XDG_CACHE_HOME=" + work_.string() + " " + kProgram + " --plugin " + kDtype +
-                       " --plugin " + kFormat + " --threads 2 run " + recipe);
+    const auto recipe = write_recipe("formats: " + formats + "\n").string() +
+                        " --set tuning.iters=0 --set 'scheme={data_type: fixture, bits: 8}'";
+    return run_command("FIXTURE_CRASH=" + wish + " XDG_CACHE_HOME=" + work_.string() + " " + kProgram + " --plugin " +
+                       kDtype + " --plugin " + kFormat + " --threads 2 run " + recipe);
   }
   void expect(const Outcome& outcome, int code, const std::string& words) const {
     EXPECT_EQ(outcome.code, code) << outcome.output;
@@ -33,8 +33,9 @@ const std::string kFirstLayer = " of model.layers.0.self_attn.q_proj";
 
 TEST_F(Crash, SaysPluginCallLayerAndWhatIsKept) {
   const Outcome outcome = crash("forward=SIGSEGV");
-  expect(outcome, 128 + SIGSEGV, "error: plugin fixture (" + kDtype +
-                                     ") crashed with SIGSEGV (memory that is not its own) in forward" + kFirstLayer + kept());
+  expect(outcome, 128 + SIGSEGV,
+         "error: plugin fixture (" + kDtype + ") crashed with SIGSEGV (memory that is not its own) in forward" +
+             kFirstLayer + kept());
   EXPECT_FALSE(std::filesystem::exists(work_ / "out"));
   EXPECT_TRUE(std::filesystem::exists(work_ / "out.partial/.roundhouse"));
   expect(crash("none"), 0, "Report: ");  // the next run is not in its way

@@ -46,15 +46,18 @@ class CrashDeathTest : public Sandbox {
   // The last words, as a pattern.
   static std::string words(const std::string& what) {
     return "error: plugin fixture \\(" + fixture("good").string() + "\\) " + what +
-           "\n  Not finished: .*/out\\. The files that were complete are kept in .*/out\\.partial until .*\n  A note\\.\n";
+           "\n  Not finished: .*/out\\. The files that were complete are kept in .*/out\\.partial until .*\n  A "
+           "note\\.\n";
   }
 };
 
 TEST_F(CrashDeathTest, SignalsOfEveryKindNameTheCallAndTheLayer) {
   const auto killed = [](int signal) { return testing::KilledBySignal(signal); };
-  EXPECT_EXIT(crash("forward=SIGSEGV"), killed(SIGSEGV), words("crashed with SIGSEGV .* in forward of layers\\.0\\.down"));
+  EXPECT_EXIT(crash("forward=SIGSEGV"), killed(SIGSEGV),
+              words("crashed with SIGSEGV .* in forward of layers\\.0\\.down"));
   EXPECT_EXIT(crash("forward=SIGFPE"), killed(SIGFPE), words("crashed with SIGFPE .* in forward of layers\\.0\\.down"));
-  EXPECT_EXIT(crash("encode=SIGABRT"), killed(SIGABRT), words("crashed with SIGABRT .* in encode of layers\\.0\\.down"));
+  EXPECT_EXIT(crash("encode=SIGABRT"), killed(SIGABRT),
+              words("crashed with SIGABRT .* in encode of layers\\.0\\.down"));
   EXPECT_EXIT(crash("destroy=SIGSEGV"), killed(SIGSEGV), words("crashed with SIGSEGV .* in destroy"));
 }
 
@@ -67,7 +70,8 @@ TEST_F(CrashDeathTest, ThreadsOfParallelForKnowTheirCall) {
 }
 
 TEST_F(CrashDeathTest, ExitIsNoWayOut) {
-  EXPECT_EXIT(crash("encode=exit"), testing::ExitedWithCode(1), words("called exit\\(\\) in encode of layers\\.0\\.down"));
+  EXPECT_EXIT(crash("encode=exit"), testing::ExitedWithCode(1),
+              words("called exit\\(\\) in encode of layers\\.0\\.down"));
 }
 
 TEST_F(CrashDeathTest, OutsideEveryPluginItSaysSo) {
