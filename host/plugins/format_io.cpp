@@ -67,6 +67,7 @@ nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& id, const
 }
 
 void FormatWriter::Abort::operator()(rh_writer* writer) const {
+  const PluginCall here(plugin, "abort");
   if (RH_HAS(writer, abort)) writer->abort(writer);
 }
 
@@ -78,7 +79,7 @@ FormatWriter::FormatWriter(Catalogue& catalogue, const std::string& id, const Ex
   call_plugin(plugin_, "begin", folder,
               [&](rh_error* error) { return format->begin(format, session.get(), &made, error); });
   if (!made) throw Error(cat(plugin_, ", begin of ", folder, ": reported success but made nothing"));
-  writer_.reset(made);
+  writer_ = {made, {plugin_}};
   for (const auto& [there, name] : {std::pair{RH_HAS(made, add_layer), "add_layer"},
                                     {RH_HAS(made, add_tensor), "add_tensor"},
                                     {RH_HAS(made, finish), "finish"},
@@ -103,6 +104,7 @@ void FormatWriter::finish() {
 }
 
 void ExportedCheckpoint::Close::operator()(rh_reader* reader) const {
+  const PluginCall here(plugin, "close");
   if (RH_HAS(reader, close)) reader->close(reader);
 }
 
@@ -116,14 +118,17 @@ ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& 
   rh_reader* made = nullptr;
   call_plugin(plugin_, "open", folder_, [&](rh_error* error) { return format->open(format, &source, &made, error); });
   if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
-  reader_.reset(made);
+  reader_ = {made, {plugin_}};
   for (const auto& [there, name] : {std::pair{RH_HAS(made, close), "close"},
                                     {RH_HAS(made, count), "count"},
                                     {RH_HAS(made, item), "item"},
                                     {RH_HAS(made, read), "read"}})
     if (!there) fail_missing(plugin_, name, "reading");
 
-  const uint64_t count = made->count(made);
+  const uint64_t count = [&] {
+    const PluginCall here(plugin_, "count", folder_);
+    return made->count(made);
+  }();
   for (uint64_t i = 0; i < count; ++i) {
     rh_item item{};
     item.struct_size = sizeof item;
@@ -192,6 +197,8 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   int32_t highest = 0;
   for (const FormatRecord* record : catalogue.formats()) {
     const rh_format* format = catalogue.format(record->id);
+    const std::string plugin = plugin_text(record->id, record->plugin);
+    const PluginCall here(plugin, "probe", folder.native());
     const int32_t score = format->probe(format, folder.c_str());
     if (score > highest) {
       highest = score;

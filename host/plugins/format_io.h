@@ -42,6 +42,7 @@ class FormatWriter {
 
  private:
   struct Abort {
+    std::string plugin;  // for messages
     void operator()(rh_writer* writer) const;
   };
 
@@ -84,6 +85,7 @@ class ExportedCheckpoint : public TensorSource {
 
  private:
   struct Close {
+    std::string plugin;  // for messages
     void operator()(rh_reader* reader) const;
   };
 

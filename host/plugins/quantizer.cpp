@@ -78,6 +78,7 @@ void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const Quantiz
 }
 
 void Quantizer::Destroy::operator()(rh_quantizer* table) const {
+  const PluginCall here(plugin, "destroy");
   if (RH_HAS(table, destroy)) table->destroy(table);
 }
 
@@ -90,12 +91,13 @@ Quantizer::Quantizer(Catalogue& catalogue, const TensorScheme& scheme, const Qua
   call_plugin(plugin_, "create", layer_,
               [&](rh_error* error) { return dtype->create(dtype, layer.get(), &made, error); });
   if (!made) throw Error(cat(plugin_, ", create of ", layer_, ": reported success but made nothing"));
-  table_.reset(made);
+  table_ = Table(made, {plugin_});
   read_info();
 }
 
 void Quantizer::read_info() {
   if (!RH_HAS(table_.get(), info)) fail_missing(plugin_, "info", layer_);
+  const PluginCall here(plugin_, "info", layer_);
   const rh_quantizer_info* info = table_->info(table_.get());
   const auto invalid = [&](const std::string& what) { throw Error(cat(plugin_, ", info of ", layer_, ": ", what)); };
   if (!info) invalid("is NULL");
@@ -127,8 +129,10 @@ void Quantizer::call(const char* name, rh_code (*function)(rh_quantizer*, const 
   run.stream = exec.stream;
   run.seed = exec.seed;
   run.cancelled = exec.cancelled;
-  if (RH_HAS(table_.get(), workspace_size))
+  if (RH_HAS(table_.get(), workspace_size)) {
+    const PluginCall here(plugin_, "workspace_size", layer_);
     run.workspace_size = table_->workspace_size(table_.get(), operation, exec.device.type, rows);
+  }
   if (run.workspace_size > 0) {
     if (exec.workspace) {
       run.workspace = exec.workspace(run.workspace_size);

@@ -106,6 +106,7 @@ class Quantizer {
 
  private:
   struct Destroy {
+    std::string plugin;  // for messages
     void operator()(rh_quantizer* table) const;
   };
   using Table = std::unique_ptr<rh_quantizer, Destroy>;
