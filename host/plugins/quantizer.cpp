@@ -52,6 +52,24 @@ TensorSet::TensorSet(const rh_tensor_spec* const* specs, uint32_t count) {
   for (rh_tensor& view : views_) pointers_.push_back(&view);
 }
 
+std::string spec_fault(const rh_tensor_spec* const* specs, uint32_t count, const char* kind) {
+  if (count > 0 && !specs) return cat("counts ", count, " ", kind, " but gives none");
+  for (uint32_t i = 0; i < count; ++i) {
+    const rh_tensor_spec* spec = specs[i];
+    const bool valid = spec && RH_HAS(spec, name) && RH_KNOWS(spec, clamp_max) && spec->ndim >= 0 &&
+                       spec->ndim <= RH_MAX_DIMS &&
+                       std::all_of(spec->shape, spec->shape + spec->ndim, [](int64_t n) { return n >= 0; });
+    if (!valid) return cat("the declaration of ", kind, " ", i, " is damaged");
+  }
+  return "";
+}
+
+std::string encoding_fault(const rh_encoding* encoding) {
+  if (!RH_HAS(encoding, id) || !RH_HAS(encoding, parameters_json)) return "the encoding has no id or no parameters";
+  return spec_fault(RH_KNOWS(encoding, tensors) ? encoding->tensors : nullptr, encoding->tensor_count,
+                    "encoded tensors");
+}
+
 void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target) {
   const rh_dtype* dtype = catalogue.dtype(scheme.dtype);
   const LayerView layer(scheme, target);
@@ -86,23 +104,14 @@ void Quantizer::read_info() {
   std::memcpy(&info_, info, std::min<size_t>(info->struct_size, sizeof info_));
 
   const auto check_specs = [&](const rh_tensor_spec* const* specs, uint32_t count, const char* kind) {
-    if (count > 0 && !specs) invalid(cat("counts ", count, " ", kind, " but gives none"));
-    for (uint32_t i = 0; i < count; ++i) {
-      const rh_tensor_spec* spec = specs[i];
-      const bool valid = spec && RH_HAS(spec, name) && RH_KNOWS(spec, clamp_max) && spec->ndim >= 0 &&
-                         spec->ndim <= RH_MAX_DIMS &&
-                         std::all_of(spec->shape, spec->shape + spec->ndim, [](int64_t n) { return n >= 0; });
-      if (!valid) invalid(cat("the declaration of ", kind, " ", i, " is damaged"));
-    }
+    if (const std::string fault = spec_fault(specs, count, kind); !fault.empty()) invalid(fault);
   };
   check_specs(info_.tunables, info_.tunable_count, "tunables");
   check_specs(info_.states, info_.state_count, "states");
   check_specs(info_.results, info_.result_count, "results");
   check_specs(&info_.statistic, info_.statistic ? 1 : 0, "statistic");
-  if (const rh_encoding* encoding = info_.encoding) {
-    if (!RH_HAS(encoding, id) || !RH_HAS(encoding, parameters_json)) invalid("the encoding has no id or no parameters");
-    check_specs(RH_KNOWS(encoding, tensors) ? encoding->tensors : nullptr, encoding->tensor_count, "encoded tensors");
-  }
+  if (info_.encoding)
+    if (const std::string fault = encoding_fault(info_.encoding); !fault.empty()) invalid(fault);
 }
 
 TensorSet Quantizer::encoded() const {

@@ -198,6 +198,22 @@ typedef struct rh_assign {
 } rh_assign;
 RH_ASSERT_END(rh_assign, assign, 16);
 
+/* ---- an extension of rh_format: what all layers of a checkpoint must have in common ---- */
+#define RH_EXT_UNIFORM "roundhouse.uniform/1"
+
+/* since 1.0 */
+typedef struct rh_uniform {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* Asked at plan time of each layer that check() has taken. Calls take(context, text) once with what the format can
+   * have but one of in a checkpoint ("packing_format auto_round:fp8_static"), or with "". The host refuses a plan whose
+   * layers give different texts; "" goes with every other. [thread-safe] since 1.0 */
+  rh_code (*uniform)(const rh_format *format, const rh_format_query *query, void (*take)(void *context, const char *text),
+                     void *context, rh_error *error);
+  /* end of 1.0: do not modify above */
+} rh_uniform;
+RH_ASSERT_END(rh_uniform, uniform, 16);
+
 /* The formats of a plugin. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format_factory {
   uint32_t struct_size;

@@ -26,6 +26,7 @@
 #define RH_QUANTIZER_CAPTURABLE 1u /* forward, backward and sign_step allocate nothing, never synchronize and read
                                       nothing on the host: they may be captured in a CUDA graph */
 #define RH_QUANTIZER_SHARED_STATISTIC 2u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
+#define RH_QUANTIZER_CPU_ONLY 4u /* this one runs on the CPU, wherever its data type can run else */
 
 /* What one quantizer needs and emits. Owned by the quantizer, valid until destroy, never changes. since 1.0 */
 typedef struct rh_quantizer_info {

@@ -371,6 +371,8 @@ class Format {
 
   // Throws Error when it cannot hold the layer.
   virtual void check(const rh_format_query& query) const = 0;
+  // What a checkpoint has but one of, as this layer needs it: rh_uniform. "": nothing.
+  virtual std::string uniform(const rh_format_query&) const { return ""; }
   virtual const char* backends_json() const { return "[]"; }
   virtual std::unique_ptr<Writer> begin(const rh_export& target) const = 0;
   virtual int32_t probe(const std::string& folder) const = 0;
@@ -456,8 +458,14 @@ class Format {
                                    rh_error* error) {
     return guard(error, [&] { take(context, self(format).assigner()->assign(plan, architecture, options).c_str()); });
   }
+  static rh_code uniform_trampoline(const rh_format* format, const rh_format_query* query,
+                                    void (*take)(void* context, const char* text), void* context, rh_error* error) {
+    return guard(error, [&] { take(context, self(format).uniform(*query).c_str()); });
+  }
   static const void* extension_trampoline(const rh_format* format, const char* id) {
     static const rh_assign assign{sizeof(rh_assign), 0, &assign_trampoline};
+    static const rh_uniform uniform{sizeof(rh_uniform), 0, &uniform_trampoline};
+    if (std::strcmp(id, RH_EXT_UNIFORM) == 0) return &uniform;
     return std::strcmp(id, RH_EXT_ASSIGN) == 0 && self(format).assigner() ? &assign : nullptr;
   }
 
