@@ -16,7 +16,10 @@ namespace {
 // Each death runs in a process of its own, which starts the test again.
 class CrashDeathTest : public Sandbox {
  protected:
-  CrashDeathTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  CrashDeathTest() {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    set("TEST_TMPDIR", root_ / "");  // what a death leaves goes with this test
+  }
 
   // Quantizes a layer with the fixture, which ends the process as `wish` says.
   void crash(const char* wish) const {
