@@ -154,7 +154,7 @@ class Gguf(unittest.TestCase):
 
     def test_split_files(self):
         out = support.export(self.folder, model=str(MODEL), scheme="GGUF:Q4_K_M", tuning={"iters": 0},
-                             formats=[{"gguf": {"split": True}}, "fake"], max_shard_size="400KB")
+                             formats=[{"id": "gguf", "split": True}, "fake"], max_shard_size="400KB")
         files = sorted((out / "gguf").glob("*.gguf"))
         names = [f"tiny-llama-Q4_K_M-{i + 1:05}-of-{len(files):05}.gguf" for i in range(len(files))]
         self.assertEqual([file.name for file in files], names)

@@ -210,6 +210,24 @@ TEST(Plan, JsonHasTheKeysThatPluginsRead) {
   EXPECT_EQ(tuning.at("samples"), 8);
 }
 
+TEST(Plan, EnginesAreThoseThatTakeTheEncodingAndItsParameters) {
+  const auto engines = [](const std::string& data_type) {
+    const std::string scheme = "scheme={data_type: " + data_type + ", bits: 4, group_size: 16}";
+    const Plan plan = plan_of(recipe_of("plain", {scheme, "formats=[auto_round, llm_compressor]"}),
+                              {"dtype_nvfp", "format_auto_round", "format_llm_compressor"});
+    std::vector<std::vector<std::string>> names;
+    for (const FormatPlan& format : plan.formats) {
+      names.emplace_back();
+      for (const nlohmann::json& backend : format.backends) names.back().push_back(backend.at("engine"));
+    }
+    return names;
+  };
+  EXPECT_EQ(engines("nv_fp4"),
+            (std::vector<std::vector<std::string>>{{"transformers with auto-round"},
+                                                   {"vllm", "transformers with compressed-tensors"}}));
+  EXPECT_EQ(engines("nvfp4_v2"), (std::vector<std::vector<std::string>>{{"transformers with auto-round"}, {}}));
+}
+
 const std::vector<std::string> kGguf = {"dtype_gguf", "dtype_int", "format_gguf", "format_auto_round"};
 
 TEST(Plan, AFormatMayChooseDataTypesByRole) {
@@ -239,15 +257,15 @@ TEST(Plan, EntriesWinOverWhatAFormatChooses) {
 TEST(Plan, FormatsThatWantDifferentDataTypesOfALayerAreRefused) {
   const std::string fixture = std::string(ROUNDHOUSE_BUILD) + "/tests/plugins/fixtures/librh_fixture_format.so";
   const auto error = [&](const std::string& wished) {  // the fixture's options are what it assigns
-    return error_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf, {fixture_format: " + wished + "}]"}),
+    return error_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf, {id: fixture_format, " + wished + "}]"}),
                     {"dtype_gguf", "format_gguf", fixture});
   };
-  const std::string conflict = error("{lm_head: {data_type: q8_0}}");
+  const std::string conflict = error("lm_head: {data_type: q8_0}");
   EXPECT_NE(conflict.find("the formats gguf and fixture_format want different data types of lm_head: "
                           R"({"data_type":"q6_k"}, {"data_type":"q8_0"}. Write them with a recipe each)"),
             std::string::npos)
       << conflict;
-  EXPECT_EQ(error("{lm_head: {data_type: q6_k}}").find("want different data types"), std::string::npos);
+  EXPECT_EQ(error("lm_head: {data_type: q6_k}").find("want different data types"), std::string::npos);
 }
 
 TEST(Plan, AFormatsOptionsMustFitTheScheme) {
