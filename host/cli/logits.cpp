@@ -1,4 +1,5 @@
 // roundhouse logits: what a model, original or exported, computes for a text; for comparing engines.
+#include "host/base/error.h"
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
 #include "host/checkpoint/writer.h"
