@@ -6,7 +6,7 @@
 
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev \
   libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
-TEST_PACKAGES := libgmock-dev libgtest-dev
+TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev
 # libtorch is the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.
 LIBTORCH := torch==2.11.0 "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cupti==13.0.*"
 

@@ -128,6 +128,20 @@ TEST(Plan, TheFirstMatchDecides) {
   EXPECT_EQ(layer_of(plan, "lm_head").scheme.weight->bits, 4);
 }
 
+TEST(Plan, ACheckpointThatCannotHoldAllLayersIsRefused) {
+  std::vector<std::string> plugins = kAll;
+  plugins.push_back("dtype_fp8");
+  const auto error = [&](const std::string& rule) {
+    return error_of(recipe_of("plain", {"layers=[{match: \"re:.*k_proj\", " + rule + "}]", "formats=[auto_round]"}), plugins);
+  };
+  EXPECT_EQ(error("sym: false"), "no error");
+  const std::string message = error("scheme: FPW8A16");
+  EXPECT_NE(message.find("the format auto_round has but one for all layers: model.layers.0.self_attn.q_proj needs "
+                         "packing_format of integers, model.layers.0.self_attn.k_proj packing_format "),
+            std::string::npos)
+      << message;
+}
+
 TEST(Plan, RoundingFollowsTuningAndSearch) {
   const auto rounding = [](const std::vector<std::string>& overrides) {
     return plan_of(recipe_of("plain", overrides)).layers[0].scheme.weight->rounding;

@@ -118,6 +118,14 @@ class AutoRound : public rh::Format {
     float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols);
   }
 
+  std::string uniform(const rh_format_query& query) const override {
+    const auto encoding = float_encoding(*query.encoding);
+    const std::string packing =
+        encoding ? float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols).packing
+                 : "of integers";  // one of two, which suits them all
+    return cat("packing_format ", packing.empty() ? "none" : packing);
+  }
+
   const char* backends_json() const override {
     return R"([
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [2, 3, 4, 5, 6, 7, 8],

@@ -196,6 +196,10 @@ void GgufReader::read_header(size_t file) {
                    {static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols), item.type->row_bytes(cols)});
     item.encoding = {sizeof item.encoding, item.specs.count(), RH_ENCODING_GGML_BLOCK, item.parameters.c_str(),
                      item.specs.data()};
+    const GgmlType& type = *item.type;
+    item.scheme = stored_scheme(type.bits, type.symmetric, 1, type.cols / type.groups);
+    item.scheme.super_bits = type.super_bits;
+    item.scheme.super_group = type.super_bits ? static_cast<int32_t>(type.groups) : 0;
   }
 }
 
@@ -212,6 +216,7 @@ void GgufReader::item(uint64_t index, rh_item& out) {
   out.ndim = static_cast<int32_t>(item.shape.size());
   out.shape = item.shape.data();
   out.encoding = item.type->quantized() ? &item.encoding : nullptr;
+  out.scheme = item.type->quantized() ? &item.scheme : nullptr;
 }
 
 // The tensor's bytes, rows in the source's order.
