@@ -388,12 +388,15 @@ void Planner::check_calibration() {
 // Whether an engine, as rh_format's backends_json describes it, takes the layer. What it leaves unsaid fits.
 bool takes(const json& backend, const LayerPlan& layer) {
   const TensorScheme& weight = *layer.scheme.weight;
-  const auto fits = [&](const char* key, const json& value) {
-    const auto listed = backend.find(key);
-    return listed == backend.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
+  const auto fits = [](const json& lists, const std::string& key, const json& value) {
+    const auto listed = lists.find(key);
+    return listed == lists.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
   };
-  return fits("bits", weight.bits) && fits("sym", weight.symmetric) && fits("group_sizes", group_size(weight)) &&
-         fits("encodings", layer.encoding);
+  const json wanted = backend.value("parameters", json::object());
+  for (const auto& [key, value] : layer.encoding_parameters.items())
+    if (!fits(wanted, key, value)) return false;
+  return fits(backend, "bits", weight.bits) && fits(backend, "sym", weight.symmetric) &&
+         fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding);
 }
 
 // A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
