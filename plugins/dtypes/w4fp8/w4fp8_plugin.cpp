@@ -17,6 +17,8 @@ class W4fp8Dtype : public rh::Dtype {
   void check(const rh_layer& layer) const override {
     rh::require(layer.target == RH_TARGET_WEIGHT,
                 "fp8_to_int_sym quantizes weights only: give the activation another data type, such as fp8");
+    rh::require(layer.scheme->rounding != RH_ROUNDING_SEARCH,
+                "fp8_to_int_sym does not search for scales: set search to false, or tune (iters above 0)");
     rh::require(std::string(layer.scheme->options_json) == "{}", "fp8_to_int_sym has no options of its own");
     w4fp8_layer(layer);
   }
