@@ -158,8 +158,8 @@ typedef struct rh_format {
    * [thread-safe] since 1.0 */
   rh_code (*check)(const struct rh_format *format, const rh_format_query *query, rh_error *error);
   /* Which engines load the result: a JSON array of {"engine", "devices": [..], "bits": [..], "group_sizes": [..],
-   * "sym": [..], "encodings": [..], "packing", "priority", "command"}, all but the engine optional; "{folder}" in the
-   * command stands for the checkpoint. Owned by the plugin, valid until deinit. Optional.
+   * "sym": [..], "encodings": [..], "parameters": {"KEY": [..]} of the encoding, "packing", "priority", "command"}, all
+   * but the engine optional; "{folder}" in the command stands for the checkpoint. Valid until deinit. Optional.
    * [thread-safe] since 1.0 */
   const char *(*backends_json)(const struct rh_format *format);
   /* Starts an export. The caller owns the writer and ends it with finish or abort; `export_` stays valid until that

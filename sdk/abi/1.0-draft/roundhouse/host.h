@@ -99,7 +99,7 @@ RH_ASSERT_END(rh_export, max_shard_bytes, 40);
  *   "architecture" {"family", "vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim",
  *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear" or "llama3", "factor",
  *                  "low_freq_factor", "high_freq_factor", "original_positions"} or null, "tied_head",
- *                  "names": what the architecture's descriptor has under that key}
+ *                  "sliding_windows": [positions that a block sees, or null], "names": as in its descriptor}
  *   "plan"         {"scheme": {...}, "layers": [{"name", "role", "rows", "cols", "quantized", "scheme", "encoding": {"id",
  *                  "parameters"} or null, "matched": pattern or null}], "tensors": [{"name", "shape", "dtype": "bfloat16"}],
  *                  "block_prefix": "model.layers", "tied_head": bool, "dtype": "bfloat16"};

@@ -226,6 +226,8 @@ class Quantizer {
   virtual void prepare(const rh_exec&, const rh_prepare_args&) { unsupported("prepare"); }
   virtual void forward(const rh_exec&, const rh_forward_args&) = 0;
   virtual void backward(const rh_exec&, const rh_backward_args&) { unsupported("backward"); }
+  // A class that has sign_step() says so; for others the host steps with backward().
+  virtual bool has_sign_step() const { return false; }
   virtual void sign_step(const rh_exec&, const rh_sign_step_args&) { unsupported("sign_step"); }
   virtual void encode(const rh_exec&, const rh_encode_args&) { unsupported("encode"); }
   virtual void decode(const rh_exec&, const rh_decode_args&) { unsupported("decode"); }
@@ -302,7 +304,7 @@ class Dtype {
       t.forward = &call<rh_forward_args, &Quantizer::forward>;
       if (self->descriptor_.supports & RH_SUPPORTS_TUNING) {
         t.backward = &call<rh_backward_args, &Quantizer::backward>;
-        t.sign_step = &call<rh_sign_step_args, &Quantizer::sign_step>;
+        if (made->object->has_sign_step()) t.sign_step = &call<rh_sign_step_args, &Quantizer::sign_step>;
       }
       t.encode = &call<rh_encode_args, &Quantizer::encode>;
       t.decode = &call<rh_decode_args, &Quantizer::decode>;
