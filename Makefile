@@ -6,7 +6,7 @@
 
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev \
   libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
-TEST_PACKAGES := libgmock-dev libgtest-dev
+TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev
 # libtorch is the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.
 LIBTORCH := torch==2.11.0 "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cupti==13.0.*"
 
@@ -52,8 +52,8 @@ test-engines: build/engines/llama_cpp/installed.stamp
 
 build/engines/%/installed.stamp: tests/engines/requirements-%.txt
 	python3 -m venv build/engines/$*
-	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" build/engines/$*/bin/python -m pip install --quiet \
-	  --disable-pip-version-check --no-deps -r $<
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" SKBUILD_BUILD_TARGETS=llama build/engines/$*/bin/python -m pip \
+	  install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 packages:

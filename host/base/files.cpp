@@ -1,5 +1,6 @@
 #include "host/base/files.h"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -24,6 +25,11 @@ nlohmann::json read_json_object(const std::filesystem::path& path) {
   } catch (const nlohmann::json::exception& error) {
     throw Error(cat(path.string(), ": is not valid JSON: ", error.what()));
   }
+}
+
+bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder) {
+  const auto inner = std::filesystem::weakly_canonical(path), outer = std::filesystem::weakly_canonical(folder);
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
 }  // namespace roundhouse

@@ -91,6 +91,8 @@ OutputFolder::OutputFolder(fs::path path, bool overwrite)
     discard();
     throw;
   }
+  note_.set(cat("Not finished: ", path_.string(), ". The files that were complete are kept in ", partial_.string(),
+                " until the next run that writes there."));
 }
 
 OutputFolder::~OutputFolder() { discard(); }
@@ -247,6 +249,7 @@ void OutputFolder::finish() {
     fail(cat("it cannot be renamed to ", path_.string(), ": ", why));
   }
   sync_folder(path_.parent_path());
+  note_.set(cat("Complete: ", path_.string()));
   if (replace) fs::remove_all(replaced_, code);
   if (code) log::warning(cat("cannot remove the replaced output ", replaced_.string(), ": ", code.message()));
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "host/base/crash.h"
 #include "host/checkpoint/append_file.h"
 
 namespace roundhouse {
@@ -13,7 +14,7 @@ namespace roundhouse {
 inline constexpr const char* kOutputMarker = ".roundhouse";
 
 // Files are written into "<path>.partial"; finish() renames it to `path`. Without finish() the destructor removes it,
-// and what a killed run left is removed by the next one. Not thread-safe.
+// and what a killed or crashed run left there is removed by the next one. Not thread-safe.
 //
 // An empty file kOutputMarker marks the folders that this class made, and only such folders, or empty ones, are ever
 // removed: overwriting can not delete the user's own model. A lock on "<path>.partial" keeps two runs apart.
@@ -68,6 +69,7 @@ class OutputFolder {
   std::vector<std::filesystem::path> made_parents_;  // outermost first
   int lock_ = -1;                                    // descriptor of the partial folder; open: it is ours
   bool kept_ = false;                                // finish() has been there: nothing to remove
+  CrashNote note_;
 };
 
 }  // namespace roundhouse

@@ -55,6 +55,30 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
 // A layer that every group size in use divides, to ask the plugins about.
 constexpr int64_t kProbeSize = 4096;
 
+// Why each format cannot hold a layer of this scheme, "" where it can.
+std::vector<std::string> refusals(Catalogue& catalogue, const Preset& preset, const json& fields, std::string& what) {
+  const std::vector<const FormatRecord*>& formats = catalogue.formats();
+  LayerPlan layer;
+  layer.info.name = "model.layers.0.mlp.up_proj";
+  layer.info.role = "up_proj";
+  layer.info.out_features = layer.info.in_features = kProbeSize;
+  layer.scheme = resolve_scheme(catalogue, json::object(), fields, Rounding::kTuned);
+  what = scheme_text(layer.scheme);
+  std::vector<std::string> reasons(formats.size());
+  if (!layer.scheme.weight) return reasons;  // every format holds weights as they are
+  const QuantizerTarget weight{layer.info.name, layer.info.role, kProbeSize, kProbeSize, DType::kBF16};
+  const Quantizer quantizer(catalogue, *layer.scheme.weight, weight);
+  QuantizerTarget input = weight;
+  input.rows = -1;
+  input.target = RH_TARGET_ACTIVATION;
+  std::optional<Quantizer> activation;
+  if (layer.scheme.activation) activation.emplace(catalogue, *layer.scheme.activation, input);
+  for (size_t i = 0; i < formats.size(); ++i)
+    reasons[i] = format_refusal(catalogue, formats[i]->id, preset.format_options.value(formats[i]->id, json::object()),
+                                layer, *quantizer.info().encoding, activation ? activation->info().encoding : nullptr);
+  return reasons;
+}
+
 void list_schemes(Catalogue& catalogue, bool as_json) {
   const std::vector<const FormatRecord*>& formats = catalogue.formats();
   Rows rows{{"scheme", "what"}};
@@ -64,26 +88,22 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
     json entry{{"name", preset.name}, {"fields", preset.fields}, {"formats", json::object()}, {"what", ""}, {"problem", nullptr}};
     std::vector<std::string> row{preset.name};
     try {
-      LayerPlan layer;
-      layer.info.name = "model.layers.0.mlp.up_proj";
-      layer.info.role = "up_proj";
-      layer.info.out_features = layer.info.in_features = kProbeSize;
-      layer.scheme = resolve_scheme(catalogue, json::object(), preset.fields, Rounding::kTuned);
-      const QuantizerTarget weight{layer.info.name, layer.info.role, kProbeSize, kProbeSize, DType::kBF16};
-      const Quantizer quantizer(catalogue, *layer.scheme.weight, weight);
-      QuantizerTarget input = weight;
-      input.rows = -1;
-      input.target = RH_TARGET_ACTIVATION;
-      std::optional<Quantizer> activation;
-      if (layer.scheme.activation) activation.emplace(catalogue, *layer.scheme.activation, input);
-      row.push_back(scheme_text(layer.scheme));
-      entry["what"] = row.back();
-      for (const FormatRecord* f : formats) {
-        const std::string why =
-            format_refusal(catalogue, f->id, preset.format_options.value(f->id, json::object()), layer,
-                           *quantizer.info().encoding, activation ? activation->info().encoding : nullptr);
-        row.push_back(why.empty() ? "yes" : "-");
-        entry["formats"][f->id] = why.empty() ? json(true) : json(why);
+      std::string what;
+      std::vector<std::string> reasons = refusals(catalogue, preset, preset.fields, what);
+      for (const PresetLayers& layers : preset.layers) {
+        json fields = preset.fields;
+        fields.update(layers.fields);
+        std::string also;
+        const std::vector<std::string> more = refusals(catalogue, preset, fields, also);
+        what += cat("; ", also);
+        for (size_t i = 0; i < more.size(); ++i)
+          if (reasons[i].empty()) reasons[i] = more[i];
+      }
+      row.push_back(what);
+      entry["what"] = what;
+      for (size_t i = 0; i < formats.size(); ++i) {
+        row.push_back(reasons[i].empty() ? "yes" : "-");
+        entry["formats"][formats[i]->id] = reasons[i].empty() ? json(true) : json(reasons[i]);
       }
     } catch (const Error& problem) {
       row.push_back(cat("not available: ", problem.what()));

@@ -1,4 +1,5 @@
 // roundhouse logits: what a model, original or exported, computes for a text; for comparing engines.
+#include "host/base/error.h"
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
 #include "host/checkpoint/writer.h"
@@ -11,13 +12,16 @@ namespace roundhouse::cli {
 void add_logits(CLI::App& app, Context& context) {
   struct Options {
     std::string model, config, text, out;
+    std::vector<int32_t> ids;
     int seqlen = 512;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("logits", "Write a model's logits for the first record of a text");
+  auto* command = app.add_subcommand("logits", "Write a model's logits for the first record of a text, or for token ids");
   command->add_option("MODEL", o->model, "The model's folder")->required();
   command->add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
-  command->add_option("--text", o->text, ".jsonl, .json or .txt")->required();
+  auto* input = command->add_option_group("input")->require_option(1);
+  input->add_option("--text", o->text, ".jsonl, .json or .txt");
+  input->add_option("--ids", o->ids, "Token ids: 1,80,147")->delimiter(',');
   command->add_option("--out", o->out, "A safetensors file: ids [n] i64, logits [n, vocab] f32")->required();
   command->add_option("--seqlen", o->seqlen, "Longest sequence, in tokens")->check(CLI::Range(2, 1 << 24))->capture_default_str();
   command->callback([&context, o] {
@@ -25,7 +29,11 @@ void add_logits(CLI::App& app, Context& context) {
     const std::string& config = o->config.empty() ? o->model : o->config;
     const Architecture architecture = Architecture::load(config, Context::architecture_folders());
     const auto source = open_checkpoint(catalogue, o->model, architecture.facts());
-    const std::vector<int32_t> ids = evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen).front();
+    const std::vector<int32_t> ids =
+        o->text.empty() ? o->ids : evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen).front();
+    for (const int32_t id : ids)
+      if (id < 0 || id >= architecture.vocab_size())
+        throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));
     Tensor stored(DType::kI64, {static_cast<int64_t>(ids.size())});
     std::copy(ids.begin(), ids.end(), stored.as<int64_t>());
     write_safetensors_file(o->out, {{"ids", stored}, {"logits", logits(architecture, *source, ids)}});

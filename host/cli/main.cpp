@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <string>
 
 int main(int argc, char** argv) {
   // libgomp reads this when it is loaded, with libtorch. Threads that spin while they wait make a run ten times slower
@@ -14,8 +15,11 @@ int main(int argc, char** argv) {
   void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   auto* const run = program ? reinterpret_cast<int (*)(int, char**)>(dlsym(program, "roundhouse_main")) : nullptr;
   if (!run) {
-    std::fprintf(stderr, "error: cannot load the program: %s\nIt needs libtorch: build it again, or install it whole.\n",
-                 dlerror());
+    const std::string why = dlerror();
+    const bool torch = why.find("libtorch") != std::string::npos || why.find("libc10") != std::string::npos;
+    std::fprintf(stderr, "error: cannot load %s: %s%s%s\n", library.c_str(), why.c_str(),
+                 torch ? ". libtorch comes with `pip install torch==" TORCH_VERSION "`; its lib folder's files belong in " : "",
+                 torch ? (prefix / "lib/roundhouse/torch").c_str() : "");
     return 1;
   }
   return run(argc, argv);

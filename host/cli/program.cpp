@@ -4,6 +4,7 @@
 #include <exception>
 #include <iostream>
 
+#include "host/base/crash.h"
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/base/parallel.h"
@@ -19,6 +20,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
 
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);
+  report_crashes();
 
   CLI::App app{"Quantizes large language models. Every number format and file format is a plugin.", "roundhouse"};
   cli::Context context;
@@ -39,7 +41,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
     set_threads(context.threads);
   });
   for (auto* add : {&cli::add_run, &cli::add_plan, &cli::add_eval, &cli::add_plugins, &cli::add_lists, &cli::add_qdq,
-                    &cli::add_tokenize, &cli::add_logits, &cli::add_verify})
+                    &cli::add_tokenize, &cli::add_logits, &cli::add_verify, &cli::add_convert, &cli::add_new_plugin})
     add(app, context);
 
   try {

@@ -1,5 +1,7 @@
 #include "host/export/exporter.h"
 
+#include <malloc.h>
+
 #include "host/base/error.h"
 #include "host/checkpoint/output.h"
 #include "host/plugins/export_session.h"
@@ -47,7 +49,9 @@ std::vector<ExportTarget> export_targets(const Recipe& recipe) {
 
 Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
                    const std::filesystem::path& model_folder, bool overwrite) {
-  const ExportSession::Facts facts{.json = {{"config", architecture.config()},
+  nlohmann::json config = architecture.config();
+  config.erase("quantization_config");  // of a checkpoint that is repacked: the format writes its own
+  const ExportSession::Facts facts{.json = {{"config", std::move(config)},
                                             {"architecture", architecture.facts()},
                                             {"plan", to_json(plan)},
                                             {"tuning", tuning_json(plan.recipe)}},
@@ -55,7 +59,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   const auto decode = [this](const rh_encoded_layer& layer, rh_tensor& output) {
     if (!current_ || layer.name != current_->plan.info.name)
       throw Error(cat("decode is only for the layer that is being added, not for ", layer.name));
-    current_->quantizer.decode(Exec(), layer.tensors, output);
+    current_->decode(layer.tensors, output);
   };
   for (const ExportTarget& target : export_targets(plan.recipe))
     targets_.push_back(
@@ -90,11 +94,13 @@ void Exporter::layer(const EncodedLayer& layer) {
   record.activation_tensors = layer.activation_encoding ? activation_tensors.data() : nullptr;
   current_ = &layer;
   for (auto& target : targets_) target->writer.add_layer(record);
+  // What packing freed would otherwise stay with the process, a checkpoint's worth of it in the end.
+  malloc_trim(0);
   current_ = nullptr;
 
   const Tensor decoded(layer.source_dtype, {record.rows, record.cols});
   rh_tensor output = decoded.view();
-  layer.quantizer.decode(Exec(), tensors.data(), output);
+  layer.decode(tensors.data(), output);
   fingerprints_.add(layer.plan.info.name + ".weight", decoded);
   if (has_bias) fingerprints_.add(layer.plan.info.name + ".bias", layer.bias);
 }

@@ -59,6 +59,12 @@ Architecture Architecture::load(const std::filesystem::path& model_dir,
 }
 
 nlohmann::json Architecture::facts() const {
+  nlohmann::json windows = nlohmann::json::array();
+  for (const BlockInfo& block : info_.blocks) {
+    windows.push_back(nullptr);
+    for (const StepInfo& step : block.steps)
+      if (step.attention && step.attention->sliding_window) windows.back() = *step.attention->sliding_window;
+  }
   return {{"family", info_.family},
           {"vocab", info_.vocab},
           {"hidden", info_.hidden},
@@ -71,6 +77,7 @@ nlohmann::json Architecture::facts() const {
           {"norm_eps", norm_eps(info_)},
           {"rotary", info_.rotary ? to_json(*info_.rotary) : nlohmann::json()},
           {"tied_head", info_.tied_head},
+          {"sliding_windows", windows},
           {"names", names_}};
 }
 

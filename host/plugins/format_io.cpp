@@ -18,6 +18,14 @@ bool claims_quantization(const std::filesystem::path& folder) {
   return config.is_object() && config.contains("quantization_config");
 }
 
+const void* find_extension(const rh_format* format, const char* id) {
+  return RH_HAS(format, get_extension) ? format->get_extension(format, id) : nullptr;
+}
+
+void take_text(void* context, const char* text) {
+  answer_plugin(nullptr, RH_INTERNAL, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
+}
+
 }  // namespace
 
 void check_format(Catalogue& catalogue, const std::string& id, rh_format_query query) {
@@ -27,20 +35,27 @@ void check_format(Catalogue& catalogue, const std::string& id, rh_format_query q
               [&](rh_error* error) { return format->check(format, &query, error); });
 }
 
+std::string ask_uniform(Catalogue& catalogue, const std::string& id, rh_format_query query) {
+  const rh_format* format = catalogue.format(id);
+  const auto* uniform = static_cast<const rh_uniform*>(find_extension(format, RH_EXT_UNIFORM));
+  if (!RH_HAS(uniform, uniform)) return "";
+  query.struct_size = sizeof query;
+  std::string answer;
+  call_plugin(plugin_text(id, catalogue.plugin_of_format(id)), "uniform", query.name ? query.name : "",
+              [&](rh_error* error) { return uniform->uniform(format, &query, &take_text, &answer, error); });
+  return answer;
+}
+
 nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& id, const nlohmann::json& plan,
                               const nlohmann::json& architecture, const nlohmann::json& options) {
   using nlohmann::json;
   const rh_format* format = catalogue.format(id);
-  const void* extension = RH_HAS(format, get_extension) ? format->get_extension(format, RH_EXT_ASSIGN) : nullptr;
-  const auto* assigner = static_cast<const rh_assign*>(extension);
+  const auto* assigner = static_cast<const rh_assign*>(find_extension(format, RH_EXT_ASSIGN));
   if (!RH_HAS(assigner, assign)) return json::object();
   const std::string plugin = plugin_text(id, catalogue.plugin_of_format(id));
   std::string answer;
-  const auto take = [](void* context, const char* text) {
-    answer_plugin(nullptr, RH_INTERNAL, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
-  };
   call_plugin(plugin, "assign", "", [&](rh_error* error) {
-    return assigner->assign(format, plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(), take,
+    return assigner->assign(format, plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(), &take_text,
                             &answer, error);
   });
   json assignment = json::parse(answer, nullptr, false);
@@ -52,6 +67,7 @@ nlohmann::json ask_assignment(Catalogue& catalogue, const std::string& id, const
 }
 
 void FormatWriter::Abort::operator()(rh_writer* writer) const {
+  const PluginCall here(plugin, "abort");
   if (RH_HAS(writer, abort)) writer->abort(writer);
 }
 
@@ -63,7 +79,7 @@ FormatWriter::FormatWriter(Catalogue& catalogue, const std::string& id, const Ex
   call_plugin(plugin_, "begin", folder,
               [&](rh_error* error) { return format->begin(format, session.get(), &made, error); });
   if (!made) throw Error(cat(plugin_, ", begin of ", folder, ": reported success but made nothing"));
-  writer_.reset(made);
+  writer_ = {made, {plugin_}};
   for (const auto& [there, name] : {std::pair{RH_HAS(made, add_layer), "add_layer"},
                                     {RH_HAS(made, add_tensor), "add_tensor"},
                                     {RH_HAS(made, finish), "finish"},
@@ -88,6 +104,7 @@ void FormatWriter::finish() {
 }
 
 void ExportedCheckpoint::Close::operator()(rh_reader* reader) const {
+  const PluginCall here(plugin, "close");
   if (RH_HAS(reader, close)) reader->close(reader);
 }
 
@@ -101,14 +118,17 @@ ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& 
   rh_reader* made = nullptr;
   call_plugin(plugin_, "open", folder_, [&](rh_error* error) { return format->open(format, &source, &made, error); });
   if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
-  reader_.reset(made);
+  reader_ = {made, {plugin_}};
   for (const auto& [there, name] : {std::pair{RH_HAS(made, close), "close"},
                                     {RH_HAS(made, count), "count"},
                                     {RH_HAS(made, item), "item"},
                                     {RH_HAS(made, read), "read"}})
     if (!there) fail_missing(plugin_, name, "reading");
 
-  const uint64_t count = made->count(made);
+  const uint64_t count = [&] {
+    const PluginCall here(plugin_, "count", folder_);
+    return made->count(made);
+  }();
   for (uint64_t i = 0; i < count; ++i) {
     rh_item item{};
     item.struct_size = sizeof item;
@@ -117,22 +137,58 @@ ExportedCheckpoint::ExportedCheckpoint(Catalogue& catalogue, const std::string& 
     if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
-    const Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}};
+    const bool quantized = item.kind == RH_ITEM_LAYER;
+    Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr, nullptr};
+    if (quantized) {
+      for (const rh_encoding* encoding : {item.encoding, item.activation_encoding})
+        if (const std::string fault = encoding ? encoding_fault(encoding) : ""; !fault.empty())
+          throw Error(cat(plugin_, ", item of ", folder_, ", ", item.name, ": ", fault));
+      entry.encoding = item.encoding;
+      entry.activation_encoding = item.activation_encoding;
+      entry.scheme = item.scheme;
+    }
     if (!items_.emplace(item.name, entry).second)
       throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
   }
 }
 
-Tensor ExportedCheckpoint::load(const std::string& name) {
+const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {
   const auto found = items_.find(name);
   if (found == items_.end()) throw Error(cat("there is no tensor ", name, " in ", folder_));
-  const Item& item = found->second;
-  Tensor tensor(item.dtype, item.shape);
-  rh_tensor view = tensor.view();
+  return found->second;
+}
+
+void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
+  const uint64_t index = item(name).index;
   call_plugin(plugin_, "read", cat(name, " in ", folder_),
-              [&](rh_error* error) { return reader_->read(reader_.get(), item.index, &view, error); });
+              [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
   release_reader_pages();
+}
+
+Tensor ExportedCheckpoint::load(const std::string& name) {
+  Tensor tensor(item(name).dtype, item(name).shape);
+  rh_tensor view = tensor.view();
+  read(name, view);
   return tensor;
+}
+
+TensorSet ExportedCheckpoint::load_encoded(const std::string& name) {
+  if (!RH_HAS(reader_.get(), read_encoded)) fail_missing(plugin_, "read_encoded", "repacking");
+  TensorSet tensors(item(name).encoding->tensors, item(name).encoding->tensor_count);
+  call_plugin(plugin_, "read_encoded", cat(name, " in ", folder_), [&](rh_error* error) {
+    return reader_->read_encoded(reader_.get(), item(name).index, tensors.data(), error);
+  });
+  return tensors;
+}
+
+TensorSet ExportedCheckpoint::load_activation(const std::string& name) {
+  TensorSet tensors(item(name).activation_encoding->tensors, item(name).activation_encoding->tensor_count);
+  if (tensors.size() == 0) return tensors;
+  if (!RH_HAS(reader_.get(), read_activation)) fail_missing(plugin_, "read_activation", "repacking");
+  call_plugin(plugin_, "read_activation", cat(name, " in ", folder_), [&](rh_error* error) {
+    return reader_->read_activation(reader_.get(), item(name).index, tensors.data(), error);
+  });
+  return tensors;
 }
 
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
@@ -141,6 +197,8 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   int32_t highest = 0;
   for (const FormatRecord* record : catalogue.formats()) {
     const rh_format* format = catalogue.format(record->id);
+    const std::string plugin = plugin_text(record->id, record->plugin);
+    const PluginCall here(plugin, "probe", folder.native());
     const int32_t score = format->probe(format, folder.c_str());
     if (score > highest) {
       highest = score;

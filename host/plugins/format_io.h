@@ -13,11 +13,15 @@
 #include "host/base/tensor.h"
 #include "host/plugins/catalogue.h"
 #include "host/plugins/export_session.h"
+#include "host/plugins/quantizer.h"
 
 namespace roundhouse {
 
 // Throws Error with the format's reason when it cannot hold the layer. query.struct_size is filled in here.
 void check_format(Catalogue& catalogue, const std::string& format, rh_format_query query);
+
+// What the format can have but one of in a checkpoint, as this layer needs it; "": nothing. Throws Error.
+std::string ask_uniform(Catalogue& catalogue, const std::string& format, rh_format_query query);
 
 // The data types that a format wants for layers of the plan: rh_assign in format.h. An empty object when it has no
 // wishes. Throws Error with the format's reason, or when the format's answer is not of that form.
@@ -38,6 +42,7 @@ class FormatWriter {
 
  private:
   struct Abort {
+    std::string plugin;  // for messages
     void operator()(rh_writer* writer) const;
   };
 
@@ -49,6 +54,17 @@ class FormatWriter {
 // the names of the source checkpoint. Must not outlive the catalogue.
 class ExportedCheckpoint : public TensorSource {
  public:
+  // One tensor, as rh_item has it. Of a quantized layer's weight the pointers are the reader's; each may be nullptr.
+  struct Item {
+    uint64_t index;
+    DType dtype;
+    std::vector<int64_t> shape;
+    bool quantized;
+    const rh_encoding* encoding;
+    const rh_encoding* activation_encoding;
+    const rh_scheme* scheme;
+  };
+
   // `architecture` is Architecture::facts(), or an empty object when it is not known.
   ExportedCheckpoint(Catalogue& catalogue, const std::string& format, const std::filesystem::path& folder,
                      const nlohmann::json& architecture);
@@ -59,13 +75,17 @@ class ExportedCheckpoint : public TensorSource {
   Tensor load(const std::string& name) override;
   std::string location() const override { return folder_; }
 
+  const Item& item(const std::string& name) const;
+  // As load(), but into a tensor of the item's shape; a quantized layer's weight as F32, F16 or BF16.
+  void read(const std::string& name, rh_tensor& output);
+  // What a quantized layer's weight is packed from, as its encoding declares it; and its input's calibrated range.
+  // REQUIRES: the item has the encoding.
+  TensorSet load_encoded(const std::string& name);
+  TensorSet load_activation(const std::string& name);
+
  private:
-  struct Item {
-    uint64_t index;
-    DType dtype;
-    std::vector<int64_t> shape;
-  };
   struct Close {
+    std::string plugin;  // for messages
     void operator()(rh_reader* reader) const;
   };
 

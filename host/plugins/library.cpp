@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/dll/shared_library.hpp>
 #include <deque>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -151,10 +152,16 @@ FormatRecord read(const rh_format* format, const std::string& what) {
 
 }  // namespace
 
-void PluginLibrary::Deinit::operator()(const rh_entry* entry) const { entry->deinit(); }
+void PluginLibrary::Deinit::operator()(const rh_entry* entry) const {
+  const PluginCall here(plugin, "deinit");
+  entry->deinit();
+}
 
 PluginLibrary::PluginLibrary(const std::filesystem::path& path, const std::function<void(const char*)>& on_stage) {
+  const std::string plugin = cat("plugin ", path.string());
+  std::optional<PluginCall> here;
   const auto enter = [&](const char* name) {
+    here.emplace(plugin, name);
     if (on_stage) on_stage(name);
   };
   enter(stage::kLoad);
@@ -176,7 +183,7 @@ PluginLibrary::PluginLibrary(const std::filesystem::path& path, const std::funct
   rh_error error{};
   if (const rh_code code = entry->init(host_table(), &error); code != RH_OK)
     throw Error(cat("init failed: ", error_text(code, error)));
-  started_.reset(entry);
+  started_ = {entry, {plugin}};
 
   enter(stage::kGetFactory);
   const auto* dtypes = static_cast<const rh_dtype_factory*>(entry->get_factory(RH_DTYPE_FACTORY));

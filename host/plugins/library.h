@@ -38,6 +38,7 @@ class PluginLibrary {
 
  private:
   struct Deinit {
+    std::string plugin;  // for messages
     void operator()(const rh_entry* entry) const;
   };
 

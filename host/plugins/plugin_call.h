@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "host/base/crash.h"
 #include "host/base/error.h"
 
 namespace roundhouse {
@@ -43,6 +44,7 @@ inline std::string plugin_text(std::string_view id, const std::filesystem::path&
 // Runs call(rh_error*) and throws Error "<plugin>, <function> of <where>: <message>" unless it returns RH_OK.
 template <typename Call>
 void call_plugin(const std::string& plugin, std::string_view function, std::string_view where, Call&& call) {
+  const PluginCall here(plugin, function, where);
   rh_error error{};
   if (const rh_code code = call(&error); code != RH_OK)
     throw Error(cat(plugin, ", ", function, where.empty() ? "" : " of ", where, ": ", error_text(code, error)));

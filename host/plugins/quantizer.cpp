@@ -52,6 +52,24 @@ TensorSet::TensorSet(const rh_tensor_spec* const* specs, uint32_t count) {
   for (rh_tensor& view : views_) pointers_.push_back(&view);
 }
 
+std::string spec_fault(const rh_tensor_spec* const* specs, uint32_t count, const char* kind) {
+  if (count > 0 && !specs) return cat("counts ", count, " ", kind, " but gives none");
+  for (uint32_t i = 0; i < count; ++i) {
+    const rh_tensor_spec* spec = specs[i];
+    const bool valid = spec && RH_HAS(spec, name) && RH_KNOWS(spec, clamp_max) && spec->ndim >= 0 &&
+                       spec->ndim <= RH_MAX_DIMS &&
+                       std::all_of(spec->shape, spec->shape + spec->ndim, [](int64_t n) { return n >= 0; });
+    if (!valid) return cat("the declaration of ", kind, " ", i, " is damaged");
+  }
+  return "";
+}
+
+std::string encoding_fault(const rh_encoding* encoding) {
+  if (!RH_HAS(encoding, id) || !RH_HAS(encoding, parameters_json)) return "the encoding has no id or no parameters";
+  return spec_fault(RH_KNOWS(encoding, tensors) ? encoding->tensors : nullptr, encoding->tensor_count,
+                    "encoded tensors");
+}
+
 void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target) {
   const rh_dtype* dtype = catalogue.dtype(scheme.dtype);
   const LayerView layer(scheme, target);
@@ -60,6 +78,7 @@ void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const Quantiz
 }
 
 void Quantizer::Destroy::operator()(rh_quantizer* table) const {
+  const PluginCall here(plugin, "destroy");
   if (RH_HAS(table, destroy)) table->destroy(table);
 }
 
@@ -72,35 +91,27 @@ Quantizer::Quantizer(Catalogue& catalogue, const TensorScheme& scheme, const Qua
   call_plugin(plugin_, "create", layer_,
               [&](rh_error* error) { return dtype->create(dtype, layer.get(), &made, error); });
   if (!made) throw Error(cat(plugin_, ", create of ", layer_, ": reported success but made nothing"));
-  table_.reset(made);
+  table_ = Table(made, {plugin_});
   read_info();
 }
 
 void Quantizer::read_info() {
   if (!RH_HAS(table_.get(), info)) fail_missing(plugin_, "info", layer_);
+  const PluginCall here(plugin_, "info", layer_);
   const rh_quantizer_info* info = table_->info(table_.get());
   const auto invalid = [&](const std::string& what) { throw Error(cat(plugin_, ", info of ", layer_, ": ", what)); };
   if (!info) invalid("is NULL");
   std::memcpy(&info_, info, std::min<size_t>(info->struct_size, sizeof info_));
 
   const auto check_specs = [&](const rh_tensor_spec* const* specs, uint32_t count, const char* kind) {
-    if (count > 0 && !specs) invalid(cat("counts ", count, " ", kind, " but gives none"));
-    for (uint32_t i = 0; i < count; ++i) {
-      const rh_tensor_spec* spec = specs[i];
-      const bool valid = spec && RH_HAS(spec, name) && RH_KNOWS(spec, clamp_max) && spec->ndim >= 0 &&
-                         spec->ndim <= RH_MAX_DIMS &&
-                         std::all_of(spec->shape, spec->shape + spec->ndim, [](int64_t n) { return n >= 0; });
-      if (!valid) invalid(cat("the declaration of ", kind, " ", i, " is damaged"));
-    }
+    if (const std::string fault = spec_fault(specs, count, kind); !fault.empty()) invalid(fault);
   };
   check_specs(info_.tunables, info_.tunable_count, "tunables");
   check_specs(info_.states, info_.state_count, "states");
   check_specs(info_.results, info_.result_count, "results");
   check_specs(&info_.statistic, info_.statistic ? 1 : 0, "statistic");
-  if (const rh_encoding* encoding = info_.encoding) {
-    if (!RH_HAS(encoding, id) || !RH_HAS(encoding, parameters_json)) invalid("the encoding has no id or no parameters");
-    check_specs(RH_KNOWS(encoding, tensors) ? encoding->tensors : nullptr, encoding->tensor_count, "encoded tensors");
-  }
+  if (info_.encoding)
+    if (const std::string fault = encoding_fault(info_.encoding); !fault.empty()) invalid(fault);
 }
 
 TensorSet Quantizer::encoded() const {
@@ -118,8 +129,10 @@ void Quantizer::call(const char* name, rh_code (*function)(rh_quantizer*, const 
   run.stream = exec.stream;
   run.seed = exec.seed;
   run.cancelled = exec.cancelled;
-  if (RH_HAS(table_.get(), workspace_size))
+  if (RH_HAS(table_.get(), workspace_size)) {
+    const PluginCall here(plugin_, "workspace_size", layer_);
     run.workspace_size = table_->workspace_size(table_.get(), operation, exec.device.type, rows);
+  }
   if (run.workspace_size > 0) {
     if (exec.workspace) {
       run.workspace = exec.workspace(run.workspace_size);

@@ -48,6 +48,7 @@ class TensorSet {
   size_t size() const { return tensors_.size(); }
   const std::string& name(size_t i) const { return names_[i]; }
   const Tensor& operator[](size_t i) const { return tensors_[i]; }
+  const std::vector<Tensor>& tensors() const { return tensors_; }
   rh_tensor* const* data() { return pointers_.data(); }
   const rh_tensor* const* data() const { return pointers_.data(); }
 
@@ -57,6 +58,10 @@ class TensorSet {
   std::vector<rh_tensor> views_;
   std::vector<rh_tensor*> pointers_;
 };
+
+// Why tensors that a plugin declares, or an encoding with its tensors, cannot be used; "" when they can.
+std::string spec_fault(const rh_tensor_spec* const* specs, uint32_t count, const char* kind);
+std::string encoding_fault(const rh_encoding* encoding);
 
 // Throws Error when the data type `scheme.dtype` cannot quantize the target: what a plan asks before any work.
 void check_dtype(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target);
@@ -101,6 +106,7 @@ class Quantizer {
 
  private:
   struct Destroy {
+    std::string plugin;  // for messages
     void operator()(rh_quantizer* table) const;
   };
   using Table = std::unique_ptr<rh_quantizer, Destroy>;

@@ -20,6 +20,20 @@ SchemeView::SchemeView(const TensorScheme& scheme) : dtype_(scheme.dtype), optio
   view_.options_json = options_.c_str();
 }
 
+TensorScheme tensor_scheme(const rh_scheme& stored) {
+  TensorScheme scheme;
+  if (stored.dtype) scheme.dtype = stored.dtype;
+  scheme.bits = stored.bits;
+  scheme.symmetric = stored.symmetric != 0;
+  scheme.group_rows = stored.group_rows;
+  scheme.group_cols = stored.group_cols;
+  scheme.super_bits = stored.super_bits;
+  scheme.super_group = stored.super_group;
+  scheme.dynamic = stored.dynamic != 0;
+  if (stored.options_json) scheme.options = json::parse(stored.options_json);
+  return scheme;
+}
+
 json group_size(const TensorScheme& scheme) {
   if (scheme.group_rows > 1) return {scheme.group_rows, scheme.group_cols};
   return scheme.group_cols;

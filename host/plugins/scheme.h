@@ -14,7 +14,8 @@ namespace roundhouse {
 
 enum class Rounding : int32_t { kPlain = RH_ROUNDING_PLAIN, kSearch = RH_ROUNDING_SEARCH, kTuned = RH_ROUNDING_TUNED };
 
-// The weight's or the activation's side of a scheme. `dtype` is a plugin's id, aliases already resolved.
+// The weight's or the activation's side of a scheme. `dtype` is a plugin's id, aliases already resolved; ""
+// of a tensor that was read back, whose rounding is not known either.
 struct TensorScheme {
   std::string dtype;
   int bits = 16;
@@ -53,6 +54,9 @@ class SchemeView {
   std::string dtype_, options_;
   rh_scheme view_;
 };
+
+// What a plugin says of a stored tensor. Throws nlohmann::json::exception for options that are no JSON.
+TensorScheme tensor_scheme(const rh_scheme& scheme);
 
 // As recipes write it: columns, or [rows, columns] of a 2-D group.
 nlohmann::json group_size(const TensorScheme& scheme);

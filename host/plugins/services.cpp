@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string_view>
 
+#include "host/base/crash.h"
 #include "host/base/log.h"
 #include "host/base/parallel.h"
 
@@ -25,7 +27,12 @@ int32_t max_threads(const rh_host*) { return threads(); }
 
 void run_parallel(const rh_host*, int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t),
                   void* context) noexcept {
-  const auto chunk = [&](int64_t begin, int64_t end) noexcept { body(context, begin, end); };
+  const PluginCall* const caller = PluginCall::current();
+  const auto chunk = [&](int64_t begin, int64_t end) noexcept {
+    std::optional<PluginCall> here;
+    if (caller) here.emplace(*caller);
+    body(context, begin, end);
+  };
   grain = std::max<int64_t>(1, grain);
   try {
     parallel_for(n, grain, chunk);

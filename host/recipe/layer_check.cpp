@@ -5,6 +5,7 @@
 #include <string>
 
 #include "host/base/error.h"
+#include "host/base/suggest.h"
 #include "host/base/words.h"
 #include "host/plugins/format_io.h"
 #include "host/plugins/quantizer.h"
@@ -29,6 +30,31 @@ uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
   return bytes;
 }
 
+// A layer as formats are asked about it.
+class Query {
+ public:
+  Query(const LayerPlan& layer, const json& options, const rh_encoding& weight, const rh_encoding* activation)
+      : weight_(*layer.scheme.weight), options_(options.dump()) {
+    if (layer.scheme.activation) activation_.emplace(*layer.scheme.activation);
+    query_.name = layer.info.name.c_str();
+    query_.role = layer.info.role.c_str();
+    query_.rows = layer.info.out_features;
+    query_.cols = layer.info.in_features;
+    query_.scheme = weight_.get();
+    query_.activation = activation_ ? activation_->get() : nullptr;
+    query_.encoding = &weight;
+    query_.activation_encoding = activation;
+    query_.options_json = options_.c_str();
+  }
+  const rh_format_query& get() const { return query_; }
+
+ private:
+  SchemeView weight_;
+  std::optional<SchemeView> activation_;
+  std::string options_;
+  rh_format_query query_{};
+};
+
 class LayerChecker {
  public:
   LayerChecker(const std::vector<FormatChoice>& formats, Catalogue& catalogue)
@@ -40,12 +66,6 @@ class LayerChecker {
  private:
   void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
   std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
-  std::vector<std::string> formats_that_could(const LayerPlan& layer, const rh_encoding& encoding);
-  std::string refusal(const std::string& format, const json& options, const LayerPlan& layer,
-                      const rh_encoding& encoding) {
-    return format_refusal(catalogue_, format, options, layer, encoding,
-                          activation_ ? activation_->info().encoding : nullptr);
-  }
 
   const std::vector<FormatChoice>& formats_;
   Catalogue& catalogue_;
@@ -99,10 +119,17 @@ void LayerChecker::check_weight(LayerPlan& layer) {
 }
 
 void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encoding) {
+  const rh_encoding* activation = activation_ ? activation_->info().encoding : nullptr;
   for (const FormatChoice& format : formats_) {
     if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
-    if (const std::string why = refusal(format.id, format.options, layer, encoding); !why.empty())
-      layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(layer, encoding))));
+    const std::string why = format_refusal(catalogue_, format.id, format.options, layer, encoding, activation);
+    if (why.empty()) {
+      layer.uniform[format.id] =
+          ask_uniform(catalogue_, format.id, Query(layer, format.options, encoding, activation).get());
+      continue;
+    }
+    const std::vector<std::string> others = formats_that_could(catalogue_, layer, encoding, activation);
+    layer.problems.push_back(cat(why, ". Formats that can: ", joined(others)));
   }
 }
 
@@ -118,13 +145,6 @@ std::vector<std::string> LayerChecker::dtypes_that_could(TensorScheme scheme, co
     } catch (const Error&) {  // it cannot
     }
   }
-  return ids;
-}
-
-std::vector<std::string> LayerChecker::formats_that_could(const LayerPlan& layer, const rh_encoding& encoding) {
-  std::vector<std::string> ids;
-  for (const FormatRecord* record : catalogue_.formats())
-    if (refusal(record->id, json::object(), layer, encoding).empty()) ids.push_back(record->id);
   return ids;
 }
 
@@ -148,26 +168,31 @@ std::string format_refusal(Catalogue& catalogue, const std::string& format, cons
   const std::vector<std::string>& packs = catalogue.find_format(format)->encodings;
   if (!contains(packs, weight.id) && !contains(packs, kAnyEncoding))
     return cat("the format ", format, " does not pack ", weight.id, ", only ", joined(packs));
-  const SchemeView weight_scheme(*layer.scheme.weight);
-  std::optional<SchemeView> activation_scheme;
-  if (layer.scheme.activation) activation_scheme.emplace(*layer.scheme.activation);
-  const std::string options_text = options.dump();
-  rh_format_query query{};
-  query.name = layer.info.name.c_str();
-  query.role = layer.info.role.c_str();
-  query.rows = layer.info.out_features;
-  query.cols = layer.info.in_features;
-  query.scheme = weight_scheme.get();
-  query.activation = activation_scheme ? activation_scheme->get() : nullptr;
-  query.encoding = &weight;
-  query.activation_encoding = activation;
-  query.options_json = options_text.c_str();
   try {
-    check_format(catalogue, format, query);
+    check_format(catalogue, format, Query(layer, options, weight, activation).get());
     return "";
   } catch (const Error& e) {
     return e.what();
   }
+}
+
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
+                                            const rh_encoding* activation) {
+  std::vector<std::string> ids;
+  for (const FormatRecord* record : catalogue.formats())
+    if (format_refusal(catalogue, record->id, json::object(), layer, weight, activation).empty())
+      ids.push_back(record->id);
+  return ids;
+}
+
+void check_format_options(const Catalogue& catalogue, const FormatChoice& format) {
+  std::vector<std::string> known;
+  const json properties = catalogue.find_format(format.id)->options_schema.value("properties", json::object());
+  for (const auto& [name, schema] : properties.items()) known.push_back(name);
+  for (const auto& [name, value] : format.options.items())
+    if (!contains(known, name))
+      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
+                      ". Its options: ", joined(known)));
 }
 
 }  // namespace roundhouse

@@ -20,4 +20,11 @@ void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Cat
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
                            const LayerPlan& layer, const rh_encoding& weight, const rh_encoding* activation);
 
+// The loaded formats that hold the layer with their default options. REQUIRES: as format_refusal.
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
+                                            const rh_encoding* activation);
+
+// That the format knows the options by name; what their values mean is its own affair. Throws Error.
+void check_format_options(const Catalogue& catalogue, const FormatChoice& format);
+
 }  // namespace roundhouse

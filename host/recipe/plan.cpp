@@ -55,6 +55,7 @@ class Planner {
     check_tensors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    check_uniform();
     check_calibration();
     note_weights_only();
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
@@ -74,7 +75,6 @@ class Planner {
   Scheme resolve(const SchemeChoice& choice);
   void complete(SchemeChoice& choice, const Scheme& scheme) const;
   void check_formats();
-  void check_options(const FormatChoice& format) const;
   void add_layers();
   void add_layer(const LinearInfo& info, int64_t block);
   void decide(LayerPlan& layer);
@@ -83,6 +83,7 @@ class Planner {
   void check_rules();
   void check_tensors();
   void load_importance();
+  void check_uniform();
   void check_calibration();
   void note_weights_only();
   void estimate();
@@ -134,6 +135,7 @@ void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
   if (scheme.activation) fields["act_data_type"] = activation.empty() ? weight : activation;
   choice.preset.clear();
   choice.format_options = json::object();
+  choice.layers.clear();
   choice.assumed = json::object();
   choice.said = std::move(fields);
 }
@@ -159,7 +161,7 @@ void Planner::resolve_schemes() {
         continue;
       }
       // The recipe's scheme is as if said here, unless another data type gives its fields another meaning.
-      SchemeChoice choice{"", global.said, rule.scheme.said, json::object(), rule.scheme.place};
+      SchemeChoice choice{.assumed = global.said, .said = rule.scheme.said, .place = rule.scheme.place};
       if (!rule.scheme.said.contains("data_type")) {
         choice.said = std::move(choice.assumed);
         choice.assumed = json::object();
@@ -173,22 +175,11 @@ void Planner::resolve_schemes() {
   }
 }
 
-// That the format knows the options by name; what their values mean is its own affair.
-void Planner::check_options(const FormatChoice& format) const {
-  std::vector<std::string> known;
-  const json properties = catalogue_.find_format(format.id)->options_schema.value("properties", json::object());
-  for (const auto& [name, schema] : properties.items()) known.push_back(name);
-  for (const auto& [name, value] : format.options.items())
-    if (!contains(known, name))
-      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
-                      ". Its options: ", joined(known)));
-}
-
 void Planner::check_formats() {
   for (const FormatChoice& format : plan_.recipe.formats) {
     try {
       catalogue_.format(format.id);
-      check_options(format);
+      check_format_options(catalogue_, format);
     } catch (const Error& e) {
       plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
     }
@@ -283,7 +274,7 @@ void Planner::assign() {
     const std::string text = fields.dump();
     if (!resolved.contains(text)) {
       try {
-        resolved[text] = same ? plan_.scheme : resolve({"", json::object(), fields, json::object(), format->place});
+        resolved[text] = same ? plan_.scheme : resolve({.said = fields, .place = format->place});
       } catch (const Error& e) {
         plan_.problems.push_back(e.what());
         return;
@@ -355,6 +346,24 @@ void Planner::load_importance() {
   }
 }
 
+// That each format gets layers of which one checkpoint can hold all.
+void Planner::check_uniform() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    const LayerPlan* first = nullptr;
+    for (const LayerPlan& layer : plan_.layers) {
+      const auto wanted = layer.uniform.find(format.id);
+      if (wanted == layer.uniform.end() || wanted->second.empty()) continue;
+      if (!first) first = &layer;
+      const std::string& expected = first->uniform.at(format.id);
+      if (wanted->second == expected) continue;
+      plan_.problems.push_back(cat(format.place.text, ": the format ", format.id, " has but one for all layers: ",
+                                   first->info.name, " needs ", expected, ", ", layer.info.name, " ", wanted->second,
+                                   ". Give them data types that go together, or leave one of them as it is"));
+      break;
+    }
+  }
+}
+
 void Planner::check_calibration() {
   const Recipe& recipe = plan_.recipe;
   const DecoderInfo& info = architecture_.info();
@@ -379,12 +388,15 @@ void Planner::check_calibration() {
 // Whether an engine, as rh_format's backends_json describes it, takes the layer. What it leaves unsaid fits.
 bool takes(const json& backend, const LayerPlan& layer) {
   const TensorScheme& weight = *layer.scheme.weight;
-  const auto fits = [&](const char* key, const json& value) {
-    const auto listed = backend.find(key);
-    return listed == backend.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
+  const auto fits = [](const json& lists, const std::string& key, const json& value) {
+    const auto listed = lists.find(key);
+    return listed == lists.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
   };
-  return fits("bits", weight.bits) && fits("sym", weight.symmetric) && fits("group_sizes", group_size(weight)) &&
-         fits("encodings", layer.encoding);
+  const json wanted = backend.value("parameters", json::object());
+  for (const auto& [key, value] : layer.encoding_parameters.items())
+    if (!fits(wanted, key, value)) return false;
+  return fits(backend, "bits", weight.bits) && fits(backend, "sym", weight.symmetric) &&
+         fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding);
 }
 
 // A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes

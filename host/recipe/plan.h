@@ -29,6 +29,7 @@ struct LayerPlan {
   std::string encoding;        // the id of what its data type emits; "": its weight stays as it is
   nlohmann::json encoding_parameters;
   uint64_t encoded_bytes = 0;  // of that, with codes packed as densely as their bits allow
+  std::map<std::string, std::string> uniform;  // by format, what all its layers must have in common
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
 };
@@ -86,7 +87,7 @@ std::string scheme_text(const Scheme& scheme);
 // What `roundhouse plan` prints: layers with the same scheme in one line.
 std::string describe(const Plan& plan);
 // All problems, layers that have the same in one line; "" when there are none.
-std::string describe_problems(const Plan& plan);
+std::string describe_problems(const Plan& plan, const std::string& heading = "this recipe cannot be run:");
 
 // The "plan" and "tuning" that format plugins read: rh_model in host.h.
 nlohmann::json to_json(const Plan& plan);

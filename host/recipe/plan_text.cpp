@@ -19,7 +19,7 @@ std::string group_text(const TensorScheme& scheme) {
 }
 
 std::string side_text(const char* side, const TensorScheme& scheme) {
-  return cat(scheme.dtype, " ", side, scheme.bits, " ", group_text(scheme), scheme.symmetric ? " sym" : " asym");
+  return cat(scheme.dtype, scheme.dtype.empty() ? "" : " ", side, scheme.bits, " ", group_text(scheme), scheme.symmetric ? " sym" : " asym");
 }
 
 const char* rounding_text(Rounding rounding) {
@@ -106,7 +106,8 @@ std::string tuning_text(const Tuning& tuning, const Calibration& calibration) {
 
 std::string scheme_text(const Scheme& scheme) {
   std::string text;
-  if (scheme.weight) text = cat(side_text("W", *scheme.weight), " ", rounding_text(scheme.weight->rounding));
+  if (scheme.weight) text = side_text("W", *scheme.weight);
+  if (scheme.weight && !scheme.weight->dtype.empty()) text += cat(" ", rounding_text(scheme.weight->rounding));
   if (scheme.activation) {
     text += cat(text.empty() ? "" : ", ", side_text("A", *scheme.activation),
                 scheme.activation->dynamic ? " dynamic" : " static");
@@ -148,7 +149,7 @@ std::string describe(const Plan& plan) {
   return text + (plan.warnings.empty() ? "" : "\n");
 }
 
-std::string describe_problems(const Plan& plan) {
+std::string describe_problems(const Plan& plan, const std::string& heading) {
   Groups groups(plan);
   for (const LayerPlan& layer : plan.layers)
     for (const std::string& problem : layer.problems)
@@ -163,7 +164,7 @@ std::string describe_problems(const Plan& plan) {
       problems.emplace_back(group.about, group.name(plan));
   }
   if (problems.empty()) return "";
-  std::string text = "this recipe cannot be run:";
+  std::string text = heading;
   for (const auto& [problem, names] : problems)
     text += cat("\n  ", replaced(problem, "\n", "\n  "), names.empty() ? "" : "\n    ", names);
   return text;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/recipe/yaml.h"
 
 namespace roundhouse {
@@ -223,11 +224,6 @@ int64_t read_size(const Node& node) {
   return static_cast<int64_t>(bytes);
 }
 
-bool is_within(const fs::path& path, const fs::path& folder) {
-  const fs::path inner = fs::weakly_canonical(path), outer = fs::weakly_canonical(folder);
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
-}
-
 // The output folder is replaced as a whole.
 void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const fs::path& file) {
   std::vector<fs::path> inputs = {recipe.model, file};
@@ -248,6 +244,21 @@ void apply_format_options(SchemeChoice& scheme, std::vector<FormatChoice>& forma
     format.options = std::move(options);
   }
   scheme.format_options = json::object();
+}
+
+// The preset's entries come after the recipe's, of which the first that matches decides.
+void apply_preset_layers(SchemeChoice& scheme, std::vector<LayerRule>& rules) {
+  for (PresetLayers& layers : scheme.layers) {
+    try {
+      LayerRule rule{.match = LayerPattern(layers.match)};
+      rule.scheme.said = std::move(layers.fields);
+      rule.scheme.place = std::move(layers.place);
+      if (std::find(rules.begin(), rules.end(), rule) == rules.end()) rules.push_back(std::move(rule));
+    } catch (const Error& e) {
+      throw Error(cat(layers.place.text, ": ", e.what()));
+    }
+  }
+  scheme.layers.clear();
 }
 
 Node read_with_overrides(const fs::path& file, const std::vector<std::string>& overrides) {
@@ -321,6 +332,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   recipe.scheme = read_scheme(root.at("scheme"), presets);
   if (const Node* layers = root.find("layers"); layers && !layers->is_null())
     for (const Node& node : layers->as_list()) recipe.layers.push_back(read_rule(node, presets));
+  apply_preset_layers(recipe.scheme, recipe.layers);
   if (const Node* node = root.find("calibration")) read_section(*node, recipe.calibration, kCalibrationFields);
   if (const Node* node = root.find("tuning")) read_section(*node, recipe.tuning, kTuningFields);
   if (const Node* node = root.find("imatrix")) recipe.imatrix = read_imatrix_files(*node);

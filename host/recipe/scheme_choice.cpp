@@ -80,18 +80,32 @@ const Preset* find_preset(const std::vector<Preset>& presets, const std::string&
   return found == presets.end() ? nullptr : &*found;
 }
 
+std::vector<PresetLayers> read_preset_layers(const Node& list) {
+  std::vector<PresetLayers> layers;
+  for (const Node& entry : list.as_list()) {
+    std::vector<std::string> keys = scheme_keys();
+    keys.push_back("match");
+    entry.only(keys);
+    const Node& match = entry.at("match");
+    layers.push_back({match.as_text(), read_scheme_fields(entry), {match.place()}});
+  }
+  return layers;
+}
+
 void add_presets(const std::filesystem::path& file, std::vector<Preset>& presets) {
   const Node root = Node::load(file);
   root.only({"version", "presets"});
   root.at("version").as_int(1, 1);
   for (const auto& [name, fields] : root.at("presets").members()) {
     std::vector<std::string> keys = scheme_keys();
-    keys.push_back("format_options");
+    keys.insert(keys.end(), {"format_options", "layers"});
     fields->only(keys);
+    std::vector<PresetLayers> layers;
+    if (const Node* list = fields->find("layers")) layers = read_preset_layers(*list);
     json options = json::object();
     if (const Node* formats = fields->find("format_options"))
       for (const auto& [id, value] : formats->members()) options[id] = read_options(*value);
-    if (!find_preset(presets, name)) presets.push_back({name, read_scheme_fields(*fields), std::move(options), file});
+    if (!find_preset(presets, name)) presets.push_back({name, read_scheme_fields(*fields), std::move(options), std::move(layers), file});
   }
 }
 
@@ -106,6 +120,7 @@ void apply_preset(const Node& name, const std::vector<Preset>& presets, SchemeCh
   choice.preset = preset->name;
   choice.assumed = preset->fields;
   choice.format_options = preset->format_options;
+  choice.layers = preset->layers;
 }
 
 }  // namespace

@@ -16,13 +16,23 @@ struct Place {
   bool operator==(const Place&) const { return true; }
 };
 
+// What a preset says of some layers.
+struct PresetLayers {
+  std::string match;      // as LayerPattern has it
+  nlohmann::json fields;  // over the preset's own
+  Place place;
+
+  bool operator==(const PresetLayers&) const = default;
+};
+
 // The keys of `said` and `assumed` are scheme_keys(), their values of the right type and range.
 struct SchemeChoice {
-  std::string preset;                                 // its name, or ""
+  std::string preset = {};                            // its name, or ""
   nlohmann::json assumed = nlohmann::json::object();  // what the preset says
   nlohmann::json said = nlohmann::json::object();     // what the recipe itself says; it wins
   nlohmann::json format_options = nlohmann::json::object();  // by format id, as the preset has them
-  Place place;
+  std::vector<PresetLayers> layers = {};                     // the preset's
+  Place place = {};
 
   bool operator==(const SchemeChoice&) const = default;
 };
@@ -34,6 +44,7 @@ struct Preset {
   std::string name;
   nlohmann::json fields;
   nlohmann::json format_options;  // by format id
+  std::vector<PresetLayers> layers;
   std::filesystem::path file;
 };
 

@@ -8,8 +8,8 @@
 namespace roundhouse {
 namespace {
 
-at::Device plugin_device(Catalogue& catalogue, const std::string& dtype, at::Device wanted) {
-  const bool has_cuda = catalogue.dtype(dtype)->descriptor->supports & RH_SUPPORTS_CUDA;
+at::Device plugin_device(Catalogue& catalogue, const std::string& dtype, uint32_t flags, at::Device wanted) {
+  const bool has_cuda = (catalogue.dtype(dtype)->descriptor->supports & RH_SUPPORTS_CUDA) && !(flags & RH_QUANTIZER_CPU_ONLY);
   return wanted.is_cuda() && !has_cuda ? at::Device(at::kCPU) : wanted;
 }
 
@@ -26,7 +26,7 @@ at::Tensor reduced(int32_t how, const at::Tensor& a, const at::Tensor& b) {
 
 DeviceQuantizer::DeviceQuantizer(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target,
                                  at::Device device)
-    : device_(plugin_device(catalogue, scheme.dtype, device)), plugin_(catalogue, scheme, target) {
+    : plugin_(catalogue, scheme, target), device_(plugin_device(catalogue, scheme.dtype, info().flags, device)) {
   for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
 }
 

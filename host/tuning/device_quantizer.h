@@ -37,8 +37,8 @@ class DeviceQuantizer {
  private:
   Exec exec();
 
-  at::Device device_;
   Quantizer plugin_;
+  at::Device device_;
   std::vector<at::Tensor> states_;
   at::Tensor workspace_;
 };

@@ -257,7 +257,10 @@ class Run {
       const std::vector<Tensor> tensors = layer->encode();
       const Tensor weight = in_.source.load(stored_weight(layer->plan().info));
       const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
-      EncodedLayer encoded{layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, layer->quantizer()};
+      const auto decode = [&](const rh_tensor* const* encoded, rh_tensor& output) {
+        layer->quantizer().decode(Exec(), encoded, output);
+      };
+      EncodedLayer encoded{layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, decode};
       if (ActivationQuantizer* activation = activations.find(name)) {
         encoded.activation_encoding = &activation->encoding();
         encoded.activation_tensors = activation->encode();

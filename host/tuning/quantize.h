@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,12 +19,15 @@ namespace roundhouse {
 
 // A quantized layer on its way to the formats. Borrowed for the call that receives it.
 struct EncodedLayer {
+  // Writes the weight that `tensors` mean to `output`, [out_features, in_features].
+  using Decode = std::function<void(const rh_tensor* const* tensors, rh_tensor& output)>;
+
   const LayerPlan& plan;
   DType source_dtype;  // of the weight in the checkpoint
   const rh_encoding& encoding;
   const std::vector<Tensor>& tensors;                // as the encoding declares them
   Tensor bias;                                       // [out_features], or undefined
-  Quantizer& quantizer;                              // decodes `tensors`
+  Decode decode;
   const rh_encoding* activation_encoding = nullptr;  // nullptr: its input is not quantized
   std::vector<Tensor> activation_tensors = {};       // as that declares them
 };

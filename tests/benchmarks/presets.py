@@ -25,8 +25,8 @@ HEAD = """# Presets
 This page is written by `tests/benchmarks/presets.py` from `roundhouse schemes --json`: the plugins' own answers for a layer of 4096 x 4096
 bfloat16 weights. A recipe names a preset (`scheme: W4A16`) or spells the fields out ([docs/recipes.md](recipes.md)).
 
-These are auto-round's presets but for three: BF16 is `scheme: none` here; W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits
-than the rest, and no architecture with experts is described yet.
+These are auto-round's presets. W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits than the rest; no architecture with experts
+is described yet, so today all layers have the others' 8 bits and Q4_K.
 
 ## Which format holds which preset
 
@@ -74,8 +74,10 @@ def measure(program, schemes):
             report = run(program, folder, scheme)
         values = report["models"]  # original, plain rounding, tuned
         print(scheme["name"], *(f"{v['perplexity']:.3f}" for v in values), flush=True)
-        lines.append(f"| {scheme['name']} | " + " | ".join(f"{v['perplexity']:.3f}" for v in values) +
-                     f" | {report['seconds']['quantize']:.1f} |")
+        cells = [f"{v['perplexity']:.3f}" for v in values]
+        if len(cells) == 2:  # nothing to round
+            cells.insert(1, "")
+        lines.append(f"| {scheme['name']} | " + " | ".join(cells) + f" | {report['seconds']['quantize']:.1f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -61,7 +61,8 @@ ExportSession::Facts facts_of(const json& layers, const json& tensors) {
 // Everything that `reader` has, written by the format and opened again.
 class Rewritten {
  public:
-  Rewritten(const FormatPlugin& format, const TestReader& reader) {
+  Rewritten(const FormatPlugin& format, const TestReader& reader, const json& options = json::object(),
+            uint64_t max_shard_bytes = 1 << 30) {
     OutputFolder folder(temporary_.path() / "out", false);
     json layers = json::array(), tensors = json::array();
     for (const std::string& name : reader.names()) {
@@ -73,7 +74,7 @@ class Rewritten {
             {{"name", name.substr(0, name.rfind('.'))},
              {"encoding", {{"id", item.encoding->id}, {"parameters", json::parse(item.encoding->parameters_json)}}}});
     }
-    const ExportSession session(folder, facts_of(layers, tensors), json::object(), 1 << 30, nullptr);
+    const ExportSession session(folder, facts_of(layers, tensors), options, max_shard_bytes, nullptr);
     rh_error error{};
     rh_writer* writer = nullptr;
     if (format->begin(format.get(), session.get(), &writer, &error) != RH_OK) throw Error(error.message);
@@ -156,6 +157,37 @@ TEST_P(GgufGolden, IsWrittenAgainWithTheSameBytes) {
 
 INSTANTIATE_TEST_SUITE_P(Reference, GgufGolden, testing::ValuesIn(kGoldens),
                          [](const auto& info) { return info.param.folder; });
+
+TEST(Gguf, ASplitModelIsReadAgainOrRefusedWithoutAllItsParts) {
+  const FormatPlugin format("gguf");
+  const TestReader reader(format, exports() / "gguf_q8_0", tiny_llama());  // two weights of 34,816 bytes, and a norm
+  const Rewritten written(format, reader, {{"split", true}}, 36000);
+  const auto part = [&](int number) {
+    return written.folder() / cat("tiny-llama-Q8_0-0000", number, "-of-00002.gguf");
+  };
+  ASSERT_TRUE(fs::exists(part(1)) && fs::exists(part(2)));
+  const TestReader again(format, written.folder(), tiny_llama());
+  ASSERT_EQ(again.error(), "");
+  EXPECT_EQ(again.names(), reader.names());
+  for (const std::string& name : {kKey, kValue})
+    EXPECT_TRUE(same_bytes(blocks_of(again, name), blocks_of(reader, name)));
+  EXPECT_TRUE(same_bytes(again.read(kNorm), reader.read(kNorm)));
+
+  const auto error = [&] { return TestReader(format, written.folder(), tiny_llama()).error(); };
+  fs::rename(part(1), part(3));
+  EXPECT_NE(error().find("it is part 2 of 2, but file 1 of 2 in the folder"), std::string::npos) << error();
+  fs::remove(part(3));
+  EXPECT_NE(error().find("it is part 2 of 2, but file 1 of 1 in the folder"), std::string::npos) << error();
+  fs::copy(exports() / "gguf_q8_0/tiny-llama-spm-1.4M-Q8_0.gguf", written.folder() / "another.gguf");
+  EXPECT_NE(error().find("another.gguf: it is a model of its own, but not the only one"), std::string::npos) << error();
+}
+
+TEST(Gguf, AModelThatFitsIntoOneFileIsNotSplit) {
+  const FormatPlugin format("gguf");
+  const TestReader reader(format, exports() / "gguf_q8_0", tiny_llama());
+  const Rewritten written(format, reader, {{"split", true}});
+  EXPECT_TRUE(fs::exists(written.folder() / "tiny-llama-Q8_0.gguf"));
+}
 
 TEST(Gguf, WithoutAnArchitectureNamesStayTheFilesOwn) {
   const FormatPlugin format("gguf");
@@ -346,6 +378,7 @@ TEST(GgufMix, MistakesHaveTheirWords) {
             std::string::npos);
   EXPECT_EQ(message(tiny_llama(), {{"file_type", "Q6_K"}}),
             "file_type Q6_K consists of q6_k, but the recipe's scheme is q4_k; write scheme: {data_type: q6_k}");
+  EXPECT_EQ(message(tiny_llama(), {{"split", "yes"}}), "the option split is not true or false");
   json unknown = tiny_llama();
   unknown["names"] = json::object();
   unknown["family"] = "opt";

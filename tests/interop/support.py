@@ -48,3 +48,7 @@ def tensor_difference(ours, expected):
 
 def read_json(file):
     return json.loads(pathlib.Path(file).read_text())
+
+
+def write_json(file, value):
+    pathlib.Path(file).write_text(json.dumps(value))

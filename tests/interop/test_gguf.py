@@ -121,6 +121,58 @@ class Gguf(unittest.TestCase):
         self.assertEqual(ours["tokenizer.ggml.add_bos_token"][1], True)
         self.assertEqual(ours["tokenizer.ggml.add_space_prefix"][1], True)
 
+    def changed_model(self, **changes):
+        """tiny-llama with a changed config.json."""
+        model = self.folder / "changed"
+        shutil.copytree(MODEL, model)
+        support.write_json(model / "config.json", support.read_json(model / "config.json") | changes)
+        return model
+
+    def test_unigram_tokenizer(self):
+        model = self.changed_model()
+        pieces = [["<unk>", 0.0], ["<s>", 0.0], ["</s>", 0.0], ["<0x41>", -1.5], ["\u2581", -2.0], ["\u2581once", -3.25]]
+        tokenizer = {"version": "1.0", "normalizer": {"type": "Prepend", "prepend": "\u2581"},
+                     "added_tokens": [{"id": 1, "content": "<s>", "special": True},
+                                      {"id": 2, "content": "</s>", "special": True}],
+                     "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}}
+        support.write_json(model / "tokenizer.json", tokenizer)
+        ours = metadata(self.export(model, "Q8_0"))
+        self.assertEqual(ours["tokenizer.ggml.model"][1], "llama")
+        self.assertEqual(ours["tokenizer.ggml.tokens"][1][:6], [text for text, _ in pieces])
+        self.assertEqual(ours["tokenizer.ggml.scores"][1][3:6], [-1.5, -2.0, -3.25])
+        types = gguf.TokenType
+        self.assertEqual(ours["tokenizer.ggml.token_type"][1][:7],
+                         [types.UNKNOWN, types.CONTROL, types.CONTROL, types.BYTE, types.NORMAL, types.NORMAL, types.UNUSED])
+        self.assertEqual(ours["tokenizer.ggml.add_space_prefix"][1], True)
+
+    def test_sliding_windows(self):
+        self.assertNotIn("llama.attention.sliding_window", metadata(self.export(MODEL, "Q8_0")))
+        shutil.rmtree(self.folder / "out")
+        every = metadata(self.export(self.changed_model(model_type="mistral", sliding_window=16), "Q8_0"))
+        self.assertEqual(every["llama.attention.sliding_window"], (["UINT32"], 16))
+        self.assertNotIn("llama.attention.sliding_window_pattern", every)
+
+    def test_split_files(self):
+        out = support.export(self.folder, model=str(MODEL), scheme="GGUF:Q4_K_M", tuning={"iters": 0},
+                             formats=[{"id": "gguf", "split": True}, "fake"], max_shard_size="400KB")
+        files = sorted((out / "gguf").glob("*.gguf"))
+        names = [f"tiny-llama-Q4_K_M-{i + 1:05}-of-{len(files):05}.gguf" for i in range(len(files))]
+        self.assertEqual([file.name for file in files], names)
+        self.assertGreater(len(files), 2)
+        all_tensors = sum(len(gguf.GGUFReader(file).tensors) for file in files)
+        theirs = {}
+        for i, file in enumerate(files):
+            facts = metadata(file)
+            self.assertEqual(facts["split.no"], (["UINT16"], i))
+            self.assertEqual(facts["split.count"], (["UINT16"], len(files)))
+            self.assertEqual(facts["split.tensors.count"], (["INT32"], all_tensors))
+            self.assertEqual("general.architecture" in facts, i == 0)
+            theirs |= {name: tensor.bfloat16() for name, tensor in weights(file, source_names(2)).items()}
+        fake = {}
+        for file in (out / "fake").glob("*.safetensors"):
+            fake |= load_file(file)
+        self.assertEqual(support.tensor_difference(theirs, fake), "")
+
     def test_transformers_computes_our_logits(self):
         file = self.export(MODEL, "Q5_K_M")
         text = self.folder / "text.txt"

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
@@ -32,7 +33,11 @@ class Sandbox : public testing::Test {
 
   static void set(const char* name, const Path& value) { ::setenv(name, value.c_str(), 1); }
 
-  static Path fixture(const std::string& name) { return Path(FIXTURES) / ("librh_fixture_" + name + ".so"); }
+  // ROUNDHOUSE_FIXTURES: a folder with the same plugins, built against other headers.
+  static Path fixture(const std::string& name) {
+    const char* other = std::getenv("ROUNDHOUSE_FIXTURES");
+    return Path(other ? other : FIXTURES) / ("librh_fixture_" + name + ".so");
+  }
 
   // Copies fixtures into a folder under the root.
   Path install(const std::string& folder, std::initializer_list<const char*> names) {

@@ -33,14 +33,15 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
-// A catalogue of these plugin files alone.
+// A catalogue of these plugins alone: files, or names of built-in ones.
 Catalogue catalogue_of(const std::vector<std::string>& names) {
   DiscoveryOptions options;
   options.use_cache = false;
   options.executable_dir = "/nowhere/bin";
   ::setenv("XDG_DATA_HOME", "/nowhere", 1);
   for (const char* name : {"ROUNDHOUSE_PLUGIN_PATH", "ROUNDHOUSE_ADD_PLUGIN_PATH"}) ::unsetenv(name);
-  for (const std::string& name : names) options.files.push_back(kPlugins / ("librh_" + name + ".so"));
+  for (const std::string& name : names)
+    options.files.push_back(name.starts_with('/') ? fs::path(name) : kPlugins / ("librh_" + name + ".so"));
   return Catalogue::discover(options);
 }
 
@@ -127,6 +128,20 @@ TEST(Plan, TheFirstMatchDecides) {
   EXPECT_EQ(layer_of(plan, "lm_head").scheme.weight->bits, 4);
 }
 
+TEST(Plan, ACheckpointThatCannotHoldAllLayersIsRefused) {
+  std::vector<std::string> plugins = kAll;
+  plugins.push_back("dtype_fp8");
+  const auto error = [&](const std::string& rule) {
+    return error_of(recipe_of("plain", {"layers=[{match: \"re:.*k_proj\", " + rule + "}]", "formats=[auto_round]"}), plugins);
+  };
+  EXPECT_EQ(error("sym: false"), "no error");
+  const std::string message = error("scheme: FPW8A16");
+  EXPECT_NE(message.find("the format auto_round has but one for all layers: model.layers.0.self_attn.q_proj needs "
+                         "packing_format of integers, model.layers.0.self_attn.k_proj packing_format "),
+            std::string::npos)
+      << message;
+}
+
 TEST(Plan, RoundingFollowsTuningAndSearch) {
   const auto rounding = [](const std::vector<std::string>& overrides) {
     return plan_of(recipe_of("plain", overrides)).layers[0].scheme.weight->rounding;
@@ -209,6 +224,24 @@ TEST(Plan, JsonHasTheKeysThatPluginsRead) {
   EXPECT_EQ(tuning.at("samples"), 8);
 }
 
+TEST(Plan, EnginesAreThoseThatTakeTheEncodingAndItsParameters) {
+  const auto engines = [](const std::string& data_type) {
+    const std::string scheme = "scheme={data_type: " + data_type + ", bits: 4, group_size: 16}";
+    const Plan plan = plan_of(recipe_of("plain", {scheme, "formats=[auto_round, llm_compressor]"}),
+                              {"dtype_nvfp", "format_auto_round", "format_llm_compressor"});
+    std::vector<std::vector<std::string>> names;
+    for (const FormatPlan& format : plan.formats) {
+      names.emplace_back();
+      for (const nlohmann::json& backend : format.backends) names.back().push_back(backend.at("engine"));
+    }
+    return names;
+  };
+  EXPECT_EQ(engines("nv_fp4"),
+            (std::vector<std::vector<std::string>>{{"transformers with auto-round"},
+                                                   {"vllm", "transformers with compressed-tensors"}}));
+  EXPECT_EQ(engines("nvfp4_v2"), (std::vector<std::vector<std::string>>{{"transformers with auto-round"}, {}}));
+}
+
 const std::vector<std::string> kGguf = {"dtype_gguf", "dtype_int", "format_gguf", "format_auto_round"};
 
 TEST(Plan, AFormatMayChooseDataTypesByRole) {
@@ -233,6 +266,20 @@ TEST(Plan, EntriesWinOverWhatAFormatChooses) {
   EXPECT_EQ(layer_of(plan, "lm_head").scheme.weight.value().dtype, "q8_0");
   EXPECT_EQ(layer_of(plan, "lm_head").assigned, "");
   EXPECT_FALSE(layer_of(plan, "model.embed_tokens").scheme.weight);
+}
+
+TEST(Plan, FormatsThatWantDifferentDataTypesOfALayerAreRefused) {
+  const std::string fixture = std::string(ROUNDHOUSE_BUILD) + "/tests/plugins/fixtures/librh_fixture_format.so";
+  const auto error = [&](const std::string& wished) {  // the fixture's options are what it assigns
+    return error_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf, {id: fixture_format, " + wished + "}]"}),
+                    {"dtype_gguf", "format_gguf", fixture});
+  };
+  const std::string conflict = error("lm_head: {data_type: q8_0}");
+  EXPECT_NE(conflict.find("the formats gguf and fixture_format want different data types of lm_head: "
+                          R"({"data_type":"q6_k"}, {"data_type":"q8_0"}. Write them with a recipe each)"),
+            std::string::npos)
+      << conflict;
+  EXPECT_EQ(error("lm_head: {data_type: q6_k}").find("want different data types"), std::string::npos);
 }
 
 TEST(Plan, AFormatsOptionsMustFitTheScheme) {

@@ -14,6 +14,7 @@ class AffineQuantizer : public rh::Quantizer {
   uint64_t workspace_size(int32_t operation, int32_t device_type, int64_t rows) const override;
   void forward(const rh_exec& exec, const rh_forward_args& args) override;
   void backward(const rh_exec& exec, const rh_backward_args& args) override;
+  bool has_sign_step() const override { return true; }
   void sign_step(const rh_exec& exec, const rh_sign_step_args& args) override;
   void encode(const rh_exec& exec, const rh_encode_args& args) override;
   void decode(const rh_exec& exec, const rh_decode_args& args) override;

@@ -34,6 +34,7 @@ class ScaledQuantizer : public rh::Quantizer {
   void prepare(const rh_exec& exec, const rh_prepare_args& args) override;
   void forward(const rh_exec& exec, const rh_forward_args& args) override;
   void backward(const rh_exec& exec, const rh_backward_args& args) override;
+  bool has_sign_step() const override { return true; }
   void sign_step(const rh_exec& exec, const rh_sign_step_args& args) override;
   void encode(const rh_exec& exec, const rh_encode_args& args) override;
   void decode(const rh_exec& exec, const rh_decode_args& args) override;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/floats.h"
+
 namespace roundhouse::gguf {
 
 enum class BlockType { kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K };
@@ -19,13 +21,14 @@ struct BlockFacts {
   constexpr int groups() const { return block_cols / group_cols; }
 };
 
-inline constexpr BlockFacts kBlockFacts[kBlockTypes] = {
-    {"q4_0", 4, 32, 18, 32, true, 0},   {"q4_1", 4, 32, 20, 32, false, 0},   {"q5_0", 5, 32, 22, 32, true, 0},
-    {"q5_1", 5, 32, 24, 32, false, 0},  {"q8_0", 8, 32, 34, 32, true, 0},    {"q2_k", 2, 256, 84, 16, false, 4},
-    {"q3_k", 3, 256, 110, 16, true, 6}, {"q4_k", 4, 256, 144, 32, false, 6}, {"q5_k", 5, 256, 176, 32, false, 6},
-    {"q6_k", 6, 256, 210, 16, true, 8},
-};
-
-constexpr const BlockFacts& facts(BlockType type) { return kBlockFacts[static_cast<int>(type)]; }
+RH_HD constexpr BlockFacts facts(BlockType type) {
+  constexpr BlockFacts all[kBlockTypes] = {
+      {"q4_0", 4, 32, 18, 32, true, 0},   {"q4_1", 4, 32, 20, 32, false, 0},   {"q5_0", 5, 32, 22, 32, true, 0},
+      {"q5_1", 5, 32, 24, 32, false, 0},  {"q8_0", 8, 32, 34, 32, true, 0},    {"q2_k", 2, 256, 84, 16, false, 4},
+      {"q3_k", 3, 256, 110, 16, true, 6}, {"q4_k", 4, 256, 144, 32, false, 6}, {"q5_k", 5, 256, 176, 32, false, 6},
+      {"q6_k", 6, 256, 210, 16, true, 8},
+  };
+  return all[static_cast<int>(type)];
+}
 
 }  // namespace roundhouse::gguf

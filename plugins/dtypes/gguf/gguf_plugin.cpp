@@ -9,7 +9,11 @@ namespace {
 
 using rh::require;
 
-constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
+constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING
+#if defined(ROUNDHOUSE_WITH_CUDA)
+                               | RH_SUPPORTS_CUDA
+#endif
+    ;
 
 constexpr char kOptionsSchema[] =
     R"({"type": "object", "additionalProperties": false, "properties": {"arithmetic": {)"

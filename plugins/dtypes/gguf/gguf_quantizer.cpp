@@ -8,8 +8,12 @@
 #include "block_layout.h"
 #include "kernels/cpu/ggml.h"
 #include "kernels/ggml_math.h"
-#include "search.h"
 #include "plugins/dtypes/common/element_types.h"
+#include "plugins/dtypes/common/run.h"
+#include "search.h"
+#if defined(ROUNDHOUSE_WITH_CUDA)
+#include "encode_cuda.h"
+#endif
 
 namespace roundhouse::gguf {
 
@@ -27,16 +31,16 @@ constexpr Element kReferenceScale = Element::kF16;
 constexpr float kReferenceThreshold = 1e-5f;
 constexpr float kThreshold = 1e-8f;
 
-// Elements of a chunk of work: some tens of microseconds.
-constexpr int64_t kChunk = 1 << 16;
+#if defined(ROUNDHOUSE_WITH_CUDA)
+using Cuda = GgmlCuda;
+#else
+struct Cuda;
+#endif
 
 // body(begin, end) for chunks of blocks.
 template <typename Body>
-void for_blocks(const rh_exec& exec, const GgmlLayer& layer, Body&& body) {
-  if (exec.device.type != RH_DEVICE_CPU)
-    throw rh::Error(RH_UNIMPLEMENTED,
-                    "this build of gguf has no kernels for device type " + std::to_string(exec.device.type));
-  rh::parallel_for(ggml_blocks(layer), std::max<int64_t>(1, kChunk / layer.block_cols), body);
+void for_blocks(const GgmlLayer& layer, Body&& body) {
+  for_span_chunks(ggml_blocks(layer), layer.block_cols, body);
 }
 
 // Hands out the results that forward() was asked for, in the order of their declaration.
@@ -82,6 +86,7 @@ GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
 
 GgufQuantizer::GgufQuantizer(BlockType type, const rh_layer& layer)
     : type_(type), name_(layer.name), layer_(make_ggml_layer(type, layer)) {
+  info_.flags = layer_.searched ? RH_QUANTIZER_CPU_ONLY : RH_QUANTIZER_CAPTURABLE;
   const int64_t groups = ggml_groups(layer_), blocks = ggml_blocks(layer_);
   tunables_.add("v", rh::kF32, {groups, layer_.group_cols}).lr_group = RH_LR_ROUNDING;
   if (layer_.searched) {
@@ -137,10 +142,16 @@ GgmlInput GgufQuantizer::input_of(const rh_tensor* weight, const rh_tensor* cons
 }
 
 void GgufQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
+  // Reading results on CUDA would mean waiting for the stream, which is the host's; NaN then stays NaN in the output.
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) {
+        const auto state = [&](size_t i) { return rh::data<float>(*args.states[i]); };
+        return cuda.range(layer_, args.input->data, state(kLow), state(kHigh));
+      }))
+    return;
   std::vector<float> ranges(layer_.searched ? 2 * ggml_groups(layer_) : 0);
   float* low = layer_.searched ? ranges.data() : rh::data<float>(*args.states[kLow]);
   float* high = layer_.searched ? low + ggml_groups(layer_) : rh::data<float>(*args.states[kHigh]);
-  for_blocks(exec, layer_,
+  for_blocks(layer_,
              [&](int64_t begin, int64_t end) { ggml_cpu().range(layer_, args.input->data, low, high, begin, end); });
   check_finite(low);
   if (layer_.searched) search(args);
@@ -210,7 +221,8 @@ void GgufQuantizer::forward(const rh_exec& exec, const rh_forward_args& args) {
   output.minimum = results.next(!layer_.symmetric && !fractional);
   output.dmin = results.next(!layer_.symmetric && super);
   output.zero_point = results.next(layer_.symmetric || fractional);
-  for_blocks(exec, layer_, [&](int64_t begin, int64_t end) { ggml_cpu().forward(layer_, input, output, begin, end); });
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return cuda.forward(layer_, input, output); })) return;
+  for_blocks(layer_, [&](int64_t begin, int64_t end) { ggml_cpu().forward(layer_, input, output, begin, end); });
 }
 
 void GgufQuantizer::backward(const rh_exec& exec, const rh_backward_args& args) {
@@ -221,7 +233,8 @@ void GgufQuantizer::backward(const rh_exec& exec, const rh_backward_args& args) 
   TunableGradients output{gradients.next(), nullptr, nullptr};
   output.min_scale = gradients.next(!layer_.searched);
   output.max_scale = gradients.next(!layer_.searched);
-  for_blocks(exec, layer_,
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return cuda.backward(layer_, input, gradient, output); })) return;
+  for_blocks(layer_,
              [&](int64_t begin, int64_t end) { ggml_cpu().backward(layer_, input, gradient, output, begin, end); });
 }
 
@@ -233,14 +246,16 @@ void GgufQuantizer::sign_step(const rh_exec& exec, const rh_sign_step_args& args
                    rh::data<float>(*args.learning_rates[RH_LR_RANGE])};
   step.min_scale = tunables.next(!layer_.searched);
   step.max_scale = tunables.next(!layer_.searched);
-  for_blocks(exec, layer_,
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return cuda.sign_step(layer_, input, gradient, step); })) return;
+  for_blocks(layer_,
              [&](int64_t begin, int64_t end) { ggml_cpu().sign_step(layer_, input, gradient, step, begin, end); });
 }
 
 void GgufQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
   const GgmlInput input = input_of(args.input, args.tunables, args.states);
   auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
-  for_blocks(exec, layer_, [&](int64_t begin, int64_t end) {
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return encode_cuda(cuda, type_, layer_, input, blocks); })) return;
+  for_blocks(layer_, [&](int64_t begin, int64_t end) {
     GgmlBlock block;
     uint8_t codes[kMostBlockCols];
     for (int64_t i = begin; i < end; ++i) {
@@ -251,9 +266,10 @@ void GgufQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
 }
 
 void GgufQuantizer::decode(const rh_exec& exec, const rh_decode_args& args) {
+  if (exec.device.type != RH_DEVICE_CPU) throw rh::Error(RH_UNIMPLEMENTED, "blocks of ggml are decoded on the CPU");
   const auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
   const Element type = element_of(args.output->dtype, "the output");
-  for_blocks(exec, layer_, [&](int64_t begin, int64_t end) {
+  for_blocks(layer_, [&](int64_t begin, int64_t end) {
     GgmlBlock block;
     uint8_t codes[kMostBlockCols];
     for (int64_t i = begin; i < end; ++i) {

@@ -118,28 +118,45 @@ class AutoRound : public rh::Format {
     float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols);
   }
 
+  std::string uniform(const rh_format_query& query) const override {
+    const auto encoding = float_encoding(*query.encoding);
+    const std::string packing =
+        encoding ? float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols).packing
+                 : "of integers";  // one of two, which suits them all
+    return cat("packing_format ", packing.empty() ? "none" : packing);
+  }
+
   const char* backends_json() const override {
     return R"([
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [2, 3, 4, 5, 6, 7, 8],
-       "sym": [true, false], "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 0},
+       "sym": [true, false], "encodings": ["affine-int/1"],
+       "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 0},
       {"engine": "transformers with auto-round, triton", "devices": ["cuda", "xpu"], "bits": [2, 4, 8],
-       "sym": [true, false], "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 2},
+       "sym": [true, false], "encodings": ["affine-int/1"],
+       "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 2},
       {"engine": "transformers with auto-round and auto-round-lib", "devices": ["cpu"], "bits": [2, 4, 8],
-       "sym": [true, false], "packing": "auto_round:auto_gptq or auto_round", "priority": 6},
+       "sym": [true, false], "encodings": ["affine-int/1"], "packing": "auto_round:auto_gptq or auto_round",
+       "priority": 6},
       {"engine": "transformers with auto-round and gptqmodel, marlin", "devices": ["cuda"], "bits": [4, 8],
-       "group_sizes": [-1, 32, 64, 128], "sym": [true], "packing": "auto_round:auto_gptq", "priority": 6},
+       "group_sizes": [-1, 32, 64, 128], "sym": [true], "encodings": ["affine-int/1"],
+       "packing": "auto_round:auto_gptq", "priority": 6},
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4, 8],
-       "group_sizes": [32], "sym": [true], "packing": "auto_round:llm_compressor, mxfp4 and mxfp8", "priority": 0},
+       "group_sizes": [32], "sym": [true], "encodings": ["mx/1"], "parameters": {"element": ["fp4_e2m1", "fp8_e4m3"]},
+       "packing": "auto_round:llm_compressor, mxfp4 and mxfp8", "priority": 0},
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4],
-       "group_sizes": [32], "sym": [true], "packing": "auto_round, mxint4", "priority": 0},
+       "group_sizes": [32], "sym": [true], "encodings": ["mx/1"], "parameters": {"element": ["int4"]},
+       "packing": "auto_round, mxint4", "priority": 0},
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4],
-       "group_sizes": [16], "sym": [true], "packing": "auto_round:llm_compressor, nvfp4", "priority": 0},
+       "group_sizes": [16], "sym": [true], "encodings": ["nvfp/1"], "parameters": {"scale": ["e4m3"]},
+       "packing": "auto_round:llm_compressor, nvfp4", "priority": 0},
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [4],
-       "group_sizes": [16], "sym": [true], "packing": "auto_round:llm_compressor_nvfp4_e5m3", "priority": 3},
+       "group_sizes": [16], "sym": [true], "encodings": ["nvfp/1"], "parameters": {"scale": ["ue5m3"]},
+       "packing": "auto_round:llm_compressor_nvfp4_e5m3", "priority": 3},
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [8],
-       "group_sizes": [-1], "sym": [true], "packing": "auto_round:fp8_static", "priority": 0},
-      {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4], "sym": [true], "packing": "auto_round:auto_gptq",
-       "priority": 2, "command": "vllm serve {folder}"}])";
+       "group_sizes": [-1], "sym": [true], "encodings": ["scaled-fp8/1"], "packing": "auto_round:fp8_static",
+       "priority": 0},
+      {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4], "sym": [true], "encodings": ["affine-int/1"],
+       "packing": "auto_round:auto_gptq", "priority": 2, "command": "vllm serve {folder}"}])";
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {

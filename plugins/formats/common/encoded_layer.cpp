@@ -1,27 +1,6 @@
 #include "plugins/formats/common/encoded_layer.h"
 
-#include <cstring>
-
-#include "plugins/formats/common/text.h"
-
 namespace roundhouse::formats {
-
-const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
-  for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i) {
-    if (std::strcmp(layer.encoding->tensors[i]->name, name) == 0) return layer.tensors[i];
-  }
-  return nullptr;
-}
-
-const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t elements) {
-  const rh_tensor* tensor = find_tensor(layer, name);
-  if (!tensor) throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": the data type sent no ", name));
-  if (rh::elements(*tensor) != elements) {
-    throw rh::Error(RH_INVALID_ARGUMENT,
-                    cat(layer.name, ": ", name, " has ", rh::elements(*tensor), " elements, not ", elements));
-  }
-  return *tensor;
-}
 
 float element(const rh_tensor& tensor, int64_t i) {
   if (rh::same_type(tensor.dtype, rh::kF32)) return rh::data<float>(tensor)[i];

@@ -2,17 +2,15 @@
 #pragma once
 
 #include <algorithm>
-#include <roundhouse/plugin.hpp>
+#include <roundhouse/files.hpp>
 #include <vector>
 
 #include "kernels/floats.h"
 
 namespace roundhouse::formats {
 
-// The encoding's tensor of that name, or nullptr.
-const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name);
-// Throws rh::Error when it is missing or has another number of elements.
-const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t elements);
+using rh::find_tensor;
+using rh::require_tensor;
 
 // Element `i` of an f32, f16 or bf16 tensor.
 float element(const rh_tensor& tensor, int64_t i);

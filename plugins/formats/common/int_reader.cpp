@@ -61,12 +61,13 @@ IntReader::IntReader(const std::string& folder, const Json& config, IntLayout la
     layer->stored.*part->member = entry.view;
   }
   for (auto& [name, layer] : layers) {
-    layer->stored.resolve(layout, group_size(quantization, name));
-    describe(*layer);
+    const int64_t configured = group_size(quantization, name);
+    layer->stored.resolve(layout, configured);
+    describe(*layer, configured);
   }
 }
 
-void IntReader::describe(Layer& layer) {
+void IntReader::describe(Layer& layer, int64_t configured) {
   const StoredInt& stored = layer.stored;
   layer.shape[0] = stored.rows;
   layer.shape[1] = stored.cols;
@@ -78,14 +79,9 @@ void IntReader::describe(Layer& layer) {
           .dump();
   layer.encoding = {sizeof layer.encoding, layer.specs.count(), RH_ENCODING_AFFINE_INT, layer.parameters.c_str(),
                     layer.specs.data()};
-  layer.scheme = rh_scheme{};
-  layer.scheme.struct_size = sizeof layer.scheme;
-  layer.scheme.bits = stored.bits;
-  layer.scheme.dtype = "";
-  layer.scheme.symmetric = stored.symmetric;
-  layer.scheme.group_rows = 1;
-  layer.scheme.group_cols = stored.groups() == 1 ? RH_GROUP_ROW : stored.group_cols;
-  layer.scheme.options_json = "{}";
+  // A group as wide as the layer is a row, unless other layers have groups of that width too.
+  const bool whole_row = stored.groups() == 1 && stored.cols != configured;
+  layer.scheme = stored_scheme(stored.bits, stored.symmetric, 1, whole_row ? RH_GROUP_ROW : stored.group_cols);
 }
 
 const IntReader::Item& IntReader::at(uint64_t index) const {

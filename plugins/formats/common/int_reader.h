@@ -36,7 +36,8 @@ class IntReader : public rh::Reader {
     std::unique_ptr<Layer> layer;
   };
 
-  void describe(Layer& layer);
+  // `configured`: the group size that config.json gives it.
+  void describe(Layer& layer, int64_t configured);
   const Item& at(uint64_t index) const;
   const Layer& layer_at(uint64_t index) const;
 

@@ -32,13 +32,7 @@ StoredLayer::StoredLayer(std::string name, int64_t rows, int64_t cols, rh_data_t
     : name_(std::move(name)), weight_name_(name_ + ".weight"), shape_{rows, cols}, dtype_(dtype) {}
 
 void StoredLayer::set_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols) {
-  scheme_.struct_size = sizeof scheme_;
-  scheme_.bits = bits;
-  scheme_.dtype = "";
-  scheme_.symmetric = symmetric;
-  scheme_.group_rows = group_rows;
-  scheme_.group_cols = group_cols;
-  scheme_.options_json = "{}";
+  scheme_ = stored_scheme(bits, symmetric, group_rows, group_cols);
 }
 
 void StoredLayer::set_activation(StoredActivation activation) {

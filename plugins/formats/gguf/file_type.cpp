@@ -7,13 +7,16 @@
 namespace roundhouse::formats {
 namespace {
 
+// auto-round's: routed experts in 2 bits, the rest in 4. llama.cpp has no number for it, and needs none.
+constexpr const char* kExpertMix = "Q2_K_MIXED";
+
 // The usual one of a base comes first.
 constexpr FileType kFileTypes[] = {
     {"F32", 0, "f32"},      {"F16", 1, "f16"},      {"BF16", 32, "bf16"},   {"Q4_0", 2, "q4_0"},
     {"Q4_1", 3, "q4_1"},    {"Q5_0", 8, "q5_0"},    {"Q5_1", 9, "q5_1"},    {"Q8_0", 7, "q8_0"},
     {"Q2_K", 10, "q2_k"},   {"Q2_K_S", 21, "q2_k"}, {"Q3_K_M", 12, "q3_k"}, {"Q3_K_S", 11, "q3_k"},
     {"Q3_K_L", 13, "q3_k"}, {"Q4_K_M", 15, "q4_k"}, {"Q4_K_S", 14, "q4_k"}, {"Q5_K_M", 17, "q5_k"},
-    {"Q5_K_S", 16, "q5_k"}, {"Q6_K", 18, "q6_k"},
+    {"Q5_K_S", 16, "q5_k"}, {"Q6_K", 18, "q6_k"},   {kExpertMix, 21, "q2_k"},
 };
 
 // A tensor's place in the model, as the mixes see it.
@@ -50,9 +53,15 @@ std::string down_type(std::string_view mix, const Place& p, const std::string& b
   return base;
 }
 
+std::string expert_mix_type(const Place& p) {
+  if (p.role == "output" || p.role == "token_embd") return "q8_0";
+  return p.role.ends_with("_exps") ? "q2_k" : "q4_k";
+}
+
 // llama.cpp's choice for a tensor of a dense model, without an importance matrix (src/llama-quant.cpp).
 std::string mixed_type(const FileType& type, const Place& p) {
   const std::string_view mix = type.name;
+  if (mix == kExpertMix) return expert_mix_type(p);
   const std::string base = type.base;
   if (p.role == "output") return base == "q8_0" ? base : "q6_k";
   if (p.role == "attn_v") {

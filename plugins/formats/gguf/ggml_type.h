@@ -11,6 +11,11 @@ struct GgmlType {
   uint32_t id;       // enum ggml_type
   int64_t cols;      // elements of a block
   int64_t bytes;     // of a block
+  // Of quantized ones:
+  int bits = 0;           // of a code
+  int64_t groups = 0;     // in a block, each with a scale
+  bool symmetric = true;  // no minimum
+  int super_bits = 0;     // of a group's scale in units of the block's; 0: the block is the group
 
   bool quantized() const { return cols > 1; }
   int64_t row_bytes(int64_t n) const { return n / cols * bytes; }

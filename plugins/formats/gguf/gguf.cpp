@@ -25,6 +25,7 @@ class Gguf : public rh::Format, public rh::Assigner {
   const rh::Assigner* assigner() const override { return this; }
   std::string assign(const char* plan_json, const char* architecture, const char* options) const override {
     const Json plan = Json::parse(plan_json);
+    wants_split(Json::parse(options));
     const FileType* type = chosen_file_type(Json::parse(options), plan);
     return type ? assign_types(*type, plan, Json::parse(architecture)).dump() : "{}";
   }
@@ -39,9 +40,10 @@ class Gguf : public rh::Format, public rh::Assigner {
 
  private:
   static const char* options_schema() {
-    static const std::string schema =
-        R"({"type": "object", "properties": {"file_type": {"enum": )" + file_type_names() +
-        R"(}, "unquantized": {"enum": ["f32", "f16", "bf16"]}, "pre": {"type": "string"}}})";
+    static const std::string schema = R"({"type": "object", "properties": {"file_type": {"enum": )" +
+                                      file_type_names() +
+                                      R"(}, "unquantized": {"enum": ["f32", "f16", "bf16"]}, "pre": {"type": "string"},
+            "split": {"type": "boolean", "default": false}}})";
     return schema.c_str();
   }
 };

@@ -1,7 +1,10 @@
 #include "plugins/formats/gguf/metadata.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+
+#include "plugins/formats/common/text.h"
 
 namespace roundhouse::formats {
 
@@ -19,6 +22,14 @@ ByteWriter& Metadata::begin_array(const std::string& key, GgufValue type, size_t
 }
 
 void Metadata::text(const std::string& key, const std::string& value) { begin(key, GgufValue::kString).text(value); }
+
+void Metadata::u16(const std::string& key, uint64_t value) {
+  begin(key, GgufValue::kU16).number(static_cast<uint16_t>(value));
+}
+
+void Metadata::i32(const std::string& key, int64_t value) {
+  begin(key, GgufValue::kI32).number(static_cast<int32_t>(value));
+}
 
 void Metadata::u32(const std::string& key, uint64_t value) {
   begin(key, GgufValue::kU32).number(static_cast<uint32_t>(value));
@@ -45,6 +56,11 @@ void Metadata::i32s(const std::string& key, const std::vector<int32_t>& values) 
   for (const int32_t value : values) bytes_.number(value);
 }
 
+void Metadata::flags(const std::string& key, const std::vector<bool>& values) {
+  begin_array(key, GgufValue::kBool, values.size());
+  for (const bool value : values) bytes_.number<uint8_t>(value ? 1 : 0);
+}
+
 std::string size_label(uint64_t parameters) {
   constexpr struct {
     double unit;
@@ -61,6 +77,30 @@ std::string size_label(uint64_t parameters) {
   return "";
 }
 
+namespace {
+
+// GGUF has one size, and which blocks have a window.
+void add_sliding_window(Metadata& metadata, const std::string& id, const Json& architecture) {
+  int64_t size = 0;
+  std::vector<bool> windows;
+  for (const Json& window : architecture.at("sliding_windows")) {
+    windows.push_back(!window.is_null());
+    if (window.is_null()) continue;
+    rh::require(size == 0 || size == window, "the blocks have sliding windows of different sizes; GGUF has one");
+    size = window;
+  }
+  if (size == 0) return;
+  metadata.u32(id + ".attention.sliding_window", static_cast<uint64_t>(size));
+  if (std::find(windows.begin(), windows.end(), false) != windows.end())
+    metadata.flags(id + ".attention.sliding_window_pattern", windows);
+  if (size < architecture.at("positions"))
+    rh::log(RH_LOG_WARNING, cat("gguf: the model attends to the last ", size,
+                                " positions. llama.cpp's architectures "
+                                "llama, qwen2 and qwen3 attend to all, so that longer texts come out otherwise"));
+}
+
+}  // namespace
+
 void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& architecture) {
   const auto number = [&](const char* key) { return architecture.at(key).get<uint64_t>(); };
   metadata.u32(id + ".block_count", number("blocks"));
@@ -73,6 +113,7 @@ void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& 
   metadata.u32(id + ".attention.value_length", number("head_dim"));
   metadata.f32(id + ".attention.layer_norm_rms_epsilon", architecture.at("norm_eps"));
   metadata.u32(id + ".vocab_size", number("vocab"));
+  add_sliding_window(metadata, id, architecture);
   const Json& rotary = architecture.at("rotary");
   if (rotary.is_null()) return;
   metadata.f32(id + ".rope.freq_base", rotary.at("theta"));

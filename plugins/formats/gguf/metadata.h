@@ -33,15 +33,22 @@ class ByteWriter {
   std::string bytes_;
 };
 
+// Keys of a file that is one of several.
+constexpr const char* kSplitNumber = "split.no";  // from 0
+constexpr const char* kSplitCount = "split.count";
+
 class Metadata {
  public:
   void text(const std::string& key, const std::string& value);
+  void u16(const std::string& key, uint64_t value);
+  void i32(const std::string& key, int64_t value);
   void u32(const std::string& key, uint64_t value);
   void f32(const std::string& key, double value);
   void flag(const std::string& key, bool value);
   void texts(const std::string& key, const std::vector<std::string>& values);
   void f32s(const std::string& key, const std::vector<float>& values);
   void i32s(const std::string& key, const std::vector<int32_t>& values);
+  void flags(const std::string& key, const std::vector<bool>& values);
 
   uint64_t count() const { return count_; }
   const ByteWriter& bytes() const { return bytes_; }

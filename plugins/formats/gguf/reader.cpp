@@ -108,10 +108,6 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   const std::vector<std::string> paths = gguf_files(folder);
   if (paths.empty()) throw rh::Error(RH_NOT_FOUND, folder + " has no .gguf file");
   for (const std::string& path : paths) {
-    // Parts of one model are named -00001-of-00003; another model is not a part of this one.
-    if (paths.size() > 1 && path.find("-of-") == std::string::npos)
-      throw rh::Error(RH_INVALID_ARGUMENT, cat(folder, " has several models, ", fs::path(path).filename().string(),
-                                               " among them; put each into a folder of its own"));
     std::ifstream stream(path, std::ios::binary);
     if (!stream) throw rh::Error(RH_NOT_FOUND, path + " cannot be read");
     files_.push_back({path, std::move(stream), fs::file_size(path)});
@@ -134,16 +130,29 @@ void GgufReader::read_header(size_t file) {
   const auto tensors = header.number<uint64_t>(), values = header.number<uint64_t>();
   header.expect(tensors, 24);
   header.expect(values, 13);
-  uint64_t alignment = kGgufAlignment;
+  uint64_t alignment = kGgufAlignment, part = 0, parts = 1;
   for (uint64_t i = 0; i < values; ++i) {
     const std::string key = header.text();
     const auto type = header.number<GgufValue>();
     if (key == "general.alignment" && type == GgufValue::kU32)
       alignment = header.number<uint32_t>();
+    else if (key == kSplitNumber && type == GgufValue::kU16)
+      part = header.number<uint16_t>();
+    else if (key == kSplitCount && type == GgufValue::kU16)
+      parts = header.number<uint16_t>();
     else
       header.skip_value(type);
   }
   if (alignment == 0 || (alignment & (alignment - 1))) header.fail(cat("its alignment is ", alignment));
+  // Parts of one model come in the order of their names, name-00001-of-00003.
+  if (parts < 2 && files_.size() > 1)
+    throw rh::Error(RH_INVALID_ARGUMENT,
+                    cat(f.path,
+                        ": it is a model of its own, but not the only one in the folder; put each into one of "
+                        "its own"));
+  if (parts > 1 && (parts != files_.size() || part != file))
+    header.fail(cat("it is part ", part + 1, " of ", parts, ", but file ", file + 1, " of ", files_.size(),
+                    " in the folder; put all parts there, and nothing else"));
   const size_t first = items_.size();
   for (uint64_t i = 0; i < tensors; ++i) {
     auto item = std::make_unique<Item>();
@@ -187,6 +196,10 @@ void GgufReader::read_header(size_t file) {
                    {static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols), item.type->row_bytes(cols)});
     item.encoding = {sizeof item.encoding, item.specs.count(), RH_ENCODING_GGML_BLOCK, item.parameters.c_str(),
                      item.specs.data()};
+    const GgmlType& type = *item.type;
+    item.scheme = stored_scheme(type.bits, type.symmetric, 1, type.cols / type.groups);
+    item.scheme.super_bits = type.super_bits;
+    item.scheme.super_group = type.super_bits ? static_cast<int32_t>(type.groups) : 0;
   }
 }
 
@@ -203,6 +216,7 @@ void GgufReader::item(uint64_t index, rh_item& out) {
   out.ndim = static_cast<int32_t>(item.shape.size());
   out.shape = item.shape.data();
   out.encoding = item.type->quantized() ? &item.encoding : nullptr;
+  out.scheme = item.type->quantized() ? &item.scheme : nullptr;
 }
 
 // The tensor's bytes, rows in the source's order.

@@ -37,6 +37,7 @@ class GgufReader : public rh::Reader {
     std::string parameters;
     rh::Specs specs;
     rh_encoding encoding;
+    rh_scheme scheme;
   };
   struct File {
     std::string path;

@@ -1,6 +1,7 @@
 #include "plugins/formats/gguf/writer.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 
 #include "kernels/floats.h"
@@ -42,7 +43,21 @@ std::string option(const Json& options, const char* key) {
   return options.at(key);
 }
 
+// As llama.cpp looks for a split model's other files.
+std::string file_name(const std::string& model, size_t file, size_t files) {
+  if (files == 1) return model + ".gguf";
+  char part[32];
+  std::snprintf(part, sizeof part, "-%05zu-of-%05zu.gguf", file + 1, files);
+  return model + part;
+}
+
 }  // namespace
+
+bool wants_split(const Json& options) {
+  if (!options.contains("split")) return false;
+  rh::require(options.at("split").is_boolean(), "the option split is not true or false");
+  return options.at("split");
+}
 
 GgufWriter::GgufWriter(const rh_export& target)
     : target_(target),
@@ -52,10 +67,20 @@ GgufWriter::GgufWriter(const rh_export& target)
   names_.require_known();
   const Json plan = model_json(target, "plan");
   plan_tensors(plan);
-  const std::string head = header(plan);
-  const std::string model = std::filesystem::path(model_folder(target)).filename().string();
-  file_.emplace(target, cat(model.empty() ? "model" : model, "-", file_type_of(plan).name, ".gguf"));
-  file_->write(head.data(), head.size());
+  const size_t files = divide();
+  const std::string folder = std::filesystem::path(model_folder(target)).filename().string();
+  const std::string model = cat(folder.empty() ? "model" : folder, "-", file_type_of(plan).name);
+  for (size_t file = 0; file < files; ++file) {
+    Metadata metadata = file == 0 ? model_metadata(plan) : Metadata();
+    if (files > 1) {
+      metadata.u16(kSplitNumber, file);
+      metadata.u16(kSplitCount, files);
+      metadata.i32("split.tensors.count", static_cast<int64_t>(slots_.size()));
+    }
+    const std::string head = header(metadata, file);
+    files_.push_back(std::make_unique<OutputFile>(target, file_name(model, file, files)));
+    files_.back()->write(head.data(), head.size());
+  }
   if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
     write(slots_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
 }
@@ -95,7 +120,7 @@ const GgmlType& GgufWriter::stored_type(const Json& tensor, const Json* layer) c
 void GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
   const int64_t rows = elements(shape) / std::max<int64_t>(1, shape.empty() ? 1 : shape.back());
   const uint64_t bytes = static_cast<uint64_t>(rows * type.row_bytes(shape.empty() ? 1 : shape.back()));
-  slots_.push_back({name, &type, std::move(shape), 0, bytes});
+  slots_.push_back({name, &type, std::move(shape), 0, 0, bytes});
 }
 
 // Where neither the options nor the recipe's scheme tell, the type of most quantized weights.
@@ -109,8 +134,23 @@ const FileType& GgufWriter::file_type_of(const Json& plan) const {
   return *usual_file_type(most == weights.end() ? "f32" : most->first);
 }
 
-// Everything before the tensors' data; sets their offsets.
-std::string GgufWriter::header(const Json& plan) {
+// Tells each tensor its file, and how many files there are.
+size_t GgufWriter::divide() {
+  if (!wants_split(options_)) return 1;
+  size_t file = 0;
+  uint64_t bytes = 0;  // of the file's tensors
+  for (Slot& slot : slots_) {
+    if (bytes > 0 && bytes + aligned(slot.bytes) > target_.max_shard_bytes) {
+      ++file;
+      bytes = 0;
+    }
+    bytes += aligned(slot.bytes);
+    slot.file = file;
+  }
+  return file + 1;
+}
+
+Metadata GgufWriter::model_metadata(const Json& plan) const {
   const std::string& id = names_.architecture();
   uint64_t parameters = 0;
   for (const Slot& slot : slots_) parameters += static_cast<uint64_t>(elements(slot.shape));
@@ -123,15 +163,21 @@ std::string GgufWriter::header(const Json& plan) {
   metadata.u32("general.file_type", file_type_of(plan).id);
   metadata.u32("general.quantization_version", 2);
   add_tokenizer(metadata, model_folder(target_), architecture_.at("vocab"), option(options_, "pre"));
+  return metadata;
+}
 
+// Everything of a file before its tensors' data; sets their offsets.
+std::string GgufWriter::header(const Metadata& metadata, size_t file) {
+  const auto in_file = [file](const Slot& slot) { return slot.file == file; };
   ByteWriter out;
   for (const char c : kGgufMagic) out.number(c);
   out.number(kGgufVersion);
-  out.number<uint64_t>(slots_.size());
+  out.number<uint64_t>(std::count_if(slots_.begin(), slots_.end(), in_file));
   out.number<uint64_t>(metadata.count());
   out.append(metadata.bytes());
   uint64_t offset = 0;  // from the data's beginning
   for (Slot& slot : slots_) {
+    if (!in_file(slot)) continue;
     out.text(slot.name);
     out.number(static_cast<uint32_t>(slot.shape.size()));
     for (auto size = slot.shape.rbegin(); size != slot.shape.rend(); ++size) out.number<uint64_t>(*size);
@@ -141,7 +187,8 @@ std::string GgufWriter::header(const Json& plan) {
     offset += aligned(slot.bytes);
   }
   out.pad(kGgufAlignment);
-  for (Slot& slot : slots_) slot.offset += out.bytes().size();
+  for (Slot& slot : slots_)
+    if (in_file(slot)) slot.offset += out.bytes().size();
   return out.bytes();
 }
 
@@ -167,9 +214,10 @@ void GgufWriter::write(Slot& slot, const uint8_t* rows) {
                   row_bytes);
     rows = interleaved.data();
   }
-  file_->write_at(slot.offset, rows, slot.bytes);
+  OutputFile& file = *files_[slot.file];
+  file.write_at(slot.offset, rows, slot.bytes);
   const char zeros[kGgufAlignment] = {};
-  file_->write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
+  file.write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
   slot.written = true;
 }
 
@@ -200,7 +248,7 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
 void GgufWriter::finish() {
   for (const Slot& slot : slots_)
     if (!slot.written) throw rh::Error(RH_FAILED_PRECONDITION, slot.name + " was never added");
-  file_->commit();
+  for (const auto& file : files_) file->commit();
   // llama.cpp needs the .gguf alone; other programs, and this one, take the rest from beside it.
   write_json(target_, "config.json", model_json(target_, "config"));
   copy_side_files(target_);

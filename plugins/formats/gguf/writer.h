@@ -1,7 +1,9 @@
-// Writes a model as one GGUF file: header first, then every tensor at its place, whatever the order they come in.
+// Writes a model as one GGUF file or several: headers first, then every tensor at its place, whatever the order they
+// come in.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 
 #include "plugins/formats/gguf/file_type.h"
@@ -12,6 +14,9 @@ namespace roundhouse::formats {
 constexpr char kGgufMagic[] = {'G', 'G', 'U', 'F'};
 constexpr uint32_t kGgufVersion = 3;
 constexpr uint64_t kGgufAlignment = 32;
+
+// The option split: a file holds at most the export's largest shard. Throws rh::Error when it is no truth value.
+bool wants_split(const Json& options);
 
 class GgufWriter : public rh::Writer {
  public:
@@ -27,7 +32,8 @@ class GgufWriter : public rh::Writer {
     std::string name;
     const GgmlType* type;
     std::vector<int64_t> shape;  // row-major; the file has it the other way round
-    uint64_t offset = 0;         // in the file
+    size_t file = 0;
+    uint64_t offset = 0;  // in the file
     uint64_t bytes = 0;
     bool written = false;
   };
@@ -36,7 +42,9 @@ class GgufWriter : public rh::Writer {
   const GgmlType& stored_type(const Json& tensor, const Json* layer) const;
   void add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape);
   const FileType& file_type_of(const Json& plan) const;
-  std::string header(const Json& plan);
+  size_t divide();
+  Metadata model_metadata(const Json& plan) const;
+  std::string header(const Metadata& metadata, size_t file);
   void write(Slot& slot, const uint8_t* rows);
   Slot& slot_of(const std::string& tensor, const rh_tensor* shape);
 
@@ -45,7 +53,7 @@ class GgufWriter : public rh::Writer {
   const Names names_;
   std::vector<Slot> slots_;
   std::map<std::string, size_t> by_source_;  // into slots_
-  std::optional<OutputFile> file_;
+  std::vector<std::unique_ptr<OutputFile>> files_;
 };
 
 }  // namespace roundhouse::formats

@@ -177,10 +177,11 @@ class LlmCompressor : public rh::Format {
       {"engine": "vllm", "devices": ["cuda"], "bits": [8], "sym": [true], "encodings": ["scaled-fp8/1", "mx/1"],
        "packing": "float-quantized or mxfp8-quantized", "priority": 2, "command": "vllm serve {folder}"},
       {"engine": "vllm", "devices": ["cuda"], "bits": [4], "sym": [true], "encodings": ["nvfp/1", "mx/1"],
-       "packing": "nvfp4-pack-quantized or mxfp4-pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
+       "parameters": {"scale": ["e4m3"]}, "packing": "nvfp4-pack-quantized or mxfp4-pack-quantized", "priority": 2,
+       "command": "vllm serve {folder}"},
       {"engine": "transformers with compressed-tensors", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 5, 6, 7, 8],
        "sym": [true, false], "encodings": ["affine-int/1", "scaled-fp8/1", "mx/1", "nvfp/1"],
-       "packing": "all but nvfp4-e5m3-pack-quantized", "priority": 0}])";
+       "parameters": {"scale": ["e4m3"]}, "packing": "all but nvfp4-e5m3-pack-quantized", "priority": 0}])";
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override { return std::make_unique<Writer>(target); }

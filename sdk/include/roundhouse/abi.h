@@ -3,15 +3,19 @@
  * Rules that hold for every header of this folder:
  *  (1) Growable structs begin with `uint32_t struct_size`, the bytes that their writer knows. New members
  *      are appended, and padding is explicit: a member in what was hidden padding would seem known to old writers.
- *      A reader checks RH_HAS() before it touches a member that 1.0 did not have.
- *      Frozen structs (rh_error, rh_tensor) have no size field and never change within a major version.
+ *      A reader checks RH_HAS() before it touches a member that 1.0 did not have, and compares sizes with >=, never
+ *      with ==. The writer sets `reserved` to 0; readers ignore it.
+ *      Frozen structs (rh_error, rh_data_type, rh_device, rh_tensor) have no size field and never change within a major
+ *      version. Arrays of growable structs are arrays of pointers.
  *  (2) Every fallible call returns an rh_code and, on failure, fills the caller's rh_error.
- *      Nothing aborts, exits or throws across the boundary.
- *  (3) Pointers that cross are borrowed unless the comment says otherwise. Strings are UTF-8 and NUL-terminated.
+ *      What `out` points to is written only when RH_OK is returned. Nothing aborts, exits or throws across the boundary.
+ *  (3) Pointers that cross are borrowed for the call, unless the comment says otherwise: whoever needs the bytes later
+ *      copies them. Strings are UTF-8 and NUL-terminated. Pointer arguments are not NULL unless the comment says so.
  *  (4) Each function's comment ends with its thread tag, then the version that introduced it:
  *      [main]         only the thread that runs the host's main loop
- *      [worker]       any one thread at a time for one instance
+ *      [worker]       any thread, but one at a time for one instance, and for the objects made from it
  *      [thread-safe]  any thread, at any time
+ *  (5) Members of function tables marked optional may be NULL; the caller asks RH_HAS(). The others never are.
  */
 #ifndef ROUNDHOUSE_ABI_H
 #define ROUNDHOUSE_ABI_H
@@ -66,7 +70,8 @@ typedef struct rh_error {
   rh_code code;
   char message[508];
 } rh_error;
-RH_STATIC_ASSERT(sizeof(rh_error) == 512, "rh_error is frozen");
+RH_STATIC_ASSERT(sizeof(rh_error) == 512 && offsetof(rh_error, message) == 4, "rh_error is frozen");
+RH_STATIC_ASSERT(sizeof(void *) == 8, "the ABI is defined for 64-bit pointers");
 
 /* True when the struct that `p` points to is large enough to hold `member` and the member is not NULL.
  * For pointers and function pointers only. */

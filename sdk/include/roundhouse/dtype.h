@@ -26,6 +26,7 @@
 #define RH_QUANTIZER_CAPTURABLE 1u /* forward, backward and sign_step allocate nothing, never synchronize and read
                                       nothing on the host: they may be captured in a CUDA graph */
 #define RH_QUANTIZER_SHARED_STATISTIC 2u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
+#define RH_QUANTIZER_CPU_ONLY 4u /* this one runs on the CPU, wherever its data type can run else */
 
 /* What one quantizer needs and emits. Owned by the quantizer, valid until destroy, never changes. since 1.0 */
 typedef struct rh_quantizer_info {
@@ -45,7 +46,7 @@ typedef struct rh_quantizer_info {
 } rh_quantizer_info;
 RH_ASSERT_END(rh_quantizer_info, encoding, 64);
 
-/* since 1.0 */
+/* Of a measure() call. Borrowed for it. since 1.0 */
 typedef struct rh_measure_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -55,7 +56,7 @@ typedef struct rh_measure_args {
 } rh_measure_args;
 RH_ASSERT_END(rh_measure_args, statistic, 24);
 
-/* since 1.0 */
+/* Of a prepare() call. Borrowed for it. since 1.0 */
 typedef struct rh_prepare_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -67,7 +68,7 @@ typedef struct rh_prepare_args {
 } rh_prepare_args;
 RH_ASSERT_END(rh_prepare_args, states, 40);
 
-/* `tunables` is NULL for plain or searched rounding; an element may be NULL: its initial value, not tuned.
+/* Of a forward() call. Borrowed for it. `tunables` is NULL for plain or searched rounding; an element may be NULL: its initial value, not tuned.
  * Any tunable given makes the arithmetic float32, else it is that of the input's element type. since 1.0 */
 typedef struct rh_forward_args {
   uint32_t struct_size;
@@ -82,7 +83,7 @@ typedef struct rh_forward_args {
 } rh_forward_args;
 RH_ASSERT_END(rh_forward_args, results, 48);
 
-/* Straight-through gradients. since 1.0 */
+/* Of a backward() call: straight-through gradients. Borrowed for it. since 1.0 */
 typedef struct rh_backward_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -96,7 +97,7 @@ typedef struct rh_backward_args {
 } rh_backward_args;
 RH_ASSERT_END(rh_backward_args, grad_input, 56);
 
-/* tunable <- clamp(tunable - learning_rate * sign(gradient)), without a gradient tensor of the tunable's size.
+/* Of a sign_step() call. Borrowed for it. tunable <- clamp(tunable - learning_rate * sign(gradient)), without a gradient tensor of the tunable's size.
  * since 1.0 */
 typedef struct rh_sign_step_args {
   uint32_t struct_size;
@@ -110,7 +111,7 @@ typedef struct rh_sign_step_args {
 } rh_sign_step_args;
 RH_ASSERT_END(rh_sign_step_args, learning_rates, 48);
 
-/* since 1.0 */
+/* Of an encode() call. Borrowed for it. since 1.0 */
 typedef struct rh_encode_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -122,7 +123,7 @@ typedef struct rh_encode_args {
 } rh_encode_args;
 RH_ASSERT_END(rh_encode_args, tensors, 40);
 
-/* since 1.0 */
+/* Of a decode() call. Borrowed for it. since 1.0 */
 typedef struct rh_decode_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -141,35 +142,46 @@ RH_ASSERT_END(rh_decode_args, output, 24);
 #define RH_OP_ENCODE 5
 #define RH_OP_DECODE 6
 
-/* Made by the plugin for one layer; `data` is its own. Members marked optional may be NULL. since 1.0 */
+/* Made by the plugin for one layer; `data` is its own. Members marked optional may be NULL.
+ * All operations enqueue on exec->stream, write nothing but their args' out tensors, keep no pointer of exec or args
+ * after they return, and give the same bits for the same input and seed. since 1.0 */
 typedef struct rh_quantizer {
   uint32_t struct_size;
   uint32_t reserved;
   void *data;
-  /* Frees the quantizer. [worker] since 1.0 */
+  /* Frees the quantizer and all that info() and get_extension() gave. Called once, last. Cannot fail.
+   * [worker] since 1.0 */
   void (*destroy)(struct rh_quantizer *quantizer);
-  /* Owned by the quantizer. [thread-safe] since 1.0 */
+  /* What the quantizer needs and emits; the same pointer each time, never NULL. Owned by the quantizer, valid until
+   * destroy. [thread-safe] since 1.0 */
   const rh_quantizer_info *(*info)(const struct rh_quantizer *quantizer);
-  /* Bytes of workspace that an operation (RH_OP_*) needs on a device kind for an input of `rows` rows. Optional: none.
+  /* Bytes of workspace that an operation (RH_OP_*) needs on a device kind (RH_DEVICE_*) for an input of `rows` rows; the
+   * host gives at least so many in exec->workspace. 0 for an operation that it does not know. Optional: none.
    * [thread-safe] since 1.0 */
   uint64_t (*workspace_size)(const struct rh_quantizer *quantizer, int32_t operation, int32_t device_type, int64_t rows);
-  /* Required when info declares a statistic. [worker] since 1.0 */
+  /* Writes the statistic of one input; the host reduces over several. Required when info declares a statistic, else
+   * never called. [worker] since 1.0 */
   rh_code (*measure)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_measure_args *args, rh_error *error);
-  /* Required when info declares states. [worker] since 1.0 */
+  /* Writes all states, which then stay as they are. Called before forward; again when the statistic has changed.
+   * Required when info declares states, else never called. [worker] since 1.0 */
   rh_code (*prepare)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_prepare_args *args, rh_error *error);
-  /* [worker] since 1.0 */
+  /* Quantizes and dequantizes: output = decode(encode(input)) as the scheme says, with the tunables added when there
+   * are any. Required. Forbidden: changing tunables or states. [worker] since 1.0 */
   rh_code (*forward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_forward_args *args, rh_error *error);
-  /* Optional: without it (and sign_step) the layer is rounded but not tuned. [worker] since 1.0 */
+  /* Writes, and does not add to, the gradients of those tunables (and of the input) that are wanted, given that of
+   * forward's output. Optional: without it (and sign_step) the layer is rounded but not tuned. [worker] since 1.0 */
   rh_code (*backward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_backward_args *args, rh_error *error);
-  /* Optional: the host steps with backward when it is missing. [worker] since 1.0 */
+  /* One step of signed gradient descent on all given tunables, in place, each with the rate of
+   * its group (RH_LR_*). Optional: the host steps with backward when it is missing. [worker] since 1.0 */
   rh_code (*sign_step)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_sign_step_args *args,
                        rh_error *error);
-  /* Required when info's encoding has tensors. [worker] since 1.0 */
+  /* Writes all tensors of the encoding, every byte. Required when info's encoding has tensors. [worker] since 1.0 */
   rh_code (*encode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_encode_args *args, rh_error *error);
-  /* Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type, except for the
+  /* Writes the weight that the encoding's formula gives. Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type, except for the
    * sign of a zero, which codes may not carry. [worker] since 1.0 */
   rh_code (*decode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_decode_args *args, rh_error *error);
-  /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
+  /* Returns the function table of an extension, NULL for an unknown id. Owned by the plugin, valid until destroy.
+   * Optional. [thread-safe] since 1.0 */
   const void *(*get_extension)(const struct rh_quantizer *quantizer, const char *id);
   /* end of 1.0: do not modify above */
 } rh_quantizer;
@@ -215,23 +227,25 @@ typedef struct rh_dtype {
   void *data; /* the plugin's own */
   const rh_dtype_descriptor *descriptor;
   /* Says at plan time whether it can quantize a layer: RH_OK, or RH_INVALID_ARGUMENT with a message that says what
-   * would work. [thread-safe] since 1.0 */
+   * would work. Any scheme may be asked about, and options_json may be any object. [thread-safe] since 1.0 */
   rh_code (*check)(const struct rh_dtype *dtype, const rh_layer *layer, rh_error *error);
-  /* Makes a quantizer; the layer and its scheme are copied. [worker] since 1.0 */
+  /* Makes a quantizer; the plugin copies what it needs of the layer and its scheme. The caller owns it and ends it with
+   * its destroy. Fails as check does. [worker] since 1.0 */
   rh_code (*create)(const struct rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out, rh_error *error);
-  /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
+  /* Returns the function table of an extension, NULL for an unknown id. Owned by the plugin, valid until deinit.
+   * Optional. [thread-safe] since 1.0 */
   const void *(*get_extension)(const struct rh_dtype *dtype, const char *id);
   /* end of 1.0: do not modify above */
 } rh_dtype;
 RH_ASSERT_END(rh_dtype, get_extension, 48);
 
-/* since 1.0 */
+/* The data types of a plugin. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_dtype_factory {
   uint32_t struct_size;
   uint32_t reserved;
-  /* [thread-safe] since 1.0 */
+  /* How many data types there are; the same from init to deinit. [thread-safe] since 1.0 */
   uint32_t (*count)(void);
-  /* NULL when index >= count(). [thread-safe] since 1.0 */
+  /* One of them, the same pointer each time; NULL when index >= count(). [thread-safe] since 1.0 */
   const rh_dtype *(*get)(uint32_t index);
   /* end of 1.0: do not modify above */
 } rh_dtype_factory;

@@ -50,10 +50,13 @@ RH_ASSERT_END(rh_encoded_layer, activation_tensors, 96);
 
 /* The host's way to weights for a format that does not know an encoding: the data type that emitted it decodes. */
 #define RH_EXT_DECODE "roundhouse.decode/1"
+
+/* since 1.0 */
 typedef struct rh_decode {
   uint32_t struct_size;
   uint32_t reserved;
-  /* Writes [rows, cols] in f32, f16 or bf16. Only for a layer that add_layer was just given. [worker] since 1.0 */
+  /* Writes the dequantized weight [rows, cols] in f32, f16 or bf16 to the plugin's own memory.
+   * Forbidden but for the layer of the add_layer that runs. [worker] since 1.0 */
   rh_code (*decode)(const rh_export *export_, const rh_encoded_layer *layer, rh_tensor *output, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_decode;
@@ -64,19 +67,22 @@ typedef struct rh_writer {
   uint32_t struct_size;
   uint32_t reserved;
   void *data; /* the plugin's own */
-  /* [worker] since 1.0 */
+  /* Packs a quantized layer and writes it, with its bias. Layers come in the plan's order, each once; the layer is
+   * borrowed for the call. After a failure only abort is called. [worker] since 1.0 */
   rh_code (*add_layer)(struct rh_writer *writer, const rh_encoded_layer *layer, rh_error *error);
-  /* An unquantized tensor under its name in the source checkpoint. [worker] since 1.0 */
+  /* Writes an unquantized CPU tensor, given under its name in the source checkpoint. Borrowed for the call. After a
+   * failure only abort is called. [worker] since 1.0 */
   rh_code (*add_tensor)(struct rh_writer *writer, const char *name, const rh_tensor *tensor, rh_error *error);
   /* Writes what is left (shards, index, config) and frees the writer, whatever the result. [worker] since 1.0 */
   rh_code (*finish)(struct rh_writer *writer, rh_error *error);
-  /* Frees the writer; the host removes the files. [worker] since 1.0 */
+  /* Frees the writer and ends its files; the host removes them. Called instead of finish. Cannot fail.
+   * [worker] since 1.0 */
   void (*abort)(struct rh_writer *writer);
   /* end of 1.0: do not modify above */
 } rh_writer;
 RH_ASSERT_END(rh_writer, abort, 48);
 
-/* What a format opens. since 1.0 */
+/* What a format opens. Borrowed for the call. since 1.0 */
 typedef struct rh_open {
   uint32_t struct_size;
   uint32_t reserved;
@@ -90,7 +96,8 @@ RH_ASSERT_END(rh_open, architecture_json, 24);
 #define RH_ITEM_LAYER 1 /* a quantized layer's weight */
 
 /* One tensor that a checkpoint holds, under its name in the source checkpoint ("....q_proj.weight").
- * The host sets struct_size; the pointers are the reader's, valid until close. since 1.0 */
+ * The host sets struct_size and zeroes the rest; the reader writes no member that lies beyond struct_size. The pointers
+ * are the reader's, valid until close. since 1.0 */
 typedef struct rh_item {
   uint32_t struct_size;
   int32_t kind; /* RH_ITEM_* */
@@ -110,11 +117,11 @@ typedef struct rh_reader {
   uint32_t struct_size;
   uint32_t reserved;
   void *data; /* the plugin's own */
-  /* [worker] since 1.0 */
+  /* Frees the reader and all that its items point to. Called once, last. Cannot fail. [worker] since 1.0 */
   void (*close)(struct rh_reader *reader);
-  /* [worker] since 1.0 */
+  /* How many tensors the checkpoint holds; the same until close. [worker] since 1.0 */
   uint64_t (*count)(const struct rh_reader *reader);
-  /* [worker] since 1.0 */
+  /* Describes tensor `index`; RH_OUT_OF_RANGE when index >= count(). Cheap: reads no tensor. [worker] since 1.0 */
   rh_code (*item)(struct rh_reader *reader, uint64_t index, rh_item *out, rh_error *error);
   /* Writes the tensor, or the dequantized weight; `output` has the item's shape. A layer is written as f32, f16 or
    * bf16; a tensor in its own element type. [worker] since 1.0 */
@@ -151,17 +158,21 @@ typedef struct rh_format {
    * [thread-safe] since 1.0 */
   rh_code (*check)(const struct rh_format *format, const rh_format_query *query, rh_error *error);
   /* Which engines load the result: a JSON array of {"engine", "devices": [..], "bits": [..], "group_sizes": [..],
-   * "sym": [..], "encodings": [..], "packing", "priority", "command"}, all but the engine optional; "{folder}" in the
-   * command stands for the checkpoint. Owned by the plugin, valid until deinit. Optional.
+   * "sym": [..], "encodings": [..], "parameters": {"KEY": [..]} of the encoding, "packing", "priority", "command"}, all
+   * but the engine optional; "{folder}" in the command stands for the checkpoint. Valid until deinit. Optional.
    * [thread-safe] since 1.0 */
   const char *(*backends_json)(const struct rh_format *format);
-  /* [worker] since 1.0 */
+  /* Starts an export. The caller owns the writer and ends it with finish or abort; `export_` stays valid until that
+   * has returned. Forbidden: files by other ways than the host's extensions. [worker] since 1.0 */
   rh_code (*begin)(const struct rh_format *format, const rh_export *export_, rh_writer **out, rh_error *error);
-  /* How sure the format is that `folder` is its own: 0, not; higher wins. Must be quick. [worker] since 1.0 */
+  /* How sure the format is that `folder` is its own: 0, not; higher wins; built-in formats say at most 100. Any folder
+   * may be asked about, and one that cannot be read is not its own. Must be quick. [worker] since 1.0 */
   int32_t (*probe)(const struct rh_format *format, const char *folder);
-  /* [worker] since 1.0 */
+  /* Opens a checkpoint for reading. The caller owns the reader and ends it with close. Damaged files give RH_DATA_LOSS
+   * with the reason. [worker] since 1.0 */
   rh_code (*open)(const struct rh_format *format, const rh_open *source, rh_reader **out, rh_error *error);
-  /* Optional. NULL for an unknown id. [thread-safe] since 1.0 */
+  /* Returns the function table of an extension, NULL for an unknown id. Owned by the plugin, valid until deinit.
+   * Optional. [thread-safe] since 1.0 */
   const void *(*get_extension)(const struct rh_format *format, const char *id);
   /* end of 1.0: do not modify above */
 } rh_format;
@@ -170,6 +181,7 @@ RH_ASSERT_END(rh_format, get_extension, 72);
 /* ---- an extension of rh_format: data types by a layer's role ---- */
 #define RH_EXT_ASSIGN "roundhouse.assign/1"
 
+/* since 1.0 */
 typedef struct rh_assign {
   uint32_t struct_size;
   uint32_t reserved;
@@ -186,13 +198,29 @@ typedef struct rh_assign {
 } rh_assign;
 RH_ASSERT_END(rh_assign, assign, 16);
 
+/* ---- an extension of rh_format: what all layers of a checkpoint must have in common ---- */
+#define RH_EXT_UNIFORM "roundhouse.uniform/1"
+
 /* since 1.0 */
+typedef struct rh_uniform {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* Asked at plan time of each layer that check() has taken. Calls take(context, text) once with what the format can
+   * have but one of in a checkpoint ("packing_format auto_round:fp8_static"), or with "". The host refuses a plan whose
+   * layers give different texts; "" goes with every other. [thread-safe] since 1.0 */
+  rh_code (*uniform)(const rh_format *format, const rh_format_query *query, void (*take)(void *context, const char *text),
+                     void *context, rh_error *error);
+  /* end of 1.0: do not modify above */
+} rh_uniform;
+RH_ASSERT_END(rh_uniform, uniform, 16);
+
+/* The formats of a plugin. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format_factory {
   uint32_t struct_size;
   uint32_t reserved;
-  /* [thread-safe] since 1.0 */
+  /* How many formats there are; the same from init to deinit. [thread-safe] since 1.0 */
   uint32_t (*count)(void);
-  /* NULL when index >= count(). [thread-safe] since 1.0 */
+  /* One of them, the same pointer each time; NULL when index >= count(). [thread-safe] since 1.0 */
   const rh_format *(*get)(uint32_t index);
   /* end of 1.0: do not modify above */
 } rh_format_factory;

@@ -226,6 +226,8 @@ class Quantizer {
   virtual void prepare(const rh_exec&, const rh_prepare_args&) { unsupported("prepare"); }
   virtual void forward(const rh_exec&, const rh_forward_args&) = 0;
   virtual void backward(const rh_exec&, const rh_backward_args&) { unsupported("backward"); }
+  // A class that has sign_step() says so; for others the host steps with backward().
+  virtual bool has_sign_step() const { return false; }
   virtual void sign_step(const rh_exec&, const rh_sign_step_args&) { unsupported("sign_step"); }
   virtual void encode(const rh_exec&, const rh_encode_args&) { unsupported("encode"); }
   virtual void decode(const rh_exec&, const rh_decode_args&) { unsupported("decode"); }
@@ -302,7 +304,7 @@ class Dtype {
       t.forward = &call<rh_forward_args, &Quantizer::forward>;
       if (self->descriptor_.supports & RH_SUPPORTS_TUNING) {
         t.backward = &call<rh_backward_args, &Quantizer::backward>;
-        t.sign_step = &call<rh_sign_step_args, &Quantizer::sign_step>;
+        if (made->object->has_sign_step()) t.sign_step = &call<rh_sign_step_args, &Quantizer::sign_step>;
       }
       t.encode = &call<rh_encode_args, &Quantizer::encode>;
       t.decode = &call<rh_decode_args, &Quantizer::decode>;
@@ -371,6 +373,8 @@ class Format {
 
   // Throws Error when it cannot hold the layer.
   virtual void check(const rh_format_query& query) const = 0;
+  // What a checkpoint has but one of, as this layer needs it: rh_uniform. "": nothing.
+  virtual std::string uniform(const rh_format_query&) const { return ""; }
   virtual const char* backends_json() const { return "[]"; }
   virtual std::unique_ptr<Writer> begin(const rh_export& target) const = 0;
   virtual int32_t probe(const std::string& folder) const = 0;
@@ -456,8 +460,14 @@ class Format {
                                    rh_error* error) {
     return guard(error, [&] { take(context, self(format).assigner()->assign(plan, architecture, options).c_str()); });
   }
+  static rh_code uniform_trampoline(const rh_format* format, const rh_format_query* query,
+                                    void (*take)(void* context, const char* text), void* context, rh_error* error) {
+    return guard(error, [&] { take(context, self(format).uniform(*query).c_str()); });
+  }
   static const void* extension_trampoline(const rh_format* format, const char* id) {
     static const rh_assign assign{sizeof(rh_assign), 0, &assign_trampoline};
+    static const rh_uniform uniform{sizeof(rh_uniform), 0, &uniform_trampoline};
+    if (std::strcmp(id, RH_EXT_UNIFORM) == 0) return &uniform;
     return std::strcmp(id, RH_EXT_ASSIGN) == 0 && self(format).assigner() ? &assign : nullptr;
   }
 

@@ -50,9 +50,12 @@ typedef struct rh_tensor {
   uint64_t byte_offset; /* 0 */
 } rh_tensor;
 
-RH_STATIC_ASSERT(sizeof(rh_data_type) == 4, "rh_data_type is frozen");
-RH_STATIC_ASSERT(sizeof(rh_device) == 8, "rh_device is frozen");
-RH_STATIC_ASSERT(sizeof(rh_tensor) == 48, "rh_tensor is frozen");
-RH_STATIC_ASSERT(offsetof(rh_tensor, shape) == 24, "rh_tensor is frozen");
+RH_STATIC_ASSERT(sizeof(rh_data_type) == 4 && offsetof(rh_data_type, bits) == 1 && offsetof(rh_data_type, lanes) == 2,
+                 "rh_data_type is frozen");
+RH_STATIC_ASSERT(sizeof(rh_device) == 8 && offsetof(rh_device, id) == 4, "rh_device is frozen");
+RH_STATIC_ASSERT(sizeof(rh_tensor) == 48 && offsetof(rh_tensor, device) == 8 && offsetof(rh_tensor, ndim) == 16 &&
+                     offsetof(rh_tensor, dtype) == 20 && offsetof(rh_tensor, shape) == 24 &&
+                     offsetof(rh_tensor, strides) == 32 && offsetof(rh_tensor, byte_offset) == 40,
+                 "rh_tensor is frozen");
 
 #endif /* ROUNDHOUSE_TENSOR_H */

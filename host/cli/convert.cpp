@@ -1,0 +1,86 @@
+// roundhouse convert DIR --format F: repacks an exported checkpoint without quantizing it again.
+#include "host/export/convert.h"
+
+#include <iostream>
+
+#include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/cli/context.h"
+#include "host/cli/evaluation.h"
+#include "host/recipe/layer_check.h"
+#include "host/report/table.h"
+
+namespace roundhouse::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Options {
+  std::string folder, format, output;
+  std::vector<std::string> settings;
+  bool overwrite = false;
+};
+
+// option=value, the value a JSON one or else a text.
+json format_options(const std::vector<std::string>& settings) {
+  json options = json::object();
+  for (const std::string& text : settings) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0) throw Error(cat("--set ", text, ": write --set option=value"));
+    const std::string value = text.substr(equals + 1);
+    json parsed = json::parse(value, nullptr, /*allow_exceptions=*/false);
+    options[text.substr(0, equals)] = parsed.is_discarded() ? json(value) : std::move(parsed);
+  }
+  return options;
+}
+
+void run(Context& context, const Options& o) {
+  Catalogue catalogue = context.catalogue();
+  catalogue.format(o.format);  // throws for one that is not there
+  const Architecture architecture = Architecture::load(o.folder, Context::architecture_folders());
+  Recipe recipe = recorded_recipe(architecture);
+  recipe.model = fs::weakly_canonical(o.folder);
+  recipe.output =
+      o.output.empty() ? recipe.model.string() + "-" + o.format : fs::absolute(o.output).lexically_normal().string();
+  recipe.formats.push_back({o.format, format_options(o.settings), {}});
+  check_format_options(catalogue, recipe.formats[0]);
+  if (is_within(recipe.model, recipe.output))
+    throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
+
+  std::string source_format;
+  const auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
+  auto* const exported = dynamic_cast<ExportedCheckpoint*>(source.get());
+  if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
+  const Fingerprints fingerprints = convert(recipe, architecture, *exported, catalogue, o.overwrite);
+
+  const fs::path file = fingerprint_file(recipe.output);
+  fs::create_directories(file.parent_path());
+  fingerprints.write(file);
+  ExportedCheckpoint written(catalogue, o.format, recipe.output, architecture.facts());
+  const Verification result = verify(architecture, written, fingerprints);
+  std::cout << format_table({{"format", "bytes", "folder"},
+                             {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},
+                             {o.format, format_bytes(weight_bytes(recipe.output)), recipe.output.string()}});
+  std::cout << verification_text(result) << "\n";
+  if (result.problems.empty()) return;
+  std::string text;
+  for (const std::string& problem : result.problems) text += "\n  " + problem;
+  throw Error(cat(recipe.output.string(), " does not read back as what was converted; do not use it:", text));
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, Context& context) {
+  const auto o = std::make_shared<Options>();
+  auto* command =
+      app.add_subcommand("convert", "Repack an exported checkpoint into another format, without quantizing again");
+  command->add_option("DIR", o->folder, "The checkpoint's folder")->required();
+  command->add_option("--format", o->format, "The format to write")->required();
+  command->add_option("--output", o->output, "The folder to write (default: DIR-FORMAT)");
+  command->add_option("--set", o->settings, "An option of the format: --set option=value (may be repeated)");
+  command->add_flag("--overwrite", o->overwrite, "Replace an output that is there");
+  command->callback([&context, o] { run(context, *o); });
+}
+
+}  // namespace roundhouse::cli

@@ -1,0 +1,66 @@
+/* Roundhouse SDK: the encodings that Roundhouse's own plugins share, with their normative decode formulas.
+ *
+ * The encoding is the joint between data types and formats: a data type names the one that it emits, a format those that it
+ * packs, and neither knows the other. A vendor's own encoding has an id under a name of its own ("example.com/nf4/1").
+ *
+ * Conventions: W is [rows, cols] = [out_features, in_features]; codes cross one a byte; packing is the format's work.
+ */
+#ifndef ROUNDHOUSE_ENCODINGS_H
+#define ROUNDHOUSE_ENCODINGS_H
+
+/* affine-int/1: W[r][c] = scale[r][g] * (code[r][c] - zero_point[r][g])
+ *
+ *   g = c / group_cols; the last group of a row may be shorter. Computed in float32, rounded once to the output type.
+ *   parameters  {"bits": 2..8,
+ *                "group_cols": columns of a group (cols: one group a row),
+ *                "group_rows": 1, or rows (one group for the whole tensor: scale is [1, 1]),
+ *                "symmetric": true (zero_point is 2^(bits-1) everywhere and not sent) or false}
+ *   tensors     "codes"       u8 [rows, cols], 0 .. 2^bits - 1
+ *               "scale"       f16, bf16 or f32 [rows / group_rows, ceil(cols / group_cols)]; may be negative
+ *               "zero_point"  u8, shape of scale, 0 .. 2^bits - 1; absent when symmetric
+ *               "outer_scale" f32 [1], optional (progressive quantization): W = outer_scale * (scale * (code - zero_point)),
+ *                             where what outer_scale multiplies is rounded to the output type first */
+#define RH_ENCODING_AFFINE_INT "affine-int/1"
+
+/* scaled-fp8/1: W[r][c] = value(code[r][c]) * scale[r / group_rows][c / group_cols]
+ *
+ *   Computed in float32, rounded once to the output type; the last group of a row or column may be smaller.
+ *   parameters  {"element": "e4m3" (FN: no infinity, largest 448) or "e5m2" (IEEE, largest 57344),
+ *                "group_rows", "group_cols": rows and columns that share a scale}
+ *   tensors     "codes" u8 [rows, cols], the element's bit pattern (OCP 8-bit floating point, 1.0)
+ *               "scale" f32, bf16 or f16 [ceil(rows / group_rows), ceil(cols / group_cols)], positive; absent for scale 1 */
+#define RH_ENCODING_SCALED_FP8 "scaled-fp8/1"
+
+/* mx/1: W[r][c] = value(code[r][c]) * 2^(scale[r][c / group_cols] - 127)   (OCP Microscaling formats, 1.0)
+ *
+ *   Exact in float32, rounded once to the output type.
+ *   parameters  {"element": "fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "int8", "int4" or "int2",
+ *                "group_cols": 32}
+ *   tensors     "codes" u8 [rows, cols], the element's bit pattern in the low bits; int<b>: two's complement in the low b
+ *                       bits, in units of 2^-(b-2)
+ *               "scale" u8 [rows, ceil(cols / group_cols)], E8M0 */
+#define RH_ENCODING_MX "mx/1"
+
+/* nvfp/1: W[r][c] = value(code[r][c]) * d, d = scale[r][c / group_cols] / global_scale
+ *
+ *   In float32, rounded once to the output type. With ue5m3, d is the scale itself; with e4m3 it is
+ *   1 / (1 / (scale * (1 / global_scale))), each step rounded to float32, as the weight was quantized, and 0 where a
+ *   divisor is 0; this differs from the plain quotient in the last bits only.
+ *   parameters  {"scale": "e4m3" or "ue5m3" (unsigned, bias 15, 0xff is NaN), "group_cols": 16 or 32}
+ *   tensors     "codes"        u8 [rows, cols], fp4_e2m1 in the low four bits
+ *               "scale"        u8 [rows, ceil(cols / group_cols)], the scale element's bit pattern
+ *               "global_scale" f32 [1]; absent for ue5m3: 1 */
+#define RH_ENCODING_NVFP "nvfp/1"
+
+/* ggml-block/1: finished blocks of ggml, as GGUF files hold them; ggml's own dequantization is the formula.
+ *
+ *   parameters  {"type": "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k" or "q6_k"}
+ *   tensors     "blocks" u8 [rows, cols / (columns of a block) * (bytes of a block)]; a row is whole blocks */
+#define RH_ENCODING_GGML_BLOCK "ggml-block/1"
+
+/* Of an activation the encoding says what an engine must do to a layer's input before it multiplies. It has the id that
+ * the same numbers have as a weight, groups along the features of one token (group_rows 1) or one for the whole tensor
+ * (group_rows 0), and the parameter "dynamic": true, the scale follows from each input, or false, it was calibrated.
+ * Tensors: none, except of what was calibrated: "scale" f32 [1], or of nvfp/1 "global_scale" f32 [1]. */
+
+#endif /* ROUNDHOUSE_ENCODINGS_H */

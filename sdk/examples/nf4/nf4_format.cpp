@@ -1,0 +1,137 @@
+// The format nf4: a safetensors checkpoint of the encoding that the data type nf4 emits, two codes a byte.
+//   LAYER.nf4         u8 [rows, ceil(cols / 2)], the even column in the low bits
+//   LAYER.nf4_scale   f16 [rows, groups]
+//   LAYER.nf4_layout  i64 [4]: cols, columns of a group, kind and bits of the weight's element type
+#include <roundhouse/helper/floats.h>
+
+#include <fstream>
+#include <roundhouse/files.hpp>
+
+#include "nf4.h"
+
+namespace {
+
+constexpr const char* kMarker = "nf4.json";  // by which probe() knows the folder
+
+class Nf4Writer : public rh::Writer {
+ public:
+  explicit Nf4Writer(const rh_export& target) : target_(target), file_(target) {}
+
+  void add_layer(const rh_encoded_layer& layer) override {
+    const std::string name = layer.name;
+    const uint8_t* const codes = rh::data<uint8_t>(rh::require_tensor(layer, "codes", layer.rows * layer.cols));
+    const int64_t packed_cols = (layer.cols + 1) / 2;
+    std::vector<uint8_t> packed(static_cast<size_t>(layer.rows * packed_cols));
+    for (int64_t r = 0; r < layer.rows; ++r)
+      for (int64_t c = 0; c < layer.cols; ++c)
+        packed[r * packed_cols + c / 2] |= static_cast<uint8_t>(codes[r * layer.cols + c] << (c % 2 * 4));
+    const int64_t wanted = layer.scheme->group_cols;
+    const int64_t group = wanted > 0 && wanted < layer.cols ? wanted : layer.cols;
+    const int64_t layout[4] = {layer.cols, group, layer.dtype.kind, layer.dtype.bits};
+    file_.add(name + ".nf4", packed.data(), rh::kU8, {layer.rows, packed_cols});
+    file_.add(name + ".nf4_scale", rh::require_tensor(layer, "scale", layer.rows * ((layer.cols + group - 1) / group)));
+    file_.add(name + ".nf4_layout", layout, rh::kI64, {4});
+    if (layer.bias) file_.add(name + ".bias", *layer.bias);
+  }
+  void add_tensor(const std::string& name, const rh_tensor& tensor) override { file_.add(name, tensor); }
+  void finish() override {
+    file_.finish();
+    rh::write_text(target_, "config.json", rh::model_text(target_, "config"));
+    rh::write_text(target_, kMarker, "{\"version\": 1}\n");
+    rh::copy_side_files(target_);
+  }
+
+ private:
+  const rh_export& target_;
+  rh::TensorWriter file_;
+};
+
+class Nf4Reader : public rh::Reader {
+ public:
+  explicit Nf4Reader(const std::string& folder) : file_(folder) {
+    for (const auto& entry : file_.entries()) {
+      const size_t dot = entry.name.rfind('.');
+      const std::string layer = entry.name.substr(0, dot),
+                        what = dot == std::string::npos ? "" : entry.name.substr(dot);
+      if (what == ".nf4")
+        add_layer(layer, *entry.view);
+      else if (what != ".nf4_scale" && what != ".nf4_layout")
+        items_.push_back({&entry, {}, nullptr, nullptr, nullptr, {}});
+    }
+  }
+  uint64_t count() const override { return items_.size(); }
+  void item(uint64_t index, rh_item& out) override {
+    const Item& item = items_.at(index);
+    if (item.tensor) return rh::describe_tensor(*item.tensor, out);
+    out.kind = RH_ITEM_LAYER;
+    out.name = item.name.c_str();
+    out.dtype = {static_cast<uint8_t>(item.layout[2]), static_cast<uint8_t>(item.layout[3]), 1};
+    out.ndim = 2;
+    out.shape = item.shape;
+  }
+  void read(uint64_t index, rh_tensor& output) override {
+    const Item& item = items_.at(index);
+    if (item.tensor) return rh::copy_tensor(*item.tensor, output);
+    rh::require(rh_is_float(output.dtype), item.name + " is read as float32, float16 or bfloat16");
+    const int64_t rows = item.shape[0], cols = item.shape[1], group = item.layout[1];
+    rh::parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        for (int64_t c = 0; c < cols; ++c) {
+          const int code = rh::data<uint8_t>(*item.packed)[r * ((cols + 1) / 2) + c / 2] >> (c % 2 * 4) & 15;
+          const int64_t g = r * ((cols + group - 1) / group) + c / group;
+          rh_store(&output, r * cols + c, kNf4[code] * rh_load(item.scale, g));
+        }
+    });
+  }
+
+ private:
+  struct Item {
+    const rh::TensorReader::Entry* tensor;  // stored as it is; nullptr: a layer
+    std::string name;
+    const rh_tensor *packed, *scale;
+    const int64_t* layout;
+    int64_t shape[2];
+  };
+
+  void add_layer(const std::string& layer, const rh_tensor& packed) {
+    const rh_tensor* const scale = file_.find(layer + ".nf4_scale");
+    const rh_tensor* const layout = file_.find(layer + ".nf4_layout");
+    const int64_t* const n = layout && rh::elements(*layout) == 4 ? rh::data<int64_t>(*layout) : nullptr;
+    const int64_t rows = packed.ndim == 2 ? packed.shape[0] : 0;
+    if (!n || n[0] < 1 || n[1] < 1 || rh::elements(packed) != rows * ((n[0] + 1) / 2) || !scale ||
+        !rh::same_type(scale->dtype, rh::kF16) || rh::elements(*scale) != rows * ((n[0] + n[1] - 1) / n[1]))
+      throw rh::Error(RH_DATA_LOSS, layer + ": its scales or its layout are missing or damaged");
+    items_.push_back({nullptr, layer + ".weight", &packed, scale, n, {rows, n[0]}});
+  }
+
+  rh::TensorReader file_;
+  std::vector<Item> items_;
+};
+
+class Nf4Format : public rh::Format {
+ public:
+  Nf4Format() : Format("nf4", "NF4 codes, two a byte, in safetensors.", {ENCODING_NF4}) {}
+
+  void check(const rh_format_query& query) const override {
+    rh::require(!query.activation, "the format nf4 does not say how activations are quantized");
+  }
+  std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
+    return std::make_unique<Nf4Writer>(target);
+  }
+  int32_t probe(const std::string& folder) const override { return std::ifstream(folder + "/" + kMarker) ? 10 : 0; }
+  std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
+    return std::make_unique<Nf4Reader>(source.folder);
+  }
+};
+
+struct Definition {
+  static rh::Contents make() {
+    rh::Contents contents;
+    contents.formats.push_back(std::make_unique<Nf4Format>());
+    return contents;
+  }
+};
+
+}  // namespace
+
+RH_PLUGIN(Definition, "nf4_format", "Example", "1.0.0", "Checkpoints of NF4 weights.")

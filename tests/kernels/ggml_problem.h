@@ -1,0 +1,140 @@
+// Inputs for the kernels of ggml's blocks, and all their results as floats by name.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cpu/ggml.h"
+#include "plugins/dtypes/gguf/block_layout.h"
+#include "tests/kernels/affine_problem.h"
+
+namespace roundhouse::kernels {
+
+struct GgmlProblem {
+  gguf::BlockType type;
+  GgmlLayer layer{};
+  Elements weight{Element::kF32, 0}, gradient{Element::kF32, 0};
+  std::vector<float> v, min_scale, max_scale;  // empty: plain rounding
+  Element output = Element::kF32;
+
+  GgmlInput input(const float* low, const float* high) const {
+    const auto data = [](const std::vector<float>& t) { return t.empty() ? nullptr : t.data(); };
+    GgmlInput input{};
+    input.weight = weight.bytes.data();
+    input.v = data(v);
+    input.min_scale = data(min_scale);
+    input.max_scale = data(max_scale);
+    input.low = low;
+    input.high = high;
+    return input;
+  }
+  std::string text() const {
+    return std::string(gguf::facts(type).name) + (layer.reference ? " in auto-round's arithmetic" : "") +
+           (v.empty() ? " plain " : " tuned ") + name_of(layer.weight);
+  }
+};
+
+inline GgmlProblem make_ggml_problem(gguf::BlockType type, bool reference, bool tuned, Element weight, uint32_t seed,
+                                     const std::function<float(std::mt19937&, int64_t)>& fill) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::uniform_real_distribution<float> unit(0.0f, 1.0f);
+  const gguf::BlockFacts fact = gguf::facts(type);
+  GgmlProblem p;
+  p.type = type;
+  p.layer = {3,
+             512,
+             fact.bits,
+             fact.block_cols,
+             fact.group_cols,
+             fact.super_bits,
+             fact.symmetric,
+             fact.bits == 8,
+             reference,
+             false,
+             weight,
+             reference ? static_cast<Element>(seed % 3) : Element::kF32,
+             1e-8f};
+  const int64_t n = p.layer.rows * p.layer.cols, groups = ggml_groups(p.layer);
+  // Beyond float16 no block has a scale, and the plugin refuses.
+  constexpr float kLargest = 6e4f;
+  std::vector<float> w(n), g(n);
+  for (int64_t i = 0; i < n; ++i) w[i] = std::clamp(fill(random, i), -kLargest, kLargest);
+  for (float& x : g) x = random() % 16 == 0 ? 0.0f : normal(random);
+  p.weight = Elements(weight, w);
+  p.gradient = Elements(static_cast<Element>(seed % 3), g);
+  p.output = static_cast<Element>(seed / 3 % 3);
+  if (!tuned) return p;
+  p.v.resize(n);
+  p.min_scale.resize(groups);
+  p.max_scale.resize(groups);
+  for (float& x : p.v) x = unit(random) - 0.5f;
+  for (float& x : p.min_scale) x = 0.5f + 0.5f * unit(random);
+  for (float& x : p.max_scale) x = 0.5f + 0.5f * unit(random);
+  return p;
+}
+
+inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
+  const GgmlLayer& layer = p.layer;
+  const int64_t n = layer.rows * layer.cols, groups = ggml_groups(layer), blocks = ggml_blocks(layer);
+  const Element scale_type = layer.super_bits == 0 ? layer.scale : Element::kF32;
+  Results out;
+  std::vector<float> low(groups), high(groups), minimum(groups), d(blocks), dmin(blocks), zero(groups);
+  cpu.range(layer, p.weight.bytes.data(), low.data(), high.data(), 0, blocks);
+  out["low"] = low;
+  out["high"] = high;
+  const GgmlInput input = p.input(low.data(), high.data());
+
+  Elements qdq(p.output, n), scale(scale_type, groups);
+  cpu.forward(layer, input,
+              {qdq.bytes.data(), p.output, scale.bytes.data(), minimum.data(), d.data(), dmin.data(), zero.data()}, 0,
+              blocks);
+  out["qdq"] = qdq.values();
+  out["scale"] = scale.values();
+  out["minimum"] = minimum;
+  out["d"] = d;
+  out["dmin"] = dmin;
+  out["zero point"] = zero;
+
+  if (!layer.reference) {
+    const int bytes = gguf::facts(p.type).block_bytes;
+    std::vector<uint8_t> packed(blocks * bytes);
+    for (int64_t i = 0; i < blocks; ++i) {
+      GgmlBlock block;
+      uint8_t codes[kMostBlockCols];
+      cpu.codes(layer, input, i, codes, block);
+      gguf::pack_block(p.type, block, codes, &packed[i * bytes]);
+    }
+    out["bytes of blocks"].assign(packed.begin(), packed.end());
+  }
+
+  const OutputGradient gradient{p.gradient.bytes.data(), p.gradient.type};
+  std::vector<float> grad_v(n), grad_min(groups), grad_max(groups);
+  cpu.backward(layer, input, gradient, {grad_v.data(), grad_min.data(), grad_max.data()}, 0, blocks);
+  out["grad v"] = grad_v;
+  out["grad min_scale"] = grad_min;
+  out["grad max_scale"] = grad_max;
+
+  if (p.v.empty()) return out;
+  GgmlProblem stepped = p;
+  cpu.sign_step(layer, stepped.input(low.data(), high.data()), gradient,
+                {stepped.v.data(), stepped.min_scale.data(), stepped.max_scale.data(), &kRoundingRate, &kRangeRate}, 0,
+                blocks);
+  out["v"] = stepped.v;
+  out["min_scale"] = stepped.min_scale;
+  out["max_scale"] = stepped.max_scale;
+  return out;
+}
+
+// Calls body(problem) for every block type and element type.
+template <typename Body>
+void for_ggml_problems(const std::function<float(std::mt19937&, int64_t)>& fill, Body&& body) {
+  uint32_t seed = 0;
+  for (int type = 0; type < gguf::kBlockTypes; ++type)
+    for (bool reference : {false, true})
+      for (bool tuned : {true, false})
+        for (Element weight : {Element::kF32, Element::kF16, Element::kBF16})
+          for (int round = 0; round < 3; ++round)
+            body(make_ggml_problem(static_cast<gguf::BlockType>(type), reference, tuned, weight, ++seed, fill));
+}
+
+}  // namespace roundhouse::kernels
