@@ -1,8 +1,8 @@
 #include "host/plugins/services.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <optional>
+#include <roundhouse/helper/text.h>
 #include <string_view>
 
 #include "host/base/crash.h"
@@ -63,7 +63,7 @@ const rh_host* host_table() {
 rh_code report_error(rh_error* error, rh_code code, const char* message) noexcept {
   if (error) {
     error->code = code;
-    std::snprintf(error->message, sizeof error->message, "%s", message);
+    rh::copy_text(error->message, sizeof error->message, message);
   }
   return code;
 }

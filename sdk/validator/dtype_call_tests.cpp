@@ -171,8 +171,8 @@ void info(Context& context) {
       expect(spec.clamp_min <= spec.initial && spec.initial <= spec.clamp_max, what,
              "clamp_min <= initial <= clamp_max", text(spec.clamp_min, ", ", spec.initial, ", ", spec.clamp_max));
     }
-    expect((info.flags & ~(RH_QUANTIZER_CAPTURABLE | RH_QUANTIZER_SHARED_STATISTIC)) == 0, where, "known flags",
-           text(info.flags));
+    constexpr uint32_t kKnown = RH_QUANTIZER_CAPTURABLE | RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_ONLY;
+    expect((info.flags & ~kKnown) == 0, where, "known flags", text(info.flags));
     expect(info.reduce >= RH_REDUCE_NONE && info.reduce <= RH_REDUCE_SUM, where, "a known reduction",
            text(info.reduce));
     const rh_quantizer& q = *pipeline.quantizer();

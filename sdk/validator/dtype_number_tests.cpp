@@ -151,7 +151,7 @@ void gradient_rules(Context& context) {
       for (float& x : negated) x = -x;
       // Exact but for what float16 loses near its smallest numbers.
       const bool half = rh::same_type(c.element, rh::kF16);
-      const float relative = half ? 0x1p-7f : 0, absolute = half ? 0x1p-21f : 0;
+      const float relative = half ? 0x1p-6f : 0, absolute = half ? 0x1p-18f : 0;
       const auto like = [&](const std::vector<float>& expected, const Value& actual, const char* rule) {
         const std::vector<float> found = floats(actual);
         for (size_t k = 0; k < found.size(); ++k)

@@ -1,5 +1,7 @@
 #include "sdk/validator/services.h"
 
+#include <roundhouse/helper/text.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -183,7 +185,7 @@ const rh_host* host_table() {
 rh_code report_error(rh_error* error, rh_code code, const char* message) noexcept {
   if (error) {
     error->code = code;
-    std::snprintf(error->message, sizeof error->message, "%s", message);
+    rh::copy_text(error->message, sizeof error->message, message);
   }
   return code;
 }

@@ -32,9 +32,9 @@ class Crash : public WorkFolder {
 const std::string kFirstLayer = " of model.layers.0.self_attn.q_proj";
 
 TEST_F(Crash, SaysPluginCallLayerAndWhatIsKept) {
-  const Outcome outcome = crash("forward=SIGSEGV");
+  const Outcome outcome = crash("encode=SIGSEGV");
   expect(outcome, 128 + SIGSEGV,
-         "error: plugin fixture (" + kDtype + ") crashed with SIGSEGV (memory that is not its own) in forward" +
+         "error: plugin fixture (" + kDtype + ") crashed with SIGSEGV (memory that is not its own) in encode" +
              kFirstLayer + kept());
   EXPECT_FALSE(std::filesystem::exists(work_ / "out"));
   EXPECT_TRUE(std::filesystem::exists(work_ / "out.partial/.roundhouse"));

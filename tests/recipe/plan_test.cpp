@@ -225,9 +225,9 @@ TEST(Plan, JsonHasTheKeysThatPluginsRead) {
 }
 
 TEST(Plan, EnginesAreThoseThatTakeTheEncodingAndItsParameters) {
-  const auto engines = [](const std::string& data_type) {
-    const std::string scheme = "scheme={data_type: " + data_type + ", bits: 4, group_size: 16}";
-    const Plan plan = plan_of(recipe_of("plain", {scheme, "formats=[auto_round, llm_compressor]"}),
+  const auto engines = [](const std::string& preset) {
+    const Plan plan = plan_of(recipe_of("plain", {"scheme=" + preset, "formats=[auto_round, llm_compressor]",
+                                                  "calibration.data=" + (kCases / "plain.yaml").string()}),
                               {"dtype_nvfp", "format_auto_round", "format_llm_compressor"});
     std::vector<std::vector<std::string>> names;
     for (const FormatPlan& format : plan.formats) {
@@ -236,10 +236,10 @@ TEST(Plan, EnginesAreThoseThatTakeTheEncodingAndItsParameters) {
     }
     return names;
   };
-  EXPECT_EQ(engines("nv_fp4"),
+  EXPECT_EQ(engines("NVFP4"),
             (std::vector<std::vector<std::string>>{{"transformers with auto-round"},
                                                    {"vllm", "transformers with compressed-tensors"}}));
-  EXPECT_EQ(engines("nvfp4_v2"), (std::vector<std::vector<std::string>>{{"transformers with auto-round"}, {}}));
+  EXPECT_EQ(engines("NVFP4_E5M3"), (std::vector<std::vector<std::string>>{{"transformers with auto-round"}, {}}));
 }
 
 const std::vector<std::string> kGguf = {"dtype_gguf", "dtype_int", "format_gguf", "format_auto_round"};

@@ -83,7 +83,7 @@ namespace {
 void add_sliding_window(Metadata& metadata, const std::string& id, const Json& architecture) {
   int64_t size = 0;
   std::vector<bool> windows;
-  for (const Json& window : architecture.at("sliding_windows")) {
+  for (const Json& window : architecture.value("sliding_windows", Json::array())) {
     windows.push_back(!window.is_null());
     if (window.is_null()) continue;
     rh::require(size == 0 || size == window, "the blocks have sliding windows of different sizes; GGUF has one");

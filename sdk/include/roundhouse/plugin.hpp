@@ -22,6 +22,7 @@
 #include "encodings.h"
 #include "entry.h"
 #include "format.h"
+#include "helper/text.h"
 
 namespace rh {
 
@@ -42,7 +43,7 @@ inline void require(bool condition, const std::string& message) {
 inline rh_code set_error(rh_error* error, rh_code code, const char* message) noexcept {
   if (error) {
     error->code = code;
-    std::snprintf(error->message, sizeof error->message, "%s", message);
+    copy_text(error->message, sizeof error->message, message);
   }
   return code;
 }
