@@ -230,8 +230,10 @@ void only_output(Context& context) {
 void full_disk(Context& context) {
   for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
     const Model model(recipes[0], context.scratch / "model", 1);
-    for (int writes = 0;; ++writes) {
+    for (int run = 0;; ++run) {
+      const int writes = run / 2;
       faults.writes_until_full = writes;
+      faults.full_once = run % 2 == 1;  // who does not look at each result loses what the others then hide
       use = {};
       bool refused = false;
       const std::string where = text("an export whose write ", writes + 1, " fails");

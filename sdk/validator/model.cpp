@@ -163,6 +163,7 @@ class EncodingStruct {
  public:
   EncodingStruct(const Encoded& encoded, const ExportOptions& options)
       : id_(encoded.id), parameters_(encoded.parameters.dump()), seal_(options.seal), given_(encoded.tensors) {
+    parameters_.reserve(64);  // not within the object
     for (const auto& [name, value] : given_) {
       rh_tensor_spec& spec = specs_.add(name.c_str(), value.type, {});
       for (const int64_t size : value.shape) spec.shape[spec.ndim++] = size;
@@ -175,7 +176,11 @@ class EncodingStruct {
   ~EncodingStruct() {
     if (seal_)
       for (const auto& tensor : tensors_) tensor->seal();
+    if (!seal_) return;
+    // Nobody gets these bytes again, so that who still reads them reads no parameters.
+    static std::vector<std::string> gone;
     parameters_.assign(parameters_.size(), '\x1b');
+    gone.push_back(std::move(parameters_));
   }
   const rh_encoding* get() { return encoding_->get(); }
   const rh_tensor* const* tensors() const { return pointers_.data(); }

@@ -63,7 +63,8 @@ const rh_safetensors& real_safetensors() {
 
 // False when the write succeeds.
 bool disk_is_full(rh_error* error) {
-  const bool full = faults.writes_until_full >= 0 && use.writes >= faults.writes_until_full;
+  const bool reached = faults.writes_until_full >= 0 && use.writes >= faults.writes_until_full;
+  const bool full = reached && (!faults.full_once || use.failed == 0);
   ++use.writes;
   if (!full) return false;
   ++use.failed;
@@ -98,7 +99,7 @@ const rh_output kOutput{sizeof(rh_output),
                           --use.open_files;
                           if (!disk_is_full(error)) return real_output().commit(file, error);
                           real_output().discard(file);
-                          return RH_DATA_LOSS;
+                          return RH_RESOURCE_EXHAUSTED;
                         },
                         [](rh_file* file) {
                           --use.open_files;

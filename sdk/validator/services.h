@@ -19,6 +19,7 @@ struct Faults {
   Schedule schedule = Schedule::kInOrder;
   bool extensions = true;          // false: get_extension knows nothing
   int64_t writes_until_full = -1;  // so many writes succeed, then the disk is full; -1: never
+  bool full_once = false;          // for one write
 };
 extern Faults faults;
 

@@ -70,7 +70,7 @@ TEST(ValidateProgram, TheManualListsEveryTest) {
   std::ifstream file(std::string(ROUNDHOUSE_SOURCE) + "/docs/validator.md");
   std::string listed, expected;
   for (std::string line; std::getline(file, line);)
-    if (line.rfind("| `", 0) == 0) listed += line + "\n";
+    if (line.rfind("| `", 0) == 0 && line.rfind("| `--", 0) != 0) listed += line + "\n";
   for (const auto& test : validate("--list --json").json())
     expected += "| `" + test.at("id").get<std::string>() + "` | " + test.at("rule").get<std::string>() + " | " +
                 test.at("header").get<std::string>() + " |\n";
