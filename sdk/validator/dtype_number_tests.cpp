@@ -229,12 +229,21 @@ void weight_slopes(const Case& c) {
     const std::vector<float> gradient = floats(pipeline.value(text("backward: ", spec.name)));
     const std::string where = text("backward: ", spec.name, " of ", c.label());
     expect(magnitude_sum(gradient) > 0, where, "a gradient", "zeros");
+    const bool bounded = std::isfinite(spec.clamp_min) && std::isfinite(spec.clamp_max);
     const auto forward = [&](double step) {
       std::vector<Value> tunables = pipeline.tunables();
+      if (bounded) {  // from end to end
+        std::vector<float> middle(gradient.size(), static_cast<float>((spec.clamp_min + spec.clamp_max) / 2));
+        tunables[t] = to_value(spec.dtype, tunables[t].shape, middle);
+      }
       tunables[t] = moved(tunables[t], gradient, step);
       return pipeline.forward(input, tunables);
     };
-    compare_slopes(g, magnitude_sum(gradient), {0.5, 2, 8, 32, 128, 512, 2048, 8192}, where, forward);
+    const double expected = magnitude_sum(gradient);
+    if (bounded)
+      compare_slopes(g, expected, {(spec.clamp_max - spec.clamp_min) / 2}, where, forward);
+    else
+      compare_slopes(g, expected, {0.5, 2, 8, 32, 128, 512, 2048, 8192}, where, forward);
   }
 }
 

@@ -187,6 +187,7 @@ class Flat : public rh::Format {
   Flat() : Format("flat", "One binary file of packed integers.", {RH_ENCODING_AFFINE_INT}) {}
 
   void check(const rh_format_query& query) const override {
+    rh::require(std::strcmp(query.encoding->id, RH_ENCODING_AFFINE_INT) == 0, "flat packs " RH_ENCODING_AFFINE_INT " only");
     rh::require(query.scheme->group_rows == 1 && query.scheme->group_cols != RH_GROUP_TENSOR,
                 "flat holds groups of columns of a row: set group_size to a number of columns, or -1 for a row");
     rh::require(!query.activation, "flat does not say how activations are quantized");

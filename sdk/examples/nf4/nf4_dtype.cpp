@@ -99,7 +99,7 @@ class Nf4Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
     const float* const scale = rh::data<float>(*states[0]);
     each(weight, [&](int64_t i, int64_t g) {
       const float plain = rh_load(&weight, i) / scale[g], width = cell_width(code_of(plain));
-      const float x = plain + (v ? v[i] * width : 0);
+      const float x = plain + (v ? std::clamp(v[i], -0.5f, 0.5f) * width : 0);
       body(i, code_of(x), scale[g], x, width);
     });
   }
@@ -119,6 +119,7 @@ class Nf4 : public rh::Dtype {
     rh::require(layer.target == RH_TARGET_WEIGHT, "nf4 quantizes weights, not activations");
     rh::require(rh_is_float(layer.dtype), "nf4 takes weights of float32, float16 or bfloat16");
     rh::require(scheme.bits == 4 && scheme.symmetric, "nf4 has 4 bits and no zero point: set bits: 4 and sym: true");
+    rh::require(scheme.rounding != RH_ROUNDING_SEARCH, "nf4 has no searched rounding");
     rh::require(scheme.group_rows == 1 && scheme.group_cols != RH_GROUP_TENSOR,
                 "nf4 groups columns of a row: set group_size to a number of columns, or -1 for a row");
   }

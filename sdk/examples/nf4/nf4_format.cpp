@@ -113,6 +113,7 @@ class Nf4Format : public rh::Format {
   Nf4Format() : Format("nf4", "NF4 codes, two a byte, in safetensors.", {ENCODING_NF4}) {}
 
   void check(const rh_format_query& query) const override {
+    rh::require(std::strcmp(query.encoding->id, ENCODING_NF4) == 0, "the format nf4 packs " ENCODING_NF4 " only");
     rh::require(!query.activation, "the format nf4 does not say how activations are quantized");
   }
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {

@@ -64,7 +64,8 @@ static const float *optional(const rh_tensor *const *tensors) {
 }
 static int64_t group_of(const quantizer *q, int64_t i) { return i / q->cols * q->groups + i % q->cols / q->group; }
 static float before(const quantizer *q, const rh_tensor *weight, const float *scale, const float *v, int64_t i) {
-  return rh_load(weight, i) / scale[group_of(q, i)] + (v ? v[i] : 0);
+  /* within what v declares, whatever the host hands in */
+  return rh_load(weight, i) / scale[group_of(q, i)] + (v ? fminf(fmaxf(v[i], -0.5f), 0.5f) : 0);
 }
 static float quantized(const quantizer *q, const rh_tensor *weight, const float *scale, const float *v, int64_t i) {
   return fminf(fmaxf(nearbyintf(before(q, weight, scale, v, i)), -q->zero), q->largest);
@@ -121,6 +122,7 @@ static rh_code check(const rh_dtype *dtype, const rh_layer *layer, rh_error *err
   if (!rh_is_float(layer->dtype)) return fail(error, "@NAME@", "takes weights of float32, float16 or bfloat16");
   if (scheme->bits < 2 || scheme->bits > 8) return fail(error, "@NAME@", "has 2 to 8 bits");
   if (!scheme->symmetric) return fail(error, "@NAME@", "is symmetric: set sym: true");
+  if (scheme->rounding == RH_ROUNDING_SEARCH) return fail(error, "@NAME@", "has no searched rounding");
   if (scheme->group_rows != 1 || scheme->group_cols == RH_GROUP_TENSOR)
     return fail(error, "@NAME@",
                 "groups columns of a row: set group_size to a number of columns, or -1 for a row");

@@ -57,7 +57,7 @@ class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
     rh_tensor* const grad = rh::at(args.grad_tunables, 0);
     if (!grad) return;
     each(*args.input, [&](int64_t i, int64_t g) {  // rounding passes the gradient on, clamping does not
-      const float before = rh_load(args.input, i) / scale[g] + (v ? v[i] : 0);
+      const float before = rh_load(args.input, i) / scale[g] + offset(v, i);
       const bool inside = before >= -largest_ - 1 && before <= largest_;
       rh_store(grad, i, inside ? rh_load(args.grad_output, i) * scale[g] : 0);
     });
@@ -88,8 +88,10 @@ class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
         for (int64_t c = 0; c < cols_; ++c) body(r * cols_ + c, r * groups_ + c / group_);
     });
   }
+  // Within what v declares, whatever the host hands in.
+  static float offset(const float* v, int64_t i) { return v ? std::clamp(v[i], -0.5f, 0.5f) : 0; }
   float quantized(const rh_tensor& weight, const float* scale, const float* v, int64_t i, int64_t g) const {
-    return std::clamp(std::nearbyint(rh_load(&weight, i) / scale[g] + (v ? v[i] : 0)), -largest_ - 1, largest_);
+    return std::clamp(std::nearbyint(rh_load(&weight, i) / scale[g] + offset(v, i)), -largest_ - 1, largest_);
   }
 
   std::string name_;
@@ -110,6 +112,7 @@ class @CLASS@Dtype : public rh::Dtype {
     rh::require(rh_is_float(layer.dtype), "@NAME@ takes weights of float32, float16 or bfloat16");
     rh::require(scheme.bits >= 2 && scheme.bits <= 8, "@NAME@ has 2 to 8 bits");
     rh::require(scheme.symmetric, "@NAME@ is symmetric: set sym: true");
+    rh::require(scheme.rounding != RH_ROUNDING_SEARCH, "@NAME@ has no searched rounding");
     rh::require(scheme.group_rows == 1 && scheme.group_cols != RH_GROUP_TENSOR,
                 "@NAME@ groups columns of a row: set group_size to a number of columns, or -1 for a row");
   }

@@ -124,6 +124,11 @@ static rh_code begin(const rh_format *format, const rh_export *target, rh_writer
     free(w);
     return fail(error, RH_UNIMPLEMENTED, "@NAME@", "this host has no safetensors, output or model extension");
   }
+  const rh_model *model = (const rh_model *)extension(RH_EXT_MODEL);
+  if (!model->json(target, "config") || !model->path(target, "model")) {
+    free(w);
+    return fail(error, RH_FAILED_PRECONDITION, "@NAME@", "needs the model's config and folder");
+  }
   code = w->api->create(target, "{\"format\": \"pt\"}", &w->file, error);
   if (code != RH_OK) {
     free(w);
@@ -276,6 +281,8 @@ static rh_code open_folder(const rh_format *format, const rh_open *source, rh_re
 
 static rh_code check(const rh_format *format, const rh_format_query *query, rh_error *error) {
   (void)format;
+  if (strcmp(query->encoding->id, RH_ENCODING_AFFINE_INT) != 0)
+    return fail(error, RH_INVALID_ARGUMENT, "@NAME@", "packs " RH_ENCODING_AFFINE_INT " only");
   if (query->scheme->group_rows != 1 || query->scheme->group_cols == RH_GROUP_TENSOR)
     return fail(error, RH_INVALID_ARGUMENT, "@NAME@",
                 "holds groups of columns of a row: set group_size to a number of columns, or -1 for a row");

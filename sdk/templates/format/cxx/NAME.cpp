@@ -112,6 +112,7 @@ class @CLASS@Format : public rh::Format {
   @CLASS@Format() : Format("@NAME@", "Integer codes and their scales in safetensors.", {RH_ENCODING_AFFINE_INT}) {}
 
   void check(const rh_format_query& query) const override {
+    rh::require(std::strcmp(query.encoding->id, RH_ENCODING_AFFINE_INT) == 0, "@NAME@ packs " RH_ENCODING_AFFINE_INT " only");
     rh::require(query.scheme->group_rows == 1 && query.scheme->group_cols != RH_GROUP_TENSOR,
                 "@NAME@ holds groups of columns of a row: set group_size to a number of columns, or -1 for a row");
     rh::require(!query.activation, "@NAME@ does not say how activations are quantized");
