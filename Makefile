@@ -52,7 +52,7 @@ test-engines: build/engines/llama_cpp/installed.stamp
 
 build/engines/%/installed.stamp: tests/engines/requirements-%.txt
 	python3 -m venv build/engines/$*
-	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" SKBUILD_BUILD_TARGETS=llama build/engines/$*/bin/python -m pip \
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" build/engines/$*/bin/python -m pip \
 	  install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
