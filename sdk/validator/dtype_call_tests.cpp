@@ -13,18 +13,6 @@ namespace {
 
 constexpr int kRounds = 24;
 
-// body(case) for each case.
-template <typename Body>
-void for_cases(const std::vector<Case>& cases, Body&& body) {
-  for (const Case& c : cases) {
-    try {
-      body(c);
-    } catch (const Refused& r) {
-      fail_refused(r, c);
-    }
-  }
-}
-
 // ---- plan time ----
 
 void honest_support(Context& context) {

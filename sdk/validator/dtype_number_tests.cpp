@@ -9,17 +9,6 @@
 namespace roundhouse::validator {
 namespace {
 
-template <typename Body>
-void for_cases(const std::vector<Case>& cases, Body&& body) {
-  for (const Case& c : cases) {
-    try {
-      body(c);
-    } catch (const Refused& r) {
-      fail_refused(r, c);
-    }
-  }
-}
-
 void expect_finite(const Value& value, const std::string& where) {
   const std::vector<float> numbers = floats(value);
   for (size_t i = 0; i < numbers.size(); ++i)

@@ -107,4 +107,16 @@ Values run_all(const Case& c, const CallOptions& options = {});
 void expect_same(const Values& expected, const Values& actual, const Case& c, const std::string& rule);
 [[noreturn]] void fail_refused(const Refused& r, const Case& c);
 
+// body(case) for each case, none of which may be refused.
+template <typename Body>
+void for_cases(const std::vector<Case>& cases, Body&& body) {
+  for (const Case& c : cases) {
+    try {
+      body(c);
+    } catch (const Refused& r) {
+      fail_refused(r, c);
+    }
+  }
+}
+
 }  // namespace roundhouse::validator
