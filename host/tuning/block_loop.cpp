@@ -52,9 +52,8 @@ class Gradients {
 }  // namespace
 
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size) {
-  const int64_t samples = loop.inputs.size(0);
+  const int64_t samples = loop.inputs.samples();
   const int64_t global_batch = std::min<int64_t>(samples, batch_size * tuning.gradient_accumulation);
-  const int64_t hidden = loop.targets.size(-1);
   const at::Device device = loop.inputs.device();
   BatchSampler sampler(samples, global_batch, loop.random);
   Gradients gradients(loop.layers, global_batch <= batch_size);
@@ -68,14 +67,13 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
     const std::vector<int64_t> batch = sampler.next();
     const at::Tensor indices = at::tensor(batch, at::kLong);
     const double scored = loop.mask.index_select(0, indices).sum(at::kLong).item<int64_t>();
-    const double elements = std::max(1.0, scored) * static_cast<double>(hidden);
+    const double elements = std::max(1.0, scored) * static_cast<double>(loop.targets.features());
     double squared_error = 0;
     for (int64_t begin = 0; begin < global_batch; begin += batch_size) {
       const at::Tensor micro = indices.slice(0, begin, std::min(global_batch, begin + batch_size));
-      const at::Tensor on_device = micro.to(device);
-      const at::Tensor prediction = loop.forward(loop.inputs.index_select(0, on_device));
+      const at::Tensor prediction = loop.forward(loop.inputs.rows(micro.to(loop.inputs.index_device())));
       const MaskedLoss loss =
-          masked_squared_error(prediction.detach(), loop.targets.index_select(0, on_device),
+          masked_squared_error(prediction.detach(), loop.targets.rows(micro.to(loop.targets.index_device())),
                                loop.mask.index_select(0, micro), 2 * kLossScale / elements);
       squared_error += loss.squared_error;
       prediction.backward(loss.gradient);

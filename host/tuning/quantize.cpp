@@ -18,6 +18,7 @@
 #include "host/model/decoder.h"
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
+#include "host/tuning/activation_store.h"
 #include "host/tuning/block_loop.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
@@ -74,7 +75,8 @@ class Run {
         device_(input.device),
         compute_(compute_type(device_)),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
-        collector_(layers_to_collect(input.plan)) {
+        collector_(layers_to_collect(input.plan)),
+        memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
@@ -98,6 +100,7 @@ class Run {
       sink_.block_done(report);
     }
     quantize_head();
+    seen_.spill = memory_.spill;
     return std::move(seen_);
   }
 
@@ -124,23 +127,21 @@ class Run {
     Layers layers = load_layers(index);
     Activations activations(in_.catalogue, planned_[index], compute_, device_);
     std::optional<Block> block;
-    at::Tensor targets;
     if (passes_.any()) {
       block.emplace(decoder_->block(index));
-      targets = observe(*block, activations);
+      observe(*block, activations);
     }
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
-    if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, targets, report);
-    full_ = targets;
+    if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, report);
+    if (targets_) full_.swap(targets_);
     emit(layers, activations, in_.architecture.block_tensors(index));
   }
 
-  // Takes the importance of input channels and the ranges of activations from the block with its original weights.
-  // Returns its output on the original chain, if that is there.
-  at::Tensor observe(Block& block, Activations& activations) {
+  // Takes the importance of input channels and the ranges of activations from the block with its original weights, and
+  // takes the original chain, if that is there, through it.
+  void observe(Block& block, Activations& activations) {
     const bool ranges = activations.calibrated();
-    at::Tensor targets;
     if (passes_.full) {
       const bool measure = ranges && !passes_.quantized;
       if (passes_.importance || measure)
@@ -149,7 +150,7 @@ class Run {
           if (measure) activations.measure(linear, input);
           return input;
         });
-      targets = forward_all(block, full_);
+      forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
@@ -157,27 +158,25 @@ class Run {
         activations.measure(linear, input);
         return input;
       });
-      forward_all(block, quantized_);
+      forward_all(block, *quantized_, nullptr);
     }
     block.set_input_hook({});
     if (ranges) seen_.ranges.merge(activations.ranges());
-    return targets;
   }
 
   void quantize_head() {
     const LinearInfo& head = in_.architecture.head();
     Layers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
-    const auto for_inputs = [&](const at::Tensor& hidden, const auto& body) {
-      for_batches(hidden,
-                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.slice(0, begin, end))); });
+    const auto for_inputs = [&](const ActivationStore& hidden, const auto& body) {
+      for_batches([&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
     if (collector_.wants(head.name)) {
-      for_inputs(full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
+      for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
       seen_.importance.merge(collector_.take());
     }
     if (activations.calibrated()) {
-      for_inputs(passes_.quantized ? quantized_ : full_,
+      for_inputs(passes_.quantized ? *quantized_ : *full_,
                  [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
       seen_.ranges.merge(activations.ranges());
     }
@@ -199,29 +198,36 @@ class Run {
       std::copy(mask.begin(), mask.end(), mask_.mutable_data_ptr<uint8_t>() + i * length);
     }
     positions_ = std::make_unique<PositionData>(decoder_->positions(length));
-    full_ = decoder_->embed(ids.to(device_));
-    quantized_ = full_;
+    const auto store = [&] {
+      return std::make_unique<ActivationStore>(at::IntArrayRef{n, length, in_.architecture.hidden_size()}, compute_,
+                                               device_, memory_);
+    };
+    if (passes_.full) full_ = store();
+    if (passes_.quantized) quantized_ = store();
+    if (passes_.tuned && !passes_.quantized) targets_ = store();
+    for_batches([&](int64_t begin, int64_t end) {
+      const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
+      if (full_) full_->write(begin, hidden);
+      if (quantized_) quantized_->write(begin, hidden);
+    });
   }
 
   // Calls body(begin, end) for the micro-batches of all samples.
   template <typename Body>
-  void for_batches(const at::Tensor& hidden, const Body& body) const {
-    const int64_t batch = recipe_.calibration.batch_size;
-    for (int64_t begin = 0; begin < hidden.size(0); begin += batch)
-      body(begin, std::min(hidden.size(0), begin + batch));
+  void for_batches(const Body& body) const {
+    const int64_t samples = static_cast<int64_t>(in_.samples.size()), batch = recipe_.calibration.batch_size;
+    for (int64_t begin = 0; begin < samples; begin += batch) body(begin, std::min(samples, begin + batch));
   }
 
-  // The block's output for all samples.
-  at::Tensor forward_all(const Block& block, const at::Tensor& hidden) const {
-    at::Tensor out = at::empty_like(hidden);
-    for_batches(hidden, [&](int64_t begin, int64_t end) {
-      out.slice(0, begin, end).copy_(block.forward(hidden.slice(0, begin, end), *positions_));
+  // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
+  void forward_all(const Block& block, const ActivationStore& input, ActivationStore* output) const {
+    for_batches([&](int64_t begin, int64_t end) {
+      const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
+      if (output) output->write(begin, hidden);
     });
-    return out;
   }
 
-  void tune(int64_t index, Block& block, Layers& layers, Activations& activations, const at::Tensor& targets,
-            BlockReport& report) {
+  void tune(int64_t index, Block& block, Layers& layers, Activations& activations, BlockReport& report) {
     for (auto& layer : layers) {
       layer->make_leaf(compute_, device_);
       for (LinearSlot& slot : block.linears())
@@ -235,7 +241,7 @@ class Run {
     } else {
       const at::AutoGradMode with_grad(true);
       const BlockLoss loss =
-          run_block_loop({passes_.quantized ? quantized_ : full_, targets, mask_,
+          run_block_loop({passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
                           [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
                           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }},
                          recipe_.tuning, recipe_.calibration.batch_size);
@@ -247,7 +253,7 @@ class Run {
     const bool read_on = index + 1 < in_.architecture.blocks() ||
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
-    if (passes_.quantized && read_on) quantized_ = forward_all(block, quantized_);
+    if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
@@ -294,7 +300,10 @@ class Run {
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;
-  at::Tensor full_, quantized_;  // inputs of the next block in the two chains, [samples, seq, hidden]
+  // Where the two chains are. The original one is a block ahead while that is tuned, and its outputs the targets; when
+  // its inputs are needed too, for want of the other chain, they stay and the outputs go to targets_.
+  ActivationMemory memory_;
+  std::unique_ptr<ActivationStore> full_, quantized_, targets_;
   at::Tensor mask_;
   std::unordered_set<std::string> done_;  // by the names that the formats get
 };

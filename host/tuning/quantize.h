@@ -39,6 +39,13 @@ struct BlockReport {
   double seconds = 0;
 };
 
+// Calibration activations that did not fit in the recipe's `memory`.
+struct Spill {
+  int64_t bytes = 0;                // on disk
+  int64_t read = 0, written = 0;    // bytes
+  double seconds = 0;               // of gathering batches with them, and writing
+};
+
 // What a run produces, in checkpoint order: every tensor of the source exactly once, as itself or as a layer.
 class QuantizeSink {
  public:
@@ -69,6 +76,7 @@ struct Observations {
   int64_t tokens = 0;  // of the calibration texts
   ActivationRanges ranges;
   Importance importance;
+  Spill spill;
 };
 
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.

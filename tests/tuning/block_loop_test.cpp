@@ -50,9 +50,15 @@ struct OneLayer {
     layer.prepare({});
     layer.make_leaf(at::kFloat, at::kCPU);
     PythonRandom random(42);
+    ActivationMemory memory;
+    const auto store = [&](const at::Tensor& values) {
+      auto store = std::make_unique<ActivationStore>(values.sizes(), at::kFloat, at::kCPU, memory);
+      store->write(0, values);
+      return store;
+    };
     Result result;
     result.loss = run_block_loop(
-        {inputs, targets, mask, [&](const at::Tensor& hidden) { return hidden.matmul(layer.leaf().t()); }, layers,
+        {*store(inputs), *store(targets), mask, [&](const at::Tensor& hidden) { return hidden.matmul(layer.leaf().t()); }, layers,
          random, [&](int64_t, double loss) { result.losses.push_back(loss); }},
         tuning, batch_size);
     result.weight = layer.leaf().clone();

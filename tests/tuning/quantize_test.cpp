@@ -1,6 +1,7 @@
 // What a run hands to its formats: every tensor of the source once, as itself or as a layer.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <set>
 
 #include "kernels/floats.h"
@@ -9,7 +10,30 @@
 namespace roundhouse {
 namespace {
 
+using namespace std::string_literals;
 using Quantize = QuantizeTest;
+
+void expect_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(a[i].bytes(), b[i].bytes());
+    EXPECT_EQ(std::memcmp(a[i].data(), b[i].data(), a[i].bytes()), 0);
+  }
+}
+
+void expect_same(const Recording& a, const Recording& b) {
+  ASSERT_EQ(a.layers.size(), b.layers.size());
+  for (const auto& [name, layer] : a.layers) {
+    SCOPED_TRACE(name);
+    expect_same(layer.tensors, b.layers.at(name).tensors);
+    expect_same(layer.activation_tensors, b.layers.at(name).activation_tensors);
+  }
+  ASSERT_EQ(a.blocks.size(), b.blocks.size());
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    EXPECT_EQ(a.blocks[i].first_loss, b.blocks[i].first_loss);
+    EXPECT_EQ(a.blocks[i].best_loss, b.blocks[i].best_loss);
+  }
+}
 
 std::vector<std::string> sorted(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
@@ -52,6 +76,28 @@ TEST_F(Quantize, ABlockLeftAloneAmongTunedOnes) {
   ASSERT_EQ(got.blocks.size(), 2u);
   EXPECT_EQ(got.blocks[0].first_loss, 0) << "not tuned";
   EXPECT_GT(got.blocks[1].first_loss, 0);
+}
+
+// Chains, targets, calibrated ranges and an importance matrix, with everything in memory and with some of it on disk.
+TEST_F(Quantize, SpilledActivationsGiveTheSameBits) {
+  const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
+  for (const std::string& recipe :
+       {"scheme: W4A16\ntuning: {iters: 3}\n"s, "scheme: W4A16\ntuning: {iters: 3, quantized_input: false}\n"s,
+        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 3}\nlayers: [{match: lm_head}]\n",
+        "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
+    const Recording resident = quantize_model(kUntied, recipe);
+    EXPECT_EQ(resident.seen.spill.bytes, 0);
+    for (int threads : {1, 2}) {
+      for (const char* memory : {"1", "100KiB"}) {
+        set_threads(threads);
+        const Recording spilled = quantize_model(kUntied, recipe + "memory: " + memory + "\n");
+        set_threads(0);
+        EXPECT_GT(spilled.seen.spill.bytes, 0);
+        EXPECT_GT(spilled.seen.spill.read, 0);
+        expect_same(resident, spilled);
+      }
+    }
+  }
 }
 
 TEST_F(Quantize, SiblingsShareTheirStatistic) {
