@@ -76,6 +76,7 @@ class Run {
         compute_(compute_type(device_)),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan)),
+        micro_batch_(recipe_.calibration.batch_size),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     seen_.importance = input.plan.importance;
@@ -89,12 +90,15 @@ class Run {
     for (int64_t block = 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
       BlockReport report{block};
+      where_ = cat("block ", block);
       try {
         quantize_block(block, report);
       } catch (const Error& failure) {
-        throw Error(cat("block ", block, ": ", failure.what()));
+        throw Error(cat(where_, ": ", failure.what()));
+      } catch (const c10::OutOfMemoryError& failure) {
+        throw Error(cat(where_, ": ", out_of_memory_text(failure)));
       } catch (const c10::Error& failure) {
-        throw Error(cat("block ", block, ": libtorch: ", failure.what_without_backtrace()));
+        throw Error(cat(where_, ": libtorch: ", failure.what_without_backtrace()));
       }
       report.seconds = seconds_since(start);
       sink_.block_done(report);
@@ -150,7 +154,7 @@ class Run {
           if (measure) activations.measure(linear, input);
           return input;
         });
-      forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
+      forward_all(block, activations, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
@@ -158,7 +162,7 @@ class Run {
         activations.measure(linear, input);
         return input;
       });
-      forward_all(block, *quantized_, nullptr);
+      forward_all(block, activations, *quantized_, nullptr);
     }
     block.set_input_hook({});
     if (ranges) seen_.ranges.merge(activations.ranges());
@@ -169,8 +173,10 @@ class Run {
     Layers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
     const auto for_inputs = [&](const ActivationStore& hidden, const auto& body) {
-      for_batches([&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
+      for_batches(activations,
+                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
+    where_ = head.name;
     if (collector_.wants(head.name)) {
       for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
       seen_.importance.merge(collector_.take());
@@ -205,23 +211,40 @@ class Run {
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
-    for_batches([&](int64_t begin, int64_t end) {
+    where_ = "the embedding";
+    Activations none(in_.catalogue, {}, compute_, device_);
+    for_batches(none, [&](int64_t begin, int64_t end) {
       const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
   }
 
-  // Calls body(begin, end) for the micro-batches of all samples.
+  // Calls body(begin, end) for the micro-batches of all samples, again with a smaller one when the device runs out of
+  // memory; what was measured of the larger one is taken back.
   template <typename Body>
-  void for_batches(const Body& body) const {
-    const int64_t samples = static_cast<int64_t>(in_.samples.size()), batch = recipe_.calibration.batch_size;
-    for (int64_t begin = 0; begin < samples; begin += batch) body(begin, std::min(samples, begin + batch));
+  void for_batches(Activations& activations, const Body& body) {
+    const int64_t samples = static_cast<int64_t>(in_.samples.size());
+    for (int64_t begin = 0, end = 0; begin < samples; begin = end) {
+      const ImportanceCollector collected = collector_.copy();
+      const std::vector<at::Tensor> measured = activations.measured();
+      micro_batch_.fit(where_, [&] {
+        end = std::min(samples, begin + micro_batch_.samples());
+        try {
+          body(begin, end);
+        } catch (const c10::OutOfMemoryError&) {
+          collector_ = collected.copy();
+          activations.set_measured(measured);
+          activations.forget();
+          throw;
+        }
+      });
+    }
   }
 
   // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
-  void forward_all(const Block& block, const ActivationStore& input, ActivationStore* output) const {
-    for_batches([&](int64_t begin, int64_t end) {
+  void forward_all(const Block& block, Activations& activations, const ActivationStore& input, ActivationStore* output) {
+    for_batches(activations, [&](int64_t begin, int64_t end) {
       const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
       if (output) output->write(begin, hidden);
     });
@@ -242,8 +265,13 @@ class Run {
       const at::AutoGradMode with_grad(true);
       const BlockLoss loss =
           run_block_loop({passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
-                          [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
-                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }},
+                          [&](const at::Tensor& hidden) {
+                            activations.forget();
+                            return block.forward(hidden, *positions_);
+                          },
+                          layers, random_, micro_batch_,
+                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, index,
+                          device_.is_cuda()},
                          recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
@@ -253,7 +281,7 @@ class Run {
     const bool read_on = index + 1 < in_.architecture.blocks() ||
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
-    if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
+    if (passes_.quantized && read_on) forward_all(block, activations, *quantized_, quantized_.get());
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
@@ -297,6 +325,8 @@ class Run {
   PythonRandom random_;                                       // one stream for all blocks
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
+  MicroBatch micro_batch_;
+  std::string where_;  // what is being worked on, for messages
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;
