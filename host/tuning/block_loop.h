@@ -18,7 +18,7 @@ struct BlockLoop {
   // [samples, seq, hidden] in the compute type: what the block will really see, and what it should give.
   const ActivationStore& inputs;
   const ActivationStore& targets;
-  at::Tensor mask;  // [samples, seq] u8 on the CPU; 0: position not scored
+  at::Tensor mask;                                              // [samples, seq] u8 on the CPU; 0: position not scored
   std::function<at::Tensor(const at::Tensor& hidden)> forward;  // reads the layers' leaves
   std::vector<std::unique_ptr<LayerQuantizer>>& layers;
   PythonRandom& random;
@@ -37,10 +37,10 @@ struct BlockLoss {
 // batch_size: samples an iteration, before gradient accumulation; the micro-batch may be smaller, or get so when the
 // device runs out of memory: the iteration then starts anew, with the same samples.
 //
-// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one global
-// batch, the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its sign.
-// The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when the loss
-// is not finite, or not even one sample fits.
+// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one
+// global batch, the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its
+// sign. The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when
+// the loss is not finite, or not even one sample fits.
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size);
 
 }  // namespace roundhouse

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -243,7 +244,8 @@ class Run {
   }
 
   // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
-  void forward_all(const Block& block, Activations& activations, const ActivationStore& input, ActivationStore* output) {
+  void forward_all(const Block& block, Activations& activations, const ActivationStore& input,
+                   ActivationStore* output) {
     for_batches(activations, [&](int64_t begin, int64_t end) {
       const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
       if (output) output->write(begin, hidden);
@@ -377,6 +379,43 @@ class RoundedSource : public TensorSource {
   std::unordered_map<std::string, LayerPlan> layers_;
 };
 
+struct CudaDevices {
+  bool library = false;  // whether this libtorch has a CUDA half
+  int64_t count = 0;
+  std::string why;  // there are not more, where something said so
+};
+
+// Without a driver libtorch warns, or throws, in many lines.
+struct FirstLine : c10::WarningHandler {
+  explicit FirstLine(std::string& to) : to(to) {}
+  void process(const c10::Warning& warning) override { set(warning.msg()); }
+  void set(const std::string& text) { to = text.substr(0, text.find('\n')); }
+  std::string& to;
+};
+
+CudaDevices find_cuda_devices() {
+  CudaDevices found;
+  FirstLine why(found.why);
+  // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
+  const std::string name = "libtorch_cuda.so";
+  if (!dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
+    const std::string reason = dlerror();
+    found.library = !reason.starts_with(name + ": cannot open");  // something that it needs is missing
+    if (found.library) why.set(reason);
+    return found;
+  }
+  found.library = true;
+  const c10::WarningUtils::WarningHandlerGuard guard(&why);
+  try {
+    const auto* cuda =
+        at::hasCUDA() ? c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].load() : nullptr;
+    if (cuda) found.count = cuda->deviceCount();
+  } catch (const c10::Error& failure) {
+    why.set(failure.what_without_backtrace());
+  }
+  return found;
+}
+
 }  // namespace
 
 Observations quantize(const QuantizeInput& input, QuantizeSink& sink) { return Run(input, sink).run(); }
@@ -388,19 +427,18 @@ std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& sou
 
 std::string resolve_device(const DeviceChoice& wanted) {
   if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
-  // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
-  static void* const cuda = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
-  int64_t count = 0;
-  if (cuda && at::hasCUDA()) {
-    const auto* guard = c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].load();
-    if (guard) count = guard->deviceCount();
+  static const CudaDevices cuda = find_cuda_devices();
+  const std::string why = cuda.why.empty() ? "" : cat(" (", cuda.why, ")");
+  if (wanted.kind == DeviceChoice::Kind::kAuto) {
+    if (cuda.count > 0) return "cuda:0";
+    if (cuda.library)
+      log::info(cat("libtorch's CUDA library is there, but no device that it can use", why, ": using the CPU"));
+    return "cpu";
   }
-  if (wanted.kind == DeviceChoice::Kind::kAuto) return count > 0 ? "cuda:0" : "cpu";
-  if (wanted.index >= count)
-    throw Error(
-        cat("device cuda:", wanted.index, " is not there: ",
-            cuda ? cat("libtorch sees ", count, " CUDA devices") : "libtorch's CUDA library could not be loaded",
-            "; use device: auto or cpu"));
+  if (wanted.index >= cuda.count)
+    throw Error(cat("device cuda:", wanted.index, " is not there: ",
+                    cuda.library ? cat("libtorch sees ", cuda.count, " CUDA devices") : "libtorch has no CUDA library",
+                    why, "; use device: auto or cpu"));
   return cat("cuda:", wanted.index);
 }
 

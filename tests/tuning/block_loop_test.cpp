@@ -63,20 +63,20 @@ struct OneLayer {
     };
     Result result;
     int64_t calls = 0;
-    result.loss = run_block_loop(
-        {*store(inputs), *store(targets), mask,
-         [&](const at::Tensor& hidden) {
-           TORCH_CHECK_WITH(OutOfMemoryError, hidden.size(0) <= room && ++calls != full_at_call,
-                            "no memory. Tried to. And more");
-           return hidden.matmul(layer.leaf().t());
-         },
-         layers, random, micro_batch,
-         [&](int64_t iteration, double loss) {
-           EXPECT_EQ(iteration, static_cast<int64_t>(result.losses.size()));
-           result.losses.push_back(loss);
-         },
-         0, ahead},
-        tuning, batch_size);
+    result.loss =
+        run_block_loop({*store(inputs), *store(targets), mask,
+                        [&](const at::Tensor& hidden) {
+                          TORCH_CHECK_WITH(OutOfMemoryError, hidden.size(0) <= room && ++calls != full_at_call,
+                                           "no memory. Tried to. And more");
+                          return hidden.matmul(layer.leaf().t());
+                        },
+                        layers, random, micro_batch,
+                        [&](int64_t iteration, double loss) {
+                          EXPECT_EQ(iteration, static_cast<int64_t>(result.losses.size()));
+                          result.losses.push_back(loss);
+                        },
+                        0, ahead},
+                       tuning, batch_size);
     result.weight = layer.leaf().clone();
     return result;
   }
@@ -133,8 +133,10 @@ TEST(BlockLoop, SmallerMicroBatchesWhenTheDeviceIsFull) {
   EXPECT_EQ(micro_batch.samples(), 2) << "for the rest of the run";
   EXPECT_EQ(got.losses, expected.losses);
   EXPECT_TRUE(at::equal(got.weight, expected.weight));
-  EXPECT_NE(said.find("block 0, iteration 0: out of memory with 4 samples at a time; from here on 2: no memory. Tried to"),
-            std::string::npos) << said;
+  EXPECT_NE(
+      said.find("block 0, iteration 0: out of memory with 4 samples at a time; from here on 2: no memory. Tried to"),
+      std::string::npos)
+      << said;
   EXPECT_EQ(said.find("iteration 1"), std::string::npos) << said;
 }
 

@@ -42,7 +42,8 @@ TEST(MaskedLoss, SameBitsForAnyThreadCount) {
   const double one = masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error.item<double>();
   for (int n : {2, 3, 5}) {
     set_threads(n);
-    EXPECT_EQ(masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error.item<double>(), one) << n << " threads";
+    EXPECT_EQ(masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error.item<double>(), one)
+        << n << " threads";
   }
   set_threads(0);
 }
