@@ -1,9 +1,13 @@
 // What a run hands to its formats: every tensor of the source once, as itself or as a layer.
+#include <c10/core/CPUAllocator.h>
+#include <c10/util/Exception.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
 
+#include "host/tuning/caching_allocator.h"
 #include "kernels/floats.h"
 #include "tests/tuning/quantize_fixture.h"
 
@@ -97,6 +101,53 @@ TEST_F(Quantize, SpilledActivationsGiveTheSameBits) {
         expect_same(resident, spilled);
       }
     }
+  }
+}
+
+// libtorch's memory on the CPU, but that tensors of one size find none.
+class NoRoomFor : public c10::Allocator {
+ public:
+  explicit NoRoomFor(size_t bytes) : bytes_(bytes) {
+    { const KeepFreedTensors first; }  // puts its allocator in place, once a process
+    others_ = c10::GetCPUAllocator();
+    c10::SetCPUAllocator(this, kPriority);
+  }
+  ~NoRoomFor() override { c10::SetCPUAllocator(others_, kPriority); }
+  c10::DataPtr allocate(size_t bytes) override {
+    if (bytes == bytes_) ++refused;
+    TORCH_CHECK_WITH(OutOfMemoryError, bytes != bytes_, "no memory for ", bytes, " bytes");
+    return others_->allocate(bytes);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return others_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override { others_->copy_data(to, from, bytes); }
+
+  int refused = 0;
+
+ private:
+  static constexpr uint8_t kPriority = 2;
+  size_t bytes_;
+  c10::Allocator* others_;
+};
+
+// The first forward pass stops in the middle of a block, when some inputs were measured already.
+TEST_F(Quantize, WithoutMemoryForABatchItIsThatOfASmallerOne) {
+  const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
+  const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
+  for (const std::string& recipe :
+       {"scheme: W4A16\ntuning: {iters: 3}\n"s,
+        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 0}\nlayers: [{match: lm_head}]\n",
+        "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
+    Problem small = problem(kUntied, recipe), large = problem(kUntied, recipe);
+    small.plan.recipe.calibration.batch_size = 1;
+    small.plan.recipe.tuning.gradient_accumulation = 3;
+    large.plan.recipe.calibration.batch_size = 3;
+    const Recording expected = small.quantized();
+    NoRoomFor gate(3 * 16 * 512 * element);  // of three samples
+    const Recording got = large.quantized();
+    EXPECT_EQ(gate.refused, 1) << "the batch stays small";
+    expect_same(expected, got);
+    ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
+    for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
   }
 }
 
