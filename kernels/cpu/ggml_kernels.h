@@ -12,8 +12,12 @@ static void ggml_range(const GgmlLayer& layer, const void* weight, float* low, f
   const int groups = ggml_block_groups(layer);
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    for (int64_t i = begin * groups; i < end * groups; ++i)
-      range_span<w>(elements<w>(weight) + i * layer.group_cols, layer.group_cols, low[i], high[i]);
+    for_groups(begin * groups, end * groups, [&](int64_t first, int64_t count) {
+      SpanRanges<w> ranges(count);
+      for (int64_t k = 0; k < count; ++k)
+        ranges.measure(k, elements<w>(weight) + (first + k) * layer.group_cols, layer.group_cols);
+      ranges.store(low + first, high + first);
+    });
   });
 }
 
