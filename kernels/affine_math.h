@@ -198,9 +198,11 @@ RH_HD AffineSlopes affine_slopes(const AffineLayer& layer, const AffineGroup& gr
   return affine_slopes(layer, group, sums.direct, sums.clipped);
 }
 
-struct AffineRangeGradients {
-  float min_scale, max_scale;
+template <typename Value>
+struct RangeGradients {
+  Value min_scale, max_scale;
 };
+using AffineRangeGradients = RangeGradients<float>;
 
 // `low` and `high` are the group's range before min_scale and max_scale.
 RH_HD AffineRangeGradients affine_range_gradients(const AffineLayer& layer, const AffineGroup& group, float low,

@@ -102,11 +102,13 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   if (!layer.reference) {
     const int bytes = gguf::facts(p.type).block_bytes;
     std::vector<uint8_t> packed(blocks * bytes);
-    for (int64_t i = 0; i < blocks; ++i) {
-      GgmlBlock block;
-      uint8_t codes[kMostBlockCols];
-      cpu.codes(layer, input, i, codes, block);
-      gguf::pack_block(p.type, block, codes, &packed[i * bytes]);
+    for (int64_t first = 0; first < blocks; first += kLanes) {
+      const int64_t last = std::min<int64_t>(first + kLanes, blocks);
+      GgmlBlock found[kLanes];
+      uint8_t codes[kLanes * kMostBlockCols];
+      cpu.codes(layer, input, codes, found, first, last);
+      for (int64_t i = first; i < last; ++i)
+        gguf::pack_block(p.type, found[i - first], codes + (i - first) * layer.block_cols, &packed[i * bytes]);
     }
     out["bytes of blocks"].assign(packed.begin(), packed.end());
   }
