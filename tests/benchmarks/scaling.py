@@ -13,15 +13,15 @@ import models
 import sides
 
 BASE = {"blocks": 2, "hidden": 896, "seqlen": 256, "threads": len(os.sched_getaffinity(0))}
-AXES = {"blocks": [2, 4, 8], "hidden": [448, 896, 1792], "seqlen": [128, 256, 512],
+AXES = {"blocks": [2, 4, 8], "hidden": [512, 896, 1792], "seqlen": [128, 256, 512],
         "threads": sorted({1, 2, BASE["threads"]})}
 ITERS, SAMPLES, BATCH = 2, 8, 4
 
 
 def shape_of(hidden):
-    """Qwen2.5-0.5B's, as wide as that."""
+    """Qwen2.5-0.5B's proportions, with widths that groups of 128 divide."""
     heads = hidden // 64
-    return {"model_type": "qwen2", "hidden_size": hidden, "intermediate_size": 4864 * hidden // 896,
+    return {"model_type": "qwen2", "hidden_size": hidden, "intermediate_size": 4864 * hidden // 896 // 128 * 128,
             "num_attention_heads": heads, "num_key_value_heads": max(1, heads // 7), "rope_theta": 1e6}
 
 
