@@ -1,7 +1,8 @@
 # Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
 #   make quickstart   install what is missing, build, quantize the example model
 #   make test         build with all tests and run them
-#   make test-engines load what the built program exports in llama.cpp, which pip compiles (slow, apart from `make test`)
+#   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
+#                     from `make test`); `make test-engines-vllm`: one of them
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev \
@@ -46,9 +47,11 @@ test: $(VENV)/test.stamp
 	  $(RESULTS) || exit 1; \
 	exit $$status
 
-test-engines: build/engines/llama_cpp/installed.stamp
+test-engines: test-engines-llama_cpp test-engines-vllm
+
+test-engines-%: build/engines/%/installed.stamp
 	PYTHONPATH=tests/interop PYTHONDONTWRITEBYTECODE=1 ROUNDHOUSE=$(ROUNDHOUSE) \
-	  build/engines/llama_cpp/bin/python tests/engines/test_llama_cpp.py
+	  build/engines/$*/bin/python tests/engines/test_$*.py
 
 build/engines/%/installed.stamp: tests/engines/requirements-%.txt
 	python3 -m venv build/engines/$*

@@ -117,24 +117,25 @@ Tensor Tensor::to(DType target) const {
   }
   Tensor out(target, shape_);
   const int64_t n = elements();
-  auto load = [&](int64_t i) -> float {
-    switch (dtype_) {
-      case DType::kF64: return static_cast<float>(as<double>()[i]);
-      case DType::kF32: return as<float>()[i];
-      case DType::kF16: return float_from_half(as<uint16_t>()[i]);
-      case DType::kBF16: return float_from_bfloat(as<uint16_t>()[i]);
-      default: throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target)));
+  const auto refuse = [&] { throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target))); };
+  const auto convert = [&](const auto* from, auto load) {
+    const auto store = [&](auto* to, auto rounded) {
+      for (int64_t i = 0; i < n; ++i) to[i] = rounded(load(from[i]));
+    };
+    switch (target) {
+      case DType::kF64: return store(out.as<double>(), [](float x) { return x; });
+      case DType::kF32: return store(out.as<float>(), [](float x) { return x; });
+      case DType::kF16: return store(out.as<uint16_t>(), [](float x) { return half_from_float(x); });
+      case DType::kBF16: return store(out.as<uint16_t>(), [](float x) { return bfloat_from_float(x); });
+      default: refuse();
     }
   };
-  for (int64_t i = 0; i < n; ++i) {
-    const float x = load(i);
-    switch (target) {
-      case DType::kF64: out.as<double>()[i] = x; break;
-      case DType::kF32: out.as<float>()[i] = x; break;
-      case DType::kF16: out.as<uint16_t>()[i] = half_from_float(x); break;
-      case DType::kBF16: out.as<uint16_t>()[i] = bfloat_from_float(x); break;
-      default: throw Error(cat("cannot convert ", config_name(dtype_), " to ", config_name(target)));
-    }
+  switch (dtype_) {
+    case DType::kF64: convert(as<double>(), [](double x) { return static_cast<float>(x); }); break;
+    case DType::kF32: convert(as<float>(), [](float x) { return x; }); break;
+    case DType::kF16: convert(as<uint16_t>(), [](uint16_t x) { return float_from_half(x); }); break;
+    case DType::kBF16: convert(as<uint16_t>(), [](uint16_t x) { return float_from_bfloat(x); }); break;
+    default: refuse();
   }
   return out;
 }

@@ -31,18 +31,18 @@ void add_eval(CLI::App& app, Context& context) {
     const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen);
-    const Perplexity result = measure(o->model, architecture, *source, sequences);
+    const StoredActivations activations = activations_of(architecture, *source, catalogue);
+    const Perplexity result = measure(o->model, architecture, *source, sequences, activations.hook);
     if (o->json) {
       std::cout << nlohmann::json{{"model", o->model}, {"format", format}, {"data", o->data}, {"seqlen", seqlen},
                                   {"sequences", sequences.size()}, {"tokens", result.tokens},
                                   {"perplexity", result.value}, {"seconds", result.seconds},
-                                  {"activations", "unquantized"}}.dump(2)
+                                  {"activations", activations.text()}}.dump(2)
                 << "\n";
       return;
     }
-    // Formats say what their weights are, not what an engine does to inputs.
     std::cout << format_table({{"model", "format", "activations", "sequences", "tokens", "perplexity", "time"},
-                               {o->model, format.empty() ? "original" : format, "unquantized",
+                               {o->model, format.empty() ? "original" : format, activations.text(),
                                 std::to_string(sequences.size()),
                                 std::to_string(result.tokens), format_number(result.value, 4),
                                 format_seconds(result.seconds)}});

@@ -5,6 +5,8 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/log.h"
+#include "host/cli/context.h"
 #include "host/report/progress.h"
 #include "host/text/calibration.h"
 
@@ -23,6 +25,17 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
   }
   if (sequences.empty()) throw Error(cat(data.string(), " has no text of two tokens or more to score"));
   return sequences;
+}
+
+StoredActivations activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
+  auto* exported = dynamic_cast<ExportedCheckpoint*>(&source);
+  if (!exported) return {};
+  StoredActivations stored =
+      stored_activations(architecture, *exported, catalogue, list_presets(Context::scheme_folders()));
+  if (!stored.problem.empty())
+    log::warning(cat(source.location(), ": an engine quantizes the inputs of ", stored.layers, " layers; here it is done in ",
+                     stored.applied, " of them. ", stored.problem));
+  return stored;
 }
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,

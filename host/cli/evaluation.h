@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "host/model/perplexity.h"
+#include "host/plugins/catalogue.h"
 #include "host/text/tokenizer.h"
+#include "host/tuning/stored_activations.h"
 
 namespace roundhouse::cli {
 
@@ -15,6 +17,10 @@ namespace roundhouse::cli {
 // for .txt. Throws Error when nothing is left to score.
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
                                                        int seqlen);
+
+// What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be done
+// is warned of.
+StoredActivations activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
                    const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook = {});

@@ -34,9 +34,10 @@ void add_logits(CLI::App& app, Context& context) {
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));
+    const InputHook hook = activations_of(architecture, *source, catalogue).hook;
     Tensor stored(DType::kI64, {static_cast<int64_t>(ids.size())});
     std::copy(ids.begin(), ids.end(), stored.as<int64_t>());
-    write_safetensors_file(o->out, {{"ids", stored}, {"logits", logits(architecture, *source, ids)}});
+    write_safetensors_file(o->out, {{"ids", stored}, {"logits", logits(architecture, *source, ids, hook)}});
   });
 }
 

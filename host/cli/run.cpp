@@ -122,7 +122,7 @@ json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& 
               const Observations& seen, const Fingerprints& fingerprints,
               const std::vector<std::vector<int32_t>>& sequences) {
   const Recipe& recipe = plan.recipe;
-  const InputHook activations = activation_hook(plan, catalogue, seen.ranges);
+  const InputHook activations = activation_hook(plan.layers, catalogue, seen.ranges);
   const auto score = [&](json& row, TensorSource& tensors, const InputHook& hook) {
     if (sequences.empty()) return;
     const Perplexity result = measure(row["name"], architecture, tensors, sequences, hook);

@@ -7,9 +7,11 @@
 
 namespace roundhouse {
 
-Tensor logits(const Architecture& architecture, TensorSource& source, const std::vector<int32_t>& ids) {
+Tensor logits(const Architecture& architecture, TensorSource& source, const std::vector<int32_t>& ids,
+              const InputHook& input_hook) {
   const at::NoGradGuard no_grad;
-  const Decoder decoder(architecture, source, at::kFloat, at::kCPU);
+  Decoder decoder(architecture, source, at::kFloat, at::kCPU);
+  decoder.set_input_hook(input_hook);
   at::Tensor hidden = decoder.embed(at::tensor(ids, at::kInt).to(at::kLong).unsqueeze(0));
   const PositionData positions = decoder.positions(static_cast<int64_t>(ids.size()));
   for (int64_t i = 0; i < architecture.blocks(); ++i) hidden = decoder.block(i).forward(hidden, positions);

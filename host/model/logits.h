@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "host/base/tensor.h"
-#include "host/model/architecture.h"
+#include "host/model/decoder.h"
 
 namespace roundhouse {
 
 // [ids, vocab] f32, computed in float32 with one block in memory at a time.
-Tensor logits(const Architecture& architecture, TensorSource& source, const std::vector<int32_t>& ids);
+Tensor logits(const Architecture& architecture, TensorSource& source, const std::vector<int32_t>& ids,
+              const InputHook& input_hook = {});
 
 }  // namespace roundhouse

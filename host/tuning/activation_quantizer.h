@@ -83,7 +83,7 @@ class Activations {
   std::unordered_map<std::string, ActivationQuantizer*> by_layer_;
 };
 
-// Quantizes the inputs of a float32 decoder on the CPU as the plan says; empty when it says nothing of them.
-InputHook activation_hook(const Plan& plan, Catalogue& catalogue, const ActivationRanges& ranges);
+// Quantizes the inputs of a float32 decoder on the CPU as the layers' plans say; empty when they say nothing of them.
+InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges);
 
 }  // namespace roundhouse

@@ -19,6 +19,7 @@
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/block_loop.h"
+#include "host/tuning/caching_allocator.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
 
@@ -121,6 +122,7 @@ class Run {
   }
 
   void quantize_block(int64_t index, BlockReport& report) {
+    std::optional<KeepFreedTensors> keep(std::in_place);
     Layers layers = load_layers(index);
     Activations activations(in_.catalogue, planned_[index], compute_, device_);
     std::optional<Block> block;
@@ -133,6 +135,8 @@ class Run {
     activations.prepare(seen_.ranges);
     if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, targets, report);
     full_ = targets;
+    block.reset();
+    keep.reset();
     emit(layers, activations, in_.architecture.block_tensors(index));
   }
 

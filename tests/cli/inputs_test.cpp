@@ -35,6 +35,26 @@ TEST_F(Inputs, PerplexityIsThatOfQuantizedActivations) {
   EXPECT_NE(outcome.output.find("the format fake keeps weights alone"), std::string::npos) << outcome.output;
 }
 
+TEST_F(Inputs, AnExportIsEvaluatedWithTheActivationsThatItAsksFor) {
+  const std::string evaluate =
+      "eval " + work_.string() + "/out --json --seqlen 32 --data " + kExamples + "/texts/tinystories-heldout.jsonl";
+  // A range for each token; calibrated ranges; a calibrated one over ranges of groups.
+  for (const std::string scheme : {"INT8", "FP8_STATIC", "NVFP4"}) {
+    SCOPED_TRACE(scheme);
+    const Outcome outcome = run("run " + write_recipe(evaluation_ + "formats: [llm_compressor]\n").string() +
+                                " --set tuning.iters=0 --overwrite --set scheme=" + scheme);
+    ASSERT_EQ(outcome.code, 0) << outcome.output;
+    const nlohmann::json found = nlohmann::json::parse(run(evaluate).output);
+    EXPECT_EQ(found["activations"], "quantized");
+    EXPECT_EQ(found["perplexity"], perplexity(1));
+  }
+  const Outcome outcome = run_command("XDG_CACHE_HOME=" + work_.string() + " XDG_DATA_HOME=" + work_.string() +
+                                      " ROUNDHOUSE_PLUGIN_PATH=" + work_.string() + " " + kProgram + " --plugin " +
+                                      kPlugins + "/librh_format_llm_compressor.so " + evaluate);
+  EXPECT_NE(outcome.output.find("no preset's data type does what nvfp/1"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("\"activations\": \"unquantized\""), std::string::npos) << outcome.output;
+}
+
 TEST_F(Inputs, FormatsGetTheCalibratedRange) {
   const Outcome outcome = run_with_fixtures(
       "run " + write_recipe("formats: [fixture_format]\n").string() + " --set tuning.iters=0" +

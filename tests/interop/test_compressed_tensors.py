@@ -108,6 +108,37 @@ class Decompressed(Exported):
             {"match": "lm_head", "scheme": "W8A16"}])
 
 
+class QuantizedInputs(unittest.TestCase):
+    """compressed-tensors rounds inputs as the checkpoint says, and so does `roundhouse logits`."""
+
+    def assert_same_predictions(self, scheme, divergence):
+        """divergence: allowed, mean nats a token"""
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            output = support.export(
+                folder, model=str(support.EXAMPLES / "tinystories-656k"), scheme=scheme, tuning={"iters": 0},
+                calibration={"data": str(support.EXAMPLES / "texts" / "tinystories-calibration.jsonl"), "samples": 16,
+                             "seqlen": 64}, formats=["llm_compressor"])
+            (folder / "text.txt").write_text("One day, the ball rolled into the lake, and a kind old frog brought it back.")
+            support.roundhouse("logits", output, "--text", folder / "text.txt", "--out", folder / "logits.safetensors")
+            ours = load_file(folder / "logits.safetensors")
+            model = AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32)
+        with torch.inference_mode():
+            theirs = model(ours["ids"].long()[None]).logits[0].double().log_softmax(-1)
+        mine = ours["logits"].double().log_softmax(-1)
+        self.assertLess((mine.exp() * (mine - theirs)).sum(-1).mean().item(), divergence)
+
+    def test_fp8_with_a_calibrated_range(self):
+        self.assert_same_predictions("FP8_STATIC", 1e-6)
+
+    def test_fp8_with_a_range_for_each_group(self):
+        self.assert_same_predictions("FP8_BLOCK", 3e-4)
+
+    def test_int8_with_a_range_for_each_token(self):
+        # Their scale of a token is another: its largest magnitude / 127.5.
+        self.assert_same_predictions("INT8", 5e-3)
+
+
 class PlainRounding(Exported):
     """The codes and scales of the reference's own exports that need no calibration."""
 

@@ -76,8 +76,10 @@ void mirror_zero_points(AffineLayer& layer) {
 }
 
 void dequantize(const AffineLayer& layer, rh_tensor& output) {
-  write_groups(output, 1, layer.group_cols, [&](int64_t group, int64_t i) {
-    return float_from_half(layer.scale[group]) * static_cast<float>(layer.codes[i] - layer.zero_point[group]);
+  write_groups(output, 1, layer.group_cols, [&](int64_t group) {
+    return
+        [codes = layer.codes.data(), scale = float_from_half(layer.scale[group]),
+         zero_point = layer.zero_point[group]](int64_t i) { return scale * static_cast<float>(codes[i] - zero_point); };
   });
 }
 

@@ -31,19 +31,19 @@ void write_weights(rh_tensor& output, Body&& body) {
   }
 }
 
-// Writes weight(group, i) for every element i of `output`, [rows, cols] of f32, f16 or bf16, on the host's threads. Its
-// group is one of group_rows x group_cols weights, counted along the rows; the last ones may be smaller.
-template <typename Weight>
-void write_groups(rh_tensor& output, int64_t group_rows, int64_t group_cols, Weight&& weight) {
+// Writes weight_of(group)(i) for every element i of `output`, [rows, cols] of f32, f16 or bf16, on the host's threads.
+// Its group is one of group_rows x group_cols weights, counted along the rows; the last ones may be smaller.
+template <typename WeightOf>
+void write_groups(rh_tensor& output, int64_t group_rows, int64_t group_cols, WeightOf&& weight_of) {
   const int64_t rows = output.shape[0], cols = output.shape[1];
   const int64_t groups = (cols + group_cols - 1) / group_cols;
   write_weights(output, [&](auto* weights, auto convert) {
     rh::parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         for (int64_t g = 0; g < groups; ++g) {
-          const int64_t group = r / group_rows * groups + g;
+          const auto weight = weight_of(r / group_rows * groups + g);
           const int64_t last = r * cols + std::min(cols, (g + 1) * group_cols);
-          for (int64_t i = r * cols + g * group_cols; i < last; ++i) weights[i] = convert(weight(group, i));
+          for (int64_t i = r * cols + g * group_cols; i < last; ++i) weights[i] = convert(weight(i));
         }
       }
     });

@@ -189,8 +189,11 @@ void FloatLayer::read(rh_tensor& output) const {
   const std::vector<uint8_t> codes = unpacked_codes();
   const std::vector<float> scale = scales();
   const std::vector<float> values = code_values(encoding_.element);
-  write_groups(output, encoding_.group_rows, encoding_.group_cols,
-               [&](int64_t group, int64_t i) { return values[codes[i]] * scale[group]; });
+  write_groups(output, encoding_.group_rows, encoding_.group_cols, [&](int64_t group) {
+    return [codes = codes.data(), values = values.data(), scale = scale[group]](int64_t i) {
+      return values[codes[i]] * scale;
+    };
+  });
 }
 
 void FloatLayer::read_encoded(rh_tensor* const* tensors) const {

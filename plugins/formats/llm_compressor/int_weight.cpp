@@ -168,8 +168,10 @@ std::vector<uint8_t> IntWeight::zero_points() const {
 void IntWeight::read(rh_tensor& output) const {
   const std::vector<uint8_t> codes = this->codes();
   const std::vector<uint8_t> zero_points = this->zero_points();
-  write_groups(output, 1, group_cols_, [&](int64_t group, int64_t i) {
-    return element(*scale_, group) * static_cast<float>(codes[i] - zero_points[group]);
+  write_groups(output, 1, group_cols_, [&](int64_t group) {
+    return [codes = codes.data(), scale = element(*scale_, group), zero_point = zero_points[group]](int64_t i) {
+      return scale * static_cast<float>(codes[i] - zero_point);
+    };
   });
 }
 
