@@ -167,7 +167,8 @@ class Parts {
     mixed_ = random({options.batch, info_.heads, options.seqlen, info_.head_dim});
     const std::string first_input = block_.linears().front().info.siblings;
     for (LinearSlot& slot : block_.linears()) {
-      Product product{random({tokens, slot.info.in_features}), random({tokens, slot.info.out_features}), slot.weight,
+      const at::Tensor x = random({tokens, slot.info.in_features}), dy = random({tokens, slot.info.out_features});
+      Product product{x, dy, slot.weight, at::empty_like(dy), at::empty_like(slot.weight), at::empty_like(x),
                       2 * static_cast<double>(tokens) * static_cast<double>(slot.weight.numel()),
                       // The block's own input has no gradient, and so what reads it needs none.
                       slot.info.siblings != first_input};
@@ -200,14 +201,14 @@ class Parts {
   json measure() {
     json out;
     out["forward"] = timed(device_, [&] {
-      for (const Product& p : products_) at::linear(p.x, p.weight);
+      for (Product& p : products_) at::mm_out(p.y, p.x, p.weight.t());
     });
     out["weight_gradient"] = timed(device_, [&] {
-      for (const Product& p : products_) p.dy.t().mm(p.x);
+      for (Product& p : products_) at::mm_out(p.dw, p.dy.t(), p.x);
     });
     out["input_gradient"] = timed(device_, [&] {
-      for (const Product& p : products_)
-        if (p.needs_input_gradient) p.dy.mm(p.weight);
+      for (Product& p : products_)
+        if (p.needs_input_gradient) at::mm_out(p.dx, p.dy, p.weight);
     });
     out["attention"] = timed(device_, [&] {
       at::scaled_dot_product_attention(q_.transpose(1, 2), k_.transpose(1, 2), v_.transpose(1, 2), std::nullopt,
@@ -232,6 +233,7 @@ class Parts {
  private:
   struct Product {
     at::Tensor x, dy, weight;  // [tokens, in], [tokens, out], [out, in]
+    at::Tensor y, dw, dx;      // results, which reuse their memory
     double flops;              // of each of its products
     bool needs_input_gradient;
   };

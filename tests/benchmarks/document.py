@@ -109,15 +109,15 @@ HEADER = ["", "wall time", "processor time", "peak memory"]
 
 
 class Loop:
-    """The block loop beside its matrix products: medians over rounds, in seconds of wall time."""
+    """The block loop beside its matrix products: medians over rounds, of wall time or processor time."""
 
     PRODUCTS = ("forward", "weight_gradient", "input_gradient")
 
-    def __init__(self, part):
+    def __init__(self, part, what="seconds"):
         self.part = part
 
         def median(name):
-            return statistics.median(one[name]["seconds"] for one in part["rounds"])
+            return statistics.median(one[name][what] for one in part["rounds"])
 
         self.products = {name: median(name) for name in self.PRODUCTS}
         self.product_seconds = sum(self.products.values())
@@ -125,7 +125,7 @@ class Loop:
         self.iteration_flops = sum(self.flops.values())
         self.rate = self.iteration_flops / self.product_seconds
         self.iteration = statistics.median(
-            (one["long_run"]["seconds"] - one["short_run"]["seconds"]) / part["iterations"] for one in part["rounds"])
+            (one["long_run"][what] - one["short_run"][what]) / part["iterations"] for one in part["rounds"])
         self.fraction = self.product_seconds / self.iteration
         self.parts = {name: median(name) for name in ("attention", "block", "qdq", "step", "loss")}
 
@@ -179,8 +179,8 @@ def cpu_targets(parts):
                      "" if met or not loop else tuning_bound(tuning, loop)])
     if loop:
         met = loop.fraction >= 0.6
-        rows.append(["block loop at 60 % of the machine's matrix product rate", f"{100 * loop.fraction:.0f} % of {loop.rate / 1e9:.0f} GFLOP/s",
-                     verdict(met), "" if met else "the table of an iteration's parts below says where the rest goes"])
+        rows.append(["block loop at 60 % of the machine's matrix product rate", f"{100 * loop.fraction:.0f} % of {loop.rate / 1e9:.0f} GFLOP/s "
+                     f"({100 * Loop(loop.part, 'processor_seconds').fraction:.0f} % in processor time)", verdict(met), "" if met else "the table of an iteration's parts below says where the rest goes"])
     if "rounding" in parts:
         for kind, other in (("plain", "reference"), ("searched", "reference"), ("gguf", "llama.cpp")):
             if kind not in parts["rounding"]:
@@ -199,8 +199,10 @@ def cpu_targets(parts):
                          f"after the start of the last one (which is rounded and written, and then the output is read back and compared); "
                          f"auto-round takes {theirs:.1f} s"])
     if tuning:
-        ratio = sides_memory = Sides(tuning["rounds"]).ratio("peak_bytes")
-        rows.append(["peak memory of tuning at most half of auto-round's", f"1 / {sides_memory:.2f}", verdict(ratio >= 2), ""])
+        sides = Sides(tuning["rounds"])
+        ratio = sides.ratio("peak_bytes")
+        rows.append(["peak memory of tuning at most half of auto-round's", f"1 / {ratio:.2f}", verdict(ratio >= 2),
+                     "" if ratio >= 2 else f"{mib(sides.of('roundhouse', 'peak_bytes'))} beside {mib(sides.of('reference', 'peak_bytes'))}"])
         start, theirs = (statistics.median(one[side]["block_starts"][0] for one in tuning["rounds"])
                          for side in ("roundhouse", "reference"))
         rows.append(["start to first block under 2 s", f"{start:.1f} s (auto-round {theirs:.1f} s)", verdict(start < 2), ""])

@@ -1,7 +1,10 @@
 """Random models with the block shapes of known ones, and texts of any length for them."""
 
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import sides
 
@@ -20,18 +23,23 @@ def block_parameters(shape):
 
 
 def make_model(target, shape, blocks):
-    """bfloat16, with the vocabulary of the example model. shape: one of SHAPES, or fields like theirs."""
+    """bfloat16, with the vocabulary of the example model. shape: one of SHAPES, or fields like theirs. In a process of
+    its own: the memory of this one counts in the peak of those that it starts, until they are their own program."""
+    subprocess.run([sys.executable, __file__, target, json.dumps(shape | {"num_hidden_layers": blocks})], check=True)
+    for file in sides.EXAMPLE_MODEL.glob("*token*.json"):
+        shutil.copy(file, target)
+    return target
+
+
+def save_random(target, config):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(
-        **shape, num_hidden_layers=blocks, vocab_size=2048, max_position_embeddings=4096, rms_norm_eps=1e-6,
-        tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
+        **config, vocab_size=2048, max_position_embeddings=4096, rms_norm_eps=1e-6, tie_word_embeddings=True,
+        bos_token_id=1, eos_token_id=2)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(target)
-    for file in sides.EXAMPLE_MODEL.glob("*token*.json"):
-        shutil.copy(file, target)
-    return target
 
 
 def write_texts(file, samples, seqlen):
@@ -47,3 +55,7 @@ def write_texts(file, samples, seqlen):
         lines.append(json.dumps({"text": text}))
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+if __name__ == "__main__":
+    save_random(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]))
