@@ -10,7 +10,8 @@ namespace roundhouse::kernels {
 struct AffineSpan {
   int64_t group;
   int64_t begin;  // first element in the weight
-  int64_t v;      // first element in v, whose rows are padded to whole groups
+  int64_t col;
+  int64_t v;  // first element in v, whose rows are padded to whole groups
   int64_t size;
 };
 
@@ -19,8 +20,22 @@ RH_HD AffineSpan affine_span(const AffineLayer& layer, int64_t index) {
   const int64_t row = index / per_row;
   const int64_t col = (index - row * per_row) * layer.span_cols;
   const int64_t left = layer.cols - col;
-  return {layer.whole_tensor ? 0 : index, row * layer.cols + col, index * layer.span_cols,
+  return {layer.whole_tensor ? 0 : index, row * layer.cols + col, col, index * layer.span_cols,
           left < layer.span_cols ? left : layer.span_cols};
+}
+
+// From the span before `index` to that at `index`.
+RH_HD void affine_advance(const AffineLayer& layer, int64_t index, AffineSpan& span) {
+  if (span.col + layer.span_cols >= layer.cols) {
+    span = affine_span(layer, index);
+    return;
+  }
+  const int64_t left = layer.cols - span.col - layer.span_cols;
+  span.group += layer.whole_tensor ? 0 : 1;
+  span.begin += layer.span_cols;
+  span.col += layer.span_cols;
+  span.v += layer.span_cols;
+  span.size = left < layer.span_cols ? left : layer.span_cols;
 }
 
 // The type in which torch divides a weight by a scale: their own when they agree, float32 when they differ.
@@ -28,51 +43,60 @@ RH_HD Element quotient_type(const AffineLayer& layer) {
   return layer.weight == layer.scale ? layer.weight : Element::kF32;
 }
 
-// What all elements of a group share.
-struct AffineGroup {
-  float scale;
-  float zero, minus_zero;  // added before and after clamping; -0 for both keeps the sign of a rounded zero
+// What all elements of a group share; of Value groups.
+template <typename Value>
+struct AffineGroups {
+  Value scale;
+  Value zero, minus_zero;  // added before and after clamping; -0 for both keeps the sign of a rounded zero
   float bottom, top;       // codes are clamped to [bottom, top] and stored from 0
-  float low, high;         // the range after min_scale and max_scale
-  bool scale_free;         // not held by scale_threshold, so gradients pass
+  Value low, high;         // the range after min_scale and max_scale
+  decltype(equal(Value(), Value())) held;  // by scale_threshold, so no gradients pass to the scale
 };
+using AffineGroup = AffineGroups<float>;
 
-RH_HD AffineGroup affine_group(const AffineLayer& layer, float low, float high, float min_scale, float max_scale) {
+template <typename Value>
+RH_HD AffineGroups<Value> affine_group(const AffineLayer& layer, Value low, Value high, Value min_scale,
+                                       Value max_scale) {
   const Element arithmetic = layer.tuned ? Element::kF32 : layer.weight;
-  AffineGroup group;
+  const Value none(0.0f);
+  AffineGroups<Value> group;
   group.low = low * unit_clamp(min_scale);
   group.high = high * unit_clamp(max_scale);
 
   const float levels = static_cast<float>(1 << layer.bits);
-  float scale;
+  Value scale;
   if (layer.symmetric) {
     // The side of larger magnitude gets the code -2^(bits-1), which has no positive counterpart.
-    const float extreme = group.high < -group.low ? -group.low : -group.high;
-    const float magnitude = max_of(extreme, -extreme);
-    scale = layer.mirrored
-                ? round_to(arithmetic, group.low < 0 ? magnitude + magnitude : magnitude - group.low) / (levels - 1)
-                : extreme / (levels / 2);
+    const Value extreme = select(greater(-group.low, group.high), -group.low, -group.high);
+    if (layer.mirrored) {
+      const Value magnitude = max_of(extreme, -extreme);
+      const Value width = select(greater(none, group.low), magnitude + magnitude, magnitude - group.low);
+      scale = round_to(arithmetic, width) / Value(levels - 1);
+    } else {
+      scale = extreme / Value(levels / 2);
+    }
     group.bottom = -levels / 2;
     group.top = levels / 2 - 1;
   } else {
-    scale = round_to(arithmetic, group.high - group.low) / (levels - 1);
+    scale = round_to(arithmetic, group.high - group.low) / Value(levels - 1);
     group.bottom = 0;
     group.top = levels - 1;
   }
   scale = round_to(layer.scale, round_to(arithmetic, scale));
-  group.scale_free = !(scale < layer.scale_threshold && -scale < layer.scale_threshold);
-  if (!group.scale_free) scale = scale < 0 ? -layer.scale_threshold : layer.scale_threshold;
+  const Value threshold(layer.scale_threshold);
+  group.held = greater(threshold, magnitude(scale));
+  scale = select(group.held, select(greater(none, scale), -threshold, threshold), scale);
   group.scale = scale;
 
   if (layer.symmetric) {
     // The reference's plain rounding of weights gives -0 for small negative quotients, its other rounding never does.
-    group.zero = layer.tuned || layer.mirrored || layer.plus_zero ? 0.0f : -0.0f;
-    group.minus_zero = -0.0f;
+    group.zero = Value(layer.tuned || layer.mirrored || layer.plus_zero ? 0.0f : -0.0f);
+    group.minus_zero = Value(-0.0f);
   } else {
-    const float quotient = -group.low / scale;
-    const float zero = round_even(layer.tuned ? quotient : round_to(quotient_type(layer), quotient)) + 0.0f;
+    const Value quotient = -group.low / scale;
+    const Value zero = round_even(layer.tuned ? quotient : round_to(quotient_type(layer), quotient)) + none;
     // Above the top only when a float16 scale near scale_threshold was rounded down by more than half a code in 255.
-    group.zero = zero > group.top ? group.top : zero;
+    group.zero = select(greater(zero, Value(group.top)), Value(group.top), zero);
     group.minus_zero = -group.zero;
   }
   return group;
@@ -138,37 +162,47 @@ RH_HD AffineParts<Value> affine_parts(const AffineGroup& group, const AffineRoun
           drop(inside, gradient)};
 }
 
-// Gradients of a group's range, after min_scale and max_scale.
-struct AffineSlopes {
-  float low, high;
+// Gradients of a group's range, after min_scale and max_scale; of Value groups.
+template <typename Value>
+struct AffineRangeSlopes {
+  Value low, high;
 };
+using AffineSlopes = AffineRangeSlopes<float>;
 
 // Through the scale and, asymmetric, through the zero point z = -low / scale; rounding, casts and clamping of the zero
-// point count as the identity.
-RH_HD AffineSlopes affine_slopes(const AffineLayer& layer, const AffineGroup& group, AffineSums sums) {
+// point count as the identity. `direct` and `clipped` are those of AffineSums.
+template <typename Value>
+RH_HD AffineRangeSlopes<Value> affine_slopes(const AffineLayer& layer, const AffineGroups<Value>& group, Value direct,
+                                             Value clipped) {
   const float levels = static_cast<float>(1 << layer.bits);
+  const Value none(0.0f), two(2.0f);
+  if (!layer.symmetric) {
+    const Value scale = direct - clipped * group.low / group.scale;
+    const Value range = drop(group.held, scale / Value(levels - 1));
+    return {clipped - range, range};
+  }
+  const auto low_wins = greater(-group.low, group.high), high_wins = greater(group.high, -group.low);
   if (layer.mirrored) {
-    const float step = group.scale_free ? sums.direct / (levels - 1) : 0.0f;
-    const float magnitude = group.low < 0 ? step + step : step;
-    const float low = group.low < 0 ? 0.0f : -step;
-    if (group.high < -group.low) return {low - magnitude, 0.0f};
-    if (group.high > -group.low) return {low, magnitude};
-    return {low - magnitude / 2, magnitude / 2};  // a tie: half to each side, as torch.maximum does
+    const Value step = drop(group.held, direct / Value(levels - 1));
+    const auto negative = greater(none, group.low);
+    const Value magnitude = select(negative, step + step, step), low = drop(negative, -step);
+    // A tie: half to each side, as torch.maximum does.
+    return {select(low_wins, low - magnitude, select(high_wins, low, low - magnitude / two)),
+            drop(low_wins, select(high_wins, magnitude, magnitude / two))};
   }
-  if (layer.symmetric) {
-    const float extreme = group.scale_free ? sums.direct / (levels / 2) : 0.0f;
-    if (group.high < -group.low) return {-extreme, 0.0f};
-    if (group.high > -group.low) return {0.0f, -extreme};
-    return {extreme / 2, -extreme / 2};
-  }
-  const float scale = sums.direct - sums.clipped * group.low / group.scale;
-  const float range = group.scale_free ? scale / (levels - 1) : 0.0f;
-  return {sums.clipped - range, range};
+  const Value extreme = drop(group.held, direct / Value(levels / 2));
+  return {select(low_wins, -extreme, drop(high_wins, extreme / two)),
+          drop(low_wins, select(high_wins, -extreme, -extreme / two))};
+}
+RH_HD AffineSlopes affine_slopes(const AffineLayer& layer, const AffineGroup& group, AffineSums sums) {
+  return affine_slopes(layer, group, sums.direct, sums.clipped);
 }
 
-struct AffineRangeGradients {
-  float min_scale, max_scale;
+template <typename Value>
+struct RangeGradients {
+  Value min_scale, max_scale;
 };
+using AffineRangeGradients = RangeGradients<float>;
 
 // `low` and `high` are the group's range before min_scale and max_scale.
 RH_HD AffineRangeGradients affine_range_gradients(const AffineLayer& layer, const AffineGroup& group, float low,

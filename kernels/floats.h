@@ -52,6 +52,7 @@ RH_HD bool greater(float a, float b) { return a > b; }
 // x where the mask is true (keep) or false (drop), else +0.
 RH_HD float keep(bool mask, float x) { return mask ? x : 0.0f; }
 RH_HD float drop(bool mask, float x) { return mask ? 0.0f : x; }
+RH_HD float select(bool mask, float a, float b) { return mask ? a : b; }
 
 // To the nearest integer, ties to even; a zero keeps the sign of x.
 RH_HD float round_even(float x) {
@@ -68,6 +69,10 @@ RH_HD float power_below(float x) { return bits_float(float_bits(x) & 0x7f800000u
 RH_HD float with_sign(float size, float sign) {
   return bits_float(float_bits(size) | (float_bits(sign) & 0x80000000u));
 }
+
+// The bits of x, which is not negative, as a number: 2^23 times (exponent field + mantissa); and back.
+RH_HD float number_of_bits(float x) { return static_cast<float>(static_cast<int32_t>(float_bits(x))); }
+RH_HD float bits_of_number(float x) { return bits_float(static_cast<uint32_t>(static_cast<int32_t>(x))); }
 
 // 16-bit formats, rounded to nearest, ties to even (IEEE 754; bfloat16 is the upper half of a binary32).
 RH_HD float float_from_bfloat(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
@@ -122,11 +127,6 @@ RH_HD float round_to(float x) {
   return to_float<e>(from_float<e>(x));
 }
 
-RH_HD float round_to(Element e, float x) {
-  if (e == Element::kF16) return round_to<Element::kF16>(x);
-  if (e == Element::kBF16) return round_to<Element::kBF16>(x);
-  return x;
-}
 RH_HD float load_element(Element e, const void* base, int64_t i) {
   if (e == Element::kF16) return float_from_half(static_cast<const uint16_t*>(base)[i]);
   if (e == Element::kBF16) return float_from_bfloat(static_cast<const uint16_t*>(base)[i]);

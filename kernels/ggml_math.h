@@ -8,7 +8,10 @@
 namespace roundhouse::kernels {
 
 // 1 / x, or 0 for an x that is as good as zero.
-RH_HD float safe_reciprocal(float x) { return x < 1e-30f && -x < 1e-30f ? 0.0f : 1.0f / x; }
+template <typename Value>
+RH_HD Value safe_reciprocal(Value x) {
+  return drop(greater(Value(1e-30f), magnitude(x)), Value(1.0f) / x);
+}
 
 RH_HD float ggml_levels(const GgmlLayer& layer) { return static_cast<float>(1 << layer.bits); }
 
@@ -17,35 +20,59 @@ RH_HD bool fractional_codes(const GgmlLayer& layer) {
   return layer.reference && !layer.symmetric && layer.super_bits == 0;
 }
 
-// A group's scale and minimum before its block has its say, and whether gradients pass to the scale.
-struct GgmlGroup {
-  float low, high;  // the range after min_scale and max_scale
-  float scale, minimum;
-  bool scale_free;
+// A group's scale and minimum before its block has its say; of Value groups.
+template <typename Value>
+struct GgmlGroups {
+  Value low, high;  // the range after min_scale and max_scale
+  Value scale, minimum;
+  decltype(equal(Value(), Value())) held;  // by the least scale, so no gradients pass to it
 };
+using GgmlGroup = GgmlGroups<float>;
 
-RH_HD GgmlGroup ggml_group(const GgmlLayer& layer, const GgmlInput& input, int64_t index) {
-  GgmlGroup group;
-  group.low = input.low[index] * (input.min_scale ? unit_clamp(input.min_scale[index]) : 1.0f);
-  group.high = input.high[index] * (input.max_scale ? unit_clamp(input.max_scale[index]) : 1.0f);
+template <typename Value>
+RH_HD GgmlGroups<Value> ggml_group(const GgmlLayer& layer, Value low, Value high, Value min_scale, Value max_scale) {
+  GgmlGroups<Value> group;
+  group.low = low * unit_clamp(min_scale);
+  group.high = high * unit_clamp(max_scale);
   group.minimum = -group.low;
-  group.scale_free = true;
   const float levels = ggml_levels(layer);
   if (layer.symmetric) {
-    const float extreme = max_of(group.high, -group.low);
-    if (layer.positive)
-      group.scale = extreme / (levels / 2 - 1);
-    else
-      group.scale = (group.high < -group.low ? extreme : -extreme) / (levels / 2);
-    if (layer.reference) group.scale = round_to(layer.scale, group.scale);
-    return group;
+    const Value extreme = max_of(group.high, -group.low);
+    group.scale = layer.positive ? extreme / Value(levels / 2 - 1)
+                                 : select(greater(-group.low, group.high), extreme, -extreme) / Value(levels / 2);
+  } else {
+    group.scale = (group.high - group.low) / Value(levels - 1);
   }
-  group.scale = (group.high - group.low) / (levels - 1);
   if (layer.reference) group.scale = round_to(layer.scale, group.scale);
-  const float least = round_to(layer.scale, layer.scale_threshold);
-  group.scale_free = !(group.scale < least);
-  if (!group.scale_free) group.scale = least;
+  const Value least(round_to(layer.scale, layer.scale_threshold));
+  group.held = greater(layer.symmetric ? group.scale : least, group.scale);  // symmetric: never
+  group.scale = select(group.held, least, group.scale);
   return group;
+}
+
+RH_HD GgmlGroup ggml_group(const GgmlLayer& layer, const GgmlInput& input, int64_t index) {
+  return ggml_group(layer, input.low[index], input.high[index], input.min_scale ? input.min_scale[index] : 1.0f,
+                    input.max_scale ? input.max_scale[index] : 1.0f);
+}
+
+// What the elements of a block see that is one group.
+template <typename Value>
+struct GgmlSingle {
+  Value scale, minimum;  // d and dmin
+};
+
+template <typename Value>
+RH_HD GgmlSingle<Value> ggml_single(const GgmlLayer& layer, const GgmlGroups<Value>& group) {
+  const Value minimum = layer.symmetric ? Value(0.0f) : group.minimum;
+  if (layer.reference) return {group.scale, minimum};
+  return {round_to<Element::kF16>(group.scale), round_to<Element::kF16>(minimum)};
+}
+
+// A block of one group.
+RH_HD void ggml_fill_single(float scale, float minimum, GgmlBlock& out) {
+  out.d = out.scale[0] = scale;
+  out.dmin = out.minimum[0] = minimum;
+  out.scale_code[0] = out.minimum_code[0] = 1.0f;
 }
 
 // How a block's scales, or its minima, become integers times one float.
@@ -117,11 +144,8 @@ RH_HD void ggml_searched_block(const GgmlLayer& layer, const GgmlInput& input, i
 RH_HD void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group, GgmlBlock& out) {
   const int groups = ggml_block_groups(layer);
   if (layer.super_bits == 0) {
-    out.d = group[0].scale;
-    out.dmin = layer.symmetric ? 0.0f : group[0].minimum;
-    out.scale_code[0] = out.minimum_code[0] = 1.0f;
-    ggml_finish_block(layer, out);
-    return;
+    const auto single = ggml_single(layer, group[0]);
+    return ggml_fill_single(single.scale, single.minimum, out);
   }
   float x[kMostGroups] = {};
   for (int i = 0; i < groups; ++i) x[i] = group[i].scale;
@@ -232,19 +256,26 @@ RH_HD void ggml_super_gradients(const GgmlLayer& layer, const GgmlSuper& super, 
 
 // The gradients of a group's min_scale and max_scale from those of its scale and minimum. `low` and `high` are the
 // range before min_scale and max_scale.
-RH_HD AffineRangeGradients ggml_range_gradients(const GgmlLayer& layer, const GgmlGroup& group, float low, float high,
-                                                float scale, float minimum) {
+template <typename Value>
+RH_HD RangeGradients<Value> ggml_range_gradients(const GgmlLayer& layer, const GgmlGroups<Value>& group, Value low,
+                                                 Value high, Value scale, Value minimum) {
   const float levels = ggml_levels(layer);
   if (!layer.symmetric) {
-    const float range = group.scale_free ? scale / (levels - 1) : 0.0f;
+    const Value range = drop(group.held, scale / Value(levels - 1));
     return {-(range + minimum) * low, range * high};
   }
-  const float largest = layer.positive ? scale / (levels / 2 - 1) : scale / (levels / 2);
-  const float by_low = largest * -low, by_high = (layer.positive ? largest : -largest) * high;
-  if (group.high < -group.low) return {by_low, 0.0f};
-  if (group.high > -group.low) return {0.0f, by_high};
+  const Value two(2.0f), largest = scale / Value(layer.positive ? levels / 2 - 1 : levels / 2);
+  const Value by_low = largest * -low, by_high = (layer.positive ? largest : -largest) * high;
+  const auto low_wins = greater(-group.low, group.high), high_wins = greater(group.high, -group.low);
   // A tie: half to each side, as torch.maximum does; the sign of the scale is that of the high side.
-  return {(layer.positive ? by_low : -by_low) / 2, by_high / 2};
+  return {select(low_wins, by_low, drop(high_wins, (layer.positive ? by_low : -by_low) / two)),
+          drop(low_wins, select(high_wins, by_high, by_high / two))};
+}
+
+// The gradient of the scale of a block that is one group, from the sums of its elements.
+template <typename Value>
+RH_HD Value ggml_scale_gradient(const GgmlLayer& layer, const GgmlGroups<Value>& group, Value direct, Value clipped) {
+  return fractional_codes(layer) ? direct + clipped * group.minimum / group.scale : direct;
 }
 
 // Writes the gradients of min_scale and max_scale of a block, or steps them, from the sums over each group's elements.
@@ -261,9 +292,8 @@ RH_HD void ggml_finish_ranges(const GgmlLayer& layer, const GgmlInput& input, in
   for (int i = 0; i < groups; ++i) {
     scale[i] = group[i].scale;
     minimum[i] = group[i].minimum;
-    of_scale[i] = sums[i].direct;
+    of_scale[i] = ggml_scale_gradient(layer, group[i], sums[i].direct, sums[i].clipped);
     of_minimum[i] = -sums[i].clipped;
-    if (fractional_codes(layer)) of_scale[i] += sums[i].clipped * minimum[i] / scale[i];
     const bool held = layer.reference && !layer.symmetric && !(parameters.scale[i] > layer.scale_threshold);
     if (held && layer.super_bits != 0) of_scale[i] = 0.0f;
   }

@@ -34,6 +34,21 @@ RH_HD ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
           row % layer.group_rows == 0};
 }
 
+// From the span before `index` to that at `index`.
+RH_HD void scaled_advance(const ScaledLayer& layer, int64_t index, ScaledSpan& span) {
+  if (span.col + layer.span_cols >= layer.cols) {
+    span = scaled_span(layer, index);
+    return;
+  }
+  const int64_t left = layer.cols - span.col - layer.span_cols, to_v = layer.group_rows * layer.span_cols;
+  span.group += 1;
+  span.begin += layer.span_cols;
+  span.col += layer.span_cols;
+  span.v += to_v;
+  span.v_end += to_v;
+  span.size = left < layer.span_cols ? left : layer.span_cols;
+}
+
 // The index of the span `row` rows below the group's first, and how many the group has.
 RH_HD int64_t scaled_span_of_group(const ScaledLayer& layer, int64_t group, int64_t row) {
   const int64_t per_row = scaled_spans_per_row(layer);
@@ -44,19 +59,24 @@ RH_HD int64_t scaled_rows_of_group(const ScaledLayer& layer, int64_t group) {
   return left < layer.group_rows ? left : layer.group_rows;
 }
 
-// What all elements of a group share.
-struct ScaledGroup {
-  float shown;     // ScaledOutput::scale
-  float quotient;  // x = w / quotient, or w * quotient where scaled_multiplies()
-  float scale;     // w' = element * scale
-  float slope;     // d scale / d max_scale; 0 where the scale is held
+// What all elements of a group share; of Value groups.
+template <typename Value>
+struct ScaledGroups {
+  Value shown;     // ScaledOutput::scale
+  Value quotient;  // x = w / quotient, or w * quotient where scaled_multiplies()
+  Value scale;     // w' = element * scale
+  Value slope;     // d scale / d max_scale; 0 where the scale is held
 };
+using ScaledGroup = ScaledGroups<float>;
 
 RH_HD bool scaled_multiplies(ScaleRule rule) {
   return rule == ScaleRule::kFloor || rule == ScaleRule::kCeil || rule == ScaleRule::kNvfp4;
 }
 
-RH_HD float reciprocal(float x) { return x == 0 ? 0.0f : 1.0f / x; }
+template <typename Value>
+RH_HD Value reciprocal(Value x) {
+  return drop(equal(x, Value(0.0f)), Value(1.0f) / x);
+}
 
 constexpr float kLargestFloat = 3.40282346638528859812e38f;
 constexpr float kSixth = 1.0f / 6.0f;
@@ -65,61 +85,68 @@ constexpr float kSixth = 1.0f / 6.0f;
 RH_HD float scaled_global(float largest) { return min_of(2688.0f * reciprocal(largest), kLargestFloat); }
 
 // Quotient and scale of kNvfp4 from its two scales. The reference divides by reciprocals of reciprocals.
-RH_HD ScaledGroup scaled_two_level(float scale, float global) {
-  const float quotient = reciprocal(scale * reciprocal(global));
-  const bool finite = quotient <= kLargestFloat;
-  return {scale, finite ? quotient : 0.0f, finite ? reciprocal(quotient) : 0.0f, 0.0f};
+template <typename Value>
+RH_HD ScaledGroups<Value> scaled_two_level(Value scale, float global) {
+  const Value quotient = reciprocal(scale * Value(reciprocal(global)));
+  const auto finite = greater(Value(bits_float(0x7f800000u)), quotient);
+  return {scale, keep(finite, quotient), keep(finite, reciprocal(quotient)), Value(0.0f)};
 }
 
-RH_HD ScaledGroup scaled_power(int32_t exponent) {
-  exponent = exponent < -127 ? -127 : exponent > 127 ? 127 : exponent;
-  return {static_cast<float>(exponent), power_of_two(-exponent), power_of_two(exponent), 0.0f};
+template <typename Value>
+RH_HD ScaledGroups<Value> scaled_power(Value exponent) {
+  exponent = min_of(max_of(exponent, Value(-127.0f)), Value(127.0f));
+  return {exponent, power_of_two(-exponent), power_of_two(exponent), Value(0.0f)};
 }
 
-RH_HD int32_t floor_log2(float x) { return static_cast<int32_t>(float_bits(x) >> 23) - 127; }  // subnormal: -127
-RH_HD int32_t ceil_log2(float x) {
-  const uint32_t bits = float_bits(x);
-  if (bits < 0x800000u) return bits > 0x400000u ? -126 : -127;  // -127 and below
-  return floor_log2(x) + ((bits & 0x7fffffu) != 0 ? 1 : 0);
+// Of x that is not negative; -127 of subnormal numbers.
+template <typename Value>
+RH_HD Value floor_log2(Value x) {
+  return number_of_bits(power_below(x)) * Value(0x1p-23f) - Value(127.0f);
+}
+// At least -127.
+template <typename Value>
+RH_HD Value ceil_log2(Value x) {
+  return floor_log2(x) + keep(greater(x, max_of(power_below(x), Value(0x1p-127f))), Value(1.0f));
 }
 
-RH_HD ScaledGroup scaled_group(const ScaledLayer& layer, float maximum, float max_scale, float largest) {
-  const float m = maximum * unit_clamp(max_scale);
-  ScaledGroup group{1.0f, 1.0f, 1.0f, 0.0f};
+template <typename Value>
+RH_HD ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maximum, Value max_scale, float largest) {
+  const Value m = maximum * unit_clamp(max_scale), zero(0.0f), one(1.0f);
+  ScaledGroups<Value> group{one, one, one, zero};
   switch (layer.rule) {
     case ScaleRule::kUnit:
       break;
     case ScaleRule::kRatio: {
-      const float ratio = round_to(layer.scale, round_to(layer.arithmetic, m / layer.element.max));
-      const bool held = ratio < layer.smallest;
-      group.scale = held ? layer.smallest : ratio;
-      group.shown = group.quotient = group.scale;
-      group.slope = held ? 0.0f : maximum / layer.element.max;
+      const Value top(layer.element.max), smallest(layer.smallest);
+      const Value ratio = round_to(layer.scale, round_to(layer.arithmetic, m / top));
+      const auto held = greater(smallest, ratio);
+      group.shown = group.quotient = group.scale = select(held, smallest, ratio);
+      group.slope = drop(held, maximum / top);
       break;
     }
     case ScaleRule::kFloor:
     case ScaleRule::kCeil: {
-      int32_t exponent = 1;  // the reference's choice for zeros
-      if (layer.rule == ScaleRule::kFloor)
-        exponent = (m == 0 ? exponent : floor_log2(m)) - floor_log2(layer.element.max);
-      else if (m != 0)
-        exponent = ceil_log2(m / layer.divisor);
-      group = scaled_power(exponent);
-      group.slope = m == 0 || exponent < -127 || exponent > 127 ? 0.0f : group.scale * (maximum / m);
+      const auto none = equal(m, zero);
+      const bool floor = layer.rule == ScaleRule::kFloor;
+      // 1 for zeros is the reference's choice.
+      const Value wanted = select(none, one, floor ? floor_log2(m) : ceil_log2(m / Value(layer.divisor))) -
+                           Value(floor ? floor_log2(layer.element.max) : 0.0f);
+      group = scaled_power(wanted);
+      group.slope = keep(equal(wanted, group.shown), drop(none, group.scale * (maximum / m)));
       break;
     }
     case ScaleRule::kNvfp4: {
       const float global = scaled_global(largest);
-      const float wanted = global * (m * kSixth);
-      group = scaled_two_level(round_small(e4m3(), min_of(wanted, e4m3().max)), global);
-      group.slope = wanted > e4m3().max || group.scale == 0 ? 0.0f : maximum * kSixth;
+      const Value wanted = Value(global) * (m * Value(kSixth)), top(e4m3().max);
+      group = scaled_two_level(round_small(e4m3(), min_of(wanted, top)), global);
+      group.slope = drop(greater(wanted, top), drop(equal(group.scale, zero), maximum * Value(kSixth)));
       break;
     }
     case ScaleRule::kUe5m3: {
-      const float wanted = m * kSixth;
-      group.shown = group.scale = round_small(ue5m3(), min_of(wanted, ue5m3().max));
-      group.quotient = group.scale == 0 ? bits_float(0x7f800000u) : group.scale;  // x = 0
-      group.slope = wanted > ue5m3().max ? 0.0f : maximum * kSixth;
+      const Value wanted = m * Value(kSixth), top(ue5m3().max);
+      group.shown = group.scale = round_small(ue5m3(), min_of(wanted, top));
+      group.quotient = select(equal(group.scale, zero), Value(bits_float(0x7f800000u)), group.scale);  // x = 0
+      group.slope = drop(greater(wanted, top), maximum * Value(kSixth));
       break;
     }
   }

@@ -30,6 +30,10 @@ RH_HD constexpr SmallFloat ue5m3() { return {8, 3, -14, 114688.0f, false, true, 
 RH_HD float power_of_two(int32_t exponent) {
   return bits_float(exponent > -127 ? static_cast<uint32_t>(exponent + 127) << 23 : 0x400000u);
 }
+template <typename Value>
+RH_HD Value power_of_two(Value exponent) {
+  return bits_of_number(max_of(exponent + Value(127.0f), Value(0.5f)) * Value(0x1p23f));
+}
 
 // The nearest number of the format, ties to even; |x| <= max. Value is float or a vector of them.
 template <typename Value>
@@ -40,22 +44,25 @@ RH_HD Value round_small(SmallFloat format, Value x) {
   return with_sign((magnitude(x) + carrier) - carrier, x);
 }
 
-// The code of a number of the format.
-RH_HD uint8_t small_code(SmallFloat format, float x) {
-  const uint32_t mask = (1u << format.bits) - 1;
+// The code of a number of the format, itself as a number.
+template <typename Value>
+RH_HD Value small_code_number(SmallFloat format, Value x) {
+  const Value zero(0.0f);
   if (format.integer) {
-    const auto steps = static_cast<int32_t>(x * power_of_two(format.mantissa));
-    return static_cast<uint8_t>(static_cast<uint32_t>(steps) & mask);
+    const Value steps = x * Value(power_of_two(format.mantissa));
+    return steps + keep(greater(zero, steps), Value(static_cast<float>(1 << format.bits)));
   }
-  const float size = magnitude(x);
-  const float smallest = power_of_two(format.min_exponent);
-  const uint32_t code = size < smallest
-                            ? static_cast<uint32_t>(size * power_of_two(format.mantissa - format.min_exponent))
-                            : (float_bits(size) >> (23 - format.mantissa)) -
-                                  (static_cast<uint32_t>(format.min_exponent + 126) << format.mantissa);
-  const uint32_t sign = format.is_unsigned ? 0 : float_bits(x) >> 31 << (format.bits - 1);
-  return static_cast<uint8_t>(code | sign);
+  const Value size = magnitude(x), smallest(power_of_two(format.min_exponent));
+  const auto below = greater(smallest, size);
+  // The steps below the smallest normal number are those of the binade above it.
+  const Value bits = number_of_bits(size + keep(below, smallest));
+  const Value steps = bits * Value(power_of_two(format.mantissa - 23)) -
+                      Value(static_cast<float>((format.min_exponent + 126) << format.mantissa));
+  const Value code = steps - keep(below, Value(static_cast<float>(1 << format.mantissa)));
+  if (format.is_unsigned) return code;
+  return code + keep(greater(zero, with_sign(smallest, x)), Value(static_cast<float>(1 << (format.bits - 1))));
 }
+RH_HD uint8_t small_code(SmallFloat format, float x) { return static_cast<uint8_t>(small_code_number(format, x)); }
 
 // The number that a code stands for; NaN or infinity above max.
 RH_HD float small_value(SmallFloat format, uint8_t code) {

@@ -22,7 +22,18 @@ struct TunableStep {
   const float *rounding_rate, *range_rate;
 };
 
-RH_HD float unit_clamp(float x) { return min_of(max_of(x, 0.0f), 1.0f); }
+// Value is here and in the families' formulas float, or a vector of kLanes floats with the operations of floats.h.
+template <typename Value>
+RH_HD Value unit_clamp(Value x) {
+  return min_of(max_of(x, Value(0.0f)), Value(1.0f));
+}
+
+template <typename Value>
+RH_HD Value round_to(Element e, Value x) {
+  if (e == Element::kF16) return round_to<Element::kF16>(x);
+  if (e == Element::kBF16) return round_to<Element::kBF16>(x);
+  return x;
+}
 
 // rate * sign(gradient), where the sign of zero is zero.
 template <typename Value>

@@ -176,6 +176,14 @@ void print_table(const json& models) {
   std::cout << format_table(rows);
 }
 
+// "" when everything stayed in memory.
+std::string spill_text(const Spill& spill) {
+  if (spill.bytes == 0) return "";
+  return cat("Spilled ", format_bytes(static_cast<uint64_t>(spill.bytes)), " of activations to disk; reading ",
+             format_bytes(static_cast<uint64_t>(spill.read)), " and writing ",
+             format_bytes(static_cast<uint64_t>(spill.written)), " took ", format_seconds(spill.seconds), ".\n");
+}
+
 // After all notes are written: they are what helps to find out why.
 void require_verified(const json& models) {
   for (const json& m : models) {
@@ -223,6 +231,8 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
     report["blocks"] = sink.blocks();
   }
   report["seconds"]["quantize"] = clock.lap();
+  report["spill"] = {{"bytes", seen.spill.bytes}, {"read", seen.spill.read}, {"written", seen.spill.written},
+                     {"seconds", seen.spill.seconds}};
   report["models"] = evaluate(plan, architecture, source, catalogue, seen, fingerprints, texts.evaluation);
   report["seconds"]["evaluate"] = clock.lap();
   report["seconds"]["total"] = total.lap();
@@ -240,7 +250,7 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   print_table(report["models"]);
   std::cout << "\nQuantized in " << format_seconds(report["seconds"]["quantize"]) << " on " << device << ", "
             << format_seconds(report["seconds"]["total"]) << " in all; peak memory "
-            << format_bytes(report["peak_memory_bytes"]) << ".\nReport: " << (notes / "report.html").string() << "\n";
+            << format_bytes(report["peak_memory_bytes"]) << ".\n" << spill_text(seen.spill) << "Report: " << (notes / "report.html").string() << "\n";
   print_commands(plan);
   require_verified(report["models"]);
 }

@@ -440,6 +440,10 @@ void Planner::estimate() {
   const double tokens = static_cast<double>(recipe.calibration.samples * recipe.calibration.seqlen);
   const Passes needed = passes(plan_);
   const double forwards = (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
+  const bool bfloat16 = recipe.device.kind == DeviceChoice::Kind::kCuda || __builtin_cpu_supports("avx512bf16");
+  plan_.activation_bytes = static_cast<uint64_t>(needed.stores() * recipe.calibration.samples *
+                                                 recipe.calibration.seqlen * architecture_.hidden_size()) *
+                           (bfloat16 ? 2 : 4);
   double operations = 0;
   bool quantized = false;
   for (const LayerPlan& layer : plan_.layers) {

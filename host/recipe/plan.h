@@ -59,6 +59,7 @@ struct Plan {
   bool tied_head = false;
   Importance importance;  // read from the recipe's imatrix.file
   uint64_t bytes_before = 0;
+  uint64_t activation_bytes = 0;           // of all calibration samples, where they pass through the blocks
   std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see plan.cpp
   std::vector<std::string> warnings;
   std::vector<std::string> problems;  // those of no layer
@@ -78,6 +79,8 @@ struct Passes {
   bool quantized = false;   // so do the quantized ones
 
   bool any() const { return full || quantized; }
+  // Of the hidden states of all samples, at a time: each chain's, and a tuned block's inputs beside its outputs.
+  int64_t stores() const { return full + quantized + (tuned && !quantized); }
 };
 Passes passes(const Plan& plan);
 

@@ -102,6 +102,12 @@ std::string tuning_text(const Tuning& tuning, const Calibration& calibration) {
              tuning.gradient_accumulation > 1 ? cat(" x ", tuning.gradient_accumulation) : "");
 }
 
+std::string memory_text(const Plan& plan) {
+  const uint64_t limit = static_cast<uint64_t>(*plan.recipe.memory), needed = plan.activation_bytes;
+  return cat("activations ", format_bytes(needed), ", of them ", format_bytes(std::min(needed, limit)), " in memory, ",
+             format_bytes(needed - std::min(needed, limit)), " on disk");
+}
+
 }  // namespace
 
 std::string scheme_text(const Scheme& scheme) {
@@ -144,6 +150,7 @@ std::string describe(const Plan& plan) {
                          tuning_text(recipe.tuning, recipe.calibration), "\n");
   if (plan.seconds_estimate && *plan.seconds_estimate > 0)
     text += cat("time         about ", format_seconds(*plan.seconds_estimate), " on a CPU\n");
+  if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
   text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n", format_table(formats));
   for (const std::string& warning : plan.warnings) text += cat("\nwarning: ", warning);
   return text + (plan.warnings.empty() ? "" : "\n");

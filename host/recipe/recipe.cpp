@@ -321,7 +321,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
                    const std::vector<fs::path>& preset_folders) {
   const Node root = read_with_overrides(file, overrides);
   root.only({"version", "model", "output", "scheme", "layers", "calibration", "tuning", "imatrix", "formats", "device",
-             "evaluation", "threads", "max_shard_size"});
+             "evaluation", "threads", "memory", "max_shard_size"});
   if (const Node& version = root.at("version"); version.as_int(1) != kVersion)
     version.fail(cat("this Roundhouse reads recipes of version ", kVersion, " only"));
 
@@ -341,6 +341,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   if (const Node* node = root.find("device")) recipe.device = read_device(*node);
   if (const Node* node = root.find("evaluation")) read_section(*node, recipe.evaluation.emplace(), kEvaluationFields);
   if (const Node* node = root.find("threads")) recipe.threads = node->as_int(0, kMaxThreads);
+  if (const Node* node = root.find("memory")) recipe.memory = read_size(*node);
   if (const Node* node = root.find("max_shard_size")) recipe.max_shard_size = read_size(*node);
   refuse_to_overwrite_input(root.at("output"), recipe, file);
   return recipe;
@@ -362,6 +363,7 @@ std::string to_yaml(const Recipe& recipe) {
     if (file) map["imatrix"][key] = file->string();
   if (recipe.evaluation) map["evaluation"] = write_section(*recipe.evaluation, kEvaluationFields);
   map["threads"] = recipe.threads;
+  if (recipe.memory) map["memory"] = *recipe.memory;
   map["max_shard_size"] = recipe.max_shard_size;
   return yaml::emit(map);
 }

@@ -8,6 +8,7 @@ namespace roundhouse {
 
 // The page shows the report's JSON, which has:
 //   model, recipe (YAML text), device, seconds {calibration, quantize, evaluate, total}, peak_memory_bytes,
+//   spill    {bytes, read, written, seconds}: of calibration activations, on disk
 //   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]
 //   blocks   [{block, first_loss, best_loss, best_iteration, seconds}]
 //   layers   [{name, scheme: text}]

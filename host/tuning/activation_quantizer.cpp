@@ -76,11 +76,13 @@ at::Tensor ActivationQuantizer::forward(const at::Tensor& input) {
     served_ = 0;
   }
   const at::Tensor output = last_output_;
-  if (++served_ == readers_) {
-    last_input_.reset();
-    last_output_.reset();
-  }
+  if (++served_ == readers_) forget();
   return output;
+}
+
+void ActivationQuantizer::forget() {
+  last_input_.reset();
+  last_output_.reset();
 }
 
 Activations::Activations(Catalogue& catalogue, const std::vector<const LayerPlan*>& layers, at::ScalarType dtype,
@@ -115,6 +117,20 @@ ActivationQuantizer* Activations::find(const std::string& layer) const {
 void Activations::measure(const LinearInfo& linear, const at::Tensor& input) {
   ActivationQuantizer* quantizer = find(linear.name);
   if (quantizer && quantizer->calibrated() && quantizer->layer() == linear.name) quantizer->measure(input);
+}
+
+std::vector<at::Tensor> Activations::measured() const {
+  std::vector<at::Tensor> statistics;
+  for (const auto& quantizer : quantizers_) statistics.push_back(quantizer->measured());
+  return statistics;
+}
+
+void Activations::set_measured(const std::vector<at::Tensor>& statistics) {
+  for (size_t i = 0; i < quantizers_.size(); ++i) quantizers_[i]->set_measured(statistics[i]);
+}
+
+void Activations::forget() {
+  for (auto& quantizer : quantizers_) quantizer->forget();
 }
 
 ActivationRanges Activations::ranges() const {

@@ -28,6 +28,9 @@ class ActivationQuantizer {
 
   bool calibrated() const { return quantizer_.info().statistic; }
   void measure(const at::Tensor& input);
+  // What was measured so far, to go back to.
+  at::Tensor measured() const { return statistic_; }
+  void set_measured(const at::Tensor& statistic) { statistic_ = statistic; }
   // Of all that was measured. Throws Error when it is not finite.
   Tensor statistic() const;
   // statistic: undefined unless calibrated.
@@ -36,6 +39,7 @@ class ActivationQuantizer {
   // The input [..., in_features] quantized, once for all its readers. Differentiable: with the plugin's gradient, or
   // straight through where it has none.
   at::Tensor forward(const at::Tensor& input);
+  void forget();
 
   // The tensors of the calibrated range, on the CPU.
   std::vector<Tensor> encode() { return quantizer_.encode({}, {}); }
@@ -68,12 +72,17 @@ class Activations {
   bool calibrated() const;
   // Takes the input of a linear into the ranges.
   void measure(const LinearInfo& linear, const at::Tensor& input);
+  // What was measured so far, to go back to.
+  std::vector<at::Tensor> measured() const;
+  void set_measured(const std::vector<at::Tensor>& statistics);
   // The statistic of each layer with a calibrated range.
   ActivationRanges ranges() const;
   // Throws Error when a calibrated range is missing.
   void prepare(const ActivationRanges& ranges);
   // An InputHook: the input, quantized where the layer's scheme says so.
   at::Tensor forward(const LinearInfo& linear, const at::Tensor& input);
+  // Frees what a forward pass that did not end has left for later readers of an input.
+  void forget();
 
   // Of a layer by its name, or NULL.
   ActivationQuantizer* find(const std::string& layer) const;

@@ -1,7 +1,11 @@
 #include "host/tuning/block_loop.h"
 
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "host/base/error.h"
 #include "host/tuning/loss.h"
@@ -12,18 +16,18 @@ namespace {
 // Keeps bfloat16 gradients away from the denormals; the sign does not see it.
 constexpr double kLossScale = 1000;
 
-LearningRates rates_at(const Tuning& tuning, int64_t iteration, int bits, at::Device device) {
-  const double decay = 1.0 - static_cast<double>(iteration) / static_cast<double>(tuning.iters);
-  const auto scalar = [&](double rate) { return at::scalar_tensor(rate * decay, at::kFloat).to(device); };
-  return {scalar(learning_rate(tuning, bits)), scalar(minmax_learning_rate(tuning, bits))};
-}
-
 // The gradient of each leaf, summed over an iteration's micro-batches: in the leaf's own type when there is one
 // micro-batch, else in float32.
 class Gradients {
  public:
-  Gradients(std::vector<std::unique_ptr<LayerQuantizer>>& layers, bool single) : layers_(layers), single_(single) {
-    sums_.resize(layers.size());
+  explicit Gradients(std::vector<std::unique_ptr<LayerQuantizer>>& layers) : layers_(layers), sums_(layers.size()) {}
+
+  void start(bool single) {
+    single_ = single;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      sums_[i].reset();
+      if (layers_[i]->tunable()) layers_[i]->leaf().mutable_grad().reset();
+    }
   }
   void collect() {
     for (size_t i = 0; i < layers_.size(); ++i) {
@@ -45,61 +49,161 @@ class Gradients {
 
  private:
   std::vector<std::unique_ptr<LayerQuantizer>>& layers_;
-  bool single_;
+  bool single_ = true;
   std::vector<at::Tensor> sums_;
+};
+
+// The samples of every iteration, int64 [iters, batch] on the CPU.
+at::Tensor draw_batches(int64_t iters, int64_t samples, int64_t batch, PythonRandom& random) {
+  BatchSampler sampler(samples, batch, random);
+  at::Tensor batches = at::empty({iters, batch}, at::kLong);
+  for (int64_t i = 0; i < iters; ++i) {
+    const std::vector<int64_t> drawn = sampler.next();
+    std::copy(drawn.begin(), drawn.end(), batches.mutable_data_ptr<int64_t>() + i * batch);
+  }
+  return batches;
+}
+
+// The number of values that each iteration's loss is the mean of.
+std::vector<double> scored_elements(const at::Tensor& mask, const at::Tensor& batches, int64_t features) {
+  const at::Tensor of_samples = mask.sum(1, /*keepdim=*/false, at::kLong);
+  const at::Tensor positions = of_samples.index_select(0, batches.view(-1)).view(batches.sizes()).sum(1);
+  std::vector<double> elements;
+  for (int64_t i = 0; i < positions.size(0); ++i)
+    elements.push_back(std::max(1.0, static_cast<double>(positions.const_data_ptr<int64_t>()[i])) *
+                       static_cast<double>(features));
+  return elements;
+}
+
+// A learning rate at every iteration, f32 [iters].
+at::Tensor decaying(double rate, int64_t iters, at::Device device) {
+  at::Tensor rates = at::empty({iters}, at::kFloat);
+  for (int64_t i = 0; i < iters; ++i)
+    rates.mutable_data_ptr<float>()[i] =
+        static_cast<float>(rate * (1.0 - static_cast<double>(i) / static_cast<double>(iters)));
+  return rates.to(device);
+}
+
+// The losses of the iterations, on the device. A host that is ahead reads them some iterations late, when it need not
+// wait for them.
+class Losses {
+ public:
+  Losses(int64_t iters, at::Device device, bool ahead, const std::function<void(int64_t, double)>& progress)
+      : values_(at::empty({iters}, at::TensorOptions(at::kDouble).device(device))),
+        best_(at::full({}, std::numeric_limits<double>::infinity(), values_.options())),
+        host_(at::empty({iters}, at::TensorOptions(at::kDouble).pinned_memory(device.is_cuda()))),
+        progress_(progress),
+        ahead_(ahead) {
+    if (device.is_cuda()) copied_.emplace(device.type());
+  }
+
+  // Whether this loss, 0-d f64, is the least so far: 0-d bool on the device.
+  at::Tensor add(const at::Tensor& loss) {
+    values_.select(0, added_++).copy_(loss);
+    if (!ahead_ || added_ % kLag == 0) {
+      fetch();
+      if (!ahead_) report();
+    }
+    const at::Tensor improved = loss < best_;
+    best_ = at::minimum(best_, loss);
+    return improved;
+  }
+
+  BlockLoss result() {
+    fetch();
+    report();
+    const double* const losses = host_.const_data_ptr<double>();
+    const double* const best = std::min_element(losses, losses + added_);
+    return {losses[0], *best, best - losses};
+  }
+
+ private:
+  static constexpr int64_t kLag = 10;
+
+  // Reports what was fetched the last time, and begins to fetch what came since.
+  void fetch() {
+    report();
+    host_.slice(0, fetched_, added_).copy_(values_.slice(0, fetched_, added_), /*non_blocking=*/true);
+    fetched_ = added_;
+    if (copied_) copied_->record(c10::impl::VirtualGuardImpl(values_.device().type()).getStream(values_.device()));
+  }
+
+  void report() {
+    if (reported_ < fetched_ && copied_) copied_->synchronize();
+    for (; reported_ < fetched_; ++reported_) {
+      const double loss = host_.const_data_ptr<double>()[reported_];
+      if (!std::isfinite(loss))
+        throw Error(cat("the loss became ", loss, " at iteration ", reported_,
+                        ": the block's output overflows in this arithmetic; check the weights, or lower lr"));
+      progress_(reported_, loss);
+    }
+  }
+
+  at::Tensor values_, best_, host_;
+  const std::function<void(int64_t, double)>& progress_;
+  bool ahead_;
+  std::optional<c10::Event> copied_;  // nothing on the CPU, where copies do not wait
+  int64_t added_ = 0, fetched_ = 0, reported_ = 0;
 };
 
 }  // namespace
 
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size) {
-  const int64_t samples = loop.inputs.size(0);
+  const int64_t samples = loop.inputs.samples();
   const int64_t global_batch = std::min<int64_t>(samples, batch_size * tuning.gradient_accumulation);
-  const int64_t hidden = loop.targets.size(-1);
   const at::Device device = loop.inputs.device();
-  BatchSampler sampler(samples, global_batch, loop.random);
-  Gradients gradients(loop.layers, global_batch <= batch_size);
-  BlockLoss result;
-  result.best = std::numeric_limits<double>::infinity();
+  // All that the device needs to know of the iterations is there before the first.
+  const at::Tensor batches = draw_batches(tuning.iters, samples, global_batch, loop.random);
+  const std::vector<double> elements = scored_elements(loop.mask, batches, loop.targets.features());
+  const at::Tensor mask = loop.mask.to(device), for_mask = batches.to(device),
+                   for_inputs = batches.to(loop.inputs.index_device()),
+                   for_targets = batches.to(loop.targets.index_device());
+  std::vector<LearningRates> rates;  // of every iteration, by layer
+  for (auto& layer : loop.layers) {
+    const int bits = layer->plan().scheme.weight->bits;
+    rates.push_back({decaying(learning_rate(tuning, bits), tuning.iters, layer->device()),
+                     decaying(minmax_learning_rate(tuning, bits), tuning.iters, layer->device())});
+    if (layer->tunable())
+      layer->leaf().set_requires_grad(true);
+    else
+      layer->forward();
+  }
+  Losses losses(tuning.iters, device, loop.ahead, loop.progress);
+  Gradients gradients(loop.layers);
 
-  for (auto& layer : loop.layers)
-    if (layer->tunable()) layer->leaf().set_requires_grad(true);
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
-    for (auto& layer : loop.layers) layer->forward();
-    const std::vector<int64_t> batch = sampler.next();
-    const at::Tensor indices = at::tensor(batch, at::kLong);
-    const double scored = loop.mask.index_select(0, indices).sum(at::kLong).item<int64_t>();
-    const double elements = std::max(1.0, scored) * static_cast<double>(hidden);
-    double squared_error = 0;
-    for (int64_t begin = 0; begin < global_batch; begin += batch_size) {
-      const at::Tensor micro = indices.slice(0, begin, std::min(global_batch, begin + batch_size));
-      const at::Tensor on_device = micro.to(device);
-      const at::Tensor prediction = loop.forward(loop.inputs.index_select(0, on_device));
-      const MaskedLoss loss =
-          masked_squared_error(prediction.detach(), loop.targets.index_select(0, on_device),
-                               loop.mask.index_select(0, micro), 2 * kLossScale / elements);
-      squared_error += loss.squared_error;
-      prediction.backward(loss.gradient);
-      gradients.collect();
-    }
-    const double loss = squared_error / elements;
-    if (!std::isfinite(loss))
-      throw Error(cat("the loss became ", loss, " at iteration ", iteration,
-                      ": the block's output overflows in this arithmetic; check the weights, or lower lr"));
-    if (iteration == 0) result.first = loss;
-    if (loss < result.best) {
-      result.best = loss;
-      result.best_iteration = iteration;
-      for (auto& layer : loop.layers) layer->keep_best();
-    }
+    at::Tensor squared_error;
+    loop.micro_batch.fit(cat("block ", loop.block, ", iteration ", iteration), [&] {
+      const int64_t size = std::min(global_batch, loop.micro_batch.samples());
+      gradients.start(/*single=*/size == global_batch);
+      squared_error.reset();
+      for (auto& layer : loop.layers)
+        if (layer->tunable()) layer->forward();
+      for (int64_t begin = 0; begin < global_batch; begin += size) {
+        const auto micro = [&](const at::Tensor& indices) {
+          return indices.select(0, iteration).slice(0, begin, std::min(global_batch, begin + size));
+        };
+        const at::Tensor prediction = loop.forward(loop.inputs.rows(micro(for_inputs)));
+        const MaskedLoss loss =
+            masked_squared_error(prediction.detach(), loop.targets.rows(micro(for_targets)),
+                                 mask.index_select(0, micro(for_mask)), 2 * kLossScale / elements[iteration]);
+        squared_error = squared_error.defined() ? squared_error + loss.squared_error : loss.squared_error;
+        prediction.backward(loss.gradient);
+        gradients.collect();
+      }
+    });
+    const at::Tensor improved = losses.add(squared_error / elements[iteration]);
     for (size_t i = 0; i < loop.layers.size(); ++i) {
+      LayerQuantizer& layer = *loop.layers[i];
+      layer.keep_best(improved, loop.ahead);
       const at::Tensor gradient = gradients.take(i);
       if (!gradient.defined()) continue;
-      const int bits = loop.layers[i]->plan().scheme.weight->bits;
-      loop.layers[i]->step(gradient, rates_at(tuning, iteration, bits, device));
+      layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});
     }
-    loop.progress(iteration, loss);
   }
+  const BlockLoss result = losses.result();
   for (auto& layer : loop.layers) {
+    if (!layer->tunable()) continue;
     layer->leaf().set_requires_grad(false);
     layer->restore_best();
     layer->forward();

@@ -7,19 +7,26 @@
 #include <memory>
 #include <vector>
 
+#include "host/tuning/activation_store.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/micro_batch.h"
 #include "host/tuning/sampler.h"
 
 namespace roundhouse {
 
 struct BlockLoop {
   // [samples, seq, hidden] in the compute type: what the block will really see, and what it should give.
-  at::Tensor inputs, targets;
-  at::Tensor mask;  // [samples, seq] u8 on the CPU; 0: position not scored
+  const ActivationStore& inputs;
+  const ActivationStore& targets;
+  at::Tensor mask;                                              // [samples, seq] u8 on the CPU; 0: position not scored
   std::function<at::Tensor(const at::Tensor& hidden)> forward;  // reads the layers' leaves
   std::vector<std::unique_ptr<LayerQuantizer>>& layers;
   PythonRandom& random;
+  MicroBatch& micro_batch;
   std::function<void(int64_t iteration, double loss)> progress;
+  int64_t block = 0;  // for messages
+  // For a GPU: the host gives it its work without waiting for results. progress is called some iterations later.
+  bool ahead = false;
 };
 
 struct BlockLoss {
@@ -27,10 +34,13 @@ struct BlockLoss {
   int64_t best_iteration = 0;
 };
 
-// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one global
-// batch, the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its sign.
-// The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when the loss
-// is not finite.
+// batch_size: samples an iteration, before gradient accumulation; the micro-batch may be smaller, or get so when the
+// device runs out of memory: the iteration then starts anew, with the same samples.
+//
+// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one
+// global batch, the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its
+// sign. The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when
+// the loss is not finite, or not even one sample fits.
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size);
 
 }  // namespace roundhouse

@@ -43,6 +43,12 @@ void ImportanceCollector::add(const LinearInfo& linear, const at::Tensor& input)
     sum.squares += x.to(at::kDouble).square_().sum(0);
 }
 
+ImportanceCollector ImportanceCollector::copy() const {
+  ImportanceCollector copy = *this;
+  for (auto& [key, sum] : copy.sums_) sum.squares = sum.squares.clone();
+  return copy;
+}
+
 Importance ImportanceCollector::take() {
   Importance importance;
   for (const auto& [layer, key] : by_layer_) {

@@ -21,6 +21,8 @@ class ImportanceCollector {
   bool wants(const std::string& layer) const { return layers_.contains(layer); }
   // input: [..., in_features]. Nothing happens for a layer that is not wanted.
   void add(const LinearInfo& linear, const at::Tensor& input);
+  // With sums of its own.
+  ImportanceCollector copy() const;
   // The sums of the layers added since the last call, f32 [in_features]. Throws Error when one is not finite.
   Importance take();
 

@@ -36,11 +36,9 @@ void LayerQuantizer::forward() {
 }
 
 void LayerQuantizer::step(const at::Tensor& gradient, const LearningRates& rates) {
-  const at::Device device = quantizer_.device();
-  const at::Tensor local = gradient.to(device).contiguous();
-  const LearningRates local_rates{rates.rounding.to(device), rates.range.to(device)};
-  if (!quantizer().has_sign_step()) return step_with_gradients(local, local_rates);
-  quantizer_.sign_step(weight_, tunables_, local, {local_rates.rounding, local_rates.range});
+  const at::Tensor local = gradient.to(quantizer_.device()).contiguous();
+  if (!quantizer().has_sign_step()) return step_with_gradients(local, rates);
+  quantizer_.sign_step(weight_, tunables_, local, {rates.rounding, rates.range});
 }
 
 void LayerQuantizer::step_with_gradients(const at::Tensor& gradient, const LearningRates& rates) {
@@ -55,10 +53,14 @@ void LayerQuantizer::step_with_gradients(const at::Tensor& gradient, const Learn
   }
 }
 
-void LayerQuantizer::keep_best() {
+void LayerQuantizer::keep_best(const at::Tensor& improved, bool ahead) {
+  if (tunables_.empty()) return;
   if (best_.empty())
-    for (const at::Tensor& t : tunables_) best_.push_back(at::empty_like(t));
-  for (size_t i = 0; i < tunables_.size(); ++i) best_[i].copy_(tunables_[i]);
+    for (const at::Tensor& t : tunables_) best_.push_back(t.clone());
+  const bool select = ahead && improved.device() == quantizer_.device();
+  if (!select && !improved.item<bool>()) return;
+  for (size_t i = 0; i < tunables_.size(); ++i)
+    select ? at::where_out(best_[i], improved, tunables_[i], best_[i]) : best_[i].copy_(tunables_[i]);
 }
 
 void LayerQuantizer::restore_best() {

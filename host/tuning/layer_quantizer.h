@@ -12,7 +12,7 @@
 namespace roundhouse {
 
 struct LearningRates {
-  at::Tensor rounding, range;  // 0-d f32, on the device
+  at::Tensor rounding, range;  // 0-d f32, on the quantizer's device
 };
 
 // The weight and the tunables live on the quantizer's device; where that is not the run's, only the quantized weight
@@ -24,6 +24,7 @@ class LayerQuantizer {
 
   const LayerPlan& plan() const { return plan_; }
   Quantizer& quantizer() { return quantizer_.plugin(); }
+  at::Device device() const { return quantizer_.device(); }
 
   // The statistic that siblings share, or an undefined tensor.
   at::Tensor measure() { return quantizer_.measure(weight_); }
@@ -39,7 +40,9 @@ class LayerQuantizer {
   void forward();
   // One step of sign descent along `gradient`, that of the leaf.
   void step(const at::Tensor& gradient, const LearningRates& rates);
-  void keep_best();
+  // Keeps the tunables if `improved`, 0-d bool. ahead: without looking at it, which would wait for the device; more
+  // work.
+  void keep_best(const at::Tensor& improved, bool ahead);
   void restore_best();
 
   // The encoding's tensors, on the CPU.

@@ -62,18 +62,18 @@ MaskedLoss masked_squared_error(const at::Tensor& prediction, const at::Tensor& 
                                 double scale) {
   MaskedLoss result;
   if (!prediction.is_cpu()) {
-    const at::Tensor difference =
-        (prediction.to(at::kFloat) - target.to(at::kFloat)) * mask.to(prediction.device()).unsqueeze(-1);
+    const at::Tensor difference = (prediction.to(at::kFloat) - target.to(at::kFloat)) * mask.unsqueeze(-1);
     result.gradient = (difference * scale).to(prediction.scalar_type());
-    result.squared_error = difference.square().sum().item<double>();
+    result.squared_error = difference.square_().sum(-1).sum(at::kDouble);
     return result;
   }
   const at::Tensor p = prediction.contiguous(), t = target.contiguous();
   result.gradient = at::empty_like(p);
   const float factor = static_cast<float>(scale);
-  result.squared_error = p.scalar_type() == at::kBFloat16
-                             ? loss_on_cpu<at::BFloat16>(p, t, mask, factor, result.gradient)
-                             : loss_on_cpu<float>(p, t, mask, factor, result.gradient);
+  result.squared_error = at::scalar_tensor(p.scalar_type() == at::kBFloat16
+                                               ? loss_on_cpu<at::BFloat16>(p, t, mask, factor, result.gradient)
+                                               : loss_on_cpu<float>(p, t, mask, factor, result.gradient),
+                                           at::kDouble);
   return result;
 }
 

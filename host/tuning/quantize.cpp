@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "host/model/decoder.h"
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
+#include "host/tuning/activation_store.h"
 #include "host/tuning/block_loop.h"
 #include "host/tuning/caching_allocator.h"
 #include "host/tuning/importance.h"
@@ -75,7 +77,9 @@ class Run {
         device_(input.device),
         compute_(compute_type(device_)),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
-        collector_(layers_to_collect(input.plan)) {
+        collector_(layers_to_collect(input.plan)),
+        micro_batch_(recipe_.calibration.batch_size),
+        memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
@@ -88,17 +92,21 @@ class Run {
     for (int64_t block = 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
       BlockReport report{block};
+      where_ = cat("block ", block);
       try {
         quantize_block(block, report);
       } catch (const Error& failure) {
-        throw Error(cat("block ", block, ": ", failure.what()));
+        throw Error(cat(where_, ": ", failure.what()));
+      } catch (const c10::OutOfMemoryError& failure) {
+        throw Error(cat(where_, ": ", out_of_memory_text(failure)));
       } catch (const c10::Error& failure) {
-        throw Error(cat("block ", block, ": libtorch: ", failure.what_without_backtrace()));
+        throw Error(cat(where_, ": libtorch: ", failure.what_without_backtrace()));
       }
       report.seconds = seconds_since(start);
       sink_.block_done(report);
     }
     quantize_head();
+    seen_.spill = memory_.spill;
     return std::move(seen_);
   }
 
@@ -126,25 +134,23 @@ class Run {
     Layers layers = load_layers(index);
     Activations activations(in_.catalogue, planned_[index], compute_, device_);
     std::optional<Block> block;
-    at::Tensor targets;
     if (passes_.any()) {
       block.emplace(decoder_->block(index));
-      targets = observe(*block, activations);
+      observe(*block, activations);
     }
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
-    if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, targets, report);
-    full_ = targets;
+    if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, report);
+    if (targets_) full_.swap(targets_);
     block.reset();
     keep.reset();
     emit(layers, activations, in_.architecture.block_tensors(index));
   }
 
-  // Takes the importance of input channels and the ranges of activations from the block with its original weights.
-  // Returns its output on the original chain, if that is there.
-  at::Tensor observe(Block& block, Activations& activations) {
+  // Takes the importance of input channels and the ranges of activations from the block with its original weights, and
+  // takes the original chain, if that is there, through it.
+  void observe(Block& block, Activations& activations) {
     const bool ranges = activations.calibrated();
-    at::Tensor targets;
     if (passes_.full) {
       const bool measure = ranges && !passes_.quantized;
       if (passes_.importance || measure)
@@ -153,7 +159,7 @@ class Run {
           if (measure) activations.measure(linear, input);
           return input;
         });
-      targets = forward_all(block, full_);
+      forward_all(block, activations, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
@@ -161,27 +167,27 @@ class Run {
         activations.measure(linear, input);
         return input;
       });
-      forward_all(block, quantized_);
+      forward_all(block, activations, *quantized_, nullptr);
     }
     block.set_input_hook({});
     if (ranges) seen_.ranges.merge(activations.ranges());
-    return targets;
   }
 
   void quantize_head() {
     const LinearInfo& head = in_.architecture.head();
     Layers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
-    const auto for_inputs = [&](const at::Tensor& hidden, const auto& body) {
-      for_batches(hidden,
-                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.slice(0, begin, end))); });
+    const auto for_inputs = [&](const ActivationStore& hidden, const auto& body) {
+      for_batches(activations,
+                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
+    where_ = head.name;
     if (collector_.wants(head.name)) {
-      for_inputs(full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
+      for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
       seen_.importance.merge(collector_.take());
     }
     if (activations.calibrated()) {
-      for_inputs(passes_.quantized ? quantized_ : full_,
+      for_inputs(passes_.quantized ? *quantized_ : *full_,
                  [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
       seen_.ranges.merge(activations.ranges());
     }
@@ -203,29 +209,54 @@ class Run {
       std::copy(mask.begin(), mask.end(), mask_.mutable_data_ptr<uint8_t>() + i * length);
     }
     positions_ = std::make_unique<PositionData>(decoder_->positions(length));
-    full_ = decoder_->embed(ids.to(device_));
-    quantized_ = full_;
-  }
-
-  // Calls body(begin, end) for the micro-batches of all samples.
-  template <typename Body>
-  void for_batches(const at::Tensor& hidden, const Body& body) const {
-    const int64_t batch = recipe_.calibration.batch_size;
-    for (int64_t begin = 0; begin < hidden.size(0); begin += batch)
-      body(begin, std::min(hidden.size(0), begin + batch));
-  }
-
-  // The block's output for all samples.
-  at::Tensor forward_all(const Block& block, const at::Tensor& hidden) const {
-    at::Tensor out = at::empty_like(hidden);
-    for_batches(hidden, [&](int64_t begin, int64_t end) {
-      out.slice(0, begin, end).copy_(block.forward(hidden.slice(0, begin, end), *positions_));
+    const auto store = [&] {
+      return std::make_unique<ActivationStore>(at::IntArrayRef{n, length, in_.architecture.hidden_size()}, compute_,
+                                               device_, memory_);
+    };
+    if (passes_.full) full_ = store();
+    if (passes_.quantized) quantized_ = store();
+    if (passes_.tuned && !passes_.quantized) targets_ = store();
+    where_ = "the embedding";
+    Activations none(in_.catalogue, {}, compute_, device_);
+    for_batches(none, [&](int64_t begin, int64_t end) {
+      const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
+      if (full_) full_->write(begin, hidden);
+      if (quantized_) quantized_->write(begin, hidden);
     });
-    return out;
   }
 
-  void tune(int64_t index, Block& block, Layers& layers, Activations& activations, const at::Tensor& targets,
-            BlockReport& report) {
+  // Calls body(begin, end) for the micro-batches of all samples, again with a smaller one when the device runs out of
+  // memory; what was measured of the larger one is taken back.
+  template <typename Body>
+  void for_batches(Activations& activations, const Body& body) {
+    const int64_t samples = static_cast<int64_t>(in_.samples.size());
+    for (int64_t begin = 0, end = 0; begin < samples; begin = end) {
+      const ImportanceCollector collected = collector_.copy();
+      const std::vector<at::Tensor> measured = activations.measured();
+      micro_batch_.fit(where_, [&] {
+        end = std::min(samples, begin + micro_batch_.samples());
+        try {
+          body(begin, end);
+        } catch (const c10::OutOfMemoryError&) {
+          collector_ = collected.copy();
+          activations.set_measured(measured);
+          activations.forget();
+          throw;
+        }
+      });
+    }
+  }
+
+  // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
+  void forward_all(const Block& block, Activations& activations, const ActivationStore& input,
+                   ActivationStore* output) {
+    for_batches(activations, [&](int64_t begin, int64_t end) {
+      const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
+      if (output) output->write(begin, hidden);
+    });
+  }
+
+  void tune(int64_t index, Block& block, Layers& layers, Activations& activations, BlockReport& report) {
     for (auto& layer : layers) {
       layer->make_leaf(compute_, device_);
       for (LinearSlot& slot : block.linears())
@@ -239,9 +270,14 @@ class Run {
     } else {
       const at::AutoGradMode with_grad(true);
       const BlockLoss loss =
-          run_block_loop({passes_.quantized ? quantized_ : full_, targets, mask_,
-                          [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
-                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }},
+          run_block_loop({passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
+                          [&](const at::Tensor& hidden) {
+                            activations.forget();
+                            return block.forward(hidden, *positions_);
+                          },
+                          layers, random_, micro_batch_,
+                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, index,
+                          device_.is_cuda()},
                          recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
@@ -251,7 +287,7 @@ class Run {
     const bool read_on = index + 1 < in_.architecture.blocks() ||
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
-    if (passes_.quantized && read_on) quantized_ = forward_all(block, quantized_);
+    if (passes_.quantized && read_on) forward_all(block, activations, *quantized_, quantized_.get());
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
@@ -295,10 +331,15 @@ class Run {
   PythonRandom random_;                                       // one stream for all blocks
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
+  MicroBatch micro_batch_;
+  std::string where_;  // what is being worked on, for messages
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;
-  at::Tensor full_, quantized_;  // inputs of the next block in the two chains, [samples, seq, hidden]
+  // Where the two chains are. The original one is a block ahead while that is tuned, and its outputs the targets; when
+  // its inputs are needed too, for want of the other chain, they stay and the outputs go to targets_.
+  ActivationMemory memory_;
+  std::unique_ptr<ActivationStore> full_, quantized_, targets_;
   at::Tensor mask_;
   std::unordered_set<std::string> done_;  // by the names that the formats get
 };
@@ -342,6 +383,43 @@ class RoundedSource : public TensorSource {
   std::unordered_map<std::string, LayerPlan> layers_;
 };
 
+struct CudaDevices {
+  bool library = false;  // whether this libtorch has a CUDA half
+  int64_t count = 0;
+  std::string why;  // there are not more, where something said so
+};
+
+// Without a driver libtorch warns, or throws, in many lines.
+struct FirstLine : c10::WarningHandler {
+  explicit FirstLine(std::string& to) : to(to) {}
+  void process(const c10::Warning& warning) override { set(warning.msg()); }
+  void set(const std::string& text) { to = text.substr(0, text.find('\n')); }
+  std::string& to;
+};
+
+CudaDevices find_cuda_devices() {
+  CudaDevices found;
+  FirstLine why(found.why);
+  // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
+  const std::string name = "libtorch_cuda.so";
+  if (!dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
+    const std::string reason = dlerror();
+    found.library = !reason.starts_with(name + ": cannot open");  // something that it needs is missing
+    if (found.library) why.set(reason);
+    return found;
+  }
+  found.library = true;
+  const c10::WarningUtils::WarningHandlerGuard guard(&why);
+  try {
+    const auto* cuda =
+        at::hasCUDA() ? c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].load() : nullptr;
+    if (cuda) found.count = cuda->deviceCount();
+  } catch (const c10::Error& failure) {
+    why.set(failure.what_without_backtrace());
+  }
+  return found;
+}
+
 }  // namespace
 
 Observations quantize(const QuantizeInput& input, QuantizeSink& sink) { return Run(input, sink).run(); }
@@ -353,19 +431,18 @@ std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& sou
 
 std::string resolve_device(const DeviceChoice& wanted) {
   if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
-  // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
-  static void* const cuda = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
-  int64_t count = 0;
-  if (cuda && at::hasCUDA()) {
-    const auto* guard = c10::impl::device_guard_impl_registry[static_cast<size_t>(at::kCUDA)].load();
-    if (guard) count = guard->deviceCount();
+  static const CudaDevices cuda = find_cuda_devices();
+  const std::string why = cuda.why.empty() ? "" : cat(" (", cuda.why, ")");
+  if (wanted.kind == DeviceChoice::Kind::kAuto) {
+    if (cuda.count > 0) return "cuda:0";
+    if (cuda.library)
+      log::info(cat("libtorch's CUDA library is there, but no device that it can use", why, ": using the CPU"));
+    return "cpu";
   }
-  if (wanted.kind == DeviceChoice::Kind::kAuto) return count > 0 ? "cuda:0" : "cpu";
-  if (wanted.index >= count)
-    throw Error(
-        cat("device cuda:", wanted.index, " is not there: ",
-            cuda ? cat("libtorch sees ", count, " CUDA devices") : "libtorch's CUDA library could not be loaded",
-            "; use device: auto or cpu"));
+  if (wanted.index >= cuda.count)
+    throw Error(cat("device cuda:", wanted.index, " is not there: ",
+                    cuda.library ? cat("libtorch sees ", cuda.count, " CUDA devices") : "libtorch has no CUDA library",
+                    why, "; use device: auto or cpu"));
   return cat("cuda:", wanted.index);
 }
 

@@ -25,8 +25,8 @@ struct EncodedLayer {
   const LayerPlan& plan;
   DType source_dtype;  // of the weight in the checkpoint
   const rh_encoding& encoding;
-  const std::vector<Tensor>& tensors;                // as the encoding declares them
-  Tensor bias;                                       // [out_features], or undefined
+  const std::vector<Tensor>& tensors;  // as the encoding declares them
+  Tensor bias;                         // [out_features], or undefined
   Decode decode;
   const rh_encoding* activation_encoding = nullptr;  // nullptr: its input is not quantized
   std::vector<Tensor> activation_tensors = {};       // as that declares them
@@ -37,6 +37,13 @@ struct BlockReport {
   double first_loss = 0, best_loss = 0;  // mean squared error of an iteration's batch; 0 when not tuned
   int64_t best_iteration = 0;
   double seconds = 0;
+};
+
+// Calibration activations that did not fit in the recipe's `memory`.
+struct Spill {
+  int64_t bytes = 0;              // on disk
+  int64_t read = 0, written = 0;  // bytes
+  double seconds = 0;             // of gathering batches with them, and writing
 };
 
 // What a run produces, in checkpoint order: every tensor of the source exactly once, as itself or as a layer.
@@ -69,6 +76,7 @@ struct Observations {
   int64_t tokens = 0;  // of the calibration texts
   ActivationRanges ranges;
   Importance importance;
+  Spill spill;
 };
 
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.
@@ -79,7 +87,8 @@ Observations quantize(const QuantizeInput& input, QuantizeSink& sink);
 std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
                                              const Importance& importance);
 
-// The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there.
+// The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there. Says in one
+// line when a libtorch with CUDA finds no device for `auto`.
 std::string resolve_device(const DeviceChoice& wanted);
 
 }  // namespace roundhouse

@@ -24,16 +24,9 @@ const AffineCpu& affine_cpu() {
   return chosen;
 }
 
-void affine_range_tensor(const AffineLayer& layer, const float* span_low, const float* span_high, float* low,
-                         float* high) {
-  float lowest = 0.0f, highest = 0.0f, finite = 0.0f;
-  for (int64_t i = 0; i < affine_spans(layer); ++i) {
-    lowest = min_of(span_low[i], lowest);
-    highest = max_of(span_high[i], highest);
-    finite += span_low[i] - span_low[i];  // NaN from the first NaN on
-  }
-  *low = lowest + finite;
-  *high = highest + finite;
+void range_of_ranges(int64_t n, const float* lows, const float* highs, float* low, float* high) {
+  *low = 0.0f - largest_at(n, [&](int64_t i) { return -lows[i]; });
+  *high = largest_at(n, [&](int64_t i) { return highs[i]; });
 }
 
 namespace {

@@ -46,10 +46,11 @@ const std::vector<const AffineCpu*>& affine_cpu_targets();
 // The fastest of them, or the one that the environment variable ROUNDHOUSE_CPU_TARGET names when it is there.
 const AffineCpu& affine_cpu();
 
-// One group for the whole tensor: the range from the ranges of `layer`'s spans, and the gradients (or the step) of
-// min_scale and max_scale from their sums.
-void affine_range_tensor(const AffineLayer& layer, const float* span_low, const float* span_high, float* low,
-                         float* high);
+// The range that n ranges lie in; NaN and NaN when one of them is.
+void range_of_ranges(int64_t n, const float* lows, const float* highs, float* low, float* high);
+
+// One group for the whole tensor: the gradients (or the step) of min_scale and max_scale from the sums of `layer`'s
+// spans.
 void affine_finish_tensor(const AffineLayer& layer, const AffineInput& input, const AffineSums* sums,
                           const AffineGradients& output);
 void affine_finish_tensor(const AffineLayer& layer, const AffineInput& input, const AffineSums* sums,

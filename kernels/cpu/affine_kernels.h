@@ -10,10 +10,13 @@ namespace roundhouse::kernels {
 static void range(const AffineLayer& layer, const void* weight, float* low, float* high, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    for (int64_t i = begin; i < end; ++i) {
-      const AffineSpan span = affine_span(layer, i);
-      range_span<w>(elements<w>(weight) + span.begin, span.size, low[i], high[i]);
-    }
+    for_groups(begin, end, [&](int64_t first, int64_t count) {
+      SpanRanges<w> ranges(count);
+      AffineSpan span = affine_span(layer, first);
+      for (int64_t k = 0; k < count; ++k, affine_advance(layer, first + k, span))
+        ranges.measure(k, elements<w>(weight) + span.begin, span.size);
+      ranges.store(low + first, high + first);
+    });
   });
 }
 
@@ -31,15 +34,56 @@ RH_HD void round_span(const AffineLayer& layer, const AffineInput& input, const 
   });
 }
 
+// Once in each target, for the sake of the compiler's time.
+static __attribute__((noinline)) AffineGroups<Lanes> groups_of_spans(const AffineLayer& layer, const AffineInput& input,
+                                                                     int64_t first, int64_t count) {
+  const auto of_groups = [&](const float* from) {
+    if (!from) return Lanes(1.0f);
+    return layer.whole_tensor ? Lanes(from[0]) : load_groups(from + first, count);
+  };
+  return affine_group(layer, of_groups(input.low), of_groups(input.high), of_groups(input.min_scale),
+                      of_groups(input.max_scale));
+}
+
+// body(span, group, k) for spans [begin, end), k the span's place among kLanes of them; then finish(first, count,
+// groups) for these.
+template <typename Body, typename Finish>
+RH_HD void each_span(const AffineLayer& layer, const AffineInput& input, int64_t begin, int64_t end, Body&& body,
+                     Finish&& finish) {
+  for_groups(begin, end, [&](int64_t first, int64_t count) {
+    const AffineGroups<Lanes> groups = groups_of_spans(layer, input, first, count);
+    float scale[kLanes], zero[kLanes], minus_zero[kLanes];
+    store_lanes<Element::kF32>(scale, groups.scale);
+    store_lanes<Element::kF32>(zero, groups.zero);
+    store_lanes<Element::kF32>(minus_zero, groups.minus_zero);
+    AffineSpan span = affine_span(layer, first);
+    for (int64_t k = 0; k < count; ++k, affine_advance(layer, first + k, span)) {
+      AffineGroup group{};
+      group.scale = scale[k];
+      group.zero = zero[k];
+      group.minus_zero = minus_zero[k];
+      group.bottom = groups.bottom;
+      group.top = groups.top;
+      body(span, group, k);
+    }
+    finish(first, count, groups);
+  });
+}
+
+template <typename Body>
+RH_HD void each_span(const AffineLayer& layer, const AffineInput& input, int64_t begin, int64_t end, Body&& body) {
+  each_span(
+      layer, input, begin, end, [&](const AffineSpan& span, const AffineGroup& group, int64_t) { body(span, group); },
+      [](int64_t, int64_t, const AffineGroups<Lanes>&) {});
+}
+
 static void forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output, int64_t begin,
                     int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
     with_element(output.qdq_type, [&](auto o_tag) {
       constexpr Element o = o_tag.value;
-      for (int64_t i = begin; i < end; ++i) {
-        const AffineSpan span = affine_span(layer, i);
-        const AffineGroup group = affine_group(layer, input, span.group);
+      each_span(layer, input, begin, end, [&](const AffineSpan& span, const AffineGroup& group) {
         if (output.qdq) {
           Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
@@ -50,13 +94,13 @@ static void forward(const AffineLayer& layer, const AffineInput& input, const Af
               store<o>(qdq + j, round_to<w>(value), lanes);
           });
         }
-        if (output.outer_scale && i == 0) *output.outer_scale = *input.outer_scale;
-        if (layer.whole_tensor && i > 0) continue;
+        if (output.outer_scale && span.begin == 0) *output.outer_scale = *input.outer_scale;
+        if (layer.whole_tensor && span.begin > 0) return;
         if (output.scale)
           store_element(layer.scale, output.scale, span.group,
                         group.scale * (input.outer_scale ? *input.outer_scale : 1));
         if (output.zero_point) output.zero_point[span.group] = group.zero;
-      }
+      });
     });
   });
 }
@@ -65,18 +109,16 @@ static void encode(const AffineLayer& layer, const AffineInput& input, const Aff
                    int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    for (int64_t i = begin; i < end; ++i) {
-      const AffineSpan span = affine_span(layer, i);
-      const AffineGroup group = affine_group(layer, input, span.group);
+    each_span(layer, input, begin, end, [&](const AffineSpan& span, const AffineGroup& group) {
       uint8_t* codes = output.codes + span.begin;
       round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
         store(codes + j, rounded.code - Lanes(group.bottom), lanes);
       });
-      if (output.outer_scale && i == 0) *output.outer_scale = *input.outer_scale;
-      if (layer.whole_tensor && i > 0) continue;
+      if (output.outer_scale && span.begin == 0) *output.outer_scale = *input.outer_scale;
+      if (layer.whole_tensor && span.begin > 0) return;
       store_element(layer.scale, output.scale, span.group, group.scale);
       if (output.zero_point) output.zero_point[span.group] = static_cast<uint8_t>(group.zero);
-    }
+    });
   });
 }
 
@@ -98,9 +140,17 @@ static void decode(const AffineLayer& layer, const AffineCodes& input, void* out
   });
 }
 
+namespace {
+
+struct SpanSums {
+  Lanes direct, clipped;
+};
+
+}  // namespace
+
 template <Element weight, Element gradient_type, typename Finish>
-RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
-                               const AffineSpan& span, const void* gradient, const Finish& finish) {
+RH_HD SpanSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
+                             const AffineSpan& span, const void* gradient, const Finish& finish) {
   const Storage<gradient_type>* g = elements<gradient_type>(gradient) + span.begin;
   Lanes direct(0.0f), clipped(0.0f);
   round_span<weight>(layer, input, group, span, [&](int64_t i, const auto& rounded, auto lanes) {
@@ -110,7 +160,26 @@ RH_HD AffineSums gradient_span(const AffineLayer& layer, const AffineInput& inpu
     clipped = clipped + parts.clipped;
     finish_v(finish, span.v + i, parts.v, lanes);
   });
-  return {sum_lanes(direct), sum_lanes(clipped)};
+  return {direct, clipped};
+}
+
+// The range gradients of kLanes groups, or the step of their ranges, from the sums of their elements.
+template <typename Finish>
+static __attribute__((noinline)) void finish_groups(const AffineLayer& layer, const AffineInput& input,
+                                                    const AffineGroups<Lanes>& groups, Lanes direct, Lanes clipped,
+                                                    const Finish& finish, AffineSums* sums, int64_t first,
+                                                    int64_t count) {
+  if (layer.whole_tensor) {
+    float of_direct[kLanes], of_clipped[kLanes];
+    store_lanes<Element::kF32>(of_direct, direct);
+    store_lanes<Element::kF32>(of_clipped, clipped);
+    for (int64_t k = 0; k < count; ++k) sums[first + k] = {of_direct[k], of_clipped[k]};
+    return;
+  }
+  const auto at = [&](float* x) { return x ? x + first : nullptr; };
+  const auto slopes = affine_slopes(layer, groups, direct, clipped);
+  finish_range(finish, at(finish.min_scale), slopes.low * load_groups(input.low + first, count), count);
+  finish_range(finish, at(finish.max_scale), slopes.high * load_groups(input.high + first, count), count);
 }
 
 // Backward or sign step, as `Finish` is AffineGradients or AffineStep.
@@ -121,16 +190,19 @@ static void gradients(const AffineLayer& layer, const AffineInput& input, const 
     constexpr Element w = w_tag.value;
     with_element(gradient.type, [&](auto g_tag) {
       constexpr Element g = g_tag.value;
-      for (int64_t i = begin; i < end; ++i) {
-        const AffineSpan span = affine_span(layer, i);
-        const AffineGroup group = affine_group(layer, input, span.group);
-        const AffineSums total = gradient_span<w, g>(layer, input, group, span, gradient.qdq, finish);
-        finish_padding(finish, span.v + span.size, span.v + layer.span_cols);
-        if (layer.whole_tensor)
-          sums[i] = total;
-        else
-          affine_finish(finish, i, affine_range_gradients(layer, group, input.low[i], input.high[i], total));
-      }
+      Lanes direct[kLanes], clipped[kLanes];
+      for (int i = 0; i < kLanes; ++i) direct[i] = clipped[i] = Lanes(0.0f);
+      each_span(
+          layer, input, begin, end,
+          [&](const AffineSpan& span, const AffineGroup& group, int64_t k) {
+            const SpanSums total = gradient_span<w, g>(layer, input, group, span, gradient.qdq, finish);
+            finish_padding(finish, span.v + span.size, span.v + layer.span_cols);
+            direct[k] = total.direct;
+            clipped[k] = total.clipped;
+          },
+          [&](int64_t first, int64_t count, const AffineGroups<Lanes>& groups) {
+            finish_groups(layer, input, groups, sum_each(direct), sum_each(clipped), finish, sums, first, count);
+          });
     });
   });
 }
@@ -144,12 +216,13 @@ static void input_gradient(const AffineLayer& layer, const AffineInput& input, c
       for (int64_t i = begin; i < end; ++i) {
         const AffineSpan span = affine_span(layer, i);
         const AffineGroup group = affine_group(layer, input, span.group);
-        const AffineSums sums = gradient_span<w, g>(layer, input, group, span, gradient.qdq, AffineGradients{});
+        const auto sums = gradient_span<w, g>(layer, input, group, span, gradient.qdq, AffineGradients{});
         round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
           const Lanes at_output = load<g>(elements<g>(gradient.qdq) + span.begin + j, lanes);
           store<w>(elements<w>(output) + span.begin + j, keep(equal(rounded.code, rounded.shifted), at_output), lanes);
         });
-        add_slopes(layer, input, span, affine_slopes(layer, group, sums), output);
+        add_slopes(layer, input, span, affine_slopes(layer, group, {sum_lanes(sums.direct), sum_lanes(sums.clipped)}),
+                   output);
       }
     });
   });

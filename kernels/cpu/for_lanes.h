@@ -67,16 +67,46 @@ RH_HD Storage<e>* elements(void* base) {
 }
 
 // Folds the upper half onto the lower until one lane is left.
-template <typename Combine>
-RH_HD float fold_lanes(Lanes a, Combine&& combine) {
-  float x[kLanes];
-  store_lanes<Element::kF32>(x, a);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) x[i] = combine(x[i], x[i + half]);
-  return x[0];
-}
 RH_HD float sum_lanes(Lanes a) {
-  return fold_lanes(a, [](float x, float y) { return x + y; });
+  a = a + pair_high<8>(a, a);
+  a = a + pair_high<4>(a, a);
+  a = a + pair_high<2>(a, a);
+  return first_lane(a + pair_high<1>(a, a));
+}
+
+// In lane i a[i] folded so, of kLanes vectors, which this uses up.
+template <int half, typename Combine>
+RH_HD Lanes fold_each(Lanes* a, Combine&& combine) {
+  for (int i = 0; i < half; ++i) a[i] = combine(pair_low<half>(a[i], a[i + half]), pair_high<half>(a[i], a[i + half]));
+  if constexpr (half > 1) return fold_each<half / 2>(a, combine);
+  return a[0];
+}
+// Once in each target, for the sake of the compiler's time.
+[[maybe_unused]] static __attribute__((noinline)) Lanes sum_each(Lanes* a) {
+  return fold_each<kLanes / 2>(a, [](Lanes x, Lanes y) { return x + y; });
+}
+[[maybe_unused]] static __attribute__((noinline)) Lanes min_each(Lanes* a) {
+  return fold_each<kLanes / 2>(a, [](Lanes x, Lanes y) { return min_of(x, y); });
+}
+[[maybe_unused]] static __attribute__((noinline)) Lanes max_each(Lanes* a) {
+  return fold_each<kLanes / 2>(a, [](Lanes x, Lanes y) { return max_of(x, y); });
+}
+
+// body(first, count) for kLanes groups at a time of [begin, end): what a group costs beside its elements is computed
+// for all of them in one vector.
+template <typename Body>
+RH_HD void for_groups(int64_t begin, int64_t end, Body&& body) {
+  for (int64_t i = begin; i < end; i += kLanes) body(i, end - i < kLanes ? end - i : kLanes);
+}
+// The first `count` of kLanes.
+RH_HD Lanes load_groups(const float* from, int64_t count) {
+  return count == kLanes ? load<Element::kF32>(from, AllLanes{}) : load<Element::kF32>(from, SomeLanes{count});
+}
+RH_HD void store_groups(float* to, Lanes a, int64_t count) {
+  if (count == kLanes)
+    store<Element::kF32>(to, a, AllLanes{});
+  else
+    store<Element::kF32>(to, a, SomeLanes{count});
 }
 
 // Writes v's gradient, or steps v. `at` is the place in v.
@@ -87,6 +117,15 @@ RH_HD void finish_v(const TunableStep& step, int64_t at, Lanes gradient, auto la
   if (!step.v) return;
   const Lanes v = load<Element::kF32>(step.v + at, lanes);
   store<Element::kF32>(step.v + at, v - sign_times(Lanes(*step.rounding_rate), gradient), lanes);
+}
+
+// Writes the gradients of min_scale or max_scale of groups, or steps it; null where not wanted. `at` is the first's.
+RH_HD void finish_range(const TunableGradients&, float* to, Lanes gradient, int64_t count) {
+  if (to) store_groups(to, gradient, count);
+}
+RH_HD void finish_range(const TunableStep& step, float* to, Lanes gradient, int64_t count) {
+  if (!to) return;
+  store_groups(to, unit_clamp(load_groups(to, count) - sign_times(Lanes(*step.range_rate), gradient)), count);
 }
 
 // v has whole groups, also where a row ends within one: [begin, end) of v has no element in the weight.

@@ -15,8 +15,9 @@ struct GgmlCpu {
   // min(min w, 0) and max(max w, 0) of each group, [groups] each; NaN and NaN when an element is NaN or infinite.
   void (*range)(const GgmlLayer& layer, const void* weight, float* low, float* high, int64_t begin, int64_t end);
   void (*forward)(const GgmlLayer& layer, const GgmlInput& input, const GgmlOutput& output, int64_t begin, int64_t end);
-  // One block's parameters and codes, [block_cols], from 0.
-  void (*codes)(const GgmlLayer& layer, const GgmlInput& input, int64_t index, uint8_t* codes, GgmlBlock& block);
+  // The parameters and codes from 0, [blocks, block_cols], of at most kLanes blocks.
+  void (*codes)(const GgmlLayer& layer, const GgmlInput& input, uint8_t* codes, GgmlBlock* blocks, int64_t begin,
+                int64_t end);
   void (*backward)(const GgmlLayer& layer, const GgmlInput& input, const OutputGradient& gradient,
                    const TunableGradients& output, int64_t begin, int64_t end);
   // The tunables that `step` updates are also those that `input` reads.

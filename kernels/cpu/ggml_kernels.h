@@ -12,20 +12,55 @@ static void ggml_range(const GgmlLayer& layer, const void* weight, float* low, f
   const int groups = ggml_block_groups(layer);
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    for (int64_t i = begin * groups; i < end * groups; ++i)
-      range_span<w>(elements<w>(weight) + i * layer.group_cols, layer.group_cols, low[i], high[i]);
+    for_groups(begin * groups, end * groups, [&](int64_t first, int64_t count) {
+      SpanRanges<w> ranges(count);
+      for (int64_t k = 0; k < count; ++k)
+        ranges.measure(k, elements<w>(weight) + (first + k) * layer.group_cols, layer.group_cols);
+      ranges.store(low + first, high + first);
+    });
   });
 }
 
-// Once in each target, for the sake of the compiler's time.
-static __attribute__((noinline)) void block_of(const GgmlLayer& layer, const GgmlInput& input, int64_t index,
-                                               GgmlBlock& out) {
-  ggml_block(layer, input, index, out);
+// Of kLanes blocks that are one group each.
+RH_HD GgmlGroups<Lanes> single_groups(const GgmlLayer& layer, const GgmlInput& input, int64_t first, int64_t count) {
+  const auto of_groups = [&](const float* from) { return from ? load_groups(from + first, count) : Lanes(1.0f); };
+  return ggml_group(layer, of_groups(input.low), of_groups(input.high), of_groups(input.min_scale),
+                    of_groups(input.max_scale));
 }
+
+// The parameters of at most kLanes blocks. Once in each target, for the sake of the compiler's time.
+static __attribute__((noinline)) void blocks_of(const GgmlLayer& layer, const GgmlInput& input, int64_t first,
+                                                int64_t count, GgmlBlock* out) {
+  if (layer.super_bits != 0 || layer.searched) {
+    for (int64_t k = 0; k < count; ++k) ggml_block(layer, input, first + k, out[k]);
+    return;
+  }
+  const GgmlSingle<Lanes> singles = ggml_single(layer, single_groups(layer, input, first, count));
+  float scale[kLanes], minimum[kLanes];
+  store_lanes<Element::kF32>(scale, singles.scale);
+  store_lanes<Element::kF32>(minimum, singles.minimum);
+  for (int64_t k = 0; k < count; ++k) ggml_fill_single(scale[k], minimum[k], out[k]);
+}
+
+// The range gradients, or the step of the ranges, of a block's groups, or of `count` blocks that are one group each,
+// from the sums of their elements.
 template <typename Finish>
-static __attribute__((noinline)) void finish_ranges(const GgmlLayer& layer, const GgmlInput& input, int64_t index,
-                                                    const AffineSums* sums, const Finish& finish) {
-  ggml_finish_ranges(layer, input, index, sums, finish);
+static __attribute__((noinline)) void finish_ranges(const GgmlLayer& layer, const GgmlInput& input, int64_t first,
+                                                    int64_t count, Lanes direct, Lanes clipped, const Finish& finish) {
+  if (layer.super_bits != 0) {
+    float of_direct[kLanes], of_clipped[kLanes];
+    store_lanes<Element::kF32>(of_direct, direct);
+    store_lanes<Element::kF32>(of_clipped, clipped);
+    AffineSums sums[kMostGroups];
+    for (int i = 0; i < kMostGroups; ++i) sums[i] = {of_direct[i], of_clipped[i]};
+    return ggml_finish_ranges(layer, input, first, sums, finish);
+  }
+  const GgmlGroups<Lanes> groups = single_groups(layer, input, first, count);
+  const auto gradients =
+      ggml_range_gradients(layer, groups, load_groups(input.low + first, count), load_groups(input.high + first, count),
+                           ggml_scale_gradient(layer, groups, direct, clipped), -clipped);
+  finish_range(finish, finish.min_scale ? finish.min_scale + first : nullptr, gradients.min_scale, count);
+  finish_range(finish, finish.max_scale ? finish.max_scale + first : nullptr, gradients.max_scale, count);
 }
 
 // Rounds a block and calls use(rounding, group, i, rounded) for each kLanes of its elements: a group has 16 or 32.
@@ -51,28 +86,33 @@ static void ggml_forward(const GgmlLayer& layer, const GgmlInput& input, const G
     constexpr Element w = w_tag.value;
     with_element(output.qdq_type, [&](auto o_tag) {
       constexpr Element o = o_tag.value;
-      for (int64_t index = begin; index < end; ++index) {
-        GgmlBlock block;
-        block_of(layer, input, index, block);
-        if (output.qdq) {
-          round_block<w>(layer, input, block, index, [&](const auto& group, int, int64_t i, const auto& rounded) {
-            const Lanes value = ggml_value(group, rounded.code);
-            store_lanes<o>(elements<o>(output.qdq) + i, o == w ? value : round_to<w>(value));
-          });
+      for_groups(begin, end, [&](int64_t first, int64_t count) {
+        GgmlBlock blocks[kLanes];
+        blocks_of(layer, input, first, count, blocks);
+        for (int64_t index = first; index < first + count; ++index) {
+          const GgmlBlock& block = blocks[index - first];
+          if (output.qdq) {
+            round_block<w>(layer, input, block, index, [&](const auto& group, int, int64_t i, const auto& rounded) {
+              const Lanes value = ggml_value(group, rounded.code);
+              store_lanes<o>(elements<o>(output.qdq) + i, o == w ? value : round_to<w>(value));
+            });
+          }
+          ggml_store_parameters(layer, block, index, output);
         }
-        ggml_store_parameters(layer, block, index, output);
-      }
+      });
     });
   });
 }
 
-static void ggml_codes(const GgmlLayer& layer, const GgmlInput& input, int64_t index, uint8_t* codes,
-                       GgmlBlock& block) {
+static void ggml_codes(const GgmlLayer& layer, const GgmlInput& input, uint8_t* codes, GgmlBlock* blocks, int64_t begin,
+                       int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
-    block_of(layer, input, index, block);
-    round_block<w_tag.value>(layer, input, block, index, [&](const auto&, int, int64_t i, const auto& rounded) {
-      store_codes(codes + (i - index * layer.block_cols), rounded.code);
-    });
+    blocks_of(layer, input, begin, end - begin, blocks);
+    for (int64_t index = begin; index < end; ++index)
+      round_block<w_tag.value>(layer, input, blocks[index - begin], index,
+                               [&](const auto&, int, int64_t i, const auto& rounded) {
+                                 store_codes(codes + (i - begin * layer.block_cols), rounded.code);
+                               });
   });
 }
 
@@ -83,23 +123,26 @@ static void ggml_gradients(const GgmlLayer& layer, const GgmlInput& input, const
   with_element(layer.weight, [&](auto w_tag) {
     with_element(gradient.type, [&](auto g_tag) {
       constexpr Element g = g_tag.value;
-      for (int64_t index = begin; index < end; ++index) {
-        GgmlBlock block;
-        block_of(layer, input, index, block);
-        Lanes direct[kMostGroups], clipped[kMostGroups];
-        for (int i = 0; i < kMostGroups; ++i) direct[i] = clipped[i] = Lanes(0.0f);
-        round_block<w_tag.value>(
-            layer, input, block, index, [&](const auto& group, int at, int64_t i, const auto& rounded) {
-              const auto parts = ggml_parts(group, rounded, load_lanes<g>(elements<g>(gradient.qdq) + i));
-              direct[at] = direct[at] + parts.direct;
-              clipped[at] = clipped[at] + parts.clipped;
-              finish_v(finish, i, parts.v, AllLanes{});
-            });
-        if (!finish.min_scale && !finish.max_scale) continue;
-        AffineSums sums[kMostGroups];
-        for (int i = 0; i < ggml_block_groups(layer); ++i) sums[i] = {sum_lanes(direct[i]), sum_lanes(clipped[i])};
-        finish_ranges(layer, input, index, sums, finish);
-      }
+      const bool single = layer.super_bits == 0, ranges = finish.min_scale || finish.max_scale;
+      for_groups(begin, end, [&](int64_t first, int64_t count) {
+        GgmlBlock blocks[kLanes];
+        blocks_of(layer, input, first, count, blocks);
+        Lanes direct[kLanes], clipped[kLanes];
+        for (int i = 0; i < kLanes; ++i) direct[i] = clipped[i] = Lanes(0.0f);
+        for (int64_t k = 0; k < count; ++k) {
+          Lanes *of_direct = direct + (single ? k : 0), *of_clipped = clipped + (single ? k : 0);
+          for (int i = 0; i < ggml_block_groups(layer); ++i) of_direct[i] = of_clipped[i] = Lanes(0.0f);
+          round_block<w_tag.value>(
+              layer, input, blocks[k], first + k, [&](const auto& group, int at, int64_t i, const auto& rounded) {
+                const auto parts = ggml_parts(group, rounded, load_lanes<g>(elements<g>(gradient.qdq) + i));
+                of_direct[at] = of_direct[at] + parts.direct;
+                of_clipped[at] = of_clipped[at] + parts.clipped;
+                finish_v(finish, i, parts.v, AllLanes{});
+              });
+          if (ranges && !single) finish_ranges(layer, input, first + k, 1, sum_each(direct), sum_each(clipped), finish);
+        }
+        if (ranges && single) finish_ranges(layer, input, first, count, sum_each(direct), sum_each(clipped), finish);
+      });
     });
   });
 }

@@ -25,6 +25,7 @@ RH_HD Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.lo, b.lo), _mm
 RH_HD Lanes operator-(Lanes a, Lanes b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
 RH_HD Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
 RH_HD Lanes operator/(Lanes a, Lanes b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+RH_HD Lanes operator-(Lanes a) { return Lanes(-0.0f) - a; }
 RH_HD Lanes min_of(Lanes a, Lanes b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 RH_HD Lanes max_of(Lanes a, Lanes b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 RH_HD LaneMask equal(Lanes a, Lanes b) {
@@ -35,6 +36,9 @@ RH_HD LaneMask greater(Lanes a, Lanes b) {
 }
 RH_HD Lanes keep(LaneMask mask, Lanes a) { return {_mm256_and_ps(mask.lo, a.lo), _mm256_and_ps(mask.hi, a.hi)}; }
 RH_HD Lanes drop(LaneMask mask, Lanes a) { return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)}; }
+RH_HD Lanes select(LaneMask mask, Lanes a, Lanes b) {
+  return {_mm256_blendv_ps(b.lo, a.lo, mask.lo), _mm256_blendv_ps(b.hi, a.hi, mask.hi)};
+}
 RH_HD Lanes round_even(Lanes a) {
   constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(a.lo, kNearestEven), _mm256_round_ps(a.hi, kNearestEven)};
@@ -49,6 +53,42 @@ RH_HD Lanes with_sign(Lanes size, Lanes sign) {
   const Lanes signs = masked(sign, 0x80000000u);
   return {_mm256_or_ps(size.lo, signs.lo), _mm256_or_ps(size.hi, signs.hi)};
 }
+RH_HD Lanes number_of_bits(Lanes a) {
+  return {_mm256_cvtepi32_ps(_mm256_castps_si256(a.lo)), _mm256_cvtepi32_ps(_mm256_castps_si256(a.hi))};
+}
+RH_HD Lanes bits_of_number(Lanes a) {
+  return {_mm256_castsi256_ps(_mm256_cvttps_epi32(a.lo)), _mm256_castsi256_ps(_mm256_cvttps_epi32(a.hi))};
+}
+
+// Lanes i of a and b beside each other where i & half is 0: b's stand half further up. And those where it is not 0: a's
+// stand half further down.
+template <int half>
+RH_HD __m256 pair_low(__m256 a, __m256 b) {
+  if constexpr (half == 4) return _mm256_permute2f128_ps(a, b, 0x20);
+  if constexpr (half == 2) return _mm256_shuffle_ps(a, b, 0x44);
+  if constexpr (half == 1) return _mm256_blend_ps(a, _mm256_moveldup_ps(b), 0xaa);
+}
+template <int half>
+RH_HD __m256 pair_high(__m256 a, __m256 b) {
+  if constexpr (half == 4) return _mm256_permute2f128_ps(a, b, 0x31);
+  if constexpr (half == 2) return _mm256_shuffle_ps(a, b, 0xee);
+  if constexpr (half == 1) return _mm256_blend_ps(_mm256_movehdup_ps(a), b, 0xaa);
+}
+template <int half>
+RH_HD Lanes pair_low(Lanes a, Lanes b) {
+  if constexpr (half == 8)
+    return {a.lo, b.lo};
+  else
+    return {pair_low<half>(a.lo, b.lo), pair_low<half>(a.hi, b.hi)};
+}
+template <int half>
+RH_HD Lanes pair_high(Lanes a, Lanes b) {
+  if constexpr (half == 8)
+    return {a.hi, b.hi};
+  else
+    return {pair_high<half>(a.lo, b.lo), pair_high<half>(a.hi, b.hi)};
+}
+RH_HD float first_lane(Lanes a) { return _mm256_cvtss_f32(a.lo); }
 
 // The bits of bfloat_from_float, one in each 32-bit element.
 RH_HD __m256i bfloat_bits(__m256 a) {

@@ -17,18 +17,30 @@ struct Lanes {
 };
 using LaneMask = __mmask16;
 
+// Where each lane comes from: 0 .. 15 the first operand's, 16 .. 31 the second's.
+struct PairIndex {
+  int32_t lane[kLanes];
+};
+constexpr PairIndex pair_index(int half, int offset) {
+  PairIndex index{};
+  for (int i = 0; i < kLanes; ++i) index.lane[i] = i & half ? kLanes + i - half + offset : i + offset;
+  return index;
+}
+
 }  // namespace
 
 RH_HD Lanes operator+(Lanes a, Lanes b) { return _mm512_add_ps(a.x, b.x); }
 RH_HD Lanes operator-(Lanes a, Lanes b) { return _mm512_sub_ps(a.x, b.x); }
 RH_HD Lanes operator*(Lanes a, Lanes b) { return _mm512_mul_ps(a.x, b.x); }
 RH_HD Lanes operator/(Lanes a, Lanes b) { return _mm512_div_ps(a.x, b.x); }
+RH_HD Lanes operator-(Lanes a) { return Lanes(-0.0f) - a; }
 RH_HD Lanes min_of(Lanes a, Lanes b) { return _mm512_min_ps(a.x, b.x); }
 RH_HD Lanes max_of(Lanes a, Lanes b) { return _mm512_max_ps(a.x, b.x); }
 RH_HD LaneMask equal(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_EQ_OQ); }
 RH_HD LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_GT_OQ); }
 RH_HD Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
 RH_HD Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
+RH_HD Lanes select(LaneMask mask, Lanes a, Lanes b) { return _mm512_mask_blend_ps(mask, b.x, a.x); }
 RH_HD Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 RH_HD Lanes masked(Lanes a, uint32_t bits) {
   return _mm512_and_ps(a.x, _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(bits))));
@@ -36,6 +48,22 @@ RH_HD Lanes masked(Lanes a, uint32_t bits) {
 RH_HD Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
 RH_HD Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
 RH_HD Lanes with_sign(Lanes size, Lanes sign) { return _mm512_or_ps(size.x, masked(sign, 0x80000000u).x); }
+RH_HD Lanes number_of_bits(Lanes a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a.x)); }
+RH_HD Lanes bits_of_number(Lanes a) { return _mm512_castsi512_ps(_mm512_cvttps_epi32(a.x)); }
+
+// Lanes i of a and b beside each other where i & half is 0: b's stand half further up. And those where it is not 0: a's
+// stand half further down.
+template <int half>
+RH_HD Lanes pair_low(Lanes a, Lanes b) {
+  alignas(64) constexpr PairIndex from = pair_index(half, 0);
+  return _mm512_permutex2var_ps(a.x, _mm512_load_si512(from.lane), b.x);
+}
+template <int half>
+RH_HD Lanes pair_high(Lanes a, Lanes b) {
+  alignas(64) constexpr PairIndex from = pair_index(half, half);
+  return _mm512_permutex2var_ps(a.x, _mm512_load_si512(from.lane), b.x);
+}
+RH_HD float first_lane(Lanes a) { return _mm512_cvtss_f32(a.x); }
 
 // The bits of bfloat_from_float, one in each 32-bit element.
 RH_HD __m512i bfloat_bits(__m512 a) {

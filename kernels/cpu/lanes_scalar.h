@@ -46,6 +46,9 @@ RH_HD Lanes operator*(Lanes a, Lanes b) {
 RH_HD Lanes operator/(Lanes a, Lanes b) {
   return each_lane([&](int i) { return a.x[i] / b.x[i]; });
 }
+RH_HD Lanes operator-(Lanes a) {
+  return each_lane([&](int i) { return -a.x[i]; });
+}
 RH_HD Lanes min_of(Lanes a, Lanes b) {
   return each_lane([&](int i) { return min_of(a.x[i], b.x[i]); });
 }
@@ -64,6 +67,9 @@ RH_HD Lanes keep(LaneMask mask, Lanes a) {
 RH_HD Lanes drop(LaneMask mask, Lanes a) {
   return each_lane([&](int i) { return drop(mask.x[i], a.x[i]); });
 }
+RH_HD Lanes select(LaneMask mask, Lanes a, Lanes b) {
+  return each_lane([&](int i) { return select(mask.x[i], a.x[i], b.x[i]); });
+}
 RH_HD Lanes round_even(Lanes a) {
   return each_lane([&](int i) { return round_even(a.x[i]); });
 }
@@ -76,6 +82,24 @@ RH_HD Lanes power_below(Lanes a) {
 RH_HD Lanes with_sign(Lanes size, Lanes sign) {
   return each_lane([&](int i) { return with_sign(size.x[i], sign.x[i]); });
 }
+RH_HD Lanes number_of_bits(Lanes a) {
+  return each_lane([&](int i) { return number_of_bits(a.x[i]); });
+}
+RH_HD Lanes bits_of_number(Lanes a) {
+  return each_lane([&](int i) { return bits_of_number(a.x[i]); });
+}
+
+// Lanes i of a and b beside each other where i & half is 0: b's stand half further up. And those where it is not 0: a's
+// stand half further down.
+template <int half>
+RH_HD Lanes pair_low(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return i & half ? b.x[i - half] : a.x[i]; });
+}
+template <int half>
+RH_HD Lanes pair_high(Lanes a, Lanes b) {
+  return each_lane([&](int i) { return i & half ? b.x[i] : a.x[i + half]; });
+}
+RH_HD float first_lane(Lanes a) { return a.x[0]; }
 
 template <Element e>
 RH_HD Lanes round_to(Lanes a) {

@@ -4,20 +4,38 @@
 #include "kernels/cpu/for_lanes.h"
 
 namespace roundhouse::kernels {
+namespace {
 
-// min(min w, 0) and max(max w, 0); NaN and NaN when an element is NaN or infinite.
+// min(min w, 0) and max(max w, 0) of `count` spans; NaN and NaN when an element is NaN or infinite.
 template <Element weight>
-RH_HD void range_span(const Storage<weight>* w, int64_t size, float& low, float& high) {
-  Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
-  for_lanes(size, [&](int64_t i, auto lanes) {
-    const Lanes x = load<weight>(w + i, lanes);
-    lowest = min_of(x, lowest);
-    highest = max_of(x, highest);
-    finite = finite + (x - x);  // NaN from the first NaN or infinity on
-  });
-  const float check = sum_lanes(finite);  // 0 or NaN
-  low = check + fold_lanes(lowest, [](float x, float y) { return min_of(x, y); });
-  high = check + fold_lanes(highest, [](float x, float y) { return max_of(x, y); });
-}
+class SpanRanges {
+ public:
+  RH_LANES explicit SpanRanges(int64_t count) : count_(count) {
+    for (int64_t k = count; k < kLanes; ++k) lowest_[k] = highest_[k] = finite_[k] = Lanes(0.0f);
+  }
+  RH_LANES void measure(int64_t k, const Storage<weight>* w, int64_t size) {
+    Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
+    for_lanes(size, [&](int64_t i, auto lanes) {
+      const Lanes x = load<weight>(w + i, lanes);
+      lowest = min_of(x, lowest);
+      highest = max_of(x, highest);
+      finite = finite + (x - x);  // NaN from the first NaN or infinity on
+    });
+    lowest_[k] = lowest;
+    highest_[k] = highest;
+    finite_[k] = finite;
+  }
+  RH_LANES void store(float* low, float* high) {
+    const Lanes check = sum_each(finite_);  // 0 or NaN
+    store_groups(low, check + min_each(lowest_), count_);
+    store_groups(high, check + max_each(highest_), count_);
+  }
+
+ private:
+  int64_t count_;
+  Lanes lowest_[kLanes], highest_[kLanes], finite_[kLanes];
+};
+
+}  // namespace
 
 }  // namespace roundhouse::kernels

@@ -26,16 +26,6 @@ const ScaledCpu& scaled_cpu() {
 
 namespace {
 
-template <typename At>
-float largest_at(int64_t n, At&& at) {
-  float largest = 0.0f, finite = 0.0f;
-  for (int64_t i = 0; i < n; ++i) {
-    largest = max_of(at(i), largest);
-    finite += at(i) - at(i);  // NaN from the first NaN on
-  }
-  return largest + finite;
-}
-
 template <typename Finish>
 void finish_groups(const ScaledLayer& layer, const ScaledInput& input, const ScaledSum* sums, const Finish& finish) {
   for (int64_t group = 0; group < scaled_groups(layer); ++group) {

@@ -10,18 +10,49 @@ namespace roundhouse::kernels {
 static void maximum(const ScaledLayer& layer, const void* input, float* maximum, int64_t begin, int64_t end) {
   with_element(layer.input, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    for (int64_t i = begin; i < end; ++i) {
-      const ScaledSpan span = scaled_span(layer, i);
-      const Storage<w>* x = elements<w>(input) + span.begin;
-      Lanes highest(0.0f), finite(0.0f);
-      for_lanes(span.size, [&](int64_t j, auto lanes) {
-        const Lanes size = magnitude(load<w>(x + j, lanes));
-        highest = max_of(size, highest);
-        finite = finite + (size - size);  // NaN from the first NaN or infinity on
-      });
-      maximum[i] = sum_lanes(finite) + fold_lanes(highest, [](float a, float b) { return max_of(a, b); });
-    }
+    for_groups(begin, end, [&](int64_t first, int64_t count) {
+      Lanes highest[kLanes], finite[kLanes];
+      for (int64_t k = count; k < kLanes; ++k) highest[k] = finite[k] = Lanes(0.0f);
+      ScaledSpan span = scaled_span(layer, first);
+      for (int64_t k = 0; k < count; ++k, scaled_advance(layer, first + k, span)) {
+        const Storage<w>* x = elements<w>(input) + span.begin;
+        Lanes of_span(0.0f), check(0.0f);
+        for_lanes(span.size, [&](int64_t j, auto lanes) {
+          const Lanes size = magnitude(load<w>(x + j, lanes));
+          of_span = max_of(size, of_span);
+          check = check + (size - size);  // NaN from the first NaN or infinity on
+        });
+        highest[k] = of_span;
+        finite[k] = check;
+      }
+      store_groups(maximum + first, sum_each(finite) + max_each(highest), count);
+    });
   });
+}
+
+// The groups of kLanes spans.
+struct SpanGroups {
+  float shown[kLanes], quotient[kLanes], scale[kLanes], slope[kLanes];
+
+  RH_LANES ScaledGroup operator[](int64_t k) const { return {shown[k], quotient[k], scale[k], slope[k]}; }
+};
+
+// Once in each target, for the sake of the compiler's time.
+static __attribute__((noinline)) void groups_of_spans(const ScaledLayer& layer, const ScaledInput& input, int64_t first,
+                                                      int64_t count, SpanGroups& out) {
+  const auto of_groups = [&](const float* from) {
+    if (layer.group_rows == 1) return load_groups(from + first, count);
+    float x[kLanes] = {};
+    for (int64_t k = 0; k < count; ++k) x[k] = from[scaled_span(layer, first + k).group];
+    return load_lanes<Element::kF32>(x);
+  };
+  const ScaledGroups<Lanes> groups =
+      scaled_group(layer, layer.rule == ScaleRule::kUnit ? Lanes(0.0f) : of_groups(input.maximum),
+                   input.max_scale ? of_groups(input.max_scale) : Lanes(1.0f), input.largest ? *input.largest : 0.0f);
+  store_lanes<Element::kF32>(out.shown, groups.shown);
+  store_lanes<Element::kF32>(out.quotient, groups.quotient);
+  store_lanes<Element::kF32>(out.scale, groups.scale);
+  store_lanes<Element::kF32>(out.slope, groups.slope);
 }
 
 // Rounds a span and calls use(i, rounded, lanes) for each kLanes elements.
@@ -36,13 +67,24 @@ RH_HD void round_span(const ScaledLayer& layer, const ScaledInput& input, const 
   });
 }
 
-// body(span, group) for spans [begin, end).
+// body(span, group, k) for spans [begin, end), k its place among kLanes of them; then finish(first, count, groups) for
+// these.
+template <typename Body, typename Finish>
+RH_HD void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body,
+                     Finish&& finish) {
+  for_groups(begin, end, [&](int64_t first, int64_t count) {
+    SpanGroups groups;
+    groups_of_spans(layer, input, first, count, groups);
+    ScaledSpan span = scaled_span(layer, first);
+    for (int64_t k = 0; k < count; ++k, scaled_advance(layer, first + k, span)) body(span, groups[k], k);
+    finish(first, count, groups);
+  });
+}
 template <typename Body>
 RH_HD void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body) {
-  for (int64_t i = begin; i < end; ++i) {
-    const ScaledSpan span = scaled_span(layer, i);
-    body(span, scaled_group(layer, input, span.group));
-  }
+  each_span(
+      layer, input, begin, end, [&](const ScaledSpan& span, const ScaledGroup& group, int64_t) { body(span, group); },
+      [](int64_t, int64_t, const SpanGroups&) {});
 }
 
 static void search(const ScaledLayer& layer, const ScaledInput& input, const ScaledSearch& search, int64_t begin,
@@ -100,11 +142,8 @@ static void encode(const ScaledLayer& layer, const ScaledInput& input, const Sca
   with_element(layer.input, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
     each_span(layer, input, begin, end, [&](const ScaledSpan& span, const ScaledGroup& group) {
-      round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto) {
-        float element[kLanes];
-        store_lanes<Element::kF32>(element, rounded.element);
-        for (int64_t k = 0; k < kLanes && j + k < span.size; ++k)
-          output.codes[span.begin + j + k] = small_code(layer.element, element[k]);
+      round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+        store(output.codes + span.begin + j, small_code_number(layer.element, rounded.element), lanes);
       });
       if (span.first) scaled_store_code(layer, group, output.scale, span.group);
       if (span.begin == 0 && output.global_scale) *output.global_scale = scaled_global(*input.largest);
@@ -153,23 +192,29 @@ static void gradients(const ScaledLayer& layer, const ScaledInput& input, const 
     constexpr Element w = w_tag.value;
     with_element(gradient.type, [&](auto g_tag) {
       constexpr Element g = g_tag.value;
-      for (int64_t i = begin; i < end; ++i) {
-        const ScaledSpan span = scaled_span(layer, i);
-        const ScaledGroup group = scaled_group(layer, input, span.group);
-        const Storage<g>* from = elements<g>(gradient.qdq) + span.begin;
-        Lanes range(0.0f);
-        round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-          const auto parts = scaled_parts(layer, group, rounded, load<g>(from + j, lanes));
-          range = range + parts.range;
-          finish_v(finish, span.v + j, parts.v, lanes);
-        });
-        finish_padding(finish, span.v + span.size, span.v_end);
-        const float sum = sum_lanes(range);
-        if (layer.group_rows > 1)
-          sums[i] = sum;
-        else
-          scaled_finish(finish, i, sum * group.slope);
-      }
+      Lanes ranges[kLanes];
+      for (Lanes& range : ranges) range = Lanes(0.0f);
+      each_span(
+          layer, input, begin, end,
+          [&](const ScaledSpan& span, const ScaledGroup& group, int64_t k) {
+            const Storage<g>* from = elements<g>(gradient.qdq) + span.begin;
+            Lanes range(0.0f);
+            round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
+              const auto parts = scaled_parts(layer, group, rounded, load<g>(from + j, lanes));
+              range = range + parts.range;
+              finish_v(finish, span.v + j, parts.v, lanes);
+            });
+            finish_padding(finish, span.v + span.size, span.v_end);
+            ranges[k] = range;
+          },
+          [&](int64_t first, int64_t count, const SpanGroups& groups) {
+            const Lanes sum = sum_each(ranges);
+            if (layer.group_rows > 1)
+              store_groups(sums + first, sum, count);
+            else
+              finish_range(finish, finish.max_scale ? finish.max_scale + first : nullptr,
+                           sum * load_lanes<Element::kF32>(groups.slope), count);
+          });
     });
   });
 }

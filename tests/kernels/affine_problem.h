@@ -56,9 +56,10 @@ struct Shape {
   bool whole_tensor;
 };
 
-// A row of 1, ragged groups, groups shorter than a vector, rows as groups, the whole tensor.
-inline const Shape kShapes[] = {{3, 96, 32, false}, {2, 130, 64, false}, {2, 200, 128, false}, {5, 1, 1, false},
-                                {3, 21, 7, false},  {2, 77, 77, false},  {20, 50, 50, true},   {1, 33, 33, true}};
+// A row of 1, ragged groups, groups shorter than a vector, rows as groups, the whole tensor, more groups than lanes.
+inline const Shape kShapes[] = {{3, 96, 32, false}, {2, 130, 64, false}, {2, 200, 128, false},
+                                {5, 1, 1, false},   {3, 21, 7, false},   {2, 77, 77, false},
+                                {20, 50, 50, true}, {1, 33, 33, true},   {7, 95, 16, false}};
 
 struct Problem {
   AffineLayer layer{};
@@ -148,14 +149,23 @@ using Results = std::map<std::string, std::vector<float>>;
 
 inline constexpr float kRoundingRate = 0.01f, kRangeRate = 0.005f;
 
+// body(begin, end) for two parts of [0, spans): where a call begins is nothing to its results.
+template <typename Body>
+void in_parts(int64_t spans, Body&& body) {
+  body(0, spans / 3);
+  body(spans / 3, spans);
+}
+
 inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   const AffineLayer& layer = p.layer;
   const int64_t n = layer.rows * layer.cols, spans = affine_spans(layer), groups = affine_groups(layer);
   Results out;
   std::vector<float> low(groups), high(groups), span_low(spans), span_high(spans);
-  cpu.range(layer, p.weight.bytes.data(), span_low.data(), span_high.data(), 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.range(layer, p.weight.bytes.data(), span_low.data(), span_high.data(), begin, end);
+  });
   if (layer.whole_tensor)
-    affine_range_tensor(layer, span_low.data(), span_high.data(), low.data(), high.data());
+    range_of_ranges(spans, span_low.data(), span_high.data(), low.data(), high.data());
   else
     low = span_low, high = span_high;
   out["low"] = low;
@@ -165,9 +175,11 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   Elements qdq(p.output, n), scale(layer.scale, groups);
   std::vector<float> zero(groups), outer(1);
   float* const outer_out = p.outer_scale.empty() ? nullptr : outer.data();
-  cpu.forward(layer, input,
-              {qdq.bytes.data(), p.output, scale.bytes.data(), layer.symmetric ? nullptr : zero.data(), outer_out}, 0,
-              spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.forward(layer, input,
+                {qdq.bytes.data(), p.output, scale.bytes.data(), layer.symmetric ? nullptr : zero.data(), outer_out},
+                begin, end);
+  });
   out["qdq"] = qdq.values();
   out["scale"] = scale.values();
   out["zero point"] = zero;
@@ -177,8 +189,9 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   Elements code_scale(layer.scale, groups), decoded(p.output, n);
   const AffineCodes coded{codes.data(), code_scale.bytes.data(), layer.symmetric ? nullptr : zero_codes.data(),
                           outer_out};
-  cpu.encode(layer, input, coded, 0, spans);
-  cpu.decode(layer, coded, decoded.bytes.data(), p.output, 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) { cpu.encode(layer, input, coded, begin, end); });
+  in_parts(spans,
+           [&](int64_t begin, int64_t end) { cpu.decode(layer, coded, decoded.bytes.data(), p.output, begin, end); });
   out["codes"].assign(codes.begin(), codes.end());
   out["zero codes"].assign(zero_codes.begin(), zero_codes.end());
   out["code scale"] = code_scale.values();
@@ -188,7 +201,9 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   const AffineGradient gradient{p.gradient.bytes.data(), p.gradient.type};
   std::vector<float> grad_v(spans * layer.span_cols, -1.0f), grad_min(groups), grad_max(groups);
   const AffineGradients gradients{grad_v.data(), grad_min.data(), grad_max.data()};
-  cpu.backward(layer, input, gradient, gradients, sums.data(), 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.backward(layer, input, gradient, gradients, sums.data(), begin, end);
+  });
   if (layer.whole_tensor) affine_finish_tensor(layer, input, sums.data(), gradients);
   out["grad v"] = grad_v;
   out["grad min_scale"] = grad_min;
@@ -196,13 +211,17 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
 
   if (may_search(layer)) {
     std::vector<float> best_low = low, best_high = high;
-    cpu.search(layer, p.search(), best_low.data(), best_high.data(), 0, spans);
+    in_parts(spans, [&](int64_t begin, int64_t end) {
+      cpu.search(layer, p.search(), best_low.data(), best_high.data(), begin, end);
+    });
     out["searched low"] = best_low;
     out["searched high"] = best_high;
   }
   if (has_input_gradient(p)) {
     Elements grad_input(layer.weight, n);
-    cpu.input_gradient(layer, input, gradient, grad_input.bytes.data(), 0, spans);
+    in_parts(spans, [&](int64_t begin, int64_t end) {
+      cpu.input_gradient(layer, input, gradient, grad_input.bytes.data(), begin, end);
+    });
     out["grad input"] = grad_input.values();
   }
 
@@ -211,7 +230,8 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
   const AffineStep step{v.data(), min_scale.data(), max_scale.data(), &kRoundingRate, &kRangeRate};
   const AffineInput stepped{p.weight.bytes.data(), v.data(),         min_scale.data(), max_scale.data(), low.data(),
                             high.data(),           input.outer_scale};
-  cpu.sign_step(layer, stepped, gradient, step, sums.data(), 0, spans);
+  in_parts(spans,
+           [&](int64_t begin, int64_t end) { cpu.sign_step(layer, stepped, gradient, step, sums.data(), begin, end); });
   if (layer.whole_tensor) affine_finish_tensor(layer, stepped, sums.data(), step);
   out["v"] = v;
   out["min_scale"] = min_scale;

@@ -79,15 +79,19 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   const Element scale_type = layer.super_bits == 0 ? layer.scale : Element::kF32;
   Results out;
   std::vector<float> low(groups), high(groups), minimum(groups), d(blocks), dmin(blocks), zero(groups);
-  cpu.range(layer, p.weight.bytes.data(), low.data(), high.data(), 0, blocks);
+  in_parts(blocks, [&](int64_t begin, int64_t end) {
+    cpu.range(layer, p.weight.bytes.data(), low.data(), high.data(), begin, end);
+  });
   out["low"] = low;
   out["high"] = high;
   const GgmlInput input = p.input(low.data(), high.data());
 
   Elements qdq(p.output, n), scale(scale_type, groups);
-  cpu.forward(layer, input,
-              {qdq.bytes.data(), p.output, scale.bytes.data(), minimum.data(), d.data(), dmin.data(), zero.data()}, 0,
-              blocks);
+  in_parts(blocks, [&](int64_t begin, int64_t end) {
+    cpu.forward(layer, input,
+                {qdq.bytes.data(), p.output, scale.bytes.data(), minimum.data(), d.data(), dmin.data(), zero.data()},
+                begin, end);
+  });
   out["qdq"] = qdq.values();
   out["scale"] = scale.values();
   out["minimum"] = minimum;
@@ -98,27 +102,33 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   if (!layer.reference) {
     const int bytes = gguf::facts(p.type).block_bytes;
     std::vector<uint8_t> packed(blocks * bytes);
-    for (int64_t i = 0; i < blocks; ++i) {
-      GgmlBlock block;
-      uint8_t codes[kMostBlockCols];
-      cpu.codes(layer, input, i, codes, block);
-      gguf::pack_block(p.type, block, codes, &packed[i * bytes]);
+    for (int64_t first = 0; first < blocks; first += kLanes) {
+      const int64_t last = std::min<int64_t>(first + kLanes, blocks);
+      GgmlBlock found[kLanes];
+      uint8_t codes[kLanes * kMostBlockCols];
+      cpu.codes(layer, input, codes, found, first, last);
+      for (int64_t i = first; i < last; ++i)
+        gguf::pack_block(p.type, found[i - first], codes + (i - first) * layer.block_cols, &packed[i * bytes]);
     }
     out["bytes of blocks"].assign(packed.begin(), packed.end());
   }
 
   const OutputGradient gradient{p.gradient.bytes.data(), p.gradient.type};
   std::vector<float> grad_v(n), grad_min(groups), grad_max(groups);
-  cpu.backward(layer, input, gradient, {grad_v.data(), grad_min.data(), grad_max.data()}, 0, blocks);
+  in_parts(blocks, [&](int64_t begin, int64_t end) {
+    cpu.backward(layer, input, gradient, {grad_v.data(), grad_min.data(), grad_max.data()}, begin, end);
+  });
   out["grad v"] = grad_v;
   out["grad min_scale"] = grad_min;
   out["grad max_scale"] = grad_max;
 
   if (p.v.empty()) return out;
   GgmlProblem stepped = p;
-  cpu.sign_step(layer, stepped.input(low.data(), high.data()), gradient,
-                {stepped.v.data(), stepped.min_scale.data(), stepped.max_scale.data(), &kRoundingRate, &kRangeRate}, 0,
-                blocks);
+  in_parts(blocks, [&](int64_t begin, int64_t end) {
+    cpu.sign_step(layer, stepped.input(low.data(), high.data()), gradient,
+                  {stepped.v.data(), stepped.min_scale.data(), stepped.max_scale.data(), &kRoundingRate, &kRangeRate},
+                  begin, end);
+  });
   out["v"] = stepped.v;
   out["min_scale"] = stepped.min_scale;
   out["max_scale"] = stepped.max_scale;

@@ -36,9 +36,11 @@ struct ScaledShape {
   int64_t rows, cols, group_rows, span_cols;
 };
 
-// Whole and ragged groups, rows of 1, a tail of one element, groups shorter than a vector, blocks, the whole tensor.
-inline const ScaledShape kScaledShapes[] = {{3, 96, 1, 32}, {2, 130, 1, 16}, {2, 33, 1, 32}, {5, 1, 1, 1},
-                                            {3, 21, 1, 7},  {2, 77, 1, 77},  {9, 70, 4, 32}, {20, 50, 20, 50}};
+// Whole and ragged groups, rows of 1, a tail of one element, groups shorter than a vector, blocks, the whole tensor,
+// more groups than lanes.
+inline const ScaledShape kScaledShapes[] = {{3, 96, 1, 32}, {2, 130, 1, 16},  {2, 33, 1, 32},
+                                            {5, 1, 1, 1},   {3, 21, 1, 7},    {2, 77, 1, 77},
+                                            {9, 70, 4, 32}, {20, 50, 20, 50}, {7, 95, 1, 16}};
 
 struct ScaledProblem {
   const char* kind = "";
@@ -100,7 +102,9 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   const int64_t n = layer.rows * layer.cols, spans = scaled_spans(layer), groups = scaled_groups(layer);
   Results out;
   std::vector<float> span_maximum(spans), maximum(groups), largest(1);
-  cpu.maximum(layer, p.input.bytes.data(), span_maximum.data(), 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.maximum(layer, p.input.bytes.data(), span_maximum.data(), begin, end);
+  });
   scaled_group_maximum(layer, span_maximum.data(), maximum.data());
   largest[0] = largest_of(spans, span_maximum.data());
   out["maximum"] = maximum;
@@ -109,7 +113,9 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   ScaledInput input{p.input.bytes.data(), data(p.v), data(p.max_scale), maximum.data(), largest.data()};
 
   Elements qdq(p.output, n), scale(layer.scale, groups);
-  cpu.forward(layer, input, {qdq.bytes.data(), p.output, scale.bytes.data(), layer.scale}, 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.forward(layer, input, {qdq.bytes.data(), p.output, scale.bytes.data(), layer.scale}, begin, end);
+  });
   out["qdq"] = qdq.values();
   out["scale"] = scale.values();
 
@@ -117,8 +123,9 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   std::vector<float> code_scale(groups), global(1);
   Elements decoded(p.output, n);
   const ScaledCodes coded{codes.data(), code_scale.data(), layer.rule == ScaleRule::kNvfp4 ? global.data() : nullptr};
-  cpu.encode(layer, input, coded, 0, spans);
-  cpu.decode(layer, coded, decoded.bytes.data(), p.output, 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) { cpu.encode(layer, input, coded, begin, end); });
+  in_parts(spans,
+           [&](int64_t begin, int64_t end) { cpu.decode(layer, coded, decoded.bytes.data(), p.output, begin, end); });
   out["codes"].assign(codes.begin(), codes.end());
   out["code scale"] = code_scale;
   out["global scale"] = global;
@@ -128,17 +135,23 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   const OutputGradient gradient{p.gradient.bytes.data(), p.gradient.type};
   std::vector<float> grad_v(groups * layer.group_rows * layer.span_cols, -1.0f), grad_max(groups);
   const TunableGradients gradients{grad_v.data(), nullptr, grad_max.data()};
-  cpu.backward(layer, input, gradient, gradients, sums.data(), 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.backward(layer, input, gradient, gradients, sums.data(), begin, end);
+  });
   if (layer.group_rows > 1) scaled_finish_groups(layer, input, sums.data(), gradients);
   Elements grad_input(p.output, n);
-  cpu.input_gradient(layer, input, gradient, grad_input.bytes.data(), p.output, 0, spans);
+  in_parts(spans, [&](int64_t begin, int64_t end) {
+    cpu.input_gradient(layer, input, gradient, grad_input.bytes.data(), p.output, begin, end);
+  });
   out["grad v"] = grad_v;
   out["grad max_scale"] = grad_max;
   out["grad input"] = grad_input.values();
 
   if (layer.group_rows == 1 && layer.span_cols <= kMaxSearchSpan && layer.rule >= ScaleRule::kFloor) {
     std::vector<float> found = maximum;
-    cpu.search(layer, input, {p.importance.data(), found.data()}, 0, spans);
+    in_parts(spans, [&](int64_t begin, int64_t end) {
+      cpu.search(layer, input, {p.importance.data(), found.data()}, begin, end);
+    });
     out["searched"] = found;
   }
   if (p.v.empty()) return out;
@@ -146,7 +159,8 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   input.v = v.data();
   input.max_scale = max_scale.data();
   const TunableStep step{v.data(), nullptr, max_scale.data(), &kRoundingRate, &kRangeRate};
-  cpu.sign_step(layer, input, gradient, step, sums.data(), 0, spans);
+  in_parts(spans,
+           [&](int64_t begin, int64_t end) { cpu.sign_step(layer, input, gradient, step, sums.data(), begin, end); });
   if (layer.group_rows > 1) scaled_finish_groups(layer, input, sums.data(), step);
   out["v"] = v;
   out["max_scale"] = max_scale;

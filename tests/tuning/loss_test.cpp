@@ -28,7 +28,7 @@ TEST(MaskedLoss, EqualsTheFormula) {
       const MaskedLoss loss = masked_squared_error(c.prediction, c.target, c.mask, 0.25);
       const at::Tensor difference =
           (c.prediction.to(at::kDouble) - c.target.to(at::kDouble)) * c.mask.unsqueeze(-1).to(at::kDouble);
-      EXPECT_NEAR(loss.squared_error, difference.square().sum().item<double>(), 1e-4 * hidden) << hidden;
+      EXPECT_NEAR(loss.squared_error.item<double>(), difference.square().sum().item<double>(), 1e-4 * hidden) << hidden;
       const at::Tensor gradient = (difference * 0.25).to(type);
       EXPECT_TRUE(at::allclose(loss.gradient.to(at::kDouble), gradient.to(at::kDouble), 1e-2, 1e-6)) << hidden;
       EXPECT_EQ(loss.gradient.scalar_type(), type);
@@ -39,10 +39,11 @@ TEST(MaskedLoss, EqualsTheFormula) {
 TEST(MaskedLoss, SameBitsForAnyThreadCount) {
   const Case c = random_case(129, at::kBFloat16);
   set_threads(1);
-  const double one = masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error;
+  const double one = masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error.item<double>();
   for (int n : {2, 3, 5}) {
     set_threads(n);
-    EXPECT_EQ(masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error, one) << n << " threads";
+    EXPECT_EQ(masked_squared_error(c.prediction, c.target, c.mask, 1).squared_error.item<double>(), one)
+        << n << " threads";
   }
   set_threads(0);
 }
@@ -51,7 +52,7 @@ TEST(MaskedLoss, NothingUnmaskedGivesZero) {
   Case c = random_case(8, at::kFloat);
   c.mask.zero_();
   const MaskedLoss loss = masked_squared_error(c.prediction, c.target, c.mask, 1);
-  EXPECT_EQ(loss.squared_error, 0);
+  EXPECT_EQ(loss.squared_error.item<double>(), 0);
   EXPECT_EQ(loss.gradient.abs().max().item<float>(), 0);
 }
 

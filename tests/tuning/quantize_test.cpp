@@ -1,15 +1,43 @@
 // What a run hands to its formats: every tensor of the source once, as itself or as a layer.
+#include <c10/core/CPUAllocator.h>
+#include <c10/util/Exception.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <set>
 
+#include "host/tuning/caching_allocator.h"
 #include "kernels/floats.h"
 #include "tests/tuning/quantize_fixture.h"
 
 namespace roundhouse {
 namespace {
 
+using namespace std::string_literals;
 using Quantize = QuantizeTest;
+
+void expect_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(a[i].bytes(), b[i].bytes());
+    EXPECT_EQ(std::memcmp(a[i].data(), b[i].data(), a[i].bytes()), 0);
+  }
+}
+
+void expect_same(const Recording& a, const Recording& b) {
+  ASSERT_EQ(a.layers.size(), b.layers.size());
+  for (const auto& [name, layer] : a.layers) {
+    SCOPED_TRACE(name);
+    expect_same(layer.tensors, b.layers.at(name).tensors);
+    expect_same(layer.activation_tensors, b.layers.at(name).activation_tensors);
+  }
+  ASSERT_EQ(a.blocks.size(), b.blocks.size());
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    EXPECT_EQ(a.blocks[i].first_loss, b.blocks[i].first_loss);
+    EXPECT_EQ(a.blocks[i].best_loss, b.blocks[i].best_loss);
+  }
+}
 
 std::vector<std::string> sorted(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
@@ -52,6 +80,75 @@ TEST_F(Quantize, ABlockLeftAloneAmongTunedOnes) {
   ASSERT_EQ(got.blocks.size(), 2u);
   EXPECT_EQ(got.blocks[0].first_loss, 0) << "not tuned";
   EXPECT_GT(got.blocks[1].first_loss, 0);
+}
+
+// Chains, targets, calibrated ranges and an importance matrix, with everything in memory and with some of it on disk.
+TEST_F(Quantize, SpilledActivationsGiveTheSameBits) {
+  const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
+  for (const std::string& recipe :
+       {"scheme: W4A16\ntuning: {iters: 3}\n"s, "scheme: W4A16\ntuning: {iters: 3, quantized_input: false}\n"s,
+        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 3}\nlayers: [{match: lm_head}]\n",
+        "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
+    const Recording resident = quantize_model(kUntied, recipe);
+    EXPECT_EQ(resident.seen.spill.bytes, 0);
+    for (int threads : {1, 2}) {
+      for (const char* memory : {"1", "100KiB"}) {
+        set_threads(threads);
+        const Recording spilled = quantize_model(kUntied, recipe + "memory: " + memory + "\n");
+        set_threads(0);
+        EXPECT_GT(spilled.seen.spill.bytes, 0);
+        EXPECT_GT(spilled.seen.spill.read, 0);
+        expect_same(resident, spilled);
+      }
+    }
+  }
+}
+
+// libtorch's memory on the CPU, but that tensors of one size find none.
+class NoRoomFor : public c10::Allocator {
+ public:
+  explicit NoRoomFor(size_t bytes) : bytes_(bytes) {
+    { const KeepFreedTensors first; }  // puts its allocator in place, once a process
+    others_ = c10::GetCPUAllocator();
+    c10::SetCPUAllocator(this, kPriority);
+  }
+  ~NoRoomFor() override { c10::SetCPUAllocator(others_, kPriority); }
+  c10::DataPtr allocate(size_t bytes) override {
+    if (bytes == bytes_) ++refused;
+    TORCH_CHECK_WITH(OutOfMemoryError, bytes != bytes_, "no memory for ", bytes, " bytes");
+    return others_->allocate(bytes);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return others_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override { others_->copy_data(to, from, bytes); }
+
+  int refused = 0;
+
+ private:
+  static constexpr uint8_t kPriority = 2;
+  size_t bytes_;
+  c10::Allocator* others_;
+};
+
+// The first forward pass stops in the middle of a block, when some inputs were measured already.
+TEST_F(Quantize, WithoutMemoryForABatchItIsThatOfASmallerOne) {
+  const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
+  const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
+  for (const std::string& recipe :
+       {"scheme: W4A16\ntuning: {iters: 3}\n"s,
+        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 0}\nlayers: [{match: lm_head}]\n",
+        "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
+    Problem small = problem(kUntied, recipe), large = problem(kUntied, recipe);
+    small.plan.recipe.calibration.batch_size = 1;
+    small.plan.recipe.tuning.gradient_accumulation = 3;
+    large.plan.recipe.calibration.batch_size = 3;
+    const Recording expected = small.quantized();
+    NoRoomFor gate(3 * 16 * 512 * element);  // of three samples
+    const Recording got = large.quantized();
+    EXPECT_EQ(gate.refused, 1) << "the batch stays small";
+    expect_same(expected, got);
+    ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
+    for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
+  }
 }
 
 TEST_F(Quantize, SiblingsShareTheirStatistic) {

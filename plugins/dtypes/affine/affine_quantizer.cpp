@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "kernels/affine_math.h"
+#include "kernels/cpu/affine.h"
 #include "plugins/dtypes/affine/affine_check.h"
 #include "plugins/dtypes/affine/affine_run.h"
 #include "plugins/dtypes/common/element_types.h"
@@ -98,10 +99,15 @@ void AffineQuantizer::find_range(const rh_exec& exec, const void* weight, float*
 }
 
 void AffineQuantizer::check_range(const float* low, const float* high) const {
-  const int64_t per_row = affine_spans_per_row(layer_);
-  for (int64_t i = 0; i < affine_groups(layer_); ++i) {
-    const float scale = affine_group(layer_, low[i], high[i], 1, 1).scale;
-    if (std::isfinite(scale)) continue;
+  const int64_t per_row = affine_spans_per_row(layer_), groups = affine_groups(layer_);
+  const auto fits = [&](float least, float most) {
+    return std::isfinite(affine_group(layer_, least, most, 1.0f, 1.0f).scale);
+  };
+  float lowest, highest;
+  range_of_ranges(groups, low, high, &lowest, &highest);
+  const bool all_fit = fits(lowest, highest);  // scales grow with the ranges
+  for (int64_t i = 0; !all_fit && i < groups; ++i) {
+    if (fits(low[i], high[i])) continue;
     std::ostringstream message;
     message << name_ << ": ";
     if (layer_.whole_tensor)

@@ -35,7 +35,7 @@ void run_range(const rh_exec& exec, const AffineLayer& layer, const void* weight
   float* span_high = layer.whole_tensor ? workspace + layer.rows : high;
   for_spans(layer,
             [&](int64_t begin, int64_t end) { affine_cpu().range(layer, weight, span_low, span_high, begin, end); });
-  if (layer.whole_tensor) affine_range_tensor(layer, span_low, span_high, low, high);
+  if (layer.whole_tensor) range_of_ranges(affine_spans(layer), span_low, span_high, low, high);
 }
 
 void run_forward(const rh_exec& exec, const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) {

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <utility>
 
+#include "kernels/cpu/scaled.h"
 #include "kernels/scaled_math.h"
 #include "plugins/dtypes/common/element_types.h"
 #include "plugins/dtypes/common/scaled_run.h"
@@ -203,9 +204,12 @@ void ScaledQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) 
 
 void ScaledQuantizer::check_range(const float* maximum, const float* largest) const {
   const int64_t per_row = scaled_spans_per_row(layer_), groups = activation_ ? 1 : scaled_groups(layer_);
-  for (int64_t i = 0; maximum && i < groups; ++i) {
-    if (std::isfinite(maximum[i]) && std::isfinite(scaled_group(layer_, maximum[i], 1, largest ? *largest : 0).scale))
-      continue;
+  const auto fits = [&](float of_group) {
+    return std::isfinite(of_group) && std::isfinite(scaled_group(layer_, of_group, 1.0f, largest ? *largest : 0).scale);
+  };
+  const bool all_fit = !maximum || fits(largest_of(groups, maximum));  // scales grow with the maxima
+  for (int64_t i = 0; !all_fit && i < groups; ++i) {
+    if (fits(maximum[i])) continue;
     std::ostringstream message;
     message << name_ << ": ";
     const int64_t row = i / per_row * layer_.group_rows, col = i % per_row * layer_.span_cols;

@@ -49,6 +49,31 @@ RH_HD void for_plane(const Plane& plane, int cols, Use&& use) {
     use(plane.offset + i / (plane.span * runs) * plane.span + i % plane.span, i / plane.span % runs * plane.width, i);
 }
 
+// Stores the bits of `codes` from bit `drop` on, exclusive or `sign`, that belong to a plane, eight codes at a time.
+RH_HD void pack_plane(const Plane& plane, int cols, const uint8_t* codes, int drop, uint8_t sign, uint8_t* bytes) {
+  if (plane.width == 0) return;
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  const uint64_t mask = kOnes * ((1u << plane.width) - 1), flip = kOnes * sign;
+  const auto eight = [&](int i) {
+    uint64_t x;
+    std::memcpy(&x, codes + i, sizeof x);
+    return ((x ^ flip) >> drop) & mask;
+  };
+  uint8_t* to = bytes + plane.offset;
+  if (plane.span == 1 && plane.width == 1) {  // a byte has the bits of eight columns, which the product gathers on top
+    for (int i = 0; i < cols; i += 8) *to++ = static_cast<uint8_t>(eight(i) * 0x0102040810204080 >> 56);
+    return;
+  }
+  const int span = plane.width == 8 ? cols : plane.span, runs = 8 / plane.width;
+  for (int first = 0; first < cols; first += span * runs) {
+    for (int i = first; i < first + span; i += 8, to += 8) {
+      uint64_t packed = 0;
+      for (int run = 0; run < runs; ++run) packed |= eight(i + run * span) << run * plane.width;
+      std::memcpy(to, &packed, sizeof packed);
+    }
+  }
+}
+
 RH_HD void store_half(float x, uint8_t* bytes) {
   const uint16_t half = half_from_float(x);
   std::memcpy(bytes, &half, sizeof half);
@@ -146,10 +171,8 @@ RH_HD void pack_block(BlockType type, const kernels::GgmlBlock& block, const uin
   const int cols = facts(type).block_cols;
   const uint8_t sign = stored_sign(type);
   std::memset(bytes, 0, facts(type).block_bytes);
-  const int low_mask = (1 << parts.low.width) - 1;
-  for_plane(parts.low, cols,
-            [&](int byte, int shift, int i) { bytes[byte] |= ((codes[i] ^ sign) & low_mask) << shift; });
-  for_plane(parts.high, cols, [&](int byte, int shift, int i) { bytes[byte] |= codes[i] >> parts.low.width << shift; });
+  pack_plane(parts.low, cols, codes, 0, sign, bytes);
+  pack_plane(parts.high, cols, codes, parts.low.width, 0, bytes);
   store_half(block.d, bytes + parts.d);
   if (parts.dmin >= 0) store_half(dmin_sign(type) * block.dmin, bytes + parts.dmin);
   if (parts.scales >= 0) pack_scales(type, block, bytes + parts.scales);

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "block_layout.h"
+#include "kernels/cpu/affine.h"
 #include "kernels/cpu/ggml.h"
+#include "kernels/cpu/reduce.h"
 #include "kernels/ggml_math.h"
 #include "plugins/dtypes/common/element_types.h"
 #include "plugins/dtypes/common/run.h"
@@ -188,7 +190,8 @@ std::string GgufQuantizer::place(int64_t first, int64_t count) const {
 }
 
 void GgufQuantizer::check_finite(const float* low) const {
-  for (int64_t i = 0; i < ggml_groups(layer_); ++i)
+  const bool finite = std::isfinite(largest_at(ggml_groups(layer_), [&](int64_t i) { return -low[i]; }));
+  for (int64_t i = 0; !finite && i < ggml_groups(layer_); ++i)
     if (std::isnan(low[i]))
       throw rh::Error(RH_INVALID_ARGUMENT, place(i * layer_.group_cols, layer_.group_cols) +
                                                " holds NaN or infinity: the checkpoint is damaged");
@@ -196,10 +199,22 @@ void GgufQuantizer::check_finite(const float* low) const {
 
 void GgufQuantizer::check_scales(const float* low, const float* high, const GgmlInput& input) const {
   const int groups = ggml_block_groups(layer_);
-  for (int64_t i = 0; i < ggml_blocks(layer_); ++i) {
+  const auto fits = [&](const GgmlInput& from, int64_t i) {
     GgmlBlock block;
-    ggml_block(layer_, input, i, block);
-    if (std::isfinite(block.d) && std::isfinite(block.dmin)) continue;
+    ggml_block(layer_, from, i, block);
+    return std::isfinite(block.d) && std::isfinite(block.dmin);
+  };
+  // Scales grow with the ranges: where those of a block of the widest fit, all do.
+  GgmlInput widest = input;
+  float lows[kMostGroups], highs[kMostGroups];
+  range_of_ranges(ggml_groups(layer_), low, high, lows, highs);
+  std::fill_n(lows, kMostGroups, lows[0]);
+  std::fill_n(highs, kMostGroups, highs[0]);
+  widest.low = lows;
+  widest.high = highs;
+  const bool all_fit = !layer_.searched && fits(widest, 0);
+  for (int64_t i = 0; !all_fit && i < ggml_blocks(layer_); ++i) {
+    if (fits(input, i)) continue;
     std::ostringstream message;
     message << place(i * layer_.block_cols, layer_.block_cols) << " ranges from "
             << *std::min_element(low + i * groups, low + (i + 1) * groups) << " to "
@@ -256,11 +271,14 @@ void GgufQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
   auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
   if (ran_on<Cuda>(exec, [&](const auto& cuda) { return encode_cuda(cuda, type_, layer_, input, blocks); })) return;
   for_blocks(layer_, [&](int64_t begin, int64_t end) {
-    GgmlBlock block;
-    uint8_t codes[kMostBlockCols];
-    for (int64_t i = begin; i < end; ++i) {
-      ggml_cpu().codes(layer_, input, i, codes, block);
-      pack_block(type_, block, codes, blocks + i * facts(type_).block_bytes);
+    GgmlBlock found[kLanes];
+    uint8_t codes[kLanes * kMostBlockCols];
+    for (int64_t first = begin; first < end; first += kLanes) {
+      const int64_t last = std::min<int64_t>(first + kLanes, end);
+      ggml_cpu().codes(layer_, input, codes, found, first, last);
+      for (int64_t i = first; i < last; ++i)
+        pack_block(type_, found[i - first], codes + (i - first) * layer_.block_cols,
+                   blocks + i * facts(type_).block_bytes);
     }
   });
 }

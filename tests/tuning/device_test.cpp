@@ -1,0 +1,27 @@
+// The choice of a device where libtorch has a CUDA half and no device: a library of its name that holds nothing.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include "host/base/error.h"
+#include "host/tuning/quantize.h"
+
+namespace roundhouse {
+namespace {
+
+TEST(ResolveDevice, WithoutACudaDevice) {
+  ASSERT_TRUE(dlopen(FIXTURES "/libtorch_cuda.so", RTLD_NOW)) << dlerror();  // from now on this one has the name
+  EXPECT_EQ(resolve_device({DeviceChoice::Kind::kCpu, 0}), "cpu");
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(resolve_device({}), "cpu");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said, "info: libtorch's CUDA library is there, but no device that it can use: using the CPU\n");
+  try {
+    resolve_device({DeviceChoice::Kind::kCuda, 0});
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "device cuda:0 is not there: libtorch sees 0 CUDA devices; use device: auto or cpu");
+  }
+}
+
+}  // namespace
+}  // namespace roundhouse
