@@ -7,7 +7,7 @@
     build/reference/bin/python tests/benchmarks/all.py --quick --out build/quick.json
 
 About 20 minutes on two processors. Every part is written to results/<device>.json as soon as it is measured, and one
-that is not run again keeps its numbers: --missing goes on where an earlier run stopped. At the end document.py writes
+that is not run again keeps its numbers: --missing goes on where an earlier run stopped. document.py then writes
 docs/performance.md and docs/performance.html from results/.
 """
 
@@ -125,8 +125,8 @@ def main():
         print(f"-- {name}: {part['took_seconds']:.0f} s", flush=True)
         parts[name] = part
         out.write_text(json.dumps(result, indent=1) + "\n")
-    if out.parent == document.RESULTS:
-        document.write()
+        if out.parent == document.RESULTS:
+            document.write()
 
 
 if __name__ == "__main__":
