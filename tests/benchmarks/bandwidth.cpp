@@ -1,12 +1,13 @@
-// Prints how fast each preset's data type rounds a 4096 x 4096 bfloat16 weight, in bytes that must be read and written a
-// second, beside memcpy with as many threads. ROUNDHOUSE_CPU_TARGET chooses the instruction set.
+// How fast each preset's data type rounds a 4096 x 4096 bfloat16 weight, in GB/s of bytes that must be read and
+// written, beside memcpy with as many threads: prints JSON. ROUNDHOUSE_CPU_TARGET chooses the instruction set.
 //
 //   bandwidth [threads] [part of a preset's name]
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "host/base/error.h"
@@ -43,12 +44,12 @@ Tensor random_weight() {
   return out.to(DType::kBF16);
 }
 
-void report(Catalogue& catalogue, const Preset& preset, const Tensor& weight) {
+// null: nothing to round.
+nlohmann::json measure(Catalogue& catalogue, const Preset& preset, const Tensor& weight) {
   const double n = static_cast<double>(weight.elements());
   const Scheme scheme = resolve_scheme(catalogue, nlohmann::json::object(), preset.fields, Rounding::kPlain);
-  if (!scheme.weight) return;
-  Quantizer quantizer(catalogue, *scheme.weight,
-                      {"weight", "", kSize, kSize, DType::kBF16, RH_TARGET_WEIGHT});
+  if (!scheme.weight) return nullptr;
+  Quantizer quantizer(catalogue, *scheme.weight, {"weight", "", kSize, kSize, DType::kBF16, RH_TARGET_WEIGHT});
   TensorSet statistic = quantizer.statistic(), states = quantizer.states(), tunables = quantizer.tunables(),
             encoded = quantizer.encoded();
   const rh_tensor input = weight.view();
@@ -60,25 +61,22 @@ void report(Catalogue& catalogue, const Preset& preset, const Tensor& weight) {
     quantizer.prepare({}, &input, nullptr, reduced, states.data());
   };
   // Rounding reads the weight and writes as much; tuning also reads (and the step writes) v.
-  const double rounding = speed(4 * n, [&] {
+  nlohmann::json row{{"preset", preset.name}, {"data_type", scheme.weight->dtype}};
+  row["rounding"] = speed(4 * n, [&] {
     prepare();
     quantizer.forward({}, input, nullptr, states.data(), output);
   });
-  const double encoding = speed(2 * n + encoded[0].bytes(), [&] {
-    quantizer.encode({}, input, nullptr, states.data(), encoded.data());
-  });
-  std::printf("%-16s %-22s %9.2f %9.2f", preset.name.c_str(), scheme.weight->dtype.c_str(), rounding, encoding);
+  row["encode"] =
+      speed(2 * n + encoded[0].bytes(), [&] { quantizer.encode({}, input, nullptr, states.data(), encoded.data()); });
   if (quantizer.can_tune() && quantizer.has_sign_step()) {
     const Tensor rate(DType::kF32, {});
     *rate.as<float>() = 0.005f;
     const rh_tensor rate_view = rate.view();
     const rh_tensor* rates[] = {&rate_view, &rate_view};
-    std::printf(" %9.2f %9.2f",
-                speed(8 * n, [&] { quantizer.forward({}, input, tunables.data(), states.data(), output); }),
-                speed(12 * n, [&] { quantizer.sign_step({}, input, tunables.data(), states.data(), input, rates); }));
+    row["forward"] = speed(8 * n, [&] { quantizer.forward({}, input, tunables.data(), states.data(), output); });
+    row["step"] = speed(12 * n, [&] { quantizer.sign_step({}, input, tunables.data(), states.data(), input, rates); });
   }
-  std::printf("\n");
-  std::fflush(stdout);
+  return row;
 }
 
 }  // namespace
@@ -91,20 +89,20 @@ int main(int argc, char** argv) {
   const std::string part = argc > 2 ? argv[2] : "";
   const Tensor weight = random_weight(), copy(DType::kBF16, {kSize, kSize});
   Catalogue catalogue = discover_built_plugins();
-  std::printf("%d threads, GB/s of bytes that must be read and written\n", threads());
-  std::printf("%-16s %-22s %9s %9s %9s %9s\n", "preset", "data type", "rounding", "encode", "forward", "step");
-  std::printf("%-16s %-22s %9.2f\n", "memcpy", "", speed(2.0 * weight.bytes(), [&] {
-                parallel_for(kSize, 64, [&](int64_t begin, int64_t end) {
-                  std::memcpy(copy.as<char>() + begin * kSize * 2, weight.as<char>() + begin * kSize * 2,
-                              (end - begin) * kSize * 2);
-                });
-              }));
+  nlohmann::json out{{"threads", threads()}, {"presets", nlohmann::json::array()}};
+  out["memcpy"] = speed(2.0 * weight.bytes(), [&] {
+    parallel_for(kSize, 64, [&](int64_t begin, int64_t end) {
+      std::memcpy(copy.as<char>() + begin * kSize * 2, weight.as<char>() + begin * kSize * 2,
+                  (end - begin) * kSize * 2);
+    });
+  });
   for (const Preset& preset : list_presets({ROUNDHOUSE_SOURCE "/configs/schemes"})) {
     if (preset.name.find(part) == std::string::npos) continue;
     try {
-      report(catalogue, preset, weight);
+      if (nlohmann::json row = measure(catalogue, preset, weight); !row.is_null()) out["presets"].push_back(row);
     } catch (const Error& e) {
-      std::printf("%-16s %s\n", preset.name.c_str(), e.what());
+      std::cerr << preset.name << ": " << e.what() << "\n";
     }
   }
+  std::cout << out.dump(1) << "\n";
 }

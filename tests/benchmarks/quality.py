@@ -36,7 +36,7 @@ class Reference:
     name = "reference"
 
     def quantize(self, run):
-        sides.execute(sides.reference_command(run, export_format="fake"), log=f"{run.output}.log")
+        sides.execute_reference(run, export_format="fake")
         return sides.reference_checkpoint(run.output)
 
     def perplexity(self, model_dir):
@@ -63,7 +63,7 @@ class Roundhouse:
         self.program = program
 
     def quantize(self, run):
-        sides.execute(sides.roundhouse_command(run, self.program), log=f"{run.output}.log")
+        sides.execute_roundhouse(run, self.program)
         return run.output
 
     def perplexity(self, model_dir):
