@@ -7,9 +7,9 @@
 #include <string>
 
 int main(int argc, char** argv) {
-  // libgomp reads this when it is loaded, with libtorch. Threads that spin while they wait make a run ten times slower
-  // as soon as another program wants a processor (measured: 8 s and 110 s at a load of 7 on 2 processors).
-  setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
+  // libgomp reads this when it is loaded, with libtorch: how often a thread looks for work before it sleeps, here for
+  // some 0.1 ms. docs/performance.md has what other values cost, on a quiet and on a busy machine.
+  if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
   const auto prefix = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
   const std::string library = prefix / "lib/roundhouse/libroundhouse.so";
   void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);

@@ -20,8 +20,6 @@ import re
 import subprocess
 import sys
 
-os.environ["OMP_WAIT_POLICY"] = "passive"  # as the program sets it for itself
-
 import document
 import machine
 import rounding
@@ -32,7 +30,8 @@ import speed
 
 def program_json(program, *arguments):
     print(program.name, *arguments, flush=True)
-    return json.loads(subprocess.run([program, *arguments], check=True, stdout=subprocess.PIPE).stdout)
+    waiting = {"GOMP_SPINCOUNT": "3000"}  # as the executable sets it for itself
+    return json.loads(subprocess.run([program, *arguments], check=True, stdout=subprocess.PIPE, env=waiting | os.environ).stdout)
 
 
 def tuning(options):
