@@ -33,16 +33,16 @@ StoredActivations activations_of(const Architecture& architecture, TensorSource&
   StoredActivations stored =
       stored_activations(architecture, *exported, catalogue, list_presets(Context::scheme_folders()));
   if (!stored.problem.empty())
-    log::warning(cat(source.location(), ": an engine quantizes the inputs of ", stored.layers, " layers; here it is done in ",
-                     stored.applied, " of them. ", stored.problem));
+    log::warning(cat(source.location(), ": an engine quantizes the inputs of ", stored.layers,
+                     " layers; here it is done in ", stored.applied, " of them. ", stored.problem));
   return stored;
 }
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
                    const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook) {
   Progress progress("evaluating", architecture.blocks());
-  return perplexity(architecture, source, sequences,
-                    [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook);
+  return perplexity(
+      architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook);
 }
 
 uint64_t weight_bytes(const std::filesystem::path& folder) {

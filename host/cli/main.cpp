@@ -1,4 +1,5 @@
-// The executable: prepares the environment, then loads and runs the program, which is ../lib/roundhouse/libroundhouse.so.
+// The executable: prepares the environment, then loads and runs the program, which is
+// ../lib/roundhouse/libroundhouse.so.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -10,6 +11,8 @@ int main(int argc, char** argv) {
   // libgomp reads this when it is loaded, with libtorch: how often a thread looks for work before it sleeps, here for
   // some 0.1 ms. docs/performance.md has what other values cost, on a quiet and on a busy machine.
   if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8",
+         /*overwrite=*/0);  // without it cuBLAS may sum in another order each time
   const auto prefix = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
   const std::string library = prefix / "lib/roundhouse/libroundhouse.so";
   void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
@@ -17,9 +20,10 @@ int main(int argc, char** argv) {
   if (!run) {
     const std::string why = dlerror();
     const bool torch = why.find("libtorch") != std::string::npos || why.find("libc10") != std::string::npos;
-    std::fprintf(stderr, "error: cannot load %s: %s%s%s\n", library.c_str(), why.c_str(),
-                 torch ? ". libtorch comes with `pip install torch==" TORCH_VERSION "`; its lib folder's files belong in " : "",
-                 torch ? (prefix / "lib/roundhouse/torch").c_str() : "");
+    std::fprintf(
+        stderr, "error: cannot load %s: %s%s%s\n", library.c_str(), why.c_str(),
+        torch ? ". libtorch comes with `pip install torch==" TORCH_VERSION "`; its lib folder's files belong in " : "",
+        torch ? (prefix / "lib/roundhouse/torch").c_str() : "");
     return 1;
   }
   return run(argc, argv);

@@ -50,15 +50,19 @@ class RunSink : public QuantizeSink {
   void layer(const EncodedLayer& layer) override { exporter_.layer(layer); }
   void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
   void iteration(int64_t block, int64_t iteration, double loss) override {
-    progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_), cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
+    progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
+                     cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
   }
   void block_done(const BlockReport& report) override {
     const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
                                                          " (iteration ", report.best_iteration, ")  ")
                                                    : "";
     progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
-    blocks_.push_back({{"block", report.block}, {"first_loss", report.first_loss}, {"best_loss", report.best_loss},
-                       {"best_iteration", report.best_iteration}, {"seconds", report.seconds}});
+    blocks_.push_back({{"block", report.block},
+                       {"first_loss", report.first_loss},
+                       {"best_loss", report.best_loss},
+                       {"best_iteration", report.best_iteration},
+                       {"seconds", report.seconds}});
   }
   const json& blocks() const { return blocks_; }
 
@@ -113,11 +117,12 @@ void check_room(const Plan& plan) {
 
 // One row of the closing table.
 json model_row(const std::string& name, const json& format, const json& folder, uint64_t bytes) {
-  return {{"name", name}, {"format", format}, {"folder", folder}, {"bytes", bytes}, {"perplexity", nullptr}, {"tokens", 0}};
+  return {{"name", name},   {"format", format},      {"folder", folder},
+          {"bytes", bytes}, {"perplexity", nullptr}, {"tokens", 0}};
 }
 
-// The original, plain rounding, and each export, read back by its format and compared with what the run made; all but the
-// original with their activations quantized as the plan says.
+// The original, plain rounding, and each export, read back by its format and compared with what the run made; all but
+// the original with their activations quantized as the plan says.
 json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& source, Catalogue& catalogue,
               const Observations& seen, const Fingerprints& fingerprints,
               const std::vector<std::vector<int32_t>>& sequences) {
@@ -160,7 +165,8 @@ void print_commands(const Plan& plan) {
       const std::string placeholder = "{folder}";
       if (const size_t at = command.find(placeholder); at != std::string::npos)
         command.replace(at, placeholder.size(), targets[i].folder.string());
-      if (!command.empty() && shown.insert(command).second) std::cout << "Serve with " << backend.value("engine", "") << ": " << command << "\n";
+      if (!command.empty() && shown.insert(command).second)
+        std::cout << "Serve with " << backend.value("engine", "") << ": " << command << "\n";
     }
   }
 }
@@ -231,7 +237,9 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
     report["blocks"] = sink.blocks();
   }
   report["seconds"]["quantize"] = clock.lap();
-  report["spill"] = {{"bytes", seen.spill.bytes}, {"read", seen.spill.read}, {"written", seen.spill.written},
+  report["spill"] = {{"bytes", seen.spill.bytes},
+                     {"read", seen.spill.read},
+                     {"written", seen.spill.written},
                      {"seconds", seen.spill.seconds}};
   report["models"] = evaluate(plan, architecture, source, catalogue, seen, fingerprints, texts.evaluation);
   report["seconds"]["evaluate"] = clock.lap();
@@ -250,7 +258,8 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   print_table(report["models"]);
   std::cout << "\nQuantized in " << format_seconds(report["seconds"]["quantize"]) << " on " << device << ", "
             << format_seconds(report["seconds"]["total"]) << " in all; peak memory "
-            << format_bytes(report["peak_memory_bytes"]) << ".\n" << spill_text(seen.spill) << "Report: " << (notes / "report.html").string() << "\n";
+            << format_bytes(report["peak_memory_bytes"]) << ".\n"
+            << spill_text(seen.spill) << "Report: " << (notes / "report.html").string() << "\n";
   print_commands(plan);
   require_verified(report["models"]);
 }

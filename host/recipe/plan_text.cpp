@@ -19,7 +19,8 @@ std::string group_text(const TensorScheme& scheme) {
 }
 
 std::string side_text(const char* side, const TensorScheme& scheme) {
-  return cat(scheme.dtype, scheme.dtype.empty() ? "" : " ", side, scheme.bits, " ", group_text(scheme), scheme.symmetric ? " sym" : " asym");
+  return cat(scheme.dtype, scheme.dtype.empty() ? "" : " ", side, scheme.bits, " ", group_text(scheme),
+             scheme.symmetric ? " sym" : " asym");
 }
 
 const char* rounding_text(Rounding rounding) {
@@ -104,8 +105,10 @@ std::string tuning_text(const Tuning& tuning, const Calibration& calibration) {
 
 std::string memory_text(const Plan& plan) {
   const uint64_t limit = static_cast<uint64_t>(*plan.recipe.memory), needed = plan.activation_bytes;
-  return cat("activations ", format_bytes(needed), ", of them ", format_bytes(std::min(needed, limit)), " in memory, ",
-             format_bytes(needed - std::min(needed, limit)), " on disk");
+  const bool undecided = plan.recipe.device.kind == DeviceChoice::Kind::kAuto;
+  return cat("activations ", format_bytes(needed), undecided ? " on a CPU" : "", ", of them ",
+             format_bytes(std::min(needed, limit)), " in memory, ", format_bytes(needed - std::min(needed, limit)),
+             " on disk");
 }
 
 }  // namespace

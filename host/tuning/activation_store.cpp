@@ -26,10 +26,16 @@ class Timer {
 
 // A file of that many bytes beside the run's output. It has no name any more: it goes with the process at the latest.
 AppendFile unlinked_file(const std::filesystem::path& output, int64_t bytes) {
-  AppendFile file(output.string() + ".activations");
+  static int files = 0;
+  AppendFile file(cat(output.string(), ".activations-", ::getpid(), "-", files++));
   ::unlink(file.path().c_str());
-  if (::fallocate(file.fd(), 0, 0, bytes) == 0 || errno == EOPNOTSUPP) return file;
-  const int reason = errno;
+  int reason = 0;
+  do {
+    reason = ::fallocate(file.fd(), 0, 0, bytes) == 0 ? 0 : errno;
+  } while (reason == EINTR);
+  if (reason == EOPNOTSUPP)  // a disk where room cannot be taken ahead
+    reason = free_bytes(output.parent_path()) < static_cast<uint64_t>(bytes) ? ENOSPC : 0;
+  if (reason == 0) return file;
   throw Error(cat("cannot keep ", bytes, " bytes of calibration activations, those beyond the recipe's `memory`, in ",
                   file.path().string(), ": ", std::strerror(reason), ". ", free_bytes(output.parent_path()),
                   " bytes are free on that disk. Make room, raise memory, choose an output on another disk, or lower ",
@@ -48,23 +54,17 @@ ActivationStore::ActivationStore(at::IntArrayRef shape, at::ScalarType type, at:
   }
   const int64_t fitting = std::min(samples_, *memory.left / sample_bytes_);
   *memory.left -= fitting * sample_bytes_;
-  resident_ = host_tensor(fitting);
+  std::vector<int64_t> in_memory = shape_;
+  in_memory.insert(in_memory.begin(), fitting);
+  resident_ = at::empty(in_memory, type);
   const int64_t rest = (samples_ - fitting) * sample_bytes_;
   if (rest == 0) return;
   file_.emplace(unlinked_file(memory.output, rest));
   memory.spill.bytes += rest;
 }
 
-at::Tensor ActivationStore::host_tensor(int64_t samples) const {
-  std::vector<int64_t> shape = shape_;
-  shape.insert(shape.begin(), samples);
-  // A copy from pinned memory does not wait for the device.
-  return at::empty(shape, at::TensorOptions(type_).pinned_memory(device_.is_cuda()));
-}
-
-at::Tensor ActivationStore::to_device(const at::Tensor& rows) const { return rows.to(device_, /*non_blocking=*/true); }
-
 void ActivationStore::read(int64_t sample, void* to) const {
+  const Timer timer(memory_.spill);
   char* next = static_cast<char*>(to);
   int64_t left = sample_bytes_, offset = (sample - resident_.size(0)) * sample_bytes_;
   while (left > 0) {
@@ -81,24 +81,26 @@ void ActivationStore::read(int64_t sample, void* to) const {
 }
 
 at::Tensor ActivationStore::rows(int64_t begin, int64_t end) const {
-  if (end <= resident_.size(0)) return to_device(resident_.slice(0, begin, end));
+  if (end <= resident_.size(0) && resident_.device() == device_) return resident_.slice(0, begin, end);
   return rows(at::arange(begin, end));
 }
 
 at::Tensor ActivationStore::rows(const at::Tensor& indices) const {
   if (!file_ && resident_.device() == device_) return resident_.index_select(0, indices);
-  const at::Tensor rows = host_tensor(indices.size(0));
+  std::vector<int64_t> shape = shape_;
+  shape.insert(shape.begin(), indices.size(0));
+  // A copy from pinned memory does not wait for the device.
+  const at::Tensor rows = at::empty(shape, at::TensorOptions(type_).pinned_memory(device_.is_cuda()));
   const int64_t* const samples = indices.const_data_ptr<int64_t>();
   char* const data = static_cast<char*>(rows.mutable_data_ptr());
   const char* const resident = static_cast<const char*>(resident_.const_data_ptr());
-  const Timer timer(memory_.spill);
   for (int64_t i = 0; i < rows.size(0); ++i) {
     if (samples[i] < resident_.size(0))
       std::memcpy(data + i * sample_bytes_, resident + samples[i] * sample_bytes_, static_cast<size_t>(sample_bytes_));
     else
       read(samples[i], data + i * sample_bytes_);
   }
-  return to_device(rows);
+  return rows.to(device_, /*non_blocking=*/true);
 }
 
 void ActivationStore::write(int64_t begin, const at::Tensor& rows) {

@@ -39,8 +39,6 @@ class ActivationStore {
   void write(int64_t begin, const at::Tensor& rows);
 
  private:
-  at::Tensor host_tensor(int64_t samples) const;
-  at::Tensor to_device(const at::Tensor& rows) const;
   // Of one sample at its place in the file.
   void read(int64_t sample, void* to) const;
 

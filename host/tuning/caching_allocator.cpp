@@ -34,9 +34,14 @@ class CachingAllocator : public c10::Allocator {
   void keep(bool on) {
     const std::lock_guard lock(mutex_);
     keeping_ = on;
-    if (on) return;
-    for (const auto& [bytes, data] : free_) c10::free_cpu(data - kHeader);
-    free_.clear();
+    if (!on) give_all_back();
+  }
+
+  size_t kept() {
+    const std::lock_guard lock(mutex_);
+    size_t sum = 0;
+    for (const auto& [bytes, data] : free_) sum += bytes;
+    return sum;
   }
 
  private:
@@ -50,9 +55,22 @@ class CachingAllocator : public c10::Allocator {
         return data;
       }
     }
-    auto* data = static_cast<std::byte*>(c10::alloc_cpu(bytes + kHeader)) + kHeader;
+    std::byte* data = nullptr;
+    try {
+      data = static_cast<std::byte*>(c10::alloc_cpu(bytes + kHeader)) + kHeader;
+    } catch (const c10::Error&) {  // perhaps for want of what is kept
+      const std::lock_guard lock(mutex_);
+      give_all_back();
+      data = static_cast<std::byte*>(c10::alloc_cpu(bytes + kHeader)) + kHeader;
+    }
     size_of(data) = bytes;
     return data;
+  }
+
+  // REQUIRES: mutex_ is held.
+  void give_all_back() {
+    for (const auto& [bytes, data] : free_) c10::free_cpu(data - kHeader);
+    free_.clear();
   }
 
   static void give_back(void* pointer) {
@@ -81,5 +99,6 @@ class CachingAllocator : public c10::Allocator {
 
 KeepFreedTensors::KeepFreedTensors() { CachingAllocator::instance().keep(true); }
 KeepFreedTensors::~KeepFreedTensors() { CachingAllocator::instance().keep(false); }
+size_t KeepFreedTensors::kept() { return CachingAllocator::instance().kept(); }
 
 }  // namespace roundhouse

@@ -62,7 +62,8 @@ MaskedLoss masked_squared_error(const at::Tensor& prediction, const at::Tensor& 
                                 double scale) {
   MaskedLoss result;
   if (!prediction.is_cpu()) {
-    const at::Tensor difference = (prediction.to(at::kFloat) - target.to(at::kFloat)) * mask.unsqueeze(-1);
+    const at::Tensor difference =
+        (prediction.to(at::kFloat) - target.to(at::kFloat)).masked_fill_(mask.unsqueeze(-1).eq(0), 0);
     result.gradient = (difference * scale).to(prediction.scalar_type());
     result.squared_error = difference.square_().sum(-1).sum(at::kDouble);
     return result;

@@ -1,5 +1,6 @@
 #include "host/tuning/quantize.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -81,6 +82,10 @@ class Run {
         micro_batch_(recipe_.calibration.batch_size),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
+    if (device_.is_cuda()) {  // the same bits on the same card
+      at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+      at::globalContext().setDeterministicFillUninitializedMemory(false);
+    }
     seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
       if (layer.scheme.weight) planned_[layer.block].push_back(&layer);
@@ -88,29 +93,35 @@ class Run {
 
   Observations run() {
     const at::NoGradGuard no_grad;
-    if (passes_.any()) start_chains();
+    if (passes_.any()) in("the embedding", [&] { start_chains(); });
     for (int64_t block = 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
       BlockReport report{block};
-      where_ = cat("block ", block);
-      try {
-        quantize_block(block, report);
-      } catch (const Error& failure) {
-        throw Error(cat(where_, ": ", failure.what()));
-      } catch (const c10::OutOfMemoryError& failure) {
-        throw Error(cat(where_, ": ", out_of_memory_text(failure)));
-      } catch (const c10::Error& failure) {
-        throw Error(cat(where_, ": libtorch: ", failure.what_without_backtrace()));
-      }
+      in(cat("block ", block), [&] { quantize_block(block, report); });
       report.seconds = seconds_since(start);
       sink_.block_done(report);
     }
-    quantize_head();
+    in(in_.architecture.head().name, [&] { quantize_head(); });
     seen_.spill = memory_.spill;
     return std::move(seen_);
   }
 
  private:
+  // Errors begin with the place.
+  template <typename Body>
+  void in(const std::string& place, const Body& body) {
+    where_ = place;
+    try {
+      body();
+    } catch (const Error& failure) {
+      throw Error(cat(where_, ": ", failure.what()));
+    } catch (const c10::OutOfMemoryError& failure) {
+      throw Error(cat(where_, ": ", out_of_memory_text(failure)));
+    } catch (const c10::Error& failure) {
+      throw Error(cat(where_, ": libtorch: ", failure.what_without_backtrace()));
+    }
+  }
+
   static std::set<std::string> layers_to_collect(const Plan& plan) {
     std::set<std::string> layers;
     if (!passes(plan).importance) return layers;
@@ -138,6 +149,8 @@ class Run {
       block.emplace(decoder_->block(index));
       observe(*block, activations);
     }
+    keep.reset();  // tuning wants other sizes
+    keep.emplace();
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
     if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, report);
@@ -181,7 +194,6 @@ class Run {
       for_batches(activations,
                   [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
-    where_ = head.name;
     if (collector_.wants(head.name)) {
       for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
       seen_.importance.merge(collector_.take());
@@ -216,7 +228,6 @@ class Run {
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
-    where_ = "the embedding";
     Activations none(in_.catalogue, {}, compute_, device_);
     for_batches(none, [&](int64_t begin, int64_t end) {
       const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
@@ -231,16 +242,16 @@ class Run {
   void for_batches(Activations& activations, const Body& body) {
     const int64_t samples = static_cast<int64_t>(in_.samples.size());
     for (int64_t begin = 0, end = 0; begin < samples; begin = end) {
-      const ImportanceCollector collected = collector_.copy();
-      const std::vector<at::Tensor> measured = activations.measured();
       micro_batch_.fit(where_, [&] {
         end = std::min(samples, begin + micro_batch_.samples());
+        ImportanceCollector collected = collector_.copy();  // so that taking back needs no memory
+        const std::vector<at::Tensor> measured = activations.measured();
         try {
           body(begin, end);
         } catch (const c10::OutOfMemoryError&) {
-          collector_ = collected.copy();
-          activations.set_measured(measured);
           activations.forget();
+          activations.set_measured(measured);
+          collector_ = std::move(collected);
           throw;
         }
       });

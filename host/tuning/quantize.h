@@ -52,7 +52,7 @@ class QuantizeSink {
   virtual ~QuantizeSink() = default;
   virtual void layer(const EncodedLayer& layer) = 0;
   virtual void tensor(const std::string& name, const Tensor& tensor) = 0;
-  // Called inside a block, at most a few times a second.
+  // Called inside a block, once an iteration; on a GPU some at a time.
   virtual void iteration(int64_t block, int64_t iteration, double loss) = 0;
   virtual void block_done(const BlockReport& report) = 0;
 };

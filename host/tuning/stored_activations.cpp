@@ -25,9 +25,14 @@ std::vector<TensorScheme> activation_schemes(Catalogue& catalogue, const std::ve
   return schemes;
 }
 
-DeviceQuantizer make_quantizer(Catalogue& catalogue, const TensorScheme& scheme, const LinearInfo& layer) {
-  return {
-      catalogue, scheme, {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION}, at::kCPU};
+// Nothing when the data type refuses the layer.
+std::optional<DeviceQuantizer> quantizer_of(Catalogue& catalogue, const TensorScheme& scheme, const LinearInfo& layer) {
+  const QuantizerTarget target{layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION};
+  try {
+    return DeviceQuantizer(catalogue, scheme, target, at::kCPU);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
 }
 
 bool same_encoding(const rh_encoding& a, const rh_encoding& b) {
@@ -76,8 +81,9 @@ StoredActivations stored_activations(const Architecture& architecture, ExportedC
   // Why the layer's input cannot be quantized as `stored` says; "" when it can.
   const auto add = [&](const LinearInfo& layer, int64_t block, const rh_encoding& stored) -> std::string {
     for (const TensorScheme& scheme : schemes) {
-      DeviceQuantizer quantizer = make_quantizer(catalogue, scheme, layer);
-      if (!same_encoding(*quantizer.info().encoding, stored)) continue;
+      std::optional<DeviceQuantizer> made = quantizer_of(catalogue, scheme, layer);
+      if (!made || !same_encoding(*made->info().encoding, stored)) continue;
+      DeviceQuantizer& quantizer = *made;
       if (const rh_tensor_spec* statistic = quantizer.info().statistic) {
         const TensorSet range = checkpoint.load_activation(layer.name + ".weight");
         const bool one = range.size() == 1 && is_one_float(*statistic) && is_one_float(*stored.tensors[0]);
@@ -87,6 +93,7 @@ StoredActivations stored_activations(const Architecture& architecture, ExportedC
       }
       LayerPlan plan;
       plan.info = layer;
+      plan.info.siblings.clear();  // a range of its own
       plan.block = block;
       plan.scheme.activation = scheme;
       layers.push_back(std::move(plan));

@@ -104,6 +104,8 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, help="the JSON, instead of results/<device>.json")
     options = parser.parse_args()
 
+    if unknown := set(options.parts or []) - PARTS[options.device].keys():
+        parser.error(f"{', '.join(unknown)}: not measured on {options.device}")
     out = options.out or document.RESULTS / f"{options.device}.json"
     result = json.loads(out.read_text()) if out.exists() else {}
     here = machine.describe()

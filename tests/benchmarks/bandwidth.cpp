@@ -22,6 +22,8 @@ namespace roundhouse {
 namespace {
 
 constexpr int64_t kSize = 4096;
+constexpr int64_t kCachedRows = 64;  // of a weight that stays in the processor's cache, with all that its tuning reads
+constexpr int kCachedCalls = 50;
 constexpr int kRepeats = 5;
 
 // Gigabytes a second of the fastest of kRepeats runs.
@@ -36,24 +38,40 @@ double speed(double bytes, Body&& body) {
   return bytes / best / 1e9;
 }
 
-Tensor random_weight() {
+Tensor random_weight(int64_t rows) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0.0f, 0.02f);
-  const Tensor out(DType::kF32, {kSize, kSize});
+  const Tensor out(DType::kF32, {rows, kSize});
   for (int64_t i = 0; i < out.elements(); ++i) out.as<float>()[i] = normal(random);
   return out.to(DType::kBF16);
 }
 
-// null: nothing to round.
-nlohmann::json measure(Catalogue& catalogue, const Preset& preset, const Tensor& weight) {
+double copy_speed(const Tensor& weight, int calls) {
+  const Tensor copy(DType::kBF16, weight.shape());
+  const int64_t row = kSize * 2;
+  return speed(2.0 * calls * weight.bytes(), [&] {
+    for (int i = 0; i < calls; ++i)
+      parallel_for(weight.dim(0), 16, [&](int64_t begin, int64_t end) {
+        std::memcpy(copy.as<char>() + begin * row, weight.as<char>() + begin * row, (end - begin) * row);
+      });
+  });
+}
+
+// GB/s, each time over `calls` calls. null: nothing to round.
+nlohmann::json measure(Catalogue& catalogue, const Preset& preset, const Tensor& weight, int calls) {
   const double n = static_cast<double>(weight.elements());
+  const auto speed = [&](double bytes, auto&& body) {
+    return roundhouse::speed(calls * bytes, [&] {
+      for (int i = 0; i < calls; ++i) body();
+    });
+  };
   const Scheme scheme = resolve_scheme(catalogue, nlohmann::json::object(), preset.fields, Rounding::kPlain);
   if (!scheme.weight) return nullptr;
-  Quantizer quantizer(catalogue, *scheme.weight, {"weight", "", kSize, kSize, DType::kBF16, RH_TARGET_WEIGHT});
+  Quantizer quantizer(catalogue, *scheme.weight, {"weight", "", weight.dim(0), kSize, DType::kBF16, RH_TARGET_WEIGHT});
   TensorSet statistic = quantizer.statistic(), states = quantizer.states(), tunables = quantizer.tunables(),
             encoded = quantizer.encoded();
   const rh_tensor input = weight.view();
-  const Tensor qdq(DType::kBF16, {kSize, kSize});
+  const Tensor qdq(DType::kBF16, weight.shape());
   rh_tensor output = qdq.view();
   const rh_tensor* reduced = statistic.size() ? statistic.data()[0] : nullptr;
   const auto prepare = [&] {
@@ -87,19 +105,18 @@ int main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
   set_threads(argc > 1 ? std::atoi(argv[1]) : 0);
   const std::string part = argc > 2 ? argv[2] : "";
-  const Tensor weight = random_weight(), copy(DType::kBF16, {kSize, kSize});
+  const Tensor weight = random_weight(kSize), cached = random_weight(kCachedRows);
   Catalogue catalogue = discover_built_plugins();
   nlohmann::json out{{"threads", threads()}, {"presets", nlohmann::json::array()}};
-  out["memcpy"] = speed(2.0 * weight.bytes(), [&] {
-    parallel_for(kSize, 64, [&](int64_t begin, int64_t end) {
-      std::memcpy(copy.as<char>() + begin * kSize * 2, weight.as<char>() + begin * kSize * 2,
-                  (end - begin) * kSize * 2);
-    });
-  });
+  out["memcpy"] = copy_speed(weight, 1);
+  out["memcpy_cached"] = copy_speed(cached, kCachedCalls);
   for (const Preset& preset : list_presets({ROUNDHOUSE_SOURCE "/configs/schemes"})) {
     if (preset.name.find(part) == std::string::npos) continue;
     try {
-      if (nlohmann::json row = measure(catalogue, preset, weight); !row.is_null()) out["presets"].push_back(row);
+      nlohmann::json row = measure(catalogue, preset, weight, 1);
+      if (row.is_null()) continue;
+      row["cached"] = measure(catalogue, preset, cached, kCachedCalls);
+      out["presets"].push_back(row);
     } catch (const Error& e) {
       std::cerr << preset.name << ": " << e.what() << "\n";
     }

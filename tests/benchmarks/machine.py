@@ -43,7 +43,7 @@ def describe():
         "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
         "memory_bytes": memory,
         "gpu": gpu,
-        "system": platform.platform(),
+        "system": platform.freedesktop_os_release()["PRETTY_NAME"],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("auto-round", "torch", "transformers")},
     }

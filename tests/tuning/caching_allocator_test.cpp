@@ -41,8 +41,20 @@ TEST(KeepFreedTensors, TensorsOutliveItOnAnyThread) {
   }
   EXPECT_TRUE(tensor.eq(7).all().item<bool>());
   std::thread([&] { tensor.reset(); }).join();
-  const KeepFreedTensors again;
-  EXPECT_TRUE(at::zeros({kLarge}, at::kByte).eq(0).all().item<bool>());
+  EXPECT_EQ(KeepFreedTensors::kept(), 0u);
+}
+
+TEST(KeepFreedTensors, LargeTensorsAreKeptUntilItsEnd) {
+  {
+    const KeepFreedTensors keep;
+    bytes(kLarge);
+    EXPECT_EQ(KeepFreedTensors::kept(), static_cast<size_t>(kLarge));
+    bytes(1000);
+    EXPECT_EQ(KeepFreedTensors::kept(), static_cast<size_t>(kLarge));
+  }
+  EXPECT_EQ(KeepFreedTensors::kept(), 0u);
+  bytes(kLarge);
+  EXPECT_EQ(KeepFreedTensors::kept(), 0u);
 }
 
 }  // namespace
