@@ -293,12 +293,17 @@ void GgufQuantizer::decode(const rh_exec& exec, const rh_decode_args& args) {
     for (int64_t i = begin; i < end; ++i) {
       unpack_block(type_, blocks + i * facts(type_).block_bytes, block, codes);
       ggml_finish_block(layer_, block);
-      for (int j = 0; j < layer_.block_cols; ++j) {
-        const int g = j / layer_.group_cols;
+      float values[kMostBlockCols];
+      for (int g = 0; g < ggml_block_groups(layer_); ++g) {
         const GgmlRounding group = ggml_rounding(layer_, block.scale[g], block.minimum[g]);
-        const float value = ggml_value(group, static_cast<float>(codes[j]));
-        store_element(type, args.output->data, i * layer_.block_cols + j, value);
+        const int first = g * layer_.group_cols;
+        for (int j = first; j < first + layer_.group_cols; ++j)
+          values[j] = ggml_value(group, static_cast<float>(codes[j]));
       }
+      with_element(type, [&](auto tag) {
+        for (int j = 0; j < layer_.block_cols; ++j)
+          store_element(decltype(tag)::value, args.output->data, i * layer_.block_cols + j, values[j]);
+      });
     }
   });
 }
