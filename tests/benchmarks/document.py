@@ -273,7 +273,7 @@ def tuning_section(out, part):
     out.paragraph(
         f"`speed.py`: a random model with the block shapes of {part['shape']}, {part['blocks']} blocks, W4A16, {part['iters']} iterations, "
         f"{part['samples']} samples of {part['seqlen']} tokens, batch {part['batch']}, from the start of the process to the checkpoint on disk; auto-round "
-        f"{compiled} torch.compile. Medians of {len(part['rounds'])} rounds that alternate.")
+        f"{compiled} torch.compile. Medians of {len(part['rounds'])} round{'s' if len(part['rounds']) > 1 else ''} in turns.")
     sides = Sides(part["rounds"])
     out.table(HEADER, sides.rows())
     out.plot(plots.bars("Tuning: processor time", [(f"{name} {n + 1}", one[side]["processor_seconds"], kind) for n, one in enumerate(part["rounds"])
