@@ -11,8 +11,8 @@ int main(int argc, char** argv) {
   // libgomp reads this when it is loaded, with libtorch: how often a thread looks for work before it sleeps, here for
   // some 0.1 ms. docs/performance.md has what other values cost, on a quiet and on a busy machine.
   if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
-  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8",
-         /*overwrite=*/0);  // without it cuBLAS may sum in another order each time
+  // Without this cuBLAS may sum in another order each time.
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   const auto prefix = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
   const std::string library = prefix / "lib/roundhouse/libroundhouse.so";
   void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);

@@ -22,6 +22,7 @@
 #include "host/report/table.h"
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
+#include "host/tuning/device.h"
 #include "host/tuning/quantize.h"
 
 namespace roundhouse::cli {

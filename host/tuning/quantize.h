@@ -87,8 +87,4 @@ Observations quantize(const QuantizeInput& input, QuantizeSink& sink);
 std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
                                              const Importance& importance);
 
-// The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there. Says in one
-// line when a libtorch with CUDA finds no device for `auto`.
-std::string resolve_device(const DeviceChoice& wanted);
-
 }  // namespace roundhouse

@@ -21,6 +21,7 @@
 #include "host/model/decoder.h"
 #include "host/plugins/scan.h"
 #include "host/tuning/caching_allocator.h"
+#include "host/tuning/device.h"
 #include "host/tuning/layer_quantizer.h"
 #include "host/tuning/loss.h"
 #include "host/tuning/quantize.h"

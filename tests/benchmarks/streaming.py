@@ -24,9 +24,8 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "configs/examples/tinystories-656k"
-TEXTS = ROOT / "configs/examples/texts/tinystories-calibration.jsonl"
+import sides
+
 VOCAB = 2048
 
 
@@ -79,8 +78,8 @@ def write_model(folder, gigabytes, hidden):
         "num_attention_heads": hidden // 64, "num_key_value_heads": hidden // 256, "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True, "hidden_act": "silu"}))
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        if (EXAMPLE / name).exists():
-            shutil.copy(EXAMPLE / name, folder)
+        if (sides.EXAMPLE_MODEL / name).exists():
+            shutil.copy(sides.EXAMPLE_MODEL / name, folder)
     return blocks, per_block, at
 
 
@@ -147,7 +146,7 @@ def export(arguments, work, name, limit):
             "tuning": {"iters": arguments.iters}, "formats": [name], "device": "cpu",
             "max_shard_size": arguments.shard}
     if arguments.iters:
-        text["calibration"] = {"data": str(TEXTS), "samples": 16, "seqlen": 64, "batch_size": 2}
+        text["calibration"] = {"data": str(sides.CALIBRATION), "samples": 16, "seqlen": 64, "batch_size": 2}
     if arguments.memory:
         text["memory"] = arguments.memory
     recipe.write_text(json.dumps(text))
@@ -176,7 +175,7 @@ def export(arguments, work, name, limit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--roundhouse", type=pathlib.Path, default=ROOT / "build/bin/roundhouse")
+    parser.add_argument("--roundhouse", type=pathlib.Path, default=sides.PROGRAM)
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--formats", nargs="+", default=["auto_round", "llm_compressor", "fake"])
     parser.add_argument("--shard", default="500MB")

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "host/base/error.h"
-#include "host/tuning/quantize.h"
+#include "host/tuning/device.h"
 
 namespace roundhouse {
 namespace {
