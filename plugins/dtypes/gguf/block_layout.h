@@ -24,7 +24,7 @@ struct Layout {
   int d, dmin, scales;  // offsets, -1: none
 };
 
-RH_HD Layout layout_of(BlockType type) {
+KERNEL_FN Layout layout_of(BlockType type) {
   constexpr Layout layouts[kBlockTypes] = {
       {{2, 16, 4}, {}, 0, -1, -1},               // q4_0
       {{4, 16, 4}, {}, 0, 2, -1},                // q4_1
@@ -42,7 +42,7 @@ RH_HD Layout layout_of(BlockType type) {
 
 // use(byte, shift, column) for each column of a block.
 template <typename Use>
-RH_HD void for_plane(const Plane& plane, int cols, Use&& use) {
+KERNEL_FN void for_plane(const Plane& plane, int cols, Use&& use) {
   if (plane.width == 0) return;
   const int runs = 8 / plane.width;
   for (int i = 0; i < cols; ++i)
@@ -50,7 +50,7 @@ RH_HD void for_plane(const Plane& plane, int cols, Use&& use) {
 }
 
 // Stores the bits of `codes` from bit `drop` on, exclusive or `sign`, that belong to a plane, eight codes at a time.
-RH_HD void pack_plane(const Plane& plane, int cols, const uint8_t* codes, int drop, uint8_t sign, uint8_t* bytes) {
+KERNEL_FN void pack_plane(const Plane& plane, int cols, const uint8_t* codes, int drop, uint8_t sign, uint8_t* bytes) {
   if (plane.width == 0) return;
   constexpr uint64_t kOnes = 0x0101010101010101;
   const uint64_t mask = kOnes * ((1u << plane.width) - 1), flip = kOnes * sign;
@@ -74,19 +74,19 @@ RH_HD void pack_plane(const Plane& plane, int cols, const uint8_t* codes, int dr
   }
 }
 
-RH_HD void store_half(float x, uint8_t* bytes) {
+KERNEL_FN void store_half(float x, uint8_t* bytes) {
   const uint16_t half = half_from_float(x);
   std::memcpy(bytes, &half, sizeof half);
 }
 
-RH_HD float load_half(const uint8_t* bytes) {
+KERNEL_FN float load_half(const uint8_t* bytes) {
   uint16_t half;
   std::memcpy(&half, bytes, sizeof half);
   return float_from_half(half);
 }
 
 // Eight pairs of six bits in 12 bytes (q4_k, q5_k).
-RH_HD void pack_pairs(const GgmlBlock& block, uint8_t* bytes) {
+KERNEL_FN void pack_pairs(const GgmlBlock& block, uint8_t* bytes) {
   for (int i = 0; i < 4; ++i) {
     const int scale = static_cast<int>(block.scale_code[i]), minimum = static_cast<int>(block.minimum_code[i]);
     const int scale4 = static_cast<int>(block.scale_code[i + 4]),
@@ -97,7 +97,7 @@ RH_HD void pack_pairs(const GgmlBlock& block, uint8_t* bytes) {
   }
 }
 
-RH_HD void unpack_pairs(const uint8_t* bytes, GgmlBlock& block) {
+KERNEL_FN void unpack_pairs(const uint8_t* bytes, GgmlBlock& block) {
   for (int i = 0; i < 4; ++i) {
     block.scale_code[i] = static_cast<float>(bytes[i] & 63);
     block.minimum_code[i] = static_cast<float>(bytes[i + 4] & 63);
@@ -108,12 +108,12 @@ RH_HD void unpack_pairs(const uint8_t* bytes, GgmlBlock& block) {
 
 // use(byte, shift, i, mask, drop): sixteen times six bits in 12 bytes, as planes of four and two bits (q3_k).
 template <typename Use>
-RH_HD void for_six_bits(Use&& use) {
+KERNEL_FN void for_six_bits(Use&& use) {
   for_plane({0, 8, 4}, 16, [&](int byte, int shift, int i) { use(byte, shift, i, 15, 0); });
   for_plane({8, 4, 2}, 16, [&](int byte, int shift, int i) { use(byte, shift, i, 3, 4); });
 }
 
-RH_HD void pack_scales(BlockType type, const GgmlBlock& block, uint8_t* bytes) {
+KERNEL_FN void pack_scales(BlockType type, const GgmlBlock& block, uint8_t* bytes) {
   const auto code = [&](int i) { return static_cast<int>(block.scale_code[i]); };
   switch (type) {
     case BlockType::kQ2_K:
@@ -133,7 +133,7 @@ RH_HD void pack_scales(BlockType type, const GgmlBlock& block, uint8_t* bytes) {
   }
 }
 
-RH_HD void unpack_scales(BlockType type, const uint8_t* bytes, GgmlBlock& block) {
+KERNEL_FN void unpack_scales(BlockType type, const uint8_t* bytes, GgmlBlock& block) {
   int code[16] = {};
   switch (type) {
     case BlockType::kQ2_K:
@@ -156,16 +156,16 @@ RH_HD void unpack_scales(BlockType type, const uint8_t* bytes, GgmlBlock& block)
 }
 
 // Codes of eight bits are stored as signed bytes.
-RH_HD uint8_t stored_sign(BlockType type) { return type == BlockType::kQ8_0 ? 0x80 : 0; }
+KERNEL_FN uint8_t stored_sign(BlockType type) { return type == BlockType::kQ8_0 ? 0x80 : 0; }
 
 // The sign of dmin as it is stored.
-RH_HD float dmin_sign(BlockType type) { return facts(type).super_bits == 0 ? -1.0f : 1.0f; }
+KERNEL_FN float dmin_sign(BlockType type) { return facts(type).super_bits == 0 ? -1.0f : 1.0f; }
 
 }  // namespace layout
 
 // `codes` has block_cols codes from 0, `bytes` block_bytes. Of a block the d, dmin and integer scales are held; dmin is
 // what is taken away (ggml's m of q4_1 and q5_1 is -dmin).
-RH_HD void pack_block(BlockType type, const kernels::GgmlBlock& block, const uint8_t* codes, uint8_t* bytes) {
+KERNEL_FN void pack_block(BlockType type, const kernels::GgmlBlock& block, const uint8_t* codes, uint8_t* bytes) {
   using namespace layout;
   const Layout parts = layout_of(type);
   const int cols = facts(type).block_cols;
@@ -178,7 +178,7 @@ RH_HD void pack_block(BlockType type, const kernels::GgmlBlock& block, const uin
   if (parts.scales >= 0) pack_scales(type, block, bytes + parts.scales);
 }
 
-RH_HD void unpack_block(BlockType type, const uint8_t* bytes, kernels::GgmlBlock& block, uint8_t* codes) {
+KERNEL_FN void unpack_block(BlockType type, const uint8_t* bytes, kernels::GgmlBlock& block, uint8_t* codes) {
   using namespace layout;
   const Layout parts = layout_of(type);
   const int cols = facts(type).block_cols;

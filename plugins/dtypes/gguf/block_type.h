@@ -21,7 +21,7 @@ struct BlockFacts {
   constexpr int groups() const { return block_cols / group_cols; }
 };
 
-RH_HD constexpr BlockFacts facts(BlockType type) {
+KERNEL_FN constexpr BlockFacts facts(BlockType type) {
   constexpr BlockFacts all[kBlockTypes] = {
       {"q4_0", 4, 32, 18, 32, true, 0},   {"q4_1", 4, 32, 20, 32, false, 0},   {"q5_0", 5, 32, 22, 32, true, 0},
       {"q5_1", 5, 32, 24, 32, false, 0},  {"q8_0", 8, 32, 34, 32, true, 0},    {"q2_k", 2, 256, 84, 16, false, 4},

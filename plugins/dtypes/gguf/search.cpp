@@ -27,16 +27,16 @@ constexpr int kRefinements = 4;  // of a group's best, at most
 constexpr int kRounds = 8;       // of a super-block's descent, at most
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 
-RH_HD Lanes load(const float* p) {
+KERNEL_FN Lanes load(const float* p) {
   Lanes v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
-RH_HD Lanes splat(float x) { return Lanes{x, x, x, x, x, x, x, x}; }
-RH_HD Lanes magnitude(const Lanes& v) { return v < 0 ? -v : v; }
-RH_HD float sum(const Lanes& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+KERNEL_FN Lanes splat(float x) { return Lanes{x, x, x, x, x, x, x, x}; }
+KERNEL_FN Lanes magnitude(const Lanes& v) { return v < 0 ? -v : v; }
+KERNEL_FN float sum(const Lanes& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
-RH_HD float round_half(float x) {
+KERNEL_FN float round_half(float x) {
   return kernels::round_to<kernels::Element::kF16>(std::min(std::max(x, -kHalfMax), kHalfMax));
 }
 
@@ -45,7 +45,7 @@ struct Codes {
 };
 
 // The codes of x, for which scale * code - minimum is nearest. |codes| are small, so adding 1.5 * 2^23 rounds.
-RH_HD Lanes codes_of(const Lanes& shifted, float inverse, Codes codes) {
+KERNEL_FN Lanes codes_of(const Lanes& shifted, float inverse, Codes codes) {
   Lanes t = shifted * inverse;
   t = t < codes.low ? splat(codes.low) : t;
   t = t > codes.high ? splat(codes.high) : t;
@@ -71,7 +71,7 @@ struct Fit {
 template <int N, bool kMinimum>
 struct Kernel {
   static constexpr int kSigns = kMinimum ? 1 : 2;
-  RH_HD float error(const Group& g, Codes codes, float scale, float minimum) {
+  KERNEL_FN float error(const Group& g, Codes codes, float scale, float minimum) {
     const float inverse = scale == 0 ? 0 : 1 / scale;
     Lanes total{};
     for (int j = 0; j < N; j += kLanes) {
@@ -84,7 +84,7 @@ struct Kernel {
     return sum(total);
   }
 
-  RH_HD Moments moments(const Group& g, Codes codes, float scale, float minimum) {
+  KERNEL_FN Moments moments(const Group& g, Codes codes, float scale, float minimum) {
     const float inverse = scale == 0 ? 0 : 1 / scale;
     Lanes q_sum{}, qq{}, qx{};
     for (int j = 0; j < N; j += kLanes) {
@@ -99,12 +99,12 @@ struct Kernel {
   }
 
   // The mean minimum for the codes that (scale, minimum) gives.
-  RH_HD float best_minimum(const Group& g, Codes codes, float scale, float minimum) {
+  KERNEL_FN float best_minimum(const Group& g, Codes codes, float scale, float minimum) {
     return (scale * moments(g, codes, scale, minimum).q - g.weighted_x) / g.weight;
   }
 
   // Least squares for the codes of (scale, minimum); whether it lowered the error of `best`.
-  RH_HD bool improve(const Group& g, Codes codes, bool any_minimum, float scale, float minimum, Fit& best) {
+  KERNEL_FN bool improve(const Group& g, Codes codes, bool any_minimum, float scale, float minimum, Fit& best) {
     const Moments m = moments(g, codes, scale, minimum);
     Fit fit{m.qx / m.qq, 0, 0};
     if constexpr (kMinimum) {
@@ -122,7 +122,7 @@ struct Kernel {
   }
 
   // The best scale and minimum, unrounded. Without a minimum: the best scale of each sign.
-  RH_HD void search(const Group& g, Codes codes, bool any_minimum, Fit (&best)[kSigns]) {
+  KERNEL_FN void search(const Group& g, Codes codes, bool any_minimum, Fit (&best)[kSigns]) {
     float low = g.x[0], high = g.x[0];
     for (int j = 1; j < N; ++j) {
       low = std::min(low, g.x[j]);
@@ -170,12 +170,12 @@ struct BlockSearch {
   Fit fits[kernels::kMostGroups][K::kSigns];
   float mean_code[kernels::kMostGroups];
 
-  RH_HD float clamp_code(Codes range, float x) {
+  KERNEL_FN float clamp_code(Codes range, float x) {
     return std::min(std::max(kernels::round_even(x), range.low), range.high);
   }
 
   // The best codes of group i for d and dmin, at most `reach` from the nearest to the unrounded scale; their error.
-  RH_LANES float choose(int i, int reach, BlockFit& fit) const {
+  KERNEL_LANES float choose(int i, int reach, BlockFit& fit) const {
     const Group& g = groups[i];
     float best = HUGE_VALF;
     for (const Fit& free : fits[i]) {
@@ -202,13 +202,13 @@ struct BlockSearch {
     return best;
   }
 
-  RH_LANES void choose_all(int reach, BlockFit& fit) const {
+  KERNEL_LANES void choose_all(int reach, BlockFit& fit) const {
     fit.error = 0;
     for (int i = 0; i < count; ++i) fit.error += choose(i, reach, fit);
   }
 
   // d and dmin of least squares for the elements' codes.
-  RH_LANES void refit(BlockFit& fit) const {
+  KERNEL_LANES void refit(BlockFit& fit) const {
     double ss = 0, sm = 0, mm = 0, sx = 0, mx = 0;
     for (int i = 0; i < count; ++i) {
       const double s = fit.scale_code[i], m = fit.minimum_code[i];
@@ -227,7 +227,7 @@ struct BlockSearch {
     if (mm > 0) fit.dmin = std::max(0.0f, round_half(static_cast<float>((sm * fit.d - mx) / mm)));
   }
 
-  RH_LANES BlockFit run() {
+  KERNEL_LANES BlockFit run() {
     float largest = 0, largest_minimum = 0;
     for (int i = 0; i < count; ++i) {
       K::search(groups[i], codes, false, fits[i]);
@@ -268,7 +268,7 @@ struct BlockSearch {
 
 // A block that is one group, its scale and minimum in f16.
 template <int N, bool kMinimum>
-RH_HD Fit search_simple(const Group& g, Codes codes) {
+KERNEL_FN Fit search_simple(const Group& g, Codes codes) {
   using K = Kernel<N, kMinimum>;
   Fit fits[K::kSigns];
   K::search(g, codes, true, fits);
@@ -288,7 +288,7 @@ RH_HD Fit search_simple(const Group& g, Codes codes) {
 }
 
 // Σ x² / n.
-RH_HD float mean_square(const float* x, int64_t n) {
+KERNEL_FN float mean_square(const float* x, int64_t n) {
   float total = 0;
   for (int64_t j = 0; j < n; ++j) total += x[j] * x[j];
   return total / n;
@@ -300,8 +300,8 @@ struct Weights {
 };
 
 // The weights of a block's errors; importance with no zeros, or nullptr. All are near 1 in magnitude.
-RH_HD void block_weights(BlockType type, const BlockFacts& facts, const float* x, float variance,
-                         const float* importance, float row_mean_square, Weights& out) {
+KERNEL_FN void block_weights(BlockType type, const BlockFacts& facts, const float* x, float variance,
+                             const float* importance, float row_mean_square, Weights& out) {
   const int n = facts.block_cols;
   const float inverse = 1 / std::sqrt(variance);
   out.has_absolute = !importance && type == BlockType::kQ2_K;
@@ -343,7 +343,7 @@ RH_HD void block_weights(BlockType type, const BlockFacts& facts, const float* x
 }
 
 template <int N, bool kMinimum>
-RH_HD void search_rows(BlockType type, const float* w, int64_t cols, const float* importance, SearchedRow& out) {
+KERNEL_FN void search_rows(BlockType type, const float* w, int64_t cols, const float* importance, SearchedRow& out) {
   const BlockFacts& f = facts(type);
   const int count = f.groups();
   const float levels = static_cast<float>(1 << f.bits), half = levels / 2;
