@@ -8,7 +8,7 @@
 
 #include "host/base/error.h"
 #include "host/model/torch_tensor.h"
-#include "tests/golden/built_plugins.h"
+#include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {
 namespace {
