@@ -1,4 +1,4 @@
-#include "plugins/formats/common/affine_int.h"
+#include "plugins/formats/lib/affine_int.h"
 
 #include <gtest/gtest.h>
 

@@ -11,7 +11,7 @@
 #include "host/base/tensor.h"
 #include "host/plugins/export_session.h"
 #include "host/plugins/library.h"
-#include "plugins/formats/common/affine_int.h"
+#include "plugins/formats/lib/affine_int.h"
 
 namespace roundhouse::formats {
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "plugins/formats/common/layer_reader.h"
+#include "plugins/formats/lib/layer_reader.h"
 #include "scheme.h"
 
 namespace roundhouse::formats {

@@ -3,9 +3,9 @@
 #include <regex>
 
 #include "int_weight.h"
-#include "plugins/formats/common/checkpoint_writer.h"
-#include "plugins/formats/common/input_range.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/checkpoint_writer.h"
+#include "plugins/formats/lib/input_range.h"
+#include "plugins/formats/lib/text.h"
 #include "scheme.h"
 
 namespace roundhouse::formats {

@@ -2,9 +2,9 @@
 
 #include <cstring>
 
-#include "plugins/formats/common/affine_int.h"
-#include "plugins/formats/common/float_codes.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/affine_int.h"
+#include "plugins/formats/lib/float_codes.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "plugins/formats/common/float_layout.h"
+#include "plugins/formats/lib/float_layout.h"
 
 namespace roundhouse::formats {
 
