@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <regex>
 
+#include "config_groups.h"
 #include "int_weight.h"
 #include "plugins/formats/lib/checkpoint_writer.h"
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/text.h"
-#include "scheme.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -1,4 +1,4 @@
-#include "host/text/decoder.h"
+#include "host/text/token_decoder.h"
 
 #include <charconv>
 #include <optional>

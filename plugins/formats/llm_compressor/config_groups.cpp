@@ -1,4 +1,4 @@
-#include "scheme.h"
+#include "config_groups.h"
 
 #include <cstring>
 
