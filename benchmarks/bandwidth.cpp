@@ -10,11 +10,11 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "host/abi/quantizer.h"
 #include "host/base/error.h"
 #include "host/base/parallel.h"
-#include "host/plugins/quantizer.h"
-#include "host/plugins/resolve.h"
-#include "host/plugins/scan.h"
+#include "host/discovery/scan.h"
+#include "host/plan/scheme_resolver.h"
 #include "host/recipe/scheme_choice.h"
 #include "tests/dtypes/built_plugins.h"
 
@@ -67,7 +67,8 @@ nlohmann::json measure(Catalogue& catalogue, const Preset& preset, const Tensor&
   };
   const Scheme scheme = resolve_scheme(catalogue, nlohmann::json::object(), preset.fields, Rounding::kPlain);
   if (!scheme.weight) return nullptr;
-  Quantizer quantizer(catalogue, *scheme.weight, {"weight", "", weight.dim(0), kSize, DType::kBF16, RH_TARGET_WEIGHT});
+  Quantizer quantizer(catalogue.dtype(scheme.weight->dtype), *scheme.weight,
+                      {"weight", "", weight.dim(0), kSize, DType::kBF16, RH_TARGET_WEIGHT});
   TensorSet statistic = quantizer.statistic(), states = quantizer.states(), tunables = quantizer.tunables(),
             encoded = quantizer.encoded();
   const rh_tensor input = weight.view();

@@ -64,7 +64,7 @@ const BlockType& block_type(const json& parameters) {
   return *std::find_if(std::begin(kBlocks), std::end(kBlocks), [&](const BlockType& b) { return name == b.name; });
 }
 
-// ---- recipes ----
+// ---- kinds ----
 
 Scheme scheme(const char* dtype, int bits, int64_t group_rows, int64_t group_cols, bool symmetric = true,
               bool dynamic = true) {
@@ -78,7 +78,7 @@ Scheme scheme(const char* dtype, int bits, int64_t group_rows, int64_t group_col
   return s;
 }
 
-Recipe affine(int bits, int64_t group, bool symmetric, rh_data_type scale = rh::kF16) {
+LayerKind affine(int bits, int64_t group, bool symmetric, rh_data_type scale = rh::kF16) {
   return {scheme("int", bits, 1, group, symmetric),
           RH_ENCODING_AFFINE_INT,
           {{"bits", bits}, {"group_rows", group == RH_GROUP_TENSOR ? 0 : 1}, {"symmetric", symmetric}},
@@ -88,23 +88,23 @@ Recipe affine(int bits, int64_t group, bool symmetric, rh_data_type scale = rh::
           std::nullopt};
 }
 
-Recipe floats_of(const char* id, const char* dtype, int bits, int64_t group_rows, int64_t group_cols, json parameters,
-                 rh_data_type scale) {
+LayerKind floats_of(const char* id, const char* dtype, int bits, int64_t group_rows, int64_t group_cols,
+                    json parameters, rh_data_type scale) {
   return {
       scheme(dtype, bits, group_rows, group_cols), id, std::move(parameters), scale, false, std::nullopt, std::nullopt};
 }
 
-// The recipe with an input that an engine quantizes as well.
-Recipe with_input(Recipe recipe, Scheme input, Encoded encoding) {
-  recipe.activation = std::move(input);
-  recipe.activation_encoding = std::move(encoding);
-  return recipe;
+// The kind with an input that an engine quantizes as well.
+LayerKind with_input(LayerKind kind, Scheme input, Encoded encoding) {
+  kind.activation = std::move(input);
+  kind.activation_encoding = std::move(encoding);
+  return kind;
 }
 
 Value one_float(float x) { return to_value(rh::kF32, {1}, {x}); }
 
-std::vector<Recipe> make_recipes() {
-  std::vector<Recipe> out;
+std::vector<LayerKind> make_layer_kinds() {
+  std::vector<LayerKind> out;
   for (const int bits : {4, 8, 2, 3, 5, 6, 7})
     for (const bool symmetric : {true, false}) out.push_back(affine(bits, bits == 5 ? 64 : 32, symmetric));
   out.push_back(affine(4, 128, true));
@@ -163,12 +163,12 @@ std::vector<Recipe> make_recipes() {
   }
 
   for (const BlockType& block : kBlocks) {
-    Recipe recipe =
+    LayerKind kind =
         floats_of(RH_ENCODING_GGML_BLOCK, block.name, block.bits, 1, block.group, {{"type", block.name}}, rh::kU8);
-    recipe.scheme.symmetric = block.symmetric;
-    recipe.scheme.super_bits = block.super_bits;
-    recipe.scheme.super_group = block.super_group;
-    out.push_back(recipe);
+    kind.scheme.symmetric = block.symmetric;
+    kind.scheme.super_bits = block.super_bits;
+    kind.scheme.super_group = block.super_group;
+    out.push_back(kind);
   }
   return out;
 }
@@ -211,13 +211,13 @@ class Random {
   std::mt19937 engine_;
 };
 
-void add_affine(Encoded& out, const Recipe& recipe, const Grid& g, int64_t rows, int64_t cols, Random& random) {
-  const auto codes = 1u << recipe.parameters.at("bits").get<int>();
+void add_affine(Encoded& out, const LayerKind& kind, const Grid& g, int64_t rows, int64_t cols, Random& random) {
+  const auto codes = 1u << kind.parameters.at("bits").get<int>();
   out.tensors.emplace_back("codes", random.bytes({rows, cols}, [&] { return random.below(codes); }));
-  out.tensors.emplace_back("scale", random.scales(recipe.scale, {g.rows, g.cols}));
-  if (!recipe.parameters.at("symmetric"))
+  out.tensors.emplace_back("scale", random.scales(kind.scale, {g.rows, g.cols}));
+  if (!kind.parameters.at("symmetric"))
     out.tensors.emplace_back("zero_point", random.bytes({g.rows, g.cols}, [&] { return random.below(codes); }));
-  if (recipe.outer_scale) out.tensors.emplace_back("outer_scale", one_float(0.25f));
+  if (kind.outer_scale) out.tensors.emplace_back("outer_scale", one_float(0.25f));
 }
 
 unsigned random_code(const std::string& element, Random& random) {
@@ -232,8 +232,8 @@ unsigned random_code(const std::string& element, Random& random) {
   return sign | size;
 }
 
-Encoded random_blocks(const Recipe& recipe, int64_t rows, int64_t cols, Random& random) {
-  const BlockType& type = block_type(recipe.parameters);
+Encoded random_blocks(const LayerKind& kind, int64_t rows, int64_t cols, Random& random) {
+  const BlockType& type = block_type(kind.parameters);
   const int64_t bytes = cols / type.cols * type.bytes;
   Value blocks = random.bytes({rows, bytes}, [&] { return random.below(256); });
   for (size_t begin = 0; begin < blocks.bytes.size(); begin += static_cast<size_t>(type.bytes))
@@ -241,7 +241,7 @@ Encoded random_blocks(const Recipe& recipe, int64_t rows, int64_t cols, Random& 
       const uint16_t half = kernels::half_from_float(static_cast<float>(1 + random.below(63)) / 1024.0f);
       std::memcpy(&blocks.bytes[begin + static_cast<size_t>(place)], &half, sizeof half);
     }
-  return {recipe.encoding, recipe.parameters, {{"blocks", blocks}}};
+  return {kind.encoding, kind.parameters, {{"blocks", blocks}}};
 }
 
 // ---- the formulas ----
@@ -338,13 +338,13 @@ class Formula {
 
 }  // namespace
 
-std::string Recipe::label() const {
+std::string LayerKind::label() const {
   return text(encoding, " ", parameters.dump(), ", group ", scheme.group_rows, "x", scheme.group_cols,
               outer_scale ? ", outer scale" : "", activation ? ", with a quantized input" : "");
 }
 
-const std::vector<Recipe>& recipes() {
-  static const std::vector<Recipe> all = make_recipes();
+const std::vector<LayerKind>& layer_kinds() {
+  static const std::vector<LayerKind> all = make_layer_kinds();
   return all;
 }
 
@@ -353,28 +353,28 @@ bool has_formula(const Encoded& layer) {
   return layer.parameters.at("type") == "q4_0" || layer.parameters.at("type") == "q8_0";
 }
 
-Encoded random_layer(const Recipe& recipe, int64_t rows, int64_t cols, unsigned seed) {
+Encoded random_layer(const LayerKind& kind, int64_t rows, int64_t cols, unsigned seed) {
   Random random(seed);
-  if (recipe.encoding == RH_ENCODING_GGML_BLOCK) return random_blocks(recipe, rows, cols, random);
-  Encoded out{recipe.encoding, recipe.parameters, {}};
-  out.parameters["group_cols"] = recipe.scheme.group_cols > 0 ? recipe.scheme.group_cols : cols;
+  if (kind.encoding == RH_ENCODING_GGML_BLOCK) return random_blocks(kind, rows, cols, random);
+  Encoded out{kind.encoding, kind.parameters, {}};
+  out.parameters["group_cols"] = kind.scheme.group_cols > 0 ? kind.scheme.group_cols : cols;
   if (out.parameters.contains("group_rows") && out.parameters["group_rows"] == 0) out.parameters["group_rows"] = rows;
   const Grid g = grid(out.parameters, rows, cols);
-  if (recipe.encoding == RH_ENCODING_AFFINE_INT) {
-    add_affine(out, recipe, g, rows, cols, random);
+  if (kind.encoding == RH_ENCODING_AFFINE_INT) {
+    add_affine(out, kind, g, rows, cols, random);
     return out;
   }
   std::string element = "fp4_e2m1";
-  if (recipe.encoding == RH_ENCODING_MX) element = recipe.parameters.at("element");
-  if (recipe.encoding == RH_ENCODING_SCALED_FP8) element = "fp8_" + recipe.parameters.at("element").get<std::string>();
+  if (kind.encoding == RH_ENCODING_MX) element = kind.parameters.at("element");
+  if (kind.encoding == RH_ENCODING_SCALED_FP8) element = "fp8_" + kind.parameters.at("element").get<std::string>();
   out.tensors.emplace_back("codes", random.bytes({rows, cols}, [&] { return random_code(element, random); }));
-  if (recipe.encoding == RH_ENCODING_SCALED_FP8)
-    out.tensors.emplace_back("scale", random.scales(recipe.scale, {g.rows, g.cols}));
-  else if (recipe.encoding == RH_ENCODING_MX)
+  if (kind.encoding == RH_ENCODING_SCALED_FP8)
+    out.tensors.emplace_back("scale", random.scales(kind.scale, {g.rows, g.cols}));
+  else if (kind.encoding == RH_ENCODING_MX)
     out.tensors.emplace_back("scale", random.bytes({g.rows, g.cols}, [&] { return 118 + random.below(9); }));
   else
     out.tensors.emplace_back("scale", random.bytes({g.rows, g.cols}, [&] { return 56 + random.below(64); }));
-  if (recipe.encoding == RH_ENCODING_NVFP && recipe.parameters.at("scale") == "e4m3")
+  if (kind.encoding == RH_ENCODING_NVFP && kind.parameters.at("scale") == "e4m3")
     out.tensors.emplace_back("global_scale", one_float(512));
   return out;
 }

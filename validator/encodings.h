@@ -19,7 +19,7 @@ struct Encoded {
 };
 
 // How all layers of a model are quantized.
-struct Recipe {
+struct LayerKind {
   Scheme scheme;  // of the weights
   std::string encoding;
   nlohmann::json parameters;  // but for what depends on a layer's shape
@@ -32,10 +32,10 @@ struct Recipe {
 };
 
 // Of every encoding, several.
-const std::vector<Recipe>& recipes();
+const std::vector<LayerKind>& layer_kinds();
 
 // Random codes and scales.
-Encoded random_layer(const Recipe& recipe, int64_t rows, int64_t cols, unsigned seed);
+Encoded random_layer(const LayerKind& kind, int64_t rows, int64_t cols, unsigned seed);
 // By the normative formulas; without them (most blocks of ggml) some numbers that follow from the bytes.
 std::vector<float> decoded(const Encoded& layer, int64_t rows, int64_t cols, rh_data_type output);
 bool has_formula(const Encoded& layer);

@@ -12,17 +12,17 @@ namespace {
 namespace fs = std::filesystem;
 
 template <typename Body>
-void for_recipes(Context& context, bool all, Body&& body) {
+void for_kinds(Context& context, bool all, Body&& body) {
   const Started plugin(context.file);
   bool any = false;
   Skip last{""};
   for (const rh_format* format : plugin.formats()) {
     try {
       std::set<std::string> seen;
-      for (const Recipe& recipe : accepted_recipes(format)) {
+      for (const LayerKind& kind : accepted_kinds(format)) {
         any = true;
-        if (!all && !seen.insert(recipe.encoding).second) continue;
-        body(format, recipe);
+        if (!all && !seen.insert(kind.encoding).second) continue;
+        body(format, kind);
         for (const auto& entry : fs::directory_iterator(context.scratch)) fs::remove_all(entry.path());
       }
     } catch (const Skip& s) {
@@ -35,31 +35,31 @@ void for_recipes(Context& context, bool all, Body&& body) {
 }
 
 void write_read(Context& context) {
-  for_recipes(context, true, [&](const rh_format* format, const Recipe& recipe) {
-    const Model model(recipe, context.scratch / "model", 1);
+  for_kinds(context, true, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
     write_model(format, model, context.scratch / "out");
-    expect_model(model, read_model(format, context.scratch / "out"), recipe.label());
+    expect_model(model, read_model(format, context.scratch / "out"), kind.label());
   });
 }
 
 void any_order(Context& context) {
-  for_recipes(context, false, [&](const rh_format* format, const Recipe& recipe) {
-    const Model model(recipe, context.scratch / "model", 1);
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
     ExportOptions reversed;
     reversed.reversed = true;
     write_model(format, model, context.scratch / "out", reversed);
     expect_model(model, read_model(format, context.scratch / "out", reversed),
-                 recipe.label() + ", in the opposite order");
+                 kind.label() + ", in the opposite order");
   });
 }
 
 void probe(Context& context) {
-  for_recipes(context, false, [&](const rh_format* format, const Recipe& recipe) {
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
     const std::string id = format->descriptor->id;
     const auto score = [&](const fs::path& folder) {
       return guarded("probe of " + id, [&] { return format->probe(format, folder.c_str()); });
     };
-    const Model model(recipe, context.scratch / "model", 1);
+    const Model model(kind, context.scratch / "model", 1);
     write_model(format, model, context.scratch / "out");
     expect(score(context.scratch / "out") > 0, "probe of " + id, "a score above 0 for what it wrote", "0");
     fs::create_directories(context.scratch / "empty");
@@ -73,8 +73,8 @@ void probe(Context& context) {
 }
 
 void deterministic(Context& context) {
-  for_recipes(context, false, [&](const rh_format* format, const Recipe& recipe) {
-    const Model model(recipe, context.scratch / "model", 1);
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
     std::map<std::string, std::string> first;
     for (const bool second : {false, true}) {
       write_model(format, model, context.scratch / "out");
@@ -84,16 +84,15 @@ void deterministic(Context& context) {
           files[fs::relative(entry.path(), context.scratch).string()] = read_file(entry.path());
       if (!second) first = files;
       for (const auto& [name, bytes] : files)
-        expect(first.count(name) && first[name] == bytes, recipe.label(), "the same bytes each time",
-               name + " differs");
+        expect(first.count(name) && first[name] == bytes, kind.label(), "the same bytes each time", name + " differs");
       fs::remove_all(context.scratch / "out");
     }
   });
 }
 
 void interleaved(Context& context) {
-  for_recipes(context, false, [&](const rh_format* format, const Recipe& recipe) {
-    const Model model(recipe, context.scratch / "model", 1), other(recipe, context.scratch / "model", 77);
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1), other(kind, context.scratch / "model", 77);
     Export first(format, model, context.scratch / "a"), second(format, other, context.scratch / "b");
     for (bool more = true; more;) {
       more = first.step();
@@ -101,25 +100,25 @@ void interleaved(Context& context) {
     }
     first.finish();
     second.finish();
-    expect_model(model, read_model(format, context.scratch / "a"), recipe.label() + ", beside a second export");
-    expect_model(other, read_model(format, context.scratch / "b"), recipe.label() + ", beside a second export");
+    expect_model(model, read_model(format, context.scratch / "a"), kind.label() + ", beside a second export");
+    expect_model(other, read_model(format, context.scratch / "b"), kind.label() + ", beside a second export");
   });
 }
 
 void threads(Context& context) {
-  for_recipes(context, false, [&](const rh_format* format, const Recipe& recipe) {
-    const Model model(recipe, context.scratch / "model", 1);
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
     faults.schedule = Schedule::kThreads;
     write_model(format, model, context.scratch / "out");
-    expect_model(model, read_model(format, context.scratch / "out"), recipe.label() + ", on four threads");
+    expect_model(model, read_model(format, context.scratch / "out"), kind.label() + ", on four threads");
     faults.schedule = Schedule::kInOrder;
   });
 }
 
 // Cut off, and with bytes changed: an error or other numbers, never a crash.
 void damaged(Context& context) {
-  for_recipes(context, false, [&](const rh_format* format, const Recipe& recipe) {
-    const Model model(recipe, context.scratch / "model", 1);
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
     write_model(format, model, context.scratch / "out");
     std::mt19937 random(3);
     std::vector<fs::path> files;

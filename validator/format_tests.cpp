@@ -16,7 +16,7 @@ using nlohmann::json;
 constexpr int kRounds = 16;
 constexpr int kMostFaults = 400;
 
-// body(format, its recipes) for each format that takes one.
+// body(format, its kinds) for each format that takes one.
 template <typename Body>
 void for_formats(Context& context, Body&& body) {
   const Started plugin(context.file);
@@ -24,9 +24,9 @@ void for_formats(Context& context, Body&& body) {
   Skip last{""};
   for (const rh_format* format : plugin.formats()) {
     try {
-      const std::vector<Recipe> recipes = accepted_recipes(format);
+      const std::vector<LayerKind> kinds = accepted_kinds(format);
       any = true;
-      body(format, recipes);
+      body(format, kinds);
     } catch (const Skip& s) {
       last = s;
     } catch (const Refused& r) {
@@ -37,11 +37,11 @@ void for_formats(Context& context, Body&& body) {
 }
 
 // The first of each encoding.
-std::vector<Recipe> few(const std::vector<Recipe>& recipes) {
-  std::vector<Recipe> out;
+std::vector<LayerKind> few(const std::vector<LayerKind>& kinds) {
+  std::vector<LayerKind> out;
   std::set<std::string> seen;
-  for (const Recipe& recipe : recipes)
-    if (seen.insert(recipe.encoding + (recipe.activation ? " with input" : "")).second) out.push_back(recipe);
+  for (const LayerKind& kind : kinds)
+    if (seen.insert(kind.encoding + (kind.activation ? " with input" : "")).second) out.push_back(kind);
   return out;
 }
 
@@ -66,13 +66,13 @@ void check_rules(Context& context) {
   for (const rh_format* format : plugin.formats()) {
     const std::string id = format->descriptor->id;
     std::set<std::string> taken;
-    for (const Recipe& recipe : recipes())
+    for (const LayerKind& kind : layer_kinds())
       for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{256, 256}, {33, 96}, {1, 256}}) {
-        if (recipe.encoding == RH_ENCODING_GGML_BLOCK && cols % 256 != 0) continue;
+        if (kind.encoding == RH_ENCODING_GGML_BLOCK && cols % 256 != 0) continue;
         ErrorSlot error;
-        const rh_code code = check_layer(format, recipe, rows, cols, error);
-        error.check(code, text("check of ", id, ", ", recipe.label()));
-        if (code == RH_OK) taken.insert(recipe.encoding);
+        const rh_code code = check_layer(format, kind, rows, cols, error);
+        error.check(code, text("check of ", id, ", ", kind.label()));
+        if (code == RH_OK) taken.insert(kind.encoding);
       }
     std::set<std::string> listed(format->descriptor->encodings,
                                  format->descriptor->encodings + format->descriptor->encoding_count);
@@ -80,8 +80,8 @@ void check_rules(Context& context) {
       expect(listed.count(encoding) || listed.count("*"), id + ": encodings", encoding + ", which check takes",
              "it is not listed");
     for (const std::string& encoding : listed) {
-      const bool ours =
-          std::any_of(recipes().begin(), recipes().end(), [&](const Recipe& r) { return r.encoding == encoding; });
+      const bool ours = std::any_of(layer_kinds().begin(), layer_kinds().end(),
+                                    [&](const LayerKind& r) { return r.encoding == encoding; });
       if (ours && !taken.count(encoding))
         context.warnings.push_back(text(id, ": lists ", encoding, ", but check took none of the layers tried"));
     }
@@ -89,11 +89,11 @@ void check_rules(Context& context) {
 }
 
 void garbage(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     for (const std::string& garbage : garbage_options()) {
       ErrorSlot error;
-      const rh_code code = check_layer(format, recipes[0], 256, 256, error, garbage);
+      const rh_code code = check_layer(format, kinds[0], 256, 256, error, garbage);
       error.check(code, text("check with the options ", garbage.substr(0, 80)));
       ExportOptions options;
       options.check_errors = true;
@@ -109,8 +109,8 @@ void garbage(Context& context) {
 }
 
 void no_facts(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     ExportOptions options;
     options.check_errors = true;
     options.facts = false;
@@ -123,8 +123,8 @@ void no_facts(Context& context) {
 }
 
 void bare_host(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     faults.extensions = false;
     ExportOptions options;
     options.check_errors = true;
@@ -137,49 +137,49 @@ void bare_host(Context& context) {
 }
 
 void inputs(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    for (const Recipe& recipe : few(recipes)) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    for (const LayerKind& kind : few(kinds)) {
       ExportOptions options;
       options.check_inputs = true;
-      write_model(format, Model(recipe, context.scratch / "model", 1), context.scratch / "out", options);
+      write_model(format, Model(kind, context.scratch / "model", 1), context.scratch / "out", options);
       fs::remove_all(context.scratch / "out");
     }
   });
 }
 
 void kept_pointers(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    for (const Recipe& recipe : few(recipes)) {
-      const Model model(recipe, context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    for (const LayerKind& kind : few(kinds)) {
+      const Model model(kind, context.scratch / "model", 1);
       ExportOptions options;
       options.seal = true;
       write_model(format, model, context.scratch / "out", options);
-      expect_model(model, read_model(format, context.scratch / "out"), recipe.label());
+      expect_model(model, read_model(format, context.scratch / "out"), kind.label());
       fs::remove_all(context.scratch / "out");
     }
   });
 }
 
 void struct_size(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
     ExportOptions options;
     options.grow = 64;
-    for (const Recipe& recipe : recipes) {
+    for (const LayerKind& kind : kinds) {
       ErrorSlot error;
-      const rh_code code = check_layer(format, recipe, 256, 256, error, "{}", options.grow);
-      expect(code == RH_OK, "check with larger structs, " + recipe.label(), "RH_OK", text("code ", code));
+      const rh_code code = check_layer(format, kind, 256, 256, error, "{}", options.grow);
+      expect(code == RH_OK, "check with larger structs, " + kind.label(), "RH_OK", text("code ", code));
     }
-    const Model model(recipes[0], context.scratch / "model", 1);
+    const Model model(kinds[0], context.scratch / "model", 1);
     write_model(format, model, context.scratch / "out", options);
-    expect_model(model, read_model(format, context.scratch / "out", options), recipes[0].label());
+    expect_model(model, read_model(format, context.scratch / "out", options), kinds[0].label());
   });
 }
 
 // ---- the ends ----
 
 void abort(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     const auto source = files_in(context.scratch / "model");
     const fs::path cwd = fs::current_path();
     const fs::path work = context.scratch / "work";
@@ -208,8 +208,8 @@ void abort(Context& context) {
 }
 
 void only_output(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     const auto source = files_in(context.scratch / "model");
     const fs::path cwd = fs::current_path();
     fs::create_directories(context.scratch / "work");
@@ -228,8 +228,8 @@ void only_output(Context& context) {
 
 // The disk is full at the first write, at the second, and so on, until none fails.
 void full_disk(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     for (int run = 0;; ++run) {
       const int writes = run / 2;
       faults.writes_until_full = writes;
@@ -261,8 +261,8 @@ void full_disk(Context& context) {
 }
 
 void incomplete(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     for (const int layers : {0, 1}) {
       ExportOptions options;
       options.layers = layers;
@@ -278,11 +278,11 @@ void incomplete(Context& context) {
 }
 
 void errors(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
     ExportOptions options;
     options.check_errors = true;
-    for (const Recipe& recipe : few(recipes)) {
-      const Model model(recipe, context.scratch / "model", 1);
+    for (const LayerKind& kind : few(kinds)) {
+      const Model model(kind, context.scratch / "model", 1);
       write_model(format, model, context.scratch / "out", options);
       read_model(format, context.scratch / "out", options);
       fs::remove_all(context.scratch / "out");
@@ -291,8 +291,8 @@ void errors(Context& context) {
 }
 
 void leaks(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
-    const Model model(recipes[0], context.scratch / "model", 1);
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
     const auto round = [&](bool ends) {
       ExportOptions options;
       options.layers = ends ? -1 : 2;
@@ -319,9 +319,9 @@ void leaks(Context& context) {
 }
 
 void no_threads(Context& context) {
-  for_formats(context, [&](const rh_format* format, const std::vector<Recipe>& recipes) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
     const size_t before = thread_count();
-    write_model(format, Model(recipes[0], context.scratch / "model", 1), context.scratch / "out");
+    write_model(format, Model(kinds[0], context.scratch / "model", 1), context.scratch / "out");
     read_model(format, context.scratch / "out");
     expect(thread_count() == before, "after an export", text(before, " threads, as before"), text(thread_count()));
   });
@@ -337,7 +337,7 @@ void assign(Context& context) {
     if (!table) continue;
     any = true;
     expect(table->struct_size >= sizeof(rh_assign) && table->assign, "rh_assign", "a whole table", "NULL or smaller");
-    const Model model(recipes()[0], context.scratch / "model", 1);
+    const Model model(layer_kinds()[0], context.scratch / "model", 1);
     const std::string plan = model.facts().json.at("plan").dump(), architecture = Model::architecture();
     std::vector<std::string> options = garbage_options();
     options.push_back("{}");

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "host/base/error.h"
-#include "host/plugins/elf_check.h"
+#include "host/discovery/elf_check.h"
 #include "validator/process.h"
 #include "validator/report.h"
 

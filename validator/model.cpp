@@ -83,16 +83,16 @@ json tokenizer_json() {
             {"merges", json::array()}}}};
 }
 
-json scheme_json(const Recipe& recipe) {
+json scheme_json(const LayerKind& kind) {
   const auto group = [](const Scheme& s) -> json {
     if (s.group_rows > 1) return {s.group_rows, s.group_cols};
     return s.group_cols;
   };
-  const Scheme& w = recipe.scheme;
+  const Scheme& w = kind.scheme;
   json out{{"data_type", w.dtype}, {"bits", w.bits}, {"group_size", group(w)}, {"sym", w.symmetric}, {"act_bits", 16}};
   if (w.super_bits) out["super_bits"] = w.super_bits;
   if (w.super_group) out["super_group_size"] = w.super_group;
-  if (const auto& a = recipe.activation)
+  if (const auto& a = kind.activation)
     out.update({{"act_data_type", a->dtype},
                 {"act_bits", a->bits},
                 {"act_group_size", group(*a)},
@@ -217,8 +217,8 @@ void call_format(const std::string& where, bool check_errors, Call&& call) {
 
 std::string Model::architecture() { return architecture_json().dump(); }
 
-Model::Model(const Recipe& recipe, const fs::path& folder, unsigned seed) : recipe_(recipe) {
-  json plan{{"scheme", scheme_json(recipe)},  {"layers", json::array()}, {"tensors", json::array()},
+Model::Model(const LayerKind& kind, const fs::path& folder, unsigned seed) : kind_(kind) {
+  json plan{{"scheme", scheme_json(kind)},    {"layers", json::array()}, {"tensors", json::array()},
             {"block_prefix", "model.layers"}, {"tied_head", false},      {"dtype", "bfloat16"}};
   const auto add_plan = [&](const std::string& name, const char* role, int64_t rows, int64_t cols, json encoding) {
     plan["layers"].push_back({{"name", name},
@@ -226,7 +226,7 @@ Model::Model(const Recipe& recipe, const fs::path& folder, unsigned seed) : reci
                               {"rows", rows},
                               {"cols", cols},
                               {"quantized", !encoding.is_null()},
-                              {"scheme", scheme_json(recipe)},
+                              {"scheme", scheme_json(kind)},
                               {"encoding", encoding},
                               {"matched", nullptr}});
     if (encoding.is_null()) plan["layers"].back()["scheme"] = {{"bits", 16}, {"act_bits", 16}};
@@ -237,7 +237,7 @@ Model::Model(const Recipe& recipe, const fs::path& folder, unsigned seed) : reci
   for (const LayerShape& shape : kLayers) {
     const std::string name = kBlock + shape.name;
     layers_.push_back({name, shape.role, shape.rows, shape.cols,
-                       random_layer(recipe, shape.rows, shape.cols, seed + static_cast<unsigned>(layers_.size())),
+                       random_layer(kind, shape.rows, shape.cols, seed + static_cast<unsigned>(layers_.size())),
                        std::nullopt});
     const Encoded& encoded = layers_.back().encoded;
     add_plan(name, shape.role, shape.rows, shape.cols, {{"id", encoded.id}, {"parameters", encoded.parameters}});
@@ -262,36 +262,36 @@ Model::Model(const Recipe& recipe, const fs::path& folder, unsigned seed) : reci
   write_text(folder / "tokenizer.json", tokenizer_json().dump());
 }
 
-rh_code check_layer(const rh_format* format, const Recipe& recipe, int64_t rows, int64_t cols, ErrorSlot& error,
+rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,
                     const std::string& format_options, uint32_t grow) {
   ExportOptions options;
   options.grow = grow;
-  EncodingStruct encoding(random_layer(recipe, rows, cols, 1), options);
-  SchemeStruct scheme(recipe.scheme, grow);
+  EncodingStruct encoding(random_layer(kind, rows, cols, 1), options);
+  SchemeStruct scheme(kind.scheme, grow);
   std::optional<SchemeStruct> activation;
   std::optional<EncodingStruct> activation_encoding;
-  if (recipe.activation) activation.emplace(*recipe.activation, grow);
-  if (recipe.activation_encoding) activation_encoding.emplace(for_columns(*recipe.activation_encoding, cols), options);
+  if (kind.activation) activation.emplace(*kind.activation, grow);
+  if (kind.activation_encoding) activation_encoding.emplace(for_columns(*kind.activation_encoding, cols), options);
   const std::string name = kBlock + kLayers[0].name;
   Grown<rh_format_query> query(
       {0, 0, name.c_str(), kLayers[0].role, rows, cols, scheme.get(), activation ? activation->get() : nullptr,
        encoding.get(), activation_encoding ? activation_encoding->get() : nullptr, format_options.c_str()},
       grow);
-  return guarded(text("check of ", format->descriptor->id, ", ", recipe.label()),
+  return guarded(text("check of ", format->descriptor->id, ", ", kind.label()),
                  [&] { return format->check(format, query.get(), error.get()); });
 }
 
-std::vector<Recipe> accepted_recipes(const rh_format* format) {
+std::vector<LayerKind> accepted_kinds(const rh_format* format) {
   const rh_format_descriptor& d = *format->descriptor;
   std::set<std::string> ids(d.encodings, d.encodings + d.encoding_count);
-  std::vector<Recipe> out;
-  for (const Recipe& recipe : recipes()) {
-    if (!ids.count(recipe.encoding) && !ids.count("*")) continue;
+  std::vector<LayerKind> out;
+  for (const LayerKind& kind : layer_kinds()) {
+    if (!ids.count(kind.encoding) && !ids.count("*")) continue;
     const bool taken = std::all_of(std::begin(kLayers), std::end(kLayers), [&](const LayerShape& shape) {
       ErrorSlot error;
-      return check_layer(format, recipe, shape.rows, shape.cols, error) == RH_OK;
+      return check_layer(format, kind, shape.rows, shape.cols, error) == RH_OK;
     });
-    if (taken) out.push_back(recipe);
+    if (taken) out.push_back(kind);
   }
   if (out.empty()) throw Skip{text(d.id, " takes no layer in the encodings of encodings.h")};
   return out;
@@ -315,7 +315,7 @@ Export::Export(const rh_format* format, const Model& model, const fs::path& fold
   export_bytes_.assign(sizeof table + options.grow, 0xa5);
   table.struct_size = static_cast<uint32_t>(export_bytes_.size());
   std::memcpy(export_bytes_.data(), &table, sizeof table);
-  call_format(text("begin of ", format->descriptor->id, ", ", model.recipe().label()), options.check_errors,
+  call_format(text("begin of ", format->descriptor->id, ", ", model.kind().label()), options.check_errors,
               [&](rh_error* error) {
                 return format->begin(format, reinterpret_cast<const rh_export*>(export_bytes_.data()), &writer_, error);
               });
@@ -345,21 +345,21 @@ bool Export::step() {
 }
 
 void Export::add_layer(const Model::Layer& layer) {
-  const Recipe& recipe = model_.recipe();
+  const LayerKind& kind = model_.kind();
   EncodingStruct encoding(layer.encoded, options_);
-  SchemeStruct scheme(recipe.scheme, options_.grow);
+  SchemeStruct scheme(kind.scheme, options_.grow);
   std::optional<SchemeStruct> activation;
   std::optional<EncodingStruct> activation_encoding;
-  if (recipe.activation) activation.emplace(*recipe.activation, options_.grow);
-  if (recipe.activation_encoding)
-    activation_encoding.emplace(for_columns(*recipe.activation_encoding, layer.cols), options_);
+  if (kind.activation) activation.emplace(*kind.activation, options_.grow);
+  if (kind.activation_encoding)
+    activation_encoding.emplace(for_columns(*kind.activation_encoding, layer.cols), options_);
   Grown<rh_encoded_layer> encoded(
       {0, rh::kBF16, layer.name.c_str(), layer.role.c_str(), layer.rows, layer.cols, scheme.get(),
        activation ? activation->get() : nullptr, encoding.get(), encoding.tensors(), nullptr,
        activation_encoding ? activation_encoding->get() : nullptr,
        activation_encoding ? activation_encoding->tensors() : nullptr},
       options_.grow);
-  const std::string where = text("add_layer of ", layer.name, ", ", recipe.label());
+  const std::string where = text("add_layer of ", layer.name, ", ", kind.label());
   call_format(where, options_.check_errors,
               [&](rh_error* error) { return writer_->add_layer(writer_, encoded.get(), error); });
   if (options_.check_inputs) expect(encoding.change().empty(), where, "inputs stay as they are", encoding.change());
@@ -381,7 +381,7 @@ void Export::add_tensor(const std::string& name, const Value& value) {
 
 void Export::finish() {
   rh_writer* writer = std::exchange(writer_, nullptr);
-  call_format("finish, " + model_.recipe().label(), options_.check_errors,
+  call_format("finish, " + model_.kind().label(), options_.check_errors,
               [&](rh_error* error) { return writer->finish(writer, error); });
   folder_.finish();
 }

@@ -7,7 +7,7 @@
 #include <memory>
 #include <set>
 
-#include "host/plugins/export_session.h"
+#include "host/abi/export_session.h"
 #include "validator/encodings.h"
 #include "validator/pipeline.h"
 #include "validator/plugin.h"
@@ -22,12 +22,12 @@ struct ExportOptions {
   bool seal = false;           // what a call was given cannot be touched after it
   bool facts = true;           // false: the host knows no fact of the model
   uint32_t grow = 0;           // unknown bytes behind every struct
-  std::string options = "{}";  // of the recipe, for the format
+  std::string options = "{}";  // the format's own
   int layers = -1;             // so many are added; -1: all
   unsigned seed = 1;           // of the model's numbers
 };
 
-// The model, all its quantized layers by one recipe. Writes the source's side files into `folder`.
+// The model, all its quantized layers of one kind. Writes the source's side files into `folder`.
 class Model {
  public:
   struct Layer {
@@ -37,25 +37,25 @@ class Model {
     std::optional<Value> bias;
   };
 
-  Model(const Recipe& recipe, const std::filesystem::path& folder, unsigned seed);
+  Model(const LayerKind& kind, const std::filesystem::path& folder, unsigned seed);
 
-  const Recipe& recipe() const { return recipe_; }
+  const LayerKind& kind() const { return kind_; }
   const std::vector<Layer>& layers() const { return layers_; }
   const std::vector<std::pair<std::string, Value>>& tensors() const { return tensors_; }  // not quantized
   const ExportSession::Facts& facts() const { return facts_; }
   static std::string architecture();  // rh_model's
 
  private:
-  Recipe recipe_;
+  LayerKind kind_;
   std::vector<Layer> layers_;
   std::vector<std::pair<std::string, Value>> tensors_;
   ExportSession::Facts facts_;
 };
 
 // Recipes whose encoding the format lists and whose layers its check takes. Throws Skip when there is none.
-std::vector<Recipe> accepted_recipes(const rh_format* format);
-// Whether check takes a layer [rows, cols] of the recipe.
-rh_code check_layer(const rh_format* format, const Recipe& recipe, int64_t rows, int64_t cols, ErrorSlot& error,
+std::vector<LayerKind> accepted_kinds(const rh_format* format);
+// Whether check takes a layer [rows, cols] of the kind.
+rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,
                     const std::string& options = "{}", uint32_t grow = 0);
 
 // An export in steps: begin, one layer or tensor each, finish.

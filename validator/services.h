@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "host/plugins/services.h"  // host_table() and report_error(), which are defined here for a program without libtorch
+#include "host/abi/services.h"  // host_table() and report_error(), which are defined here for a program without libtorch
 
 namespace roundhouse::validator {
 

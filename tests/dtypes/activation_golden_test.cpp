@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "host/abi/quantizer.h"
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
-#include "host/plugins/quantizer.h"
-#include "host/plugins/resolve.h"
+#include "host/plan/scheme_resolver.h"
 #include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {
@@ -43,7 +43,8 @@ TEST(ActivationGolden, ForwardAndInputGradientFollowTheReference) {
     const Tensor input = folder.load("input"), expected = folder.load("qdq"), grad = folder.load("grad_qdq");
     const TensorScheme scheme =
         resolve_dtype(catalogue, {golden.at("dtype"), golden.at("options"), {}, Rounding::kPlain});
-    Quantizer quantizer(catalogue, scheme, {"layer.0", "", -1, input.dim(1), input.dtype(), RH_TARGET_ACTIVATION});
+    Quantizer quantizer(catalogue.dtype(scheme.dtype), scheme,
+                        {"layer.0", "", -1, input.dim(1), input.dtype(), RH_TARGET_ACTIVATION});
     const Tensor qdq(input.dtype(), input.shape()), grad_input(input.dtype(), input.shape());
     const rh_tensor in = input.view(), at_output = grad.view();
     rh_tensor out = qdq.view(), at_input = grad_input.view();

@@ -1,7 +1,7 @@
 // The plugins of this build tree and no others.
 #pragma once
 
-#include "host/plugins/catalogue.h"
+#include "host/discovery/catalogue.h"
 
 namespace roundhouse {
 

@@ -53,7 +53,9 @@ TEST(Fp8ToIntSym, Fp8MaxScaleIsAFactorOfTheOuterScale) {
 
 TEST(Fp8ToIntSym, SaysWhatItCannotDo) {
   const auto refusal = [](const TensorScheme& scheme, int32_t target = RH_TARGET_WEIGHT) {
-    return failure([&] { check_dtype(catalogue(), scheme, {"layer.0", "", 8, 64, DType::kBF16, target}); });
+    return failure([&] {
+      check_dtype(catalogue().dtype(scheme.dtype), scheme, {"layer.0", "", 8, 64, DType::kBF16, target});
+    });
   };
   EXPECT_EQ(refusal(w4fp8(32)), "");
   EXPECT_NE(refusal(w4fp8(32), RH_TARGET_ACTIVATION).find("weights only"), std::string::npos);

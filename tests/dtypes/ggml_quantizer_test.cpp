@@ -8,7 +8,7 @@
 
 #include "host/base/parallel.h"
 #include "host/checkpoint/safetensors.h"
-#include "host/plugins/resolve.h"
+#include "host/plan/scheme_resolver.h"
 #include "tests/dtypes/tuned_layer.h"
 
 namespace roundhouse {
@@ -182,14 +182,17 @@ TEST(GgmlQuantizer, ScalesOfQ8AreNotNegative) {
 void expect_refused(const TensorScheme& scheme, const std::string& reason, int64_t cols = 512,
                     int32_t target = RH_TARGET_WEIGHT, DType weight = DType::kBF16) {
   const std::string message = failure([&] {
-    check_dtype(catalogue(), scheme, {"layer.0", "", 8, cols, weight, target});
+    check_dtype(catalogue().dtype(scheme.dtype), scheme, {"layer.0", "", 8, cols, weight, target});
   });
   EXPECT_NE(message.find(reason), std::string::npos) << "\"" << message << "\" does not say \"" << reason << "\"";
 }
 
 TEST(GgmlQuantizer, RefusesWhatItCannotDo) {
   const TensorScheme good = scheme_of("q4_k");
-  EXPECT_EQ(failure([&] { check_dtype(catalogue(), good, {"layer.0", "", 8, 512, DType::kBF16}); }), "");
+  EXPECT_EQ(failure([&] {
+              check_dtype(catalogue().dtype(good.dtype), good, {"layer.0", "", 8, 512, DType::kBF16});
+            }),
+            "");
 
   expect_refused(good, "layer.0: q4_k needs rows of a multiple of 256 columns, this has 128: use q5_0 or q4_0", 128);
   expect_refused(scheme_of("q6_k"), "use q8_0 or q5_1", 96);

@@ -68,14 +68,17 @@ TEST(IntQuantizer, NoResultDependsOnTheThreadCount) {
 void expect_refused(const TensorScheme& scheme, const std::string& reason, int32_t target = RH_TARGET_WEIGHT,
                     DType weight = DType::kBF16) {
   const std::string message = failure([&] {
-    check_dtype(catalogue(), scheme, {"layer.0", "", 8, 64, weight, target});
+    check_dtype(catalogue().dtype(scheme.dtype), scheme, {"layer.0", "", 8, 64, weight, target});
   });
   EXPECT_NE(message.find(reason), std::string::npos) << "\"" << message << "\" does not say \"" << reason << "\"";
 }
 
 TEST(IntQuantizer, RefusesWhatItCannotDo) {
   const TensorScheme good = int_scheme(4, true, 32);
-  EXPECT_EQ(failure([&] { check_dtype(catalogue(), good, {"layer.0", "", 8, 64, DType::kBF16}); }), "");
+  EXPECT_EQ(failure([&] {
+              check_dtype(catalogue().dtype(good.dtype), good, {"layer.0", "", 8, 64, DType::kBF16});
+            }),
+            "");
 
   expect_refused(int_scheme(1, true, 32), "2 to 8 bits");
   expect_refused(int_scheme(9, true, 32), "2 to 8 bits");

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/checkpoint/safetensors.h"
-#include "host/plugins/resolve.h"
+#include "host/plan/scheme_resolver.h"
 #include "tests/dtypes/tuned_layer.h"
 
 namespace roundhouse {
@@ -131,7 +131,8 @@ TEST(ScaledActivation, MatchesTheReference) {
     SCOPED_TRACE(golden.at("file"));
     SafetensorsFolder file(cat(TEST_DATA, "/goldens/", golden.at("file").get<std::string>()));
     const Tensor input = file.load("input");
-    Quantizer quantizer(catalogue(), scheme_of(golden.at("dtype"), said_of(golden), Rounding::kPlain),
+    const TensorScheme scheme = scheme_of(golden.at("dtype"), said_of(golden), Rounding::kPlain);
+    Quantizer quantizer(catalogue().dtype(scheme.dtype), scheme,
                         {"layer.0", "", -1, input.dim(1), input.dtype(), RH_TARGET_ACTIVATION});
     const bool calibrated = file.contains("statistic");
     ASSERT_EQ(quantizer.info().statistic != nullptr, calibrated);
@@ -158,7 +159,8 @@ TEST(ScaledActivation, MatchesTheReference) {
 
 TEST(ScaledActivation, MeasuresTheLargestMagnitude) {
   const TensorScheme scheme = scheme_of("fp8", {{"bits", 8}, {"group_size", 0}, {"dynamic", false}}, Rounding::kPlain);
-  Quantizer quantizer(catalogue(), scheme, {"layer.0", "", -1, 100, DType::kBF16, RH_TARGET_ACTIVATION});
+  Quantizer quantizer(catalogue().dtype(scheme.dtype), scheme,
+                      {"layer.0", "", -1, 100, DType::kBF16, RH_TARGET_ACTIVATION});
   Tensor input = random_tensor(DType::kF32, {7, 100}, 1.0f, 1);
   input.as<float>()[333] = -50.0f;
   input = input.to(DType::kBF16);
@@ -170,7 +172,8 @@ TEST(ScaledActivation, MeasuresTheLargestMagnitude) {
 // Straight through where nothing was clamped.
 TEST(ScaledActivation, GradientOfTheInputIsStraightThrough) {
   const TensorScheme scheme = scheme_of("fp8", {{"bits", 8}, {"group_size", 0}, {"dynamic", false}}, Rounding::kPlain);
-  Quantizer quantizer(catalogue(), scheme, {"layer.0", "", -1, 64, DType::kF32, RH_TARGET_ACTIVATION});
+  Quantizer quantizer(catalogue().dtype(scheme.dtype), scheme,
+                      {"layer.0", "", -1, 64, DType::kF32, RH_TARGET_ACTIVATION});
   const Tensor input = random_tensor(DType::kF32, {5, 64}, 1.0f, 1),
                grad = random_tensor(DType::kF32, {5, 64}, 1.0f, 2);
   const Tensor statistic(DType::kF32, {1});
@@ -195,8 +198,8 @@ TEST(ScaledQuantizer, SiblingsShareTheGlobalScale) {
   for (const json& golden : recorded("shared")) {
     SafetensorsFolder file(cat(TEST_DATA, "/goldens/", golden.at("file").get<std::string>()));
     const Tensor weight = file.load("weight"), statistic = file.load("statistic");
-    Quantizer quantizer(catalogue(), scheme_of(golden.at("dtype"), said_of(golden), Rounding::kPlain),
-                        target_of(weight));
+    const TensorScheme scheme = scheme_of(golden.at("dtype"), said_of(golden), Rounding::kPlain);
+    Quantizer quantizer(catalogue().dtype(scheme.dtype), scheme, target_of(weight));
     EXPECT_TRUE(quantizer.info().flags & RH_QUANTIZER_SHARED_STATISTIC);
     EXPECT_EQ(quantizer.info().reduce, RH_REDUCE_MAX);
     TensorSet states = quantizer.states(), results = quantizer.results();
@@ -213,7 +216,8 @@ TEST(ScaledQuantizer, SiblingsShareTheGlobalScale) {
 void expect_refused(const std::string& name, const json& said, const std::string& reason,
                     int32_t target = RH_TARGET_WEIGHT, Rounding rounding = Rounding::kPlain) {
   const std::string message = failure([&] {
-    check_dtype(catalogue(), scheme_of(name, said, rounding), {"layer.0", "", 8, 64, DType::kBF16, target});
+    const TensorScheme scheme = scheme_of(name, said, rounding);
+    check_dtype(catalogue().dtype(scheme.dtype), scheme, {"layer.0", "", 8, 64, DType::kBF16, target});
   });
   EXPECT_NE(message.find(reason), std::string::npos) << "\"" << message << "\" does not say \"" << reason << "\"";
 }
@@ -221,7 +225,11 @@ void expect_refused(const std::string& name, const json& said, const std::string
 TEST(ScaledQuantizer, RefusesWhatItCannotDo) {
   for (const Case& c : cases()) {
     const TensorScheme scheme = scheme_of(c.name, c.said);
-    EXPECT_EQ(failure([&] { check_dtype(catalogue(), scheme, {"layer.0", "", 8, 64, DType::kBF16}); }), "") << c.name;
+    EXPECT_EQ(failure([&] {
+                check_dtype(catalogue().dtype(scheme.dtype), scheme, {"layer.0", "", 8, 64, DType::kBF16});
+              }),
+              "")
+        << c.name;
   }
   expect_refused("fp8", {{"bits", 4}}, "set bits to 8");
   expect_refused("fp8", {{"bits", 8}, {"sym", false}}, "set sym to true");

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "host/abi/layer_scheme.h"
+#include "host/abi/quantizer.h"
 #include "host/base/error.h"
 #include "host/base/parallel.h"
-#include "host/plugins/quantizer.h"
-#include "host/plugins/scheme.h"
 #include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {
@@ -50,7 +50,7 @@ inline std::vector<char> bytes_of(const Tensor& t) { return {t.as<char>(), t.as<
 struct TunedLayer {
   TunedLayer(const TensorScheme& scheme, Tensor weight, uint32_t seed, const Tensor* importance = nullptr)
       : weight(std::move(weight)),
-        quantizer(catalogue(), scheme, target_of(this->weight)),
+        quantizer(catalogue().dtype(scheme.dtype), scheme, target_of(this->weight)),
         tunables(quantizer.tunables()),
         states(quantizer.states()) {
     std::mt19937 random(seed);

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "host/plugins/services.h"
+#include "host/abi/services.h"
 #include "kernels/floats.h"
 
 namespace roundhouse::formats {

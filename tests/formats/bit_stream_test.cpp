@@ -7,7 +7,7 @@
 #include <roundhouse/plugin.hpp>
 #include <vector>
 
-#include "host/plugins/services.h"
+#include "host/abi/services.h"
 
 namespace roundhouse::formats {
 namespace {

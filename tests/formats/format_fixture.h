@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "host/abi/export_session.h"
 #include "host/base/tensor.h"
-#include "host/plugins/export_session.h"
-#include "host/plugins/library.h"
+#include "host/discovery/library.h"
 #include "plugins/formats/lib/affine_int.h"
 
 namespace roundhouse::formats {
