@@ -2,8 +2,8 @@
 // next ones, run with plugins of every published minor and of the next.
 #include <nlohmann/json.hpp>
 
-#include "host/plugins/library.h"
-#include "host/plugins/quantizer.h"
+#include "host/abi/quantizer.h"
+#include "host/discovery/library.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -40,7 +40,7 @@ TEST_F(Matrix, ANewMemberIsSeenWhereBothKnowIt) {
   TensorScheme scheme;
   scheme.dtype = "fixture";
   scheme.bits = 8;
-  const Quantizer quantizer(catalogue_, scheme, {"layer", "", 1, 2, DType::kF32});
+  const Quantizer quantizer(catalogue_.dtype(scheme.dtype), scheme, {"layer", "", 1, 2, DType::kF32});
   const auto parameters = nlohmann::json::parse(quantizer.info().encoding->parameters_json);
   EXPECT_EQ(parameters, new_plugin() ? (nlohmann::json{{"added", kNewHost}}) : nlohmann::json::object())
       << "what the plugin saw of the host's structs";

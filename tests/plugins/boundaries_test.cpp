@@ -59,7 +59,7 @@ TEST(Boundaries, PluginsAndSdkIncludeNeitherHostNorLibtorch) {
 
 // The validator is a program, shipped as a binary. It tries plugins with the host's own files, but needs no libtorch.
 TEST(Boundaries, TheValidatorIncludesNoLibtorch) {
-  const auto files = sources({"sdk/validator", "host/base", "host/checkpoint"});
+  const auto files = sources({"validator", "host/base", "host/checkpoint"});
   EXPECT_GT(files.size(), 20u);
   EXPECT_EQ(matches(files, std::regex(R"(#\s*include\s*[<"](torch/|ATen/|c10/))")), "");
 }

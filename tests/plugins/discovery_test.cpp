@@ -37,7 +37,7 @@ TEST_F(Discovery, RecordsWhatAPluginDeclares) {
   ASSERT_EQ(format.formats.size(), 1u);
   EXPECT_EQ(format.formats[0].encodings, Names{"example.com/rounded/1"});
   EXPECT_EQ(format.formats[0].backends[0]["engine"], "tests");
-  EXPECT_EQ(catalogue.plugin_of_dtype("fixture"), root_ / "a/librh_fixture_good.so");
+  EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, root_ / "a/librh_fixture_good.so");
 }
 
 TEST_F(Discovery, FilesBeforeFoldersBeforeEnvironmentBeforeDefaults) {
@@ -54,7 +54,7 @@ TEST_F(Discovery, FilesBeforeFoldersBeforeEnvironmentBeforeDefaults) {
   const Catalogue catalogue = Catalogue::discover(all);
   EXPECT_EQ(names(catalogue), (Names{"same id", "other", "fixture", "fixture", "fixture"}));
   EXPECT_EQ(catalogue.plugins()[2].abi_minor, 7);
-  EXPECT_EQ(catalogue.plugin_of_dtype("fixture"), fixture("same_id"));
+  EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, fixture("same_id"));
   EXPECT_EQ(catalogue.searched(),
             (std::vector<fs::path>{root_ / "given", root_ / "added", root_ / "home/.local/share/roundhouse/plugins",
                                    root_ / "lib/roundhouse/plugins"}));
@@ -82,7 +82,7 @@ TEST_F(Discovery, TheFirstOfTwoWithOneIdIsUsedAndBothAreNamed) {
   EXPECT_CONTAINS(warning, (second / "librh_fixture_same_id.so").string());
   EXPECT_EQ(catalogue.dtypes().size(), 1u);
   EXPECT_EQ(catalogue.plugins().size(), 2u);
-  EXPECT_EQ(catalogue.plugin_of_dtype("fixture"), first / "librh_fixture_good.so");
+  EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, first / "librh_fixture_good.so");
 }
 
 TEST_F(Discovery, OneFileReachedTwiceIsOnePlugin) {
@@ -121,9 +121,9 @@ TEST_F(Discovery, WhatTheCommandLineNamesMustBeThere) {
 TEST_F(Discovery, LoadsOnlyWhatIsAskedForAndOnce) {
   Catalogue catalogue = discover_in(install("a", {"good", "other"}));
   EXPECT_EQ(trace(), "fixture\nother\n");  // the scans
-  const rh_dtype* table = catalogue.dtype("other");
+  const rh_dtype* table = catalogue.dtype("other").table;
   EXPECT_STREQ(table->descriptor->id, "other");
-  EXPECT_EQ(catalogue.dtype("other"), table);
+  EXPECT_EQ(catalogue.dtype("other").table, table);
   EXPECT_EQ(trace(), "fixture\nother\nother\n");
 }
 
