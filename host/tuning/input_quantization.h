@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "host/abi/format_reader.h"
+#include "host/discovery/catalogue.h"
 #include "host/model/decoder.h"
 #include "host/recipe/scheme_choice.h"
 

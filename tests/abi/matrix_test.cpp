@@ -45,7 +45,7 @@ TEST_F(Matrix, ANewMemberIsSeenWhereBothKnowIt) {
   EXPECT_EQ(parameters, new_plugin() ? (nlohmann::json{{"added", kNewHost}}) : nlohmann::json::object())
       << "what the plugin saw of the host's structs";
 #ifdef RH_SIMULATED_MINOR
-  const rh_dtype* dtype = catalogue_.dtype("fixture");
+  const rh_dtype* dtype = catalogue_.dtype("fixture").table;
   ASSERT_EQ(RH_HAS(dtype, added_call), new_plugin()) << "what the host sees of the plugin's structs";
   if (new_plugin()) {
     EXPECT_EQ(dtype->added_call(), RH_ABI_MINOR);
@@ -55,7 +55,7 @@ TEST_F(Matrix, ANewMemberIsSeenWhereBothKnowIt) {
 }
 
 TEST_F(Matrix, UnknownIdsGiveNull) {  // the format plugin asks the host for one, whenever it writes
-  const rh_format* format = catalogue_.format("fixture_format");
+  const rh_format* format = catalogue_.format("fixture_format").table;
   EXPECT_EQ(format->get_extension(format, "example.com/unknown/1"), nullptr);
   const PluginLibrary library(fixture("good"));
   EXPECT_TRUE(library.formats().empty());

@@ -196,7 +196,7 @@ TEST_F(Discovery, AnUnknownNameIsAnsweredWithWhatThereIs) {
 
 TEST_F(Discovery, MovingAllPluginsAwayAndOneBackMakesExactlyItWork) {
   const fs::path folder = install("lib/roundhouse/plugins", {"good", "other", "format"});
-  EXPECT_STREQ(Catalogue::discover(options()).dtype("fixture")->descriptor->id, "fixture");
+  EXPECT_STREQ(Catalogue::discover(options()).dtype("fixture").table->descriptor->id, "fixture");
   fs::rename(folder, root_ / "away");
   fs::create_directory(folder);
   {
@@ -207,7 +207,7 @@ TEST_F(Discovery, MovingAllPluginsAwayAndOneBackMakesExactlyItWork) {
   }
   fs::rename(root_ / "away/librh_fixture_other.so", folder / "librh_fixture_other.so");
   Catalogue one = Catalogue::discover(options());
-  EXPECT_STREQ(one.dtype("other")->descriptor->id, "other");
+  EXPECT_STREQ(one.dtype("other").table->descriptor->id, "other");
   EXPECT_CONTAINS(error_of([&] { one.dtype("fixture"); }), "There are: other.");
   EXPECT_CONTAINS(error_of([&] { one.format("fixture_format"); }), "There are: none.");
 }
