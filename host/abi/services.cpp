@@ -1,5 +1,7 @@
 #include "host/abi/services.h"
 
+#include <roundhouse/ext/log.h>
+#include <roundhouse/ext/parallel.h>
 #include <roundhouse/helper/text.h>
 
 #include <algorithm>

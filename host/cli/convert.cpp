@@ -40,7 +40,7 @@ void run(Context& context, const Options& o) {
   Catalogue catalogue = context.catalogue();
   catalogue.format(o.format);  // throws for one that is not there
   const Architecture architecture = Architecture::load(o.folder, Context::architecture_folders());
-  Recipe recipe = recorded_recipe(architecture);
+  Recipe recipe;
   recipe.model = fs::weakly_canonical(o.folder);
   recipe.output =
       o.output.empty() ? recipe.model.string() + "-" + o.format : fs::absolute(o.output).lexically_normal().string();
@@ -53,6 +53,7 @@ void run(Context& context, const Options& o) {
   const auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
   auto* const exported = dynamic_cast<ExportedCheckpoint*>(source.get());
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
+  take_recorded_tuning(*exported, recipe);
   const Fingerprints fingerprints = convert(recipe, architecture, *exported, catalogue, o.overwrite);
 
   const fs::path file = fingerprint_file(recipe.output);

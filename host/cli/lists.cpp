@@ -1,6 +1,6 @@
 // roundhouse schemes | dtypes | formats: what the loaded plugins and the presets offer.
 #include <iostream>
-#include <optional>
+#include <memory>
 
 #include "host/abi/quantizer.h"
 #include "host/base/error.h"
@@ -67,16 +67,19 @@ std::vector<std::string> refusals(Catalogue& catalogue, const Preset& preset, co
   std::vector<std::string> reasons(formats.size());
   if (!layer.scheme.weight) return reasons;  // every format holds weights as they are
   const QuantizerTarget weight{layer.info.name, layer.info.role, kProbeSize, kProbeSize, DType::kBF16};
-  const Quantizer quantizer(catalogue.dtype(layer.scheme.weight->dtype), *layer.scheme.weight, weight);
+  const auto encoding = [&](const TensorScheme& scheme, const QuantizerTarget& target) {
+    const Quantizer quantizer(catalogue.dtype(scheme.dtype), scheme, target);
+    if (!quantizer.info().encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding"));
+    return std::make_shared<EncodingCopy>(*quantizer.info().encoding);
+  };
+  layer.encoding = encoding(*layer.scheme.weight, weight);
   QuantizerTarget input = weight;
   input.rows = -1;
   input.target = RH_TARGET_ACTIVATION;
-  std::optional<Quantizer> activation;
-  if (layer.scheme.activation)
-    activation.emplace(catalogue.dtype(layer.scheme.activation->dtype), *layer.scheme.activation, input);
+  if (layer.scheme.activation) layer.activation_encoding = encoding(*layer.scheme.activation, input);
   for (size_t i = 0; i < formats.size(); ++i)
     reasons[i] = format_refusal(catalogue, formats[i]->id, preset.format_options.value(formats[i]->id, json::object()),
-                                layer, *quantizer.info().encoding, activation ? activation->info().encoding : nullptr);
+                                layer);
   return reasons;
 }
 

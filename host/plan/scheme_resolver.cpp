@@ -83,12 +83,9 @@ const Field kFields[] = {
     {"group_size", &apply_group_size},
     {"sym", [](TensorScheme& s, const json& v) { s.symmetric = boolean(v); }},
     {"search", [](TensorScheme& s, const json& v) { s.rounding = boolean(v) ? Rounding::kSearch : Rounding::kPlain; }},
-    {"super_bits", [](TensorScheme& s, const json& v) { s.super_bits = integer<int>(v); }},
-    {"super_group_size", [](TensorScheme& s, const json& v) { s.super_group = integer<int>(v); }},
     {"dynamic", [](TensorScheme& s, const json& v) { s.dynamic = boolean(v); }},
     {"scale_dtype", [](TensorScheme& s, const json& v) { s.scale_dtype = dtype_from_config_name(text(v)); }},
     {"q_scale_thresh", [](TensorScheme& s, const json& v) { s.scale_threshold = number(v); }},
-    {"weight_fp8_max_scale", [](TensorScheme& s, const json& v) { s.weight_fp8_max_scale = number(v); }},
     {"options", [](TensorScheme& s, const json& v) { s.options.update(object(v)); }},
 };
 
