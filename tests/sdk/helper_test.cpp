@@ -93,7 +93,7 @@ TEST_F(Helper, AQuantizerRunsThroughItsTable) {
   rh::View input(in, rh::kF32, {2, 3}), output(out, rh::kF32, {2, 3});
   rh_tensor target = *output.get();
   const rh_forward_args args{sizeof args, 0, input.get(), nullptr, nullptr, &target, nullptr};
-  const rh_exec exec{sizeof exec, 0, {RH_DEVICE_CPU, 0}, nullptr, 0, nullptr, 0, nullptr};
+  const rh_exec exec{sizeof exec, 0, {RH_DEVICE_CPU, 0}, nullptr, nullptr, 0, nullptr, nullptr};
   EXPECT_EQ(quantizer->forward(quantizer, &exec, &args, &error_), RH_OK);
   EXPECT_EQ(out[5], 12);
   const rh_encode_args encode{};

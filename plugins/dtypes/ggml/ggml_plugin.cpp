@@ -16,10 +16,23 @@ constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPOR
 #endif
     ;
 
-constexpr char kOptionsSchema[] =
-    R"({"type": "object", "additionalProperties": false, "properties": {"arithmetic": {)"
-    R"("enum": ["block", "reference"], "default": "block", "description": "block: what the finished block holds. )"
-    R"(reference: auto-round's own numbers, whose scales no block holds; for comparison, not for export"}}})";
+// What wants_reference() reads.
+const char* options_schema(BlockType type) {
+  static const std::string kArithmetic =
+      R"("arithmetic": {"enum": ["block", "reference"], "default": "block", "description": "block: what the finished )"
+      R"(block holds. reference: auto-round's own numbers, whose scales no block holds; for comparison, not for export"})";
+  static std::string schemas[kBlockTypes];
+  const BlockFacts fact = facts(type);
+  std::string properties = has_reference(type) ? kArithmetic : "";
+  if (fact.super_bits != 0)
+    properties += R"(, "super_bits": {"const": )" + std::to_string(fact.super_bits) +
+                  R"(, "description": "bits of the quantized scales; the type fixes them"}, "super_group_size": {"const": )" +
+                  std::to_string(fact.groups()) +
+                  R"(, "description": "groups whose scales are quantized together; the type fixes them"})";
+  std::string& schema = schemas[static_cast<int>(type)];
+  schema = R"({"type": "object", "additionalProperties": false, "properties": {)" + properties + "}}";
+  return schema.c_str();
+}
 
 // auto-round's names give auto-round's numbers when they are tuned; its searched names ("rtn_", "opt_rtn_") mean the
 // types themselves, whose search finds no larger error.
@@ -96,7 +109,7 @@ class GgmlDtype : public rh::Dtype {
  public:
   explicit GgmlDtype(BlockType type)
       : Dtype(facts(type).name, summary(type), RH_ENCODING_GGML_BLOCK, kSupports, aliases(type),
-              has_reference(type) ? kOptionsSchema : "{}"),
+              options_schema(type)),
         type_(type) {}
 
   void check(const rh_layer& layer) const override {

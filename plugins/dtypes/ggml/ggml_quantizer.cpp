@@ -65,8 +65,14 @@ class Results {
 bool has_reference(BlockType type) { return !facts(type).symmetric || facts(type).super_bits != 0; }
 
 bool wants_reference(BlockType type, const rh_scheme& scheme) {
-  const OptionChoices arithmetic{{"arithmetic", {"block", "reference"}}};
-  const Options options(facts(type).name, scheme.options_json, has_reference(type) ? arithmetic : OptionChoices{});
+  const BlockFacts fact = facts(type);
+  OptionChoices choices;
+  if (has_reference(type)) choices.push_back({"arithmetic", {"block", "reference"}});
+  if (fact.super_bits != 0) {
+    choices.push_back({"super_bits", {std::to_string(fact.super_bits)}});
+    choices.push_back({"super_group_size", {std::to_string(fact.groups())}});
+  }
+  const Options options(fact.name, scheme.options_json, choices);
   return has_reference(type) && options["arithmetic"] == "reference";
 }
 

@@ -226,8 +226,8 @@ static inline int rh_nvfp_parse(const char *json, rh_nvfp *out) {
   return 1;
 }
 static inline int rh_nvfp_print(const rh_nvfp *p, char *text, size_t size) {
-  return snprintf(text, size, "{\"group_cols\": %lld, \"scale\": \"%s\"%s%s}", (long long)p->group_cols,
-                  rh_nvfp_names[p->scale], p->dynamic == RH_INPUT_NONE ? "" : ", \"group_rows\": 1",
+  return snprintf(text, size, "{\"scale\": \"%s\", \"group_cols\": %lld%s%s}", rh_nvfp_names[p->scale],
+                  (long long)p->group_cols, p->dynamic == RH_INPUT_NONE ? "" : ", \"group_rows\": 1",
                   rh_dynamic_text(p->dynamic));
 }
 
