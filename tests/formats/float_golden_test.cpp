@@ -169,7 +169,7 @@ TEST(FloatExports, CannotMixPackings) {
                                     {read_layer(mxfp4, "model.layers.0.mlp.down_proj.weight"),
                                      read_layer(mxint4, "model.layers.0.self_attn.k_proj.weight")});
   EXPECT_EQ(message,
-            "auto_round allows one packing_format per checkpoint: this layer needs auto_round:llm_compressor, and most "
+            "it allows one packing_format per checkpoint: this layer needs auto_round:llm_compressor, and most "
             "layers of this plan need auto_round");
 }
 

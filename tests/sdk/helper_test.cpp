@@ -49,8 +49,11 @@ class Helper : public testing::Test {
   void TearDown() override { entry_->deinit(); }
 
   rh_layer layer(int64_t cols) const {
+    static const rh_scheme scheme{};
     rh_layer l{};
     l.struct_size = sizeof l;
+    l.name = "layer";
+    l.scheme = &scheme;
     l.rows = 2;
     l.cols = cols;
     return l;

@@ -41,7 +41,7 @@ class AutoAwq : public rh::Format {
     for (uint64_t i = 0; i < plan.tensor_count; ++i) {
       const rh_format_layer* layer = plan.tensors[i]->layer;
       if (!layer || ints.of(*layer).group_size == common) continue;
-      answers[i] = {RH_TENSOR_REFUSED, cat("AWQ allows one group size per checkpoint: most layers of this plan have ",
+      answers[i] = {RH_TENSOR_REFUSED, cat("it allows one group size per checkpoint: most layers of this plan have ",
                                            common, ", this one has ", ints.of(*layer).group_size)};
     }
     refuse_outside_blocks(plan, answers);

@@ -140,7 +140,7 @@ class AutoRound : public rh::Format {
     const auto named = [](const std::string& text) { return text.empty() ? std::string("none") : text; };
     for (uint64_t i = 0; i < plan.tensor_count; ++i)
       if (plan.tensors[i]->layer && packing[i] != most->first)
-        answers[i] = {RH_TENSOR_REFUSED, cat("auto_round allows one packing_format per checkpoint: this layer needs ",
+        answers[i] = {RH_TENSOR_REFUSED, cat("it allows one packing_format per checkpoint: this layer needs ",
                                              named(packing[i]), ", and most layers of this plan need ",
                                              named(most->first))};
   }
