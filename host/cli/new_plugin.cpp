@@ -73,7 +73,7 @@ void make_project(const std::string& kind, const std::string& name, const std::s
   if (!std::regex_match(name, std::regex("[a-z][a-z0-9_]*")))
     throw Error(cat("\"", name, "\" cannot be a plugin's name: it begins with a small letter and has small letters, ",
                     "digits and _ alone, since it names files, a class and what recipes write"));
-  if (fs::exists(folder)) throw Error(cat(folder.string(), " is there already; choose another --dir"));
+  if (fs::exists(folder)) throw Error(cat(folder.string(), " already exists; choose another --dir"));
   const fs::path templates = Context::template_folder();
   if (!fs::is_directory(templates / kind / language->folder))
     throw Error(cat("there are no templates in ", templates.string(), ": install the SDK under the same prefix"));

@@ -104,7 +104,7 @@ Texts load_texts(const Plan& plan) {
   return texts;
 }
 
-// That the disk has room for what the plan expects. REQUIRES: the folder above the output is there.
+// That the disk has room for what the plan expects. REQUIRES: the folder above the output exists.
 void check_room(const Plan& plan) {
   uint64_t needed = 0;
   for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
@@ -218,7 +218,7 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   for (const std::string& warning : plan.warnings) log::warning(warning);
   const std::string device = resolve_device(recipe.device);
   if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !overwrite)
-    throw Error(cat(save->string(), " is there already; --overwrite replaces it"));
+    throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   json report{{"model", recipe.model.string()}, {"recipe", to_yaml(plan.recipe)}, {"device", device}};
   const std::filesystem::path notes = recipe.output / "roundhouse";

@@ -20,7 +20,7 @@ namespace roundhouse {
 // Throws Error with the format's reason when it cannot hold the layer. query.struct_size is filled in here.
 void check_format(Catalogue& catalogue, const std::string& format, rh_format_query query);
 
-// What the format can have but one of in a checkpoint, as this layer needs it; "": nothing. Throws Error.
+// What the format writes once for a whole checkpoint, with the value that this layer needs; "": nothing. Throws Error.
 std::string ask_uniform(Catalogue& catalogue, const std::string& format, rh_format_query query);
 
 // The data types that a format wants for layers of the plan: rh_assign in format.h. An empty object when it has no

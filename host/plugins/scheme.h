@@ -63,7 +63,7 @@ nlohmann::json group_size(const TensorScheme& scheme);
 
 // The recipe's keys (data_type, bits, group_size, sym, act_bits, act_data_type, act_group_size, act_sym, act_dynamic,
 // super_bits, super_group_size, scale_dtype, q_scale_thresh, weight_fp8_max_scale, options) of a scheme; those that
-// have their default are left away, but bits and act_bits are always there, 16 when that side stays as it is.
+// have their default are omitted, but bits and act_bits are always there, 16 when that side stays as it is.
 nlohmann::json to_json(const Scheme& scheme);
 
 }  // namespace roundhouse

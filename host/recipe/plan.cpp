@@ -346,7 +346,7 @@ void Planner::load_importance() {
   }
 }
 
-// That each format gets layers of which one checkpoint can hold all.
+// Finds layers that a format cannot hold in one checkpoint.
 void Planner::check_uniform() {
   for (const FormatChoice& format : plan_.recipe.formats) {
     const LayerPlan* first = nullptr;
@@ -356,8 +356,9 @@ void Planner::check_uniform() {
       if (!first) first = &layer;
       const std::string& expected = first->uniform.at(format.id);
       if (wanted->second == expected) continue;
-      plan_.problems.push_back(cat(format.place.text, ": the format ", format.id, " has but one for all layers: ",
-                                   first->info.name, " needs ", expected, ", ", layer.info.name, " ", wanted->second,
+      plan_.problems.push_back(cat(format.place.text, ": the format ", format.id,
+                                   " cannot hold both in one checkpoint: ", first->info.name, " needs ", expected, ", ",
+                                   layer.info.name, " ", wanted->second,
                                    ". Give them data types that go together, or leave one of them as it is"));
       break;
     }

@@ -136,9 +136,10 @@ TEST(Plan, ACheckpointThatCannotHoldAllLayersIsRefused) {
   };
   EXPECT_EQ(error("sym: false"), "no error");
   const std::string message = error("scheme: FPW8A16");
-  EXPECT_NE(message.find("the format auto_round has but one for all layers: model.layers.0.self_attn.q_proj needs "
-                         "packing_format of integers, model.layers.0.self_attn.k_proj packing_format "),
-            std::string::npos)
+  EXPECT_NE(
+      message.find("the format auto_round cannot hold both in one checkpoint: model.layers.0.self_attn.q_proj needs "
+                   "packing_format of integers, model.layers.0.self_attn.k_proj packing_format "),
+      std::string::npos)
       << message;
 }
 

@@ -25,7 +25,7 @@ bool mirrored(const rh_scheme& scheme, const std::string& dtype) {
             dtype + " has no option " + key + ": " + value.dump() + "; it has mirrored, which is true or false");
     mirrored = value;
   }
-  require(!mirrored || scheme.symmetric, "mirrored ranges are symmetric: set sym to true, or leave mirrored away");
+  require(!mirrored || scheme.symmetric, "mirrored ranges are symmetric: set sym to true, or omit mirrored");
   return mirrored;
 }
 
@@ -34,7 +34,7 @@ float scale_threshold(const rh_scheme& scheme, Element scale) {
   const float threshold = round_to(scale, scheme.scale_threshold == 0 ? by_default : scheme.scale_threshold);
   std::ostringstream message;
   message << "q_scale_thresh " << scheme.scale_threshold << " is no positive number in " << name_of(scale)
-          << ": leave it away, or set scale_dtype to float32";
+          << ": omit it, or set scale_dtype to float32";
   require(threshold > 0 && threshold < INFINITY, message.str());
   return threshold;
 }
@@ -57,7 +57,7 @@ AffineLayer affine_layer(const rh_layer& layer, const char* dtype, Element scale
                                                  " is no group: set a number of columns, -1 (a row) or 0 (the whole "
                                                  "tensor)");
   require(scheme.super_bits == 0 && scheme.super_group == 0,
-          name + " does not quantize its scales: leave super_bits and super_group_size away");
+          name + " does not quantize its scales: omit super_bits and super_group_size");
   require((!weight || layer.rows >= 1) && layer.cols >= 1, "a weight needs at least one row and one column");
 
   AffineLayer out{};

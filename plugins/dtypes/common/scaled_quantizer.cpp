@@ -59,8 +59,8 @@ void check_scaled(const rh_layer& layer, const std::string& dtype) {
   const rh_scheme& scheme = *layer.scheme;
   rh::require(scheme.symmetric != 0, dtype + " is symmetric: set sym to true");
   rh::require(scheme.super_bits == 0 && scheme.super_group == 0,
-              dtype + " has no super-groups: leave super_bits and super_group_size away");
-  rh::require(scheme.scale_threshold == 0, dtype + " has a smallest scale of its own: leave q_scale_thresh away");
+              dtype + " has no super-groups: omit super_bits and super_group_size");
+  rh::require(scheme.scale_threshold == 0, dtype + " has a smallest scale of its own: omit q_scale_thresh");
   rh::require(scheme.weight_fp8_max_scale == 0,
               dtype + " takes no weight_fp8_max_scale: it is the range of data types that round to fp8 first");
   rh::require(layer.cols >= 1 && (layer.target == RH_TARGET_ACTIVATION || layer.rows >= 1),

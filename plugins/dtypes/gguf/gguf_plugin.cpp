@@ -111,7 +111,7 @@ class GgufDtype : public rh::Dtype {
                 scheme.super_group == super_group,
             id + " is " + shape(fact.bits, fact.group_cols, fact.symmetric, fact.super_bits, super_group) + ", not " +
                 shape(scheme.bits, scheme.group_cols, symmetric, scheme.super_bits, scheme.super_group) +
-                ": leave these fields away, the data type fixes them");
+                ": omit these fields, which the data type fixes");
     check_options(scheme);
     require(layer.rows >= 1 && layer.cols >= 1, "a weight needs at least one row and one column");
     if (layer.cols % fact.block_cols != 0) {
@@ -149,7 +149,7 @@ class GgufDtype : public rh::Dtype {
     else
       require(options == "{}", id + " has no options of its own");
     require(reference || (scheme.scale_dtype.bits == 0 && scheme.scale_threshold == 0),
-            "the scales of " + id + " are what its blocks hold: leave scale_dtype and q_scale_thresh away");
+            "the scales of " + id + " are what its blocks hold: omit scale_dtype and q_scale_thresh");
   }
 
   BlockType type_;

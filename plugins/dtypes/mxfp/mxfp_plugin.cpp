@@ -52,7 +52,7 @@ class MxDtype : public rh::Dtype {
     check_scaled(layer, id_);
     require(scheme.group_rows == 1 && scheme.group_cols == kGroup,
             id_ + " has groups of 32 columns: set group_size to 32");
-    require(scheme.scale_dtype.bits == 0, id_ + " has 8-bit exponents as scales: leave scale_dtype away");
+    require(scheme.scale_dtype.bits == 0, id_ + " has 8-bit exponents as scales: omit scale_dtype");
     make_scaled_layer(layer, describe(scheme).layer);
   }
 

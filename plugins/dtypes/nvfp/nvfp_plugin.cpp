@@ -23,7 +23,7 @@ ScaledDtype describe(const rh_layer& layer) {
   const Options options("nv_fp", layer.scheme->options_json,
                         {{"scale", {"e4m3", "ue5m3"}}, {"global_scale", {"dynamic", "static"}}});
   const bool two_level = options["scale"] == "e4m3", fixed = options["global_scale"] == "static";
-  require(two_level || !fixed, "nv_fp: scale ue5m3 has no global scale: leave global_scale away");
+  require(two_level || !fixed, "nv_fp: scale ue5m3 has no global scale: omit global_scale");
   ScaledDtype out{};
   out.layer.element = e2m1();
   out.layer.rule = two_level ? ScaleRule::kNvfp4 : ScaleRule::kUe5m3;
@@ -60,7 +60,7 @@ class NvfpDtype : public rh::Dtype {
     const rh_scheme& scheme = *layer.scheme;
     require(scheme.bits == 4, "nv_fp has 4 bits, not " + std::to_string(scheme.bits));
     check_scaled(layer, "nv_fp");
-    require(scheme.scale_dtype.bits == 0, "nv_fp has 8-bit float scales: leave scale_dtype away");
+    require(scheme.scale_dtype.bits == 0, "nv_fp has 8-bit float scales: omit scale_dtype");
     const ScaledDtype dtype = describe(layer);
     const bool two_level = dtype.layer.rule == ScaleRule::kNvfp4;
     require(scheme.group_rows == 1 && (scheme.group_cols == 16 || (scheme.group_cols == 32 && !two_level)),

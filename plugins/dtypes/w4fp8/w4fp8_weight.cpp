@@ -11,7 +11,7 @@ AffineLayer w4fp8_layer(const rh_layer& layer) {
   const rh_scheme& scheme = *layer.scheme;
   rh::require(scheme.symmetric, "fp8_to_int_sym is symmetric: set sym to true");
   rh::require(scheme.scale_dtype.bits == 0 || scale_type(scheme) == Element::kBF16,
-              "fp8_to_int_sym has bfloat16 scales: leave scale_dtype away");
+              "fp8_to_int_sym has bfloat16 scales: omit scale_dtype");
   AffineLayer out = affine_layer(layer, "fp8_to_int_sym", Element::kBF16);
   out.plus_zero = true;
   return out;
