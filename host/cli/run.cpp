@@ -104,7 +104,7 @@ Texts load_texts(const Plan& plan) {
   return texts;
 }
 
-// That the disk has room for what the plan expects. REQUIRES: the folder above the output exists.
+// Throws Error when the disk is known to have less room than the plan expects to need.
 void check_room(const Plan& plan) {
   uint64_t needed = 0;
   for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
