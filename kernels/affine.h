@@ -24,11 +24,11 @@ struct AffineLayer {
       false;  // symmetric plain rounding gives +0 also for small negative quotients, as tuned rounding does
 };
 
-RH_HD int64_t affine_spans_per_row(const AffineLayer& layer) {
+KERNEL_FN int64_t affine_spans_per_row(const AffineLayer& layer) {
   return (layer.cols + layer.span_cols - 1) / layer.span_cols;
 }
-RH_HD int64_t affine_spans(const AffineLayer& layer) { return layer.rows * affine_spans_per_row(layer); }
-RH_HD int64_t affine_groups(const AffineLayer& layer) { return layer.whole_tensor ? 1 : affine_spans(layer); }
+KERNEL_FN int64_t affine_spans(const AffineLayer& layer) { return layer.rows * affine_spans_per_row(layer); }
+KERNEL_FN int64_t affine_groups(const AffineLayer& layer) { return layer.whole_tensor ? 1 : affine_spans(layer); }
 
 // What rounding reads. v is [spans, span_cols]; the others are [groups]. A null tunable has its initial value (0, 1,
 // 1).

@@ -15,7 +15,7 @@ struct AffineSpan {
   int64_t size;
 };
 
-RH_HD AffineSpan affine_span(const AffineLayer& layer, int64_t index) {
+KERNEL_FN AffineSpan affine_span(const AffineLayer& layer, int64_t index) {
   const int64_t per_row = affine_spans_per_row(layer);
   const int64_t row = index / per_row;
   const int64_t col = (index - row * per_row) * layer.span_cols;
@@ -25,7 +25,7 @@ RH_HD AffineSpan affine_span(const AffineLayer& layer, int64_t index) {
 }
 
 // From the span before `index` to that at `index`.
-RH_HD void affine_advance(const AffineLayer& layer, int64_t index, AffineSpan& span) {
+KERNEL_FN void affine_advance(const AffineLayer& layer, int64_t index, AffineSpan& span) {
   if (span.col + layer.span_cols >= layer.cols) {
     span = affine_span(layer, index);
     return;
@@ -39,7 +39,7 @@ RH_HD void affine_advance(const AffineLayer& layer, int64_t index, AffineSpan& s
 }
 
 // The type in which torch divides a weight by a scale: their own when they agree, float32 when they differ.
-RH_HD Element quotient_type(const AffineLayer& layer) {
+KERNEL_FN Element quotient_type(const AffineLayer& layer) {
   return layer.weight == layer.scale ? layer.weight : Element::kF32;
 }
 
@@ -55,8 +55,8 @@ struct AffineGroups {
 using AffineGroup = AffineGroups<float>;
 
 template <typename Value>
-RH_HD AffineGroups<Value> affine_group(const AffineLayer& layer, Value low, Value high, Value min_scale,
-                                       Value max_scale) {
+KERNEL_FN AffineGroups<Value> affine_group(const AffineLayer& layer, Value low, Value high, Value min_scale,
+                                           Value max_scale) {
   const Element arithmetic = layer.tuned ? Element::kF32 : layer.weight;
   const Value none(0.0f);
   AffineGroups<Value> group;
@@ -102,7 +102,7 @@ RH_HD AffineGroups<Value> affine_group(const AffineLayer& layer, Value low, Valu
   return group;
 }
 
-RH_HD AffineGroup affine_group(const AffineLayer& layer, const AffineInput& input, int64_t index) {
+KERNEL_FN AffineGroup affine_group(const AffineLayer& layer, const AffineInput& input, int64_t index) {
   return affine_group(layer, input.low[index], input.high[index], input.min_scale ? input.min_scale[index] : 1.0f,
                       input.max_scale ? input.max_scale[index] : 1.0f);
 }
@@ -116,7 +116,7 @@ struct AffineRounded {
 };
 
 template <Element weight, typename Value>
-RH_HD Value affine_quotient(const AffineLayer& layer, Value w, Value scale) {
+KERNEL_FN Value affine_quotient(const AffineLayer& layer, Value w, Value scale) {
   const Value quotient = w / scale;
   if constexpr (weight != Element::kF32) {
     if (layer.scale == weight) return round_to<weight>(quotient);
@@ -126,24 +126,24 @@ RH_HD Value affine_quotient(const AffineLayer& layer, Value w, Value scale) {
 
 // `position` is the quotient plus v.
 template <typename Value>
-RH_HD AffineRounded<Value> affine_round(const AffineGroup& group, Value quotient, Value position) {
+KERNEL_FN AffineRounded<Value> affine_round(const AffineGroup& group, Value quotient, Value position) {
   const Value shifted = round_even(position) + Value(group.zero);
   return {quotient, shifted, min_of(max_of(shifted, Value(group.bottom)), Value(group.top))};
 }
 
 template <typename Value>
-RH_HD Value affine_value(const AffineGroup& group, Value code) {
+KERNEL_FN Value affine_value(const AffineGroup& group, Value code) {
   return Value(group.scale) * (code + Value(group.minus_zero));
 }
 
 // What the outer scale multiplies is of the weight's element type, as is the product.
 template <Element weight, typename Value>
-RH_HD Value times_outer(const float* outer_scale, Value value) {
+KERNEL_FN Value times_outer(const float* outer_scale, Value value) {
   return outer_scale ? round_to<weight>(value) * Value(*outer_scale) : value;
 }
 // Of the gradient too.
 template <Element weight, typename Value>
-RH_HD Value gradient_times_outer(const float* outer_scale, Value gradient) {
+KERNEL_FN Value gradient_times_outer(const float* outer_scale, Value gradient) {
   return outer_scale ? round_to<weight>(gradient * Value(*outer_scale)) : gradient;
 }
 
@@ -155,7 +155,8 @@ struct AffineParts {
 };
 
 template <typename Value>
-RH_HD AffineParts<Value> affine_parts(const AffineGroup& group, const AffineRounded<Value>& rounded, Value gradient) {
+KERNEL_FN AffineParts<Value> affine_parts(const AffineGroup& group, const AffineRounded<Value>& rounded,
+                                          Value gradient) {
   const auto inside = equal(rounded.code, rounded.shifted);
   return {keep(inside, gradient * Value(group.scale)),
           gradient * ((rounded.code + Value(group.minus_zero)) - keep(inside, rounded.quotient)),
@@ -172,8 +173,8 @@ using AffineSlopes = AffineRangeSlopes<float>;
 // Through the scale and, asymmetric, through the zero point z = -low / scale; rounding, casts and clamping of the zero
 // point count as the identity. `direct` and `clipped` are those of AffineSums.
 template <typename Value>
-RH_HD AffineRangeSlopes<Value> affine_slopes(const AffineLayer& layer, const AffineGroups<Value>& group, Value direct,
-                                             Value clipped) {
+KERNEL_FN AffineRangeSlopes<Value> affine_slopes(const AffineLayer& layer, const AffineGroups<Value>& group,
+                                                 Value direct, Value clipped) {
   const float levels = static_cast<float>(1 << layer.bits);
   const Value none(0.0f), two(2.0f);
   if (!layer.symmetric) {
@@ -194,7 +195,7 @@ RH_HD AffineRangeSlopes<Value> affine_slopes(const AffineLayer& layer, const Aff
   return {select(low_wins, -extreme, drop(high_wins, extreme / two)),
           drop(low_wins, select(high_wins, -extreme, -extreme / two))};
 }
-RH_HD AffineSlopes affine_slopes(const AffineLayer& layer, const AffineGroup& group, AffineSums sums) {
+KERNEL_FN AffineSlopes affine_slopes(const AffineLayer& layer, const AffineGroup& group, AffineSums sums) {
   return affine_slopes(layer, group, sums.direct, sums.clipped);
 }
 
@@ -205,26 +206,26 @@ struct RangeGradients {
 using AffineRangeGradients = RangeGradients<float>;
 
 // `low` and `high` are the group's range before min_scale and max_scale.
-RH_HD AffineRangeGradients affine_range_gradients(const AffineLayer& layer, const AffineGroup& group, float low,
-                                                  float high, AffineSums sums) {
+KERNEL_FN AffineRangeGradients affine_range_gradients(const AffineLayer& layer, const AffineGroup& group, float low,
+                                                      float high, AffineSums sums) {
   const AffineSlopes slopes = affine_slopes(layer, group, sums);
   return {slopes.low * low, slopes.high * high};
 }
 
 // Writes the range gradients of a group, or steps min_scale and max_scale.
-RH_HD void affine_finish(const AffineGradients& out, int64_t index, AffineRangeGradients gradients) {
+KERNEL_FN void affine_finish(const AffineGradients& out, int64_t index, AffineRangeGradients gradients) {
   if (out.min_scale) out.min_scale[index] = gradients.min_scale;
   if (out.max_scale) out.max_scale[index] = gradients.max_scale;
 }
-RH_HD void affine_finish(const AffineStep& step, int64_t index, AffineRangeGradients gradients) {
+KERNEL_FN void affine_finish(const AffineStep& step, int64_t index, AffineRangeGradients gradients) {
   const float rate = *step.range_rate;
   if (step.min_scale) step.min_scale[index] = unit_clamp(step.min_scale[index] - sign_times(rate, gradients.min_scale));
   if (step.max_scale) step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(rate, gradients.max_scale));
 }
 
 // Adds the gradients of a span's range to those of its first smallest and first largest element.
-RH_HD void add_slopes(const AffineLayer& layer, const AffineInput& input, const AffineSpan& span, AffineSlopes slopes,
-                      void* gradient) {
+KERNEL_FN void add_slopes(const AffineLayer& layer, const AffineInput& input, const AffineSpan& span,
+                          AffineSlopes slopes, void* gradient) {
   bool low_left = true, high_left = true;
   for (int64_t i = span.begin; i < span.begin + span.size && (low_left || high_left); ++i) {
     const float w = load_element(layer.weight, input.weight, i);

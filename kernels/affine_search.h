@@ -14,11 +14,11 @@ struct AffineSearch {
   const float* importance;  // [cols], or null
 };
 
-RH_HD int affine_candidates(const AffineLayer& layer) { return layer.bits == 2 ? 181 : 201; }
+KERNEL_FN int affine_candidates(const AffineLayer& layer) { return layer.bits == 2 ? 181 : 201; }
 
 // Candidate `index` maps the group's extreme weight to the code that this returns (not rounded): first the plain
 // scale's, then from the widest range to the narrowest.
-RH_HD float affine_candidate(const AffineLayer& layer, int index) {
+KERNEL_FN float affine_candidate(const AffineLayer& layer, int index) {
   const int half = affine_candidates(layer) / 2;
   const int offset = index == 0 ? 0 : index <= half ? index - 1 - half : index - half;
   const double levels = 1 << (layer.bits - 1);
@@ -28,14 +28,14 @@ RH_HD float affine_candidate(const AffineLayer& layer, int index) {
 
 // Zero where x is too small to be divided by.
 template <Element e>
-RH_HD float guarded_reciprocal(float x) {
+KERNEL_FN float guarded_reciprocal(float x) {
   const float smallest = round_to<e>(e == Element::kF16 ? 1e-5f : 1e-30f);
   return max_of(x, -x) >= smallest ? round_to<e>(1.0f / x) : 0.0f;
 }
 
 // The weight of largest magnitude; the first of several.
-RH_HD float affine_extreme(const AffineLayer& layer, const void* weight, const AffineSpan& span, float low,
-                           float high) {
+KERNEL_FN float affine_extreme(const AffineLayer& layer, const void* weight, const AffineSpan& span, float low,
+                               float high) {
   if (high > -low) return high;
   if (high < -low) return low;
   for (int64_t i = 0; i < span.size; ++i) {
@@ -47,7 +47,7 @@ RH_HD float affine_extreme(const AffineLayer& layer, const void* weight, const A
 
 // The squared error of weights w, before their importance.
 template <Element weight, typename Value>
-RH_HD Value affine_error(const AffineLayer& layer, float inverse, float scale, Value w) {
+KERNEL_FN Value affine_error(const AffineLayer& layer, float inverse, float scale, Value w) {
   const float levels = static_cast<float>(1 << (layer.bits - 1));
   const Value rounded = round_even(round_to<weight>(Value(inverse) * w));
   const Value code = min_of(max_of(rounded, Value(-levels)), Value(levels - 1));
@@ -69,8 +69,8 @@ inline constexpr float kNoImportance = 1e-30f;
 
 // From the group's number of channels that have importance, their sum and the sum of the squared weights.
 template <Element weight>
-RH_HD AffineImportance affine_importance(const AffineLayer& layer, int64_t size, float channels, float sum,
-                                         float squares) {
+KERNEL_FN AffineImportance affine_importance(const AffineLayer& layer, int64_t size, float channels, float sum,
+                                             float squares) {
   if (static_cast<float>(size) - channels <= static_cast<float>(layer.span_cols / 2))
     return {ImportanceKind::kGiven, sum / channels};
   if (layer.bits <= 3) return {ImportanceKind::kMagnitude, 0.0f};
@@ -78,7 +78,7 @@ RH_HD AffineImportance affine_importance(const AffineLayer& layer, int64_t size,
 }
 
 template <ImportanceKind kind, Element weight, typename Value>
-RH_HD Value importance_of(AffineImportance importance, Value given, Value w) {
+KERNEL_FN Value importance_of(AffineImportance importance, Value given, Value w) {
   if constexpr (kind == ImportanceKind::kGiven) {
     const auto has = greater(given, Value(kNoImportance));
     return keep(has, given) + drop(has, Value(importance.value));
@@ -88,7 +88,7 @@ RH_HD Value importance_of(AffineImportance importance, Value given, Value w) {
 }
 
 // The range from which affine_group() makes this scale.
-RH_HD void affine_range_of_scale(const AffineLayer& layer, float scale, float& low, float& high) {
+KERNEL_FN void affine_range_of_scale(const AffineLayer& layer, float scale, float& low, float& high) {
   const float extreme = scale * static_cast<float>(1 << (layer.bits - 1));
   low = scale < 0 ? 0.0f : -extreme;
   high = scale < 0 ? -extreme : 0.0f;

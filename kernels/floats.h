@@ -8,11 +8,11 @@
 #include <string.h>
 
 #if defined(__CUDACC__)
-#define RH_HD static __host__ __device__ __forceinline__
+#define KERNEL_FN static __host__ __device__ __forceinline__
 #else
-#define RH_HD static inline __attribute__((always_inline))
+#define KERNEL_FN static inline __attribute__((always_inline))
 #endif
-#define RH_LANES inline __attribute__((always_inline))  // host only, and members
+#define KERNEL_LANES inline __attribute__((always_inline))  // host only, and members
 
 namespace roundhouse::kernels {
 
@@ -33,57 +33,57 @@ struct ElementStorage<Element::kF32> {
 template <Element e>
 using Storage = typename ElementStorage<e>::Type;
 
-RH_HD uint32_t float_bits(float x) {
+KERNEL_FN uint32_t float_bits(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
   return bits;
 }
-RH_HD float bits_float(uint32_t bits) {
+KERNEL_FN float bits_float(uint32_t bits) {
   float x;
   memcpy(&x, &bits, sizeof x);
   return x;
 }
 
 // Minimum and maximum as x86 has them: the second operand when the comparison is false (NaN, equal zeros).
-RH_HD float min_of(float a, float b) { return a < b ? a : b; }
-RH_HD float max_of(float a, float b) { return a > b ? a : b; }
-RH_HD bool equal(float a, float b) { return a == b; }
-RH_HD bool greater(float a, float b) { return a > b; }
+KERNEL_FN float min_of(float a, float b) { return a < b ? a : b; }
+KERNEL_FN float max_of(float a, float b) { return a > b ? a : b; }
+KERNEL_FN bool equal(float a, float b) { return a == b; }
+KERNEL_FN bool greater(float a, float b) { return a > b; }
 // x where the mask is true (keep) or false (drop), else +0.
-RH_HD float keep(bool mask, float x) { return mask ? x : 0.0f; }
-RH_HD float drop(bool mask, float x) { return mask ? 0.0f : x; }
-RH_HD float select(bool mask, float a, float b) { return mask ? a : b; }
+KERNEL_FN float keep(bool mask, float x) { return mask ? x : 0.0f; }
+KERNEL_FN float drop(bool mask, float x) { return mask ? 0.0f : x; }
+KERNEL_FN float select(bool mask, float a, float b) { return mask ? a : b; }
 
 // To the nearest integer, ties to even; a zero keeps the sign of x.
-RH_HD float round_even(float x) {
+KERNEL_FN float round_even(float x) {
   const uint32_t sign = float_bits(x) & 0x80000000u;
   const float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
   const float rounded = (magnitude + 0x1p23f) - 0x1p23f;  // floats from 2^23 on are integers
   return bits_float(float_bits(magnitude < 0x1p23f ? rounded : magnitude) | sign);
 }
 
-RH_HD float magnitude(float x) { return bits_float(float_bits(x) & 0x7fffffffu); }
+KERNEL_FN float magnitude(float x) { return bits_float(float_bits(x) & 0x7fffffffu); }
 // The largest power of two that is not above |x|; 0 when |x| is below the normal numbers.
-RH_HD float power_below(float x) { return bits_float(float_bits(x) & 0x7f800000u); }
+KERNEL_FN float power_below(float x) { return bits_float(float_bits(x) & 0x7f800000u); }
 // `size`, which is not negative, with the sign of `sign`.
-RH_HD float with_sign(float size, float sign) {
+KERNEL_FN float with_sign(float size, float sign) {
   return bits_float(float_bits(size) | (float_bits(sign) & 0x80000000u));
 }
 
 // The bits of x, which is not negative, as a number: 2^23 times (exponent field + mantissa); and back.
-RH_HD float number_of_bits(float x) { return static_cast<float>(static_cast<int32_t>(float_bits(x))); }
-RH_HD float bits_of_number(float x) { return bits_float(static_cast<uint32_t>(static_cast<int32_t>(x))); }
+KERNEL_FN float number_of_bits(float x) { return static_cast<float>(static_cast<int32_t>(float_bits(x))); }
+KERNEL_FN float bits_of_number(float x) { return bits_float(static_cast<uint32_t>(static_cast<int32_t>(x))); }
 
 // 16-bit formats, rounded to nearest, ties to even (IEEE 754; bfloat16 is the upper half of a binary32).
-RH_HD float float_from_bfloat(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
+KERNEL_FN float float_from_bfloat(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
 
-RH_HD uint16_t bfloat_from_float(float x) {
+KERNEL_FN uint16_t bfloat_from_float(float x) {
   const uint32_t bits = float_bits(x);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return static_cast<uint16_t>(x == x ? rounded : ((bits >> 16) | 0x40u));  // a NaN stays one
 }
 
-RH_HD float float_from_half(uint16_t x) {
+KERNEL_FN float float_from_half(uint16_t x) {
   const uint32_t sign = static_cast<uint32_t>(x & 0x8000) << 16;
   const uint32_t exponent = (x >> 10) & 0x1f;
   const uint32_t mantissa = x & 0x3ff;
@@ -92,7 +92,7 @@ RH_HD float float_from_half(uint16_t x) {
   return bits_float(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-RH_HD uint16_t half_from_float(float x) {
+KERNEL_FN uint16_t half_from_float(float x) {
   const uint32_t bits = float_bits(x);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -105,7 +105,7 @@ RH_HD uint16_t half_from_float(float x) {
 }
 
 template <Element e>
-RH_HD float to_float(Storage<e> x) {
+KERNEL_FN float to_float(Storage<e> x) {
   if constexpr (e == Element::kF32)
     return x;
   else if constexpr (e == Element::kF16)
@@ -114,7 +114,7 @@ RH_HD float to_float(Storage<e> x) {
     return float_from_bfloat(x);
 }
 template <Element e>
-RH_HD Storage<e> from_float(float x) {
+KERNEL_FN Storage<e> from_float(float x) {
   if constexpr (e == Element::kF32)
     return x;
   else if constexpr (e == Element::kF16)
@@ -123,16 +123,16 @@ RH_HD Storage<e> from_float(float x) {
     return bfloat_from_float(x);
 }
 template <Element e>
-RH_HD float round_to(float x) {
+KERNEL_FN float round_to(float x) {
   return to_float<e>(from_float<e>(x));
 }
 
-RH_HD float load_element(Element e, const void* base, int64_t i) {
+KERNEL_FN float load_element(Element e, const void* base, int64_t i) {
   if (e == Element::kF16) return float_from_half(static_cast<const uint16_t*>(base)[i]);
   if (e == Element::kBF16) return float_from_bfloat(static_cast<const uint16_t*>(base)[i]);
   return static_cast<const float*>(base)[i];
 }
-RH_HD void store_element(Element e, void* base, int64_t i, float x) {
+KERNEL_FN void store_element(Element e, void* base, int64_t i, float x) {
   if (e == Element::kF16)
     static_cast<uint16_t*>(base)[i] = half_from_float(x);
   else if (e == Element::kBF16)
@@ -148,7 +148,7 @@ struct ElementTag {
 
 // Calls body(tag) with the tag of the run-time element type. On the host only.
 template <typename Body>
-static RH_LANES void with_element(Element e, Body&& body) {
+static KERNEL_LANES void with_element(Element e, Body&& body) {
   if (e == Element::kF16)
     body(ElementTag<Element::kF16>{});
   else if (e == Element::kBF16)

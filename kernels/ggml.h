@@ -25,9 +25,9 @@ struct GgmlLayer {
   float scale_threshold;
 };
 
-RH_HD int64_t ggml_blocks(const GgmlLayer& layer) { return layer.rows * (layer.cols / layer.block_cols); }
-RH_HD int ggml_block_groups(const GgmlLayer& layer) { return layer.block_cols / layer.group_cols; }
-RH_HD int64_t ggml_groups(const GgmlLayer& layer) { return ggml_blocks(layer) * ggml_block_groups(layer); }
+KERNEL_FN int64_t ggml_blocks(const GgmlLayer& layer) { return layer.rows * (layer.cols / layer.block_cols); }
+KERNEL_FN int ggml_block_groups(const GgmlLayer& layer) { return layer.block_cols / layer.group_cols; }
+KERNEL_FN int64_t ggml_groups(const GgmlLayer& layer) { return ggml_blocks(layer) * ggml_block_groups(layer); }
 
 // What rounding reads. v has the shape of the weight. A null tunable has its initial value (0, 1, 1).
 struct GgmlInput {

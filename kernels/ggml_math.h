@@ -9,14 +9,14 @@ namespace roundhouse::kernels {
 
 // 1 / x, or 0 for an x that is as good as zero.
 template <typename Value>
-RH_HD Value safe_reciprocal(Value x) {
+KERNEL_FN Value safe_reciprocal(Value x) {
   return drop(greater(Value(1e-30f), magnitude(x)), Value(1.0f) / x);
 }
 
-RH_HD float ggml_levels(const GgmlLayer& layer) { return static_cast<float>(1 << layer.bits); }
+KERNEL_FN float ggml_levels(const GgmlLayer& layer) { return static_cast<float>(1 << layer.bits); }
 
 // The integer zero point of auto-round's int_asym_float_zp is a fraction: codes of q4_1 and q5_1 are then no integers.
-RH_HD bool fractional_codes(const GgmlLayer& layer) {
+KERNEL_FN bool fractional_codes(const GgmlLayer& layer) {
   return layer.reference && !layer.symmetric && layer.super_bits == 0;
 }
 
@@ -30,7 +30,8 @@ struct GgmlGroups {
 using GgmlGroup = GgmlGroups<float>;
 
 template <typename Value>
-RH_HD GgmlGroups<Value> ggml_group(const GgmlLayer& layer, Value low, Value high, Value min_scale, Value max_scale) {
+KERNEL_FN GgmlGroups<Value> ggml_group(const GgmlLayer& layer, Value low, Value high, Value min_scale,
+                                       Value max_scale) {
   GgmlGroups<Value> group;
   group.low = low * unit_clamp(min_scale);
   group.high = high * unit_clamp(max_scale);
@@ -50,7 +51,7 @@ RH_HD GgmlGroups<Value> ggml_group(const GgmlLayer& layer, Value low, Value high
   return group;
 }
 
-RH_HD GgmlGroup ggml_group(const GgmlLayer& layer, const GgmlInput& input, int64_t index) {
+KERNEL_FN GgmlGroup ggml_group(const GgmlLayer& layer, const GgmlInput& input, int64_t index) {
   return ggml_group(layer, input.low[index], input.high[index], input.min_scale ? input.min_scale[index] : 1.0f,
                     input.max_scale ? input.max_scale[index] : 1.0f);
 }
@@ -62,14 +63,14 @@ struct GgmlSingle {
 };
 
 template <typename Value>
-RH_HD GgmlSingle<Value> ggml_single(const GgmlLayer& layer, const GgmlGroups<Value>& group) {
+KERNEL_FN GgmlSingle<Value> ggml_single(const GgmlLayer& layer, const GgmlGroups<Value>& group) {
   const Value minimum = layer.symmetric ? Value(0.0f) : group.minimum;
   if (layer.reference) return {group.scale, minimum};
   return {round_to<Element::kF16>(group.scale), round_to<Element::kF16>(minimum)};
 }
 
 // A block of one group.
-RH_HD void ggml_fill_single(float scale, float minimum, GgmlBlock& out) {
+KERNEL_FN void ggml_fill_single(float scale, float minimum, GgmlBlock& out) {
   out.d = out.scale[0] = scale;
   out.dmin = out.minimum[0] = minimum;
   out.scale_code[0] = out.minimum_code[0] = 1.0f;
@@ -83,7 +84,7 @@ struct GgmlSuper {
   float levels;   // the largest magnitude of an integer
 };
 
-RH_HD GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
+KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
   GgmlSuper super;
   super.extreme = 0;
   for (int i = 1; i < ggml_block_groups(layer); ++i) {
@@ -104,21 +105,21 @@ RH_HD GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
   return super;
 }
 
-RH_HD float ggml_super_code(const GgmlLayer& layer, const GgmlSuper& super, float x) {
+KERNEL_FN float ggml_super_code(const GgmlLayer& layer, const GgmlSuper& super, float x) {
   const float code = round_even(x * super.inverse) + 0.0f;  // never -0, as in the reference
   if (!layer.symmetric) return min_of(code, super.levels);
   return min_of(max_of(code, -super.levels), super.levels - 1);
 }
 
 // The integers of a block's groups; gives their unit.
-RH_HD float ggml_super_codes(const GgmlLayer& layer, const float* x, float* codes) {
+KERNEL_FN float ggml_super_codes(const GgmlLayer& layer, const float* x, float* codes) {
   const GgmlSuper super = ggml_super(layer, x);
   for (int i = 0; i < ggml_block_groups(layer); ++i) codes[i] = ggml_super_code(layer, super, x[i]);
   return super.unit;
 }
 
 // Integers times d and dmin, which the block holds as float16.
-RH_HD void ggml_finish_block(const GgmlLayer& layer, GgmlBlock& out) {
+KERNEL_FN void ggml_finish_block(const GgmlLayer& layer, GgmlBlock& out) {
   if (!layer.reference) {
     out.d = round_to<Element::kF16>(out.d);
     out.dmin = round_to<Element::kF16>(out.dmin);
@@ -129,7 +130,7 @@ RH_HD void ggml_finish_block(const GgmlLayer& layer, GgmlBlock& out) {
   }
 }
 
-RH_HD void ggml_searched_block(const GgmlLayer& layer, const GgmlInput& input, int64_t block, GgmlBlock& out) {
+KERNEL_FN void ggml_searched_block(const GgmlLayer& layer, const GgmlInput& input, int64_t block, GgmlBlock& out) {
   const int groups = ggml_block_groups(layer);
   out.d = input.d[block];
   out.dmin = input.dmin[block];
@@ -141,7 +142,7 @@ RH_HD void ggml_searched_block(const GgmlLayer& layer, const GgmlInput& input, i
 }
 
 // The block from its groups.
-RH_HD void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group, GgmlBlock& out) {
+KERNEL_FN void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group, GgmlBlock& out) {
   const int groups = ggml_block_groups(layer);
   if (layer.super_bits == 0) {
     const auto single = ggml_single(layer, group[0]);
@@ -159,7 +160,7 @@ RH_HD void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group, Ggm
   out.dmin = max_of(out.dmin, layer.scale_threshold);
 }
 
-RH_HD void ggml_block(const GgmlLayer& layer, const GgmlInput& input, int64_t block, GgmlBlock& out) {
+KERNEL_FN void ggml_block(const GgmlLayer& layer, const GgmlInput& input, int64_t block, GgmlBlock& out) {
   if (layer.searched) return ggml_searched_block(layer, input, block, out);
   GgmlGroup group[kMostGroups] = {};
   const int groups = ggml_block_groups(layer);
@@ -178,7 +179,7 @@ struct GgmlRounding {
   bool symmetric;
 };
 
-RH_HD GgmlRounding ggml_rounding(const GgmlLayer& layer, float scale, float minimum) {
+KERNEL_FN GgmlRounding ggml_rounding(const GgmlLayer& layer, float scale, float minimum) {
   const float levels = ggml_levels(layer);
   GgmlRounding out{scale, safe_reciprocal(scale), 0.0f, 0.0f, levels - 1, 0.0f, 0.0f, layer.symmetric};
   if (layer.symmetric)
@@ -199,26 +200,26 @@ struct GgmlRounded {
 };
 
 template <typename Value>
-RH_HD Value ggml_quotient(const GgmlRounding& group, Value w) {
+KERNEL_FN Value ggml_quotient(const GgmlRounding& group, Value w) {
   if (group.symmetric) return w * Value(group.inverse);
   return (w + Value(group.shift)) / Value(group.scale);
 }
 
 // `position` is the quotient plus v.
 template <typename Value>
-RH_HD GgmlRounded<Value> ggml_round(const GgmlRounding& group, Value quotient, Value position) {
+KERNEL_FN GgmlRounded<Value> ggml_round(const GgmlRounding& group, Value quotient, Value position) {
   const Value shifted = round_even(position) + Value(group.zero);
   return {quotient, shifted, min_of(max_of(shifted, Value(0.0f)), Value(group.top))};
 }
 
 template <typename Value>
-RH_HD Value ggml_value(const GgmlRounding& group, Value code) {
+KERNEL_FN Value ggml_value(const GgmlRounding& group, Value code) {
   const Value product = Value(group.scale) * (code - Value(group.offset));
   return group.symmetric ? product : product - Value(group.minimum);  // a product of -0 stays so
 }
 
-RH_HD void ggml_store_parameters(const GgmlLayer& layer, const GgmlBlock& block, int64_t index,
-                                 const GgmlOutput& output) {
+KERNEL_FN void ggml_store_parameters(const GgmlLayer& layer, const GgmlBlock& block, int64_t index,
+                                     const GgmlOutput& output) {
   const int groups = ggml_block_groups(layer);
   if (output.d) output.d[index] = block.d;
   if (output.dmin) output.dmin[index] = block.dmin;
@@ -234,7 +235,7 @@ RH_HD void ggml_store_parameters(const GgmlLayer& layer, const GgmlBlock& block,
 // One element's part in the gradients, or a vector's. Where clamped codes stand still, d(value)/d(scale) is the code
 // alone, and the minimum counts in full.
 template <typename Value>
-RH_HD AffineParts<Value> ggml_parts(const GgmlRounding& group, const GgmlRounded<Value>& rounded, Value gradient) {
+KERNEL_FN AffineParts<Value> ggml_parts(const GgmlRounding& group, const GgmlRounded<Value>& rounded, Value gradient) {
   const auto inside = equal(rounded.code, rounded.shifted);
   return {keep(inside, gradient * Value(group.scale)),
           gradient * ((rounded.code - Value(group.offset)) - keep(inside, rounded.quotient)), drop(inside, gradient)};
@@ -242,7 +243,7 @@ RH_HD AffineParts<Value> ggml_parts(const GgmlRounding& group, const GgmlRounded
 
 // Back through a super-block's integers: from the gradients of their products with `unit` to those of x, in place.
 // Rounding counts as the identity; the extreme also gets the unit's gradient.
-RH_HD void ggml_super_gradients(const GgmlLayer& layer, const GgmlSuper& super, const float* x, float* gradients) {
+KERNEL_FN void ggml_super_gradients(const GgmlLayer& layer, const GgmlSuper& super, const float* x, float* gradients) {
   float unit = 0.0f;
   const float through = super.unit * super.inverse;  // 1, or 0 for a block of zeros
   for (int i = 0; i < ggml_block_groups(layer); ++i) {
@@ -257,8 +258,8 @@ RH_HD void ggml_super_gradients(const GgmlLayer& layer, const GgmlSuper& super, 
 // The gradients of a group's min_scale and max_scale from those of its scale and minimum. `low` and `high` are the
 // range before min_scale and max_scale.
 template <typename Value>
-RH_HD RangeGradients<Value> ggml_range_gradients(const GgmlLayer& layer, const GgmlGroups<Value>& group, Value low,
-                                                 Value high, Value scale, Value minimum) {
+KERNEL_FN RangeGradients<Value> ggml_range_gradients(const GgmlLayer& layer, const GgmlGroups<Value>& group, Value low,
+                                                     Value high, Value scale, Value minimum) {
   const float levels = ggml_levels(layer);
   if (!layer.symmetric) {
     const Value range = drop(group.held, scale / Value(levels - 1));
@@ -274,14 +275,15 @@ RH_HD RangeGradients<Value> ggml_range_gradients(const GgmlLayer& layer, const G
 
 // The gradient of the scale of a block that is one group, from the sums of its elements.
 template <typename Value>
-RH_HD Value ggml_scale_gradient(const GgmlLayer& layer, const GgmlGroups<Value>& group, Value direct, Value clipped) {
+KERNEL_FN Value ggml_scale_gradient(const GgmlLayer& layer, const GgmlGroups<Value>& group, Value direct,
+                                    Value clipped) {
   return fractional_codes(layer) ? direct + clipped * group.minimum / group.scale : direct;
 }
 
 // Writes the gradients of min_scale and max_scale of a block, or steps them, from the sums over each group's elements.
 template <typename Finish>
-RH_HD void ggml_finish_ranges(const GgmlLayer& layer, const GgmlInput& input, int64_t block, const AffineSums* sums,
-                              const Finish& finish) {
+KERNEL_FN void ggml_finish_ranges(const GgmlLayer& layer, const GgmlInput& input, int64_t block, const AffineSums* sums,
+                                  const Finish& finish) {
   if (!finish.min_scale && !finish.max_scale) return;
   const int groups = ggml_block_groups(layer);
   GgmlGroup group[kMostGroups] = {};

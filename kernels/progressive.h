@@ -14,13 +14,13 @@ struct AffineProgressive {
   float* outer_scale;       // out: [1]
 };
 
-RH_HD float progressive_scale(const AffineProgressive& args) {
+KERNEL_FN float progressive_scale(const AffineProgressive& args) {
   const float largest = max_of(-*args.low, *args.high) * args.max_scale;
   return max_of(largest / e4m3().max, static_cast<float>(1.0 / (448.0 * 512.0)));
 }
 
 template <Element weight>
-RH_HD void progressive_round(const AffineProgressive& args, float scale, int64_t i) {
+KERNEL_FN void progressive_round(const AffineProgressive& args, float scale, int64_t i) {
   const float x = round_to<weight>(to_float<weight>(static_cast<const Storage<weight>*>(args.weight)[i]) / scale);
   const float max = e4m3().max;
   const float clipped = x > max ? max : x < -max ? -max : x;

@@ -43,11 +43,11 @@ struct ScaledLayer {
   Element scale;       // kRatio: type that holds the scale
 };
 
-RH_HD int64_t scaled_spans_per_row(const ScaledLayer& layer) {
+KERNEL_FN int64_t scaled_spans_per_row(const ScaledLayer& layer) {
   return (layer.cols + layer.span_cols - 1) / layer.span_cols;
 }
-RH_HD int64_t scaled_spans(const ScaledLayer& layer) { return layer.rows * scaled_spans_per_row(layer); }
-RH_HD int64_t scaled_groups(const ScaledLayer& layer) {
+KERNEL_FN int64_t scaled_spans(const ScaledLayer& layer) { return layer.rows * scaled_spans_per_row(layer); }
+KERNEL_FN int64_t scaled_groups(const ScaledLayer& layer) {
   return (layer.rows + layer.group_rows - 1) / layer.group_rows * scaled_spans_per_row(layer);
 }
 

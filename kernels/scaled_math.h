@@ -19,7 +19,7 @@ struct ScaledSpan {
   bool first;  // of its group
 };
 
-RH_HD ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
+KERNEL_FN ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
   const int64_t per_row = scaled_spans_per_row(layer);
   const int64_t row = index / per_row, place = index - row * per_row;
   const int64_t col = place * layer.span_cols, left = layer.cols - col;
@@ -35,7 +35,7 @@ RH_HD ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
 }
 
 // From the span before `index` to that at `index`.
-RH_HD void scaled_advance(const ScaledLayer& layer, int64_t index, ScaledSpan& span) {
+KERNEL_FN void scaled_advance(const ScaledLayer& layer, int64_t index, ScaledSpan& span) {
   if (span.col + layer.span_cols >= layer.cols) {
     span = scaled_span(layer, index);
     return;
@@ -50,11 +50,11 @@ RH_HD void scaled_advance(const ScaledLayer& layer, int64_t index, ScaledSpan& s
 }
 
 // The index of the span `row` rows below the group's first, and how many the group has.
-RH_HD int64_t scaled_span_of_group(const ScaledLayer& layer, int64_t group, int64_t row) {
+KERNEL_FN int64_t scaled_span_of_group(const ScaledLayer& layer, int64_t group, int64_t row) {
   const int64_t per_row = scaled_spans_per_row(layer);
   return (group / per_row * layer.group_rows + row) * per_row + group % per_row;
 }
-RH_HD int64_t scaled_rows_of_group(const ScaledLayer& layer, int64_t group) {
+KERNEL_FN int64_t scaled_rows_of_group(const ScaledLayer& layer, int64_t group) {
   const int64_t left = layer.rows - group / scaled_spans_per_row(layer) * layer.group_rows;
   return left < layer.group_rows ? left : layer.group_rows;
 }
@@ -69,12 +69,12 @@ struct ScaledGroups {
 };
 using ScaledGroup = ScaledGroups<float>;
 
-RH_HD bool scaled_multiplies(ScaleRule rule) {
+KERNEL_FN bool scaled_multiplies(ScaleRule rule) {
   return rule == ScaleRule::kFloor || rule == ScaleRule::kCeil || rule == ScaleRule::kNvfp4;
 }
 
 template <typename Value>
-RH_HD Value reciprocal(Value x) {
+KERNEL_FN Value reciprocal(Value x) {
   return drop(equal(x, Value(0.0f)), Value(1.0f) / x);
 }
 
@@ -82,35 +82,35 @@ constexpr float kLargestFloat = 3.40282346638528859812e38f;
 constexpr float kSixth = 1.0f / 6.0f;
 
 // G. Where 1 / largest overflows the reference goes on with infinity; the largest float keeps NaN away.
-RH_HD float scaled_global(float largest) { return min_of(2688.0f * reciprocal(largest), kLargestFloat); }
+KERNEL_FN float scaled_global(float largest) { return min_of(2688.0f * reciprocal(largest), kLargestFloat); }
 
 // Quotient and scale of kNvfp4 from its two scales. The reference divides by reciprocals of reciprocals.
 template <typename Value>
-RH_HD ScaledGroups<Value> scaled_two_level(Value scale, float global) {
+KERNEL_FN ScaledGroups<Value> scaled_two_level(Value scale, float global) {
   const Value quotient = reciprocal(scale * Value(reciprocal(global)));
   const auto finite = greater(Value(bits_float(0x7f800000u)), quotient);
   return {scale, keep(finite, quotient), keep(finite, reciprocal(quotient)), Value(0.0f)};
 }
 
 template <typename Value>
-RH_HD ScaledGroups<Value> scaled_power(Value exponent) {
+KERNEL_FN ScaledGroups<Value> scaled_power(Value exponent) {
   exponent = min_of(max_of(exponent, Value(-127.0f)), Value(127.0f));
   return {exponent, power_of_two(-exponent), power_of_two(exponent), Value(0.0f)};
 }
 
 // Of x that is not negative; -127 of subnormal numbers.
 template <typename Value>
-RH_HD Value floor_log2(Value x) {
+KERNEL_FN Value floor_log2(Value x) {
   return number_of_bits(power_below(x)) * Value(0x1p-23f) - Value(127.0f);
 }
 // At least -127.
 template <typename Value>
-RH_HD Value ceil_log2(Value x) {
+KERNEL_FN Value ceil_log2(Value x) {
   return floor_log2(x) + keep(greater(x, max_of(power_below(x), Value(0x1p-127f))), Value(1.0f));
 }
 
 template <typename Value>
-RH_HD ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maximum, Value max_scale, float largest) {
+KERNEL_FN ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maximum, Value max_scale, float largest) {
   const Value m = maximum * unit_clamp(max_scale), zero(0.0f), one(1.0f);
   ScaledGroups<Value> group{one, one, one, zero};
   switch (layer.rule) {
@@ -153,13 +153,13 @@ RH_HD ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maximum, 
   return group;
 }
 
-RH_HD ScaledGroup scaled_group(const ScaledLayer& layer, const ScaledInput& input, int64_t index) {
+KERNEL_FN ScaledGroup scaled_group(const ScaledLayer& layer, const ScaledInput& input, int64_t index) {
   return scaled_group(layer, layer.rule == ScaleRule::kUnit ? 0.0f : input.maximum[index],
                       input.max_scale ? input.max_scale[index] : 1.0f, input.largest ? *input.largest : 0.0f);
 }
 
 // What an engine must know of a calibrated activation: its scale, or of kNvfp4 G.
-RH_HD float scaled_calibrated(const ScaledLayer& layer, const ScaledInput& input) {
+KERNEL_FN float scaled_calibrated(const ScaledLayer& layer, const ScaledInput& input) {
   return layer.rule == ScaleRule::kNvfp4 ? scaled_global(*input.largest) : scaled_group(layer, input, 0).scale;
 }
 
@@ -173,7 +173,7 @@ struct ScaledRounded {
 };
 
 template <Element type, typename Value>
-RH_HD Value scaled_quotient(const ScaledLayer& layer, const ScaledGroup& group, Value w) {
+KERNEL_FN Value scaled_quotient(const ScaledLayer& layer, const ScaledGroup& group, Value w) {
   if constexpr (type == Element::kF16)
     if (layer.half_as_bfloat) w = round_to<Element::kBF16>(w);
   if (scaled_multiplies(layer.rule)) return w * Value(group.quotient);
@@ -184,7 +184,7 @@ RH_HD Value scaled_quotient(const ScaledLayer& layer, const ScaledGroup& group, 
 }
 
 template <typename Value>
-RH_HD ScaledRounded<Value> scaled_round(const ScaledLayer& layer, Value quotient, Value v) {
+KERNEL_FN ScaledRounded<Value> scaled_round(const ScaledLayer& layer, Value quotient, Value v) {
   const Value position = quotient + v;  // +0 for v makes a zero positive
   const Value top(layer.element.max);
   const Value clamped = min_of(max_of(position, Value(-layer.element.max)), top);
@@ -194,7 +194,7 @@ RH_HD ScaledRounded<Value> scaled_round(const ScaledLayer& layer, Value quotient
 
 // d element / d position, of the unclamped.
 template <typename Value>
-RH_HD Value scaled_slope(const ScaledLayer& layer, const ScaledRounded<Value>& rounded) {
+KERNEL_FN Value scaled_slope(const ScaledLayer& layer, const ScaledRounded<Value>& rounded) {
   const Value one(1.0f);
   if (layer.slope == ElementSlope::kOne) return one;
   const Value size = magnitude(rounded.clamped);
@@ -212,8 +212,8 @@ struct ScaledParts {
 };
 
 template <typename Value>
-RH_HD ScaledParts<Value> scaled_parts(const ScaledLayer& layer, const ScaledGroup& group,
-                                      const ScaledRounded<Value>& rounded, Value gradient) {
+KERNEL_FN ScaledParts<Value> scaled_parts(const ScaledLayer& layer, const ScaledGroup& group,
+                                          const ScaledRounded<Value>& rounded, Value gradient) {
   const auto inside = equal(rounded.clamped, rounded.position);
   const Value slope = scaled_slope(layer, rounded);
   return {gradient * (Value(group.scale) * keep(inside, slope)),
@@ -221,16 +221,16 @@ RH_HD ScaledParts<Value> scaled_parts(const ScaledLayer& layer, const ScaledGrou
 }
 
 // Writes the gradient of max_scale, or steps it.
-RH_HD void scaled_finish(const TunableGradients& out, int64_t index, float gradient) {
+KERNEL_FN void scaled_finish(const TunableGradients& out, int64_t index, float gradient) {
   if (out.max_scale) out.max_scale[index] = gradient;
 }
-RH_HD void scaled_finish(const TunableStep& step, int64_t index, float gradient) {
+KERNEL_FN void scaled_finish(const TunableStep& step, int64_t index, float gradient) {
   if (!step.max_scale) return;
   step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(*step.range_rate, gradient));
 }
 
 // Stores a group's scale as encodings hold it.
-RH_HD void scaled_store_code(const ScaledLayer& layer, const ScaledGroup& group, void* scale, int64_t index) {
+KERNEL_FN void scaled_store_code(const ScaledLayer& layer, const ScaledGroup& group, void* scale, int64_t index) {
   if (layer.rule == ScaleRule::kUnit) return;
   if (layer.rule == ScaleRule::kRatio) return store_element(layer.scale, scale, index, group.scale);
   auto* codes = static_cast<uint8_t*>(scale);
@@ -243,7 +243,7 @@ RH_HD void scaled_store_code(const ScaledLayer& layer, const ScaledGroup& group,
 }
 
 // The scale that scaled_store_code() stored.
-RH_HD float scaled_load_code(const ScaledLayer& layer, const ScaledCodes& input, int64_t index) {
+KERNEL_FN float scaled_load_code(const ScaledLayer& layer, const ScaledCodes& input, int64_t index) {
   if (layer.rule == ScaleRule::kUnit) return 1.0f;
   if (layer.rule == ScaleRule::kRatio) return load_element(layer.scale, input.scale, index);
   const uint8_t code = static_cast<const uint8_t*>(input.scale)[index];
@@ -255,8 +255,10 @@ RH_HD float scaled_load_code(const ScaledLayer& layer, const ScaledCodes& input,
 // ---- search ----
 
 // Multiples of the maximum that are tried, 1 first: a power of two changes only with a factor of two.
-RH_HD int scaled_candidates(ScaleRule rule) { return rule == ScaleRule::kNvfp4 || rule == ScaleRule::kUe5m3 ? 103 : 3; }
-RH_HD float scaled_candidate(ScaleRule rule, int index) {
+KERNEL_FN int scaled_candidates(ScaleRule rule) {
+  return rule == ScaleRule::kNvfp4 || rule == ScaleRule::kUe5m3 ? 103 : 3;
+}
+KERNEL_FN float scaled_candidate(ScaleRule rule, int index) {
   if (index == 0) return 1.0f;
   if (scaled_candidates(rule) == 3) return index == 1 ? 0.5f : 2.0f;
   return static_cast<float>(49 + index) / 100.0f;  // 0.5 to 1.51
@@ -264,8 +266,8 @@ RH_HD float scaled_candidate(ScaleRule rule, int index) {
 
 // Fills weights[0 .. span.size) for the squared errors of a span. A channel that no input excited weighs the mean of
 // the group's others; in a group with more of these than not, weights follow the magnitudes instead.
-RH_HD void scaled_weights(const ScaledLayer& layer, const void* input, const float* importance, const ScaledSpan& span,
-                          float* weights) {
+KERNEL_FN void scaled_weights(const ScaledLayer& layer, const void* input, const float* importance,
+                              const ScaledSpan& span, float* weights) {
   const auto element = [&](int64_t i) { return load_element(layer.input, input, span.begin + i); };
   float sum = 1e-5f * static_cast<float>(layer.span_cols - span.size), squares = 0.0f;
   int64_t zeros = 0;

@@ -16,28 +16,28 @@ struct SmallFloat {
   bool has_infinity;  // the first code above max is infinity
 };
 
-RH_HD constexpr SmallFloat e4m3() { return {8, 3, -6, 448.0f, false, false, false}; }
-RH_HD constexpr SmallFloat e5m2() { return {8, 2, -14, 57344.0f, false, false, true}; }
-RH_HD constexpr SmallFloat e2m3() { return {6, 3, 0, 7.5f, false, false, false}; }
-RH_HD constexpr SmallFloat e3m2() { return {6, 2, -2, 28.0f, false, false, false}; }
-RH_HD constexpr SmallFloat e2m1() { return {4, 1, 0, 6.0f, false, false, false}; }
-RH_HD constexpr SmallFloat int8() { return {8, 6, 0, 1.984375f, true, false, false}; }
-RH_HD constexpr SmallFloat int4() { return {4, 2, 0, 1.75f, true, false, false}; }
-RH_HD constexpr SmallFloat int2() { return {2, 0, 0, 1.0f, true, false, false}; }
-RH_HD constexpr SmallFloat ue5m3() { return {8, 3, -14, 114688.0f, false, true, false}; }
+KERNEL_FN constexpr SmallFloat e4m3() { return {8, 3, -6, 448.0f, false, false, false}; }
+KERNEL_FN constexpr SmallFloat e5m2() { return {8, 2, -14, 57344.0f, false, false, true}; }
+KERNEL_FN constexpr SmallFloat e2m3() { return {6, 3, 0, 7.5f, false, false, false}; }
+KERNEL_FN constexpr SmallFloat e3m2() { return {6, 2, -2, 28.0f, false, false, false}; }
+KERNEL_FN constexpr SmallFloat e2m1() { return {4, 1, 0, 6.0f, false, false, false}; }
+KERNEL_FN constexpr SmallFloat int8() { return {8, 6, 0, 1.984375f, true, false, false}; }
+KERNEL_FN constexpr SmallFloat int4() { return {4, 2, 0, 1.75f, true, false, false}; }
+KERNEL_FN constexpr SmallFloat int2() { return {2, 0, 0, 1.0f, true, false, false}; }
+KERNEL_FN constexpr SmallFloat ue5m3() { return {8, 3, -14, 114688.0f, false, true, false}; }
 
 // 2^exponent, -127 to 127.
-RH_HD float power_of_two(int32_t exponent) {
+KERNEL_FN float power_of_two(int32_t exponent) {
   return bits_float(exponent > -127 ? static_cast<uint32_t>(exponent + 127) << 23 : 0x400000u);
 }
 template <typename Value>
-RH_HD Value power_of_two(Value exponent) {
+KERNEL_FN Value power_of_two(Value exponent) {
   return bits_of_number(max_of(exponent + Value(127.0f), Value(0.5f)) * Value(0x1p23f));
 }
 
 // The nearest number of the format, ties to even; |x| <= max. Value is float or a vector of them.
 template <typename Value>
-RH_HD Value round_small(SmallFloat format, Value x) {
+KERNEL_FN Value round_small(SmallFloat format, Value x) {
   const Value power = max_of(power_below(x), Value(power_of_two(format.min_exponent)));
   // A number whose last bit is worth one step of x: adding it rounds.
   const Value carrier = power * Value(power_of_two(23 - format.mantissa));
@@ -46,7 +46,7 @@ RH_HD Value round_small(SmallFloat format, Value x) {
 
 // The code of a number of the format, itself as a number.
 template <typename Value>
-RH_HD Value small_code_number(SmallFloat format, Value x) {
+KERNEL_FN Value small_code_number(SmallFloat format, Value x) {
   const Value zero(0.0f);
   if (format.integer) {
     const Value steps = x * Value(power_of_two(format.mantissa));
@@ -62,10 +62,10 @@ RH_HD Value small_code_number(SmallFloat format, Value x) {
   if (format.is_unsigned) return code;
   return code + keep(greater(zero, with_sign(smallest, x)), Value(static_cast<float>(1 << (format.bits - 1))));
 }
-RH_HD uint8_t small_code(SmallFloat format, float x) { return static_cast<uint8_t>(small_code_number(format, x)); }
+KERNEL_FN uint8_t small_code(SmallFloat format, float x) { return static_cast<uint8_t>(small_code_number(format, x)); }
 
 // The number that a code stands for; NaN or infinity above max.
-RH_HD float small_value(SmallFloat format, uint8_t code) {
+KERNEL_FN float small_value(SmallFloat format, uint8_t code) {
   const uint32_t bits = code & ((1u << format.bits) - 1);
   const uint32_t sign = format.is_unsigned ? 0 : bits >> (format.bits - 1);
   if (format.integer) {

@@ -24,12 +24,12 @@ struct TunableStep {
 
 // Value is here and in the families' formulas float, or a vector of kLanes floats with the operations of floats.h.
 template <typename Value>
-RH_HD Value unit_clamp(Value x) {
+KERNEL_FN Value unit_clamp(Value x) {
   return min_of(max_of(x, Value(0.0f)), Value(1.0f));
 }
 
 template <typename Value>
-RH_HD Value round_to(Element e, Value x) {
+KERNEL_FN Value round_to(Element e, Value x) {
   if (e == Element::kF16) return round_to<Element::kF16>(x);
   if (e == Element::kBF16) return round_to<Element::kBF16>(x);
   return x;
@@ -37,7 +37,7 @@ RH_HD Value round_to(Element e, Value x) {
 
 // rate * sign(gradient), where the sign of zero is zero.
 template <typename Value>
-RH_HD Value sign_times(Value rate, Value gradient) {
+KERNEL_FN Value sign_times(Value rate, Value gradient) {
   return keep(greater(gradient, Value(0.0f)), rate) - keep(greater(Value(0.0f), gradient), rate);
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "host/plugins/catalogue.h"
+#include "host/discovery/catalogue.h"
 
 namespace roundhouse::cli {
 

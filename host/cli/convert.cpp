@@ -7,7 +7,8 @@
 #include "host/base/files.h"
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
-#include "host/recipe/layer_check.h"
+#include "host/discovery/open_checkpoint.h"
+#include "host/plan/layer_check.h"
 #include "host/report/table.h"
 
 namespace roundhouse::cli {
@@ -57,7 +58,7 @@ void run(Context& context, const Options& o) {
   const fs::path file = fingerprint_file(recipe.output);
   fs::create_directories(file.parent_path());
   fingerprints.write(file);
-  ExportedCheckpoint written(catalogue, o.format, recipe.output, architecture.facts());
+  ExportedCheckpoint written(catalogue.format(o.format), recipe.output, architecture.facts());
   const Verification result = verify(architecture, written, fingerprints);
   std::cout << format_table({{"format", "bytes", "folder"},
                              {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},

@@ -4,7 +4,7 @@
 #include "host/base/error.h"
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
-#include "host/plugins/format_io.h"
+#include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
 
 namespace roundhouse::cli {
@@ -31,7 +31,7 @@ void add_eval(CLI::App& app, Context& context) {
     const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen);
-    const StoredActivations activations = activations_of(architecture, *source, catalogue);
+    const InputQuantization activations = activations_of(architecture, *source, catalogue);
     const Perplexity result = measure(o->model, architecture, *source, sequences, activations.hook);
     if (o->json) {
       std::cout << nlohmann::json{{"model", o->model}, {"format", format}, {"data", o->data}, {"seqlen", seqlen},

@@ -27,11 +27,11 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
   return sequences;
 }
 
-StoredActivations activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
+InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
   auto* exported = dynamic_cast<ExportedCheckpoint*>(&source);
   if (!exported) return {};
-  StoredActivations stored =
-      stored_activations(architecture, *exported, catalogue, list_presets(Context::scheme_folders()));
+  InputQuantization stored =
+      input_quantization(architecture, *exported, catalogue, list_presets(Context::scheme_folders()));
   if (!stored.problem.empty())
     log::warning(cat(source.location(), ": an engine quantizes the inputs of ", stored.layers,
                      " layers; here it is done in ", stored.applied, " of them. ", stored.problem));

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "host/discovery/catalogue.h"
 #include "host/model/perplexity.h"
-#include "host/plugins/catalogue.h"
 #include "host/text/tokenizer.h"
-#include "host/tuning/stored_activations.h"
+#include "host/tuning/input_quantization.h"
 
 namespace roundhouse::cli {
 
@@ -20,7 +20,7 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
 
 // What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be done
 // is warned of.
-StoredActivations activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
+InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
                    const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook = {});

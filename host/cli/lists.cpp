@@ -2,13 +2,13 @@
 #include <iostream>
 #include <optional>
 
+#include "host/abi/quantizer.h"
 #include "host/base/error.h"
 #include "host/base/words.h"
 #include "host/cli/context.h"
-#include "host/plugins/quantizer.h"
-#include "host/plugins/resolve.h"
-#include "host/recipe/layer_check.h"
-#include "host/recipe/plan.h"
+#include "host/plan/layer_check.h"
+#include "host/plan/plan.h"
+#include "host/plan/scheme_resolver.h"
 #include "host/recipe/scheme_choice.h"
 #include "host/report/table.h"
 
@@ -67,12 +67,13 @@ std::vector<std::string> refusals(Catalogue& catalogue, const Preset& preset, co
   std::vector<std::string> reasons(formats.size());
   if (!layer.scheme.weight) return reasons;  // every format holds weights as they are
   const QuantizerTarget weight{layer.info.name, layer.info.role, kProbeSize, kProbeSize, DType::kBF16};
-  const Quantizer quantizer(catalogue, *layer.scheme.weight, weight);
+  const Quantizer quantizer(catalogue.dtype(layer.scheme.weight->dtype), *layer.scheme.weight, weight);
   QuantizerTarget input = weight;
   input.rows = -1;
   input.target = RH_TARGET_ACTIVATION;
   std::optional<Quantizer> activation;
-  if (layer.scheme.activation) activation.emplace(catalogue, *layer.scheme.activation, input);
+  if (layer.scheme.activation)
+    activation.emplace(catalogue.dtype(layer.scheme.activation->dtype), *layer.scheme.activation, input);
   for (size_t i = 0; i < formats.size(); ++i)
     reasons[i] = format_refusal(catalogue, formats[i]->id, preset.format_options.value(formats[i]->id, json::object()),
                                 layer, *quantizer.info().encoding, activation ? activation->info().encoding : nullptr);

@@ -1,10 +1,11 @@
 // roundhouse logits: what a model, original or exported, computes for a text; for comparing engines.
+#include "host/model/logits.h"
+
 #include "host/base/error.h"
+#include "host/checkpoint/writer.h"
 #include "host/cli/context.h"
 #include "host/cli/evaluation.h"
-#include "host/checkpoint/writer.h"
-#include "host/model/logits.h"
-#include "host/plugins/format_io.h"
+#include "host/discovery/open_checkpoint.h"
 #include "host/text/calibration.h"
 
 namespace roundhouse::cli {

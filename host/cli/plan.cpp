@@ -1,5 +1,5 @@
 // roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins; nothing is computed.
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 
 #include <iostream>
 

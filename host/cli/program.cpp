@@ -10,7 +10,7 @@
 #include "host/base/parallel.h"
 #include "host/base/suggest.h"
 #include "host/cli/context.h"
-#include "host/plugins/scan.h"
+#include "host/discovery/scan.h"
 
 // Called by main.cpp, which has loaded this library.
 extern "C" int roundhouse_main(int argc, char** argv) {

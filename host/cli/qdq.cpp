@@ -1,8 +1,7 @@
 // roundhouse qdq: runs one data type on tensors of a file. A plugin author's first tool.
-#include "host/plugins/qdq.h"
-
 #include "host/base/error.h"
 #include "host/cli/context.h"
+#include "host/cli/qdq_file.h"
 
 namespace roundhouse::cli {
 

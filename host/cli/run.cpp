@@ -4,6 +4,7 @@
 #include <iostream>
 #include <set>
 
+#include "host/abi/format_reader.h"
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/base/parallel.h"
@@ -14,9 +15,8 @@
 #include "host/export/exporter.h"
 #include "host/export/verify.h"
 #include "host/model/decoder.h"
-#include "host/plugins/format_io.h"
-#include "host/recipe/importance.h"
-#include "host/recipe/plan.h"
+#include "host/plan/imatrix.h"
+#include "host/plan/plan.h"
 #include "host/report/progress.h"
 #include "host/report/report.h"
 #include "host/report/table.h"
@@ -147,7 +147,7 @@ json evaluate(const Plan& plan, const Architecture& architecture, TensorSource& 
   for (const ExportTarget& target : export_targets(recipe)) {
     const std::string how = tuned ? "tuned, " : "rounded, ";
     rows.push_back(model_row(how + target.format, target.format, target.folder.string(), weight_bytes(target.folder)));
-    ExportedCheckpoint exported(catalogue, target.format, target.folder, architecture.facts());
+    ExportedCheckpoint exported(catalogue.format(target.format), target.folder, architecture.facts());
     const Verification verification = verify(architecture, exported, fingerprints);
     rows.back()["verified"] = verification_text(verification);
     rows.back()["problems"] = verification.problems;

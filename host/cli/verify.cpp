@@ -5,7 +5,7 @@
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
-#include "host/plugins/format_io.h"
+#include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
 
 namespace roundhouse::cli {

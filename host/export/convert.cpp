@@ -11,7 +11,7 @@
 #include "host/base/log.h"
 #include "host/base/words.h"
 #include "host/export/exporter.h"
-#include "host/recipe/layer_check.h"
+#include "host/plan/layer_check.h"
 
 namespace roundhouse {
 namespace {

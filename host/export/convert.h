@@ -1,11 +1,11 @@
 // Repacking an exported checkpoint into another format that packs the same encodings, without quantizing again.
 #pragma once
 
+#include "host/abi/format_reader.h"
+#include "host/discovery/catalogue.h"
 #include "host/export/verify.h"
 #include "host/model/architecture.h"
-#include "host/plugins/catalogue.h"
-#include "host/plugins/format_io.h"
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 
 namespace roundhouse {
 

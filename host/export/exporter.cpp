@@ -2,10 +2,10 @@
 
 #include <malloc.h>
 
+#include "host/abi/export_session.h"
+#include "host/abi/format_writer.h"
 #include "host/base/error.h"
 #include "host/checkpoint/output.h"
-#include "host/plugins/export_session.h"
-#include "host/plugins/format_io.h"
 
 namespace roundhouse {
 
@@ -36,7 +36,7 @@ struct Exporter::Target {
          uint64_t max_shard_bytes, ExportSession::Decode decode)
       : folder(target.folder, overwrite),
         session(folder, facts, target.options, max_shard_bytes, std::move(decode)),
-        writer(catalogue, target.format, session) {}
+        writer(catalogue.format(target.format), session) {}
 };
 
 std::vector<ExportTarget> export_targets(const Recipe& recipe) {

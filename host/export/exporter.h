@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "host/discovery/catalogue.h"
 #include "host/export/verify.h"
-#include "host/plugins/catalogue.h"
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 #include "host/tuning/quantize.h"
 
 namespace roundhouse {

@@ -1,12 +1,11 @@
 #include "host/model/descriptor.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <set>
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/yaml/yaml.h"
 
 namespace roundhouse {
 namespace {
@@ -14,50 +13,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int kVersion = 1;
-
-// YAML's core schema: an unquoted scalar is null, a boolean or a number if it reads as one.
-json scalar_to_json(const YAML::Node& node) {
-  const std::string& text = node.Scalar();
-  if (node.Tag() == "!") return text;  // quoted
-  if (text == "true") return true;
-  if (text == "false") return false;
-  const json parsed = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  return parsed.is_number() ? parsed : json(text);
-}
-
-json yaml_to_json(const YAML::Node& node) {
-  switch (node.Type()) {
-    case YAML::NodeType::Scalar:
-      return scalar_to_json(node);
-    case YAML::NodeType::Sequence: {
-      json list = json::array();
-      for (const auto& item : node) list.push_back(yaml_to_json(item));
-      return list;
-    }
-    case YAML::NodeType::Map: {
-      json map = json::object();
-      for (const auto& member : node) {
-        const std::string key = member.first.as<std::string>();
-        if (map.contains(key))
-          throw YAML::ParserException(member.first.Mark(), cat("the key ", key, " is there twice"));
-        map[key] = yaml_to_json(member.second);
-      }
-      return map;
-    }
-    default:
-      return nullptr;
-  }
-}
-
-json load_yaml(const std::filesystem::path& file) {
-  try {
-    return yaml_to_json(YAML::LoadFile(file.string()));
-  } catch (const YAML::BadFile&) {
-    throw Error(cat(file.string(), ": cannot be read"));
-  } catch (const YAML::Exception& e) {
-    throw Error(cat(file.string(), ":", e.mark.line + 1, ":", e.mark.column + 1, ": ", e.msg));
-  }
-}
 
 std::vector<std::filesystem::path> descriptor_files(const std::filesystem::path& dir) {
   std::vector<std::filesystem::path> files;
@@ -91,7 +46,7 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
   for (const auto& dir : descriptor_dirs) {
     for (const auto& file : descriptor_files(dir)) {
       found.file = file;
-      found.yaml = load_yaml(file);
+      found.yaml = yaml::Node::load(file).as_json();
       const Value root(found);
       if (root.at("version").integer() != kVersion)
         throw Error(cat(root.at("version").origin(), ": this Roundhouse reads version ", kVersion, " only"));

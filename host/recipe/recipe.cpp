@@ -6,7 +6,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
-#include "host/recipe/yaml.h"
+#include "host/yaml/yaml.h"
 
 namespace roundhouse {
 namespace {

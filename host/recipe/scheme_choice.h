@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "host/recipe/yaml.h"
+#include "host/yaml/yaml.h"
 
 namespace roundhouse {
 

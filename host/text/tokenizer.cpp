@@ -7,10 +7,10 @@
 #include "host/base/files.h"
 #include "host/text/added_tokens.h"
 #include "host/text/bpe.h"
-#include "host/text/decoder.h"
 #include "host/text/normalizer.h"
 #include "host/text/post_processor.h"
 #include "host/text/pre_tokenizer.h"
+#include "host/text/token_decoder.h"
 #include "host/text/unicode.h"
 
 namespace roundhouse {

@@ -31,7 +31,7 @@ ActivationQuantizer::ActivationQuantizer(Catalogue& catalogue, const LayerPlan& 
                                          at::Device device)
     : layer_(layer.info.name),
       quantizer_(
-          catalogue, *layer.scheme.activation,
+          catalogue.dtype(layer.scheme.activation->dtype), *layer.scheme.activation,
           {layer.info.name, layer.info.role, -1, layer.info.in_features, from_torch(dtype), RH_TARGET_ACTIVATION},
           device) {}
 

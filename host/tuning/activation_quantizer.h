@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "host/model/decoder.h"
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 #include "host/tuning/device_quantizer.h"
 #include "host/tuning/quantize.h"
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "host/tuning/activation_store.h"
+#include "host/tuning/hidden_states.h"
 #include "host/tuning/layer_quantizer.h"
 #include "host/tuning/micro_batch.h"
 #include "host/tuning/sampler.h"
@@ -16,8 +16,8 @@ namespace roundhouse {
 
 struct BlockLoop {
   // [samples, seq, hidden] in the compute type: what the block will really see, and what it should give.
-  const ActivationStore& inputs;
-  const ActivationStore& targets;
+  const HiddenStates& inputs;
+  const HiddenStates& targets;
   at::Tensor mask;                                              // [samples, seq] u8 on the CPU; 0: position not scored
   std::function<at::Tensor(const at::Tensor& hidden)> forward;  // reads the layers' leaves
   std::vector<std::unique_ptr<LayerQuantizer>>& layers;

@@ -8,8 +8,8 @@
 namespace roundhouse {
 namespace {
 
-at::Device plugin_device(Catalogue& catalogue, const std::string& dtype, uint32_t flags, at::Device wanted) {
-  const bool has_cuda = (catalogue.dtype(dtype)->descriptor->supports & RH_SUPPORTS_CUDA) && !(flags & RH_QUANTIZER_CPU_ONLY);
+at::Device plugin_device(const LoadedDtype& dtype, uint32_t flags, at::Device wanted) {
+  const bool has_cuda = (dtype.table->descriptor->supports & RH_SUPPORTS_CUDA) && !(flags & RH_QUANTIZER_CPU_ONLY);
   return wanted.is_cuda() && !has_cuda ? at::Device(at::kCPU) : wanted;
 }
 
@@ -24,9 +24,9 @@ at::Tensor reduced(int32_t how, const at::Tensor& a, const at::Tensor& b) {
   return how == RH_REDUCE_MAX ? at::maximum(a, b) : how == RH_REDUCE_MIN ? at::minimum(a, b) : a + b;
 }
 
-DeviceQuantizer::DeviceQuantizer(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target,
+DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target,
                                  at::Device device)
-    : plugin_(catalogue, scheme, target), device_(plugin_device(catalogue, scheme.dtype, info().flags, device)) {
+    : plugin_(dtype, scheme, target), device_(plugin_device(dtype, info().flags, device)) {
   for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
 }
 

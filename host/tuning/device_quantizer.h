@@ -5,8 +5,7 @@
 
 #include <vector>
 
-#include "host/plugins/catalogue.h"
-#include "host/plugins/quantizer.h"
+#include "host/abi/quantizer.h"
 
 namespace roundhouse {
 
@@ -17,7 +16,8 @@ at::Tensor reduced(int32_t how, const at::Tensor& a, const at::Tensor& b);
 // are contiguous and on that device; undefined ones and empty lists are NULL for the plugin.
 class DeviceQuantizer {
  public:
-  DeviceQuantizer(Catalogue& catalogue, const TensorScheme& scheme, const QuantizerTarget& target, at::Device device);
+  DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target,
+                  at::Device device);
 
   at::Device device() const { return device_; }
   Quantizer& plugin() { return plugin_; }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "host/model/structure.h"
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 
 namespace roundhouse {
 

@@ -7,7 +7,7 @@ namespace roundhouse {
 
 LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, const Tensor& weight, at::Device device)
     : plan_(plan),
-      quantizer_(catalogue, *plan.scheme.weight,
+      quantizer_(catalogue.dtype(plan.scheme.weight->dtype), *plan.scheme.weight,
                  {plan.info.name, plan.info.role, weight.dim(0), weight.dim(1), weight.dtype(), RH_TARGET_WEIGHT},
                  device),
       weight_(to_torch(weight).to(quantizer_.device())) {

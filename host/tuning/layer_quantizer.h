@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 #include "host/tuning/device_quantizer.h"
 
 namespace roundhouse {

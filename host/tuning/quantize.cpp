@@ -17,9 +17,9 @@
 #include "host/model/decoder.h"
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
-#include "host/tuning/activation_store.h"
 #include "host/tuning/block_loop.h"
 #include "host/tuning/caching_allocator.h"
+#include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
 
@@ -187,7 +187,7 @@ class Run {
     const LinearInfo& head = in_.architecture.head();
     Layers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
-    const auto for_inputs = [&](const ActivationStore& hidden, const auto& body) {
+    const auto for_inputs = [&](const HiddenStates& hidden, const auto& body) {
       for_batches(activations,
                   [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
@@ -219,8 +219,8 @@ class Run {
     }
     positions_ = std::make_unique<PositionData>(decoder_->positions(length));
     const auto store = [&] {
-      return std::make_unique<ActivationStore>(at::IntArrayRef{n, length, in_.architecture.hidden_size()}, compute_,
-                                               device_, memory_);
+      return std::make_unique<HiddenStates>(at::IntArrayRef{n, length, in_.architecture.hidden_size()}, compute_,
+                                            device_, memory_);
     };
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
@@ -256,8 +256,7 @@ class Run {
   }
 
   // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
-  void forward_all(const Block& block, Activations& activations, const ActivationStore& input,
-                   ActivationStore* output) {
+  void forward_all(const Block& block, Activations& activations, const HiddenStates& input, HiddenStates* output) {
     for_batches(activations, [&](int64_t begin, int64_t end) {
       const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
       if (output) output->write(begin, hidden);
@@ -346,8 +345,8 @@ class Run {
   std::unique_ptr<PositionData> positions_;
   // Where the two chains are. The original one is a block ahead while that is tuned, and its outputs the targets; when
   // its inputs are needed too, for want of the other chain, they stay and the outputs go to targets_.
-  ActivationMemory memory_;
-  std::unique_ptr<ActivationStore> full_, quantized_, targets_;
+  HiddenStatesMemory memory_;
+  std::unique_ptr<HiddenStates> full_, quantized_, targets_;
   at::Tensor mask_;
   std::unordered_set<std::string> done_;  // by the names that the formats get
 };

@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "host/abi/quantizer.h"
 #include "host/base/tensor.h"
+#include "host/discovery/catalogue.h"
 #include "host/model/architecture.h"
-#include "host/plugins/catalogue.h"
-#include "host/plugins/quantizer.h"
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 
 namespace roundhouse {
 

@@ -22,8 +22,8 @@ static void range(const AffineLayer& layer, const void* weight, float* low, floa
 
 // Rounds a span and calls use(i, rounded, lanes) for each kLanes elements.
 template <Element weight, typename Use>
-RH_HD void round_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
-                      const AffineSpan& span, Use&& use) {
+KERNEL_FN void round_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
+                          const AffineSpan& span, Use&& use) {
   const Storage<weight>* w = elements<weight>(input.weight) + span.begin;
   const float* v = input.v ? input.v + span.v : nullptr;
   const Lanes scale(group.scale);
@@ -48,8 +48,8 @@ static __attribute__((noinline)) AffineGroups<Lanes> groups_of_spans(const Affin
 // body(span, group, k) for spans [begin, end), k the span's place among kLanes of them; then finish(first, count,
 // groups) for these.
 template <typename Body, typename Finish>
-RH_HD void each_span(const AffineLayer& layer, const AffineInput& input, int64_t begin, int64_t end, Body&& body,
-                     Finish&& finish) {
+KERNEL_FN void each_span(const AffineLayer& layer, const AffineInput& input, int64_t begin, int64_t end, Body&& body,
+                         Finish&& finish) {
   for_groups(begin, end, [&](int64_t first, int64_t count) {
     const AffineGroups<Lanes> groups = groups_of_spans(layer, input, first, count);
     float scale[kLanes], zero[kLanes], minus_zero[kLanes];
@@ -71,7 +71,7 @@ RH_HD void each_span(const AffineLayer& layer, const AffineInput& input, int64_t
 }
 
 template <typename Body>
-RH_HD void each_span(const AffineLayer& layer, const AffineInput& input, int64_t begin, int64_t end, Body&& body) {
+KERNEL_FN void each_span(const AffineLayer& layer, const AffineInput& input, int64_t begin, int64_t end, Body&& body) {
   each_span(
       layer, input, begin, end, [&](const AffineSpan& span, const AffineGroup& group, int64_t) { body(span, group); },
       [](int64_t, int64_t, const AffineGroups<Lanes>&) {});
@@ -149,8 +149,8 @@ struct SpanSums {
 }  // namespace
 
 template <Element weight, Element gradient_type, typename Finish>
-RH_HD SpanSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
-                             const AffineSpan& span, const void* gradient, const Finish& finish) {
+KERNEL_FN SpanSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
+                                 const AffineSpan& span, const void* gradient, const Finish& finish) {
   const Storage<gradient_type>* g = elements<gradient_type>(gradient) + span.begin;
   Lanes direct(0.0f), clipped(0.0f);
   round_span<weight>(layer, input, group, span, [&](int64_t i, const auto& rounded, auto lanes) {

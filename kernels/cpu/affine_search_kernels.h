@@ -8,15 +8,15 @@ namespace roundhouse::kernels {
 
 // use(w, importance, lanes) for each kLanes weights of a span; importance only when there is some.
 template <Element weight, typename Use>
-RH_HD void for_weights(const Storage<weight>* w, const float* importance, int64_t size, Use&& use) {
+KERNEL_FN void for_weights(const Storage<weight>* w, const float* importance, int64_t size, Use&& use) {
   for_lanes(size, [&](int64_t i, auto lanes) {
     use(load<weight>(w + i, lanes), importance ? load<Element::kF32>(importance + i, lanes) : Lanes(0.0f));
   });
 }
 
 template <Element weight>
-RH_HD AffineImportance importance_of_span(const AffineLayer& layer, const Storage<weight>* w, const float* importance,
-                                          int64_t size) {
+KERNEL_FN AffineImportance importance_of_span(const AffineLayer& layer, const Storage<weight>* w,
+                                              const float* importance, int64_t size) {
   if (!importance) return {ImportanceKind::kNone, 0.0f};
   Lanes channels(0.0f), sum(0.0f), squares(0.0f);
   for_weights<weight>(w, importance, size, [&](Lanes x, Lanes given) {
@@ -29,8 +29,8 @@ RH_HD AffineImportance importance_of_span(const AffineLayer& layer, const Storag
 
 // The best scale of a span whose weight of largest magnitude is `extreme`.
 template <Element weight, ImportanceKind kind>
-RH_HD float search_span(const AffineLayer& layer, const Storage<weight>* w, const float* given, int64_t size,
-                        AffineImportance importance, float extreme) {
+KERNEL_FN float search_span(const AffineLayer& layer, const Storage<weight>* w, const float* given, int64_t size,
+                            AffineImportance importance, float extreme) {
   const float reciprocal = guarded_reciprocal<weight>(extreme);
   float best_scale = 0.0f, best = 0.0f;
   for (int candidate = 0; candidate < affine_candidates(layer); ++candidate) {

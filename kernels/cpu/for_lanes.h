@@ -17,7 +17,7 @@ struct SomeLanes {
 
 // body(i, lanes) for each kLanes elements of [0, size).
 template <typename Body>
-RH_HD void for_lanes(int64_t size, Body&& body) {
+KERNEL_FN void for_lanes(int64_t size, Body&& body) {
   int64_t i = 0;
   if constexpr (kTailsApart)
     for (; i + kLanes <= size; i += kLanes) body(i, AllLanes{});
@@ -25,37 +25,37 @@ RH_HD void for_lanes(int64_t size, Body&& body) {
 }
 
 template <Element e>
-RH_HD Lanes load(const Storage<e>* from, AllLanes) {
+KERNEL_FN Lanes load(const Storage<e>* from, AllLanes) {
   return load_lanes<e>(from);
 }
 template <Element e>
-RH_HD Lanes load(const Storage<e>* from, SomeLanes lanes) {
+KERNEL_FN Lanes load(const Storage<e>* from, SomeLanes lanes) {
   if (lanes.count == kLanes) return load_lanes<e>(from);
   Storage<e> padded[kLanes] = {};
   memcpy(padded, from, lanes.count * sizeof(Storage<e>));
   return load_lanes<e>(padded);
 }
 template <Element e>
-RH_HD void store(Storage<e>* to, Lanes a, AllLanes) {
+KERNEL_FN void store(Storage<e>* to, Lanes a, AllLanes) {
   store_lanes<e>(to, a);
 }
 template <Element e>
-RH_HD void store(Storage<e>* to, Lanes a, SomeLanes lanes) {
+KERNEL_FN void store(Storage<e>* to, Lanes a, SomeLanes lanes) {
   if (lanes.count == kLanes) return store_lanes<e>(to, a);
   Storage<e> padded[kLanes];
   store_lanes<e>(padded, a);
   memcpy(to, padded, lanes.count * sizeof(Storage<e>));
 }
 
-RH_HD Lanes load(const uint8_t* from, AllLanes) { return load_codes(from); }
-RH_HD Lanes load(const uint8_t* from, SomeLanes lanes) {
+KERNEL_FN Lanes load(const uint8_t* from, AllLanes) { return load_codes(from); }
+KERNEL_FN Lanes load(const uint8_t* from, SomeLanes lanes) {
   if (lanes.count == kLanes) return load_codes(from);
   uint8_t padded[kLanes] = {};
   memcpy(padded, from, lanes.count);
   return load_codes(padded);
 }
-RH_HD void store(uint8_t* to, Lanes a, AllLanes) { store_codes(to, a); }
-RH_HD void store(uint8_t* to, Lanes a, SomeLanes lanes) {
+KERNEL_FN void store(uint8_t* to, Lanes a, AllLanes) { store_codes(to, a); }
+KERNEL_FN void store(uint8_t* to, Lanes a, SomeLanes lanes) {
   if (lanes.count == kLanes) return store_codes(to, a);
   uint8_t padded[kLanes];
   store_codes(padded, a);
@@ -63,16 +63,16 @@ RH_HD void store(uint8_t* to, Lanes a, SomeLanes lanes) {
 }
 
 template <Element e>
-RH_HD const Storage<e>* elements(const void* base) {
+KERNEL_FN const Storage<e>* elements(const void* base) {
   return static_cast<const Storage<e>*>(base);
 }
 template <Element e>
-RH_HD Storage<e>* elements(void* base) {
+KERNEL_FN Storage<e>* elements(void* base) {
   return static_cast<Storage<e>*>(base);
 }
 
 // Folds the upper half onto the lower until one lane is left.
-RH_HD float sum_lanes(Lanes a) {
+KERNEL_FN float sum_lanes(Lanes a) {
   a = a + pair_high<8>(a, a);
   a = a + pair_high<4>(a, a);
   a = a + pair_high<2>(a, a);
@@ -81,7 +81,7 @@ RH_HD float sum_lanes(Lanes a) {
 
 // In lane i a[i] folded so, of kLanes vectors, which this uses up.
 template <int half, typename Combine>
-RH_HD Lanes fold_each(Lanes* a, Combine&& combine) {
+KERNEL_FN Lanes fold_each(Lanes* a, Combine&& combine) {
   for (int i = 0; i < half; ++i) a[i] = combine(pair_low<half>(a[i], a[i + half]), pair_high<half>(a[i], a[i + half]));
   if constexpr (half > 1) return fold_each<half / 2>(a, combine);
   return a[0];
@@ -100,40 +100,40 @@ RH_HD Lanes fold_each(Lanes* a, Combine&& combine) {
 // body(first, count) for kLanes groups at a time of [begin, end): what a group costs beside its elements is computed
 // for all of them in one vector.
 template <typename Body>
-RH_HD void for_groups(int64_t begin, int64_t end, Body&& body) {
+KERNEL_FN void for_groups(int64_t begin, int64_t end, Body&& body) {
   for (int64_t i = begin; i < end; i += kLanes) body(i, end - i < kLanes ? end - i : kLanes);
 }
 // The first `count` of kLanes.
-RH_HD Lanes load_groups(const float* from, int64_t count) {
+KERNEL_FN Lanes load_groups(const float* from, int64_t count) {
   return load<Element::kF32>(from, SomeLanes{count});
 }
-RH_HD void store_groups(float* to, Lanes a, int64_t count) {
+KERNEL_FN void store_groups(float* to, Lanes a, int64_t count) {
   store<Element::kF32>(to, a, SomeLanes{count});
 }
 
 // Writes v's gradient, or steps v. `at` is the place in v.
-RH_HD void finish_v(const TunableGradients& out, int64_t at, Lanes gradient, auto lanes) {
+KERNEL_FN void finish_v(const TunableGradients& out, int64_t at, Lanes gradient, auto lanes) {
   if (out.v) store<Element::kF32>(out.v + at, gradient, lanes);
 }
-RH_HD void finish_v(const TunableStep& step, int64_t at, Lanes gradient, auto lanes) {
+KERNEL_FN void finish_v(const TunableStep& step, int64_t at, Lanes gradient, auto lanes) {
   if (!step.v) return;
   const Lanes v = load<Element::kF32>(step.v + at, lanes);
   store<Element::kF32>(step.v + at, v - sign_times(Lanes(*step.rounding_rate), gradient), lanes);
 }
 
 // Writes the gradients of min_scale or max_scale of groups, or steps it; null where not wanted. `at` is the first's.
-RH_HD void finish_range(const TunableGradients&, float* to, Lanes gradient, int64_t count) {
+KERNEL_FN void finish_range(const TunableGradients&, float* to, Lanes gradient, int64_t count) {
   if (to) store_groups(to, gradient, count);
 }
-RH_HD void finish_range(const TunableStep& step, float* to, Lanes gradient, int64_t count) {
+KERNEL_FN void finish_range(const TunableStep& step, float* to, Lanes gradient, int64_t count) {
   if (!to) return;
   store_groups(to, unit_clamp(load_groups(to, count) - sign_times(Lanes(*step.range_rate), gradient)), count);
 }
 
 // v has whole groups, also where a row ends within one: [begin, end) of v has no element in the weight.
-RH_HD void finish_padding(const TunableGradients& out, int64_t begin, int64_t end) {
+KERNEL_FN void finish_padding(const TunableGradients& out, int64_t begin, int64_t end) {
   if (out.v && begin < end) memset(out.v + begin, 0, (end - begin) * sizeof(float));
 }
-RH_HD void finish_padding(const TunableStep&, int64_t, int64_t) {}
+KERNEL_FN void finish_padding(const TunableStep&, int64_t, int64_t) {}
 
 }  // namespace roundhouse::kernels

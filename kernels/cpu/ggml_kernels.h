@@ -22,7 +22,8 @@ static void ggml_range(const GgmlLayer& layer, const void* weight, float* low, f
 }
 
 // Of kLanes blocks that are one group each.
-RH_HD GgmlGroups<Lanes> single_groups(const GgmlLayer& layer, const GgmlInput& input, int64_t first, int64_t count) {
+KERNEL_FN GgmlGroups<Lanes> single_groups(const GgmlLayer& layer, const GgmlInput& input, int64_t first,
+                                          int64_t count) {
   const auto of_groups = [&](const float* from) { return from ? load_groups(from + first, count) : Lanes(1.0f); };
   return ggml_group(layer, of_groups(input.low), of_groups(input.high), of_groups(input.min_scale),
                     of_groups(input.max_scale));
@@ -65,8 +66,8 @@ static __attribute__((noinline)) void finish_ranges(const GgmlLayer& layer, cons
 
 // Rounds a block and calls use(rounding, group, i, rounded) for each kLanes of its elements: a group has 16 or 32.
 template <Element weight, typename Use>
-RH_HD void round_block(const GgmlLayer& layer, const GgmlInput& input, const GgmlBlock& block, int64_t index,
-                       Use&& use) {
+KERNEL_FN void round_block(const GgmlLayer& layer, const GgmlInput& input, const GgmlBlock& block, int64_t index,
+                           Use&& use) {
   const int64_t begin = index * layer.block_cols;
   const Storage<weight>* w = elements<weight>(input.weight);
   for (int g = 0; g < ggml_block_groups(layer); ++g) {

@@ -15,8 +15,8 @@ struct Lanes {
   __m256 lo, hi;  // lanes 0 .. 7 and 8 .. 15
 
   Lanes() = default;
-  RH_LANES Lanes(__m256 a, __m256 b) : lo(a), hi(b) {}
-  RH_LANES explicit Lanes(float value) : lo(_mm256_set1_ps(value)), hi(lo) {}
+  KERNEL_LANES Lanes(__m256 a, __m256 b) : lo(a), hi(b) {}
+  KERNEL_LANES explicit Lanes(float value) : lo(_mm256_set1_ps(value)), hi(lo) {}
 };
 struct LaneMask {
   __m256 lo, hi;
@@ -24,77 +24,79 @@ struct LaneMask {
 
 }  // namespace
 
-RH_HD Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
-RH_HD Lanes operator-(Lanes a, Lanes b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
-RH_HD Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
-RH_HD Lanes operator/(Lanes a, Lanes b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
-RH_HD Lanes operator-(Lanes a) { return Lanes(-0.0f) - a; }
-RH_HD Lanes min_of(Lanes a, Lanes b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
-RH_HD Lanes max_of(Lanes a, Lanes b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
-RH_HD LaneMask equal(Lanes a, Lanes b) {
+KERNEL_FN Lanes operator+(Lanes a, Lanes b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+KERNEL_FN Lanes operator-(Lanes a, Lanes b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+KERNEL_FN Lanes operator*(Lanes a, Lanes b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+KERNEL_FN Lanes operator/(Lanes a, Lanes b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+KERNEL_FN Lanes operator-(Lanes a) { return Lanes(-0.0f) - a; }
+KERNEL_FN Lanes min_of(Lanes a, Lanes b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+KERNEL_FN Lanes max_of(Lanes a, Lanes b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+KERNEL_FN LaneMask equal(Lanes a, Lanes b) {
   return {_mm256_cmp_ps(a.lo, b.lo, _CMP_EQ_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_EQ_OQ)};
 }
-RH_HD LaneMask greater(Lanes a, Lanes b) {
+KERNEL_FN LaneMask greater(Lanes a, Lanes b) {
   return {_mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ)};
 }
-RH_HD Lanes keep(LaneMask mask, Lanes a) { return {_mm256_and_ps(mask.lo, a.lo), _mm256_and_ps(mask.hi, a.hi)}; }
-RH_HD Lanes drop(LaneMask mask, Lanes a) { return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)}; }
-RH_HD Lanes select(LaneMask mask, Lanes a, Lanes b) {
+KERNEL_FN Lanes keep(LaneMask mask, Lanes a) { return {_mm256_and_ps(mask.lo, a.lo), _mm256_and_ps(mask.hi, a.hi)}; }
+KERNEL_FN Lanes drop(LaneMask mask, Lanes a) {
+  return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)};
+}
+KERNEL_FN Lanes select(LaneMask mask, Lanes a, Lanes b) {
   return {_mm256_blendv_ps(b.lo, a.lo, mask.lo), _mm256_blendv_ps(b.hi, a.hi, mask.hi)};
 }
-RH_HD Lanes round_even(Lanes a) {
+KERNEL_FN Lanes round_even(Lanes a) {
   constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(a.lo, kNearestEven), _mm256_round_ps(a.hi, kNearestEven)};
 }
-RH_HD Lanes masked(Lanes a, uint32_t bits) {
+KERNEL_FN Lanes masked(Lanes a, uint32_t bits) {
   const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(bits)));
   return {_mm256_and_ps(a.lo, mask), _mm256_and_ps(a.hi, mask)};
 }
-RH_HD Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
-RH_HD Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
-RH_HD Lanes with_sign(Lanes size, Lanes sign) {
+KERNEL_FN Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
+KERNEL_FN Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
+KERNEL_FN Lanes with_sign(Lanes size, Lanes sign) {
   const Lanes signs = masked(sign, 0x80000000u);
   return {_mm256_or_ps(size.lo, signs.lo), _mm256_or_ps(size.hi, signs.hi)};
 }
-RH_HD Lanes number_of_bits(Lanes a) {
+KERNEL_FN Lanes number_of_bits(Lanes a) {
   return {_mm256_cvtepi32_ps(_mm256_castps_si256(a.lo)), _mm256_cvtepi32_ps(_mm256_castps_si256(a.hi))};
 }
-RH_HD Lanes bits_of_number(Lanes a) {
+KERNEL_FN Lanes bits_of_number(Lanes a) {
   return {_mm256_castsi256_ps(_mm256_cvttps_epi32(a.lo)), _mm256_castsi256_ps(_mm256_cvttps_epi32(a.hi))};
 }
 
 // Lanes i of a and b beside each other where i & half is 0: b's stand half further up. And those where it is not 0: a's
 // stand half further down.
 template <int half>
-RH_HD __m256 pair_low(__m256 a, __m256 b) {
+KERNEL_FN __m256 pair_low(__m256 a, __m256 b) {
   if constexpr (half == 4) return _mm256_permute2f128_ps(a, b, 0x20);
   if constexpr (half == 2) return _mm256_shuffle_ps(a, b, 0x44);
   if constexpr (half == 1) return _mm256_blend_ps(a, _mm256_moveldup_ps(b), 0xaa);
 }
 template <int half>
-RH_HD __m256 pair_high(__m256 a, __m256 b) {
+KERNEL_FN __m256 pair_high(__m256 a, __m256 b) {
   if constexpr (half == 4) return _mm256_permute2f128_ps(a, b, 0x31);
   if constexpr (half == 2) return _mm256_shuffle_ps(a, b, 0xee);
   if constexpr (half == 1) return _mm256_blend_ps(_mm256_movehdup_ps(a), b, 0xaa);
 }
 template <int half>
-RH_HD Lanes pair_low(Lanes a, Lanes b) {
+KERNEL_FN Lanes pair_low(Lanes a, Lanes b) {
   if constexpr (half == 8)
     return {a.lo, b.lo};
   else
     return {pair_low<half>(a.lo, b.lo), pair_low<half>(a.hi, b.hi)};
 }
 template <int half>
-RH_HD Lanes pair_high(Lanes a, Lanes b) {
+KERNEL_FN Lanes pair_high(Lanes a, Lanes b) {
   if constexpr (half == 8)
     return {a.hi, b.hi};
   else
     return {pair_high<half>(a.lo, b.lo), pair_high<half>(a.hi, b.hi)};
 }
-RH_HD float first_lane(Lanes a) { return _mm256_cvtss_f32(a.lo); }
+KERNEL_FN float first_lane(Lanes a) { return _mm256_cvtss_f32(a.lo); }
 
 // The bits of bfloat_from_float, one in each 32-bit element.
-RH_HD __m256i bfloat_bits(__m256 a) {
+KERNEL_FN __m256i bfloat_bits(__m256 a) {
   const __m256i bits = _mm256_castps_si256(a);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
@@ -104,12 +106,12 @@ RH_HD __m256i bfloat_bits(__m256 a) {
 }
 
 // The low halves of 16 32-bit elements.
-RH_HD __m256i pack_halves(__m256i lo, __m256i hi) {
+KERNEL_FN __m256i pack_halves(__m256i lo, __m256i hi) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi32(lo, hi), 0xd8);
 }
 
 template <Element e>
-RH_HD Lanes load_lanes(const Storage<e>* from) {
+KERNEL_FN Lanes load_lanes(const Storage<e>* from) {
   if constexpr (e == Element::kF32)
     return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
   else {
@@ -124,7 +126,7 @@ RH_HD Lanes load_lanes(const Storage<e>* from) {
 }
 
 template <Element e>
-RH_HD void store_lanes(Storage<e>* to, Lanes a) {
+KERNEL_FN void store_lanes(Storage<e>* to, Lanes a) {
   if constexpr (e == Element::kF32) {
     _mm256_storeu_ps(to, a.lo);
     _mm256_storeu_ps(to + 8, a.hi);
@@ -138,7 +140,7 @@ RH_HD void store_lanes(Storage<e>* to, Lanes a) {
 }
 
 template <Element e>
-RH_HD Lanes round_to(Lanes a) {
+KERNEL_FN Lanes round_to(Lanes a) {
   if constexpr (e == Element::kF16)
     return {_mm256_cvtph_ps(_mm256_cvtps_ph(a.lo, _MM_FROUND_TO_NEAREST_INT)),
             _mm256_cvtph_ps(_mm256_cvtps_ph(a.hi, _MM_FROUND_TO_NEAREST_INT))};
@@ -149,13 +151,13 @@ RH_HD Lanes round_to(Lanes a) {
     return a;
 }
 
-RH_HD Lanes load_codes(const uint8_t* from) {
+KERNEL_FN Lanes load_codes(const uint8_t* from) {
   const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
   return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes)),
           _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)))};
 }
 
-RH_HD void store_codes(uint8_t* to, Lanes a) {
+KERNEL_FN void store_codes(uint8_t* to, Lanes a) {
   const __m256i halves = pack_halves(_mm256_cvttps_epi32(a.lo), _mm256_cvttps_epi32(a.hi));
   const __m128i codes = _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), codes);

@@ -15,8 +15,8 @@ struct Lanes {
   __m512 x;
 
   Lanes() = default;
-  RH_LANES Lanes(__m512 a) : x(a) {}
-  RH_LANES explicit Lanes(float value) : x(_mm512_set1_ps(value)) {}
+  KERNEL_LANES Lanes(__m512 a) : x(a) {}
+  KERNEL_LANES explicit Lanes(float value) : x(_mm512_set1_ps(value)) {}
 };
 using LaneMask = __mmask16;
 
@@ -32,44 +32,44 @@ constexpr PairIndex pair_index(int half, int offset) {
 
 }  // namespace
 
-RH_HD Lanes operator+(Lanes a, Lanes b) { return _mm512_add_ps(a.x, b.x); }
-RH_HD Lanes operator-(Lanes a, Lanes b) { return _mm512_sub_ps(a.x, b.x); }
-RH_HD Lanes operator*(Lanes a, Lanes b) { return _mm512_mul_ps(a.x, b.x); }
-RH_HD Lanes operator/(Lanes a, Lanes b) { return _mm512_div_ps(a.x, b.x); }
-RH_HD Lanes operator-(Lanes a) { return Lanes(-0.0f) - a; }
-RH_HD Lanes min_of(Lanes a, Lanes b) { return _mm512_min_ps(a.x, b.x); }
-RH_HD Lanes max_of(Lanes a, Lanes b) { return _mm512_max_ps(a.x, b.x); }
-RH_HD LaneMask equal(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_EQ_OQ); }
-RH_HD LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_GT_OQ); }
-RH_HD Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
-RH_HD Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
-RH_HD Lanes select(LaneMask mask, Lanes a, Lanes b) { return _mm512_mask_blend_ps(mask, b.x, a.x); }
-RH_HD Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-RH_HD Lanes masked(Lanes a, uint32_t bits) {
+KERNEL_FN Lanes operator+(Lanes a, Lanes b) { return _mm512_add_ps(a.x, b.x); }
+KERNEL_FN Lanes operator-(Lanes a, Lanes b) { return _mm512_sub_ps(a.x, b.x); }
+KERNEL_FN Lanes operator*(Lanes a, Lanes b) { return _mm512_mul_ps(a.x, b.x); }
+KERNEL_FN Lanes operator/(Lanes a, Lanes b) { return _mm512_div_ps(a.x, b.x); }
+KERNEL_FN Lanes operator-(Lanes a) { return Lanes(-0.0f) - a; }
+KERNEL_FN Lanes min_of(Lanes a, Lanes b) { return _mm512_min_ps(a.x, b.x); }
+KERNEL_FN Lanes max_of(Lanes a, Lanes b) { return _mm512_max_ps(a.x, b.x); }
+KERNEL_FN LaneMask equal(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_EQ_OQ); }
+KERNEL_FN LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_GT_OQ); }
+KERNEL_FN Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
+KERNEL_FN Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
+KERNEL_FN Lanes select(LaneMask mask, Lanes a, Lanes b) { return _mm512_mask_blend_ps(mask, b.x, a.x); }
+KERNEL_FN Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+KERNEL_FN Lanes masked(Lanes a, uint32_t bits) {
   return _mm512_and_ps(a.x, _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(bits))));
 }
-RH_HD Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
-RH_HD Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
-RH_HD Lanes with_sign(Lanes size, Lanes sign) { return _mm512_or_ps(size.x, masked(sign, 0x80000000u).x); }
-RH_HD Lanes number_of_bits(Lanes a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a.x)); }
-RH_HD Lanes bits_of_number(Lanes a) { return _mm512_castsi512_ps(_mm512_cvttps_epi32(a.x)); }
+KERNEL_FN Lanes magnitude(Lanes a) { return masked(a, 0x7fffffffu); }
+KERNEL_FN Lanes power_below(Lanes a) { return masked(a, 0x7f800000u); }
+KERNEL_FN Lanes with_sign(Lanes size, Lanes sign) { return _mm512_or_ps(size.x, masked(sign, 0x80000000u).x); }
+KERNEL_FN Lanes number_of_bits(Lanes a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a.x)); }
+KERNEL_FN Lanes bits_of_number(Lanes a) { return _mm512_castsi512_ps(_mm512_cvttps_epi32(a.x)); }
 
 // Lanes i of a and b beside each other where i & half is 0: b's stand half further up. And those where it is not 0: a's
 // stand half further down.
 template <int half>
-RH_HD Lanes pair_low(Lanes a, Lanes b) {
+KERNEL_FN Lanes pair_low(Lanes a, Lanes b) {
   alignas(64) constexpr PairIndex from = pair_index(half, 0);
   return _mm512_permutex2var_ps(a.x, _mm512_load_si512(from.lane), b.x);
 }
 template <int half>
-RH_HD Lanes pair_high(Lanes a, Lanes b) {
+KERNEL_FN Lanes pair_high(Lanes a, Lanes b) {
   alignas(64) constexpr PairIndex from = pair_index(half, half);
   return _mm512_permutex2var_ps(a.x, _mm512_load_si512(from.lane), b.x);
 }
-RH_HD float first_lane(Lanes a) { return _mm512_cvtss_f32(a.x); }
+KERNEL_FN float first_lane(Lanes a) { return _mm512_cvtss_f32(a.x); }
 
 // The bits of bfloat_from_float, one in each 32-bit element.
-RH_HD __m512i bfloat_bits(__m512 a) {
+KERNEL_FN __m512i bfloat_bits(__m512 a) {
   const __m512i bits = _mm512_castps_si512(a);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
   const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
@@ -78,7 +78,7 @@ RH_HD __m512i bfloat_bits(__m512 a) {
 }
 
 template <Element e>
-RH_HD Lanes load_lanes(const Storage<e>* from) {
+KERNEL_FN Lanes load_lanes(const Storage<e>* from) {
   if constexpr (e == Element::kF32)
     return _mm512_loadu_ps(from);
   else {
@@ -91,7 +91,7 @@ RH_HD Lanes load_lanes(const Storage<e>* from) {
 }
 
 template <Element e>
-RH_HD void store_lanes(Storage<e>* to, Lanes a) {
+KERNEL_FN void store_lanes(Storage<e>* to, Lanes a) {
   if constexpr (e == Element::kF32)
     _mm512_storeu_ps(to, a.x);
   else if constexpr (e == Element::kF16)
@@ -101,7 +101,7 @@ RH_HD void store_lanes(Storage<e>* to, Lanes a) {
 }
 
 template <Element e>
-RH_HD Lanes round_to(Lanes a) {
+KERNEL_FN Lanes round_to(Lanes a) {
   if constexpr (e == Element::kF16)
     return _mm512_cvtph_ps(_mm512_cvtps_ph(a.x, _MM_FROUND_TO_NEAREST_INT));
   else if constexpr (e == Element::kBF16)
@@ -110,11 +110,11 @@ RH_HD Lanes round_to(Lanes a) {
     return a;
 }
 
-RH_HD Lanes load_codes(const uint8_t* from) {
+KERNEL_FN Lanes load_codes(const uint8_t* from) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
 }
 
-RH_HD void store_codes(uint8_t* to, Lanes a) {
+KERNEL_FN void store_codes(uint8_t* to, Lanes a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(a.x)));
 }
 

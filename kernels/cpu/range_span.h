@@ -10,10 +10,10 @@ namespace {
 template <Element weight>
 class SpanRanges {
  public:
-  RH_LANES explicit SpanRanges(int64_t count) : count_(count) {
+  KERNEL_LANES explicit SpanRanges(int64_t count) : count_(count) {
     for (int64_t k = count; k < kLanes; ++k) lowest_[k] = highest_[k] = finite_[k] = Lanes(0.0f);
   }
-  RH_LANES void measure(int64_t k, const Storage<weight>* w, int64_t size) {
+  KERNEL_LANES void measure(int64_t k, const Storage<weight>* w, int64_t size) {
     Lanes lowest(0.0f), highest(0.0f), finite(0.0f);
     for_lanes(size, [&](int64_t i, auto lanes) {
       const Lanes x = load<weight>(w + i, lanes);
@@ -25,7 +25,7 @@ class SpanRanges {
     highest_[k] = highest;
     finite_[k] = finite;
   }
-  RH_LANES void store(float* low, float* high) {
+  KERNEL_LANES void store(float* low, float* high) {
     const Lanes check = sum_each(finite_);  // 0 or NaN
     store_groups(low, check + min_each(lowest_), count_);
     store_groups(high, check + max_each(highest_), count_);

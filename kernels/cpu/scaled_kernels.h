@@ -34,7 +34,7 @@ static void maximum(const ScaledLayer& layer, const void* input, float* maximum,
 struct SpanGroups {
   float shown[kLanes], quotient[kLanes], scale[kLanes], slope[kLanes];
 
-  RH_LANES ScaledGroup operator[](int64_t k) const { return {shown[k], quotient[k], scale[k], slope[k]}; }
+  KERNEL_LANES ScaledGroup operator[](int64_t k) const { return {shown[k], quotient[k], scale[k], slope[k]}; }
 };
 
 // Once in each target, for the sake of the compiler's time.
@@ -57,8 +57,8 @@ static __attribute__((noinline)) void groups_of_spans(const ScaledLayer& layer, 
 
 // Rounds a span and calls use(i, rounded, lanes) for each kLanes elements.
 template <Element type, typename Use>
-RH_HD void round_span(const ScaledLayer& layer, const ScaledInput& input, const ScaledGroup& group,
-                      const ScaledSpan& span, Use&& use) {
+KERNEL_FN void round_span(const ScaledLayer& layer, const ScaledInput& input, const ScaledGroup& group,
+                          const ScaledSpan& span, Use&& use) {
   const Storage<type>* x = elements<type>(input.input) + span.begin;
   const float* v = input.v ? input.v + span.v : nullptr;
   for_lanes(span.size, [&](int64_t i, auto lanes) {
@@ -70,8 +70,8 @@ RH_HD void round_span(const ScaledLayer& layer, const ScaledInput& input, const 
 // body(span, group, k) for spans [begin, end), k its place among kLanes of them; then finish(first, count, groups) for
 // these.
 template <typename Body, typename Finish>
-RH_HD void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body,
-                     Finish&& finish) {
+KERNEL_FN void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body,
+                         Finish&& finish) {
   for_groups(begin, end, [&](int64_t first, int64_t count) {
     SpanGroups groups;
     groups_of_spans(layer, input, first, count, groups);
@@ -81,7 +81,7 @@ RH_HD void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t
   });
 }
 template <typename Body>
-RH_HD void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body) {
+KERNEL_FN void each_span(const ScaledLayer& layer, const ScaledInput& input, int64_t begin, int64_t end, Body&& body) {
   each_span(
       layer, input, begin, end, [&](const ScaledSpan& span, const ScaledGroup& group, int64_t) { body(span, group); },
       [](int64_t, int64_t, const SpanGroups&) {});

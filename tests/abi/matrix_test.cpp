@@ -2,8 +2,8 @@
 // next ones, run with plugins of every published minor and of the next.
 #include <nlohmann/json.hpp>
 
-#include "host/plugins/library.h"
-#include "host/plugins/quantizer.h"
+#include "host/abi/quantizer.h"
+#include "host/discovery/library.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -40,12 +40,12 @@ TEST_F(Matrix, ANewMemberIsSeenWhereBothKnowIt) {
   TensorScheme scheme;
   scheme.dtype = "fixture";
   scheme.bits = 8;
-  const Quantizer quantizer(catalogue_, scheme, {"layer", "", 1, 2, DType::kF32});
+  const Quantizer quantizer(catalogue_.dtype(scheme.dtype), scheme, {"layer", "", 1, 2, DType::kF32});
   const auto parameters = nlohmann::json::parse(quantizer.info().encoding->parameters_json);
   EXPECT_EQ(parameters, new_plugin() ? (nlohmann::json{{"added", kNewHost}}) : nlohmann::json::object())
       << "what the plugin saw of the host's structs";
 #ifdef RH_SIMULATED_MINOR
-  const rh_dtype* dtype = catalogue_.dtype("fixture");
+  const rh_dtype* dtype = catalogue_.dtype("fixture").table;
   ASSERT_EQ(RH_HAS(dtype, added_call), new_plugin()) << "what the host sees of the plugin's structs";
   if (new_plugin()) {
     EXPECT_EQ(dtype->added_call(), RH_ABI_MINOR);
@@ -55,7 +55,7 @@ TEST_F(Matrix, ANewMemberIsSeenWhereBothKnowIt) {
 }
 
 TEST_F(Matrix, UnknownIdsGiveNull) {  // the format plugin asks the host for one, whenever it writes
-  const rh_format* format = catalogue_.format("fixture_format");
+  const rh_format* format = catalogue_.format("fixture_format").table;
   EXPECT_EQ(format->get_extension(format, "example.com/unknown/1"), nullptr);
   const PluginLibrary library(fixture("good"));
   EXPECT_TRUE(library.formats().empty());

@@ -51,11 +51,11 @@ TEST_F(MissingPlugins, NoneThenOneThenTheOther) {
 TEST_F(MissingPlugins, EachDataTypeWorksAlone) {
   const std::string recipe = "run " + write_recipe().string() + " --overwrite --set scheme=";
   for (const auto& [plugin, preset] : std::vector<std::pair<std::string, std::string>>{{"int", "W4A16"},
-                                                                                      {"fp8", "FP8_BLOCK"},
-                                                                                      {"mxfp", "MXFP4"},
-                                                                                      {"nvfp", "NVFP4"},
-                                                                                      {"w4fp8", "W4FP8"},
-                                                                                      {"gguf", "GGUF:Q8_0"}}) {
+                                                                                       {"fp8", "FP8_BLOCK"},
+                                                                                       {"mxfp", "MXFP4"},
+                                                                                       {"nvfp", "NVFP4"},
+                                                                                       {"fp8_to_int_sym", "W4FP8"},
+                                                                                       {"ggml", "GGUF:Q8_0"}}) {
     std::filesystem::remove_all(work_ / "plugins");
     std::filesystem::create_directory(work_ / "plugins");
     bring_back("format_fake");

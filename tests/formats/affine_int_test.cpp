@@ -1,11 +1,11 @@
-#include "plugins/formats/common/affine_int.h"
+#include "plugins/formats/lib/affine_int.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "host/plugins/services.h"
+#include "host/abi/services.h"
 #include "kernels/floats.h"
 
 namespace roundhouse::formats {

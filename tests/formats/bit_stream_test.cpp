@@ -1,5 +1,5 @@
 // Bit streams against a reference that moves one bit at a time.
-#include "plugins/formats/common/bit_stream.h"
+#include "plugins/formats/lib/bit_stream.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <roundhouse/plugin.hpp>
 #include <vector>
 
-#include "host/plugins/services.h"
+#include "host/abi/services.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <random>
 
-#include "host/plugins/services.h"
+#include "host/abi/services.h"
 
 namespace roundhouse::formats {
 namespace {

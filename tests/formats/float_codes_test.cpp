@@ -1,5 +1,5 @@
 // The values of small element types at the ends of their ranges, from the OCP specifications' tables.
-#include "plugins/formats/common/float_codes.h"
+#include "plugins/formats/lib/float_codes.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 #include <fstream>
 #include <random>
 
-#include "host/plugins/services.h"
+#include "host/abi/services.h"
 #include "kernels/floats.h"
 
 namespace roundhouse::formats {

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "host/abi/export_session.h"
 #include "host/base/tensor.h"
-#include "host/plugins/export_session.h"
-#include "host/plugins/library.h"
-#include "plugins/formats/common/affine_int.h"
+#include "host/discovery/library.h"
+#include "plugins/formats/lib/affine_int.h"
 
 namespace roundhouse::formats {
 

@@ -6,7 +6,7 @@
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "kernels/floats.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/text.h"
 #include "tests/formats/format_fixture.h"
 
 namespace roundhouse::formats {

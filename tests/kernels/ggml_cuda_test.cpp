@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cuda/ggml.h"
-#include "plugins/dtypes/gguf/encode_cuda.h"
+#include "plugins/dtypes/ggml/encode_cuda.h"
 #include "tests/kernels/ggml_problem.h"
 #include "tests/kernels/on_device.h"
 
@@ -41,8 +41,8 @@ Results run_ggml_cuda(const GgmlProblem& p) {
   out["zero point"] = zero.host();
 
   if (!layer.reference) {
-    OnDevice<uint8_t> packed{std::vector<uint8_t>(blocks * gguf::facts(p.type).block_bytes)};
-    check(gguf::encode_cuda(cuda, p.type, layer, input, packed.data()));
+    OnDevice<uint8_t> packed{std::vector<uint8_t>(blocks * ggml::facts(p.type).block_bytes)};
+    check(ggml::encode_cuda(cuda, p.type, layer, input, packed.data()));
     out["bytes of blocks"] = packed.floats();
   }
 

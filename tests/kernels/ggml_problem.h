@@ -4,13 +4,13 @@
 #include <algorithm>
 
 #include "kernels/cpu/ggml.h"
-#include "plugins/dtypes/gguf/block_layout.h"
+#include "plugins/dtypes/ggml/block_layout.h"
 #include "tests/kernels/affine_problem.h"
 
 namespace roundhouse::kernels {
 
 struct GgmlProblem {
-  gguf::BlockType type;
+  ggml::BlockType type;
   GgmlLayer layer{};
   Elements weight{Element::kF32, 0}, gradient{Element::kF32, 0};
   std::vector<float> v, min_scale, max_scale;  // empty: plain rounding
@@ -28,17 +28,17 @@ struct GgmlProblem {
     return input;
   }
   std::string text() const {
-    return std::string(gguf::facts(type).name) + (layer.reference ? " in auto-round's arithmetic" : "") +
+    return std::string(ggml::facts(type).name) + (layer.reference ? " in auto-round's arithmetic" : "") +
            (v.empty() ? " plain " : " tuned ") + name_of(layer.weight);
   }
 };
 
-inline GgmlProblem make_ggml_problem(gguf::BlockType type, bool reference, bool tuned, Element weight, uint32_t seed,
+inline GgmlProblem make_ggml_problem(ggml::BlockType type, bool reference, bool tuned, Element weight, uint32_t seed,
                                      const std::function<float(std::mt19937&, int64_t)>& fill) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   std::uniform_real_distribution<float> unit(0.0f, 1.0f);
-  const gguf::BlockFacts fact = gguf::facts(type);
+  const ggml::BlockFacts fact = ggml::facts(type);
   GgmlProblem p;
   p.type = type;
   p.layer = {3,
@@ -100,7 +100,7 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   out["zero point"] = zero;
 
   if (!layer.reference) {
-    const int bytes = gguf::facts(p.type).block_bytes;
+    const int bytes = ggml::facts(p.type).block_bytes;
     std::vector<uint8_t> packed(blocks * bytes);
     for (int64_t first = 0; first < blocks; first += kLanes) {
       const int64_t last = std::min<int64_t>(first + kLanes, blocks);
@@ -108,7 +108,7 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
       uint8_t codes[kLanes * kMostBlockCols];
       cpu.codes(layer, input, codes, found, first, last);
       for (int64_t i = first; i < last; ++i)
-        gguf::pack_block(p.type, found[i - first], codes + (i - first) * layer.block_cols, &packed[i * bytes]);
+        ggml::pack_block(p.type, found[i - first], codes + (i - first) * layer.block_cols, &packed[i * bytes]);
     }
     out["bytes of blocks"].assign(packed.begin(), packed.end());
   }
@@ -139,12 +139,12 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
 template <typename Body>
 void for_ggml_problems(const std::function<float(std::mt19937&, int64_t)>& fill, Body&& body) {
   uint32_t seed = 0;
-  for (int type = 0; type < gguf::kBlockTypes; ++type)
+  for (int type = 0; type < ggml::kBlockTypes; ++type)
     for (bool reference : {false, true})
       for (bool tuned : {true, false})
         for (Element weight : {Element::kF32, Element::kF16, Element::kBF16})
           for (int round = 0; round < 3; ++round)
-            body(make_ggml_problem(static_cast<gguf::BlockType>(type), reference, tuned, weight, ++seed, fill));
+            body(make_ggml_problem(static_cast<ggml::BlockType>(type), reference, tuned, weight, ++seed, fill));
 }
 
 }  // namespace roundhouse::kernels

@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <regex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,9 +59,40 @@ TEST(Boundaries, PluginsAndSdkIncludeNeitherHostNorLibtorch) {
   EXPECT_EQ(matches(files, include), "");
 }
 
+// Floors of the host: a folder includes itself and those listed here.
+TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
+  const std::map<std::string, std::set<std::string>> below = {
+      {"base", {}},
+      {"yaml", {"base"}},
+      {"checkpoint", {"base"}},
+      {"text", {"base"}},
+      {"report", {"base"}},
+      {"abi", {"base", "checkpoint"}},
+      {"discovery", {"base", "checkpoint", "abi"}},
+      {"recipe", {"base", "yaml"}},
+      {"model", {"base", "yaml"}},
+      {"plan", {"base", "checkpoint", "report", "abi", "discovery", "recipe", "model"}},
+      {"tuning", {"base", "checkpoint", "text", "abi", "discovery", "recipe", "model", "plan"}},
+      {"export", {"base", "checkpoint", "abi", "discovery", "recipe", "model", "plan", "tuning"}},
+  };
+  const std::regex include(R"re(#\s*include "host/([a-z_]+)/)re");
+  for (const auto& [folder, allowed] : below) {
+    const auto files = sources({("host/" + folder).c_str()});
+    EXPECT_GT(files.size(), 1u) << folder;
+    for (const fs::path& path : files) {
+      std::ifstream file(path);
+      for (std::string line; std::getline(file, line);) {
+        std::smatch match;
+        if (std::regex_search(line, match, include))
+          EXPECT_TRUE(match[1] == folder || allowed.contains(match[1])) << path.string() << ": " << line;
+      }
+    }
+  }
+}
+
 // The validator is a program, shipped as a binary. It tries plugins with the host's own files, but needs no libtorch.
 TEST(Boundaries, TheValidatorIncludesNoLibtorch) {
-  const auto files = sources({"sdk/validator", "host/base", "host/checkpoint"});
+  const auto files = sources({"validator", "host/base", "host/checkpoint", "host/abi"});
   EXPECT_GT(files.size(), 20u);
   EXPECT_EQ(matches(files, std::regex(R"(#\s*include\s*[<"](torch/|ATen/|c10/))")), "");
 }

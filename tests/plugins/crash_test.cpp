@@ -6,8 +6,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "host/abi/quantizer.h"
 #include "host/checkpoint/output.h"
-#include "host/plugins/quantizer.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -36,7 +36,7 @@ class CrashDeathTest : public Sandbox {
     CrashNote note;
     note.set("A note.");
     report_crashes();
-    Quantizer quantizer(catalogue, scheme, {"layers.0.down", "down", 2, 2, DType::kF32});
+    Quantizer quantizer(catalogue.dtype(scheme.dtype), scheme, {"layers.0.down", "down", 2, 2, DType::kF32});
     const Tensor weight(DType::kF32, {2, 2});
     const rh_tensor input = weight.view();
     TensorSet statistic = quantizer.statistic(), states = quantizer.states(), encoded = quantizer.encoded();

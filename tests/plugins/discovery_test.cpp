@@ -37,7 +37,7 @@ TEST_F(Discovery, RecordsWhatAPluginDeclares) {
   ASSERT_EQ(format.formats.size(), 1u);
   EXPECT_EQ(format.formats[0].encodings, Names{"example.com/rounded/1"});
   EXPECT_EQ(format.formats[0].backends[0]["engine"], "tests");
-  EXPECT_EQ(catalogue.plugin_of_dtype("fixture"), root_ / "a/librh_fixture_good.so");
+  EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, root_ / "a/librh_fixture_good.so");
 }
 
 TEST_F(Discovery, FilesBeforeFoldersBeforeEnvironmentBeforeDefaults) {
@@ -54,7 +54,7 @@ TEST_F(Discovery, FilesBeforeFoldersBeforeEnvironmentBeforeDefaults) {
   const Catalogue catalogue = Catalogue::discover(all);
   EXPECT_EQ(names(catalogue), (Names{"same id", "other", "fixture", "fixture", "fixture"}));
   EXPECT_EQ(catalogue.plugins()[2].abi_minor, 7);
-  EXPECT_EQ(catalogue.plugin_of_dtype("fixture"), fixture("same_id"));
+  EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, fixture("same_id"));
   EXPECT_EQ(catalogue.searched(),
             (std::vector<fs::path>{root_ / "given", root_ / "added", root_ / "home/.local/share/roundhouse/plugins",
                                    root_ / "lib/roundhouse/plugins"}));
@@ -82,7 +82,7 @@ TEST_F(Discovery, TheFirstOfTwoWithOneIdIsUsedAndBothAreNamed) {
   EXPECT_CONTAINS(warning, (second / "librh_fixture_same_id.so").string());
   EXPECT_EQ(catalogue.dtypes().size(), 1u);
   EXPECT_EQ(catalogue.plugins().size(), 2u);
-  EXPECT_EQ(catalogue.plugin_of_dtype("fixture"), first / "librh_fixture_good.so");
+  EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, first / "librh_fixture_good.so");
 }
 
 TEST_F(Discovery, OneFileReachedTwiceIsOnePlugin) {
@@ -121,9 +121,9 @@ TEST_F(Discovery, WhatTheCommandLineNamesMustBeThere) {
 TEST_F(Discovery, LoadsOnlyWhatIsAskedForAndOnce) {
   Catalogue catalogue = discover_in(install("a", {"good", "other"}));
   EXPECT_EQ(trace(), "fixture\nother\n");  // the scans
-  const rh_dtype* table = catalogue.dtype("other");
+  const rh_dtype* table = catalogue.dtype("other").table;
   EXPECT_STREQ(table->descriptor->id, "other");
-  EXPECT_EQ(catalogue.dtype("other"), table);
+  EXPECT_EQ(catalogue.dtype("other").table, table);
   EXPECT_EQ(trace(), "fixture\nother\nother\n");
 }
 
@@ -196,7 +196,7 @@ TEST_F(Discovery, AnUnknownNameIsAnsweredWithWhatThereIs) {
 
 TEST_F(Discovery, MovingAllPluginsAwayAndOneBackMakesExactlyItWork) {
   const fs::path folder = install("lib/roundhouse/plugins", {"good", "other", "format"});
-  EXPECT_STREQ(Catalogue::discover(options()).dtype("fixture")->descriptor->id, "fixture");
+  EXPECT_STREQ(Catalogue::discover(options()).dtype("fixture").table->descriptor->id, "fixture");
   fs::rename(folder, root_ / "away");
   fs::create_directory(folder);
   {
@@ -207,7 +207,7 @@ TEST_F(Discovery, MovingAllPluginsAwayAndOneBackMakesExactlyItWork) {
   }
   fs::rename(root_ / "away/librh_fixture_other.so", folder / "librh_fixture_other.so");
   Catalogue one = Catalogue::discover(options());
-  EXPECT_STREQ(one.dtype("other")->descriptor->id, "other");
+  EXPECT_STREQ(one.dtype("other").table->descriptor->id, "other");
   EXPECT_CONTAINS(error_of([&] { one.dtype("fixture"); }), "There are: other.");
   EXPECT_CONTAINS(error_of([&] { one.format("fixture_format"); }), "There are: none.");
 }

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "host/plugins/quantizer.h"
+#include "host/abi/quantizer.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -114,7 +114,7 @@ TEST_F(Faults, OlderAndNewerMinorsWorkWithSmallerAndLargerStructs) {
     TensorScheme scheme;
     scheme.dtype = "fixture";
     scheme.bits = 8;
-    Quantizer quantizer(catalogue, scheme, {"layer", "", 1, 2, DType::kF32});
+    Quantizer quantizer(catalogue.dtype(scheme.dtype), scheme, {"layer", "", 1, 2, DType::kF32});
     EXPECT_FALSE(quantizer.has_sign_step()) << "no sign_step, or a table that ends before it: " << name;
     EXPECT_TRUE(quantizer.has_backward());
   }
@@ -130,7 +130,7 @@ TEST_F(Faults, OlderQuantizerTableLacksWhatItDoesNotHold) {
   TensorScheme scheme;
   scheme.dtype = "fixture";
   scheme.bits = 8;
-  Quantizer quantizer(catalogue, scheme, {"layer.0", "", 1, 2, DType::kF32});
+  Quantizer quantizer(catalogue.dtype(scheme.dtype), scheme, {"layer.0", "", 1, 2, DType::kF32});
   const Tensor weight(DType::kF32, {1, 2});
   const std::string message = error_of([&] { quantizer.encode({}, weight.view(), nullptr, nullptr, nullptr); });
   EXPECT_EQ(message, "plugin fixture (" + fixture("older").string() + ") has no encode, which layer.0 needs");

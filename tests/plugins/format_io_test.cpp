@@ -1,10 +1,12 @@
 // Writing and reading a checkpoint through a format plugin that uses every extension of the host.
-#include "host/plugins/format_io.h"
-
 #include <cstring>
 
+#include "host/abi/format_query.h"
+#include "host/abi/format_reader.h"
+#include "host/abi/format_writer.h"
+#include "host/abi/quantizer.h"
 #include "host/checkpoint/safetensors.h"
-#include "host/plugins/quantizer.h"
+#include "host/discovery/open_checkpoint.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -33,7 +35,7 @@ class FormatIo : public Sandbox {
   void write(const fs::path& output, int64_t cols = 2) {
     OutputFolder folder(output, false);
     const ExportSession session(folder, facts(), {{"level", 3}}, 1 << 20, &decode);
-    FormatWriter writer(catalogue_, "fixture_format", session);
+    FormatWriter writer(catalogue_.format("fixture_format"), session);
     const rh_tensor codes = codes_.view();
     const rh_tensor* tensors[] = {&codes};
     rh_encoded_layer layer{};
@@ -89,10 +91,10 @@ TEST_F(FormatIo, CheckGivesTheFormatsReason) {
   rh_format_query query{};
   query.name = "layers.1.up";
   query.cols = 3;
-  EXPECT_CONTAINS(error_of([&] { check_format(catalogue_, "fixture_format", query); }),
+  EXPECT_CONTAINS(error_of([&] { check_format(catalogue_.format("fixture_format"), query); }),
                   "check of layers.1.up: an even number of columns is needed");
   query.cols = 4;
-  EXPECT_NO_THROW(check_format(catalogue_, "fixture_format", query));
+  EXPECT_NO_THROW(check_format(catalogue_.format("fixture_format"), query));
 }
 
 TEST_F(FormatIo, AnUnclaimedFolderIsAnOriginalCheckpointUnlessItSaysQuantized) {

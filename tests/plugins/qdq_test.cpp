@@ -1,9 +1,8 @@
 // `roundhouse qdq` on the fixture: which tensors it takes, which it writes, what it says.
-#include "host/plugins/qdq.h"
-
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
+#include "host/cli/qdq_file.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {

@@ -1,5 +1,5 @@
 // Calling a data type plugin.
-#include "host/plugins/quantizer.h"
+#include "host/abi/quantizer.h"
 
 #include <cmath>
 
@@ -24,7 +24,7 @@ class QuantizerTest : public Sandbox {
 };
 
 TEST_F(QuantizerTest, RunsTheWholeOrderOfCalls) {
-  Quantizer quantizer(catalogue_, scheme_, target_);
+  Quantizer quantizer(catalogue_.dtype(scheme_.dtype), scheme_, target_);
   EXPECT_TRUE(quantizer.can_tune());
   EXPECT_FALSE(quantizer.has_sign_step());
   const rh_tensor weight = weight_.view();
@@ -57,7 +57,7 @@ TEST_F(QuantizerTest, RunsTheWholeOrderOfCalls) {
 }
 
 TEST_F(QuantizerTest, WorkspaceMayComeFromTheCaller) {
-  Quantizer quantizer(catalogue_, scheme_, target_);
+  Quantizer quantizer(catalogue_.dtype(scheme_.dtype), scheme_, target_);
   TensorSet states = quantizer.states();
   rh_tensor weight = weight_.view();
   alignas(256) static char memory[1000];
@@ -79,7 +79,7 @@ TEST_F(QuantizerTest, WorkspaceMayComeFromTheCaller) {
 
 TEST_F(QuantizerTest, FailuresNamePluginCallAndLayer) {
   const std::string plugin = "plugin fixture (" + (root_ / "a/librh_fixture_good.so").string() + ")";
-  Quantizer quantizer(catalogue_, scheme_, target_);
+  Quantizer quantizer(catalogue_.dtype(scheme_.dtype), scheme_, target_);
   TensorSet states = quantizer.states();
   states[0].as<float>()[0] = NAN;
   rh_tensor weight = weight_.view();
@@ -88,9 +88,9 @@ TEST_F(QuantizerTest, FailuresNamePluginCallAndLayer) {
   EXPECT_EQ(error_of([&] { quantizer.sign_step({}, weight, nullptr, nullptr, weight, nullptr); }),
             plugin + " has no sign_step, which layers.0.down needs");
   scheme_.bits = 4;
-  EXPECT_EQ(error_of([&] { check_dtype(catalogue_, scheme_, target_); }),
+  EXPECT_EQ(error_of([&] { check_dtype(catalogue_.dtype(scheme_.dtype), scheme_, target_); }),
             plugin + ", check of layers.0.down: bits must be 8");
-  EXPECT_EQ(error_of([&] { Quantizer(catalogue_, scheme_, target_); }),
+  EXPECT_EQ(error_of([&] { Quantizer(catalogue_.dtype(scheme_.dtype), scheme_, target_); }),
             plugin + ", create of layers.0.down: bits must be 8");
 }
 

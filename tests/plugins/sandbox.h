@@ -12,7 +12,7 @@
 #include <string>
 
 #include "host/base/error.h"
-#include "host/plugins/catalogue.h"
+#include "host/discovery/catalogue.h"
 
 namespace roundhouse {
 

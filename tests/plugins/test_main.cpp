@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "host/plugins/scan.h"
+#include "host/discovery/scan.h"
 
 int main(int argc, char** argv) {
   if (argc == 3 && std::string(argv[1]) == roundhouse::kScanArgument) roundhouse::scan_main(argv[2]);

@@ -1,6 +1,6 @@
 // Plans of tests/data/models with the project's own plugins. The cases are files: plans/NAME.yaml is a recipe, beside
 // it stands NAME.plan, what `describe` prints, or NAME.error, the whole message.
-#include "host/recipe/plan.h"
+#include "host/plan/plan.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -243,7 +243,7 @@ TEST(Plan, EnginesAreThoseThatTakeTheEncodingAndItsParameters) {
   EXPECT_EQ(engines("NVFP4_E5M3"), (std::vector<std::vector<std::string>>{{"transformers with auto-round"}, {}}));
 }
 
-const std::vector<std::string> kGguf = {"dtype_gguf", "dtype_int", "format_gguf", "format_auto_round"};
+const std::vector<std::string> kGguf = {"dtype_ggml", "dtype_int", "format_gguf", "format_auto_round"};
 
 TEST(Plan, AFormatMayChooseDataTypesByRole) {
   const Plan plan = plan_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf]"}), kGguf);
@@ -273,7 +273,7 @@ TEST(Plan, FormatsThatWantDifferentDataTypesOfALayerAreRefused) {
   const std::string fixture = std::string(ROUNDHOUSE_BUILD) + "/tests/plugins/fixtures/librh_fixture_format.so";
   const auto error = [&](const std::string& wished) {  // the fixture's options are what it assigns
     return error_of(recipe_of("plain", {"scheme=GGUF:Q4_K_M", "formats=[gguf, {id: fixture_format, " + wished + "}]"}),
-                    {"dtype_gguf", "format_gguf", fixture});
+                    {"dtype_ggml", "format_gguf", fixture});
   };
   const std::string conflict = error("lm_head: {data_type: q8_0}");
   EXPECT_NE(conflict.find("the formats gguf and fixture_format want different data types of lm_head: "

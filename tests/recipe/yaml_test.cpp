@@ -1,4 +1,4 @@
-#include "host/recipe/yaml.h"
+#include "host/yaml/yaml.h"
 
 #include <gtest/gtest.h>
 

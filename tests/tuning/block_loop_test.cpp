@@ -8,7 +8,7 @@
 
 #include "host/base/error.h"
 #include "host/model/torch_tensor.h"
-#include "tests/golden/built_plugins.h"
+#include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {
 namespace {
@@ -55,9 +55,9 @@ struct OneLayer {
     layer.prepare({});
     layer.make_leaf(at::kFloat, at::kCPU);
     PythonRandom random(42);
-    ActivationMemory memory;
+    HiddenStatesMemory memory;
     const auto store = [&](const at::Tensor& values) {
-      auto store = std::make_unique<ActivationStore>(values.sizes(), at::kFloat, at::kCPU, memory);
+      auto store = std::make_unique<HiddenStates>(values.sizes(), at::kFloat, at::kCPU, memory);
       store->write(0, values);
       return store;
     };

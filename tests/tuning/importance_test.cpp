@@ -1,6 +1,4 @@
 // The importance matrix: collected, passed to searching data types, saved and read again.
-#include "host/recipe/importance.h"
-
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
@@ -10,6 +8,7 @@
 #include "host/base/error.h"
 #include "host/checkpoint/imatrix_file.h"
 #include "host/model/decoder.h"
+#include "host/plan/imatrix.h"
 #include "tests/tuning/quantize_fixture.h"
 
 namespace roundhouse {

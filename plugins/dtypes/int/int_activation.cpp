@@ -3,8 +3,8 @@
 #include <sstream>
 
 #include "int_weight.h"
-#include "plugins/dtypes/affine/affine_check.h"
-#include "plugins/dtypes/affine/affine_run.h"
+#include "plugins/dtypes/lib/affine/affine_check.h"
+#include "plugins/dtypes/lib/affine/affine_run.h"
 
 using namespace roundhouse::kernels;
 

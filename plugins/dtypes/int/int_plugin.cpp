@@ -3,7 +3,7 @@
 
 #include "int_activation.h"
 #include "int_weight.h"
-#include "plugins/dtypes/affine/affine_check.h"
+#include "plugins/dtypes/lib/affine/affine_check.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // One layer's weight in the data type "int".
 #pragma once
 
-#include "plugins/dtypes/affine/affine_quantizer.h"
+#include "plugins/dtypes/lib/affine/affine_quantizer.h"
 
 // What the kernels know of a layer's weight or input. Throws rh::Error, with what would work, for what int cannot do.
 roundhouse::kernels::AffineLayer int_layer(const rh_layer& layer);

@@ -3,8 +3,8 @@
 #include <roundhouse/plugin.hpp>
 #include <string>
 
-#include "plugins/dtypes/common/options.h"
-#include "plugins/dtypes/common/scaled_quantizer.h"
+#include "plugins/dtypes/lib/scaled/options.h"
+#include "plugins/dtypes/lib/scaled/scaled_quantizer.h"
 
 using namespace roundhouse::kernels;
 

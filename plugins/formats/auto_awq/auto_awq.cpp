@@ -1,7 +1,7 @@
 // The format `auto_awq`: AWQ checkpoints in the layout of its GEMM kernels, 4 bits.
-#include "plugins/formats/common/int_reader.h"
-#include "plugins/formats/common/int_writer.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/int_reader.h"
+#include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

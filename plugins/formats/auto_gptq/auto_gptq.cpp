@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <set>
 
-#include "plugins/formats/common/int_reader.h"
-#include "plugins/formats/common/int_writer.h"
+#include "plugins/formats/lib/int_reader.h"
+#include "plugins/formats/lib/int_writer.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <optional>
 
-#include "plugins/formats/common/input_range.h"
-#include "plugins/formats/common/int_reader.h"
-#include "plugins/formats/common/int_writer.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/input_range.h"
+#include "plugins/formats/lib/int_reader.h"
+#include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/text.h"
 #include "schemes.h"
 
 namespace roundhouse::formats {

@@ -1,7 +1,7 @@
 #include "schemes.h"
 
-#include "plugins/formats/common/int_plan.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/int_plan.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

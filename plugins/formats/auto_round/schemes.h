@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "plugins/formats/common/float_layout.h"
+#include "plugins/formats/lib/float_layout.h"
 
 namespace roundhouse::formats {
 

@@ -1,6 +1,6 @@
 // The format `fake`: a plain checkpoint with the dequantized weights, in the source's element types and under its
 // names. Any engine loads it. The smallest format there is: copy this folder to write another.
-#include "plugins/formats/common/checkpoint.h"
+#include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -1,8 +1,8 @@
 // The format `fp8`: e4m3 weights with a scale for each block of 128 x 128, as DeepSeek's checkpoints have them.
-#include "plugins/formats/common/checkpoint_writer.h"
-#include "plugins/formats/common/encoded_layer.h"
-#include "plugins/formats/common/float_layout.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/checkpoint_writer.h"
+#include "plugins/formats/lib/encoded_layer.h"
+#include "plugins/formats/lib/float_layout.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <string_view>
 
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "plugins/formats/common/checkpoint.h"
+#include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
 

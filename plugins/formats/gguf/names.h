@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "plugins/formats/common/checkpoint.h"
+#include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
 

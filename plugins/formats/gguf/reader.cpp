@@ -6,9 +6,9 @@
 #include <set>
 
 #include "kernels/floats.h"
-#include "plugins/formats/common/text.h"
 #include "plugins/formats/gguf/metadata.h"
 #include "plugins/formats/gguf/writer.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -9,8 +9,8 @@
 #include <optional>
 #include <unordered_map>
 
-#include "plugins/formats/common/text.h"
 #include "plugins/formats/gguf/sentencepiece.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

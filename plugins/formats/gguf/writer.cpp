@@ -5,8 +5,8 @@
 #include <filesystem>
 
 #include "kernels/floats.h"
-#include "plugins/formats/common/text.h"
 #include "plugins/formats/gguf/tokenizer.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

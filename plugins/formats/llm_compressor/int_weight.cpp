@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "plugins/formats/common/affine_int.h"
-#include "plugins/formats/common/bit_stream.h"
-#include "plugins/formats/common/encoded_layer.h"
-#include "plugins/formats/common/text.h"
+#include "plugins/formats/lib/affine_int.h"
+#include "plugins/formats/lib/bit_stream.h"
+#include "plugins/formats/lib/encoded_layer.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "plugins/formats/common/layer_reader.h"
-#include "scheme.h"
+#include "config_groups.h"
+#include "plugins/formats/lib/layer_reader.h"
 
 namespace roundhouse::formats {
 

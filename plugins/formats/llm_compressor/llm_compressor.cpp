@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <regex>
 
+#include "config_groups.h"
 #include "int_weight.h"
-#include "plugins/formats/common/checkpoint_writer.h"
-#include "plugins/formats/common/input_range.h"
-#include "plugins/formats/common/text.h"
-#include "scheme.h"
+#include "plugins/formats/lib/checkpoint_writer.h"
+#include "plugins/formats/lib/input_range.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {

@@ -1,0 +1,421 @@
+#!/usr/bin/env python3
+"""Writes docs/performance.md and docs/performance.html from the numbers in benchmarks/results/.
+
+    benchmarks/document.py           writes them
+    benchmarks/document.py --check   fails when they are not what this program writes
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import sys
+from html import escape
+
+import plots
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
+DOCS = ROOT / "docs"
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1d2733; --soft: #45525f; --line: #d9dee4; --back: #ffffff;
+        --ours: #2f7d5b; --theirs: #c0693f; --plain: #8d99a6; }
+@media (prefers-color-scheme: dark) { :root { --text: #dde3ea; --soft: #a9b4c0; --line: #38424d; --back: #14191f;
+        --ours: #4fae85; --theirs: #d98a61; --plain: #74818e; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: var(--text);
+       background: var(--back); }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; }
+th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+svg { width: 100%; height: auto; margin: .6rem 0; } svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
+.ours { fill: var(--ours); } .theirs { fill: var(--theirs); } .plain { fill: var(--plain); }
+.axis { stroke: var(--line); } .line { stroke: var(--ours); stroke-width: 2; fill: none; }
+"""
+
+
+class Document:
+    """The same headings, paragraphs and tables as Markdown and as HTML; plots are in the HTML alone."""
+
+    def __init__(self, title):
+        self.title = title
+        self.markdown = [f"# {title}"]
+        self.html = [f"<h1>{escape(title)}</h1>"]
+
+    @staticmethod
+    def _html(text):
+        text = re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text, quote=False))
+        return re.sub(r"\[([^]]*)\]\(([^)]*)\)", r"<a href='\2'>\1</a>", text)
+
+    def heading(self, text):
+        self.markdown.append(f"## {text}")
+        self.html.append(f"<h2>{self._html(text)}</h2>")
+
+    def paragraph(self, text):
+        self.markdown.append(text)
+        self.html.append(f"<p>{self._html(text)}</p>")
+
+    def table(self, header, rows):
+        self.markdown.append("\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]))
+        numeric = [bool(rows) and all(re.match(r"[\d.]*( (s|%|MiB|GFLOP/s))?$", row[i]) for row in rows)
+                   for i in range(len(header))]
+
+        def line(row, tag):
+            return "".join(f"<{tag}{' class=n' * n}>{self._html(cell)}</{tag}>" for cell, n in zip(row, numeric))
+
+        self.html.append("<div class=wide><table><tr>" + line(header, "th") + "</tr>"
+                         + "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows) + "</table></div>")
+
+    def plot(self, picture):
+        self.html.append(picture)
+
+    def texts(self):
+        page = ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+                f"<title>Roundhouse: {escape(self.title)}</title><style>{STYLE}</style>" + "\n".join(self.html) + "</html>\n")
+        return {DOCS / "performance.md": "\n\n".join(self.markdown) + "\n", DOCS / "performance.html": page}
+
+
+def mib(size):
+    return f"{size / 2**20:.0f} MiB"
+
+
+class Sides:
+    """Medians over the rounds of a comparison."""
+
+    def __init__(self, rounds, other="reference"):
+        self.rounds, self.other = rounds, other
+
+    def of(self, side, what):
+        return statistics.median(one[side][what] for one in self.rounds)
+
+    def ratio(self, what):
+        return self.of(self.other, what) / self.of("roundhouse", what)
+
+    def each(self, what):
+        return ", ".join(f"{one[self.other][what] / one['roundhouse'][what]:.2f}" for one in self.rounds)
+
+    def rows(self):
+        whats = ["seconds", "processor_seconds", "peak_bytes"]
+        show = [lambda v: f"{v:.1f} s", lambda v: f"{v:.1f} s", mib]
+        return [[name, *(f(self.of(side, what)) for f, what in zip(show, whats))]
+                for side, name in ((self.other, "auto-round" if self.other == "reference" else self.other),
+                                   ("roundhouse", "Roundhouse"))] + \
+               [["ratio", *(f"{self.ratio(what):.2f}" for what in whats)]]
+
+
+HEADER = ["", "wall time", "processor time", "peak memory"]
+
+
+class Loop:
+    """The block loop beside its matrix products: the fastest of all rounds, in wall time or processor time."""
+
+    PRODUCTS = ("forward", "weight_gradient", "input_gradient")
+
+    def __init__(self, part, what="seconds"):
+        self.part = part
+
+        def least(name):
+            return min(one[name][what] for one in part["rounds"])
+
+        self.products = {name: least(name) for name in self.PRODUCTS}
+        self.product_seconds = sum(self.products.values())
+        self.flops = part["flops"]
+        self.iteration_flops = sum(self.flops.values())
+        self.rate = self.iteration_flops / self.product_seconds
+        self.iteration = (least("long_run") - least("short_run")) / part["iterations"]
+        self.fraction = self.product_seconds / self.iteration
+        self.parts = {name: least(name) for name in ("attention", "block", "qdq", "step", "loss")}
+
+    def shares(self):
+        """Where an iteration goes; the two rests are differences, and noise can make them negative."""
+        p = self.parts
+        rest_of_block = p["block"] - self.product_seconds - p["attention"]
+        rest = self.iteration - p["block"] - p["qdq"] - p["step"] - p["loss"]
+        names = {"forward": "products of the forward pass", "weight_gradient": "products for the weights' gradients",
+                 "input_gradient": "products for the inputs' gradients"}
+        return [*((names[name], seconds, "plain") for name, seconds in self.products.items()),
+                ("attention, both passes", p["attention"], "ours"),
+                ("norms, rotary, activation, sums", rest_of_block, "ours"),
+                ("rounding the weights (qdq)", p["qdq"], "ours"), ("sign step", p["step"], "ours"),
+                ("loss and its gradient", p["loss"], "ours"),
+                ("rest", rest, "ours")]
+
+    def needed_flops(self, tuning):
+        """Of the products that a whole run needs: the iterations, and every sample once through each block as it was
+        and, but for the last block, as it is quantized."""
+        batches = tuning["samples"] / tuning["batch"]
+        return tuning["blocks"] * tuning["iters"] * self.iteration_flops + \
+            (2 * tuning["blocks"] - 1) * batches * self.flops["forward"]
+
+
+def verdict(met):
+    return "met" if met else "not met"
+
+
+def loop_row(target, wanted, loop):
+    """Products that take longer than the block that needs them are no result: something else took the processors meanwhile."""
+    unit, size = ("TFLOP/s", 1e12) if loop.rate > 1e13 else ("GFLOP/s", 1e9)
+    # The block alone does more than its products and attention.
+    busy = loop.fraction > 1.02 or loop.parts["block"] < 0.98 * (loop.product_seconds + loop.parts["attention"])
+    return [target, f"{100 * loop.fraction:.0f} % of {loop.rate / size:.0f} {unit} "
+            f"({100 * Loop(loop.part, 'processor_seconds').fraction:.0f} % in processor time)",
+            "unclear" if busy else verdict(loop.fraction >= wanted),
+            "the machine was busy while the products ran alone: measure again" if busy
+            else "" if loop.fraction >= wanted else "the table of an iteration's parts below says where the rest goes"]
+
+
+def tuning_bound(tuning, loop):
+    """Why the ratio of tuning speeds cannot be larger, as text."""
+    sides = Sides(tuning["rounds"])
+    ours, theirs = sides.of("roundhouse", "seconds"), sides.of("reference", "seconds")
+    needed = loop.needed_flops(tuning)
+    seconds = needed / loop.rate
+    return (f"the matrix products that the run needs are {needed / 1e12:.2f} TFLOP; alone they take {seconds:.0f} s here, at "
+            f"{loop.rate / 1e9:.0f} GFLOP/s in {loop.part['type']}. Roundhouse takes {ours:.0f} s, so {100 * seconds / ours:.0f} % of its time "
+            f"are these products; of auto-round's {theirs:.0f} s they would be {100 * seconds / theirs:.0f} %. No tuner that needs these products "
+            f"can be more than {theirs / seconds:.2f} times as fast as auto-round here")
+
+
+CPU_TARGETS = {"tuning": ["tuning 2.5 times as fast as auto-round", "half its peak memory", "start to first block under 2 s"],
+               "block_loop": ["block loop at 60 % of the machine's matrix product rate"],
+               "rounding": ["rounding 10 times as fast as auto-round"],
+               "kernels": ["every data type's kernels at memory bandwidth"]}
+
+
+def cpu_targets(parts):
+    """[[target, measured, met, why not]]"""
+    rows = [["; ".join(targets), "not measured", "", f"`all.py --parts {part}` measures it"]
+            for part, targets in CPU_TARGETS.items() if part not in parts]
+    tuning, loop = parts.get("tuning"), Loop(parts["block_loop"]) if "block_loop" in parts else None
+    if tuning:
+        sides = Sides(tuning["rounds"])
+        ratio, met = sides.ratio("seconds"), sides.ratio("seconds") >= 2.5
+        rows.append(["tuning 2.5 times as fast as auto-round, aim 3", f"{ratio:.2f} times (rounds: {sides.each('seconds')}), "
+                     f"{sides.ratio('processor_seconds'):.2f} in processor time", verdict(met),
+                     "" if met or not loop else tuning_bound(tuning, loop)])
+    if loop:
+        rows.append(loop_row("block loop at 60 % of the machine's matrix product rate", 0.6, loop))
+    if "rounding" in parts:
+        for kind, other in (("plain", "reference"), ("searched", "reference"), ("gguf", "llama.cpp")):
+            if kind not in parts["rounding"]:
+                rows.append(["rounding to GGUF beside llama.cpp", "not measured", "", "no llama-cpp-python was given (`--llama-cpp`)"])
+                continue
+            sides = Sides(parts["rounding"][kind], other)
+            ratio = sides.ratio("seconds")
+            if kind == "gguf":
+                rows.append(["rounding to GGUF Q4_0 beside llama.cpp (no target)", f"{ratio:.2f} times as fast", "", ""])
+                continue
+            ours, theirs = (sides.of(side, "seconds") for side in ("roundhouse", "reference"))
+            start = statistics.median(one["roundhouse"]["block_starts"][0] for one in sides.rounds)
+            end = statistics.median(one["roundhouse"]["block_starts"][-1] for one in sides.rounds)
+            rows.append([f"{kind} rounding 10 times as fast as auto-round", f"{ratio:.1f} times", verdict(ratio >= 10),
+                         "" if ratio >= 10 else f"of our {ours:.1f} s, {start:.1f} s are over before the first block and {ours - end:.1f} s come "
+                         f"after the start of the last one (which is rounded and written, and then the output is read back and compared); "
+                         f"auto-round takes {theirs:.1f} s"])
+    if tuning:
+        sides = Sides(tuning["rounds"])
+        ratio = sides.ratio("peak_bytes")
+        rows.append(["peak memory of tuning at most half of auto-round's", f"1 / {ratio:.2f}", verdict(ratio >= 2),
+                     "" if ratio >= 2 else f"{mib(sides.of('roundhouse', 'peak_bytes'))} beside {mib(sides.of('reference', 'peak_bytes'))}"])
+        start, theirs = (statistics.median(one[side]["block_starts"][0] for one in tuning["rounds"])
+                         for side in ("roundhouse", "reference"))
+        rows.append(["start to first block under 2 s", f"{start:.1f} s (auto-round {theirs:.1f} s)", verdict(start < 2), ""])
+    if "kernels" in parts:
+        kernels = parts["kernels"]
+        copy = kernels["memcpy"]
+        tuned = [row for row in kernels["presets"] if "step" in row]
+        forward, step = ([row[what] / copy for row in tuned] for what in ("forward", "step"))
+        met = min(forward + step) >= 0.8
+        slow = [row["cached"][what] / row[what] for row in tuned for what in ("forward", "step") if row[what] < 0.8 * copy]
+        rows.append(["every data type's kernels at memory bandwidth (80 % of memcpy)",
+                     f"forward {100 * min(forward):.0f} to {100 * max(forward):.0f} %, step {100 * min(step):.0f} to {100 * max(step):.0f} %",
+                     verdict(met), "" if met else
+                     f"arithmetic, not memory, bounds the {len(slow)} of {2 * len(tuned)} below: on weights in the cache they run at {statistics.median(slow):.2f} times "
+                     f"their speed (median), memcpy at {kernels['memcpy_cached'] / copy:.1f} times"
+                     + (f"; both together take {100 * (loop.parts['qdq'] + loop.parts['step']) / loop.iteration:.1f} % of an iteration with W4A16" if loop else "")])
+    return rows
+
+
+def cuda_targets(parts):
+    targets = ["block loop at 70 % of the GPU's matrix product rate (Llama-3.1-8B's shape, batch 8 x 2048)",
+               "32 such blocks, 200 iterations, in about 4 minutes", "device memory at most auto-round's"]
+    if not parts:
+        return [[target, "not measured", "", "no GPU was at hand; `all.py --device cuda` measures it"] for target in targets]
+    rows = []
+    loop = Loop(parts["block_loop"]) if "block_loop" in parts else None
+    if loop:
+        rows.append(loop_row(targets[0], 0.7, loop))
+    if "tuning" in parts:
+        tuning, sides = parts["tuning"], Sides(parts["tuning"]["rounds"])
+        starts = [one["roundhouse"]["block_starts"] for one in tuning["rounds"]]
+        minutes = 32 * statistics.median(b - a for each in starts for a, b in zip(each, each[1:])) / 60
+        rows.append([targets[1], f"{minutes:.1f} minutes from {tuning['blocks']} blocks", verdict(minutes <= 4.5),
+                     "" if minutes <= 4.5 or not loop else tuning_bound(tuning, loop)])
+        ours, theirs = (sides.of(side, "device_peak_bytes") for side in ("roundhouse", "reference"))
+        rows.append([targets[2], f"{mib(ours)}, auto-round {mib(theirs)}", verdict(ours <= theirs), ""])
+    return rows
+
+
+def describe(machine):
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    core = machine["threads_of_first_core"]
+    return (f"{machine['cpu']} (family/model {machine['cpu_family_model']}), {machine['processors']} processors"
+            + (f", the first core's threads: {core}" if core else "")
+            + f"; {', '.join(machine['instruction_sets'])}; {machine['memory_bytes'] / 2**30:.0f} GiB; "
+            + (f"GPU {machine['gpu']}" if machine["gpu"] else "no GPU") + f". {machine['system']}, Python {machine['python']}, {versions}.")
+
+
+def tuning_section(out, part):
+    compiled = "with" if part["torch_compile"] else "without"
+    out.heading(f"Tuning beside auto-round ({part['device']})")
+    out.paragraph(
+        f"`speed.py`: a random model with the block shapes of {part['shape']}, {part['blocks']} blocks, W4A16, {part['iters']} iterations, "
+        f"{part['samples']} samples of {part['seqlen']} tokens, batch {part['batch']}, from the start of the process to the checkpoint on disk; auto-round "
+        f"{compiled} torch.compile. Medians of {len(part['rounds'])} round{'s' if len(part['rounds']) > 1 else ''} in turns.")
+    sides = Sides(part["rounds"])
+    out.table(HEADER, sides.rows())
+    out.plot(plots.bars("Tuning: processor time", [(f"{name} {n + 1}", one[side]["processor_seconds"], kind) for n, one in enumerate(part["rounds"])
+                        for side, name, kind in (("reference", "auto-round, round", "theirs"), ("roundhouse", "Roundhouse, round", "ours"))],
+                        "s of processors"))
+    out.plot(plots.bars("Tuning: peak memory", [("auto-round", sides.of("reference", "peak_bytes") / 2**20, "theirs"),
+                                                ("Roundhouse", sides.of("roundhouse", "peak_bytes") / 2**20, "ours")], "MiB", 0))
+
+
+def loop_section(out, part):
+    loop = Loop(part)
+    flops = loop.flops
+    out.heading(f"Block loop beside bare matrix products ({part['device']})")
+    out.paragraph(
+        f"`block_loop_bench`: the tuning of one block of {part['shape']}, {part['scheme']}, batch {part['batch']} x {part['seqlen']} tokens in {part['type']}, "
+        f"{part['threads']} threads. Counted are the products of the linear layers, 2 x tokens x weights each: forward ({flops['forward'] / 1e9:.0f} GFLOP) and "
+        f"the gradient of every weight (as many), the gradient of inputs ({flops['input_gradient'] / 1e9:.0f} GFLOP) except for q, k and v, which read the "
+        f"block's own input; attention and everything else counts as no work. An iteration takes {loop.iteration:.3f} s, its products alone "
+        f"{loop.product_seconds:.3f} s at {loop.rate / 1e9:.0f} GFLOP/s: the loop runs at {100 * loop.fraction:.0f} % of the machine's rate for the same products, "
+        f"{loop.iteration_flops / loop.iteration / 1e9:.0f} GFLOP/s. The fastest of {len(part['rounds'])} rounds; an iteration is the difference of two runs, and the "
+        "two rests are differences.")
+    if "one_thread" in part:
+        one = Loop(part["one_thread"])
+        out.paragraph(f"With one thread the same products reach {one.rate / 1e9:.0f} GFLOP/s, so {part['threads']} threads give {loop.rate / one.rate:.2f} times as much.")
+    out.table(["part of an iteration", "seconds", "share"],
+              [[name, f"{seconds:.4f}", f"{100 * seconds / loop.iteration:.1f} %"] for name, seconds, _ in loop.shares()])
+    out.plot(plots.bars("Parts of an iteration", [(name, max(0, 1000 * seconds), kind) for name, seconds, kind in loop.shares()], "ms"))
+
+
+def rounding_section(out, part):
+    out.heading("Rounding of whole checkpoints")
+    out.paragraph(f"`rounding.py`: a random model of Qwen2.5-0.5B's block shapes, from the start of the process to the checkpoint, which Roundhouse also reads "
+                  f"back and compares. Plain: W4A16, {part['blocks']} blocks, auto-round in its model-free mode. Searched: {part['searched_blocks']} block, "
+                  "auto-round's default for 0 iterations.")
+    pictures = []
+    for kind, other in (("plain", "reference"), ("searched", "reference"), ("gguf", "llama.cpp")):
+        if kind not in part:
+            out.paragraph("llama.cpp was not at hand: GGUF is not compared here.")
+            continue
+        if kind == "gguf":
+            out.paragraph(f"GGUF Q4_0, {part['blocks']} blocks, beside `llama_model_quantize` of llama.cpp, whose checkpoint is a bfloat16 GGUF:")
+        sides = Sides(part[kind], other)
+        out.table([kind, *HEADER[1:]], sides.rows())
+        pictures += [(f"{kind}, {'auto-round' if other == 'reference' else other}", sides.of(other, "seconds"), "theirs"),
+                     (f"{kind}, Roundhouse", sides.of("roundhouse", "seconds"), "ours")]
+    out.plot(plots.bars("Rounding: wall time", pictures, "s"))
+
+
+def kernels_section(out, part):
+    copy = part["memcpy"]
+    out.heading("Kernels")
+    out.paragraph(f"`bandwidth`: GB/s that must be read and written for a 4096 x 4096 bfloat16 weight, {part['threads']} threads; memcpy {copy:.1f}. Rounding "
+                  "counts the weight once in and once out, and includes finding the groups' ranges, which reads it again. In brackets the same for "
+                  f"64 rows, which stay in the processor's cache (memcpy {part['memcpy_cached']:.1f}): what is no faster there is bound by its arithmetic.")
+    columns = ["rounding", "encode", "forward", "step"]
+    out.table(["preset", *columns], [[row["preset"], *(f"{row[c]:.1f} ({row['cached'][c]:.1f})" if c in row else "" for c in columns)]
+                                     for row in part["presets"]])
+    out.plot(plots.bars("Kernels, part of memcpy's rate",
+                        [(f"{row['preset']} {what}", 100 * row[what] / copy, kind) for row in part["presets"]
+                         for what, kind in (("forward", "ours"), ("step", "plain")) if what in row], "% of memcpy", 0))
+
+
+def scaling_section(out, part):
+    base = part["base"]
+    out.heading("Scaling")
+    out.paragraph(f"`scaling.py`: whole runs, W4A16, {part['iters']} iterations, {part['samples']} samples, batch {part['batch']}, Qwen2.5-0.5B's proportions; where not varied "
+                  f"{base['blocks']} blocks, hidden size {base['hidden']}, {base['seqlen']} tokens, {base['threads']} threads.")
+    out.table(["varied", "value", "wall time", "processor time", "peak memory"],
+              [[row["axis"], str(row["value"]), f"{row['seconds']:.1f} s", f"{row['processor_seconds']:.1f} s", mib(row["peak_bytes"])]
+               for row in part["rows"]])
+    for axis in dict.fromkeys(row["axis"] for row in part["rows"]):
+        rows = [row for row in part["rows"] if row["axis"] == axis]
+        out.plot(plots.lines(f"Scaling with {axis}", [row["value"] for row in rows], axis,
+                             [("s of wall time", [row["seconds"] for row in rows]),
+                              ("s of processors", [row["processor_seconds"] for row in rows]),
+                              ("MiB", [row["peak_bytes"] / 2**20 for row in rows])]))
+
+
+def export_section(out, part):
+    out.heading("Memory of an export")
+    out.paragraph(f"`streaming.py {' '.join(part['arguments'])}`: random bfloat16 weights ({part['model']}), W4A16 by plain rounding, read back and checked at the end; the "
+                  "largest resident memory of the process, mapped files included.")
+    out.table(["format", "peak memory", "files", "seconds"],
+              [[row["what"], mib(row["peak_bytes"]), f"{row['files_bytes'] / 1e9:.2f} GB", str(row["seconds"])] for row in part["rows"]])
+    out.plot(plots.bars("Peak memory of an export", [(row["what"], row["peak_bytes"] / 2**20, "ours") for row in part["rows"]], "MiB", 0))
+
+
+SECTIONS = {"tuning": tuning_section, "block_loop": loop_section, "rounding": rounding_section,
+            "kernels": kernels_section, "scaling": scaling_section, "export": export_section}
+
+def waiting_section(out):
+    waiting = json.loads((RESULTS / "waiting.json").read_text())
+    out.heading("Threads that wait")
+    out.paragraph("OpenMP's threads wait for work by spinning or by sleeping. Sleeping costs small models much, since every operator wakes threads; spinning "
+                  "costs as soon as other programs want the processors. The executable sets `GOMP_SPINCOUNT=3000` (some 0.1 ms), unless that or "
+                  f"`OMP_WAIT_POLICY` is set. Seconds of quantizing in `{waiting['command']}`, 2 processors, measured by hand on {waiting['date']}; busy: beside "
+                  f"{waiting['busy_processes']} programs that compute all the time.")
+    out.table(["spins", "quiet", "busy"], [[str(row["spins"]), f"{row['quiet']:.1f} s", f"{row['busy']:.1f} s"] for row in waiting["rows"]])
+
+
+def make():
+    results = {name: json.loads((RESULTS / f"{name}.json").read_text()) if (RESULTS / f"{name}.json").exists() else {"parts": {}}
+               for name in ("cpu", "cuda")}
+    out = Document("Performance")
+    out.paragraph("Written by `benchmarks/document.py` from the numbers in `benchmarks/results/`, which `benchmarks/all.py` measures: Roundhouse and "
+                  "auto-round 0.16.1 in turns on the same model, data and iterations. [performance.html](performance.html) has the plots. Ratios are the reference's "
+                  "number over ours. Seconds depend on the machine and on what else it does; processor time depends less on the latter.")
+    for result in results.values():
+        if result["parts"]:
+            parts = result["parts"]
+            out.paragraph("Machine: " + describe(result["machine"]) + " Measured "
+                          + "; ".join(f"{name} {part['date'][:16].replace('T', ' ')} at {part['commit']}, load {part['load_before']:.1f}"
+                                      for name, part in parts.items()) + ".")
+    if not results["cuda"]["parts"]:
+        out.paragraph("No number here comes from a GPU: none was at hand. The CUDA kernels are compiled where nvcc is found and tested where a device is; "
+                      "`benchmarks/all.py --device cuda` measures the rest.")
+    out.heading("Targets")
+    out.table(["target", "measured", "", "why not"], cpu_targets(results["cpu"]["parts"]) + cuda_targets(results["cuda"]["parts"]))
+    for result in results.values():
+        for name, section in SECTIONS.items():
+            if name in result["parts"]:
+                section(out, result["parts"][name])
+    waiting_section(out)
+    return out.texts()
+
+
+def write():
+    for file, text in make().items():
+        file.write_text(text)
+        print(file.relative_to(ROOT))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    if not parser.parse_args().check:
+        write()
+        return
+    for file, text in make().items():
+        if not file.exists() or file.read_text() != text:
+            sys.exit(f"{file} is not what the numbers in {RESULTS} give: run benchmarks/document.py")
+
+
+if __name__ == "__main__":
+    main()

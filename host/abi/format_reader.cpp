@@ -1,0 +1,98 @@
+#include "host/abi/format_reader.h"
+
+#include <utility>
+
+#include "host/abi/export_session.h"
+#include "host/abi/plugin_call.h"
+#include "host/base/error.h"
+
+namespace roundhouse {
+
+void ExportedCheckpoint::Close::operator()(rh_reader* reader) const {
+  const PluginCall here(plugin, "close");
+  if (RH_HAS(reader, close)) reader->close(reader);
+}
+
+ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::filesystem::path& folder,
+                                       const nlohmann::json& architecture)
+    : folder_(folder.string()), plugin_(format.label) {
+  const std::string facts = architecture.dump();
+  const rh_open source{sizeof source, 0, folder_.c_str(), facts.c_str()};
+  rh_reader* made = nullptr;
+  call_plugin(plugin_, "open", folder_,
+              [&](rh_error* error) { return format.table->open(format.table, &source, &made, error); });
+  if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
+  reader_ = {made, {plugin_}};
+  for (const auto& [there, name] : {std::pair{RH_HAS(made, close), "close"},
+                                    {RH_HAS(made, count), "count"},
+                                    {RH_HAS(made, item), "item"},
+                                    {RH_HAS(made, read), "read"}})
+    if (!there) fail_missing(plugin_, name, "reading");
+
+  const uint64_t count = [&] {
+    const PluginCall here(plugin_, "count", folder_);
+    return made->count(made);
+  }();
+  for (uint64_t i = 0; i < count; ++i) {
+    rh_item item{};
+    item.struct_size = sizeof item;
+    call_plugin(plugin_, "item", cat(folder_, ", tensor ", i),
+                [&](rh_error* error) { return made->item(made, i, &item, error); });
+    if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
+      throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
+    names_.emplace_back(item.name);
+    const bool quantized = item.kind == RH_ITEM_LAYER;
+    Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr, nullptr};
+    if (quantized) {
+      for (const rh_encoding* encoding : {item.encoding, item.activation_encoding})
+        if (const std::string fault = encoding ? encoding_fault(encoding) : ""; !fault.empty())
+          throw Error(cat(plugin_, ", item of ", folder_, ", ", item.name, ": ", fault));
+      entry.encoding = item.encoding;
+      entry.activation_encoding = item.activation_encoding;
+      entry.scheme = item.scheme;
+    }
+    if (!items_.emplace(item.name, entry).second)
+      throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
+  }
+}
+
+const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {
+  const auto found = items_.find(name);
+  if (found == items_.end()) throw Error(cat("there is no tensor ", name, " in ", folder_));
+  return found->second;
+}
+
+void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
+  const uint64_t index = item(name).index;
+  call_plugin(plugin_, "read", cat(name, " in ", folder_),
+              [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
+  release_reader_pages();
+}
+
+Tensor ExportedCheckpoint::load(const std::string& name) {
+  Tensor tensor(item(name).dtype, item(name).shape);
+  rh_tensor view = tensor.view();
+  read(name, view);
+  return tensor;
+}
+
+TensorSet ExportedCheckpoint::load_encoded(const std::string& name) {
+  if (!RH_HAS(reader_.get(), read_encoded)) fail_missing(plugin_, "read_encoded", "repacking");
+  TensorSet tensors(item(name).encoding->tensors, item(name).encoding->tensor_count);
+  call_plugin(plugin_, "read_encoded", cat(name, " in ", folder_), [&](rh_error* error) {
+    return reader_->read_encoded(reader_.get(), item(name).index, tensors.data(), error);
+  });
+  return tensors;
+}
+
+TensorSet ExportedCheckpoint::load_activation(const std::string& name) {
+  TensorSet tensors(item(name).activation_encoding->tensors, item(name).activation_encoding->tensor_count);
+  if (tensors.size() == 0) return tensors;
+  if (!RH_HAS(reader_.get(), read_activation)) fail_missing(plugin_, "read_activation", "repacking");
+  call_plugin(plugin_, "read_activation", cat(name, " in ", folder_), [&](rh_error* error) {
+    return reader_->read_activation(reader_.get(), item(name).index, tensors.data(), error);
+  });
+  return tensors;
+}
+
+}  // namespace roundhouse

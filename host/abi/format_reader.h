@@ -1,0 +1,63 @@
+// Reading a checkpoint through a format plugin.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/abi/loaded.h"
+#include "host/abi/quantizer.h"
+#include "host/base/tensor.h"
+
+namespace roundhouse {
+
+// An exported checkpoint, read back by the format plugin that claims it: quantized layers come out dequantized, under
+// the names of the source checkpoint. Must not outlive the loaded plugin.
+class ExportedCheckpoint : public TensorSource {
+ public:
+  // One tensor, as rh_item has it. Of a quantized layer's weight the pointers are the reader's; each may be nullptr.
+  struct Item {
+    uint64_t index;
+    DType dtype;
+    std::vector<int64_t> shape;
+    bool quantized;
+    const rh_encoding* encoding;
+    const rh_encoding* activation_encoding;
+    const rh_scheme* scheme;
+  };
+
+  // `architecture` is Architecture::facts(), or an empty object when it is not known.
+  ExportedCheckpoint(const LoadedFormat& format, const std::filesystem::path& folder,
+                     const nlohmann::json& architecture);
+
+  std::vector<std::string> names() const override { return names_; }
+  bool contains(const std::string& name) const override { return items_.count(name) > 0; }
+  // In the element type that the format declares for it.
+  Tensor load(const std::string& name) override;
+  std::string location() const override { return folder_; }
+
+  const Item& item(const std::string& name) const;
+  // As load(), but into a tensor of the item's shape; a quantized layer's weight as F32, F16 or BF16.
+  void read(const std::string& name, rh_tensor& output);
+  // What a quantized layer's weight is packed from, as its encoding declares it; and its input's calibrated range.
+  // REQUIRES: the item has the encoding.
+  TensorSet load_encoded(const std::string& name);
+  TensorSet load_activation(const std::string& name);
+
+ private:
+  struct Close {
+    std::string plugin;  // for messages
+    void operator()(rh_reader* reader) const;
+  };
+
+  std::string folder_;
+  std::string plugin_;  // for messages
+  std::unique_ptr<rh_reader, Close> reader_;
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, Item> items_;
+};
+
+}  // namespace roundhouse

@@ -1,0 +1,45 @@
+#include "host/abi/format_writer.h"
+
+#include <utility>
+
+#include "host/abi/plugin_call.h"
+#include "host/base/error.h"
+
+namespace roundhouse {
+
+void FormatWriter::Abort::operator()(rh_writer* writer) const {
+  const PluginCall here(plugin, "abort");
+  if (RH_HAS(writer, abort)) writer->abort(writer);
+}
+
+FormatWriter::FormatWriter(const LoadedFormat& format, const ExportSession& session) : plugin_(format.label) {
+  const std::string folder = session.folder().path().string();
+  rh_writer* made = nullptr;
+  call_plugin(plugin_, "begin", folder,
+              [&](rh_error* error) { return format.table->begin(format.table, session.get(), &made, error); });
+  if (!made) throw Error(cat(plugin_, ", begin of ", folder, ": reported success but made nothing"));
+  writer_ = {made, {plugin_}};
+  for (const auto& [there, name] : {std::pair{RH_HAS(made, add_layer), "add_layer"},
+                                    {RH_HAS(made, add_tensor), "add_tensor"},
+                                    {RH_HAS(made, finish), "finish"},
+                                    {RH_HAS(made, abort), "abort"}})
+    if (!there) fail_missing(plugin_, name, "an export");
+}
+
+void FormatWriter::add_layer(rh_encoded_layer layer) {
+  layer.struct_size = sizeof layer;
+  call_plugin(plugin_, "add_layer", layer.name,
+              [&](rh_error* error) { return writer_->add_layer(writer_.get(), &layer, error); });
+}
+
+void FormatWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
+  call_plugin(plugin_, "add_tensor", name,
+              [&](rh_error* error) { return writer_->add_tensor(writer_.get(), name.c_str(), &tensor, error); });
+}
+
+void FormatWriter::finish() {
+  rh_writer* writer = writer_.release();  // gone whatever the result
+  call_plugin(plugin_, "finish", "", [&](rh_error* error) { return writer->finish(writer, error); });
+}
+
+}  // namespace roundhouse

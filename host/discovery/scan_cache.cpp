@@ -1,0 +1,74 @@
+#include "host/discovery/scan_cache.h"
+
+#include <roundhouse/abi.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "host/base/error.h"
+#include "host/discovery/search_path.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Of the file's layout and of the checks that a scan makes: raise it when either changes.
+constexpr int kVersion = 1;
+
+json file_version() { return {{"version", kVersion}, {"abi_major", RH_ABI_MAJOR}, {"abi_minor", RH_ABI_MINOR}}; }
+
+// What tells one state of a file from another, or null when there is no such file.
+json identity(const fs::path& path) {
+  struct stat s = {};
+  if (::stat(path.c_str(), &s) != 0) return nullptr;
+  return {s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec, s.st_ino};
+}
+
+}  // namespace
+
+ScanCache::ScanCache() {
+  const fs::path folder = xdg_folder("XDG_CACHE_HOME", ".cache");
+  if (folder.empty()) return;
+  file_ = folder / "roundhouse/plugins.json";
+  std::ifstream file(file_);
+  const json content = json::parse(file, nullptr, false);
+  if (!content.is_object() || content.value("host", json()) != file_version()) return;
+  if (const json plugins = content.value("plugins", json()); plugins.is_object())
+    for (const auto& [path, entry] : plugins.items()) entries_[path] = entry;
+}
+
+std::optional<PluginRecord> ScanCache::find(const fs::path& plugin) const {
+  const auto entry = entries_.find(plugin.string());
+  if (entry == entries_.end()) return std::nullopt;
+  try {
+    if (entry->second.at("identity") != identity(plugin)) return std::nullopt;
+    return plugin_record_from_json(entry->second.at("record"), plugin);
+  } catch (const json::exception&) {
+    return std::nullopt;
+  }
+}
+
+void ScanCache::insert(const PluginRecord& record) {
+  entries_[record.path.string()] = {{"identity", identity(record.path)}, {"record", to_json(record)}};
+  changed_ = true;
+}
+
+void ScanCache::save() {
+  changed_ |= std::erase_if(entries_, [](const auto& entry) { return identity(entry.first).is_null(); }) > 0;
+  if (!changed_ || file_.empty()) return;
+  std::error_code ignored;
+  fs::create_directories(file_.parent_path(), ignored);
+  fs::path temporary = file_;
+  temporary += cat(".", ::getpid());
+  std::ofstream out(temporary);
+  out << json{{"host", file_version()}, {"plugins", entries_}}.dump(1, ' ', false, json::error_handler_t::replace);
+  out.close();
+  if (out) fs::rename(temporary, file_, ignored);
+  if (!out || ignored) fs::remove(temporary, ignored);
+  changed_ = false;
+}
+
+}  // namespace roundhouse

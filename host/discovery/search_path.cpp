@@ -1,0 +1,103 @@
+#include "host/discovery/search_path.h"
+
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+#include <sstream>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+// An environment variable; "" when it is not set and in a setuid program.
+std::string variable(const char* name) {
+  const char* value = secure_getenv(name);
+  return value ? value : "";
+}
+
+std::vector<fs::path> split(const std::string& list) {
+  std::vector<fs::path> folders;
+  std::istringstream stream(list);
+  for (std::string folder; std::getline(stream, folder, ':');)
+    if (!folder.empty()) folders.emplace_back(folder);
+  return folders;
+}
+
+std::string refusal(const fs::path& folder) {
+  struct stat status = {};
+  if (::stat(folder.c_str(), &status) == 0 && (status.st_mode & S_IWOTH))
+    return "every user may write to this folder, so its plugins are not trusted (chmod o-w)";
+  return "";
+}
+
+class Collector {
+ public:
+  void add_file(const fs::path& file) {
+    std::error_code code;
+    fs::path real = fs::canonical(file, code);
+    if (code) real = fs::absolute(file);
+    if (seen_.insert(real).second) path_.files.push_back(fs::absolute(file).lexically_normal());
+  }
+
+  void add_folder(const fs::path& given) {
+    const fs::path folder = fs::absolute(given).lexically_normal();
+    if (std::find(path_.folders.begin(), path_.folders.end(), folder) != path_.folders.end()) return;
+    path_.folders.push_back(folder);
+    if (const std::string reason = refusal(folder); !reason.empty()) {
+      path_.refused.emplace_back(folder, reason);
+      return;
+    }
+    std::vector<fs::path> files;
+    std::error_code code;
+    for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code))
+      if (::fnmatch("librh_*.so", it->path().filename().c_str(), 0) == 0) files.push_back(it->path());
+    std::sort(files.begin(), files.end());
+    for (const fs::path& file : files) add_file(file);
+  }
+
+  SearchPath take() { return std::move(path_); }
+
+ private:
+  SearchPath path_;
+  std::set<fs::path> seen_;  // links resolved
+};
+
+}  // namespace
+
+fs::path xdg_folder(const char* name, const char* fallback) {
+  const fs::path set = variable(name);
+  if (set.is_absolute()) return set;  // the XDG specification: ignore relative ones
+  const std::string home = variable("HOME");
+  return home.empty() ? fs::path() : fs::path(home) / fallback;
+}
+
+SearchPath search_path(const DiscoveryOptions& options) {
+  Collector collector;
+  for (const fs::path& file : options.files) {
+    if (!fs::is_regular_file(file)) throw Error(cat("there is no plugin file ", file.string()));
+    collector.add_file(file);
+  }
+  for (const fs::path& folder : options.directories) {
+    if (!fs::is_directory(folder)) throw Error(cat("there is no plugin folder ", folder.string()));
+    collector.add_folder(folder);
+  }
+  for (const fs::path& folder : split(variable("ROUNDHOUSE_ADD_PLUGIN_PATH"))) collector.add_folder(folder);
+  if (const std::string replaced = variable("ROUNDHOUSE_PLUGIN_PATH"); !replaced.empty()) {
+    for (const fs::path& folder : split(replaced)) collector.add_folder(folder);
+    return collector.take();
+  }
+  if (const fs::path data = xdg_folder("XDG_DATA_HOME", ".local/share"); !data.empty())
+    collector.add_folder(data / "roundhouse/plugins");
+  const fs::path own =
+      options.executable_dir.empty() ? fs::read_symlink("/proc/self/exe").parent_path() : options.executable_dir;
+  collector.add_folder(own / "../lib/roundhouse/plugins");
+  return collector.take();
+}
+
+}  // namespace roundhouse

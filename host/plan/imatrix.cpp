@@ -1,0 +1,80 @@
+#include "host/plan/imatrix.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "host/base/error.h"
+#include "host/checkpoint/imatrix_file.h"
+
+namespace roundhouse {
+namespace {
+
+constexpr const char* kBlock = "{}";  // a block's index, in the descriptors' names
+
+std::string own_name(const LayerPlan& layer) { return layer.info.name + ".weight"; }
+
+// ggml's name of a layer's weight, "blk.0.attn_q.weight", or its own where the descriptor knows none.
+std::string ggml_name(const Plan& plan, const Architecture& architecture, const LayerPlan& layer) {
+  const std::string index = std::to_string(layer.block);
+  std::string key = layer.info.name;
+  if (layer.block >= 0) key.replace(plan.block_prefix.size() + 1, index.size(), kBlock);
+  const nlohmann::json table =
+      architecture.names().value(nlohmann::json::json_pointer("/gguf/tensors"), nlohmann::json::object());
+  const auto found = table.find(key);
+  if (found == table.end() || !found->is_string()) return own_name(layer);
+  std::string name = *found;
+  if (const size_t at = name.find(kBlock); at != std::string::npos) name.replace(at, 2, index);
+  return name + ".weight";
+}
+
+// What is wrong with an entry for `cols` channels, or "".
+std::string fault(const ImatrixEntry& entry, int64_t cols) {
+  if (entry.squares.elements() != cols)
+    return cat("has ", entry.squares.elements(), " values, but the layer has ", cols,
+               " input channels: it is of another model");
+  if (!(entry.count > 0)) return "was collected on no tokens";
+  const float* const values = entry.squares.as<float>();
+  const float* const bad = std::find_if(values, values + cols, [](float v) { return !(v >= 0 && std::isfinite(v)); });
+  return bad == values + cols
+             ? ""
+             : cat("has the value ", *bad, " at channel ", bad - values, "; sums of squares are finite and at least 0");
+}
+
+}  // namespace
+
+void read_importance(Plan& plan, const Architecture& architecture) {
+  const std::filesystem::path& file = *plan.recipe.imatrix.file;
+  const ImatrixEntries entries = read_imatrix(file);
+  const std::string advice =
+      ". Give the model's own file, or omit imatrix.file: it is then collected from calibration.data";
+  for (LayerPlan& layer : plan.layers) {
+    if (!layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kSearch) continue;
+    const std::string name = ggml_name(plan, architecture, layer);
+    auto found = entries.find(name);
+    if (found == entries.end()) found = entries.find(own_name(layer));
+    if (found == entries.end()) {
+      // llama.cpp leaves the head out unless it is asked for it.
+      if (layer.block < 0)
+        plan.warnings.push_back(
+            cat(file.string(), " has no ", name, ": ", layer.info.name, " is searched without importance"));
+      else
+        layer.problems.push_back(cat(file.string(), " has no ", name, " for ", layer.info.name, advice));
+    } else if (const std::string why = fault(found->second, layer.info.in_features); !why.empty()) {
+      layer.problems.push_back(cat(file.string(), ": ", found->first, " ", why, advice));
+    } else {
+      const Tensor& squares = found->second.squares;
+      plan.importance[layer.info.name] = Tensor(DType::kF32, {squares.elements()}, squares.data(), squares.storage());
+    }
+  }
+}
+
+void save_importance(const Plan& plan, const Architecture& architecture, const Importance& importance, int64_t tokens) {
+  const Calibration& calibration = plan.recipe.calibration;
+  Imatrix imatrix{{}, calibration.data->string(), tokens / calibration.seqlen, calibration.seqlen};
+  for (const LayerPlan& layer : plan.layers)
+    if (const auto found = importance.find(layer.info.name); found != importance.end())
+      imatrix.entries[ggml_name(plan, architecture, layer)] = {found->second, static_cast<double>(tokens)};
+  write_imatrix(*plan.recipe.imatrix.save, imatrix);
+}
+
+}  // namespace roundhouse

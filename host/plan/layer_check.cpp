@@ -1,0 +1,198 @@
+#include "host/plan/layer_check.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "host/abi/format_query.h"
+#include "host/abi/quantizer.h"
+#include "host/base/error.h"
+#include "host/base/suggest.h"
+#include "host/base/words.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kAnyEncoding = "*";  // of a format that lets the data type decode
+
+// Codes are what has an element for each weight; they are packed.
+uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
+    const rh_tensor_spec& spec = *encoding.tensors[i];
+    uint64_t elements = 1;
+    for (int d = 0; d < spec.ndim; ++d) elements *= static_cast<uint64_t>(spec.shape[d]);
+    const uint64_t element_bits = elements == weights ? static_cast<uint64_t>(bits) : spec.dtype.bits;
+    bytes += (elements * element_bits + 7) / 8;
+  }
+  return bytes;
+}
+
+// A layer as formats are asked about it.
+class Query {
+ public:
+  Query(const LayerPlan& layer, const json& options, const rh_encoding& weight, const rh_encoding* activation)
+      : weight_(*layer.scheme.weight), options_(options.dump()) {
+    if (layer.scheme.activation) activation_.emplace(*layer.scheme.activation);
+    query_.name = layer.info.name.c_str();
+    query_.role = layer.info.role.c_str();
+    query_.rows = layer.info.out_features;
+    query_.cols = layer.info.in_features;
+    query_.scheme = weight_.get();
+    query_.activation = activation_ ? activation_->get() : nullptr;
+    query_.encoding = &weight;
+    query_.activation_encoding = activation;
+    query_.options_json = options_.c_str();
+  }
+  const rh_format_query& get() const { return query_; }
+
+ private:
+  SchemeView weight_;
+  std::optional<SchemeView> activation_;
+  std::string options_;
+  rh_format_query query_{};
+};
+
+class LayerChecker {
+ public:
+  LayerChecker(const std::vector<FormatChoice>& formats, Catalogue& catalogue)
+      : formats_(formats), catalogue_(catalogue) {}
+
+  void check_activation(LayerPlan& layer);
+  void check_weight(LayerPlan& layer);
+
+ private:
+  void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
+  std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
+
+  const std::vector<FormatChoice>& formats_;
+  Catalogue& catalogue_;
+  std::unique_ptr<Quantizer> activation_;  // of the layer's input, when it is quantized
+};
+
+void LayerChecker::check_activation(LayerPlan& layer) {
+  const QuantizerTarget target{layer.info.name,        layer.info.role, -1,
+                               layer.info.in_features, layer.dtype,     RH_TARGET_ACTIVATION};
+  const TensorScheme& scheme = *layer.scheme.activation;
+  try {
+    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_ACTIVATIONS))
+      throw Error(cat("the data type ", scheme.dtype, " does not quantize activations"));
+    check_dtype(catalogue_.dtype(scheme.dtype), scheme, target);
+  } catch (const Error& e) {
+    layer.problems.push_back(
+        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_ACTIVATIONS))));
+    return;
+  }
+  activation_ = std::make_unique<Quantizer>(catalogue_.dtype(scheme.dtype), scheme, target);
+  const rh_quantizer_info& info = activation_->info();
+  if (!info.encoding) throw Error(cat("the data type ", scheme.dtype, " declares no encoding for activations"));
+  if (info.statistic && info.reduce == RH_REDUCE_NONE)
+    throw Error(cat("the data type ", scheme.dtype, " does not say how the ranges of several inputs become one"));
+  layer.calibrated_input = info.statistic;
+}
+
+void LayerChecker::check_weight(LayerPlan& layer) {
+  const QuantizerTarget target{layer.info.name,        layer.info.role, layer.info.out_features,
+                               layer.info.in_features, layer.dtype,     RH_TARGET_WEIGHT};
+  const TensorScheme& scheme = *layer.scheme.weight;
+  if (layer.dtype != DType::kF32 && layer.dtype != DType::kF16 && layer.dtype != DType::kBF16)
+    throw Error(cat("the weight is ", safetensors_name(layer.dtype), "; F32, F16 and BF16 can be quantized"));
+  try {
+    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_WEIGHTS))
+      throw Error(cat("the data type ", scheme.dtype, " does not quantize weights"));
+    check_dtype(catalogue_.dtype(scheme.dtype), scheme, target);
+  } catch (const Error& e) {
+    layer.problems.push_back(
+        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_WEIGHTS))));
+    return;
+  }
+  const Quantizer quantizer(catalogue_.dtype(scheme.dtype), scheme, target);
+  const rh_encoding* encoding = quantizer.info().encoding;
+  if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
+  layer.encoding = encoding->id;
+  layer.encoding_parameters = json::parse(encoding->parameters_json);
+  layer.encoded_bytes =
+      packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
+  check_formats_hold(layer, *encoding);
+}
+
+void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encoding) {
+  const rh_encoding* activation = activation_ ? activation_->info().encoding : nullptr;
+  for (const FormatChoice& format : formats_) {
+    if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
+    const std::string why = format_refusal(catalogue_, format.id, format.options, layer, encoding, activation);
+    if (why.empty()) {
+      layer.uniform[format.id] =
+          ask_uniform(catalogue_.format(format.id), Query(layer, format.options, encoding, activation).get());
+      continue;
+    }
+    const std::vector<std::string> others = formats_that_could(catalogue_, layer, encoding, activation);
+    layer.problems.push_back(cat(why, ". Formats that can: ", joined(others)));
+  }
+}
+
+std::vector<std::string> LayerChecker::dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target,
+                                                         uint32_t side) {
+  std::vector<std::string> ids;
+  for (const DtypeRecord* record : catalogue_.dtypes()) {
+    if (!(record->supports & side)) continue;
+    scheme.dtype = record->id;
+    try {
+      check_dtype(catalogue_.dtype(scheme.dtype), scheme, target);
+      ids.push_back(record->id);
+    } catch (const Error&) {  // it cannot
+    }
+  }
+  return ids;
+}
+
+}  // namespace
+
+void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue) {
+  if (!layer.problems.empty()) return;
+  LayerChecker checker(formats, catalogue);
+  try {
+    if (layer.scheme.activation && !layer.scheme.weight)
+      throw Error("its activations are quantized, but not its weight: no format holds that");
+    if (layer.scheme.activation) checker.check_activation(layer);
+    if (layer.scheme.weight) checker.check_weight(layer);
+  } catch (const Error& e) {
+    layer.problems.push_back(e.what());
+  }
+}
+
+std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
+                           const LayerPlan& layer, const rh_encoding& weight, const rh_encoding* activation) {
+  const std::vector<std::string>& packs = catalogue.find_format(format)->encodings;
+  if (!contains(packs, weight.id) && !contains(packs, kAnyEncoding))
+    return cat("the format ", format, " does not pack ", weight.id, ", only ", joined(packs));
+  try {
+    check_format(catalogue.format(format), Query(layer, options, weight, activation).get());
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
+                                            const rh_encoding* activation) {
+  std::vector<std::string> ids;
+  for (const FormatRecord* record : catalogue.formats())
+    if (format_refusal(catalogue, record->id, json::object(), layer, weight, activation).empty())
+      ids.push_back(record->id);
+  return ids;
+}
+
+void check_format_options(const Catalogue& catalogue, const FormatChoice& format) {
+  std::vector<std::string> known;
+  const json properties = catalogue.find_format(format.id)->options_schema.value("properties", json::object());
+  for (const auto& [name, schema] : properties.items()) known.push_back(name);
+  for (const auto& [name, value] : format.options.items())
+    if (!contains(known, name))
+      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
+                      ". Its options: ", joined(known)));
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,30 @@
+// Whether the plugins can do what a plan wants of one layer.
+#pragma once
+
+#include <roundhouse/scheme.h>
+
+#include <string>
+#include <vector>
+
+#include "host/discovery/catalogue.h"
+#include "host/plan/plan.h"
+
+namespace roundhouse {
+
+// Asks the layer's data types and every format, and writes what they say against it, with those that could do it
+// instead, to layer.problems; else fills in encoding and encoded_bytes. Does nothing with a layer that has problems.
+void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue);
+
+// Why a format cannot hold the layer with what its data types declare, or "". REQUIRES: the layer's weight is quantized;
+// `activation` is NULL unless its input is.
+std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
+                           const LayerPlan& layer, const rh_encoding& weight, const rh_encoding* activation);
+
+// The loaded formats that hold the layer with their default options. REQUIRES: as format_refusal.
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
+                                            const rh_encoding* activation);
+
+// That the format knows the options by name; what their values mean is its own affair. Throws Error.
+void check_format_options(const Catalogue& catalogue, const FormatChoice& format);
+
+}  // namespace roundhouse

@@ -1,0 +1,483 @@
+#include "host/plan/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "host/abi/format_query.h"
+#include "host/base/error.h"
+#include "host/base/suggest.h"
+#include "host/base/words.h"
+#include "host/plan/imatrix.h"
+#include "host/plan/layer_check.h"
+#include "host/plan/scheme_resolver.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+// What tuning reaches on a CPU: bf16 matrix products ran at 1.96e12 operations a second on the 2-core machine of this
+// project's measurements; a third of that, because products are not all there is to do.
+constexpr double kCpuOperationsPerSecond = 6e11;
+
+bool supports(const DtypeRecord* record, Rounding rounding) {
+  if (rounding == Rounding::kTuned) return record->supports & RH_SUPPORTS_TUNING;
+  return rounding == Rounding::kPlain || (record->supports & RH_SUPPORTS_SEARCH);
+}
+
+// What the user, else the preset, says.
+std::string said_text(const SchemeChoice& choice, const char* key) {
+  return choice.said.value(key, choice.assumed.value(key, ""));
+}
+
+class Planner {
+ public:
+  Planner(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source, Catalogue& catalogue)
+      : architecture_(architecture), source_(source), catalogue_(catalogue) {
+    plan_.recipe = recipe;
+    plan_.block_prefix = architecture.block_prefix();
+    plan_.blocks = architecture.blocks();
+    plan_.tied_head = architecture.tied_head();
+    const std::vector<std::string> stored = source.names();
+    for (const std::string& name : stored) {
+      const SafetensorsFolder::Entry entry = source.entry(name);
+      const std::string exported = exported_name(architecture, stored, name);
+      if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype});
+    }
+  }
+
+  Plan make() {
+    check_formats();
+    resolve_schemes();
+    add_layers();
+    assign();
+    check_rules();
+    check_tensors();
+    load_importance();
+    for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    check_uniform();
+    check_calibration();
+    note_weights_only();
+    if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
+    estimate();
+    return std::move(plan_);
+  }
+
+ private:
+  // An entry under `layers:`, resolved.
+  struct Rule {
+    Scheme scheme;
+    bool failed = false;  // its scheme is a problem, told once
+    bool matches = false, decides = false;
+  };
+
+  void resolve_schemes();
+  Scheme resolve(const SchemeChoice& choice);
+  void complete(SchemeChoice& choice, const Scheme& scheme) const;
+  void check_formats();
+  void add_layers();
+  void add_layer(const LinearInfo& info, int64_t block);
+  void decide(LayerPlan& layer);
+  void round_outside(LayerPlan& layer) const;
+  void assign();
+  void check_rules();
+  void check_tensors();
+  void load_importance();
+  void check_uniform();
+  void check_calibration();
+  void note_weights_only();
+  void estimate();
+  void warn(const std::string& text) {
+    if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
+  }
+
+  const Architecture& architecture_;
+  const SafetensorsFolder& source_;
+  Catalogue& catalogue_;
+  Plan plan_;
+  std::vector<Rule> rules_;  // beside plan_.recipe.layers
+};
+
+// Throws Error with the place of what cannot be resolved.
+Scheme Planner::resolve(const SchemeChoice& choice) {
+  const Tuning& tuning = plan_.recipe.tuning;
+  std::vector<Rounding> wanted = {Rounding::kPlain};
+  if (tuning.search) wanted.insert(wanted.begin(), Rounding::kSearch);
+  if (tuning.iters > 0) wanted.insert(wanted.begin(), Rounding::kTuned);
+  try {
+    for (const Rounding rounding : wanted) {
+      const Scheme scheme = resolve_scheme(catalogue_, choice.said, choice.assumed, rounding);
+      // An alias may have another rounding, which then is its own affair.
+      if (!scheme.weight || scheme.weight->rounding != rounding ||
+          supports(catalogue_.find_dtype(scheme.weight->dtype), rounding))
+        return scheme;
+      warn(cat("the data type ", scheme.weight->dtype,
+               rounding == Rounding::kTuned ? " cannot be tuned" : " has no searched rounding"));
+    }
+  } catch (const Error& e) {
+    std::string loaded;
+    if (said_text(choice, "data_type").empty()) {
+      std::vector<std::string> ids;
+      for (const DtypeRecord* record : catalogue_.dtypes()) ids.push_back(record->id);
+      loaded = cat(". Data types: ", joined(ids), ids.empty() ? ". " + catalogue_.where_it_looked() : "");
+    }
+    throw Error(cat(choice.place.text, ": ", e.what(), loaded));
+  }
+  throw std::logic_error("every data type has plain rounding");
+}
+
+// Writes everything out, but keeps the data type's name as it was said: an alias may mean more than the fields show.
+void Planner::complete(SchemeChoice& choice, const Scheme& scheme) const {
+  json fields = to_json(scheme);
+  fields.erase("act_options");
+  const std::string weight = said_text(choice, "data_type"), activation = said_text(choice, "act_data_type");
+  if (!weight.empty()) fields["data_type"] = weight;
+  if (scheme.activation) fields["act_data_type"] = activation.empty() ? weight : activation;
+  choice.preset.clear();
+  choice.format_options = json::object();
+  choice.layers.clear();
+  choice.assumed = json::object();
+  choice.said = std::move(fields);
+}
+
+void Planner::resolve_schemes() {
+  SchemeChoice& global = plan_.recipe.scheme;
+  try {
+    plan_.scheme = resolve(global);
+  } catch (const Error& e) {  // no layer can be planned, but all that is known is told
+    if (plan_.problems.empty()) throw;
+    plan_.problems.insert(plan_.problems.begin(), e.what());
+    throw Error(describe_problems(plan_));
+  }
+  complete(global, plan_.scheme);
+
+  for (LayerRule& rule : plan_.recipe.layers) {
+    Rule& resolved = rules_.emplace_back();
+    if (rule.action == LayerRule::Action::kKeep) continue;
+    try {
+      if (rule.action == LayerRule::Action::kReplace) {
+        resolved.scheme = resolve(rule.scheme);
+        complete(rule.scheme, resolved.scheme);
+        continue;
+      }
+      // The recipe's scheme is as if said here, unless another data type gives its fields another meaning.
+      SchemeChoice choice{.assumed = global.said, .said = rule.scheme.said, .place = rule.scheme.place};
+      if (!rule.scheme.said.contains("data_type")) {
+        choice.said = std::move(choice.assumed);
+        choice.assumed = json::object();
+        choice.said.update(rule.scheme.said, /*merge_objects=*/true);
+      }
+      resolved.scheme = resolve(choice);
+    } catch (const Error& e) {
+      plan_.problems.push_back(e.what());
+      resolved.failed = true;
+    }
+  }
+}
+
+void Planner::check_formats() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    try {
+      catalogue_.format(format.id);
+      check_format_options(catalogue_, format);
+    } catch (const Error& e) {
+      plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
+    }
+  }
+}
+
+void Planner::add_layers() {
+  for (int64_t block = 0; block < architecture_.blocks(); ++block)
+    for (const LinearInfo& info : architecture_.block_linears(block)) add_layer(info, block);
+  add_layer(architecture_.head(), -1);
+}
+
+void Planner::add_layer(const LinearInfo& info, int64_t block) {
+  LayerPlan& layer = plan_.layers.emplace_back();
+  layer.info = info;
+  layer.block = block;
+  decide(layer);
+}
+
+// The first entry that matches. Without one, a layer of a block has the recipe's scheme, and the head stays as it is.
+void Planner::decide(LayerPlan& layer) {
+  const bool is_head = layer.block < 0;
+  if (!is_head) layer.scheme = plan_.scheme;
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    const LayerRule& rule = plan_.recipe.layers[i];
+    if (!rule.match.matches(layer.info.name)) continue;
+    rules_[i].matches = true;
+    if (!layer.matched.empty()) continue;
+    layer.matched = rule.match.text();
+    layer.scheme = rules_[i].scheme;
+    rules_[i].decides = true;
+    round_outside(layer);
+    if (layer.info.name != architecture_.head().name || !plan_.tied_head || rule.action == LayerRule::Action::kKeep)
+      continue;
+    const std::string tied = cat(layer.info.name, " shares its weight with the embedding ",
+                                 architecture_.embedding_name(), ", which is not quantized");
+    layer.scheme = {};
+    if (rule.match.is_regex())
+      warn(tied + ": it stays as it is");
+    else
+      layer.problems.push_back(cat(rule.scheme.place.text, ": ", tied, ". Remove this entry, or write scheme: none"));
+  }
+}
+
+// Tuning works block by block; what lies outside is rounded.
+void Planner::round_outside(LayerPlan& layer) const {
+  if (layer.block >= 0 || !layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kTuned) return;
+  const bool search =
+      plan_.recipe.tuning.search && supports(catalogue_.find_dtype(layer.scheme.weight->dtype), Rounding::kSearch);
+  layer.scheme.weight->rounding = search ? Rounding::kSearch : Rounding::kPlain;
+}
+
+// What formats want of layers that no entry decides. The embedding is a layer where one of them wants it.
+void Planner::assign() {
+  struct Wish {
+    const FormatChoice* format;
+    json fields;
+  };
+  std::map<std::string, Wish> wishes;  // by layer
+  LayerPlan embedding;
+  embedding.info = {architecture_.embedding_name(),      "embedding", "", architecture_.vocab_size(),
+                    architecture_.info().embedding_size, false};
+  plan_.layers.push_back(embedding);
+  const json plan = to_json(plan_), facts = architecture_.facts();
+  plan_.layers.pop_back();
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    if (!catalogue_.find_format(format.id)) continue;  // told already
+    try {
+      const json assignment = ask_assignment(catalogue_.format(format.id), plan, facts, format.options);
+      for (const auto& [layer, fields] : assignment.items()) {
+        const auto [wish, first] = wishes.emplace(layer, Wish{&format, fields});
+        if (first || wish->second.fields == fields) continue;
+        plan_.problems.push_back(cat("the formats ", wish->second.format->id, " and ", format.id,
+                                     " want different data types of ", layer, ": ", wish->second.fields.dump(), ", ",
+                                     fields.dump(), ". Write them with a recipe each"));
+      }
+    } catch (const Error& e) {
+      plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
+    }
+  }
+  if (wishes.contains(embedding.info.name)) add_layer(embedding.info, -1);
+  std::map<std::string, Scheme> resolved;  // by what was wished
+  for (LayerPlan& layer : plan_.layers) {
+    const auto found = wishes.find(layer.info.name);
+    if (found == wishes.end() || !layer.matched.empty()) continue;
+    auto& [format, fields] = found->second;
+    const std::string reason = fields.value("reason", "");
+    fields.erase("reason");
+    layer.assigned = cat(format->id, reason.empty() ? "" : ": ", reason);
+    // The recipe's own words for its data type hold where the format wants just that.
+    const bool same = plan_.scheme.weight && fields == json{{"data_type", plan_.scheme.weight->dtype}};
+    const std::string text = fields.dump();
+    if (!resolved.contains(text)) {
+      try {
+        resolved[text] = same ? plan_.scheme : resolve({.said = fields, .place = format->place});
+      } catch (const Error& e) {
+        plan_.problems.push_back(e.what());
+        return;
+      }
+    }
+    layer.scheme = resolved[text];
+    round_outside(layer);
+  }
+}
+
+void Planner::check_rules() {
+  std::vector<std::string> names;
+  for (const LayerPlan& layer : plan_.layers) names.push_back(layer.info.name);
+  for (size_t i = 0; i < rules_.size(); ++i) {
+    const LayerRule& rule = plan_.recipe.layers[i];
+    const std::string& text = rule.match.text();
+    if (rules_[i].matches && !rules_[i].decides)
+      warn(cat(rule.scheme.place.text, ": all layers that \"", text, "\" matches are decided by entries before it"));
+    if (rules_[i].matches) continue;
+    if (rule.match.is_regex())
+      warn(cat(rule.scheme.place.text, ": \"", text, "\" matches no layer"));
+    else
+      plan_.problems.push_back(cat(rule.scheme.place.text, ": the model has no linear layer ", text,
+                                   suggest(text, names), "; for a regular expression write \"re:", text, "\""));
+  }
+}
+
+// That everything is there, and the linear layers as large as config.json says.
+void Planner::check_tensors() {
+  std::vector<std::string> names = architecture_.outer_tensors();
+  for (int64_t block = 0; block < architecture_.blocks(); ++block)
+    for (std::string& name : architecture_.block_tensors(block)) names.push_back(std::move(name));
+  const std::string embedding = architecture_.embedding_name() + ".weight";
+  const std::string head = architecture_.head().name + ".weight";
+  // A tied head may be stored alone.
+  const std::string& tied = plan_.tied_head && !source_.contains(embedding) ? head : embedding;
+  std::vector<std::string> missing;
+  for (const std::string& name : names)
+    if (!source_.contains(name) && !(name == embedding && source_.contains(tied))) missing.push_back(name);
+  if (!missing.empty()) {
+    const size_t others = missing.size() - 1;
+    plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
+                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
+  }
+  for (LayerPlan& layer : plan_.layers) {
+    const bool is_head = layer.info.name == architecture_.head().name;
+    const bool is_embedding = layer.info.name == architecture_.embedding_name();
+    const std::string name = (is_head && plan_.tied_head) || is_embedding ? tied : layer.info.name + ".weight";
+    if (!source_.contains(name)) continue;
+    const SafetensorsFolder::Entry entry = source_.entry(name);
+    layer.dtype = entry.dtype;
+    const std::vector<int64_t> expected = {layer.info.out_features, layer.info.in_features};
+    if (entry.shape != expected)
+      layer.problems.push_back(cat(entry.file, ": the weight is ", shape_text(entry.shape), ", but config.json says ",
+                                   shape_text(expected)));
+  }
+}
+
+void Planner::load_importance() {
+  if (!plan_.recipe.imatrix.file) return;
+  const auto searched = [](const LayerPlan& l) { return l.scheme.weight && l.scheme.weight->rounding == Rounding::kSearch; };
+  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), searched))
+    warn("imatrix.file is not used, because no layer has searched rounding: set tuning.iters to 0, tuning.search to true, "
+         "and a data type that can search");
+  try {
+    read_importance(plan_, architecture_);
+  } catch (const Error& e) {
+    plan_.problems.push_back(cat("imatrix.file: ", e.what()));
+  }
+}
+
+// Finds layers that a format cannot hold in one checkpoint.
+void Planner::check_uniform() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    const LayerPlan* first = nullptr;
+    for (const LayerPlan& layer : plan_.layers) {
+      const auto wanted = layer.uniform.find(format.id);
+      if (wanted == layer.uniform.end() || wanted->second.empty()) continue;
+      if (!first) first = &layer;
+      const std::string& expected = first->uniform.at(format.id);
+      if (wanted->second == expected) continue;
+      plan_.problems.push_back(cat(format.place.text, ": the format ", format.id,
+                                   " cannot hold both in one checkpoint: ", first->info.name, " needs ", expected, ", ",
+                                   layer.info.name, " ", wanted->second,
+                                   ". Give them data types that go together, or leave one of them as it is"));
+      break;
+    }
+  }
+}
+
+void Planner::check_calibration() {
+  const Recipe& recipe = plan_.recipe;
+  const DecoderInfo& info = architecture_.info();
+  const Passes needed = passes(plan_);
+  if (!needed.any()) return;
+  const char* const why = needed.tuned        ? "tuning needs"
+                          : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
+                                              : "calibrated activation ranges need";
+  const Calibration& calibration = recipe.calibration;
+  if (!calibration.data) {
+    plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json or .jsonl)"));
+  } else if (calibration.seqlen > info.positions) {
+    const std::string longer = cat("calibration.seqlen ", calibration.seqlen, " is beyond the ", info.positions,
+                                   " positions that the model knows");
+    if (info.learned_positions)
+      plan_.problems.push_back(longer);
+    else
+      warn(longer);
+  }
+}
+
+// Whether an engine, as rh_format's backends_json describes it, takes the layer. What it leaves unsaid fits.
+bool takes(const json& backend, const LayerPlan& layer) {
+  const TensorScheme& weight = *layer.scheme.weight;
+  const auto fits = [](const json& lists, const std::string& key, const json& value) {
+    const auto listed = lists.find(key);
+    return listed == lists.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
+  };
+  const json wanted = backend.value("parameters", json::object());
+  for (const auto& [key, value] : layer.encoding_parameters.items())
+    if (!fits(wanted, key, value)) return false;
+  return fits(backend, "bits", weight.bits) && fits(backend, "sym", weight.symmetric) &&
+         fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding);
+}
+
+// A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
+// plain weights.
+void Planner::note_weights_only() {
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    const FormatRecord* record = catalogue_.find_format(format.id);
+    const auto drops = [&](const LayerPlan& layer) {
+      return record && layer.scheme.activation && !layer.encoding.empty() && !contains(record->encodings, layer.encoding);
+    };
+    if (std::any_of(plan_.layers.begin(), plan_.layers.end(), drops))
+      warn(cat("the format ", format.id, " keeps weights alone: an engine that loads it does not quantize activations, ",
+               "as this run and its perplexity do"));
+  }
+}
+
+void Planner::estimate() {
+  for (const std::string& name : source_.names()) {
+    const SafetensorsFolder::Entry entry = source_.entry(name);
+    plan_.bytes_before += static_cast<uint64_t>(count_elements(entry.shape)) * size_of(entry.dtype);
+  }
+  for (const FormatChoice& format : plan_.recipe.formats) {
+    FormatPlan& estimate = plan_.formats.emplace_back(FormatPlan{format.id, plan_.bytes_before});
+    for (const json& backend : catalogue_.find_format(format.id)->backends)
+      if (std::all_of(plan_.layers.begin(), plan_.layers.end(),
+                      [&](const LayerPlan& layer) { return layer.encoding.empty() || takes(backend, layer); }))
+        estimate.backends.push_back(backend);
+    for (const LayerPlan& layer : plan_.layers) {
+      if (layer.encoding.empty() || !contains(catalogue_.find_format(format.id)->encodings, layer.encoding)) continue;
+      estimate.bytes_estimate += layer.encoded_bytes;
+      estimate.bytes_estimate -=
+          static_cast<uint64_t>(layer.info.out_features * layer.info.in_features) * size_of(layer.dtype);
+    }
+  }
+
+  // A parameter takes 2 operations a token in a forward pass and 4 in a backward one. Each block runs forward over the
+  // calibration texts once for each pass; a tuned one forward and backward an iteration.
+  const Recipe& recipe = plan_.recipe;
+  const double batch_tokens = static_cast<double>(recipe.calibration.batch_size * recipe.tuning.gradient_accumulation *
+                                                  recipe.calibration.seqlen);
+  const double tokens = static_cast<double>(recipe.calibration.samples * recipe.calibration.seqlen);
+  const Passes needed = passes(plan_);
+  const double forwards = (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
+  const bool bfloat16 = recipe.device.kind == DeviceChoice::Kind::kCuda || __builtin_cpu_supports("avx512bf16");
+  plan_.activation_bytes = static_cast<uint64_t>(needed.stores() * recipe.calibration.samples *
+                                                 recipe.calibration.seqlen * architecture_.hidden_size()) *
+                           (bfloat16 ? 2 : 4);
+  double operations = 0;
+  bool quantized = false;
+  for (const LayerPlan& layer : plan_.layers) {
+    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
+    if (layer.block >= 0) operations += parameters * 2 * tokens * forwards;
+    if (!layer.scheme.weight) continue;
+    quantized = true;
+    if (layer.scheme.weight->rounding == Rounding::kTuned)
+      operations += parameters * 6 * batch_tokens * static_cast<double>(recipe.tuning.iters);
+  }
+  if (!quantized) warn("no layer is quantized");
+  if (recipe.device.kind != DeviceChoice::Kind::kCuda) plan_.seconds_estimate = operations / kCpuOperationsPerSecond;
+}
+
+}  // namespace
+
+Passes passes(const Plan& plan) {
+  Passes p;
+  for (const LayerPlan& layer : plan.layers) {
+    p.ranges |= layer.calibrated_input;
+    if (!layer.scheme.weight) continue;
+    p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
+    p.importance |= layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file;
+  }
+  p.importance |= plan.recipe.imatrix.save.has_value();
+  p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);
+  p.quantized = plan.recipe.tuning.quantized_input && (p.tuned || p.ranges);
+  return p;
+}
+
+Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
+               Catalogue& catalogue) {
+  return Planner(recipe, architecture, source, catalogue).make();
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,221 @@
+#include <algorithm>
+#include <utility>
+
+#include "host/base/error.h"
+#include "host/base/words.h"
+#include "host/plan/plan.h"
+#include "host/report/table.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+std::string group_text(const TensorScheme& scheme) {
+  if (scheme.group_rows > 1) return cat("g", scheme.group_rows, "x", scheme.group_cols);
+  if (scheme.group_cols == RH_GROUP_ROW) return "row";
+  if (scheme.group_cols == RH_GROUP_TENSOR) return "tensor";
+  return cat("g", scheme.group_cols);
+}
+
+std::string side_text(const char* side, const TensorScheme& scheme) {
+  return cat(scheme.dtype, scheme.dtype.empty() ? "" : " ", side, scheme.bits, " ", group_text(scheme),
+             scheme.symmetric ? " sym" : " asym");
+}
+
+const char* rounding_text(Rounding rounding) {
+  switch (rounding) {
+    case Rounding::kTuned:
+      return "tuned";
+    case Rounding::kSearch:
+      return "searched";
+    case Rounding::kPlain:
+      return "plain";
+  }
+  return "";
+}
+
+// "{0-3,7}" of 3 and more blocks, "*" when they are all.
+std::string blocks_text(const std::vector<int64_t>& blocks, int64_t all) {
+  if (static_cast<int64_t>(blocks.size()) == all && all > 1) return "*";
+  std::string ranges;
+  for (size_t i = 0; i < blocks.size();) {
+    size_t end = i + 1;
+    while (end < blocks.size() && blocks[end] == blocks[end - 1] + 1) ++end;
+    ranges += cat(i ? "," : "", blocks[i]);
+    if (end > i + 1) ranges += cat(end > i + 2 ? "-" : ",", blocks[end - 1]);
+    i = end;
+  }
+  return blocks.size() == 1 ? ranges : "{" + ranges + "}";
+}
+
+// Layers that differ in nothing but their block.
+struct Group {
+  std::string suffix;  // of their names, after the block's number
+  std::string about;   // what else they have in common
+  const LayerPlan* first = nullptr;
+  std::vector<int64_t> blocks;  // empty: one layer outside the blocks
+
+  std::string name(const Plan& plan) const {
+    return blocks.empty() ? first->info.name : cat(plan.block_prefix, ".", blocks_text(blocks, plan.blocks), suffix);
+  }
+  size_t count() const { return std::max<size_t>(1, blocks.size()); }
+};
+
+class Groups {
+ public:
+  explicit Groups(const Plan& plan) : plan_(plan) {}
+
+  void add(const LayerPlan& layer, const std::string& about) {
+    const std::string block = cat(plan_.block_prefix, ".", layer.block);
+    const std::string suffix = layer.block < 0 ? "" : layer.info.name.substr(block.size());
+    const auto same = [&](const Group& g) {
+      return layer.block >= 0 && !g.blocks.empty() && g.suffix == suffix && g.about == about;
+    };
+    auto group = std::find_if(all.begin(), all.end(), same);
+    if (group == all.end()) group = all.insert(all.end(), Group{suffix, about, &layer, {}});
+    if (layer.block >= 0) group->blocks.push_back(layer.block);
+  }
+
+  std::vector<Group> all;  // by first layer
+
+ private:
+  const Plan& plan_;
+};
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+// The entry of the recipe, or the format, that a layer's scheme comes from.
+const std::string& decided_by(const LayerPlan& layer) { return layer.matched.empty() ? layer.assigned : layer.matched; }
+
+std::string calibration_text(const Calibration& calibration) {
+  if (!calibration.data) return "none";
+  return cat(calibration.data->string(), ", ", calibration.samples, " samples of ", calibration.seqlen, " tokens");
+}
+
+std::string tuning_text(const Tuning& tuning, const Calibration& calibration) {
+  if (tuning.iters == 0) return tuning.search ? "none, searched rounding" : "none, plain rounding";
+  return cat(tuning.iters, " iterations, batches of ", calibration.batch_size,
+             tuning.gradient_accumulation > 1 ? cat(" x ", tuning.gradient_accumulation) : "");
+}
+
+std::string memory_text(const Plan& plan) {
+  const uint64_t limit = static_cast<uint64_t>(*plan.recipe.memory), needed = plan.activation_bytes;
+  const bool undecided = plan.recipe.device.kind == DeviceChoice::Kind::kAuto;
+  return cat("activations ", format_bytes(needed), undecided ? " on a CPU" : "", ", of them ",
+             format_bytes(std::min(needed, limit)), " in memory, ", format_bytes(needed - std::min(needed, limit)),
+             " on disk");
+}
+
+}  // namespace
+
+std::string scheme_text(const Scheme& scheme) {
+  std::string text;
+  if (scheme.weight) text = side_text("W", *scheme.weight);
+  if (scheme.weight && !scheme.weight->dtype.empty()) text += cat(" ", rounding_text(scheme.weight->rounding));
+  if (scheme.activation) {
+    text += cat(text.empty() ? "" : ", ", side_text("A", *scheme.activation),
+                scheme.activation->dynamic ? " dynamic" : " static");
+  }
+  return text.empty() ? "unchanged" : text;
+}
+
+std::string describe(const Plan& plan) {
+  Groups groups(plan);
+  for (const LayerPlan& layer : plan.layers)
+    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding, decided_by(layer), layer.info.out_features, " ",
+                          layer.info.in_features));
+  std::vector<std::vector<std::string>> layers = {{"layer", "count", "shape", "scheme", "encoding", "matched"}};
+  for (const Group& group : groups.all) {
+    const LayerPlan& layer = *group.first;
+    layers.push_back({group.name(plan), std::to_string(group.count()),
+                      shape_text({layer.info.out_features, layer.info.in_features}), scheme_text(layer.scheme),
+                      layer.encoding, decided_by(layer)});
+  }
+  std::vector<std::vector<std::string>> formats = {{"format", "size, about", "loaded by"}};
+  for (const FormatPlan& format : plan.formats) {
+    std::vector<std::string> engines;  // without the packages that they need, which `roundhouse formats --json` has
+    for (const json& backend : format.backends) {
+      const std::string engine = backend.value("engine", "");
+      const std::string name = engine.substr(0, std::min(engine.find(" with "), engine.find(',')));
+      if (std::find(engines.begin(), engines.end(), name) == engines.end()) engines.push_back(name);
+    }
+    formats.push_back({format.id, format_bytes(format.bytes_estimate), joined(engines)});
+  }
+
+  const Recipe& recipe = plan.recipe;
+  std::string text = cat("model        ", recipe.model.string(), ", ", format_bytes(plan.bytes_before), ", ",
+                         plan.blocks, " blocks\ncalibration  ", calibration_text(recipe.calibration), "\ntuning       ",
+                         tuning_text(recipe.tuning, recipe.calibration), "\n");
+  if (plan.seconds_estimate && *plan.seconds_estimate > 0)
+    text += cat("time         about ", format_seconds(*plan.seconds_estimate), " on a CPU\n");
+  if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
+  text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n", format_table(formats));
+  for (const std::string& warning : plan.warnings) text += cat("\nwarning: ", warning);
+  return text + (plan.warnings.empty() ? "" : "\n");
+}
+
+std::string describe_problems(const Plan& plan, const std::string& heading) {
+  Groups groups(plan);
+  for (const LayerPlan& layer : plan.layers)
+    for (const std::string& problem : layer.problems)
+      groups.add(layer, cat(scheme_text(layer.scheme), ": ", replaced(problem, layer.info.name, "the layer")));
+  std::vector<std::pair<std::string, std::string>> problems;  // with the layers' names
+  for (const std::string& problem : plan.problems) problems.emplace_back(problem, "");
+  for (const Group& group : groups.all) {
+    const auto same = [&](const auto& problem) { return problem.first == group.about && !problem.second.empty(); };
+    if (auto found = std::find_if(problems.begin(), problems.end(), same); found != problems.end())
+      found->second += ", " + group.name(plan);
+    else
+      problems.emplace_back(group.about, group.name(plan));
+  }
+  if (problems.empty()) return "";
+  std::string text = heading;
+  for (const auto& [problem, names] : problems)
+    text += cat("\n  ", replaced(problem, "\n", "\n  "), names.empty() ? "" : "\n    ", names);
+  return text;
+}
+
+json to_json(const Plan& plan) {
+  json layers = json::array();
+  for (const LayerPlan& layer : plan.layers) {
+    const bool encoded = !layer.encoding.empty();
+    layers.push_back(
+        {{"name", layer.info.name},
+         {"role", layer.info.role},
+         {"rows", layer.info.out_features},
+         {"cols", layer.info.in_features},
+         {"quantized", layer.scheme.weight.has_value()},
+         {"scheme", to_json(layer.scheme)},
+         {"encoding", encoded ? json{{"id", layer.encoding}, {"parameters", layer.encoding_parameters}} : json()},
+         {"matched", layer.matched.empty() ? json() : json(layer.matched)}});
+  }
+  json tensors = json::array();
+  for (const TensorPlan& tensor : plan.tensors)
+    tensors.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", config_name(tensor.dtype)}});
+  return {{"scheme", to_json(plan.scheme)}, {"layers", std::move(layers)},
+          {"tensors", std::move(tensors)},  {"block_prefix", plan.block_prefix},
+          {"tied_head", plan.tied_head},    {"dtype", config_name(plan.layers.at(0).dtype)}};
+}
+
+json tuning_json(const Recipe& recipe) {
+  const Calibration& calibration = recipe.calibration;
+  const Tuning& tuning = recipe.tuning;
+  const int bits = recipe.scheme.said.value("bits", 16);  // the reference, too, notes the rate of the recipe's scheme
+  return {{"iters", tuning.iters},
+          {"lr", learning_rate(tuning, bits)},
+          {"minmax_lr", minmax_learning_rate(tuning, bits)},
+          {"samples", calibration.samples},
+          {"seqlen", calibration.seqlen},
+          {"batch_size", calibration.batch_size},
+          {"gradient_accumulation", tuning.gradient_accumulation},
+          {"quantized_input", tuning.quantized_input},
+          {"search", tuning.search},
+          {"seed", calibration.seed}};
+}
+
+}  // namespace roundhouse

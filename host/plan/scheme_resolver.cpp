@@ -1,0 +1,225 @@
+#include "host/plan/scheme_resolver.h"
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "host/base/error.h"
+#include "host/base/suggest.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kDefaultBits = 4;
+constexpr int kUnquantizedBits = 16;
+constexpr std::string_view kActivationPrefix = "act_";
+
+struct Match {
+  const DtypeRecord* record;
+  std::string alias;  // "" for the id itself
+  json fields = json::object();
+};
+
+std::optional<Match> find_exact(const Catalogue& catalogue, const std::string& name) {
+  if (const DtypeRecord* record = catalogue.find_dtype(name)) {
+    for (const auto& [alias, fields] : record->aliases)
+      if (alias == name) return Match{record, alias, fields};
+    return Match{record, "", json::object()};
+  }
+  for (const DtypeRecord* record : catalogue.dtypes())
+    for (const auto& [alias, fields] : record->aliases)
+      if (alias == name) return Match{record, alias, fields};
+  return std::nullopt;
+}
+
+// Strict: the JSON library would turn 4.5 or true into a whole number.
+template <typename T>
+T integer(const json& value) {
+  if (!value.is_number_integer()) throw Error(cat(value, " is not a whole number"));
+  return value.get<T>();
+}
+
+double number(const json& value) {
+  if (!value.is_number()) throw Error(cat(value, " is not a number"));
+  return value.get<double>();
+}
+
+bool boolean(const json& value) {
+  if (!value.is_boolean()) throw Error(cat(value, " is neither true nor false"));
+  return value.get<bool>();
+}
+
+std::string text(const json& value) {
+  if (!value.is_string()) throw Error(cat(value, " is not a name"));
+  return value.get<std::string>();
+}
+
+const json& object(const json& value) {
+  if (!value.is_object()) throw Error(cat(value, " is not an object"));
+  return value;
+}
+
+void apply_group_size(TensorScheme& scheme, const json& value) {
+  const bool block = value.is_array() && value.size() == 2;
+  const auto rows = block ? integer<int64_t>(value[0]) : 1;
+  const auto cols = integer<int64_t>(block ? value[1] : value);
+  if (rows < 1 || cols < (block ? 1 : RH_GROUP_ROW)) throw Error(cat(value, " is no size of a group"));
+  scheme.group_rows = rows;
+  scheme.group_cols = cols;
+}
+
+struct Field {
+  const char* key;
+  void (*apply)(TensorScheme& scheme, const json& value);
+};
+
+const Field kFields[] = {
+    {"bits", [](TensorScheme& s, const json& v) { s.bits = integer<int>(v); }},
+    {"group_size", &apply_group_size},
+    {"sym", [](TensorScheme& s, const json& v) { s.symmetric = boolean(v); }},
+    {"search", [](TensorScheme& s, const json& v) { s.rounding = boolean(v) ? Rounding::kSearch : Rounding::kPlain; }},
+    {"super_bits", [](TensorScheme& s, const json& v) { s.super_bits = integer<int>(v); }},
+    {"super_group_size", [](TensorScheme& s, const json& v) { s.super_group = integer<int>(v); }},
+    {"dynamic", [](TensorScheme& s, const json& v) { s.dynamic = boolean(v); }},
+    {"scale_dtype", [](TensorScheme& s, const json& v) { s.scale_dtype = dtype_from_config_name(text(v)); }},
+    {"q_scale_thresh", [](TensorScheme& s, const json& v) { s.scale_threshold = number(v); }},
+    {"weight_fp8_max_scale", [](TensorScheme& s, const json& v) { s.weight_fp8_max_scale = number(v); }},
+    {"options", [](TensorScheme& s, const json& v) { s.options.update(object(v)); }},
+};
+
+void apply(TensorScheme& scheme, const json& fields, const std::string& whose) {
+  for (const auto& [key, value] : fields.items()) {
+    const auto field =
+        std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
+    if (field == std::end(kFields)) {
+      std::vector<std::string> known;
+      for (const Field& f : kFields) known.push_back(f.key);
+      throw Error(cat(whose, ": there is no field \"", key, "\"", suggest(key, known)));
+    }
+    try {
+      field->apply(scheme, value);
+    } catch (const Error& e) {
+      throw Error(cat(whose, ": ", key, ": ", e.what()));
+    }
+  }
+}
+
+void require_agreement(const Match& match, const json& said) {
+  for (const auto& [key, fixed] : match.fields.items()) {
+    const auto other = said.find(key);
+    if (other == said.end() || key == "options" || *other == fixed) continue;
+    throw Error(cat("data type ", match.alias, " means ", match.record->id, " with ", key, " ", fixed, ", but ", key,
+                    " ", *other, " was asked for"));
+  }
+}
+
+std::optional<Match> find_by_stem(const Catalogue& catalogue, const std::string& name, const TensorScheme& scheme) {
+  std::vector<std::string> stems;
+  if (scheme.rounding == Rounding::kSearch) stems.push_back(cat("opt_rtn_", name));
+  if (scheme.rounding != Rounding::kTuned) stems.push_back(cat("rtn_", name));
+  if (scheme.group_rows > 1) stems.push_back(cat("block_", name));
+  stems.push_back(name);
+  const std::string bits = std::to_string(scheme.bits), symmetry = scheme.symmetric ? "_sym" : "_asym";
+  for (const std::string& stem : stems)
+    for (const std::string& spelling : {stem, stem + bits, stem + symmetry, stem + bits + symmetry})
+      if (auto match = find_exact(catalogue, spelling)) return match;
+  return std::nullopt;
+}
+
+// "int4": a name that ends in its bits.
+std::optional<Match> find_with_bits(const Catalogue& catalogue, const std::string& name, TensorScheme scheme) {
+  const size_t digits = name.find_last_not_of("0123456789") + 1;
+  if (digits == 0 || name.size() - digits < 1 || name.size() - digits > 2) return std::nullopt;
+  const std::string stem = name.substr(0, digits);
+  scheme.bits = std::stoi(name.substr(digits));
+  auto match = find_exact(catalogue, stem);
+  if (!match) match = find_by_stem(catalogue, stem, scheme);
+  if (!match) return std::nullopt;
+  match->alias = name;
+  match->fields["bits"] = scheme.bits;
+  return match;
+}
+
+// Sorts a recipe's keys by side, without the activation's prefix.
+void split(const json& fields, json& weight, json& activation) {
+  weight = activation = json::object();
+  for (const auto& [key, value] : fields.items()) {
+    if (key.starts_with(kActivationPrefix))
+      activation[key.substr(kActivationPrefix.size())] = value;
+    else
+      weight[key] = value;
+  }
+}
+
+// The data type's name, taken out of the fields; "" when there is none.
+std::string take_name(DtypeRequest& request) {
+  std::string name;
+  for (json* fields : {&request.assumed, &request.said}) {
+    if (const auto found = fields->find("data_type"); found != fields->end()) name = text(*found);
+    fields->erase("data_type");
+  }
+  return name;
+}
+
+bool says(const DtypeRequest& request, const char* key) {
+  return request.said.contains(key) || request.assumed.contains(key);
+}
+
+bool says_unquantized(const DtypeRequest& request) {
+  if (!says(request, "bits")) return false;
+  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >=
+         kUnquantizedBits;
+}
+
+}  // namespace
+
+TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request) {
+  TensorScheme scheme;
+  scheme.bits = kDefaultBits;
+  scheme.rounding = request.rounding;
+  apply(scheme, request.assumed, "scheme");
+  TensorScheme asked = scheme;
+  apply(asked, request.said, "scheme");
+
+  auto match = find_exact(catalogue, request.name);
+  if (!match) match = find_by_stem(catalogue, request.name, asked);
+  if (!match) match = find_with_bits(catalogue, request.name, asked);
+  if (!match) catalogue.fail_unknown_dtype(request.name);
+  require_agreement(*match, request.said);
+  scheme.dtype = match->record->id;
+  apply(scheme, match->fields, cat("alias ", match->alias, " of ", match->record->plugin.string()));
+  apply(scheme, request.said, "scheme");
+  return scheme;
+}
+
+Scheme resolve_scheme(const Catalogue& catalogue, const json& said, const json& assumed, Rounding rounding) {
+  DtypeRequest weight{"", {}, {}, rounding}, activation{"", {}, {}, Rounding::kPlain};
+  split(assumed, weight.assumed, activation.assumed);
+  split(said, weight.said, activation.said);
+  weight.name = take_name(weight);
+  activation.name = take_name(activation);
+
+  Scheme scheme;
+  if (!says_unquantized(weight)) {
+    if (weight.name.empty()) throw Error("the scheme has no data_type");
+    scheme.weight = resolve_dtype(catalogue, weight);
+    if (scheme.weight->bits >= kUnquantizedBits) scheme.weight.reset();
+  }
+  if (says_unquantized(activation) || (activation.name.empty() && !says(activation, "bits"))) return scheme;
+  if (activation.name.empty()) activation.name = weight.name;
+  if (activation.name.empty()) throw Error("the scheme has no act_data_type");
+  json defaults{{"bits", kUnquantizedBits}};
+  if (scheme.weight) defaults.update({{"group_size", group_size(*scheme.weight)}, {"sym", scheme.weight->symmetric}});
+  defaults.update(activation.assumed);
+  activation.assumed = std::move(defaults);
+  scheme.activation = resolve_dtype(catalogue, activation);
+  if (scheme.activation->bits >= kUnquantizedBits) scheme.activation.reset();
+  return scheme;
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,311 @@
+#include "ggml_quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <vector>
+
+#include "block_layout.h"
+#include "kernels/cpu/affine.h"
+#include "kernels/cpu/ggml.h"
+#include "kernels/cpu/reduce.h"
+#include "kernels/ggml_math.h"
+#include "plugins/dtypes/lib/element_types.h"
+#include "plugins/dtypes/lib/run.h"
+#include "search.h"
+#if defined(ROUNDHOUSE_WITH_CUDA)
+#include "encode_cuda.h"
+#endif
+
+namespace roundhouse::ggml {
+
+using namespace kernels;
+
+namespace {
+
+// Order of the tunables, states and results.
+enum { kV, kMinScale, kMaxScale };
+enum { kLow, kHigh };
+enum { kD, kDmin, kScaleCode, kMinimumCode };  // searched
+
+// The defaults of auto-round's functions, which its own runs set to float32 and 1e-8.
+constexpr Element kReferenceScale = Element::kF16;
+constexpr float kReferenceThreshold = 1e-5f;
+constexpr float kThreshold = 1e-8f;
+
+#if defined(ROUNDHOUSE_WITH_CUDA)
+using Cuda = GgmlCuda;
+#else
+struct Cuda;
+#endif
+
+// body(begin, end) for chunks of blocks.
+template <typename Body>
+void for_blocks(const GgmlLayer& layer, Body&& body) {
+  for_span_chunks(ggml_blocks(layer), layer.block_cols, body);
+}
+
+// Hands out the results that forward() was asked for, in the order of their declaration.
+class Results {
+ public:
+  explicit Results(rh_tensor* const* tensors) : tensors_(tensors) {}
+  template <typename T = float>
+  T* next(bool declared = true) {
+    return declared ? rh::data_or_null<T>(rh::at(tensors_, next_++)) : nullptr;
+  }
+
+ private:
+  rh_tensor* const* tensors_;
+  size_t next_ = 0;
+};
+
+}  // namespace
+
+GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
+  const rh_scheme& scheme = *layer.scheme;
+  const BlockFacts& fact = facts(type);
+  GgmlLayer out{};
+  out.rows = layer.rows;
+  out.cols = layer.cols;
+  out.bits = fact.bits;
+  out.block_cols = fact.block_cols;
+  out.group_cols = fact.group_cols;
+  out.super_bits = fact.super_bits;
+  out.symmetric = fact.symmetric;
+  out.positive = type == BlockType::kQ8_0;
+  out.searched = scheme.rounding == RH_ROUNDING_SEARCH;
+  out.reference = !out.searched && std::string(scheme.options_json) == R"({"arithmetic":"reference"})";
+  out.weight = element_of(layer.dtype, "the weight");
+  out.scale = Element::kF32;
+  out.scale_threshold = kThreshold;
+  if (out.reference) {
+    out.scale = scheme.scale_dtype.bits == 0 ? kReferenceScale : element_of(scheme.scale_dtype, "scale_dtype");
+    const float by_default = out.scale == Element::kF32 ? kThreshold : kReferenceThreshold;
+    out.scale_threshold = scheme.scale_threshold > 0 ? scheme.scale_threshold : by_default;
+  }
+  return out;
+}
+
+GgmlQuantizer::GgmlQuantizer(BlockType type, const rh_layer& layer)
+    : type_(type), name_(layer.name), layer_(make_ggml_layer(type, layer)) {
+  info_.flags = layer_.searched ? RH_QUANTIZER_CPU_ONLY : RH_QUANTIZER_CAPTURABLE;
+  const int64_t groups = ggml_groups(layer_), blocks = ggml_blocks(layer_);
+  tunables_.add("v", rh::kF32, {groups, layer_.group_cols}).lr_group = RH_LR_ROUNDING;
+  if (layer_.searched) {
+    states_.add("d", rh::kF32, {blocks});
+    states_.add("dmin", rh::kF32, {blocks});
+    states_.add("scale_code", rh::kF32, {groups});
+    states_.add("minimum_code", rh::kF32, {groups});
+  } else {
+    for (const char* name : {"min_scale", "max_scale"}) {
+      rh_tensor_spec& spec = tunables_.add(name, rh::kF32, {groups});
+      spec.lr_group = RH_LR_RANGE;
+      spec.initial = 1;
+      spec.clamp_min = 0;
+      spec.clamp_max = 1;
+    }
+    states_.add("minimum", rh::kF32, {groups});
+    states_.add("maximum", rh::kF32, {groups});
+  }
+
+  // auto-round's names; forward() fills them in this order.
+  const bool super = layer_.super_bits != 0;
+  results_.add(super ? "scale.scale" : "scale", super ? rh::kF32 : type_of(layer_.scale), {groups, 1});
+  if (super) results_.add("scale.d_scale", rh::kF32, {blocks, 1});
+  if (!layer_.symmetric && !fractional_codes(layer_)) results_.add("zp.wmin", rh::kF32, {groups, 1});
+  if (!layer_.symmetric && super) results_.add("zp.d_wmin", rh::kF32, {blocks, 1});
+  if (layer_.symmetric || fractional_codes(layer_)) results_.add("zp", rh::kF32, {groups, 1});
+
+  if (layer_.reference) return;  // no block holds what this arithmetic gives
+  encoding_.id = RH_ENCODING_GGML_BLOCK;
+  encoding_parameters_ = std::string(R"({"type": ")") + facts(type).name + R"("})";
+  encoded_.add("blocks", rh::kU8, {layer_.rows, layer_.cols / layer_.block_cols * facts(type).block_bytes});
+}
+
+GgmlInput GgmlQuantizer::input_of(const rh_tensor* weight, const rh_tensor* const* tunables,
+                                  const rh_tensor* const* states) const {
+  const auto tunable = [&](size_t i) { return rh::data_or_null<const float>(rh::at(tunables, i)); };
+  const auto state = [&](size_t i) { return rh::data<const float>(*states[i]); };
+  GgmlInput input{};
+  input.weight = weight->data;
+  input.v = tunable(kV);
+  if (layer_.searched) {
+    input.d = state(kD);
+    input.dmin = state(kDmin);
+    input.scale_code = state(kScaleCode);
+    input.minimum_code = state(kMinimumCode);
+  } else {
+    input.min_scale = tunable(kMinScale);
+    input.max_scale = tunable(kMaxScale);
+    input.low = state(kLow);
+    input.high = state(kHigh);
+  }
+  return input;
+}
+
+void GgmlQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
+  // Reading results on CUDA would mean waiting for the stream, which is the host's; NaN then stays NaN in the output.
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) {
+        const auto state = [&](size_t i) { return rh::data<float>(*args.states[i]); };
+        return cuda.range(layer_, args.input->data, state(kLow), state(kHigh));
+      }))
+    return;
+  std::vector<float> ranges(layer_.searched ? 2 * ggml_groups(layer_) : 0);
+  float* low = layer_.searched ? ranges.data() : rh::data<float>(*args.states[kLow]);
+  float* high = layer_.searched ? low + ggml_groups(layer_) : rh::data<float>(*args.states[kHigh]);
+  for_blocks(layer_,
+             [&](int64_t begin, int64_t end) { ggml_cpu().range(layer_, args.input->data, low, high, begin, end); });
+  check_finite(low);
+  if (layer_.searched) search(args);
+  check_scales(low, high, input_of(args.input, nullptr, args.states));
+}
+
+void GgmlQuantizer::search(const rh_prepare_args& args) const {
+  const int64_t cols = layer_.cols, blocks = cols / layer_.block_cols, groups = cols / layer_.group_cols;
+  const auto* importance = rh::data_or_null<const float>(args.importance);
+  const auto state = [&](size_t i) { return rh::data<float>(*args.states[i]); };
+  // What a type does not have stays so.
+  std::fill_n(state(kDmin), ggml_blocks(layer_), 0.0f);
+  std::fill_n(state(kScaleCode), ggml_groups(layer_), 1.0f);
+  std::fill_n(state(kMinimumCode), ggml_groups(layer_), 1.0f);
+  rh::parallel_for(layer_.rows, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> weight(cols);
+    SearchedRow found;
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t i = 0; i < cols; ++i) weight[i] = load_element(layer_.weight, args.input->data, row * cols + i);
+      search_row(type_, weight.data(), cols, importance, found);
+      std::copy(found.d.begin(), found.d.end(), state(kD) + row * blocks);
+      std::copy(found.dmin.begin(), found.dmin.end(), state(kDmin) + row * blocks);
+      std::copy(found.scale_code.begin(), found.scale_code.end(), state(kScaleCode) + row * groups);
+      std::copy(found.minimum_code.begin(), found.minimum_code.end(), state(kMinimumCode) + row * groups);
+    }
+  });
+}
+
+std::string GgmlQuantizer::place(int64_t first, int64_t count) const {
+  const int64_t row = first / layer_.cols, col = first % layer_.cols;
+  std::ostringstream text;
+  text << name_ << ": the weight in row " << row << ", columns " << col << " to " << col + count - 1 << ",";
+  return text.str();
+}
+
+void GgmlQuantizer::check_finite(const float* low) const {
+  const bool finite = std::isfinite(largest_at(ggml_groups(layer_), [&](int64_t i) { return -low[i]; }));
+  for (int64_t i = 0; !finite && i < ggml_groups(layer_); ++i)
+    if (std::isnan(low[i]))
+      throw rh::Error(RH_INVALID_ARGUMENT, place(i * layer_.group_cols, layer_.group_cols) +
+                                               " holds NaN or infinity: the checkpoint is damaged");
+}
+
+void GgmlQuantizer::check_scales(const float* low, const float* high, const GgmlInput& input) const {
+  const int groups = ggml_block_groups(layer_);
+  const auto fits = [&](const GgmlInput& from, int64_t i) {
+    GgmlBlock block;
+    ggml_block(layer_, from, i, block);
+    return std::isfinite(block.d) && std::isfinite(block.dmin);
+  };
+  // Scales grow with the ranges: where those of a block of the widest fit, all do.
+  GgmlInput widest = input;
+  float lows[kMostGroups], highs[kMostGroups];
+  range_of_ranges(ggml_groups(layer_), low, high, lows, highs);
+  std::fill_n(lows, kMostGroups, lows[0]);
+  std::fill_n(highs, kMostGroups, highs[0]);
+  widest.low = lows;
+  widest.high = highs;
+  const bool all_fit = !layer_.searched && fits(widest, 0);
+  for (int64_t i = 0; !all_fit && i < ggml_blocks(layer_); ++i) {
+    if (fits(input, i)) continue;
+    std::ostringstream message;
+    message << place(i * layer_.block_cols, layer_.block_cols) << " ranges from "
+            << *std::min_element(low + i * groups, low + (i + 1) * groups) << " to "
+            << *std::max_element(high + i * groups, high + (i + 1) * groups)
+            << ", which needs a scale beyond float16: give this layer another data type";
+    throw rh::Error(RH_INVALID_ARGUMENT, message.str());
+  }
+}
+
+void GgmlQuantizer::forward(const rh_exec& exec, const rh_forward_args& args) {
+  const GgmlInput input = input_of(args.input, args.tunables, args.states);
+  GgmlOutput output{};
+  output.qdq = args.output->data;
+  output.qdq_type = element_of(args.output->dtype, "the output");
+  const bool super = layer_.super_bits != 0, fractional = fractional_codes(layer_);
+  Results results(args.results);
+  output.scale = results.next<void>();
+  output.d = results.next(super);
+  output.minimum = results.next(!layer_.symmetric && !fractional);
+  output.dmin = results.next(!layer_.symmetric && super);
+  output.zero_point = results.next(layer_.symmetric || fractional);
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return cuda.forward(layer_, input, output); })) return;
+  for_blocks(layer_, [&](int64_t begin, int64_t end) { ggml_cpu().forward(layer_, input, output, begin, end); });
+}
+
+void GgmlQuantizer::backward(const rh_exec& exec, const rh_backward_args& args) {
+  if (args.grad_input) throw rh::Error(RH_UNIMPLEMENTED, "ggml gives no gradient of the weight itself");
+  const GgmlInput input = input_of(args.input, args.tunables, args.states);
+  const OutputGradient gradient{args.grad_output->data, element_of(args.grad_output->dtype, "the gradient")};
+  Results gradients(args.grad_tunables);
+  TunableGradients output{gradients.next(), nullptr, nullptr};
+  output.min_scale = gradients.next(!layer_.searched);
+  output.max_scale = gradients.next(!layer_.searched);
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return cuda.backward(layer_, input, gradient, output); })) return;
+  for_blocks(layer_,
+             [&](int64_t begin, int64_t end) { ggml_cpu().backward(layer_, input, gradient, output, begin, end); });
+}
+
+void GgmlQuantizer::sign_step(const rh_exec& exec, const rh_sign_step_args& args) {
+  const GgmlInput input = input_of(args.input, args.tunables, args.states);
+  const OutputGradient gradient{args.grad_output->data, element_of(args.grad_output->dtype, "the gradient")};
+  Results tunables(args.tunables);
+  TunableStep step{tunables.next(), nullptr, nullptr, rh::data<float>(*args.learning_rates[RH_LR_ROUNDING]),
+                   rh::data<float>(*args.learning_rates[RH_LR_RANGE])};
+  step.min_scale = tunables.next(!layer_.searched);
+  step.max_scale = tunables.next(!layer_.searched);
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return cuda.sign_step(layer_, input, gradient, step); })) return;
+  for_blocks(layer_,
+             [&](int64_t begin, int64_t end) { ggml_cpu().sign_step(layer_, input, gradient, step, begin, end); });
+}
+
+void GgmlQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
+  const GgmlInput input = input_of(args.input, args.tunables, args.states);
+  auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
+  if (ran_on<Cuda>(exec, [&](const auto& cuda) { return encode_cuda(cuda, type_, layer_, input, blocks); })) return;
+  for_blocks(layer_, [&](int64_t begin, int64_t end) {
+    GgmlBlock found[kLanes];
+    uint8_t codes[kLanes * kMostBlockCols];
+    for (int64_t first = begin; first < end; first += kLanes) {
+      const int64_t last = std::min<int64_t>(first + kLanes, end);
+      ggml_cpu().codes(layer_, input, codes, found, first, last);
+      for (int64_t i = first; i < last; ++i)
+        pack_block(type_, found[i - first], codes + (i - first) * layer_.block_cols,
+                   blocks + i * facts(type_).block_bytes);
+    }
+  });
+}
+
+void GgmlQuantizer::decode(const rh_exec& exec, const rh_decode_args& args) {
+  if (exec.device.type != RH_DEVICE_CPU) throw rh::Error(RH_UNIMPLEMENTED, "blocks of ggml are decoded on the CPU");
+  const auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
+  const Element type = element_of(args.output->dtype, "the output");
+  for_blocks(layer_, [&](int64_t begin, int64_t end) {
+    GgmlBlock block;
+    uint8_t codes[kMostBlockCols];
+    for (int64_t i = begin; i < end; ++i) {
+      unpack_block(type_, blocks + i * facts(type_).block_bytes, block, codes);
+      ggml_finish_block(layer_, block);
+      float values[kMostBlockCols];
+      for (int g = 0; g < ggml_block_groups(layer_); ++g) {
+        const GgmlRounding group = ggml_rounding(layer_, block.scale[g], block.minimum[g]);
+        const int first = g * layer_.group_cols;
+        for (int j = first; j < first + layer_.group_cols; ++j)
+          values[j] = ggml_value(group, static_cast<float>(codes[j]));
+      }
+      with_element(type, [&](auto tag) {
+        for (int j = 0; j < layer_.block_cols; ++j)
+          store_element(decltype(tag)::value, args.output->data, i * layer_.block_cols + j, values[j]);
+      });
+    }
+  });
+}
+
+}  // namespace roundhouse::ggml

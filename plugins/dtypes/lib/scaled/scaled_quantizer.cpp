@@ -1,0 +1,281 @@
+#include "plugins/dtypes/lib/scaled/scaled_quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <utility>
+
+#include "kernels/cpu/scaled.h"
+#include "kernels/scaled_math.h"
+#include "plugins/dtypes/lib/element_types.h"
+#include "plugins/dtypes/lib/scaled/scaled_run.h"
+
+using namespace roundhouse::kernels;
+
+namespace {
+
+// Order of the encoded tensors.
+enum { kCodes, kCodesScale, kGlobalScale };
+
+// Smallest scale of kRatio: 1 / (largest element * 512), as vLLM has it.
+float smallest_scale(const ScaledLayer& layer) {
+  return round_to(layer.scale, round_to(layer.arithmetic, 1.0f / (layer.element.max * 512.0f)));
+}
+
+const float* tensor_at(const rh_tensor* const* tensors, int place) {
+  return place < 0 ? nullptr : rh::data_or_null<const float>(rh::at(tensors, place));
+}
+float* tensor_at(rh_tensor* const* tensors, int place) {
+  return place < 0 ? nullptr : optional_data<float>(tensors, place);
+}
+
+int add(rh::Specs& specs, const char* name, std::initializer_list<int64_t> shape) {
+  specs.add(name, rh::kF32, shape);
+  return static_cast<int>(specs.count()) - 1;
+}
+
+bool is_power(ScaleRule rule) { return rule == ScaleRule::kFloor || rule == ScaleRule::kCeil; }
+
+}  // namespace
+
+ScaledLayer make_scaled_layer(const rh_layer& layer, ScaledLayer out) {
+  const rh_scheme& scheme = *layer.scheme;
+  const bool whole_tensor = scheme.group_cols == RH_GROUP_TENSOR;
+  const bool block = scheme.group_rows > 1;
+  out.rows = layer.rows;
+  out.cols = layer.cols;
+  out.group_rows = whole_tensor ? std::max<int64_t>(1, layer.rows) : scheme.group_rows;
+  // A block keeps its width in v, whose shape the reference has so.
+  out.span_cols = scheme.group_cols > 0 && (block || scheme.group_cols < layer.cols) ? scheme.group_cols : layer.cols;
+  out.input = element_of(layer.dtype, layer.target == RH_TARGET_WEIGHT ? "the weight" : "the activation");
+  out.scale = scheme.scale_dtype.bits == 0 ? Element::kF32 : element_of(scheme.scale_dtype, "scale_dtype");
+  // The reference computes the scales of blocks, not tuned, in the weight's type.
+  out.arithmetic = out.rule == ScaleRule::kRatio && block ? out.input : Element::kF32;
+  out.smallest = smallest_scale(out);
+  return out;
+}
+
+void check_scaled(const rh_layer& layer, const std::string& dtype) {
+  const rh_scheme& scheme = *layer.scheme;
+  rh::require(scheme.symmetric != 0, dtype + " is symmetric: set sym to true");
+  rh::require(scheme.super_bits == 0 && scheme.super_group == 0,
+              dtype + " has no super-groups: omit super_bits and super_group_size");
+  rh::require(scheme.scale_threshold == 0, dtype + " has a smallest scale of its own: omit q_scale_thresh");
+  rh::require(scheme.weight_fp8_max_scale == 0,
+              dtype + " takes no weight_fp8_max_scale: it is the range of data types that round to fp8 first");
+  rh::require(layer.cols >= 1 && (layer.target == RH_TARGET_ACTIVATION || layer.rows >= 1),
+              "a tensor needs at least one row and one column");
+  rh::require(layer.target == RH_TARGET_WEIGHT || scheme.group_rows == 1,
+              dtype + " has no 2-D groups of activations: set act_group_size to one number");
+}
+
+ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
+    : name_(layer.name),
+      dtype_(std::move(dtype)),
+      layer_(make_scaled_layer(layer, dtype_.layer)),
+      activation_(layer.target == RH_TARGET_ACTIVATION),
+      whole_tensor_(layer.scheme->group_cols == RH_GROUP_TENSOR),
+      block_(layer.scheme->group_rows > 1),
+      searched_(layer.scheme->rounding == RH_ROUNDING_SEARCH && !activation_) {
+#if defined(ROUNDHOUSE_WITH_CUDA)
+  info_.flags = RH_QUANTIZER_CAPTURABLE;
+#endif
+  const bool two_level = layer_.rule == ScaleRule::kNvfp4;
+  const bool measured = activation_ ? dtype_.calibrated : two_level;
+  if (measured) {
+    info_.statistic = &statistic_.add("largest", rh::kF32, {1});
+    info_.reduce = RH_REDUCE_MAX;
+    if (two_level) info_.flags |= RH_QUANTIZER_SHARED_STATISTIC;
+  }
+
+  const int64_t groups = activation_ ? 1 : scaled_groups(layer_);
+  if (!activation_ || (measured && !two_level))  // of unit scales only to find NaN
+    maximum_ = add(states_, "maximum", {groups});
+  if (two_level && measured) largest_ = add(states_, "largest", {1});
+
+  const int64_t row_groups = block_ ? groups / scaled_spans_per_row(layer_) : groups;
+  const int64_t per_row = scaled_spans_per_row(layer_);
+  if (!activation_) {
+    v_ = block_ ? add(tunables_, "v", {row_groups, per_row, layer_.group_rows, layer_.span_cols})
+                : add(tunables_, "v", {groups, layer_.group_rows * layer_.span_cols});
+    const rh_data_type shown = is_power(layer_.rule) ? layer.dtype : type_of(layer_.scale);
+    if (layer_.rule == ScaleRule::kUnit)
+      results_.add("scale", shown, {1});
+    else
+      results_.add("scale", shown, {row_groups, block_ ? per_row : 1});
+  }
+  if (dtype_.max_scale && (!activation_ || maximum_ >= 0)) {
+    rh_tensor_spec& spec = block_ ? tunables_.add("max_scale", rh::kF32, {row_groups, per_row})
+                                  : tunables_.add("max_scale", rh::kF32, {groups});
+    max_scale_ = static_cast<int>(tunables_.count()) - 1;
+    spec.lr_group = RH_LR_RANGE;
+    spec.initial = 1;
+    spec.clamp_min = 0;
+    spec.clamp_max = 1;
+  }
+  declare_encoding(per_row);
+}
+
+void ScaledQuantizer::declare_encoding(int64_t per_row) {
+  encoding_.id = dtype_.encoding;
+  std::ostringstream parameters;
+  parameters << "{" << dtype_.parameters << R"(, "group_cols": )" << layer_.span_cols;
+  if (activation_) {
+    const bool dynamic = maximum_ < 0 && largest_ < 0;
+    parameters << R"(, "group_rows": )" << (whole_tensor_ ? 0 : 1) << R"(, "dynamic": )"
+               << (dynamic ? "true}" : "false}");
+    if (!dynamic) encoded_.add(largest_ < 0 ? "scale" : "global_scale", rh::kF32, {1});
+  } else {
+    if (std::string(dtype_.encoding) == RH_ENCODING_SCALED_FP8)
+      parameters << R"(, "group_rows": )" << layer_.group_rows;
+    parameters << "}";
+    encoded_.add("codes", rh::kU8, {layer_.rows, layer_.cols});
+    const rh_data_type scale = layer_.rule == ScaleRule::kRatio ? type_of(layer_.scale) : rh::kU8;
+    if (layer_.rule != ScaleRule::kUnit) encoded_.add("scale", scale, {scaled_groups(layer_) / per_row, per_row});
+    if (largest_ >= 0) encoded_.add("global_scale", rh::kF32, {1});
+  }
+  encoding_parameters_ = parameters.str();
+}
+
+ScaledLayer ScaledQuantizer::layer_of(int64_t rows, bool tuned) const {
+  ScaledLayer layer = layer_;
+  if (activation_) layer.rows = rows;
+  if (activation_ && whole_tensor_) layer.group_rows = std::max<int64_t>(1, rows);
+  if (tuned) layer.arithmetic = Element::kF32;
+  layer.smallest = smallest_scale(layer);
+  return layer;
+}
+
+// Floats: the spans' maxima, the groups' maxima and their largest, the spans' gradient sums.
+uint64_t ScaledQuantizer::workspace_size(int32_t operation, int32_t /*device_type*/, int64_t rows) const {
+  if (operation == RH_OP_ENCODE || operation == RH_OP_DECODE) return 0;
+  const ScaledLayer layer = layer_of(activation_ ? std::max<int64_t>(0, rows) : layer_.rows, false);
+  const bool ranges = operation == RH_OP_MEASURE || activation_;
+  if (!ranges && layer.group_rows == 1) return 0;
+  return static_cast<uint64_t>(3 * scaled_spans(layer) + 1) * sizeof(float);
+}
+
+ScaledQuantizer::Call ScaledQuantizer::call(const rh_exec& exec, const rh_tensor* input,
+                                            const rh_tensor* const* tunables, const rh_tensor* const* states) const {
+  const float *v = tensor_at(tunables, v_), *max_scale = tensor_at(tunables, max_scale_);
+  Call call{layer_of(input ? input->shape[0] : 1, v || max_scale), {}, nullptr};
+  call.input = {input ? input->data : nullptr, v, max_scale, tensor_at(states, maximum_), tensor_at(states, largest_)};
+  auto* workspace = static_cast<float*>(exec.workspace);
+  if (!workspace) return call;
+  const int64_t spans = scaled_spans(call.layer);
+  float *maximum = workspace + spans, *largest = maximum + spans;
+  call.sums = largest + 1;
+  if (!activation_ || call.layer.rule == ScaleRule::kUnit) return call;
+  if (maximum_ < 0) {
+    run_maximum(exec, call.layer, input->data, maximum, workspace);
+    call.input.maximum = maximum;
+  }
+  if (call.layer.rule == ScaleRule::kNvfp4 && largest_ < 0) {
+    run_largest(exec, scaled_groups(call.layer), maximum, largest);
+    call.input.largest = largest;
+  }
+  return call;
+}
+
+void ScaledQuantizer::measure(const rh_exec& exec, const rh_measure_args& args) {
+  ScaledLayer layer = layer_of(args.input->shape[0], false);
+  layer.group_rows = 1;
+  auto* spans = static_cast<float*>(exec.workspace);
+  run_maximum(exec, layer, args.input->data, spans, nullptr);
+  run_largest(exec, scaled_spans(layer), spans, rh::data<float>(*args.statistic));
+}
+
+void ScaledQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
+  float *maximum = tensor_at(args.states, maximum_), *largest = tensor_at(args.states, largest_);
+  const float* statistic = args.statistic ? rh::data<const float>(*args.statistic) : nullptr;
+  if (info_.statistic && !statistic) throw rh::Error(RH_INVALID_ARGUMENT, name_ + ": the range was not measured");
+  if (largest) run_largest(exec, 1, statistic, largest);
+  if (activation_) {
+    if (maximum) run_largest(exec, 1, statistic, maximum);
+  } else if (maximum) {
+    run_maximum(exec, layer_, args.input->data, maximum, static_cast<float*>(exec.workspace));
+  }
+  // Reading results on CUDA would mean waiting for the stream, which is the host's; NaN then stays NaN in the output.
+  if (exec.device.type == RH_DEVICE_CPU) check_range(maximum, largest);
+  if (searched_)
+    run_search(exec, layer_, {args.input->data, nullptr, nullptr, maximum, largest},
+               {rh::data_or_null<const float>(args.importance), maximum});
+}
+
+void ScaledQuantizer::check_range(const float* maximum, const float* largest) const {
+  const int64_t per_row = scaled_spans_per_row(layer_), groups = activation_ ? 1 : scaled_groups(layer_);
+  const auto fits = [&](float of_group) {
+    return std::isfinite(of_group) && std::isfinite(scaled_group(layer_, of_group, 1.0f, largest ? *largest : 0).scale);
+  };
+  const bool all_fit = !maximum || fits(largest_of(groups, maximum));  // scales grow with the maxima
+  for (int64_t i = 0; !all_fit && i < groups; ++i) {
+    if (fits(maximum[i])) continue;
+    std::ostringstream message;
+    message << name_ << ": ";
+    const int64_t row = i / per_row * layer_.group_rows, col = i % per_row * layer_.span_cols;
+    if (activation_ || whole_tensor_)
+      message << (activation_ ? "the activation" : "the weight");
+    else if (block_)
+      message << "the weight in rows " << row << " to " << std::min(layer_.rows, row + layer_.group_rows) - 1;
+    else
+      message << "the weight in row " << row;
+    if (!activation_ && !whole_tensor_)
+      message << ", columns " << col << " to " << std::min(layer_.cols, col + layer_.span_cols) - 1 << ",";
+    if (std::isfinite(maximum[i]))
+      message << " has magnitudes up to " << maximum[i] << ", which needs a scale beyond " << name_of(layer_.scale)
+              << ": set scale_dtype to bfloat16 or float32";
+    else
+      message << " holds NaN or infinity: the " << (activation_ ? "model" : "checkpoint") << " is damaged";
+    throw rh::Error(RH_INVALID_ARGUMENT, message.str());
+  }
+  if (largest && !std::isfinite(*largest))
+    throw rh::Error(RH_INVALID_ARGUMENT, name_ + ": NaN or infinity in what the global scale is measured on");
+}
+
+void ScaledQuantizer::forward(const rh_exec& exec, const rh_forward_args& args) {
+  const Call c = call(exec, args.input, args.tunables, args.states);
+  const Element shown = is_power(c.layer.rule) ? c.layer.input : c.layer.scale;
+  run_forward(exec, c.layer, c.input,
+              {args.output->data, element_of(args.output->dtype, "the output"),
+               activation_ ? nullptr : optional_data<void>(args.results, 0), shown});
+}
+
+void ScaledQuantizer::backward(const rh_exec& exec, const rh_backward_args& args) {
+  const Call c = call(exec, args.input, args.tunables, args.states);
+  const OutputGradient gradient{args.grad_output->data, element_of(args.grad_output->dtype, "the gradient")};
+  const TunableGradients out{tensor_at(args.grad_tunables, v_), nullptr, tensor_at(args.grad_tunables, max_scale_)};
+  if (out.v || out.max_scale) run_backward(exec, c.layer, c.input, gradient, out, c.sums);
+  if (args.grad_input)
+    run_input_gradient(exec, c.layer, c.input, gradient, args.grad_input->data,
+                       element_of(args.grad_input->dtype, "the input's gradient"));
+}
+
+void ScaledQuantizer::sign_step(const rh_exec& exec, const rh_sign_step_args& args) {
+  const Call c = call(exec, args.input, args.tunables, args.states);
+  const OutputGradient gradient{args.grad_output->data, element_of(args.grad_output->dtype, "the gradient")};
+  run_sign_step(
+      exec, c.layer, c.input, gradient,
+      {tensor_at(args.tunables, v_), nullptr, tensor_at(args.tunables, max_scale_),
+       rh::data<float>(*args.learning_rates[RH_LR_ROUNDING]), rh::data<float>(*args.learning_rates[RH_LR_RANGE])},
+      c.sums);
+}
+
+ScaledCodes ScaledQuantizer::codes_of(rh_tensor* const* tensors) const {
+  return {rh::data<uint8_t>(*tensors[kCodes]), layer_.rule == ScaleRule::kUnit ? nullptr : tensors[kCodesScale]->data,
+          largest_ < 0 ? nullptr : rh::data<float>(*tensors[kGlobalScale])};
+}
+
+void ScaledQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
+  rh_exec plain = exec;
+  plain.workspace = nullptr;
+  const Call c = call(plain, args.input, args.tunables, args.states);
+  if (!activation_)
+    run_encode(exec, c.layer, c.input, codes_of(args.tensors));
+  else if (encoded_.count() > 0)
+    run_calibrated(exec, c.layer, c.input, rh::data<float>(*args.tensors[0]));
+}
+
+void ScaledQuantizer::decode(const rh_exec& exec, const rh_decode_args& args) {
+  run_decode(exec, layer_, codes_of(const_cast<rh_tensor* const*>(args.tensors)), args.output->data,
+             element_of(args.output->dtype, "the output"));
+}

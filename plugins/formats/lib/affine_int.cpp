@@ -1,0 +1,86 @@
+#include "plugins/formats/lib/affine_int.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "plugins/formats/lib/encoded_layer.h"
+#include "plugins/formats/lib/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+using kernels::float_from_half;
+using kernels::half_from_float;
+
+std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) {
+  const rh_tensor& scale = require_tensor(layer, "scale", count);
+  std::vector<uint16_t> halves(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = element(scale, i);
+    halves[i] = half_from_float(value);
+    if (!std::isfinite(float_from_half(halves[i]))) {
+      throw rh::Error(RH_INVALID_ARGUMENT,
+                      cat(layer.name, ": scale ", value,
+                          " does not fit into float16, which this format stores; leave the layer unquantized"));
+    }
+  }
+  return halves;
+}
+
+}  // namespace
+
+AffineParameters affine_parameters(const rh_encoding& encoding) {
+  try {
+    const auto json = nlohmann::json::parse(encoding.parameters_json);
+    return {json.at("bits"), json.at("group_rows"), json.at("group_cols"), json.at("symmetric")};
+  } catch (const nlohmann::json::exception& e) {
+    throw rh::Error(RH_INVALID_ARGUMENT, cat("parameters of " RH_ENCODING_AFFINE_INT ": ", e.what()));
+  }
+}
+
+AffineLayer affine_layer(const rh_encoded_layer& layer) {
+  const AffineParameters p = affine_parameters(*layer.encoding);
+  AffineLayer out{p.bits, p.symmetric, layer.rows, layer.cols, std::min(p.group_cols, layer.cols), {}, {}, {}};
+  const int64_t weights = layer.rows * layer.cols;
+  const uint8_t* codes = rh::data<uint8_t>(require_tensor(layer, "codes", weights));
+  out.codes.assign(codes, codes + weights);
+  if (std::any_of(out.codes.begin(), out.codes.end(), [&](uint8_t code) { return code >> p.bits; })) {
+    throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": a code does not fit into ", p.bits, " bits"));
+  }
+  const int64_t scales = layer.rows * out.groups();
+  out.scale = half_scales(layer, scales);
+  if (p.symmetric) {
+    out.zero_point.assign(scales, symmetric_zero_point(p.bits));
+  } else {
+    const uint8_t* zero_point = rh::data<uint8_t>(require_tensor(layer, "zero_point", scales));
+    out.zero_point.assign(zero_point, zero_point + scales);
+  }
+  return out;
+}
+
+void mirror_zero_points(AffineLayer& layer) {
+  const uint8_t max = static_cast<uint8_t>((1 << layer.bits) - 1);
+  const int64_t groups = layer.groups();
+  for (int64_t r = 0; r < layer.rows; ++r) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t i = r * groups + g;
+      if (layer.zero_point[i] != 0) continue;
+      layer.zero_point[i] = max;
+      layer.scale[i] ^= 0x8000;  // f16's sign
+      uint8_t* row = layer.codes.data() + r * layer.cols;
+      const int64_t last = std::min(layer.cols, (g + 1) * layer.group_cols);
+      for (int64_t c = g * layer.group_cols; c < last; ++c) row[c] = max - row[c];
+    }
+  }
+}
+
+void dequantize(const AffineLayer& layer, rh_tensor& output) {
+  write_groups(output, 1, layer.group_cols, [&](int64_t group) {
+    return
+        [codes = layer.codes.data(), scale = float_from_half(layer.scale[group]),
+         zero_point = layer.zero_point[group]](int64_t i) { return scale * static_cast<float>(codes[i] - zero_point); };
+  });
+}
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,77 @@
+#include "plugins/formats/lib/checkpoint.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "plugins/formats/lib/text.h"
+
+namespace roundhouse::formats {
+namespace fs = std::filesystem;
+
+Json model_json(const rh_export& target, const char* key) { return Json::parse(rh::model_text(target, key)); }
+
+void write_json(const rh_export& target, const std::string& name, const Json& json) {
+  rh::write_text(target, name, json.dump(2) + "\n");
+}
+
+void write_config(const rh_export& target, const Json& quantization) {
+  Json config = model_json(target, "config");
+  config["quantization_config"] = quantization;
+  write_json(target, "config.json", config);
+  write_json(target, "quantization_config.json", quantization);
+  copy_side_files(target);
+}
+
+Json read_config(const std::string& folder) {
+  const std::string path = (fs::path(folder) / "config.json").string();
+  std::ifstream file(path);
+  if (!file) throw rh::Error(RH_NOT_FOUND, path + " cannot be read");
+  try {
+    Json config = Json::parse(file);
+    if (config.is_object()) return config;
+  } catch (const Json::exception& e) {
+    throw rh::Error(RH_DATA_LOSS, cat(path, ": ", e.what()));
+  }
+  throw rh::Error(RH_DATA_LOSS, path + " is not a JSON object");
+}
+
+Json read_config_or_empty(const std::string& folder) {
+  try {
+    return read_config(folder);
+  } catch (const rh::Error&) {
+    return Json::object();
+  }
+}
+
+std::string text_at(const Json& json, const char* key, const char* otherwise) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : otherwise;
+}
+
+Json quantization_of(const Json& config) {
+  const auto found = config.find("quantization_config");
+  return found != config.end() && found->is_object() ? *found : Json::object();
+}
+
+rh_data_type config_dtype(const Json& config) {
+  // "torch_dtype" is the key's name before transformers 5.
+  const std::string name = text_at(config, "dtype", text_at(config, "torch_dtype", "float32").c_str());
+  if (name == "float32") return rh::kF32;
+  if (name == "float16") return rh::kF16;
+  if (name == "bfloat16") return rh::kBF16;
+  throw rh::Error(RH_INVALID_ARGUMENT, cat("config.json: dtype ", name, " is not float32, float16 or bfloat16"));
+}
+
+rh_scheme stored_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols) {
+  rh_scheme scheme{};
+  scheme.struct_size = sizeof scheme;
+  scheme.bits = bits;
+  scheme.dtype = "";
+  scheme.symmetric = symmetric;
+  scheme.group_rows = group_rows;
+  scheme.group_cols = group_cols;
+  scheme.options_json = "{}";
+  return scheme;
+}
+
+}  // namespace roundhouse::formats

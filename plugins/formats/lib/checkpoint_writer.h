@@ -1,0 +1,46 @@
+// What every checkpoint for engines is made of: tensors, config.json with a quantization_config, and the side files.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plugins/formats/lib/checkpoint.h"
+
+namespace roundhouse::formats {
+
+class CheckpointWriter : public rh::Writer {
+ public:
+  explicit CheckpointWriter(const rh_export& target);
+
+  void add_tensor(const std::string& name, const rh_tensor& tensor) override;
+  void finish() override;
+
+ protected:
+  // The checkpoint's quantization_config. Called once, after the last layer.
+  virtual Json quantization_config() const = 0;
+
+  const rh_export& target() const { return target_; }
+  TensorWriter& tensors() { return tensors_; }
+  const std::string& block_prefix() const { return block_prefix_; }  // "model.layers"
+  bool in_block(const std::string& layer) const { return layer.starts_with(block_prefix_ + "."); }
+
+  // Throws rh::Error, with the reason, when the plan quantizes a layer outside the blocks (lm_head).
+  void require_quantized_in_blocks() const;
+
+  // The modules whose two-dimensional weight stays as it is, known to the architecture or not, so that engines do not
+  // look for a quantized one: linear layers, and the embedding, which engines pass over.
+  std::vector<std::string> unquantized() const;
+  std::vector<std::string> unquantized_in_blocks() const;
+
+ private:
+  const rh_export& target_;
+  TensorWriter tensors_;
+  std::string block_prefix_;
+  std::string tied_head_;  // has no tensor of its own; "" when not tied
+  std::vector<std::string> unquantized_;
+};
+
+// How the layers were tuned, and by whom.
+void add_tuning(const rh_export& target, Json& config);
+
+}  // namespace roundhouse::formats

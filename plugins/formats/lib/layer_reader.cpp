@@ -1,0 +1,131 @@
+#include "plugins/formats/lib/layer_reader.h"
+
+#include <cstring>
+
+#include "plugins/formats/lib/encoded_layer.h"
+#include "plugins/formats/lib/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+constexpr std::string_view kParts[] = {"weight",           "weight_packed",       "weight_scale",
+                                       "weight_scale_inv", "weight_global_scale", "weight_zero_point",
+                                       "weight_shape",     "input_scale",         "input_global_scale",
+                                       "input_zero_point"};
+
+// The layer's name in that of a tensor that may be one of its parts, else "".
+std::string layer_of(const std::string& tensor) {
+  const size_t dot = tensor.rfind('.');
+  if (dot == std::string::npos) return "";
+  const std::string_view part = std::string_view(tensor).substr(dot + 1);
+  return std::find(std::begin(kParts), std::end(kParts), part) == std::end(kParts) ? "" : tensor.substr(0, dot);
+}
+
+}  // namespace
+
+void OwnedEncoding::set(const char* id, const Json& json) {
+  parameters = json.dump();
+  encoding = {sizeof encoding, specs.count(), id, parameters.c_str(), specs.data()};
+}
+
+StoredLayer::StoredLayer(std::string name, int64_t rows, int64_t cols, rh_data_type dtype)
+    : name_(std::move(name)), weight_name_(name_ + ".weight"), shape_{rows, cols}, dtype_(dtype) {}
+
+void StoredLayer::set_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols) {
+  scheme_ = stored_scheme(bits, symmetric, group_rows, group_cols);
+}
+
+void StoredLayer::set_activation(StoredActivation activation) {
+  activation_ = std::move(activation);
+  if (activation_->range) {
+    if (rh::elements(*activation_->range) != 1) damaged(cat("an input's ", activation_->range_name, " is one number"));
+    activation_encoding_.specs.add(activation_->range_name, rh::kF32, {1});
+  }
+  activation_encoding_.set(activation_->id.c_str(), activation_->parameters);
+}
+
+void StoredLayer::damaged(const std::string& what) const { throw rh::Error(RH_DATA_LOSS, cat(name_, ": ", what)); }
+
+void StoredLayer::describe(rh_item& out) const {
+  out.kind = RH_ITEM_LAYER;
+  out.name = weight_name_.c_str();
+  out.dtype = dtype_;
+  out.ndim = 2;
+  out.shape = shape_;
+  out.encoding = &encoding_.encoding;
+  out.activation_encoding = activation_ ? &activation_encoding_.encoding : nullptr;
+  out.scheme = &scheme_;
+}
+
+void StoredLayer::read_activation(rh_tensor* const* tensors) const {
+  if (!activation_ || !activation_->range) return;
+  const float range = element(*activation_->range, 0);
+  copy_bytes(&range, sizeof range, *tensors[0], name_);
+}
+
+void copy_bytes(const void* from, size_t size, const rh_tensor& to, const std::string& name) {
+  rh::require(rh::bytes(to) == size, name + ": the output has another shape");
+  std::memcpy(to.data, from, size);
+}
+
+const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name) {
+  const auto found = tensors.find(name);
+  return found == tensors.end() ? nullptr : found->second;
+}
+
+LayerReader::LayerReader(const std::string& folder, const MakeLayer& make_layer) : tensors_(folder) {
+  std::map<std::string, Tensors> parts;
+  for (const auto& entry : tensors_.entries()) {
+    const std::string layer = layer_of(entry.name);
+    if (!layer.empty()) parts[layer][entry.name.substr(layer.size() + 1)] = entry.view;
+  }
+  std::erase_if(parts, [](const auto& layer) {
+    const Tensors& of = layer.second;
+    return !of.contains("weight_scale") && !of.contains("weight_scale_inv") && !of.contains("weight_packed");
+  });
+  for (const auto& entry : tensors_.entries()) {
+    const auto layer = parts.find(layer_of(entry.name));
+    if (layer == parts.end()) {
+      items_.push_back({&entry, nullptr});
+    } else if (!layer->second.empty()) {  // its first tensor
+      try {
+        items_.push_back({nullptr, make_layer(layer->first, layer->second)});
+      } catch (const rh::Error& e) {
+        throw rh::Error(e.code(), cat(folder, ": ", e.what()));
+      }
+      layer->second.clear();
+    }
+  }
+}
+
+const LayerReader::Item& LayerReader::at(uint64_t index) const {
+  if (index >= items_.size()) throw rh::Error(RH_OUT_OF_RANGE, "no such tensor");
+  return items_[index];
+}
+
+const StoredLayer& LayerReader::layer_at(uint64_t index) const {
+  const Item& item = at(index);
+  if (!item.layer) throw rh::Error(RH_INVALID_ARGUMENT, item.tensor->name + " is not quantized");
+  return *item.layer;
+}
+
+void LayerReader::item(uint64_t index, rh_item& out) {
+  const Item& item = at(index);
+  return item.tensor ? describe_tensor(*item.tensor, out) : item.layer->describe(out);
+}
+
+void LayerReader::read(uint64_t index, rh_tensor& output) {
+  const Item& item = at(index);
+  if (item.tensor) return copy_tensor(*item.tensor, output);
+  rh::require(output.ndim == 2 && output.shape[0] == item.layer->rows() && output.shape[1] == item.layer->cols(),
+              item.layer->name() + ": the output has another shape");
+  item.layer->read(output);
+}
+
+void LayerReader::read_encoded(uint64_t index, rh_tensor* const* tensors) { layer_at(index).read_encoded(tensors); }
+
+void LayerReader::read_activation(uint64_t index, rh_tensor* const* tensors) {
+  layer_at(index).read_activation(tensors);
+}
+
+}  // namespace roundhouse::formats

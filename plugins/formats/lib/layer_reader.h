@@ -1,0 +1,104 @@
+// A checkpoint in safetensors whose quantized layers are stored as a weight, or a packed one, with its scales.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plugins/formats/lib/checkpoint.h"
+
+namespace roundhouse::formats {
+
+// An encoding, and what it points to. REQUIRES: it stays where it is once set.
+struct OwnedEncoding {
+  // After the specs were added.
+  void set(const char* id, const Json& parameters);
+
+  rh::Specs specs;
+  std::string parameters;
+  rh_encoding encoding{};
+};
+
+// What an engine does to a layer's input.
+struct StoredActivation {
+  std::string id;
+  Json parameters;                   // with "dynamic"
+  const char* range_name = "";       // "scale" or "global_scale"
+  const rh_tensor* range = nullptr;  // one element of f32, f16 or bf16; nullptr: nothing was calibrated
+};
+
+// A quantized layer of an opened checkpoint. Constructors add to encoding() what they hold.
+class StoredLayer {
+ public:
+  virtual ~StoredLayer() = default;
+  StoredLayer(const StoredLayer&) = delete;
+  StoredLayer& operator=(const StoredLayer&) = delete;
+
+  void describe(rh_item& out) const;
+  // Dequantizes into f32, f16 or bf16; `output` has the layer's shape.
+  virtual void read(rh_tensor& output) const = 0;
+  virtual void read_encoded(rh_tensor* const* tensors) const = 0;
+  void read_activation(rh_tensor* const* tensors) const;
+
+  void set_activation(StoredActivation activation);
+
+  const std::string& name() const { return name_; }
+  int64_t rows() const { return shape_[0]; }
+  int64_t cols() const { return shape_[1]; }
+
+ protected:
+  // `dtype`: the element type to decode into.
+  StoredLayer(std::string name, int64_t rows, int64_t cols, rh_data_type dtype);
+  OwnedEncoding& encoding() { return encoding_; }
+  // group_rows 1 and group_cols RH_GROUP_*, or what a group is.
+  void set_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols);
+  [[noreturn]] void damaged(const std::string& what) const;
+
+ private:
+  std::string name_;
+  std::string weight_name_;
+  int64_t shape_[2];
+  rh_data_type dtype_;
+  OwnedEncoding encoding_;
+  rh_scheme scheme_{};
+  std::optional<StoredActivation> activation_;
+  OwnedEncoding activation_encoding_;
+};
+
+// Copies a stored tensor's bytes, or values, to one of the same size. `name` is for the message.
+void copy_bytes(const void* from, size_t size, const rh_tensor& to, const std::string& name);
+
+class LayerReader : public rh::Reader {
+ public:
+  // By what follows the layer's name and the dot: "weight", "weight_scale".
+  using Tensors = std::map<std::string, const rh_tensor*, std::less<>>;
+  using MakeLayer = std::function<std::unique_ptr<StoredLayer>(const std::string& name, const Tensors& tensors)>;
+
+  // A layer is quantized that has a "weight_scale", "weight_scale_inv" or "weight_packed"; all others are tensors.
+  LayerReader(const std::string& folder, const MakeLayer& make_layer);
+
+  uint64_t count() const override { return items_.size(); }
+  void item(uint64_t index, rh_item& out) override;
+  void read(uint64_t index, rh_tensor& output) override;
+  void read_encoded(uint64_t index, rh_tensor* const* tensors) override;
+  void read_activation(uint64_t index, rh_tensor* const* tensors) override;
+
+ private:
+  struct Item {
+    const TensorReader::Entry* tensor;  // nullptr: a layer
+    std::unique_ptr<StoredLayer> layer;
+  };
+  const Item& at(uint64_t index) const;
+  const StoredLayer& layer_at(uint64_t index) const;
+
+  const TensorReader tensors_;
+  std::vector<Item> items_;
+};
+
+// The tensor of that name, or nullptr.
+const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name);
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,37 @@
+// Between encodings and what compressed-tensors calls a quantization scheme: QuantizationArgs of the weights and of the
+// input, and the name of the layout.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "plugins/formats/lib/float_layout.h"
+
+namespace roundhouse::formats {
+
+struct LayerScheme {
+  std::string format;  // "pack-quantized"
+  Json weights;
+  Json inputs;  // null: not quantized
+
+  bool operator==(const LayerScheme&) const = default;
+};
+
+// One layer of [rows, cols], as a plan or an export describes it.
+struct LayerQuery {
+  int64_t rows;
+  int64_t cols;
+  const rh_scheme& scheme;
+  const rh_encoding& encoding;
+  const rh_encoding* activation;  // nullptr: not quantized
+};
+// Throws rh::Error, with the reason, when compressed-tensors cannot say it.
+LayerScheme layer_scheme(const LayerQuery& query);
+
+// Of weights whose scheme says "float". `scale`: the stored scale.
+FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale);
+// nullopt: the input is not quantized. `cols`: of the layer.
+std::optional<StoredActivation> stored_activation(const LayerScheme& scheme, int64_t cols,
+                                                  const LayerReader::Tensors& tensors);
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,186 @@
+// The search for ggml's blocks against llama.cpp's own quantizer, by the finished block's error.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "host/checkpoint/safetensors.h"
+#include "plugins/dtypes/ggml/block_layout.h"
+#include "plugins/dtypes/ggml/search.h"
+
+namespace roundhouse {
+namespace {
+
+using ggml::BlockFacts;
+using ggml::BlockType;
+using kernels::GgmlBlock;
+
+constexpr BlockType kTypes[] = {BlockType::kQ4_0, BlockType::kQ4_1, BlockType::kQ5_0, BlockType::kQ5_1,
+                                BlockType::kQ8_0, BlockType::kQ2_K, BlockType::kQ3_K, BlockType::kQ4_K,
+                                BlockType::kQ5_K, BlockType::kQ6_K};
+
+// A symmetric code is stored with this added.
+int middle(const BlockFacts& facts) { return facts.symmetric ? 1 << (facts.bits - 1) : 0; }
+
+std::vector<float> decode(BlockType type, const uint8_t* bytes, int64_t cols) {
+  const BlockFacts& facts = ggml::facts(type);
+  std::vector<float> out(cols);
+  for (int64_t at = 0; at < cols; at += facts.block_cols, bytes += facts.block_bytes) {
+    GgmlBlock block = {};
+    uint8_t codes[kernels::kMostBlockCols];
+    ggml::unpack_block(type, bytes, block, codes);
+    for (int i = 0; i < facts.block_cols; ++i) {
+      const int group = i / facts.group_cols;
+      const bool super = facts.super_bits != 0;
+      const float scale = super ? block.d * block.scale_code[group] : block.d;
+      const float minimum = facts.symmetric ? 0 : super ? block.dmin * block.minimum_code[group] : block.dmin;
+      out[at + i] = scale * static_cast<float>(codes[i] - middle(facts)) - minimum;
+    }
+  }
+  return out;
+}
+
+// The row as blocks, each element at its nearest code.
+std::vector<float> searched(BlockType type, const float* w, int64_t cols, const float* importance) {
+  const BlockFacts& facts = ggml::facts(type);
+  ggml::SearchedRow row;
+  ggml::search_row(type, w, cols, importance, row);
+  std::vector<uint8_t> bytes(cols / facts.block_cols * facts.block_bytes);
+  for (int64_t b = 0; b < cols / facts.block_cols; ++b) {
+    GgmlBlock block = {};
+    block.d = row.d[b];
+    block.dmin = facts.symmetric ? 0 : row.dmin[b];
+    uint8_t codes[kernels::kMostBlockCols];
+    for (int i = 0; i < facts.block_cols; ++i) {
+      const int group = i / facts.group_cols;
+      const int64_t index = b * facts.groups() + group;
+      block.scale_code[group] = facts.super_bits == 0 ? 1 : row.scale_code[index];
+      block.minimum_code[group] = facts.super_bits == 0 ? 1 : facts.symmetric ? 0 : row.minimum_code[index];
+      const float minimum = facts.symmetric ? 0 : row.minimum[index], scale = row.scale[index];
+      const float code = scale == 0 ? 0 : std::nearbyint((w[b * facts.block_cols + i] + minimum) / scale);
+      const float low = static_cast<float>(-middle(facts)), high = low + static_cast<float>((1 << facts.bits) - 1);
+      codes[i] = static_cast<uint8_t>(std::clamp(code, low, high) + static_cast<float>(middle(facts)));
+    }
+    ggml::pack_block(type, block, codes, bytes.data() + b * facts.block_bytes);
+  }
+  return decode(type, bytes.data(), cols);
+}
+
+double mean_square(const float* w, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += double(w[i]) * w[i];
+  return sum / double(n);
+}
+
+// The sum that llama.cpp's search of this type lowers.
+double own_error(BlockType type, const float* w, const float* q, int64_t cols, const float* importance) {
+  const BlockFacts& facts = ggml::facts(type);
+  double sum = 0;
+  for (int64_t i = 0; i < cols; ++i) {
+    const double x = std::fabs(w[i]), error = std::fabs(double(q[i]) - w[i]);
+    const double block = mean_square(w + i / facts.block_cols * facts.block_cols, facts.block_cols);
+    double weight = importance ? importance[i] : 1, measure = error * error;
+    if (importance && type != BlockType::kQ6_K && type != BlockType::kQ8_0) {
+      const double spread = facts.super_bits == 0 ? mean_square(w, cols) : type == BlockType::kQ2_K ? block : 2 * block;
+      weight *= std::sqrt(spread + x * x);
+    } else if (!importance) {
+      const double group = mean_square(w + i / facts.group_cols * facts.group_cols, facts.group_cols);
+      if (type == BlockType::kQ2_K) measure = error;
+      if (type == BlockType::kQ2_K) weight = x;
+      if (type == BlockType::kQ3_K || type == BlockType::kQ6_K) weight = x * x;
+      if (type == BlockType::kQ4_K || type == BlockType::kQ5_K) weight = x + std::sqrt(group);
+    }
+    sum += weight * measure;
+  }
+  return sum;
+}
+
+double plain_error(const float* w, const float* q, int64_t cols, const float* importance) {
+  double sum = 0;
+  for (int64_t i = 0; i < cols; ++i) sum += (importance ? importance[i] : 1.0) * std::pow(double(q[i]) - w[i], 2);
+  return sum;
+}
+
+TEST(GgmlSearch, IsNoWorseThanLlamaCpp) {
+  SafetensorsFolder recorded(TEST_DATA "/goldens/gguf_llama_cpp.safetensors");
+  const Tensor importances = recorded.load("importance");
+  for (const std::string weight_name : {"gaussian", "heavy_tailed"}) {
+    const Tensor weight = recorded.load(weight_name);
+    const int64_t cols = weight.dim(1);
+    for (BlockType type : kTypes) {
+      for (bool weighs : {false, true}) {
+        const float* importance = weighs ? importances.as<float>() : nullptr;
+        const std::string name =
+            std::string(ggml::facts(type).name) + "." + weight_name + (weighs ? ".importance" : "");
+        const Tensor blocks = recorded.load(name);
+        double ours[2] = {}, theirs[2] = {};
+        for (int64_t row = 0; row < weight.dim(0); ++row) {
+          const float* w = weight.as<float>() + row * cols;
+          const std::vector<float> q = searched(type, w, cols, importance);
+          const std::vector<float> r = decode(type, blocks.as<uint8_t>() + row * blocks.dim(1), cols);
+          const double own[2] = {own_error(type, w, q.data(), cols, importance),
+                                 own_error(type, w, r.data(), cols, importance)};
+          const double plain[2] = {plain_error(w, q.data(), cols, importance),
+                                   plain_error(w, r.data(), cols, importance)};
+          // Two measures pull q3_k apart; a single row may pay for the others there.
+          const double slack = type == BlockType::kQ3_K ? 1.02 : 1.0001;
+          EXPECT_LE(own[0], slack * own[1]) << name << " row " << row << ", by llama.cpp's weights";
+          EXPECT_LE(plain[0], slack * plain[1]) << name << " row " << row << ", plain";
+          ours[0] += own[0], theirs[0] += own[1];
+          ours[1] += plain[0], theirs[1] += plain[1];
+        }
+        EXPECT_LE(ours[0], theirs[0]) << name << ", by llama.cpp's weights";
+        EXPECT_LE(ours[1], theirs[1]) << name << ", plain";
+      }
+    }
+  }
+}
+
+std::vector<std::vector<float>> odd_rows() {
+  const int64_t cols = 512;
+  std::vector<std::vector<float>> rows;
+  for (float x : {0.0f, 1e-42f, -1e-42f, 1e-20f, 1e-7f, 0.3f, -0.3f, 1e6f, -1e6f, 1e30f}) rows.emplace_back(cols, x);
+  rows.emplace_back(cols);
+  rows.back()[300] = 1;
+  rows.emplace_back(cols);
+  for (int64_t i = 256; i < cols; ++i) rows.back()[i] = static_cast<float>(i % 7) * 1e-7f;
+  return rows;
+}
+
+TEST(GgmlSearch, OddRowsGiveFiniteBlocks) {
+  const std::vector<float> none(512), even(512, 2.0f), one = odd_rows()[10];
+  for (BlockType type : kTypes) {
+    for (const auto& row : odd_rows()) {
+      for (const float* importance : {static_cast<const float*>(nullptr), none.data(), one.data(), even.data()}) {
+        for (float x : searched(type, row.data(), 512, importance))
+          ASSERT_TRUE(std::isfinite(x)) << ggml::facts(type).name << " of " << row[0];
+      }
+    }
+  }
+}
+
+TEST(GgmlSearch, ConstantRowsAreNearlyExact) {
+  for (BlockType type : kTypes) {
+    for (float x : {0.3f, -0.3f, 7e-3f}) {
+      const std::vector<float> row(512, x);
+      for (float q : searched(type, row.data(), 512, nullptr))
+        ASSERT_NEAR(q, x, 5e-3 * std::fabs(x)) << ggml::facts(type).name;
+    }
+  }
+}
+
+TEST(GgmlSearch, ImportanceMovesTheError) {
+  SafetensorsFolder recorded(TEST_DATA "/goldens/gguf_llama_cpp.safetensors");
+  const Tensor weight = recorded.load("gaussian"), importance = recorded.load("importance");
+  const float *w = weight.as<float>(), *by = importance.as<float>();
+  for (BlockType type : kTypes) {
+    const auto with = searched(type, w, weight.dim(1), by), without = searched(type, w, weight.dim(1), nullptr);
+    EXPECT_LT(plain_error(w, with.data(), weight.dim(1), by), plain_error(w, without.data(), weight.dim(1), by))
+        << ggml::facts(type).name;
+  }
+}
+
+}  // namespace
+}  // namespace roundhouse

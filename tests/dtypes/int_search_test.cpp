@@ -1,0 +1,82 @@
+// Searched rounding of int.
+#include "tests/dtypes/tuned_layer.h"
+
+namespace roundhouse {
+namespace {
+
+TensorScheme searched(int bits, int64_t group) {
+  TensorScheme scheme = int_scheme(bits, true, group);
+  scheme.rounding = Rounding::kSearch;
+  return scheme;
+}
+
+// Of each group, weighted by importance when there is some.
+std::vector<double> errors(TunedLayer& layer, int64_t group, const Tensor* importance) {
+  const Tensor w = layer.weight.to(DType::kF32), q = layer.forward(false, DType::kF32);
+  const int64_t rows = w.dim(0), cols = w.dim(1), width = group < 0 ? cols : group,
+                per_row = (cols + width - 1) / width;
+  std::vector<double> out(rows * per_row);
+  for (int64_t i = 0; i < w.elements(); ++i) {
+    const double error = static_cast<double>(w.as<float>()[i]) - q.as<float>()[i];
+    out[i / cols * per_row + i % cols / width] += error * error * (importance ? importance->as<float>()[i % cols] : 1);
+  }
+  return out;
+}
+
+// Plain rounding's scale is the first candidate. With a float32 weight and scale nothing but the search differs.
+TEST(IntSearch, ErrorIsNeverAbovePlainRoundings) {
+  uint32_t seed = 0;
+  for (int bits = 2; bits <= 8; ++bits) {
+    for (int64_t group : {32, 48, -1}) {
+      for (bool weighted : {false, true}) {
+        const Tensor weight = random_tensor(DType::kF32, {6, 160}, 0.02f, ++seed);
+        const Tensor importance = random_tensor(DType::kF32, {160}, 1.0f, seed + 1000);
+        for (int64_t i = 0; i < 160; ++i) importance.as<float>()[i] = std::fabs(importance.as<float>()[i]) + 0.01f;
+        const Tensor* given = weighted ? &importance : nullptr;
+        TensorScheme plain = int_scheme(bits, true, group);
+        plain.scale_dtype = DType::kF32;
+        TunedLayer before(plain, weight, 1), after(searched(bits, group), weight, 1, given);
+        const std::vector<double> e = errors(before, group, given), a = errors(after, group, given);
+        double total_before = 0, total_after = 0;
+        for (size_t i = 0; i < e.size(); ++i) {
+          // Losses are summed in float32.
+          EXPECT_LE(a[i], e[i] * (1 + 1e-5)) << bits << " bits, groups of " << group << ", group " << i;
+          total_before += e[i];
+          total_after += a[i];
+        }
+        EXPECT_LT(total_after, total_before) << bits << " bits, groups of " << group;
+      }
+    }
+  }
+}
+
+TEST(IntSearch, DecodeOfEncodeIsForward) {
+  for (int bits : {2, 3, 4, 8})
+    for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16})
+      for (int64_t group : {32, 48, -1}) {
+        TunedLayer layer(searched(bits, group), random_tensor(dtype, {6, 160}, 0.02f, 1), 1);
+        expect_decode_of_encode_is_forward(layer, false);
+      }
+}
+
+TEST(IntSearch, NoResultDependsOnTheThreadCount) { expect_same_for_any_thread_count(searched(4, 128)); }
+
+TEST(IntSearch, AsymmetricIsRoundedPlainly) {
+  const Tensor weight = random_tensor(DType::kBF16, {6, 160}, 0.02f, 1);
+  TensorScheme scheme = int_scheme(4, false, 32);
+  const Tensor expected = TunedLayer(scheme, weight, 1).forward(false, DType::kBF16);
+  scheme.rounding = Rounding::kSearch;
+  EXPECT_EQ(bytes_of(TunedLayer(scheme, weight, 1).forward(false, DType::kBF16)), bytes_of(expected));
+}
+
+TEST(IntSearch, RefusesImportanceOfAnotherLength) {
+  const Tensor importance = random_tensor(DType::kF32, {161}, 1.0f, 1);
+  const std::string message = failure([&] {
+    TunedLayer(searched(4, 32), random_tensor(DType::kBF16, {6, 160}, 0.02f, 1), 1, &importance);
+  });
+  EXPECT_NE(message.find("float32 [160]"), std::string::npos) << message;
+  EXPECT_NE(message.find("161 elements"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace roundhouse

@@ -1,0 +1,397 @@
+// Writing through a format: what it asks of its host, faults of the disk, and the ends of an export.
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <roundhouse/plugin.hpp>
+
+#include "host/base/files.h"
+#include "validator/model.h"
+#include "validator/services.h"
+
+namespace roundhouse::validator {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kRounds = 16;
+constexpr int kMostFaults = 400;
+
+// body(format, its kinds) for each format that takes one.
+template <typename Body>
+void for_formats(Context& context, Body&& body) {
+  const Started plugin(context.file);
+  bool any = false;
+  Skip last{""};
+  for (const rh_format* format : plugin.formats()) {
+    try {
+      const std::vector<LayerKind> kinds = accepted_kinds(format);
+      any = true;
+      body(format, kinds);
+    } catch (const Skip& s) {
+      last = s;
+    } catch (const Refused& r) {
+      fail(r.call, "RH_OK: check took the layers", text("code ", r.code, ": ", printable(r.message.c_str())));
+    }
+  }
+  if (!any) throw last;
+}
+
+// The first of each encoding.
+std::vector<LayerKind> few(const std::vector<LayerKind>& kinds) {
+  std::vector<LayerKind> out;
+  std::set<std::string> seen;
+  for (const LayerKind& kind : kinds)
+    if (seen.insert(kind.encoding + (kind.activation ? " with input" : "")).second) out.push_back(kind);
+  return out;
+}
+
+std::map<std::string, std::string> files_in(const fs::path& folder) {
+  std::map<std::string, std::string> out;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) out[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
+  return out;
+}
+
+// Nothing that the plugin opened through the host is open any more.
+void expect_closed(const std::string& where) {
+  expect(use.open_files == 0, where, "every file of the output extension ends in commit or discard",
+         text(use.open_files, " are open"));
+  expect(use.open_writers == 0, where, "every safetensors writer ends in finish or abort",
+         text(use.open_writers, " are open"));
+  expect(use.open_readers == 0, where, "every safetensors reader ends in close", text(use.open_readers, " are open"));
+}
+
+void check_rules(Context& context) {
+  const Started plugin(context.file);
+  for (const rh_format* format : plugin.formats()) {
+    const std::string id = format->descriptor->id;
+    std::set<std::string> taken;
+    for (const LayerKind& kind : layer_kinds())
+      for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{256, 256}, {33, 96}, {1, 256}}) {
+        if (kind.encoding == RH_ENCODING_GGML_BLOCK && cols % 256 != 0) continue;
+        ErrorSlot error;
+        const rh_code code = check_layer(format, kind, rows, cols, error);
+        error.check(code, text("check of ", id, ", ", kind.label()));
+        if (code == RH_OK) taken.insert(kind.encoding);
+      }
+    std::set<std::string> listed(format->descriptor->encodings,
+                                 format->descriptor->encodings + format->descriptor->encoding_count);
+    for (const std::string& encoding : taken)
+      expect(listed.count(encoding) || listed.count("*"), id + ": encodings", encoding + ", which check takes",
+             "it is not listed");
+    for (const std::string& encoding : listed) {
+      const bool ours = std::any_of(layer_kinds().begin(), layer_kinds().end(),
+                                    [&](const LayerKind& r) { return r.encoding == encoding; });
+      if (ours && !taken.count(encoding))
+        context.warnings.push_back(text(id, ": lists ", encoding, ", but check took none of the layers tried"));
+    }
+  }
+}
+
+void garbage(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    for (const std::string& garbage : garbage_options()) {
+      ErrorSlot error;
+      const rh_code code = check_layer(format, kinds[0], 256, 256, error, garbage);
+      error.check(code, text("check with the options ", garbage.substr(0, 80)));
+      ExportOptions options;
+      options.check_errors = true;
+      options.options = garbage;
+      try {
+        write_model(format, model, context.scratch / "out", options);
+      } catch (const Refused&) {
+      }
+      expect_closed(text("an export with the options ", garbage.substr(0, 80)));
+      fs::remove_all(context.scratch / "out");
+    }
+  });
+}
+
+void no_facts(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    ExportOptions options;
+    options.check_errors = true;
+    options.facts = false;
+    try {
+      write_model(format, model, context.scratch / "out", options);
+    } catch (const Refused&) {
+    }
+    expect_closed("an export where the host knows no fact");
+  });
+}
+
+void bare_host(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    faults.extensions = false;
+    ExportOptions options;
+    options.check_errors = true;
+    try {
+      write_model(format, model, context.scratch / "out", options);
+    } catch (const Refused&) {
+    }
+    faults.extensions = true;
+  });
+}
+
+void inputs(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    for (const LayerKind& kind : few(kinds)) {
+      ExportOptions options;
+      options.check_inputs = true;
+      write_model(format, Model(kind, context.scratch / "model", 1), context.scratch / "out", options);
+      fs::remove_all(context.scratch / "out");
+    }
+  });
+}
+
+void kept_pointers(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    for (const LayerKind& kind : few(kinds)) {
+      const Model model(kind, context.scratch / "model", 1);
+      ExportOptions options;
+      options.seal = true;
+      write_model(format, model, context.scratch / "out", options);
+      expect_model(model, read_model(format, context.scratch / "out"), kind.label());
+      fs::remove_all(context.scratch / "out");
+    }
+  });
+}
+
+void struct_size(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    ExportOptions options;
+    options.grow = 64;
+    for (const LayerKind& kind : kinds) {
+      ErrorSlot error;
+      const rh_code code = check_layer(format, kind, 256, 256, error, "{}", options.grow);
+      expect(code == RH_OK, "check with larger structs, " + kind.label(), "RH_OK", text("code ", code));
+    }
+    const Model model(kinds[0], context.scratch / "model", 1);
+    write_model(format, model, context.scratch / "out", options);
+    expect_model(model, read_model(format, context.scratch / "out", options), kinds[0].label());
+  });
+}
+
+// ---- the ends ----
+
+void abort(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    const auto source = files_in(context.scratch / "model");
+    const fs::path cwd = fs::current_path();
+    const fs::path work = context.scratch / "work";
+    fs::create_directories(work);
+    fs::current_path(work);
+    const size_t descriptors = descriptor_count();
+    for (const int layers : {0, 1, 3, -1}) {
+      ExportOptions options;
+      options.layers = layers;
+      {
+        Export target(format, model, context.scratch / "out", options);
+        while (target.step()) continue;
+        target.abort();
+        expect_closed("abort");
+      }
+      expect(!fs::exists(context.scratch / "out"), "abort", "no folder", "there is one");
+    }
+    expect(descriptor_count() == descriptors, "abort", text(descriptors, " open files, as before"),
+           text(descriptor_count()));
+    expect(files_in(context.scratch / "model") == source, "abort", "the source checkpoint as it was", "changed");
+    for (const auto& entry : fs::recursive_directory_iterator(context.scratch))
+      expect(entry.is_directory() || fs::relative(entry.path(), context.scratch).begin()->string() == "model", "abort",
+             "no file but through the output extension", entry.path().filename().string());
+    fs::current_path(cwd);
+  });
+}
+
+void only_output(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    const auto source = files_in(context.scratch / "model");
+    const fs::path cwd = fs::current_path();
+    fs::create_directories(context.scratch / "work");
+    fs::current_path(context.scratch / "work");
+    write_model(format, model, context.scratch / "out");
+    fs::current_path(cwd);
+    expect_closed("finish");
+    expect(files_in(context.scratch / "model") == source, "finish", "the source checkpoint as it was", "changed");
+    for (const auto& entry : fs::recursive_directory_iterator(context.scratch)) {
+      const std::string name = fs::relative(entry.path(), context.scratch).string();
+      const bool known = name == "work" || name.rfind("model", 0) == 0 || name.rfind("out", 0) == 0;
+      expect(known, "finish", "no file but through the output extension", name);
+    }
+  });
+}
+
+// The disk is full at the first write, at the second, and so on, until none fails.
+void full_disk(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    for (int run = 0;; ++run) {
+      const int writes = run / 2;
+      faults.writes_until_full = writes;
+      faults.full_once = run % 2 == 1;  // who does not look at each result loses what the others then hide
+      use = {};
+      bool refused = false;
+      const std::string where = text("an export whose write ", writes + 1, " fails");
+      try {
+        ExportOptions options;
+        options.check_errors = true;
+        write_model(format, model, context.scratch / "out", options);
+      } catch (const Refused&) {
+        refused = true;
+      }
+      faults.writes_until_full = -1;
+      expect_closed(where);
+      expect(refused == (use.failed > 0), where, use.failed ? "an error, from add or finish" : "RH_OK",
+             refused ? "an error" : "RH_OK: the loss is unseen");
+      expect(!refused || !fs::exists(context.scratch / "out"), where, "no folder that looks whole", "there is one");
+      fs::remove_all(context.scratch / "out");
+      if (use.failed == 0) return;
+      if (writes > kMostFaults) {
+        context.warnings.push_back(
+            text(format->descriptor->id, ": more than ", kMostFaults, " writes for a tiny model"));
+        return;
+      }
+    }
+  });
+}
+
+void incomplete(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    for (const int layers : {0, 1}) {
+      ExportOptions options;
+      options.layers = layers;
+      options.check_errors = true;
+      try {
+        write_model(format, model, context.scratch / "out", options);
+      } catch (const Refused&) {
+      }
+      expect_closed("finish of an incomplete export");
+      fs::remove_all(context.scratch / "out");
+    }
+  });
+}
+
+void errors(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    ExportOptions options;
+    options.check_errors = true;
+    for (const LayerKind& kind : few(kinds)) {
+      const Model model(kind, context.scratch / "model", 1);
+      write_model(format, model, context.scratch / "out", options);
+      read_model(format, context.scratch / "out", options);
+      fs::remove_all(context.scratch / "out");
+    }
+  });
+}
+
+void leaks(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const Model model(kinds[0], context.scratch / "model", 1);
+    const auto round = [&](bool ends) {
+      ExportOptions options;
+      options.layers = ends ? -1 : 2;
+      if (ends) {
+        write_model(format, model, context.scratch / "out", options);
+        read_model(format, context.scratch / "out");
+        fs::remove_all(context.scratch / "out");
+      } else {
+        Export target(format, model, context.scratch / "out", options);
+        while (target.step()) continue;
+      }
+    };
+    for (const bool ends : {true, false}) {
+      for (int i = 0; i < 3; ++i) round(ends);
+      const size_t before = allocated_bytes(), descriptors = descriptor_count();
+      for (int i = 0; i < kRounds; ++i) round(ends);
+      const size_t after = allocated_bytes();
+      const std::string where = text(kRounds, ends ? " exports, written and read" : " exports, aborted");
+      expect(after < before + 8 * kRounds, where, "memory given back",
+             text((after - before) / kRounds, " bytes more each"));
+      expect(descriptor_count() == descriptors, where, "files closed", text(descriptor_count() - descriptors, " more"));
+    }
+  });
+}
+
+void no_threads(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const size_t before = thread_count();
+    write_model(format, Model(kinds[0], context.scratch / "model", 1), context.scratch / "out");
+    read_model(format, context.scratch / "out");
+    expect(thread_count() == before, "after an export", text(before, " threads, as before"), text(thread_count()));
+  });
+}
+
+void assign(Context& context) {
+  const Started plugin(context.file);
+  bool any = false;
+  for (const rh_format* format : plugin.formats()) {
+    if (!format->get_extension) continue;
+    const auto* table = static_cast<const rh_assign*>(
+        guarded("get_extension", [&] { return format->get_extension(format, RH_EXT_ASSIGN); }));
+    if (!table) continue;
+    any = true;
+    expect(table->struct_size >= sizeof(rh_assign) && table->assign, "rh_assign", "a whole table", "NULL or smaller");
+    const Model model(layer_kinds()[0], context.scratch / "model", 1);
+    const std::string plan = model.facts().json.at("plan").dump(), architecture = Model::architecture();
+    std::vector<std::string> options = garbage_options();
+    options.push_back("{}");
+    for (const std::string& text_options : options) {
+      std::vector<std::string> taken;
+      ErrorSlot error;
+      const std::string where = "assign with the options " + text_options.substr(0, 80);
+      const rh_code code = guarded(where, [&] {
+        return table->assign(
+            format, plan.c_str(), architecture.c_str(), text_options.c_str(),
+            [](void* list, const char* answer) {
+              static_cast<std::vector<std::string>*>(list)->push_back(answer ? answer : "");
+            },
+            &taken, error.get());
+      });
+      error.check(code, where);
+      if (code != RH_OK) continue;
+      expect(taken.size() == 1, where, "one call of take", text(taken.size()));
+      const json answer = json::parse(taken[0], nullptr, false);
+      expect(answer.is_object(), where, "a JSON object", printable(taken[0].c_str()));
+      for (const auto& [layer, scheme] : answer.items())
+        expect(scheme.is_object() && scheme.contains("data_type"), where, layer + ": an object with a data_type",
+               scheme.dump());
+    }
+  }
+  if (!any) throw Skip{"no format assigns data types"};
+}
+
+}  // namespace
+
+void add_format_tests(std::vector<Test>& tests) {
+  tests.insert(
+      tests.end(),
+      {{"format.check", "check takes layers in the encodings that the descriptor lists, or says why not", "format.h",
+        check_rules},
+       {"format.garbage-options", "options that are not what the schema says give an error in words, or are ignored",
+        "format.h", garbage},
+       {"format.no-facts", "an unknown fact of the model is NULL; the format says what it lacks", "host.h", no_facts},
+       {"format.bare-host", "a plugin works without an extension, or says what it lacks", "host.h", bare_host},
+       {"format.errors", "a failure returns a code and fills rh_error with it and a terminated message", "abi.h",
+        errors},
+       {"format.inputs", "inputs are read only", "format.h", inputs},
+       {"format.kept-pointers", "pointers are borrowed for the call", "abi.h", kept_pointers},
+       {"format.struct-size", "readers compare struct_size with >= and ignore what they do not know", "abi.h",
+        struct_size},
+       {"format.abort", "abort frees the writer; no file is left", "format.h", abort},
+       {"format.only-output", "files are written through the output extension only, and each ends in commit or discard",
+        "host.h", only_output},
+       {"format.full-disk", "a short write or a full disk is an error of the export, wherever it happens", "host.h",
+        full_disk},
+       {"format.incomplete", "finish frees the writer whatever the result", "format.h", incomplete},
+       {"format.leaks", "finish, abort and close give back what the calls took", "format.h", leaks},
+       {"format.no-threads", "plugins start no threads", "host.h", no_threads},
+       {"format.assign", "assign answers once, with data types by layer", "format.h", assign}});
+}
+
+}  // namespace roundhouse::validator

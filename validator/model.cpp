@@ -1,0 +1,531 @@
+#include "validator/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <roundhouse/plugin.hpp>
+
+#include "validator/services.h"
+
+namespace roundhouse::validator {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int64_t kHidden = 256, kIntermediate = 512, kKeys = 128, kVocab = 32;
+constexpr uint64_t kShardBytes = uint64_t{1} << 30;
+const std::string kBlock = "model.layers.0.";
+
+struct LayerShape {
+  const char *name, *role;
+  int64_t rows, cols;
+};
+constexpr LayerShape kLayers[] = {{"self_attn.q_proj", "q_proj", kHidden, kHidden},
+                                  {"self_attn.k_proj", "k_proj", kKeys, kHidden},
+                                  {"self_attn.v_proj", "v_proj", kKeys, kHidden},
+                                  {"mlp.down_proj", "down_proj", kHidden, kIntermediate}};
+
+const json kGgufNames = json::parse(R"({"architecture": "llama", "tensors": {
+  "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+  "model.layers.{}.input_layernorm": "blk.{}.attn_norm", "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+  "model.layers.{}.self_attn.k_proj": "blk.{}.attn_k", "model.layers.{}.self_attn.v_proj": "blk.{}.attn_v",
+  "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output", "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down"},
+  "interleaved": {"attn_q": "heads", "attn_k": "kv_heads"}})");
+
+json architecture_json() {
+  return {{"family", "llama"},
+          {"vocab", kVocab},
+          {"hidden", kHidden},
+          {"intermediate", kIntermediate},
+          {"blocks", 1},
+          {"positions", 128},
+          {"heads", 4},
+          {"kv_heads", 2},
+          {"head_dim", 64},
+          {"norm_eps", 1e-6},
+          {"rotary", {{"dims", 64}, {"theta", 10000}, {"scaling", "none"}}},
+          {"tied_head", false},
+          {"sliding_windows", {nullptr}},
+          {"names", {{"gguf", kGgufNames}}}};
+}
+
+json config_json() {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"dtype", "bfloat16"},
+          {"hidden_size", kHidden},
+          {"intermediate_size", kIntermediate},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 64},
+          {"num_hidden_layers", 1},
+          {"vocab_size", kVocab},
+          {"rms_norm_eps", 1e-6},
+          {"max_position_embeddings", 128},
+          {"tie_word_embeddings", false},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1}};
+}
+
+json tokenizer_json() {
+  json vocab{{"<unk>", 2}, {"<s>", 0}, {"</s>", 1}};
+  for (int i = 3; i < kVocab; ++i) vocab[std::string(1, static_cast<char>('a' + i - 3))] = i;
+  return {{"version", "1.0"},
+          {"added_tokens", json::array()},
+          {"model",
+           {{"type", "BPE"},
+            {"byte_fallback", true},
+            {"unk_token", "<unk>"},
+            {"vocab", vocab},
+            {"merges", json::array()}}}};
+}
+
+json scheme_json(const LayerKind& kind) {
+  const auto group = [](const Scheme& s) -> json {
+    if (s.group_rows > 1) return {s.group_rows, s.group_cols};
+    return s.group_cols;
+  };
+  const Scheme& w = kind.scheme;
+  json out{{"data_type", w.dtype}, {"bits", w.bits}, {"group_size", group(w)}, {"sym", w.symmetric}, {"act_bits", 16}};
+  if (w.super_bits) out["super_bits"] = w.super_bits;
+  if (w.super_group) out["super_group_size"] = w.super_group;
+  if (const auto& a = kind.activation)
+    out.update({{"act_data_type", a->dtype},
+                {"act_bits", a->bits},
+                {"act_group_size", group(*a)},
+                {"act_sym", a->symmetric},
+                {"act_dynamic", a->dynamic}});
+  return out;
+}
+
+Value random_tensor(std::vector<int64_t> shape, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<float> out(static_cast<size_t>(count_elements(shape)));
+  for (float& x : out) x = static_cast<float>(static_cast<int>(random() % 255) - 127) / 64.0f;
+  return to_value(rh::kBF16, std::move(shape), out);
+}
+
+void write_text(const fs::path& file, const std::string& text) { std::ofstream(file) << text; }
+
+// The activation's encoding for a layer of `cols` columns.
+Encoded for_columns(Encoded encoding, int64_t cols) {
+  if (encoding.parameters.contains("group_cols") && encoding.parameters["group_cols"] == 0)
+    encoding.parameters["group_cols"] = cols;
+  return encoding;
+}
+
+// ---- structs for one call, as large as `grow` makes them; nothing of them outlives it ----
+
+template <typename T>
+class Grown {
+ public:
+  Grown(const T& value, uint32_t grow) : bytes_(sizeof(T) + grow, 0xa5) {
+    std::memcpy(bytes_.data(), &value, sizeof value);
+    get()->struct_size = static_cast<uint32_t>(bytes_.size());
+  }
+  ~Grown() { std::fill(bytes_.begin(), bytes_.end(), 0xdb); }
+  Grown(const Grown&) = delete;
+  T* get() { return reinterpret_cast<T*>(bytes_.data()); }
+
+ private:
+  std::vector<unsigned char> bytes_;
+};
+
+class SchemeStruct {
+ public:
+  SchemeStruct(const Scheme& s, uint32_t grow) : dtype_(s.dtype), options_(s.options), scheme_(make(s), grow) {}
+  ~SchemeStruct() { dtype_.assign(dtype_.size(), '\x1b'); }
+  const rh_scheme* get() { return scheme_.get(); }
+
+ private:
+  rh_scheme make(const Scheme& s) const {
+    rh_scheme out{};
+    out.bits = s.bits;
+    out.dtype = dtype_.c_str();
+    out.symmetric = s.symmetric;
+    out.group_rows = s.group_rows;
+    out.group_cols = s.group_cols;
+    out.super_bits = s.super_bits;
+    out.super_group = s.super_group;
+    out.dynamic = s.dynamic;
+    out.options_json = options_.c_str();
+    return out;
+  }
+
+  std::string dtype_, options_;
+  Grown<rh_scheme> scheme_;
+};
+
+class EncodingStruct {
+ public:
+  EncodingStruct(const Encoded& encoded, const ExportOptions& options)
+      : id_(encoded.id), parameters_(encoded.parameters.dump()), seal_(options.seal), given_(encoded.tensors) {
+    parameters_.reserve(64);  // not within the object
+    for (const auto& [name, value] : given_) {
+      rh_tensor_spec& spec = specs_.add(name.c_str(), value.type, {});
+      for (const int64_t size : value.shape) spec.shape[spec.ndim++] = size;
+      tensors_.push_back(std::make_unique<Tensor>(value, options.seal));
+      pointers_.push_back(tensors_.back()->view());
+    }
+    encoding_ = std::make_unique<Grown<rh_encoding>>(
+        rh_encoding{0, specs_.count(), id_.c_str(), parameters_.c_str(), specs_.data()}, options.grow);
+  }
+  ~EncodingStruct() {
+    if (seal_)
+      for (const auto& tensor : tensors_) tensor->seal();
+    if (!seal_) return;
+    // Nobody gets these bytes again, so that who still reads them reads no parameters.
+    static std::vector<std::string> gone;
+    parameters_.assign(parameters_.size(), '\x1b');
+    gone.push_back(std::move(parameters_));
+  }
+  const rh_encoding* get() { return encoding_->get(); }
+  const rh_tensor* const* tensors() const { return pointers_.data(); }
+  // "" or which tensor was changed.
+  std::string change() const {
+    for (size_t i = 0; i < given_.size(); ++i)
+      if (const std::string d = difference(given_[i].second, tensors_[i]->value()); !d.empty())
+        return given_[i].first + ", " + d;
+    return "";
+  }
+
+ private:
+  std::string id_, parameters_;
+  bool seal_;
+  std::vector<std::pair<std::string, Value>> given_;
+  rh::Specs specs_;
+  std::vector<std::unique_ptr<Tensor>> tensors_;
+  std::vector<const rh_tensor*> pointers_;
+  std::unique_ptr<Grown<rh_encoding>> encoding_;
+};
+
+// Runs call(rh_error*) and throws Refused for an error.
+template <typename Call>
+void call_format(const std::string& where, bool check_errors, Call&& call) {
+  ErrorSlot error;
+  const rh_code code = guarded(where, [&] { return call(error.get()); });
+  if (check_errors) error.check(code, where);
+  if (code == RH_OK) return;
+  error.get()->message[sizeof error.get()->message - 1] = 0;
+  throw Refused{where, code, error.get()->message};
+}
+
+}  // namespace
+
+std::string Model::architecture() { return architecture_json().dump(); }
+
+Model::Model(const LayerKind& kind, const fs::path& folder, unsigned seed) : kind_(kind) {
+  json plan{{"scheme", scheme_json(kind)},    {"layers", json::array()}, {"tensors", json::array()},
+            {"block_prefix", "model.layers"}, {"tied_head", false},      {"dtype", "bfloat16"}};
+  const auto add_plan = [&](const std::string& name, const char* role, int64_t rows, int64_t cols, json encoding) {
+    plan["layers"].push_back({{"name", name},
+                              {"role", role},
+                              {"rows", rows},
+                              {"cols", cols},
+                              {"quantized", !encoding.is_null()},
+                              {"scheme", scheme_json(kind)},
+                              {"encoding", encoding},
+                              {"matched", nullptr}});
+    if (encoding.is_null()) plan["layers"].back()["scheme"] = {{"bits", 16}, {"act_bits", 16}};
+  };
+  const auto add_tensor = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    plan["tensors"].push_back({{"name", name}, {"shape", shape}, {"dtype", "bfloat16"}});
+  };
+  for (const LayerShape& shape : kLayers) {
+    const std::string name = kBlock + shape.name;
+    layers_.push_back({name, shape.role, shape.rows, shape.cols,
+                       random_layer(kind, shape.rows, shape.cols, seed + static_cast<unsigned>(layers_.size())),
+                       std::nullopt});
+    const Encoded& encoded = layers_.back().encoded;
+    add_plan(name, shape.role, shape.rows, shape.cols, {{"id", encoded.id}, {"parameters", encoded.parameters}});
+    add_tensor(name + ".weight", {shape.rows, shape.cols});
+  }
+  add_plan(kBlock + "self_attn.o_proj", "o_proj", kHidden, kHidden, nullptr);
+  add_plan("lm_head", "lm_head", kVocab, kHidden, nullptr);
+  tensors_ = {{"model.embed_tokens.weight", random_tensor({kVocab, kHidden}, seed + 10)},
+              {kBlock + "input_layernorm.weight", random_tensor({kHidden}, seed + 11)},
+              {kBlock + "self_attn.o_proj.weight", random_tensor({kHidden, kHidden}, seed + 12)},
+              {"model.norm.weight", random_tensor({kHidden}, seed + 13)},
+              {"lm_head.weight", random_tensor({kVocab, kHidden}, seed + 14)}};
+  for (const auto& [name, value] : tensors_) add_tensor(name, value.shape);
+  facts_.json["config"] = config_json();
+  facts_.json["architecture"] = architecture_json();
+  facts_.json["plan"] = plan;
+  facts_.json["tuning"] = {{"iters", 0}};
+  facts_.json["host"] = {{"name", "roundhouse-validate"}, {"version", "0"}};
+  facts_.paths["model"] = folder.string();
+  fs::create_directories(folder);
+  write_text(folder / "config.json", config_json().dump());
+  write_text(folder / "tokenizer.json", tokenizer_json().dump());
+}
+
+rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,
+                    const std::string& format_options, uint32_t grow) {
+  ExportOptions options;
+  options.grow = grow;
+  EncodingStruct encoding(random_layer(kind, rows, cols, 1), options);
+  SchemeStruct scheme(kind.scheme, grow);
+  std::optional<SchemeStruct> activation;
+  std::optional<EncodingStruct> activation_encoding;
+  if (kind.activation) activation.emplace(*kind.activation, grow);
+  if (kind.activation_encoding) activation_encoding.emplace(for_columns(*kind.activation_encoding, cols), options);
+  const std::string name = kBlock + kLayers[0].name;
+  Grown<rh_format_query> query(
+      {0, 0, name.c_str(), kLayers[0].role, rows, cols, scheme.get(), activation ? activation->get() : nullptr,
+       encoding.get(), activation_encoding ? activation_encoding->get() : nullptr, format_options.c_str()},
+      grow);
+  return guarded(text("check of ", format->descriptor->id, ", ", kind.label()),
+                 [&] { return format->check(format, query.get(), error.get()); });
+}
+
+std::vector<LayerKind> accepted_kinds(const rh_format* format) {
+  const rh_format_descriptor& d = *format->descriptor;
+  std::set<std::string> ids(d.encodings, d.encodings + d.encoding_count);
+  std::vector<LayerKind> out;
+  for (const LayerKind& kind : layer_kinds()) {
+    if (!ids.count(kind.encoding) && !ids.count("*")) continue;
+    const bool taken = std::all_of(std::begin(kLayers), std::end(kLayers), [&](const LayerShape& shape) {
+      ErrorSlot error;
+      return check_layer(format, kind, shape.rows, shape.cols, error) == RH_OK;
+    });
+    if (taken) out.push_back(kind);
+  }
+  if (out.empty()) throw Skip{text(d.id, " takes no layer in the encodings of encodings.h")};
+  return out;
+}
+
+Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
+    : format_(format), model_(model), options_(options), folder_(folder, true) {
+  const ExportSession::Facts none;
+  session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, json::object(), kShardBytes,
+                                             [this](const rh_encoded_layer& layer, rh_tensor& output) {
+                                               for (const Model::Layer& l : model_.layers()) {
+                                                 if (l.name != layer.name) continue;
+                                                 const Value weight =
+                                                     to_value(output.dtype, {l.rows, l.cols},
+                                                              decoded(l.encoded, l.rows, l.cols, output.dtype));
+                                                 std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
+                                               }
+                                             });
+  rh_export table = *session_->get();
+  table.options_json = options_.options.c_str();
+  export_bytes_.assign(sizeof table + options.grow, 0xa5);
+  table.struct_size = static_cast<uint32_t>(export_bytes_.size());
+  std::memcpy(export_bytes_.data(), &table, sizeof table);
+  call_format(text("begin of ", format->descriptor->id, ", ", model.kind().label()), options.check_errors,
+              [&](rh_error* error) {
+                return format->begin(format, reinterpret_cast<const rh_export*>(export_bytes_.data()), &writer_, error);
+              });
+  expect(writer_ && writer_->struct_size >= sizeof(rh_writer) && writer_->add_layer && writer_->add_tensor &&
+             writer_->finish && writer_->abort,
+         "begin", "a whole rh_writer", writer_ ? "one with NULL functions, or a smaller one" : "NULL");
+  for (const Model::Layer& layer : model.layers()) steps_.push_back([this, &layer] { add_layer(layer); });
+  for (const auto& tensor : model.tensors())
+    steps_.push_back([this, &tensor] { add_tensor(tensor.first, tensor.second); });
+  if (options.reversed) std::reverse(steps_.begin(), steps_.end());
+  if (options.layers >= 0) steps_.resize(static_cast<size_t>(options.layers));
+}
+
+Export::~Export() { abort(); }
+
+void Export::abort() {
+  if (!writer_) return;
+  at("abort");
+  rh_writer* writer = std::exchange(writer_, nullptr);
+  writer->abort(writer);
+}
+
+bool Export::step() {
+  if (next_ == steps_.size()) return false;
+  steps_[next_++]();
+  return true;
+}
+
+void Export::add_layer(const Model::Layer& layer) {
+  const LayerKind& kind = model_.kind();
+  EncodingStruct encoding(layer.encoded, options_);
+  SchemeStruct scheme(kind.scheme, options_.grow);
+  std::optional<SchemeStruct> activation;
+  std::optional<EncodingStruct> activation_encoding;
+  if (kind.activation) activation.emplace(*kind.activation, options_.grow);
+  if (kind.activation_encoding)
+    activation_encoding.emplace(for_columns(*kind.activation_encoding, layer.cols), options_);
+  Grown<rh_encoded_layer> encoded(
+      {0, rh::kBF16, layer.name.c_str(), layer.role.c_str(), layer.rows, layer.cols, scheme.get(),
+       activation ? activation->get() : nullptr, encoding.get(), encoding.tensors(), nullptr,
+       activation_encoding ? activation_encoding->get() : nullptr,
+       activation_encoding ? activation_encoding->tensors() : nullptr},
+      options_.grow);
+  const std::string where = text("add_layer of ", layer.name, ", ", kind.label());
+  call_format(where, options_.check_errors,
+              [&](rh_error* error) { return writer_->add_layer(writer_, encoded.get(), error); });
+  if (options_.check_inputs) expect(encoding.change().empty(), where, "inputs stay as they are", encoding.change());
+}
+
+void Export::add_tensor(const std::string& name, const Value& value) {
+  Tensor tensor(value, options_.seal);
+  const std::string where = "add_tensor of " + name;
+  std::string given = name;
+  call_format(where, options_.check_errors,
+              [&](rh_error* error) { return writer_->add_tensor(writer_, given.c_str(), tensor.view(), error); });
+  given.assign(given.size(), '\x1b');
+  if (options_.check_inputs) {
+    const std::string d = difference(value, tensor.value());
+    expect(d.empty(), where, "inputs stay as they are", d);
+  }
+  if (options_.seal) tensor.seal();
+}
+
+void Export::finish() {
+  rh_writer* writer = std::exchange(writer_, nullptr);
+  call_format("finish, " + model_.kind().label(), options_.check_errors,
+              [&](rh_error* error) { return writer->finish(writer, error); });
+  folder_.finish();
+}
+
+void write_model(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options) {
+  Export target(format, model, folder, options);
+  while (target.step()) continue;
+  target.finish();
+}
+
+ReadItems read_model(const rh_format* format, const fs::path& folder, const ExportOptions& options) {
+  const std::string architecture = Model::architecture(), path = folder.string();
+  rh_reader* reader = nullptr;
+  {
+    std::string given_path = path, given_architecture = architecture;
+    Grown<rh_open> source({0, 0, given_path.c_str(), given_architecture.c_str()}, options.grow);
+    call_format("open", options.check_errors,
+                [&](rh_error* error) { return format->open(format, source.get(), &reader, error); });
+    given_path.assign(given_path.size(), '\x1b');
+    given_architecture.assign(given_architecture.size(), '\x1b');
+  }
+  expect(reader && reader->struct_size >= sizeof(rh_reader) && reader->close && reader->count && reader->item &&
+             reader->read,
+         "open", "a whole rh_reader", reader ? "one with NULL functions, or a smaller one" : "NULL");
+  struct Close {
+    rh_reader* reader;
+    ~Close() {
+      at("close");
+      reader->close(reader);
+    }
+  } close{reader};
+  ReadItems out;
+  const uint64_t count = guarded("count", [&] { return reader->count(reader); });
+  expect(count < 1'000'000, "count", "the tensors of a small model", text(count));
+  for (uint64_t n = 0; n < count; ++n) {
+    const uint64_t i = options.reversed ? count - 1 - n : n;
+    Grown<rh_item> grown(rh_item{}, options.grow);
+    rh_item& item = *grown.get();
+    const uint32_t size = item.struct_size;
+    call_format(text("item ", i), options.check_errors,
+                [&](rh_error* error) { return reader->item(reader, i, &item, error); });
+    expect(item.struct_size == size, text("item ", i), "struct_size as the host set it", text(item.struct_size));
+    const std::string name = checked_text(item.name, text("item ", i, ": name"));
+    expect(item.ndim >= 0 && item.ndim <= RH_MAX_DIMS && (item.ndim == 0 || item.shape), "item of " + name, "a shape",
+           text(item.ndim, " dimensions"));
+    const std::vector<int64_t> shape(item.shape, item.shape + item.ndim);
+    const bool plausible = std::all_of(shape.begin(), shape.end(), [](int64_t s) { return s >= 0 && s < 1 << 20; });
+    expect(plausible && item.dtype.bits > 0 && item.dtype.lanes == 1, "item of " + name, "a shape and an element type",
+           shape_text(shape));
+    Tensor output(item.dtype, shape, false, 0x5a);
+    call_format("read of " + name, options.check_errors,
+                [&](rh_error* error) { return reader->read(reader, i, output.view(), error); });
+    expect(output.block().damage().empty(), "read of " + name, "no write around the output", output.block().damage());
+    ReadItem read{item.kind, output.value(), std::nullopt};
+    if (item.encoding && item.encoding->tensor_count > 0 && reader->struct_size >= sizeof(rh_reader) &&
+        reader->read_encoded) {
+      const rh_encoding& e = *item.encoding;
+      std::vector<std::unique_ptr<Tensor>> tensors;
+      std::vector<rh_tensor*> pointers;
+      for (uint32_t k = 0; k < e.tensor_count; ++k) {
+        const rh_tensor_spec& spec = *e.tensors[k];
+        tensors.push_back(std::make_unique<Tensor>(spec.dtype, std::vector<int64_t>(spec.shape, spec.shape + spec.ndim),
+                                                   false, 0x5a));
+        pointers.push_back(tensors.back()->view());
+      }
+      try {
+        call_format("read_encoded of " + name, options.check_errors,
+                    [&](rh_error* error) { return reader->read_encoded(reader, i, pointers.data(), error); });
+        read.encoded = Encoded{e.id, json::parse(e.parameters_json, nullptr, false), {}};
+        for (uint32_t k = 0; k < e.tensor_count; ++k) {
+          expect(tensors[k]->block().damage().empty(), "read_encoded of " + name, "no write around the output",
+                 tensors[k]->block().damage());
+          read.encoded->tensors.emplace_back(e.tensors[k]->name, tensors[k]->value());
+        }
+      } catch (const Refused& r) {
+        if (r.code != RH_UNIMPLEMENTED) throw;  // optional
+      }
+    }
+    expect(out.emplace(name, std::move(read)).second, "item of " + name, "each name once", "twice");
+  }
+  for (const uint64_t beyond : {count, ~uint64_t{0}}) {
+    rh_item item{};
+    item.struct_size = sizeof item;
+    ErrorSlot error;
+    const rh_code code =
+        guarded(text("item ", beyond), [&] { return reader->item(reader, beyond, &item, error.get()); });
+    if (options.check_errors) {
+      error.check(code, text("item ", beyond));
+      expect(code != RH_OK, text("item ", beyond), text("an error: there are ", count), "RH_OK");
+    }
+  }
+  return out;
+}
+
+void expect_model(const Model& model, const ReadItems& items, const std::string& where) {
+  for (const auto& [name, value] : model.tensors()) {
+    const auto found = items.find(name);
+    expect(found != items.end(), where, "the tensor " + name, "it is not there");
+    const ReadItem& item = found->second;
+    expect(item.kind == RH_ITEM_TENSOR, where + ": " + name, "RH_ITEM_TENSOR", text(item.kind));
+    expect(is_float(item.value.type), where + ": " + name, "a float type", type_name(item.value.type));
+    const std::string d = difference(to_value(item.value.type, value.shape, floats(value)), item.value);
+    expect(d.empty(), where + ": " + name, "the tensor as it was added", d);
+  }
+  for (const Model::Layer& layer : model.layers()) {
+    const std::string name = layer.name + ".weight", place = where + ": " + name;
+    const auto found = items.find(name);
+    expect(found != items.end(), where, "the layer " + name, "it is not there");
+    const ReadItem& item = found->second;
+    expect(is_float(item.value.type), place, "a float type", type_name(item.value.type));
+    expect(item.value.shape == std::vector<int64_t>{layer.rows, layer.cols}, place,
+           shape_text({layer.rows, layer.cols}), shape_text(item.value.shape));
+    if (has_formula(layer.encoded) || item.kind == RH_ITEM_TENSOR) {
+      const Value expected =
+          to_value(item.value.type, item.value.shape, decoded(layer.encoded, layer.rows, layer.cols, item.value.type));
+      // A zero may lose its sign.
+      std::vector<float> a = floats(expected), b = floats(item.value);
+      for (size_t i = 0; i < a.size(); ++i)
+        expect(a[i] == b[i], text(place, ", element ", i), text("what was encoded means ", a[i]), text(b[i]));
+    } else {
+      for (const float x : floats(item.value)) expect(std::isfinite(x), place, "finite weights", text(x));
+    }
+    if (!item.encoded) continue;
+    expect(item.encoded->id == layer.encoded.id, place, layer.encoded.id, item.encoded->id);
+    for (const auto& [key, value] : layer.encoded.tensors) {
+      const auto same = std::find_if(item.encoded->tensors.begin(), item.encoded->tensors.end(),
+                                     [&](const auto& t) { return t.first == key; });
+      expect(same != item.encoded->tensors.end(), place, "the encoded tensor " + key, "it is not there");
+      if (!rh::same_type(value.type, same->second.type)) continue;  // a scale stored wider or narrower
+      const std::string d = difference(value, same->second);
+      // GPTQ's layout mirrors codes whose zero point it cannot hold: other codes, the same weights.
+      if (!d.empty() && has_formula(layer.encoded) &&
+          decoded(*item.encoded, layer.rows, layer.cols, rh::kF32) == decoded(layer.encoded, layer.rows, layer.cols, rh::kF32))
+        continue;
+      expect(d.empty(), text(place, ", ", key), "the codes and scales that were added", d);
+    }
+  }
+  for (const auto& [name, item] : items) {
+    const bool known =
+        std::any_of(model.tensors().begin(), model.tensors().end(), [&](const auto& t) { return t.first == name; }) ||
+        std::any_of(model.layers().begin(), model.layers().end(),
+                    [&](const auto& l) { return l.name + ".weight" == name; });
+    expect(known, where, "the tensors that were added", "also " + name);
+  }
+}
+
+}  // namespace roundhouse::validator

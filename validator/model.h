@@ -1,0 +1,105 @@
+// A made-up model of one block, exported through a format and read back.
+#pragma once
+
+#include <roundhouse/format.h>
+
+#include <map>
+#include <memory>
+#include <set>
+
+#include "host/abi/export_session.h"
+#include "validator/encodings.h"
+#include "validator/pipeline.h"
+#include "validator/plugin.h"
+
+namespace roundhouse::validator {
+
+// How an export is driven.
+struct ExportOptions {
+  bool reversed = false;       // layers and tensors in the opposite order
+  bool check_errors = false;   // Failure for an rh_error that is not as abi.h wants it
+  bool check_inputs = false;   // Failure for a change of what add_layer and add_tensor were given
+  bool seal = false;           // what a call was given cannot be touched after it
+  bool facts = true;           // false: the host knows no fact of the model
+  uint32_t grow = 0;           // unknown bytes behind every struct
+  std::string options = "{}";  // the format's own
+  int layers = -1;             // so many are added; -1: all
+  unsigned seed = 1;           // of the model's numbers
+};
+
+// The model, all its quantized layers of one kind. Writes the source's side files into `folder`.
+class Model {
+ public:
+  struct Layer {
+    std::string name, role;
+    int64_t rows, cols;
+    Encoded encoded;
+    std::optional<Value> bias;
+  };
+
+  Model(const LayerKind& kind, const std::filesystem::path& folder, unsigned seed);
+
+  const LayerKind& kind() const { return kind_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  const std::vector<std::pair<std::string, Value>>& tensors() const { return tensors_; }  // not quantized
+  const ExportSession::Facts& facts() const { return facts_; }
+  static std::string architecture();  // rh_model's
+
+ private:
+  LayerKind kind_;
+  std::vector<Layer> layers_;
+  std::vector<std::pair<std::string, Value>> tensors_;
+  ExportSession::Facts facts_;
+};
+
+// Recipes whose encoding the format lists and whose layers its check takes. Throws Skip when there is none.
+std::vector<LayerKind> accepted_kinds(const rh_format* format);
+// Whether check takes a layer [rows, cols] of the kind.
+rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,
+                    const std::string& options = "{}", uint32_t grow = 0);
+
+// An export in steps: begin, one layer or tensor each, finish.
+class Export {
+ public:
+  // Throws Refused when begin does.
+  Export(const rh_format* format, const Model& model, const std::filesystem::path& folder,
+         const ExportOptions& options = {});
+  ~Export();      // aborts what is not finished
+  bool step();    // adds the next one; false when there is none left
+  void finish();  // the writer's, then the host's
+  void abort();
+  const std::filesystem::path& partial() const { return folder_.partial(); }
+
+ private:
+  void add_layer(const Model::Layer& layer);
+  void add_tensor(const std::string& name, const Value& value);
+
+  const rh_format* format_;
+  const Model& model_;
+  ExportOptions options_;
+  OutputFolder folder_;
+  std::unique_ptr<ExportSession> session_;
+  std::vector<unsigned char> export_bytes_;
+  rh_writer* writer_ = nullptr;
+  std::vector<std::function<void()>> steps_;
+  size_t next_ = 0;
+};
+
+// All of it. Throws Refused.
+void write_model(const rh_format* format, const Model& model, const std::filesystem::path& folder,
+                 const ExportOptions& options = {});
+
+// A checkpoint as a format reads it.
+struct ReadItem {
+  int32_t kind;
+  Value value;  // in the item's element type
+  std::optional<Encoded> encoded;
+};
+using ReadItems = std::map<std::string, ReadItem>;
+// Throws Refused.
+ReadItems read_model(const rh_format* format, const std::filesystem::path& folder, const ExportOptions& options = {});
+
+// Throws Failure unless the items are the model.
+void expect_model(const Model& model, const ReadItems& items, const std::string& where);
+
+}  // namespace roundhouse::validator

@@ -1,0 +1,39 @@
+// The validator's host, as a plugin sees it: rh_host with all extensions, and with faults on request.
+#pragma once
+
+#include <roundhouse/format.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "host/abi/services.h"  // host_table() and report_error(), which are defined here for a program without libtorch
+
+namespace roundhouse::validator {
+
+// How rh_parallel runs its chunks.
+enum class Schedule { kInOrder, kReversed, kThreads };
+
+// What the host does from now on.
+struct Faults {
+  Schedule schedule = Schedule::kInOrder;
+  bool extensions = true;          // false: get_extension knows nothing
+  int64_t writes_until_full = -1;  // so many writes succeed, then the disk is full; -1: never
+  bool full_once = false;          // for one write
+};
+extern Faults faults;
+
+// Since the last reset: what plugins did with the output and safetensors extensions.
+struct Use {
+  int64_t writes = 0;        // calls that may fail for a full disk
+  int64_t open_files = 0;    // rh_file without commit or discard
+  int64_t open_writers = 0;  // rh_st_writer without finish or abort
+  int64_t open_readers = 0;  // rh_st_reader without close
+  int64_t failed = 0;        // writes that were made to fail
+};
+extern Use use;
+
+// A host of a later minor version: larger, and with bytes behind what 1.0 knows.
+const rh_host* newer_host();
+
+}  // namespace roundhouse::validator
