@@ -2,6 +2,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <set>
 
 #include "host/abi/format_reader.h"
@@ -267,18 +268,18 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
 
 }  // namespace
 
-void add_run(CLI::App& app, Context& context) {
+void add_run(Command program, Context& context) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
     bool overwrite = false;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("run", "Quantize a model as a recipe says");
-  command->add_option("RECIPE", o->recipe, "The recipe's YAML file")->required();
-  command->add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
-  command->add_flag("--overwrite", o->overwrite, "Replace an output that is there");
-  command->callback([&context, o] { run(context, o->recipe, o->overrides, o->overwrite); });
+  Command command = program.add_command("run", "Quantize a model as a recipe says");
+  command.add_option("RECIPE", o->recipe, "The recipe's YAML file").required();
+  command.add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
+  command.add_flag("--overwrite", o->overwrite, "Replace an output that is there");
+  command.set_action([&context, o] { run(context, o->recipe, o->overrides, o->overwrite); });
 }
 
 }  // namespace roundhouse::cli
