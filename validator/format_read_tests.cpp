@@ -173,7 +173,7 @@ void add_format_read_tests(std::vector<Test>& tests) {
        {"format.probe", "probe is above 0 for the format's own checkpoints, and 0 for others", "format.h", probe},
        {"format.deterministic", "the same calls write the same bytes", "host.h", deterministic},
        {"format.instances", "two exports do not disturb each other", "format.h", interleaved},
-       {"format.threads", "what is written does not hang on the thread count", "host.h", threads},
+       {"format.threads", "what is written does not depend on the thread count", "host.h", threads},
        {"format.damaged", "a damaged checkpoint gives an error", "format.h", damaged}});
 }
 
