@@ -31,7 +31,8 @@ TEST_F(Discovery, RecordsWhatAPluginDeclares) {
   ASSERT_EQ(good.dtypes.size(), 1u);
   EXPECT_EQ(good.dtypes[0].id, "fixture");
   EXPECT_EQ(good.dtypes[0].encoding, "example.com/rounded/1");
-  EXPECT_EQ(good.dtypes[0].supports, RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING);
+  EXPECT_EQ(good.dtypes[0].supports,
+            RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED);
   ASSERT_EQ(good.dtypes[0].aliases.size(), 3u);
   EXPECT_EQ(good.dtypes[0].aliases[0].second, (nlohmann::json{{"bits", 8}, {"sym", false}}));
   ASSERT_EQ(format.formats.size(), 1u);
