@@ -1,6 +1,6 @@
 #include "validator/services.h"
 
-#include <roundhouse/helper/text.h>
+#include <roundhouse/helper/text.hpp>
 
 #include <algorithm>
 #include <atomic>

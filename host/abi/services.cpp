@@ -2,7 +2,7 @@
 
 #include <roundhouse/ext/log.h>
 #include <roundhouse/ext/parallel.h>
-#include <roundhouse/helper/text.h>
+#include <roundhouse/helper/text.hpp>
 
 #include <algorithm>
 #include <optional>

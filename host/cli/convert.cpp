@@ -45,7 +45,7 @@ void run(Context& context, const Options& o) {
   recipe.model = fs::weakly_canonical(o.folder);
   recipe.output =
       o.output.empty() ? recipe.model.string() + "-" + o.format : fs::absolute(o.output).lexically_normal().string();
-  recipe.formats.push_back({o.format, format_options(o.settings), {}});
+  recipe.formats.push_back({o.format, catalogue.format_options(o.format, format_options(o.settings)), {}});
   check_format_options(catalogue, recipe.formats[0]);
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));

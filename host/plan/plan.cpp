@@ -191,9 +191,10 @@ void Planner::resolve_schemes() {
 }
 
 void Planner::check_formats() {
-  for (const FormatChoice& format : plan_.recipe.formats) {
+  for (FormatChoice& format : plan_.recipe.formats) {
     try {
       catalogue_.format(format.id);
+      format.options = catalogue_.format_options(format.id, format.options);
       check_format_options(catalogue_, format);
     } catch (const Error& e) {
       plan_.problems.push_back(cat(format.place.text, ": ", e.what()));

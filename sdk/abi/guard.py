@@ -59,6 +59,12 @@ def check_compiles(headers):
                     first = next((line for line in errors.splitlines() if "error:" in line), errors.strip())
                     yield f"does not compile as {standard}: {first}"
                     return
+    # Helpers in C may have padding.
+    for name in headers.helpers:
+        code, _, errors = run([compiler(), "-x", "c", "-std=c11", *(set(WARNINGS) - {"-Wpadded"}), "-I", headers.root,
+                               "-fsyntax-only", "-"], f"#include <roundhouse/{name}>\nextern int unit;\n")
+        if code:
+            yield f"{name} does not compile as c11: {errors.strip().splitlines()[0]}"
 
 
 # ---- layout: struct, member, offset, size; constants ----

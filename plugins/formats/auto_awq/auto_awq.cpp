@@ -31,7 +31,7 @@ class AwqWriter : public IntWriter {
 
 class AutoAwq : public rh::Format {
  public:
-  AutoAwq() : Format("auto_awq", "AWQ checkpoints: 4 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+  AutoAwq() : Format("auto_awq", "AWQ checkpoints: 4 bit integers.", {RH_ENCODING_AFFINE_INT}, "{}", {{"awq", "{}"}}) {}
 
   void check(const rh_format_layer& layer, const char*) const override { check_int_layer(layer, {4}); }
 

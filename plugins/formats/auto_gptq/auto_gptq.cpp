@@ -61,7 +61,9 @@ class GptqWriter : public IntWriter {
 
 class AutoGptq : public rh::Format {
  public:
-  AutoGptq() : Format("auto_gptq", "GPTQ checkpoints: 2, 3, 4 and 8 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+  AutoGptq()
+      : Format("auto_gptq", "GPTQ checkpoints: 2, 3, 4 and 8 bit integers.", {RH_ENCODING_AFFINE_INT}, "{}",
+               {{"gptq", "{}"}}) {}
 
   void check(const rh_format_layer& layer, const char*) const override { check_int_layer(layer, {2, 3, 4, 8}); }
   void plan(const rh_plan& plan, std::vector<rh::Answer>&) const override { IntPlan ints(plan); }

@@ -1,4 +1,6 @@
 // The format `gguf`: the file that llama.cpp, and what is built on it, loads.
+#include <cctype>
+
 #include "plugins/formats/gguf/file_type.h"
 #include "plugins/formats/gguf/reader.h"
 #include "plugins/formats/gguf/writer.h"
@@ -8,7 +10,8 @@ namespace {
 
 class Gguf : public rh::Format, public rh::Assigner {
  public:
-  Gguf() : Format("gguf", "GGUF files for llama.cpp.", {RH_ENCODING_GGML_BLOCK}, options_schema()) {}
+  Gguf()
+      : Format("gguf", "GGUF files for llama.cpp.", {RH_ENCODING_GGML_BLOCK}, options_schema(), file_type_aliases()) {}
 
   void check(const rh_format_layer& layer, const char*) const override {
     rh::require(!layer.activation_encoding, "it stores weights only, and the scheme quantizes activations as well");
@@ -41,6 +44,21 @@ class Gguf : public rh::Format, public rh::Assigner {
   }
 
  private:
+  // gguf:q4_k_m and the others, each with its file type.
+  static std::vector<rh::FormatAlias> file_type_aliases() {
+    static const std::vector<std::pair<std::string, std::string>> texts = [] {
+      std::vector<std::pair<std::string, std::string>> all;
+      for (const std::string name : Json::parse(file_type_names())) {
+        std::string small = name;
+        for (char& c : small) c = static_cast<char>(std::tolower(c));
+        all.emplace_back("gguf:" + small, Json{{"file_type", name}}.dump());
+      }
+      return all;
+    }();
+    std::vector<rh::FormatAlias> aliases;
+    for (const auto& [name, options] : texts) aliases.push_back({name.c_str(), options.c_str()});
+    return aliases;
+  }
   static const char* options_schema() {
     static const std::string schema = R"({"type": "object", "properties": {"file_type": {"enum": )" +
                                       file_type_names() +

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "abi.h"
-#include "helper/text.h"
+#include "helper/text.hpp"
 
 namespace rh {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Roundhouse SDK: header-only C++ helper for formats, no part of the ABI: a checkpoint's files through the host's
 // extensions. C++17, no dependency.
 #pragma once
@@ -8,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "ext/model.h"
+#include "ext/output.h"
+#include "ext/safetensors.h"
 #include "plugin.hpp"
 
 namespace rh {
@@ -153,18 +157,17 @@ inline void copy_side_files(const rh_export& target) {
 }
 
 // The encoding's tensor of that name, or nullptr.
-inline const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
-  for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i)
-    if (std::strcmp(layer.encoding->tensors[i]->name, name) == 0) return layer.tensors[i];
-  return nullptr;
+inline const rh_tensor* find_tensor(const rh_encoded_layer& encoded, const char* name) {
+  const int i = tensor_index(*encoded.layer->encoding, name);
+  return i < 0 ? nullptr : encoded.tensors[i];
 }
 // Throws Error when it is missing or has another number of elements.
-inline const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t count) {
-  const rh_tensor* tensor = find_tensor(layer, name);
-  require(tensor, std::string(layer.name) + ": the data type sent no " + name);
-  require(elements(*tensor) == count, std::string(layer.name) + ": " + name + " has " +
-                                          std::to_string(elements(*tensor)) + " elements, not " +
-                                          std::to_string(count));
+inline const rh_tensor& require_tensor(const rh_encoded_layer& encoded, const char* name, int64_t count) {
+  const rh_tensor* tensor = find_tensor(encoded, name);
+  const std::string layer = encoded.layer->name;
+  require(tensor, layer + ": the data type sent no " + name);
+  require(elements(*tensor) == count, layer + ": " + name + " has " + std::to_string(elements(*tensor)) +
+                                          " elements, not " + std::to_string(count));
   return *tensor;
 }
 
