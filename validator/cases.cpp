@@ -31,16 +31,10 @@ bool apply(const json& fields, Scheme& scheme, std::set<std::string>& fixed) {
       scheme.symmetric = value.get<bool>();
     else if (key == "search")
       scheme.rounding = value.get<bool>() ? RH_ROUNDING_SEARCH : RH_ROUNDING_PLAIN;
-    else if (key == "super_bits")
-      scheme.super_bits = value.get<int>();
-    else if (key == "super_group_size")
-      scheme.super_group = value.get<int>();
     else if (key == "dynamic")
       scheme.dynamic = value.get<bool>();
     else if (key == "q_scale_thresh")
       scheme.scale_threshold = value.get<float>();
-    else if (key == "weight_fp8_max_scale")
-      scheme.weight_fp8_max_scale = value.get<float>();
     else if (key == "options")
       scheme.options = value.dump();
     else if (key == "group_size") {
@@ -132,7 +126,6 @@ std::string Case::label() const {
   if (scheme.group_rows > 1) out += text(scheme.group_rows, "x");
   out += text(scheme.group_cols, ", ", rounding_name(scheme.rounding));
   if (!scheme.dynamic) out += ", static";
-  if (scheme.super_bits) out += text(", super_bits ", scheme.super_bits);
   if (scheme.options != "{}") out += ", options " + scheme.options.substr(0, 80);
   return out + text(", ", type_name(element), is_weight() ? " weight [" : " activation [", rows, ", ", cols, "]");
 }
@@ -157,12 +150,9 @@ LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
   scheme->rounding = s.rounding;
   scheme->group_rows = s.group_rows;
   scheme->group_cols = s.group_cols;
-  scheme->super_bits = s.super_bits;
-  scheme->super_group = s.super_group;
   scheme->dynamic = s.dynamic;
   scheme->scale_dtype = s.scale_dtype;
   scheme->scale_threshold = s.scale_threshold;
-  scheme->weight_fp8_max_scale = s.weight_fp8_max_scale;
   scheme->options_json = string(s.options);
   *layer_ = {};
   layer_->struct_size = static_cast<uint32_t>(sizeof(rh_layer) + grow);
@@ -173,6 +163,7 @@ LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
   layer_->rows = c.is_weight() ? c.rows : -1;
   layer_->cols = c.cols;
   layer_->dtype = c.element;
+  layer_->matrices = 1;
 }
 
 rh_code check(const Case& c, ErrorSlot& error) {
@@ -250,7 +241,6 @@ std::vector<Case> nonsense_cases(const rh_dtype* dtype) {
   for (const int bits : {0, -1, 1 << 30}) add([&](Case& c) { c.scheme.bits = bits; });
   for (const int64_t group : {int64_t{-5}, int64_t{-1} << 62}) add([&](Case& c) { c.scheme.group_cols = group; });
   for (const int64_t rows : {int64_t{0}, int64_t{-7}}) add([&](Case& c) { c.scheme.group_rows = rows; });
-  add([&](Case& c) { c.scheme.super_bits = -3; });
   add([&](Case& c) { c.element = rh::kI32; });
   add([&](Case& c) { c.element = rh_data_type{99, 3, 7}; });
   add([&](Case& c) { c.cols = 0; });

@@ -18,10 +18,9 @@ struct Scheme {
   bool symmetric = true;
   int rounding = RH_ROUNDING_PLAIN;
   int64_t group_rows = 1, group_cols = 32;
-  int super_bits = 0, super_group = 0;
   bool dynamic = true;
   rh_data_type scale_dtype{};
-  float scale_threshold = 0, weight_fp8_max_scale = 0;
+  float scale_threshold = 0;
 };
 
 struct Case {

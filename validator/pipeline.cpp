@@ -12,7 +12,6 @@ namespace roundhouse::validator {
 namespace {
 
 constexpr unsigned char kUnknown = 0xa5;  // bytes behind structs
-constexpr uint64_t kSeed = 42;
 
 std::vector<float> random_floats(size_t n, float low, float high, unsigned seed) {
   std::mt19937 random(seed);
@@ -97,7 +96,6 @@ class Pipeline::Call {
     rh_exec exec{};
     exec.struct_size = static_cast<uint32_t>(exec_bytes.size());
     exec.device = {RH_DEVICE_CPU, 0};
-    exec.seed = kSeed;
     exec.cancelled = o_.cancelled;
     rh_quantizer* q = p_.quantizer_;
     if (q->workspace_size)
@@ -260,7 +258,8 @@ void Pipeline::prepare() {
                              case_.is_weight() ? call.in(input_) : nullptr,
                              options_.importance ? call.in(importance_) : nullptr,
                              statistic_ ? call.in(*statistic_) : nullptr,
-                             states};
+                             states,
+                             nullptr};
   call(quantizer_->prepare, args, input_.shape[0]);
   states_.clear();
   for (uint32_t i = 0; i < info_->state_count; ++i) {

@@ -1,5 +1,9 @@
 #include "validator/services.h"
 
+#include <roundhouse/ext/log.h>
+#include <roundhouse/ext/output.h>
+#include <roundhouse/ext/parallel.h>
+#include <roundhouse/ext/safetensors.h>
 #include <roundhouse/helper/text.hpp>
 
 #include <algorithm>

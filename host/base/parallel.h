@@ -1,4 +1,4 @@
-// The host's worker threads. Chunks depend on n and grain alone, so that results do not hang on the thread count.
+// The host's worker threads. Chunks depend on n and grain alone, so that results do not depend on the thread count.
 #pragma once
 
 #include <cstdint>

@@ -1,12 +1,11 @@
 // What every command shares: the global options, and how a command is added.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
+#include "host/cli/command.h"
 #include "host/discovery/catalogue.h"
 
 namespace roundhouse::cli {
@@ -24,17 +23,17 @@ struct Context {
   static std::filesystem::path template_folder();
 };
 
-// Each adds its subcommand to `app`; the subcommand's callback does the work and throws Error.
-void add_convert(CLI::App& app, Context& context);
-void add_eval(CLI::App& app, Context& context);
-void add_lists(CLI::App& app, Context& context);  // schemes, dtypes, formats
-void add_logits(CLI::App& app, Context& context);
-void add_new_plugin(CLI::App& app, Context& context);
-void add_plan(CLI::App& app, Context& context);
-void add_plugins(CLI::App& app, Context& context);
-void add_qdq(CLI::App& app, Context& context);
-void add_run(CLI::App& app, Context& context);
-void add_tokenize(CLI::App& app, Context& context);
-void add_verify(CLI::App& app, Context& context);
+// Each adds its command to the program.
+void add_convert(Command program, Context& context);
+void add_eval(Command program, Context& context);
+void add_lists(Command program, Context& context);  // schemes, dtypes, formats
+void add_logits(Command program, Context& context);
+void add_new_plugin(Command program, Context& context);
+void add_plan(Command program, Context& context);
+void add_plugins(Command program, Context& context);
+void add_qdq(Command program, Context& context);
+void add_run(Command program, Context& context);
+void add_tokenize(Command program, Context& context);
+void add_verify(Command program, Context& context);
 
 }  // namespace roundhouse::cli

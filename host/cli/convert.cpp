@@ -2,6 +2,7 @@
 #include "host/export/convert.h"
 
 #include <iostream>
+#include <memory>
 
 #include "host/base/error.h"
 #include "host/base/files.h"
@@ -73,16 +74,16 @@ void run(Context& context, const Options& o) {
 
 }  // namespace
 
-void add_convert(CLI::App& app, Context& context) {
+void add_convert(Command program, Context& context) {
   const auto o = std::make_shared<Options>();
-  auto* command =
-      app.add_subcommand("convert", "Repack an exported checkpoint into another format, without quantizing again");
-  command->add_option("DIR", o->folder, "The checkpoint's folder")->required();
-  command->add_option("--format", o->format, "The format to write")->required();
-  command->add_option("--output", o->output, "The folder to write (default: DIR-FORMAT)");
-  command->add_option("--set", o->settings, "An option of the format: --set option=value (may be repeated)");
-  command->add_flag("--overwrite", o->overwrite, "Replace an output that is there");
-  command->callback([&context, o] { run(context, *o); });
+  Command command =
+      program.add_command("convert", "Repack an exported checkpoint into another format, without quantizing again");
+  command.add_option("DIR", o->folder, "The checkpoint's folder").required();
+  command.add_option("--format", o->format, "The format to write").required();
+  command.add_option("--output", o->output, "The folder to write (default: DIR-FORMAT)");
+  command.add_option("--set", o->settings, "An option of the format: --set option=value (may be repeated)");
+  command.add_flag("--overwrite", o->overwrite, "Replace an output that is there");
+  command.set_action([&context, o] { run(context, *o); });
 }
 
 }  // namespace roundhouse::cli

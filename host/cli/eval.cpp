@@ -1,5 +1,6 @@
 // roundhouse eval: perplexity of an original or exported checkpoint on a text.
 #include <iostream>
+#include <memory>
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
@@ -9,20 +10,20 @@
 
 namespace roundhouse::cli {
 
-void add_eval(CLI::App& app, Context& context) {
+void add_eval(Command program, Context& context) {
   struct Options {
     std::string model, config, data;
     int seqlen = 2048;
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("eval", "Perplexity of a model, original or exported");
-  command->add_option("MODEL", o->model, "The model's folder")->required();
-  command->add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
-  command->add_option("--data", o->data, ".jsonl or .json: a record at a time; .txt: in windows")->required();
-  command->add_option("--seqlen", o->seqlen, "Longest sequence, in tokens")->check(CLI::Range(2, 1 << 24))->capture_default_str();
-  command->add_flag("--json", o->json, "Print JSON");
-  command->callback([&context, o] {
+  Command command = program.add_command("eval", "Perplexity of a model, original or exported");
+  command.add_option("MODEL", o->model, "The model's folder").required();
+  command.add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
+  command.add_option("--data", o->data, ".jsonl or .json: a record at a time; .txt: in windows").required();
+  command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
+  command.add_flag("--json", o->json, "Print JSON");
+  command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const std::string& config = o->config.empty() ? o->model : o->config;
     const Architecture architecture = Architecture::load(config, Context::architecture_folders());

@@ -138,12 +138,12 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
   std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
 }
 
-void add_list(CLI::App& app, Context& context, const char* name, const char* help,
+void add_list(Command program, Context& context, const char* name, const char* help,
               std::function<void(Catalogue&, bool)> list) {
   const auto as_json = std::make_shared<bool>(false);
-  auto* command = app.add_subcommand(name, help);
-  command->add_flag("--json", *as_json, "Print JSON");
-  command->callback([&context, as_json, list] {
+  Command command = program.add_command(name, help);
+  command.add_flag("--json", *as_json, "Print JSON");
+  command.set_action([&context, as_json, list] {
     Catalogue catalogue = context.catalogue();
     list(catalogue, *as_json);
   });
@@ -151,10 +151,10 @@ void add_list(CLI::App& app, Context& context, const char* name, const char* hel
 
 }  // namespace
 
-void add_lists(CLI::App& app, Context& context) {
-  add_list(app, context, "schemes", "The presets, and which formats can hold each", list_schemes);
-  add_list(app, context, "dtypes", "The data types of the loaded plugins", list_dtypes);
-  add_list(app, context, "formats", "The formats of the loaded plugins", list_formats);
+void add_lists(Command program, Context& context) {
+  add_list(program, context, "schemes", "The presets, and which formats can hold each", list_schemes);
+  add_list(program, context, "dtypes", "The data types of the loaded plugins", list_dtypes);
+  add_list(program, context, "formats", "The formats of the loaded plugins", list_formats);
 }
 
 }  // namespace roundhouse::cli

@@ -1,4 +1,6 @@
 // roundhouse logits: what a model, original or exported, computes for a text; for comparing engines.
+#include <memory>
+
 #include "host/model/logits.h"
 
 #include "host/base/error.h"
@@ -10,22 +12,22 @@
 
 namespace roundhouse::cli {
 
-void add_logits(CLI::App& app, Context& context) {
+void add_logits(Command program, Context& context) {
   struct Options {
     std::string model, config, text, out;
     std::vector<int32_t> ids;
     int seqlen = 512;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("logits", "Write a model's logits for the first record of a text, or for token ids");
-  command->add_option("MODEL", o->model, "The model's folder")->required();
-  command->add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
-  auto* input = command->add_option_group("input")->require_option(1);
-  input->add_option("--text", o->text, ".jsonl, .json or .txt");
-  input->add_option("--ids", o->ids, "Token ids: 1,80,147")->delimiter(',');
-  command->add_option("--out", o->out, "A safetensors file: ids [n] i64, logits [n, vocab] f32")->required();
-  command->add_option("--seqlen", o->seqlen, "Longest sequence, in tokens")->check(CLI::Range(2, 1 << 24))->capture_default_str();
-  command->callback([&context, o] {
+  Command command = program.add_command("logits", "Write a model's logits for the first record of a text, or for token ids");
+  command.add_option("MODEL", o->model, "The model's folder").required();
+  command.add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
+  Command input = command.add_choice("input");
+  input.add_option("--text", o->text, ".jsonl, .json or .txt");
+  input.add_option("--ids", o->ids, "Token ids: 1,80,147").delimiter(',');
+  command.add_option("--out", o->out, "A safetensors file: ids [n] i64, logits [n, vocab] f32").required();
+  command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
+  command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const std::string& config = o->config.empty() ? o->model : o->config;
     const Architecture architecture = Architecture::load(config, Context::architecture_folders());

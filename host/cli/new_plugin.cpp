@@ -2,6 +2,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <regex>
 
 #include "host/base/error.h"
@@ -73,7 +74,7 @@ void make_project(const std::string& kind, const std::string& name, const std::s
   if (!std::regex_match(name, std::regex("[a-z][a-z0-9_]*")))
     throw Error(cat("\"", name, "\" cannot be a plugin's name: it begins with a small letter and has small letters, ",
                     "digits and _ alone, since it names files, a class and what recipes write"));
-  if (fs::exists(folder)) throw Error(cat(folder.string(), " is there already; choose another --dir"));
+  if (fs::exists(folder)) throw Error(cat(folder.string(), " already exists; choose another --dir"));
   const fs::path templates = Context::template_folder();
   if (!fs::is_directory(templates / kind / language->folder))
     throw Error(cat("there are no templates in ", templates.string(), ": install the SDK under the same prefix"));
@@ -95,17 +96,17 @@ void make_project(const std::string& kind, const std::string& name, const std::s
 
 }  // namespace
 
-void add_new_plugin(CLI::App& app, Context&) {
+void add_new_plugin(Command program, Context&) {
   struct Options {
     std::string kind, name, folder, language = "cxx";
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("new-plugin", "Make the project of a plugin: source, build, test, CI");
-  command->add_option("KIND", o->kind, "dtype or format")->required();
-  command->add_option("NAME", o->name, "What recipes will write")->required();
-  command->add_option("--dir", o->folder, "The folder to make (default: NAME)")->type_name("DIR");
-  command->add_option("--language", o->language, "cxx or c")->capture_default_str();
-  command->callback([o] { make_project(o->kind, o->name, o->language, o->folder.empty() ? o->name : o->folder); });
+  Command command = program.add_command("new-plugin", "Make the project of a plugin: source, build, test, CI");
+  command.add_option("KIND", o->kind, "dtype or format").required();
+  command.add_option("NAME", o->name, "What recipes will write").required();
+  command.add_option("--dir", o->folder, "The folder to make (default: NAME)").type_name("DIR");
+  command.add_option("--language", o->language, "cxx or c").show_default();
+  command.set_action([o] { make_project(o->kind, o->name, o->language, o->folder.empty() ? o->name : o->folder); });
 }
 
 }  // namespace roundhouse::cli

@@ -2,24 +2,25 @@
 #include "host/plan/plan.h"
 
 #include <iostream>
+#include <memory>
 
 #include "host/checkpoint/safetensors.h"
 #include "host/cli/context.h"
 
 namespace roundhouse::cli {
 
-void add_plan(CLI::App& app, Context& context) {
+void add_plan(Command program, Context& context) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("plan", "Show what a recipe would do, and stop");
-  command->add_option("RECIPE", o->recipe, "The recipe's YAML file")->required();
-  command->add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
-  command->add_flag("--json", o->json, "Print JSON");
-  command->callback([&context, o] {
+  Command command = program.add_command("plan", "Show what a recipe would do, and stop");
+  command.add_option("RECIPE", o->recipe, "The recipe's YAML file").required();
+  command.add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
+  command.add_flag("--json", o->json, "Print JSON");
+  command.set_action([&context, o] {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
     const Architecture architecture = Architecture::load(recipe.model, Context::architecture_folders());

@@ -1,5 +1,6 @@
 // roundhouse plugins list | inspect PLUGIN
 #include <iostream>
+#include <memory>
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
@@ -54,24 +55,24 @@ PluginRecord find_plugin(const Context& context, const std::string& plugin) {
 
 }  // namespace
 
-void add_plugins(CLI::App& app, Context& context) {
-  auto* plugins = app.add_subcommand("plugins", "List or inspect plugins");
-  plugins->require_subcommand(1);
+void add_plugins(Command program, Context& context) {
+  Command plugins = program.add_command("plugins", "List or inspect plugins");
+  plugins.require_command();
   const auto json = std::make_shared<bool>(false);
   const auto file = std::make_shared<std::string>();
-  auto* list = plugins->add_subcommand("list", "All plugins found, and what is wrong with those that are blocked");
-  list->add_flag("--json", *json, "Print JSON");
-  list->callback([&context, json] {
+  Command list = plugins.add_command("list", "All plugins found, and what is wrong with those that are blocked");
+  list.add_flag("--json", *json, "Print JSON");
+  list.set_action([&context, json] {
     const Catalogue catalogue = context.catalogue();
     if (!*json) return print_list(catalogue);
     nlohmann::json out = nlohmann::json::array();
     for (const PluginRecord& p : catalogue.plugins()) out.push_back(to_json(p));
     std::cout << out.dump(2) << "\n";
   });
-  auto* inspect = plugins->add_subcommand("inspect", "Everything that one plugin file declares");
-  inspect->add_option("PLUGIN", *file, "The plugin's .so, or its name in the list")->required();
-  inspect->add_flag("--json", *json, "Print JSON");
-  inspect->callback([&context, json, file] {
+  Command inspect = plugins.add_command("inspect", "Everything that one plugin file declares");
+  inspect.add_option("PLUGIN", *file, "The plugin's .so, or its name in the list").required();
+  inspect.add_flag("--json", *json, "Print JSON");
+  inspect.set_action([&context, json, file] {
     const PluginRecord record = find_plugin(context, *file);
     if (*json)
       std::cout << to_json(record).dump(2) << "\n";

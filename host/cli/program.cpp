@@ -1,4 +1,5 @@
 // roundhouse: quantizes large language models; every number format and file format is a plugin.
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstring>
 #include <exception>
@@ -42,7 +43,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   });
   for (auto* add : {&cli::add_run, &cli::add_plan, &cli::add_eval, &cli::add_plugins, &cli::add_lists, &cli::add_qdq,
                     &cli::add_tokenize, &cli::add_logits, &cli::add_verify, &cli::add_convert, &cli::add_new_plugin})
-    add(app, context);
+    add(cli::Command(&app), context);
 
   try {
     app.parse(argc, argv);

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <set>
 
 #include "host/abi/format_reader.h"
@@ -104,7 +105,7 @@ Texts load_texts(const Plan& plan) {
   return texts;
 }
 
-// That the disk has room for what the plan expects. REQUIRES: the folder above the output is there.
+// Throws Error when the disk is known to have less room than the plan expects to need.
 void check_room(const Plan& plan) {
   uint64_t needed = 0;
   for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
@@ -218,7 +219,7 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
   for (const std::string& warning : plan.warnings) log::warning(warning);
   const std::string device = resolve_device(recipe.device);
   if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !overwrite)
-    throw Error(cat(save->string(), " is there already; --overwrite replaces it"));
+    throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   json report{{"model", recipe.model.string()}, {"recipe", to_yaml(plan.recipe)}, {"device", device}};
   const std::filesystem::path notes = recipe.output / "roundhouse";
@@ -267,18 +268,18 @@ void run(Context& context, const std::string& recipe_file, const std::vector<std
 
 }  // namespace
 
-void add_run(CLI::App& app, Context& context) {
+void add_run(Command program, Context& context) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
     bool overwrite = false;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("run", "Quantize a model as a recipe says");
-  command->add_option("RECIPE", o->recipe, "The recipe's YAML file")->required();
-  command->add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
-  command->add_flag("--overwrite", o->overwrite, "Replace an output that is there");
-  command->callback([&context, o] { run(context, o->recipe, o->overrides, o->overwrite); });
+  Command command = program.add_command("run", "Quantize a model as a recipe says");
+  command.add_option("RECIPE", o->recipe, "The recipe's YAML file").required();
+  command.add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
+  command.add_flag("--overwrite", o->overwrite, "Replace an output that is there");
+  command.set_action([&context, o] { run(context, o->recipe, o->overrides, o->overwrite); });
 }
 
 }  // namespace roundhouse::cli

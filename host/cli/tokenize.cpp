@@ -1,5 +1,6 @@
 // roundhouse tokenize: the ids of a text, separated by spaces.
 #include <iostream>
+#include <memory>
 
 #include "host/base/files.h"
 #include "host/cli/context.h"
@@ -7,15 +8,15 @@
 
 namespace roundhouse::cli {
 
-void add_tokenize(CLI::App& app, Context&) {
+void add_tokenize(Command program, Context&) {
   struct Options {
     std::string model, text;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("tokenize", "Print the token ids of a text");
-  command->add_option("--model", o->model, "The model's folder")->required()->type_name("DIR");
-  command->add_option("--text", o->text, "A text file, UTF-8")->required()->type_name("FILE");
-  command->callback([o] {
+  Command command = program.add_command("tokenize", "Print the token ids of a text");
+  command.add_option("--model", o->model, "The model's folder").required().type_name("DIR");
+  command.add_option("--text", o->text, "A text file, UTF-8").required().type_name("FILE");
+  command.set_action([o] {
     const Tokenizer tokenizer = Tokenizer::load(o->model);
     const char* separator = "";
     for (int32_t id : tokenizer.encode(read_file(o->text))) {

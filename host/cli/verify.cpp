@@ -2,6 +2,7 @@
 #include "host/export/verify.h"
 
 #include <iostream>
+#include <memory>
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
@@ -22,16 +23,16 @@ Fingerprints find_fingerprints(const fs::path& folder) {
 
 }  // namespace
 
-void add_verify(CLI::App& app, Context& context) {
+void add_verify(Command program, Context& context) {
   struct Options {
     std::string folder;
     bool json = false;
   };
   const auto o = std::make_shared<Options>();
-  auto* command = app.add_subcommand("verify", "Read an exported checkpoint back and check every tensor");
-  command->add_option("DIR", o->folder, "The checkpoint's folder")->required();
-  command->add_flag("--json", o->json, "Print JSON");
-  command->callback([&context, o] {
+  Command command = program.add_command("verify", "Read an exported checkpoint back and check every tensor");
+  command.add_option("DIR", o->folder, "The checkpoint's folder").required();
+  command.add_flag("--json", o->json, "Print JSON");
+  command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const Architecture architecture = Architecture::load(o->folder, Context::architecture_folders());
     std::string format;

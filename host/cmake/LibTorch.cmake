@@ -1,8 +1,9 @@
 # Finds libtorch's CPU library and defines the target `torch_cpu_only`.
 #
 # libtorch's own CMake package demands a CUDA toolkit even for a CPU build, so the targets are made here.
-# It is looked for under CMAKE_PREFIX_PATH, then in the virtual environment that `make` puts into the build tree.
-file(GLOB _venv_torch ${CMAKE_BINARY_DIR}/venv/lib/python3*/site-packages/torch)
+# It is looked for under CMAKE_PREFIX_PATH, then in the virtual environment that `make` puts into build/.
+file(GLOB _venv_torch ${CMAKE_BINARY_DIR}/venv/lib/python3*/site-packages/torch
+  ${PROJECT_SOURCE_DIR}/build/venv/lib/python3*/site-packages/torch)
 find_path(TORCH_INCLUDE_DIR torch/csrc/autograd/variable.h HINTS ${_venv_torch} PATH_SUFFIXES include)
 find_library(TORCH_CPU_LIBRARY torch_cpu HINTS ${_venv_torch} PATH_SUFFIXES lib)
 find_library(C10_LIBRARY c10 HINTS ${_venv_torch} PATH_SUFFIXES lib)

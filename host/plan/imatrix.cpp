@@ -46,7 +46,7 @@ void read_importance(Plan& plan, const Architecture& architecture) {
   const std::filesystem::path& file = *plan.recipe.imatrix.file;
   const ImatrixEntries entries = read_imatrix(file);
   const std::string advice =
-      ". Give the model's own file, or leave imatrix.file away: it is collected then from calibration.data";
+      ". Give the model's own file, or omit imatrix.file: it is then collected from calibration.data";
   for (LayerPlan& layer : plan.layers) {
     if (!layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kSearch) continue;
     const std::string name = ggml_name(plan, architecture, layer);

@@ -1,6 +1,7 @@
 #include "host/text/added_tokens.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "host/base/error.h"
 #include "host/text/unicode.h"
@@ -31,6 +32,7 @@ const Trie::Node* Trie::child(const Node& node, char byte) const {
 }
 
 void Trie::insert(std::string_view text, int32_t id) {
+  assert(!text.empty());
   size_t at = 0;
   for (const char byte : text) {
     const Node* next = child(nodes_[at], byte);

@@ -58,6 +58,7 @@ std::string replace_invalid(std::string_view bytes) {
 }
 
 char32_t next(std::string_view text, size_t& at) {
+  assert(at < text.size());
   const size_t length = char_length(text[at]);
   assert(at + length <= text.size());
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[at + i]); };
@@ -68,6 +69,7 @@ char32_t next(std::string_view text, size_t& at) {
 }
 
 size_t last_begin(std::string_view text) {
+  assert(!text.empty());
   size_t begin = text.size() - 1;
   while ((static_cast<uint8_t>(text[begin]) & 0xc0) == 0x80) --begin;
   return begin;

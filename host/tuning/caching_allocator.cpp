@@ -34,7 +34,7 @@ class CachingAllocator : public c10::Allocator {
   void keep(bool on) {
     const std::lock_guard lock(mutex_);
     keeping_ = on;
-    if (!on) give_all_back();
+    if (!on) give_all_back(lock);
   }
 
   size_t kept() {
@@ -60,15 +60,15 @@ class CachingAllocator : public c10::Allocator {
       data = static_cast<std::byte*>(c10::alloc_cpu(bytes + kHeader)) + kHeader;
     } catch (const c10::Error&) {  // perhaps for want of what is kept
       const std::lock_guard lock(mutex_);
-      give_all_back();
+      give_all_back(lock);
       data = static_cast<std::byte*>(c10::alloc_cpu(bytes + kHeader)) + kHeader;
     }
     size_of(data) = bytes;
     return data;
   }
 
-  // REQUIRES: mutex_ is held.
-  void give_all_back() {
+  // `lock` holds mutex_.
+  void give_all_back(const std::lock_guard<std::mutex>& /*lock*/) {
     for (const auto& [bytes, data] : free_) c10::free_cpu(data - kHeader);
     free_.clear();
   }

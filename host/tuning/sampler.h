@@ -1,6 +1,7 @@
 // Which samples an iteration sees.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -15,6 +16,7 @@ class BatchSampler {
  public:
   // REQUIRES: 0 < batch <= samples.
   BatchSampler(int64_t samples, int64_t batch, PythonRandom& random) : batch_(batch), random_(random), order_(samples) {
+    assert(0 < batch && batch <= samples);
     std::iota(order_.begin(), order_.end(), 0);
     random_.shuffle(order_);
   }

@@ -7,7 +7,7 @@
 namespace roundhouse::kernels {
 namespace {
 
-// How many lanes hold elements: all, or the first `count` at a span's end.
+// How many lanes hold elements: all, or the first `count`.
 struct AllLanes {};
 struct SomeLanes {
   int64_t count;
@@ -19,8 +19,9 @@ struct SomeLanes {
 template <typename Body>
 KERNEL_FN void for_lanes(int64_t size, Body&& body) {
   int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) body(i, AllLanes{});
-  if (i < size) body(i, SomeLanes{size - i});
+  if constexpr (kTailsApart)
+    for (; i + kLanes <= size; i += kLanes) body(i, AllLanes{});
+  for (; i < size; i += kLanes) body(i, SomeLanes{size - i < kLanes ? size - i : kLanes});
 }
 
 template <Element e>
@@ -29,6 +30,7 @@ KERNEL_FN Lanes load(const Storage<e>* from, AllLanes) {
 }
 template <Element e>
 KERNEL_FN Lanes load(const Storage<e>* from, SomeLanes lanes) {
+  if (lanes.count == kLanes) return load_lanes<e>(from);
   Storage<e> padded[kLanes] = {};
   memcpy(padded, from, lanes.count * sizeof(Storage<e>));
   return load_lanes<e>(padded);
@@ -39,6 +41,7 @@ KERNEL_FN void store(Storage<e>* to, Lanes a, AllLanes) {
 }
 template <Element e>
 KERNEL_FN void store(Storage<e>* to, Lanes a, SomeLanes lanes) {
+  if (lanes.count == kLanes) return store_lanes<e>(to, a);
   Storage<e> padded[kLanes];
   store_lanes<e>(padded, a);
   memcpy(to, padded, lanes.count * sizeof(Storage<e>));
@@ -46,12 +49,14 @@ KERNEL_FN void store(Storage<e>* to, Lanes a, SomeLanes lanes) {
 
 KERNEL_FN Lanes load(const uint8_t* from, AllLanes) { return load_codes(from); }
 KERNEL_FN Lanes load(const uint8_t* from, SomeLanes lanes) {
+  if (lanes.count == kLanes) return load_codes(from);
   uint8_t padded[kLanes] = {};
   memcpy(padded, from, lanes.count);
   return load_codes(padded);
 }
 KERNEL_FN void store(uint8_t* to, Lanes a, AllLanes) { store_codes(to, a); }
 KERNEL_FN void store(uint8_t* to, Lanes a, SomeLanes lanes) {
+  if (lanes.count == kLanes) return store_codes(to, a);
   uint8_t padded[kLanes];
   store_codes(padded, a);
   memcpy(to, padded, lanes.count);
@@ -100,13 +105,10 @@ KERNEL_FN void for_groups(int64_t begin, int64_t end, Body&& body) {
 }
 // The first `count` of kLanes.
 KERNEL_FN Lanes load_groups(const float* from, int64_t count) {
-  return count == kLanes ? load<Element::kF32>(from, AllLanes{}) : load<Element::kF32>(from, SomeLanes{count});
+  return load<Element::kF32>(from, SomeLanes{count});
 }
 KERNEL_FN void store_groups(float* to, Lanes a, int64_t count) {
-  if (count == kLanes)
-    store<Element::kF32>(to, a, AllLanes{});
-  else
-    store<Element::kF32>(to, a, SomeLanes{count});
+  store<Element::kF32>(to, a, SomeLanes{count});
 }
 
 // Writes v's gradient, or steps v. `at` is the place in v.

@@ -8,6 +8,9 @@
 namespace roundhouse::kernels {
 namespace {
 
+// A span's tail gets a body of its own.
+constexpr bool kTailsApart = true;
+
 struct Lanes {
   __m256 lo, hi;  // lanes 0 .. 7 and 8 .. 15
 

@@ -8,6 +8,9 @@
 namespace roundhouse::kernels {
 namespace {
 
+// A span's tail gets a body of its own.
+constexpr bool kTailsApart = true;
+
 struct Lanes {
   __m512 x;
 

@@ -6,6 +6,9 @@
 namespace roundhouse::kernels {
 namespace {
 
+// One body for whole vectors and tails: two take the compiler longer and are not faster.
+constexpr bool kTailsApart = false;
+
 struct Lanes {
   float x[kLanes];
 

@@ -75,7 +75,7 @@ TEST_F(Inputs, AReadImportanceMatrixGivesTheBitsOfTheCollectedOne) {
   const Outcome first = run_with_fixtures("run " + recipe);
   ASSERT_EQ(first.code, 0) << first.output;
   const Outcome again = run_with_fixtures("run " + recipe + " --set output=" + (work_ / "again").string());
-  EXPECT_NE(again.output.find("imatrix.gguf is there already"), std::string::npos) << again.output;
+  EXPECT_NE(again.output.find("imatrix.gguf already exists"), std::string::npos) << again.output;
   const Outcome read_back = run_with_fixtures("run " + recipe + " --set output=" + (work_ / "read").string() +
                                               " --set imatrix='{file: imatrix.gguf}'" + " --set calibration={}");
   EXPECT_NE(read_back.code, 0) << "paths on the command line start from the current folder";

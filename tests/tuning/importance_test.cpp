@@ -133,7 +133,7 @@ TEST_F(ImportanceTest, WhatDoesNotFitIsRefusedWithTheLayersName) {
   const auto expect_problem = [&](const std::function<void(ImatrixEntry&)>& change, const std::string& why) {
     save_changed([&](ImatrixEntries& entries) { change(entries.at(name)); });
     const std::string problems = problems_of(with_file("changed.gguf"));
-    for (const std::string& part : {name, layer, why, std::string("leave imatrix.file away")})
+    for (const std::string& part : {name, layer, why, std::string("omit imatrix.file")})
       EXPECT_NE(problems.find(part), std::string::npos) << "no " << part << " in: " << problems;
   };
   expect_problem([](ImatrixEntry& e) { e.squares = Tensor(DType::kF32, {64}); }, "64 values, but the layer has 256");

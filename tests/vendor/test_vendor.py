@@ -128,7 +128,7 @@ class Vendor(unittest.TestCase):
                                ("dtype ../up", "cannot be a plugin's name"),
                                ("dtipe mine", 'no kind of plugin "dtipe" (did you mean dtype?)'),
                                ("dtype mine --language rust", 'no language "rust"'),
-                               ("dtype mine --dir there", "there is there already; choose another --dir"),
+                               ("dtype mine --dir there", "there already exists; choose another --dir"),
                                ("dtype mine --dir /proc/nowhere", "cannot write /proc/nowhere")):
             self.assertIn(message, self.shell(f"roundhouse new-plugin {words}", folder, code=1))
         self.assertEqual([path.name for path in folder.iterdir()], ["there"])

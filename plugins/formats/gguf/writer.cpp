@@ -47,7 +47,7 @@ std::string option(const Json& options, const char* key) {
 // As llama.cpp looks for a split model's other files.
 std::string file_name(const std::string& model, size_t file, size_t files) {
   if (files == 1) return model + ".gguf";
-  char part[32];
+  char part[64];
   std::snprintf(part, sizeof part, "-%05zu-of-%05zu.gguf", file + 1, files);
   return model + part;
 }
