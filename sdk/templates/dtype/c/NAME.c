@@ -31,8 +31,8 @@ static rh_code fail(rh_error *error, const char *where, const char *what) {
 static quantizer *self(const rh_quantizer *q) { return (quantizer *)q->data; }
 
 static rh_tensor_spec spec(const char *name, uint8_t kind, uint8_t bits, int64_t rows, int64_t cols) {
-  rh_tensor_spec s = {sizeof(rh_tensor_spec), 2, name, {kind, bits, 1}, RH_LR_ROUNDING, {rows, cols}, 0, -INFINITY,
-                      INFINITY};
+  rh_tensor_spec s = {sizeof(rh_tensor_spec), 2, name,      {kind, bits, 1}, RH_LR_ROUNDING,
+                      {rows, cols},           0, -INFINITY, INFINITY};
   return s;
 }
 
@@ -104,7 +104,8 @@ static rh_code encode(rh_quantizer *table, const rh_exec *exec, const rh_encode_
   const float *scale = (const float *)args->states[0]->data, *v = optional(args->tunables);
   uint8_t *codes = (uint8_t *)args->tensors[0]->data;
   (void)exec, (void)error;
-  for (int64_t i = 0; i < q->rows * q->cols; ++i) codes[i] = (uint8_t)(quantized(q, args->input, scale, v, i) + q->zero);
+  for (int64_t i = 0; i < q->rows * q->cols; ++i)
+    codes[i] = (uint8_t)(quantized(q, args->input, scale, v, i) + q->zero);
   for (int64_t g = 0; g < q->rows * q->groups; ++g) rh_store(args->tensors[1], g, scale[g]);
   return RH_OK;
 }
@@ -128,8 +129,7 @@ static rh_code check(const rh_dtype *dtype, const rh_layer *layer, rh_error *err
   if (scheme->rounding != RH_ROUNDING_PLAIN && scheme->rounding != RH_ROUNDING_TUNED)
     return fail(error, "@NAME@", "has no searched rounding");
   if (scheme->group_rows != 1 || scheme->group_cols == RH_GROUP_TENSOR)
-    return fail(error, "@NAME@",
-                "groups columns of a row: set group_size to a number of columns, or -1 for a row");
+    return fail(error, "@NAME@", "groups columns of a row: set group_size to a number of columns, or -1 for a row");
   return RH_OK;
 }
 
@@ -147,9 +147,9 @@ static rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer
   q->cols = layer->cols;
   /* What was asked; from here on only what is made counts. */
   group = layer->scheme->group_cols == RH_GROUP_ROW || layer->scheme->group_cols > q->cols ? q->cols
-                                                                                          : layer->scheme->group_cols;
-  q->made = (rh_affine_int){.bits = layer->scheme->bits, .symmetric = 1, .group_rows = 1, .group_cols = group,
-                            .dynamic = RH_INPUT_NONE};
+                                                                                           : layer->scheme->group_cols;
+  q->made = (rh_affine_int){
+      .bits = layer->scheme->bits, .symmetric = 1, .group_rows = 1, .group_cols = group, .dynamic = RH_INPUT_NONE};
   rh_affine_int_print(&q->made, q->parameters, sizeof q->parameters);
   snprintf(q->name, sizeof q->name, "%s", layer->name);
   q->groups = (q->cols + group - 1) / group;
@@ -166,11 +166,22 @@ static rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer
   q->tensors[0] = &q->codes;
   q->tensors[1] = &q->encoded_scale;
   q->encoding = (rh_encoding){sizeof q->encoding, 2, RH_ENCODING_AFFINE_INT, q->parameters, q->tensors};
-  q->info = (rh_quantizer_info){.struct_size = sizeof q->info, .flags = RH_QUANTIZER_ROWS_INDEPENDENT, .row_multiple = 1,
-                                .tunable_count = 1, .tunables = q->tunables, .state_count = 1, .states = q->states,
+  q->info = (rh_quantizer_info){.struct_size = sizeof q->info,
+                                .flags = RH_QUANTIZER_ROWS_INDEPENDENT,
+                                .row_multiple = 1,
+                                .tunable_count = 1,
+                                .tunables = q->tunables,
+                                .state_count = 1,
+                                .states = q->states,
                                 .encoding = &q->encoding};
-  q->table = (rh_quantizer){.struct_size = sizeof q->table, .data = q, .destroy = destroy, .info = info,
-                            .prepare = prepare, .forward = forward, .backward = backward, .encode = encode,
+  q->table = (rh_quantizer){.struct_size = sizeof q->table,
+                            .data = q,
+                            .destroy = destroy,
+                            .info = info,
+                            .prepare = prepare,
+                            .forward = forward,
+                            .backward = backward,
+                            .encode = encode,
                             .decode = decode};
   *out = &q->table;
   return RH_OK;
@@ -178,10 +189,14 @@ static rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer
 
 static const rh_alias symmetric = {sizeof(rh_alias), 0, "@NAME@", "{\"sym\": true}"};
 static const rh_alias *const aliases[] = {&symmetric};
-static const rh_dtype_descriptor descriptor = {
-    .struct_size = sizeof(rh_dtype_descriptor), .supports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING,
-    .id = "@NAME@", .summary = "Symmetric integers with float16 scales.", .encoding = RH_ENCODING_AFFINE_INT,
-    .options_schema_json = "{}", .alias_count = 1, .aliases = aliases};
+static const rh_dtype_descriptor descriptor = {.struct_size = sizeof(rh_dtype_descriptor),
+                                               .supports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING,
+                                               .id = "@NAME@",
+                                               .summary = "Symmetric integers with float16 scales.",
+                                               .encoding = RH_ENCODING_AFFINE_INT,
+                                               .options_schema_json = "{}",
+                                               .alias_count = 1,
+                                               .aliases = aliases};
 static const rh_dtype dtype = {
     .struct_size = sizeof(rh_dtype), .descriptor = &descriptor, .check = check, .create = create};
 
@@ -197,7 +212,15 @@ static void deinit(void) {}
 static const void *get_factory(const char *id) { return strcmp(id, RH_DTYPE_FACTORY) == 0 ? &factory : NULL; }
 
 const rh_entry *rh_get_entry(void) {
-  static const rh_entry entry = {sizeof(rh_entry), RH_ABI_MAJOR, RH_ABI_MINOR, "@NAME@", "My company", "0.1.0",
-                                 "Symmetric integers with float16 scales.", init, deinit, get_factory};
+  static const rh_entry entry = {sizeof(rh_entry),
+                                 RH_ABI_MAJOR,
+                                 RH_ABI_MINOR,
+                                 "@NAME@",
+                                 "My company",
+                                 "0.1.0",
+                                 "Symmetric integers with float16 scales.",
+                                 init,
+                                 deinit,
+                                 get_factory};
   return &entry;
 }

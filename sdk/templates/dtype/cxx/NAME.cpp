@@ -8,10 +8,12 @@
 
 namespace {
 
-class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
+class MyQuantizer : public rh::Quantizer {  // of one layer, [rows, cols]
  public:
-  explicit @CLASS@Quantizer(const rh_layer& layer)
-      : name_(layer.name), cols_(layer.cols), made_(layer.scheme->bits, true, 1, group_cols(layer)),
+  explicit MyQuantizer(const rh_layer& layer)
+      : name_(layer.name),
+        cols_(layer.cols),
+        made_(layer.scheme->bits, true, 1, group_cols(layer)),
         largest_(float(made_.symmetric_zero_point() - 1)) {
     encoding_ = rh::Encoding(made_, layer.rows, cols_);
     info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT;
@@ -97,9 +99,9 @@ class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
   float largest_;  // code, counted from the middle
 };
 
-class @CLASS@Dtype : public rh::Dtype {
+class MyDtype : public rh::Dtype {
  public:
-  @CLASS@Dtype()
+  MyDtype()
       : Dtype("@NAME@", "Symmetric integers with float16 scales.", RH_ENCODING_AFFINE_INT,
               RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED,
               {{"@NAME@", R"({"sym": true})"}}) {}
@@ -116,7 +118,7 @@ class @CLASS@Dtype : public rh::Dtype {
                 "@NAME@ groups columns of a row: set group_size to a number of columns, or -1 for a row");
   }
   std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
-    return std::make_unique<@CLASS@Quantizer>(layer);
+    return std::make_unique<MyQuantizer>(layer);
   }
   std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
     return std::make_unique<rh::EncodedWeight<rh::AffineInt>>(layer);
@@ -126,7 +128,7 @@ class @CLASS@Dtype : public rh::Dtype {
 struct Definition {
   static rh::Contents make() {
     rh::Contents contents;
-    contents.dtypes.push_back(std::make_unique<@CLASS@Dtype>());
+    contents.dtypes.push_back(std::make_unique<MyDtype>());
     return contents;
   }
 };

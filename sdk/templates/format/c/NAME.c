@@ -132,8 +132,12 @@ static rh_code begin(const rh_format *format, const rh_export *target, rh_writer
     free(w);
     return code;
   }
-  w->table = (rh_writer){.struct_size = sizeof w->table, .data = w, .add_layer = add_layer, .add_tensor = add_tensor,
-                         .finish = finish, .abort = abort_writing};
+  w->table = (rh_writer){.struct_size = sizeof w->table,
+                         .data = w,
+                         .add_layer = add_layer,
+                         .add_tensor = add_tensor,
+                         .finish = finish,
+                         .abort = abort_writing};
   *out = &w->table;
   return RH_OK;
 }
@@ -142,8 +146,8 @@ static rh_code begin(const rh_format *format, const rh_export *target, rh_writer
 
 typedef struct item {
   char name[MAX_NAME];
-  const rh_tensor *tensor;     /* stored as it is, or the codes of a layer */
-  const int64_t *layout;       /* NULL: no layer */
+  const rh_tensor *tensor; /* stored as it is, or the codes of a layer */
+  const int64_t *layout;   /* NULL: no layer */
   const rh_tensor *scale, *zero_point;
 } item;
 
@@ -242,8 +246,12 @@ static rh_code open_path(const rh_format *format, const rh_open *source, rh_read
   rh_code code;
   (void)format;
   if (!r) return fail(error, RH_RESOURCE_EXHAUSTED, "@NAME@", "out of memory");
-  r->table = (rh_reader){.struct_size = sizeof r->table, .data = r, .close = close_reader, .count = count_items,
-                         .item = get_item, .read = read_item};
+  r->table = (rh_reader){.struct_size = sizeof r->table,
+                         .data = r,
+                         .close = close_reader,
+                         .count = count_items,
+                         .item = get_item,
+                         .read = read_item};
   r->api = (const rh_safetensors *)extension(RH_EXT_SAFETENSORS);
   code = r->api ? r->api->open(host, source->path, &r->file, error)
                 : fail(error, RH_UNIMPLEMENTED, "@NAME@", "this host has no safetensors extension");
@@ -306,11 +314,19 @@ static int32_t probe(const rh_format *format, const char *path) {
 }
 
 static const char *const encodings[] = {RH_ENCODING_AFFINE_INT};
-static const rh_format_descriptor descriptor = {
-    .struct_size = sizeof(rh_format_descriptor), .encoding_count = 1, .encodings = encodings, .id = "@NAME@",
-    .summary = "Integer codes and their scales in safetensors.", .options_schema_json = "{}"};
-static const rh_format format = {.struct_size = sizeof(rh_format), .descriptor = &descriptor, .check = check,
-                                 .plan = plan, .begin = begin, .probe = probe, .open = open_path};
+static const rh_format_descriptor descriptor = {.struct_size = sizeof(rh_format_descriptor),
+                                                .encoding_count = 1,
+                                                .encodings = encodings,
+                                                .id = "@NAME@",
+                                                .summary = "Integer codes and their scales in safetensors.",
+                                                .options_schema_json = "{}"};
+static const rh_format format = {.struct_size = sizeof(rh_format),
+                                 .descriptor = &descriptor,
+                                 .check = check,
+                                 .plan = plan,
+                                 .begin = begin,
+                                 .probe = probe,
+                                 .open = open_path};
 
 static uint32_t count(void) { return 1; }
 static const rh_format *get(uint32_t index) { return index == 0 ? &format : NULL; }
@@ -325,7 +341,15 @@ static void deinit(void) {}
 static const void *get_factory(const char *id) { return strcmp(id, RH_FORMAT_FACTORY) == 0 ? &factory : NULL; }
 
 const rh_entry *rh_get_entry(void) {
-  static const rh_entry entry = {sizeof(rh_entry), RH_ABI_MAJOR, RH_ABI_MINOR, "@NAME@", "My company", "0.1.0",
-                                 "Integer codes and their scales in safetensors.", init, deinit, get_factory};
+  static const rh_entry entry = {sizeof(rh_entry),
+                                 RH_ABI_MAJOR,
+                                 RH_ABI_MINOR,
+                                 "@NAME@",
+                                 "My company",
+                                 "0.1.0",
+                                 "Integer codes and their scales in safetensors.",
+                                 init,
+                                 deinit,
+                                 get_factory};
   return &entry;
 }

@@ -11,9 +11,9 @@ namespace {
 
 constexpr const char* kMarker = "@NAME@.json";  // by which probe() knows the folder
 
-class @CLASS@Writer : public rh::Writer {
+class MyWriter : public rh::Writer {
  public:
-  explicit @CLASS@Writer(const rh_export& target) : target_(target), file_(target) {}
+  explicit MyWriter(const rh_export& target) : target_(target), file_(target) {}
 
   void add_layer(const rh_encoded_layer& encoded) override {
     const rh_format_layer& layer = *encoded.layer;
@@ -39,9 +39,9 @@ class @CLASS@Writer : public rh::Writer {
   rh::TensorWriter file_;
 };
 
-class @CLASS@Reader : public rh::Reader {
+class MyReader : public rh::Reader {
  public:
-  explicit @CLASS@Reader(const std::string& folder) : file_(folder) {
+  explicit MyReader(const std::string& folder) : file_(folder) {
     for (const auto& entry : file_.entries()) {
       const size_t dot = entry.name.rfind('.');
       const std::string layer = entry.name.substr(0, dot);
@@ -94,35 +94,35 @@ class @CLASS@Reader : public rh::Reader {
     made.group_index = file_.find(layer + ".group_index");
     rh::Encoding encoding(made, codes->shape[0], codes->shape[1]);
     auto tensors = rh::stored_tensors(file_, layer, *encoding.get());
-    items_.push_back({nullptr, layer + ".weight", {uint8_t(n[4]), uint8_t(n[5]), 1}, std::move(encoding),
-                      std::move(tensors)});
+    items_.push_back(
+        {nullptr, layer + ".weight", {uint8_t(n[4]), uint8_t(n[5]), 1}, std::move(encoding), std::move(tensors)});
   }
 
   rh::TensorReader file_;
   std::vector<Item> items_;
 };
 
-class @CLASS@Format : public rh::Format {
+class MyFormat : public rh::Format {
  public:
-  @CLASS@Format() : Format("@NAME@", "Integer codes and their scales in safetensors.", {RH_ENCODING_AFFINE_INT}) {}
+  MyFormat() : Format("@NAME@", "Integer codes and their scales in safetensors.", {RH_ENCODING_AFFINE_INT}) {}
 
   void check(const rh_format_layer& layer, const char*) const override {
     rh::AffineInt::of(*layer.encoding);  // throws for parameters that it does not know
     rh::require(!layer.activation_encoding, "@NAME@ does not say how activations are quantized");
   }
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
-    return std::make_unique<@CLASS@Writer>(target);
+    return std::make_unique<MyWriter>(target);
   }
   int32_t probe(const std::string& path) const override { return std::ifstream(path + "/" + kMarker) ? 10 : 0; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    return std::make_unique<@CLASS@Reader>(source.path);
+    return std::make_unique<MyReader>(source.path);
   }
 };
 
 struct Definition {
   static rh::Contents make() {
     rh::Contents contents;
-    contents.formats.push_back(std::make_unique<@CLASS@Format>());
+    contents.formats.push_back(std::make_unique<MyFormat>());
     return contents;
   }
 };
