@@ -127,11 +127,14 @@ std::string Case::label() const {
   out += text(scheme.group_cols, ", ", rounding_name(scheme.rounding));
   if (!scheme.dynamic) out += ", static";
   if (scheme.options != "{}") out += ", options " + scheme.options.substr(0, 80);
+  if (encoding) out += ", from its encoding " + encoding->id;
   return out + text(", ", type_name(element), is_weight() ? " weight [" : " activation [", rows, ", ", cols, "]");
 }
 
 LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
-    : block_(sizeof(rh_layer) + sizeof(rh_scheme) + 2 * grow + kStringBytes + c.scheme.options.size(), pages, 0xa5) {
+    : block_(sizeof(rh_layer) + sizeof(rh_scheme) + sizeof(rh_encoding) + 3 * grow + kStringBytes +
+                 c.scheme.options.size() + (c.encoding ? c.encoding->parameters.size() : 0),
+             pages, 0xa5) {
   unsigned char* next = block_.data();
   const auto take = [&](size_t bytes) { return std::exchange(next, next + (bytes + 7) / 8 * 8); };
   const auto string = [&](const std::string& value) {
@@ -159,11 +162,28 @@ LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
   layer_->target = c.target;
   layer_->name = string("model.layers.0.self_attn.q_proj");
   layer_->role = string("q_proj");
-  layer_->scheme = scheme;
+  layer_->scheme = c.encoding ? nullptr : scheme;
   layer_->rows = c.is_weight() ? c.rows : -1;
   layer_->cols = c.cols;
   layer_->dtype = c.element;
   layer_->matrices = 1;
+  if (!c.encoding) return;
+  auto* encoding = reinterpret_cast<rh_encoding*>(take(sizeof(rh_encoding) + grow));
+  const auto count = c.encoding->tensors.size();
+  auto** specs = reinterpret_cast<rh_tensor_spec**>(take(count * sizeof(rh_tensor_spec*)));
+  for (size_t i = 0; i < count; ++i) {
+    const auto& [name, value] = c.encoding->tensors[i];
+    specs[i] = reinterpret_cast<rh_tensor_spec*>(take(sizeof(rh_tensor_spec)));
+    *specs[i] = {};
+    specs[i]->struct_size = sizeof(rh_tensor_spec);
+    specs[i]->ndim = static_cast<int32_t>(value.shape.size());
+    specs[i]->name = string(name);
+    specs[i]->dtype = value.type;
+    std::copy(value.shape.begin(), value.shape.end(), specs[i]->shape);
+  }
+  *encoding = {static_cast<uint32_t>(sizeof(rh_encoding) + grow), static_cast<uint32_t>(count), string(c.encoding->id),
+               string(c.encoding->parameters), specs};
+  layer_->encoding = encoding;
 }
 
 rh_code check(const Case& c, ErrorSlot& error) {

@@ -159,8 +159,7 @@ void info(Context& context) {
       expect(spec.clamp_min <= spec.initial && spec.initial <= spec.clamp_max, what,
              "clamp_min <= initial <= clamp_max", text(spec.clamp_min, ", ", spec.initial, ", ", spec.clamp_max));
     }
-    constexpr uint32_t kKnown =
-        RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_ONLY | RH_QUANTIZER_ROWS_INDEPENDENT;
+    constexpr uint32_t kKnown = RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_ONLY | RH_QUANTIZER_ROWS_INDEPENDENT;
     expect((info.flags & ~kKnown) == 0, where, "known flags", text(info.flags));
     expect(info.row_multiple >= 1, where, "a row_multiple of at least 1", text(info.row_multiple));
     expect(info.reduce >= RH_REDUCE_NONE && info.reduce <= RH_REDUCE_SUM, where, "a known reduction",

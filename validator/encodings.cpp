@@ -122,8 +122,7 @@ std::vector<LayerKind> make_layer_kinds() {
     out.push_back(with_input(by_tensor, {RH_ENCODING_SCALED_FP8, fixed, {{"scale", one_float(0.5f)}}}));
     json groups = input;
     groups["group_cols"] = 128;
-    const auto blocks =
-        floats_of(RH_ENCODING_SCALED_FP8, 128, {{"element", element}, {"group_rows", 128}}, rh::kF32);
+    const auto blocks = floats_of(RH_ENCODING_SCALED_FP8, 128, {{"element", element}, {"group_rows", 128}}, rh::kF32);
     out.push_back(blocks);
     out.push_back(with_input(blocks, {RH_ENCODING_SCALED_FP8, groups, {}}));
   }

@@ -21,8 +21,8 @@ struct Encoded {
 // How all layers of a model are quantized.
 struct LayerKind {
   std::string encoding;
-  nlohmann::json parameters;   // without what depends on a layer's shape
-  int64_t group_cols;          // or RH_GROUP_ROW, RH_GROUP_TENSOR
+  nlohmann::json parameters;  // without what depends on a layer's shape
+  int64_t group_cols;         // or RH_GROUP_ROW, RH_GROUP_TENSOR
   rh_data_type scale{};
   bool outer_scale = false;
   std::optional<Encoded> activation;  // "group_cols": 0 stands for the layer's columns

@@ -340,7 +340,8 @@ void assign(Context& context) {
     const Model model(layer_kinds()[0], context.scratch / "model", 1);
     json asked{{"data_type", "q4_k"}, {"layers", json::array()}};
     for (const Model::Layer& layer : model.layers())
-      asked["layers"].push_back({{"name", layer.name}, {"role", layer.role}, {"rows", layer.rows}, {"cols", layer.cols}});
+      asked["layers"].push_back(
+          {{"name", layer.name}, {"role", layer.role}, {"rows", layer.rows}, {"cols", layer.cols}});
     const std::string plan = asked.dump(), architecture = Model::architecture();
     std::vector<std::string> options = garbage_options();
     options.push_back("{}");

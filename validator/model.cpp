@@ -1,12 +1,13 @@
 #include "validator/model.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <random>
 #include <roundhouse/plugin.hpp>
-#include <unistd.h>
 
 #include "validator/services.h"
 
@@ -345,7 +346,11 @@ std::vector<LayerKind> accepted_kinds(const rh_format* format) {
 }
 
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
-    : format_(format), model_(model), options_(options), folder_(folder, true), plan_(model, options.options, options.grow) {
+    : format_(format),
+      model_(model),
+      options_(options),
+      folder_(folder, true),
+      plan_(model, options.options, options.grow) {
   const ExportSession::Facts none;
   session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
                                              [this](const rh_encoded_layer& layer, rh_tensor& output) {
@@ -551,7 +556,8 @@ void expect_model(const Model& model, const ReadItems& items, const std::string&
       const std::string d = difference(value, same->second);
       // GPTQ's layout mirrors codes whose zero point it cannot hold: other codes, the same weights.
       if (!d.empty() && has_formula(layer.encoded) &&
-          decoded(*item.encoded, layer.rows, layer.cols, rh::kF32) == decoded(layer.encoded, layer.rows, layer.cols, rh::kF32))
+          decoded(*item.encoded, layer.rows, layer.cols, rh::kF32) ==
+              decoded(layer.encoded, layer.rows, layer.cols, rh::kF32))
         continue;
       expect(d.empty(), text(place, ", ", key), "the codes and scales that were added", d);
     }

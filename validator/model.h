@@ -66,13 +66,13 @@ class PlanBlock {
   std::unique_ptr<Parts> parts_;
 };
 
-// What the format answers to the plan: RH_TENSOR_*, reason, by tensor. Throws Refused when it refuses the plan, and Failure
-// unless each tensor is answered once, with a reason where it is refused or omitted.
+// What the format answers to the plan: RH_TENSOR_*, reason, by tensor. Throws Refused when it refuses the plan, and
+// Failure unless each tensor is answered once, with a reason where it is refused or omitted.
 using Answers = std::map<std::string, std::pair<int32_t, std::string>>;
 Answers ask_plan(const rh_format* format, const Model& model, const ExportOptions& options = {});
 
-// Kinds whose encoding the format lists, whose layers its check takes and whose plan it does not refuse. Throws Skip when
-// there is none.
+// Kinds whose encoding the format lists, whose layers its check takes and whose plan it does not refuse. Throws Skip
+// when there is none.
 std::vector<LayerKind> accepted_kinds(const rh_format* format);
 // Whether check takes a layer [rows, cols] of the kind.
 rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,

@@ -4,13 +4,13 @@
 #include <roundhouse/ext/output.h>
 #include <roundhouse/ext/parallel.h>
 #include <roundhouse/ext/safetensors.h>
-#include <roundhouse/helper/text.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <roundhouse/helper/text.hpp>
 #include <string_view>
 #include <thread>
 #include <vector>

@@ -299,7 +299,8 @@ rh_code begin(const rh_format *, const rh_export *target, rh_writer **out, rh_er
 }
 
 rh_code plan(const rh_format *, const rh_plan *plan,
-             void (*answer)(void *context, uint64_t tensor, int32_t what, const char *reason), void *context, rh_error *) {
+             void (*answer)(void *context, uint64_t tensor, int32_t what, const char *reason), void *context,
+             rh_error *) {
   for (uint64_t i = 0; i < plan->tensor_count; ++i) {
     const rh_planned_tensor &tensor = *plan->tensors[i];
     const bool norm = strstr(tensor.name, "input_layernorm") != nullptr;
