@@ -231,6 +231,26 @@ std::vector<Case> few_cases(const Started& plugin) {
   return out;
 }
 
+std::vector<std::string> same_json(const std::string& object) {
+  const json value = json::parse(object);
+  const std::string compact = value.dump();
+  std::string blanks = " ", reversed;
+  bool quoted = false;
+  for (size_t i = 0; i < compact.size(); ++i) {
+    const char c = compact[i];
+    blanks += c;
+    if (quoted && c == '\\' && i + 1 < compact.size())
+      blanks += compact[++i];
+    else if (c == '"')
+      quoted = !quoted;
+    else if (!quoted && std::string("{}[],:").find(c) != std::string::npos)
+      blanks += "\n ";
+  }
+  for (const auto& [key, member] : value.items())
+    reversed = json(key).dump() + ":" + member.dump() + (reversed.empty() ? "" : ",") + reversed;
+  return {blanks, "{" + reversed + "}"};
+}
+
 const std::vector<std::string>& garbage_options() {
   static const std::vector<std::string> options{
       "",

@@ -66,6 +66,8 @@ std::vector<Case> accepted_cases(const Started& plugin);
 std::vector<Case> few_cases(const Started& plugin);
 // Schemes that no data type takes as they are.
 std::vector<Case> nonsense_cases(const rh_dtype* dtype);
+// Other texts of the same JSON object: with blanks wherever they may stand, with the keys in the opposite order.
+std::vector<std::string> same_json(const std::string& object);
 // Options that are no options.
 const std::vector<std::string>& garbage_options();
 
