@@ -127,6 +127,7 @@ std::string Case::label() const {
   out += text(scheme.group_cols, ", ", rounding_name(scheme.rounding));
   if (!scheme.dynamic) out += ", static";
   if (scheme.options != "{}") out += ", options " + scheme.options.substr(0, 80);
+  if (matrices > 1) out += text(", ", matrices, " matrices");
   if (encoding) out += ", from its encoding " + encoding->id;
   return out + text(", ", type_name(element), is_weight() ? " weight [" : " activation [", rows, ", ", cols, "]");
 }
@@ -166,7 +167,7 @@ LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
   layer_->rows = c.is_weight() ? c.rows : -1;
   layer_->cols = c.cols;
   layer_->dtype = c.element;
-  layer_->matrices = 1;
+  layer_->matrices = c.matrices;
   if (!c.encoding) return;
   auto* encoding = reinterpret_cast<rh_encoding*>(take(sizeof(rh_encoding) + grow));
   const auto count = c.encoding->tensors.size();

@@ -39,6 +39,7 @@ struct Case {
   int64_t rows = 0;  // of an activation: tokens of the calls
   int64_t cols = 0;
   std::shared_ptr<const Given> encoding{};  // in place of the scheme
+  uint32_t matrices = 1;                    // one below the other in `rows`
 
   bool is_weight() const { return target == RH_TARGET_WEIGHT; }
   bool tuned() const { return scheme.rounding == RH_ROUNDING_TUNED; }
