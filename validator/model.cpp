@@ -353,16 +353,17 @@ std::vector<LayerKind> accepted_kinds(const rh_format* format) {
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
     : format_(format), model_(model), options_(options), folder_(folder, true), plan_(model, options) {
   const ExportSession::Facts none;
-  session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
-                                             [this](const rh_encoded_layer& layer, rh_tensor& output) {
-                                               for (const Model::Layer& l : model_.layers()) {
-                                                 if (l.name != layer.layer->name) continue;
-                                                 const Value weight =
-                                                     to_value(output.dtype, {l.rows, l.cols},
-                                                              decoded(l.encoded, l.rows, l.cols, output.dtype));
-                                                 std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
-                                               }
-                                             });
+  session_ = std::make_unique<ExportSession>(
+      folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
+      [this](const rh_encoded_layer& layer, rh_tensor& output) {
+        for (const Model::Layer& l : model_.layers()) {
+          if (l.name != layer.layer->name) continue;
+          const Value weight =
+              to_value(output.dtype, {l.rows, l.cols}, decoded(l.encoded, l.rows, l.cols, output.dtype));
+          std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
+        }
+      },
+      test_host());
   rh_export table = *session_->get();
   table.cancelled = options.cancelled;
   export_bytes_.assign(sizeof table + options.grow, 0xa5);
