@@ -127,6 +127,7 @@ std::string Case::label() const {
   out += text(scheme.group_cols, ", ", rounding_name(scheme.rounding));
   if (!scheme.dynamic) out += ", static";
   if (scheme.options != "{}") out += ", options " + scheme.options.substr(0, 80);
+  if (matrices > 1) out += text(", ", matrices, " matrices");
   if (encoding) out += ", from its encoding " + encoding->id;
   return out + text(", ", type_name(element), is_weight() ? " weight [" : " activation [", rows, ", ", cols, "]");
 }
@@ -166,7 +167,7 @@ LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
   layer_->rows = c.is_weight() ? c.rows : -1;
   layer_->cols = c.cols;
   layer_->dtype = c.element;
-  layer_->matrices = 1;
+  layer_->matrices = c.matrices;
   if (!c.encoding) return;
   auto* encoding = reinterpret_cast<rh_encoding*>(take(sizeof(rh_encoding) + grow));
   const auto count = c.encoding->tensors.size();
@@ -229,6 +230,26 @@ std::vector<Case> few_cases(const Started& plugin) {
             .second)
       out.push_back(c);
   return out;
+}
+
+std::vector<std::string> same_json(const std::string& object) {
+  const json value = json::parse(object);
+  const std::string compact = value.dump();
+  std::string blanks = " ", reversed;
+  bool quoted = false;
+  for (size_t i = 0; i < compact.size(); ++i) {
+    const char c = compact[i];
+    blanks += c;
+    if (quoted && c == '\\' && i + 1 < compact.size())
+      blanks += compact[++i];
+    else if (c == '"')
+      quoted = !quoted;
+    else if (!quoted && std::string("{}[],:").find(c) != std::string::npos)
+      blanks += "\n ";
+  }
+  for (const auto& [key, member] : value.items())
+    reversed = json(key).dump() + ":" + member.dump() + (reversed.empty() ? "" : ",") + reversed;
+  return {blanks, "{" + reversed + "}"};
 }
 
 const std::vector<std::string>& garbage_options() {

@@ -39,6 +39,7 @@ struct Case {
   int64_t rows = 0;  // of an activation: tokens of the calls
   int64_t cols = 0;
   std::shared_ptr<const Given> encoding{};  // in place of the scheme
+  uint32_t matrices = 1;                    // one below the other in `rows`
 
   bool is_weight() const { return target == RH_TARGET_WEIGHT; }
   bool tuned() const { return scheme.rounding == RH_ROUNDING_TUNED; }
@@ -66,6 +67,8 @@ std::vector<Case> accepted_cases(const Started& plugin);
 std::vector<Case> few_cases(const Started& plugin);
 // Schemes that no data type takes as they are.
 std::vector<Case> nonsense_cases(const rh_dtype* dtype);
+// Other texts of the same JSON object: with blanks wherever they may stand, with the keys in the opposite order.
+std::vector<std::string> same_json(const std::string& object);
 // Options that are no options.
 const std::vector<std::string>& garbage_options();
 

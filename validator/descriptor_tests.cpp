@@ -37,6 +37,13 @@ void check_json(const char* value, bool object, const std::string& what) {
          printable(value));
 }
 
+// Options that an alias fixes are among those of the schema.
+void check_options(const json& options, const char* schema, const std::string& what) {
+  const json known = json::parse(schema).value("properties", json::object());
+  for (const auto& [key, value] : options.items())
+    expect(known.contains(key), what, "options of options_schema_json", key);
+}
+
 template <typename Factory>
 void check_factory(const Factory* factory, const std::string& what) {
   if (!factory) return;
@@ -91,6 +98,8 @@ void dtypes(Context& context) {
       check_id(d->aliases[i]->name, what);
       if (id != d->aliases[i]->name) unique(d->aliases[i]->name);
       check_json(d->aliases[i]->scheme_json, true, what + ": scheme_json");
+      check_options(json::parse(d->aliases[i]->scheme_json).value("options", json::object()), d->options_schema_json,
+                    what + ": scheme_json");
     }
   }
 }
@@ -122,6 +131,7 @@ void formats(Context& context) {
         expect(names.insert(d->aliases[i]->name).second, "descriptors", "each id and alias once",
                text(d->aliases[i]->name, " twice"));
       check_json(d->aliases[i]->options_json, true, what + ": options_json");
+      check_options(json::parse(d->aliases[i]->options_json), d->options_schema_json, what + ": options_json");
     }
     if (!format->backends_json) continue;
     const char* backends = guarded(id + ": backends_json", [&] { return format->backends_json(format); });

@@ -1,5 +1,6 @@
 // Reading what a format wrote.
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "host/base/files.h"
@@ -66,7 +67,15 @@ void plan(Context& context) {
       expect(stored != omitted, "the plan for " + name,
              omitted ? "no such tensor in the checkpoint: it is omitted" : "the tensor in the checkpoint",
              stored ? "it is there" : "it is not there");
+      if (!stored) continue;
+      const int32_t kind_of = items.at(name).kind;
+      expect(kind_of == (answer.first == RH_TENSOR_PACKED ? RH_ITEM_LAYER : RH_ITEM_TENSOR), "the plan for " + name,
+             answer.first == RH_TENSOR_PACKED ? "a layer: it is packed" : "a tensor: it is copied",
+             kind_of == RH_ITEM_LAYER ? "a layer" : "a tensor");
     }
+    options.extra = true;
+    ask_plan(format, model, options);
+    options.extra = false;
     // Options that are none, and a plan of no tensor: an answer or an error.
     for (const std::string& garbage : garbage_options()) {
       options.options = garbage;
@@ -82,6 +91,40 @@ void plan(Context& context) {
           format, &empty, [](void*, uint64_t, int32_t, const char*) {}, nullptr, error.get());
     });
     error.check(code, "plan of no tensor");
+  });
+}
+
+// What a checkpoint records beside its tensors, and the files within it.
+void reader_facts(Context& context) {
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
+    write_model(format, model, context.scratch / "out");
+    const Opened opened(format, context.scratch / "out");
+    rh_reader* reader = opened.reader();
+    if (reader->facts_json) {
+      const char* facts = guarded("facts_json", [&] { return reader->facts_json(reader); });
+      const auto parsed = nlohmann::json::parse(checked_text(facts, "facts_json"), nullptr, false);
+      expect(parsed.is_object(), "facts_json", "a JSON object", printable(facts));
+      for (const char* key : {"config", "tuning"})
+        expect(!parsed.contains(key) || parsed[key].is_object(), text("facts_json: ", key), "an object",
+               parsed.value(key, nlohmann::json()).dump());
+    }
+    if (!reader->side_file) return;
+    for (const char* name : {"no-such-file.bin", "", "../config.json", "tokenizer.json", "config.json"}) {
+      const std::string where = text("side_file of ", printable(name));
+      int taken = 0;
+      ErrorSlot error;
+      const rh_code code = guarded(where, [&] {
+        return reader->side_file(
+            reader, name, [](void* count, const void*, uint64_t) { ++*static_cast<int*>(count); }, &taken, error.get());
+      });
+      error.check(code, where);
+      expect(taken == (code == RH_OK), where, "one call of take with RH_OK, none with an error",
+             text(taken, " calls and code ", code));
+      const bool known = std::string(name) == "tokenizer.json" || std::string(name) == "config.json";
+      expect(code == RH_NOT_FOUND || (known && code == RH_OK), where, known ? "RH_OK or RH_NOT_FOUND" : "RH_NOT_FOUND",
+             text("code ", code));
+    }
   });
 }
 
@@ -215,6 +258,8 @@ void add_format_read_tests(std::vector<Test>& tests) {
        {"format.plan", "plan says of each tensor once what is done with it, and so it is done", "format.h", plan},
        {"format.parameters", "layers are described by their encodings: groups of any width, and of several in a plan",
         "encoding.h", parameters},
+       {"format.facts", "facts_json is an object; side_file hands out what the checkpoint holds, or RH_NOT_FOUND",
+        "format.h", reader_facts},
        {"format.any-order", "layers and tensors come and are read in any order", "format.h", any_order},
        {"format.probe", "probe is above 0 for the format's own checkpoints, and 0 for others", "format.h", probe},
        {"format.deterministic", "the same calls write the same bytes", "host.h", deterministic},

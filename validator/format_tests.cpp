@@ -108,6 +108,85 @@ void garbage(Context& context) {
   });
 }
 
+// Blanks and the order of keys change nothing: not of no options, nor of those that an alias stands for.
+void options_json(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const rh_format_descriptor& d = *format->descriptor;
+    std::set<std::string> all{"{}"};
+    for (uint32_t i = 0; i < d.alias_count; ++i) all.insert(d.aliases[i]->options_json);
+    const char* rule = "options are compared as JSON values: blanks and the order of keys change nothing";
+    for (const std::string& given : all)
+      for (const std::string& same : same_json(given))
+        for (const LayerKind& kind : few(kinds)) {
+          const std::string where = text("the options ", given, ", ", kind.label());
+          ErrorSlot error, same_error;
+          const rh_code code = check_layer(format, kind, 256, 256, error, given);
+          expect(code == check_layer(format, kind, 256, 256, same_error, same), "check with " + where, rule,
+                 "another answer");
+          if (code != RH_OK) continue;
+          const Model model(kind, context.scratch / "model", 1);
+          const auto written = [&](const std::string& options) {
+            ExportOptions export_options;
+            export_options.options = options;
+            std::map<std::string, std::string> files;
+            try {
+              write_model(format, model, context.scratch / "out", export_options);
+              files = files_in(context.scratch / "out");
+            } catch (const Refused& r) {
+              files["refused"] = r.message;
+            }
+            fs::remove_all(context.scratch / "out");
+            return files;
+          };
+          expect(written(given) == written(same), "an export with " + where, rule, "another result");
+        }
+  });
+}
+
+// Cancelled before it begins, and while layers are added; and when it is read.
+void cancel(Context& context) {
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    for (const LayerKind& kind : few(kinds)) {
+      const Model model(kind, context.scratch / "model", 1);
+      volatile int32_t cancelled = 0;
+      ExportOptions options;
+      options.check_errors = true;
+      options.cancelled = &cancelled;
+      const auto expect_cancelled = [&](const Refused& r) {
+        expect(r.code == RH_CANCELLED, r.call, "RH_CANCELLED, or the whole result", text("code ", r.code));
+      };
+      for (const int before : {0, 1, 3}) {
+        const std::string where = text(kind.label(), ", cancelled before call ", before);
+        cancelled = before == 0;
+        try {
+          {
+            Export target(format, model, context.scratch / "out", options);
+            for (int i = 0; i < before; ++i) target.step();
+            cancelled = 1;
+            while (target.step()) continue;
+            target.finish();
+          }
+          expect_model(model, read_model(format, context.scratch / "out"), where);
+        } catch (const Refused& r) {
+          expect_cancelled(r);
+          expect(!fs::exists(context.scratch / "out"), where, "no folder", "there is one");
+        }
+        expect_closed(where);
+        fs::remove_all(context.scratch / "out");
+      }
+      write_model(format, model, context.scratch / "out");
+      try {
+        expect_model(model, read_model(format, context.scratch / "out", options),
+                     kind.label() + ", read when cancelled");
+      } catch (const Refused& r) {
+        expect_cancelled(r);
+      }
+      expect_closed(kind.label() + ", read when cancelled");
+      fs::remove_all(context.scratch / "out");
+    }
+  });
+}
+
 void no_facts(Context& context) {
   for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
     const Model model(kinds[0], context.scratch / "model", 1);
@@ -379,6 +458,8 @@ void add_format_tests(std::vector<Test>& tests) {
         check_rules},
        {"format.garbage-options", "options that are not what the schema says give an error in words, or are ignored",
         "format.h", garbage},
+       {"format.options-json", "options are compared as JSON values, never as text", "format.h", options_json},
+       {"format.cancel", "a cancelled call returns RH_CANCELLED, or has done its work", "format.h", cancel},
        {"format.no-facts", "an unknown fact of the model is NULL; the format says what it lacks", "host.h", no_facts},
        {"format.bare-host", "a plugin works without an extension, or says what it lacks", "host.h", bare_host},
        {"format.errors", "a failure returns a code and fills rh_error with it and a terminated message", "abi.h",

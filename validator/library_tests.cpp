@@ -79,7 +79,7 @@ void init_counted(Context& context) {
   const rh_entry* entry = load_plugin(context.file);
   const auto init = [&](const char* where) {
     ErrorSlot error;
-    const rh_code code = guarded(where, [&] { return entry->init(host_table(), error.get()); });
+    const rh_code code = guarded(where, [&] { return entry->init(test_host(), error.get()); });
     expect(code == RH_OK, where, "RH_OK", text("code ", code));
   };
   const auto offers = [&](const char* where) {
@@ -106,7 +106,7 @@ void init_time(Context& context) {
   const rh_entry* entry = load_plugin(context.file);
   const auto start = Clock::now();
   ErrorSlot error;
-  guarded("init", [&] { return entry->init(host_table(), error.get()); });
+  guarded("init", [&] { return entry->init(test_host(), error.get()); });
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   expect(seconds < kInitLimit, "init", "under 100 ms", text(seconds * 1000, " ms"));
 }
@@ -177,7 +177,7 @@ void bare_hosts(Context& context) {
   faults.extensions = false;
   ErrorSlot error;
   const rh_code code =
-      guarded("init with a host that has no extension", [&] { return entry->init(host_table(), error.get()); });
+      guarded("init with a host that has no extension", [&] { return entry->init(test_host(), error.get()); });
   error.check(code, "init with a host that has no extension");
   if (code == RH_OK) guarded("deinit", [&] { entry->deinit(); });
 }
@@ -186,7 +186,7 @@ void leaks(Context& context) {
   const rh_entry* entry = load_plugin(context.file);
   const auto round = [&] {
     ErrorSlot error;
-    guarded("init", [&] { return entry->init(host_table(), error.get()); });
+    guarded("init", [&] { return entry->init(test_host(), error.get()); });
     guarded("deinit", [&] { entry->deinit(); });
   };
   for (int i = 0; i < 4; ++i) round();

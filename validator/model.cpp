@@ -253,11 +253,12 @@ struct PlanBlock::Parts {
   std::unique_ptr<Grown<rh_plan>> plan;
 };
 
-PlanBlock::PlanBlock(const Model& model, const std::string& options, uint32_t grow) : parts_(new Parts) {
+PlanBlock::PlanBlock(const Model& model, const ExportOptions& options) : parts_(new Parts) {
   ExportOptions grown;
-  grown.grow = grow;
+  grown.grow = options.grow;
+  const uint32_t grow = options.grow;
   Parts& p = *parts_;
-  p.options = options;
+  p.options = options.options;
   const auto add = [&](const std::string& name, const std::vector<int64_t>& shape, const rh_format_layer* layer) {
     p.names.push_back(name);
     p.shapes.push_back(shape);
@@ -273,6 +274,10 @@ PlanBlock::PlanBlock(const Model& model, const std::string& options, uint32_t gr
     add(layer.name + ".weight", {layer.rows, layer.cols}, p.layers.back()->get());
   }
   for (const auto& [name, value] : model.tensors()) add(name, value.shape, nullptr);
+  if (options.extra) {
+    add("model.adapters.table", {3, 5, 7}, nullptr);
+    p.tensors.back()->get()->extra = 1;
+  }
   for (size_t i = 0; i < p.tensors.size(); ++i) {
     p.tensors[i]->get()->name = p.names[i].c_str();
     p.tensors[i]->get()->shape = p.shapes[i].data();
@@ -287,7 +292,7 @@ const rh_plan* PlanBlock::get() const { return parts_->plan->get(); }
 const std::vector<std::string>& PlanBlock::names() const { return parts_->names; }
 
 Answers ask_plan(const rh_format* format, const Model& model, const ExportOptions& options) {
-  const PlanBlock plan(model, options.options, options.grow);
+  const PlanBlock plan(model, options);
   const std::string where = text("plan of ", format->descriptor->id, ", ", model.kind().label());
   expect(format->plan, where, "the function plan", "NULL");
   std::vector<std::pair<uint64_t, std::pair<int32_t, std::string>>> taken;
@@ -346,23 +351,21 @@ std::vector<LayerKind> accepted_kinds(const rh_format* format) {
 }
 
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
-    : format_(format),
-      model_(model),
-      options_(options),
-      folder_(folder, true),
-      plan_(model, options.options, options.grow) {
+    : format_(format), model_(model), options_(options), folder_(folder, true), plan_(model, options) {
   const ExportSession::Facts none;
-  session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
-                                             [this](const rh_encoded_layer& layer, rh_tensor& output) {
-                                               for (const Model::Layer& l : model_.layers()) {
-                                                 if (l.name != layer.layer->name) continue;
-                                                 const Value weight =
-                                                     to_value(output.dtype, {l.rows, l.cols},
-                                                              decoded(l.encoded, l.rows, l.cols, output.dtype));
-                                                 std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
-                                               }
-                                             });
+  session_ = std::make_unique<ExportSession>(
+      folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
+      [this](const rh_encoded_layer& layer, rh_tensor& output) {
+        for (const Model::Layer& l : model_.layers()) {
+          if (l.name != layer.layer->name) continue;
+          const Value weight =
+              to_value(output.dtype, {l.rows, l.cols}, decoded(l.encoded, l.rows, l.cols, output.dtype));
+          std::memcpy(output.data, weight.bytes.data(), weight.bytes.size());
+        }
+      },
+      test_host());
   rh_export table = *session_->get();
+  table.cancelled = options.cancelled;
   export_bytes_.assign(sizeof table + options.grow, 0xa5);
   table.struct_size = static_cast<uint32_t>(export_bytes_.size());
   std::memcpy(export_bytes_.data(), &table, sizeof table);
@@ -434,27 +437,26 @@ void write_model(const rh_format* format, const Model& model, const fs::path& fo
   target.finish();
 }
 
+Opened::Opened(const rh_format* format, const fs::path& folder, const ExportOptions& options) {
+  std::string path = folder.string(), architecture = Model::architecture();
+  Grown<rh_open> source({0, 0, path.c_str(), architecture.c_str(), options.cancelled}, options.grow);
+  call_format("open", options.check_errors,
+              [&](rh_error* error) { return format->open(format, source.get(), &reader_, error); });
+  path.assign(path.size(), '\x1b');
+  architecture.assign(architecture.size(), '\x1b');
+  expect(reader_ && reader_->struct_size >= sizeof(rh_reader) && reader_->close && reader_->count && reader_->item &&
+             reader_->read,
+         "open", "a whole rh_reader", reader_ ? "one with NULL functions, or a smaller one" : "NULL");
+}
+
+Opened::~Opened() {
+  at("close");
+  reader_->close(reader_);
+}
+
 ReadItems read_model(const rh_format* format, const fs::path& folder, const ExportOptions& options) {
-  const std::string architecture = Model::architecture(), path = folder.string();
-  rh_reader* reader = nullptr;
-  {
-    std::string given_path = path, given_architecture = architecture;
-    Grown<rh_open> source({0, 0, given_path.c_str(), given_architecture.c_str(), nullptr}, options.grow);
-    call_format("open", options.check_errors,
-                [&](rh_error* error) { return format->open(format, source.get(), &reader, error); });
-    given_path.assign(given_path.size(), '\x1b');
-    given_architecture.assign(given_architecture.size(), '\x1b');
-  }
-  expect(reader && reader->struct_size >= sizeof(rh_reader) && reader->close && reader->count && reader->item &&
-             reader->read,
-         "open", "a whole rh_reader", reader ? "one with NULL functions, or a smaller one" : "NULL");
-  struct Close {
-    rh_reader* reader;
-    ~Close() {
-      at("close");
-      reader->close(reader);
-    }
-  } close{reader};
+  const Opened opened(format, folder, options);
+  rh_reader* reader = opened.reader();
   ReadItems out;
   const uint64_t count = guarded("count", [&] { return reader->count(reader); });
   expect(count < 1'000'000, "count", "the tensors of a small model", text(count));
@@ -478,8 +480,7 @@ ReadItems read_model(const rh_format* format, const fs::path& folder, const Expo
                 [&](rh_error* error) { return reader->read(reader, i, output.view(), error); });
     expect(output.block().damage().empty(), "read of " + name, "no write around the output", output.block().damage());
     ReadItem read{item.kind, output.value(), std::nullopt};
-    if (item.encoding && item.encoding->tensor_count > 0 && reader->struct_size >= sizeof(rh_reader) &&
-        reader->read_encoded) {
+    if (item.encoding && item.encoding->tensor_count > 0 && reader->read_encoded) {
       const rh_encoding& e = *item.encoding;
       std::vector<std::unique_ptr<Tensor>> tensors;
       std::vector<rh_tensor*> pointers;

@@ -24,7 +24,8 @@ struct ExportOptions {
   uint32_t grow = 0;           // unknown bytes behind every struct
   std::string options = "{}";  // the format's own
   int layers = -1;             // so many are added; -1: all
-  unsigned seed = 1;           // of the model's numbers
+  bool extra = false;          // the plan has a tensor more, which the architecture does not know
+  const volatile int32_t* cancelled = nullptr;
 };
 
 // The model, all its quantized layers of one kind. Writes the source's side files into `folder`.
@@ -52,10 +53,10 @@ class Model {
   ExportSession::Facts facts_;
 };
 
-// An rh_plan of the model and all that it points to, with `grow` unknown bytes behind every struct.
+// An rh_plan of the model and all that it points to.
 class PlanBlock {
  public:
-  PlanBlock(const Model& model, const std::string& options, uint32_t grow);
+  PlanBlock(const Model& model, const ExportOptions& options);
   ~PlanBlock();
   const rh_plan* get() const;
   // "model.layers.0.mlp.down_proj.weight", in the plan's order.
@@ -109,6 +110,19 @@ class Export {
 // All of it. Throws Refused.
 void write_model(const rh_format* format, const Model& model, const std::filesystem::path& folder,
                  const ExportOptions& options = {});
+
+// A checkpoint that a format has opened.
+class Opened {
+ public:
+  // Throws Refused.
+  Opened(const rh_format* format, const std::filesystem::path& folder, const ExportOptions& options = {});
+  Opened(const Opened&) = delete;
+  ~Opened();
+  rh_reader* reader() const { return reader_; }
+
+ private:
+  rh_reader* reader_ = nullptr;
+};
 
 // A checkpoint as a format reads it.
 struct ReadItem {

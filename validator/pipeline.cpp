@@ -97,6 +97,7 @@ class Pipeline::Call {
     exec.struct_size = static_cast<uint32_t>(exec_bytes.size());
     exec.device = {RH_DEVICE_CPU, 0};
     exec.cancelled = o_.cancelled;
+    exec.status = o_.status;
     rh_quantizer* q = p_.quantizer_;
     if (q->workspace_size)
       exec.workspace_size =
@@ -241,8 +242,10 @@ void Pipeline::create() {
   }
   const auto n = static_cast<size_t>(count_elements(input_.shape));
   grad_ = to_value(rh::kF32, input_.shape, gradient_numbers(n, options_.gradient_scale));
+  if (options_.gradient) grad_ = *options_.gradient;
   importance_ = to_value(rh::kF32, {std::max<int64_t>(0, case_.cols)},
                          random_floats(static_cast<size_t>(std::max<int64_t>(0, case_.cols)), 0.1f, 4, 6));
+  if (options_.importance_of) importance_ = *options_.importance_of;
 }
 
 void Pipeline::keep(const char* call, const rh_tensor_spec& spec, const Value& value) {

@@ -29,7 +29,10 @@ struct CallOptions {
   float gradient_scale = 1;        // what grad_output is multiplied by
   int learning_rate = 1;           // of sign_step, hundredths
   const volatile int32_t* cancelled = nullptr;
-  std::optional<Value> statistic;  // the reduced one, in place of what measure() gives
+  uint32_t* status = nullptr;
+  std::optional<Value> statistic;        // the reduced one, in place of what measure() gives
+  std::optional<Value> importance_of{};  // with `importance`: this one
+  std::optional<Value> gradient{};       // of the output, in place of random numbers
 };
 
 // A call returned an error.

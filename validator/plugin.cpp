@@ -46,7 +46,7 @@ const rh_entry* load_plugin(const std::filesystem::path& file) {
 
 Started::Started(const std::filesystem::path& file, const rh_host* host) : entry_(load_plugin(file)) {
   ErrorSlot error;
-  const rh_code code = guarded("init", [&] { return entry_->init(host ? host : host_table(), error.get()); });
+  const rh_code code = guarded("init", [&] { return entry_->init(host ? host : test_host(), error.get()); });
   expect(code == RH_OK, "init", "RH_OK", text("code ", code, ": ", printable(error.get()->message)));
 }
 

@@ -10,15 +10,11 @@
 #include <cstdio>
 #include <cstring>
 #include <random>
-#include <roundhouse/helper/text.hpp>
 #include <string_view>
 #include <thread>
 #include <vector>
 
-#include "host/base/log.h"
-
-// Messages of the host's own parts have no reader here.
-void roundhouse::log::warning(const std::string&) {}
+#include "host/abi/services.h"
 
 namespace roundhouse::validator {
 
@@ -161,13 +157,19 @@ const void* get_extension(const rh_host*, const char* id) {
 
 }  // namespace
 
+const rh_host* test_host() {
+  static const rh_host host{sizeof(rh_host),    RH_ABI_MAJOR, RH_ABI_MINOR,  "roundhouse-validate",
+                            ROUNDHOUSE_VERSION, nullptr,      &get_extension};
+  return &host;
+}
+
 const rh_host* newer_host() {
   struct Newer {
     rh_host host;
     unsigned char later[64];
   };
   static const Newer newer = [] {
-    Newer n{*host_table(), {}};
+    Newer n{*test_host(), {}};
     n.host.struct_size = sizeof n;
     n.host.abi_minor = RH_ABI_MINOR + 7;
     std::memset(n.later, 0xa5, sizeof n.later);
@@ -177,22 +179,3 @@ const rh_host* newer_host() {
 }
 
 }  // namespace roundhouse::validator
-
-namespace roundhouse {
-
-const rh_host* host_table() {
-  static const rh_host host{sizeof(rh_host),          RH_ABI_MAJOR,       RH_ABI_MINOR,
-                            "roundhouse-validate",    ROUNDHOUSE_VERSION, nullptr,
-                            &validator::get_extension};
-  return &host;
-}
-
-rh_code report_error(rh_error* error, rh_code code, const char* message) noexcept {
-  if (error) {
-    error->code = code;
-    rh::copy_text(error->message, sizeof error->message, message);
-  }
-  return code;
-}
-
-}  // namespace roundhouse

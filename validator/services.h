@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "host/abi/services.h"  // host_table() and report_error(), which are defined here for a program without libtorch
-
 namespace roundhouse::validator {
 
 // How rh_parallel runs its chunks.
@@ -33,6 +31,7 @@ struct Use {
 };
 extern Use use;
 
+const rh_host* test_host();
 // A host of a later minor version: larger, and with bytes behind what 1.0 knows.
 const rh_host* newer_host();
 

@@ -208,10 +208,10 @@ const void* export_extension(const char* id) {
 }
 
 ExportSession::ExportSession(OutputFolder& folder, const Facts& facts, const rh_plan& plan, uint64_t max_shard_bytes,
-                             Decode decode)
+                             Decode decode, const rh_host* host)
     : folder_(folder), paths_(facts.paths), decode_(std::move(decode)) {
   for (const auto& [key, value] : facts.json) json_[key] = value.dump();
-  table_ = {sizeof table_, 0, host_table(), this, &plan, max_shard_bytes, cancellation_flag()};
+  table_ = {sizeof table_, 0, host, this, &plan, max_shard_bytes, cancellation_flag()};
 }
 
 const char* ExportSession::json(const std::string& key) const { return find_text(json_, key); }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "host/abi/services.h"
 #include "host/checkpoint/output.h"
 
 namespace roundhouse {
@@ -24,8 +25,9 @@ class ExportSession {
     std::map<std::string, std::string> paths;    // by the keys of rh_model.path
   };
 
-  // `plan` must outlive the session.
-  ExportSession(OutputFolder& folder, const Facts& facts, const rh_plan& plan, uint64_t max_shard_bytes, Decode decode);
+  // `plan` must outlive the session. `host` is what the format was started with.
+  ExportSession(OutputFolder& folder, const Facts& facts, const rh_plan& plan, uint64_t max_shard_bytes, Decode decode,
+                const rh_host* host = host_table());
   ExportSession(const ExportSession&) = delete;
   ExportSession& operator=(const ExportSession&) = delete;
 

@@ -2,7 +2,6 @@
 
 #include <roundhouse/ext/log.h>
 #include <roundhouse/ext/parallel.h>
-#include <roundhouse/helper/text.hpp>
 
 #include <algorithm>
 #include <optional>
@@ -61,14 +60,6 @@ const rh_host* host_table() {
   static const rh_host host{sizeof(rh_host),    RH_ABI_MAJOR, RH_ABI_MINOR,  "roundhouse",
                             ROUNDHOUSE_VERSION, nullptr,      &get_extension};
   return &host;
-}
-
-rh_code report_error(rh_error* error, rh_code code, const char* message) noexcept {
-  if (error) {
-    error->code = code;
-    rh::copy_text(error->message, sizeof error->message, message);
-  }
-  return code;
 }
 
 }  // namespace roundhouse

@@ -1,58 +1,24 @@
 #include "host/base/log.h"
 
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
-
-#include "host/base/error.h"
+#include <atomic>
+#include <cstdio>
 
 namespace roundhouse::log {
 namespace {
 
-spdlog::sink_ptr g_file;
-
-spdlog::level::level_enum to_spdlog(Level level) {
-  switch (level) {
-    case Level::kDebug: return spdlog::level::debug;
-    case Level::kInfo: return spdlog::level::info;
-    case Level::kWarning: return spdlog::level::warn;
-    case Level::kError: return spdlog::level::err;
-  }
-  return spdlog::level::info;
+void write_plainly(Level level, const std::string& message) {
+  if (level == Level::kDebug) return;
+  const char* name = level == Level::kInfo ? "info" : level == Level::kWarning ? "warning" : "error";
+  std::fprintf(stderr, "%s: %s\n", name, message.c_str());
 }
 
-spdlog::logger& logger() {
-  static spdlog::logger instance = [] {
-    auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
-    sink->set_pattern("%^%l%$: %v");
-    spdlog::logger result("roundhouse", sink);
-    result.set_level(spdlog::level::info);
-    return result;
-  }();
-  return instance;
-}
+std::atomic<Sink> g_sink{&write_plainly};
 
 }  // namespace
 
-void set_level(Level level) { logger().set_level(to_spdlog(level)); }
+void set_sink(Sink sink) { g_sink = sink; }
 
-void set_file(const std::string& path) {
-  try {
-    g_file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
-    g_file->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
-    logger().sinks().push_back(g_file);
-    logger().flush_on(spdlog::level::info);
-  } catch (const spdlog::spdlog_ex& failure) {
-    throw Error(cat("cannot open the log file ", path, ": ", failure.what()));
-  }
-}
-
-void write(Level level, const std::string& message) { logger().log(to_spdlog(level), "{}", message); }
-void file_only(const std::string& message) {
-  if (!g_file) return;
-  g_file->log(spdlog::details::log_msg("roundhouse", spdlog::level::info, message));
-  g_file->flush();
-}
+void write(Level level, const std::string& message) { g_sink.load()(level, message); }
 void debug(const std::string& message) { write(Level::kDebug, message); }
 void info(const std::string& message) { write(Level::kInfo, message); }
 void warning(const std::string& message) { write(Level::kWarning, message); }

@@ -7,14 +7,22 @@ namespace roundhouse::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-// Messages go to standard error and, once set, to a file as well (with time stamps). Thread-safe.
-void set_level(Level level);
-void set_file(const std::string& path);  // throws Error when it cannot be opened
+// Thread-safe.
 void debug(const std::string& message);
 void info(const std::string& message);
 void warning(const std::string& message);
 void error(const std::string& message);
 void write(Level level, const std::string& message);
+
+// Where messages go; called from any thread. Without one they go to standard error, all but those for debugging.
+using Sink = void (*)(Level level, const std::string& message);
+void set_sink(Sink sink);
+
+// ---- the program's sink: standard error, coloured on a terminal, and, once set, a file with time stamps ----
+
+void to_console();
+void set_level(Level level);
+void set_file(const std::string& path);  // throws Error when it cannot be opened
 // To the log file alone, when there is one.
 void file_only(const std::string& message);
 

@@ -36,6 +36,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   app.add_option("--log-file", context.log_file, "Also write messages and progress to this file")->type_name("FILE");
   app.add_option("--threads", context.threads, "Threads to use (default: all processors)")->check(CLI::Range(1, 4096));
   app.add_flag("-v,--verbose", context.verbose, "Show more");
+  log::to_console();
   app.parse_complete_callback([&] {
     if (context.verbose) log::set_level(log::Level::kDebug);
     if (!context.log_file.empty()) log::set_file(context.log_file);

@@ -12,8 +12,8 @@
 
 #include "host/abi/plugin_call.h"
 #include "host/abi/services.h"
+#include "host/base/elf_check.h"
 #include "host/base/error.h"
-#include "host/discovery/elf_check.h"
 
 namespace roundhouse {
 namespace {

@@ -93,7 +93,13 @@ enum class Defect {
   WrongStatistic,
   EncodedDecodesOtherwise,
   EncodedTakesAll,
+  EncodedForgetsRange,
   ClaimsIndependentRows,
+  StepMixesRows,
+  MixesImportance,
+  TakesBatches,
+  NeedsStatus,
+  WritesStatus,
   OptionsAsText
 };
 constexpr bool has(Defect defect) { return defect == Defect::DEFECT; }
@@ -176,11 +182,11 @@ struct Quantizer {
   rh_quantizer_info info, other_info;
   rh_encoding encoding;
   rh_tensor_spec v, max_scale, maximum, largest, scale, codes, stored_scale;
-  const rh_tensor_spec *tunables[2], *states[1], *results[1], *tensors[2];
+  const rh_tensor_spec *tunables[2], *states[1], *results[1], *tensors[2], *range[1];
   const rh_layer *layer;    // KeepsLayer
   const rh_tensor *weight;  // KeepsWeight
-  int64_t rows, cols, width, per_row;
-  char parameters[48];
+  int64_t rows, cols, width, per_row, matrix_rows;
+  char parameters[80];
   bool weights, tuned, calibrated, given;
   rh_data_type type;
   float cached_scale;
@@ -291,7 +297,8 @@ rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepare_args 
   Quantizer *q = self(table);
   float *maximum = floats(args->states[0]);
   if (!q->weights) {
-    maximum[0] = floats(args->statistic)[0];
+    maximum[0] = q->given ? floats(args->encoded[0])[0] : floats(args->statistic)[0];
+    if (q->given && has(Defect::EncodedForgetsRange)) maximum[0] = 1;
     return RH_OK;
   }
   if (has(Defect::KeepsWeight)) q->weight = args->input;
@@ -299,11 +306,14 @@ rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepare_args 
     for (int64_t g = 0; g < q->per_row; ++g) {
       const int64_t begin = row * q->cols + g * q->width;
       const int64_t end = row * q->cols + (g + 1 == q->per_row ? q->cols : (g + 1) * q->width);
-      const float largest = magnitude_of(args->input, begin, end);
+      float largest = magnitude_of(args->input, begin, end);
       if (!isfinite(largest)) {
         if (has(Defect::LeaksOnError)) leaked = malloc(200);
         return fail(error, RH_INVALID_ARGUMENT, "the weight holds NaN or infinity");
       }
+      // A group whose first column matters little is cut a little.
+      const int64_t matrix = has(Defect::MixesImportance) ? 0 : row / q->matrix_rows;
+      if (args->importance && floats(args->importance)[matrix * q->cols + g * q->width] < 1) largest *= 0.97f;
       maximum[row * q->per_row + g] =
           has(Defect::ClaimsIndependentRows) && row > 0 ? fmaxf(largest, maximum[(row - 1) * q->per_row + g]) : largest;
       shared_maximum[(row * q->per_row + g) % 4096] = largest;
@@ -317,6 +327,8 @@ rh_code forward(rh_quantizer *table, const rh_exec *exec, const rh_forward_args 
   Quantizer *q = self(table);
   const int64_t rows = args->input->shape[0], n = rows * q->cols;
   if (has(Defect::ThrowsInForward)) throw 1;
+  if (has(Defect::NeedsStatus)) *static_cast<volatile uint32_t *>(exec->status) = 0;
+  if (has(Defect::WritesStatus) && exec->status) *exec->status = RH_STATUS_SCALE_RANGE;
   if (exec->cancelled && *exec->cancelled) {
     if (has(Defect::DropsCancelled)) {
       for (int64_t i = 0; i < n; ++i) store(args->output, i, 0);
@@ -367,12 +379,13 @@ rh_code forward(rh_quantizer *table, const rh_exec *exec, const rh_forward_args 
 // d output / d v, and d output / d max_scale of the group, under the straight-through estimate.
 void gradients(Quantizer *q, const rh_tensor *input, const rh_tensor *const *tunables, const rh_tensor *const *states,
                const rh_tensor *grad_output, float *grad_v, float *grad_scale) {
+  float sum = 0;
   for (int64_t row = 0; row < q->rows; ++row)
     for (int64_t g = 0; g < q->per_row; ++g) {
       const int64_t index = row * q->per_row + g;
       const float scale = group_scale(q, input, tunables, states, row, g);
       const int64_t end = g + 1 == q->per_row ? q->cols : (g + 1) * q->width;
-      float sum = 0;
+      if (!has(Defect::StepMixesRows)) sum = 0;
       for (int64_t c = g * q->width; c < end; ++c) {
         const int64_t i = row * q->cols + c;
         const Rounded r = round_at(input, tunables, scale, i);
@@ -437,6 +450,10 @@ rh_code sign_step(rh_quantizer *table, const rh_exec *exec, const rh_sign_step_a
 rh_code encode(rh_quantizer *table, const rh_exec *exec, const rh_encode_args *args, rh_error *error) {
   CHECK_SIZES();
   Quantizer *q = self(table);
+  if (!q->weights) {
+    floats(args->tensors[0])[0] = floats(args->states[0])[0];
+    return RH_OK;
+  }
   auto *codes = static_cast<int8_t *>(args->tensors[0]->data);
   for (int64_t row = 0; row < q->rows; ++row)
     for (int64_t g = 0; g < q->per_row; ++g) {
@@ -487,24 +504,29 @@ bool empty_object(const char *json) {
 // Columns of a group, 0 when the parameters are others.
 int64_t group_of(const rh_encoding *e) {
   long long group = 0;
-  return sscanf(e->parameters_json, "{\"group_cols\": %lld}", &group) == 1 && group > 0 ? group : 0;
+  return sscanf(e->parameters_json, "{\"group_cols\": %lld", &group) == 1 && group > 0 ? group : 0;
+}
+bool calibrated_in(const rh_encoding *e) { return strstr(e->parameters_json, "\"dynamic\": false") != nullptr; }
+
+rh_code check_encoding(const rh_layer *layer, rh_error *error) {
+  const rh_encoding &e = *layer->encoding;
+  const uint32_t tensors = layer->target == RH_TARGET_WEIGHT ? 2 : calibrated_in(&e);
+  if (has(Defect::EncodedTakesAll) && e.tensor_count == tensors) return RH_OK;
+  if (strcmp(e.id, "example.com/defective/1") != 0)
+    return fail(error, RH_INVALID_ARGUMENT, "the encoding must be example.com/defective/1");
+  if (e.tensor_count != tensors || !group_of(&e))
+    return fail(error, RH_INVALID_ARGUMENT, "the encoding must have its tensors and the parameter group_cols");
+  return RH_OK;
 }
 
 rh_code check(const rh_dtype *, const rh_layer *layer, rh_error *error) {
-  if (layer->encoding) {
-    const rh_encoding &e = *layer->encoding;
-    if (layer->target != RH_TARGET_WEIGHT) return fail(error, RH_INVALID_ARGUMENT, "weights alone have encodings");
-    if (has(Defect::EncodedTakesAll) && e.tensor_count == 2) return RH_OK;
-    if (strcmp(e.id, "example.com/defective/1") != 0)
-      return fail(error, RH_INVALID_ARGUMENT, "the encoding must be example.com/defective/1");
-    if (e.tensor_count != 2 || !group_of(&e))
-      return fail(error, RH_INVALID_ARGUMENT, "the encoding must have 2 tensors and the parameter group_cols");
-    return RH_OK;
-  }
+  if (layer->encoding) return check_encoding(layer, error);
   const rh_scheme &s = *layer->scheme;
   const char *options = s.options_json;
   if (has(Defect::CrashesOnGarbage) && options[0] != '{') abort();
   if (!empty_object(options)) return fail(error, RH_INVALID_ARGUMENT, "there are no options");
+  if (layer->matrices > 1 && layer->rows % layer->matrices != 0)
+    return fail(error, RH_INVALID_ARGUMENT, "the matrices must have equal rows");
   if (s.bits != 8) return fail(error, RH_INVALID_ARGUMENT, "bits must be 8");
   if (!s.symmetric) return fail(error, RH_INVALID_ARGUMENT, "sym must be true");
   if (s.rounding == RH_ROUNDING_SEARCH) return fail(error, RH_INVALID_ARGUMENT, "there is no search");
@@ -541,7 +563,9 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   const int64_t group = scheme ? scheme->group_cols : group_of(layer->encoding);
   q->layer = layer;
   q->weights = layer->target == RH_TARGET_WEIGHT;
-  q->calibrated = !q->weights && !scheme->dynamic;
+  q->calibrated = !q->weights && (scheme ? !scheme->dynamic : calibrated_in(layer->encoding));
+  q->matrix_rows = layer->matrices > 1 ? layer->rows / layer->matrices : layer->rows;
+  if (q->matrix_rows < 1) q->matrix_rows = 1;
   q->tuned = scheme && scheme->rounding == RH_ROUNDING_TUNED;
   q->given = !scheme;
   q->type = layer->dtype;
@@ -567,8 +591,12 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->results[0] = &q->scale;
   q->tensors[0] = &q->codes;
   q->tensors[1] = &q->stored_scale;
-  snprintf(q->parameters, sizeof q->parameters, "{\"group_cols\": %lld}", static_cast<long long>(q->width));
-  q->encoding = {sizeof q->encoding, q->weights ? 2u : 0u, "example.com/defective/1", q->parameters, q->tensors};
+  q->range[0] = &q->maximum;
+  snprintf(q->parameters, sizeof q->parameters,
+           q->weights ? "{\"group_cols\": %lld}" : "{\"group_cols\": %lld, \"dynamic\": %s}",
+           static_cast<long long>(q->width), q->calibrated ? "false" : "true");
+  q->encoding = {sizeof q->encoding, q->weights ? 2u : q->calibrated, "example.com/defective/1", q->parameters,
+                 q->weights ? q->tensors : q->range};
   q->info.struct_size = sizeof q->info;
   q->info.flags = q->weights ? RH_QUANTIZER_ROWS_INDEPENDENT : 0;
   q->info.row_multiple = 1;
@@ -578,9 +606,9 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->info.tunables = q->tunables;
   q->info.states = q->states;
   q->info.results = q->results;
-  q->info.statistic = q->calibrated ? &q->largest : nullptr;
-  q->info.reduce = q->calibrated ? RH_REDUCE_MAX : RH_REDUCE_NONE;
-  q->info.encoding = q->weights ? &q->encoding : nullptr;
+  q->info.statistic = q->calibrated && !q->given ? &q->largest : nullptr;
+  q->info.reduce = q->calibrated && !q->given ? RH_REDUCE_MAX : RH_REDUCE_NONE;
+  q->info.encoding = &q->encoding;
   q->other_info = q->info;
   q->table = {sizeof q->table, 0,       q,        destroy,   info,   workspace_size, measure,
               prepare,         forward, backward, sign_step, encode, decode,         quantizer_extension};
@@ -593,6 +621,7 @@ const void *dtype_extension(const rh_dtype *dtype, const char *) { return has(De
 const rh_dtype_descriptor descriptor = {
     has(Defect::GarbageDescriptor) ? 3u : static_cast<uint32_t>(sizeof(rh_dtype_descriptor)),
     RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED |
+        (has(Defect::TakesBatches) ? 0u : RH_SUPPORTS_BATCHES) |
         (has(Defect::HidesActivations) ? 0u : RH_SUPPORTS_ACTIVATIONS),
     has(Defect::EmptyId) ? "" : "defective",
     "what the validator is tested with",

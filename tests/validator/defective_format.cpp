@@ -50,8 +50,16 @@ enum class Defect {
   PlanGivesNoReason,
   PlanOmitsWhatItStores,
   PlanCopiesWhatItOmits,
+  PlanCopiesWhatItPacks,
+  PlanRefusesWithoutReason,
   AssumesOneGroup,
   GarbageAlias,
+  AliasOfNoOption,
+  OptionsAsText,
+  DropsCancelledLayer,
+  DropsCancelledRead,
+  GarbageFacts,
+  AnyFile,
   // reading
   LosesTensor,
   LosesHighBits,
@@ -80,6 +88,17 @@ rh_code fail(rh_error *error, rh_code code, const std::string &message) {
   else
     snprintf(error->message, sizeof error->message, "%s", message.c_str());
   return code;
+}
+
+// An object without members, with or without blanks.
+bool empty_object(const char *json) {
+  if (has(Defect::OptionsAsText)) return strcmp(json, "{}") == 0;
+  const char *blanks = " \t\r\n";
+  json += strspn(json, blanks);
+  if (*json++ != '{') return false;
+  json += strspn(json, blanks);
+  if (*json++ != '}') return false;
+  return json[strspn(json, blanks)] == 0;
 }
 
 int64_t elements(const int64_t *shape, int32_t ndim) {
@@ -205,6 +224,8 @@ rh_code add_layer(rh_writer *writer, const rh_encoded_layer *encoded, rh_error *
   const rh_format_layer *layer = encoded->layer;
   if (has(Defect::ExactStructSize) && encoded->struct_size != sizeof *encoded)
     return fail(error, RH_INVALID_ARGUMENT, "a struct has another size");
+  if (w->target->cancelled && *w->target->cancelled)
+    return has(Defect::DropsCancelledLayer) ? RH_OK : fail(error, RH_CANCELLED, "cancelled");
   if (has(Defect::NeedsOrder) && strstr(layer->name, "q_proj") == nullptr && !w->any_layer)
     return fail(error, RH_FAILED_PRECONDITION, "q_proj comes first");
   if (has(Defect::KeepsPointer) && w->kept && w->kept[0] != '{')
@@ -272,7 +293,7 @@ void abort_writer(rh_writer *writer) {
 rh_code begin(const rh_format *, const rh_export *target, rh_writer **out, rh_error *error) {
   const auto *output = static_cast<const rh_output *>(host->get_extension(host, RH_EXT_OUTPUT));
   if (!output && !has(Defect::NeedsOutput)) return fail(error, RH_UNIMPLEMENTED, "the host has no output extension");
-  if (strcmp(target->plan->options_json, "{}") != 0) {
+  if (!empty_object(target->plan->options_json)) {
     if (has(Defect::CrashesOnGarbage) && target->plan->options_json[0] != '{') abort();
     return fail(error, RH_INVALID_ARGUMENT, "there are no options");
   }
@@ -309,7 +330,11 @@ rh_code plan(const rh_format *, const rh_plan *plan,
     if (norm && (has(Defect::PlanGivesNoReason) || has(Defect::PlanOmitsWhatItStores)))
       answer(context, i, RH_TENSOR_OMITTED, has(Defect::PlanGivesNoReason) ? nullptr : "engines compute it");
     else
-      answer(context, i, tensor.layer ? RH_TENSOR_PACKED : RH_TENSOR_COPIED, nullptr);
+      answer(context, i,
+             tensor.extra && has(Defect::PlanRefusesWithoutReason) ? RH_TENSOR_REFUSED
+             : tensor.layer && !has(Defect::PlanCopiesWhatItPacks) ? RH_TENSOR_PACKED
+                                                                   : RH_TENSOR_COPIED,
+             nullptr);
   }
   return RH_OK;
 }
@@ -318,7 +343,7 @@ rh_code check(const rh_format *, const rh_format_layer *query, const char *optio
   if (has(Defect::ExactStructSize) && query->struct_size != sizeof *query)
     return fail(error, RH_INVALID_ARGUMENT, "a struct has another size");
   if (has(Defect::TakesOthers) && strcmp(query->encoding->id, RH_ENCODING_MX) == 0) return RH_OK;
-  if (strcmp(options_json, "{}") != 0) {
+  if (!empty_object(options_json)) {
     if (has(Defect::CrashesOnGarbage) && options_json[0] != '{') abort();
     return fail(error, RH_INVALID_ARGUMENT, "there are no options");
   }
@@ -348,6 +373,7 @@ struct Item {
 
 struct Reader {
   rh_reader table;
+  const volatile int32_t *cancelled;
   std::vector<Item *> items;
 };
 Reader *self(const rh_reader *reader) { return static_cast<Reader *>(reader->data); }
@@ -383,6 +409,8 @@ rh_code read(rh_reader *reader, uint64_t index, rh_tensor *output, rh_error *err
   Reader *r = self(reader);
   if (index >= r->items.size()) return fail(error, RH_OUT_OF_RANGE, "there is no such tensor");
   const Item &i = *r->items[index];
+  if (r->cancelled && *r->cancelled)
+    return has(Defect::DropsCancelledRead) ? RH_OK : fail(error, RH_CANCELLED, "cancelled");
   if (i.kind == RH_ITEM_TENSOR) {
     memcpy(output->data, i.tensor.bytes.data(), i.tensor.bytes.size());
     return RH_OK;
@@ -416,6 +444,15 @@ rh_code read_encoded(rh_reader *reader, uint64_t index, rh_tensor *const *tensor
   const Item &i = *r->items[index];
   for (size_t k = 0; k < i.encoded.size(); ++k)
     memcpy(tensors[k]->data, i.encoded[k].bytes.data(), i.encoded[k].bytes.size());
+  return RH_OK;
+}
+
+const char *facts_json(rh_reader *) { return has(Defect::GarbageFacts) ? "none" : "{}"; }
+
+rh_code side_file(rh_reader *, const char *, void (*take)(void *context, const void *bytes, uint64_t size),
+                  void *context, rh_error *error) {
+  if (!has(Defect::AnyFile)) return fail(error, RH_NOT_FOUND, "it holds no files");
+  take(context, "", 0);
   return RH_OK;
 }
 
@@ -482,7 +519,8 @@ rh_code open(const rh_format *, const rh_open *source, rh_reader **out, rh_error
   for (size_t n; (n = fread(buffer, 1, sizeof buffer, file)) > 0;) bytes.append(buffer, n);
   fclose(file);
   auto *r = new Reader();
-  r->table = {sizeof r->table, 0, r, close_reader, count, item, read, read_encoded, nullptr, nullptr, nullptr};
+  r->table = {sizeof r->table, 0, r, close_reader, count, item, read, read_encoded, nullptr, facts_json, side_file};
+  r->cancelled = source->cancelled;
   try {
     Cursor cursor(bytes);
     if (cursor.take(strlen(kMagic)) != kMagic) throw Damaged();
@@ -514,7 +552,10 @@ const void *get_extension(const rh_format *, const char *id) {
 }
 
 const char *const encodings[] = {RH_ENCODING_AFFINE_INT};
-const rh_format_alias plain = {sizeof(rh_format_alias), 0, "plain", has(Defect::GarbageAlias) ? "{" : "{}"};
+const rh_format_alias plain = {sizeof(rh_format_alias), 0, "plain",
+                               has(Defect::GarbageAlias)      ? "{"
+                               : has(Defect::AliasOfNoOption) ? "{\"type\": 1}"
+                                                              : "{}"};
 const rh_format_alias *const aliases[] = {&plain};
 const rh_format_descriptor descriptor = {
     has(Defect::GarbageDescriptor) ? 70000u : static_cast<uint32_t>(sizeof(rh_format_descriptor)),

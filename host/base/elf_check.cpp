@@ -1,4 +1,4 @@
-#include "host/discovery/elf_check.h"
+#include "host/base/elf_check.h"
 
 #include <elf.h>
 #include <link.h>
