@@ -15,16 +15,20 @@
 #include "host/checkpoint/safetensors.h"
 #include "host/export/exporter.h"
 #include "host/export/verify.h"
-#include "host/model/decoder.h"
+#include "host/model/finite.h"
 #include "host/plan/imatrix.h"
-#include "host/plan/plan.h"
+#include "host/plan/passes.h"
+#include "host/plan/plan_text.h"
+#include "host/plan/planner.h"
 #include "host/report/progress.h"
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 #include "host/run/report_page.h"
 #include "host/text/calibration.h"
-#include "host/tuning/activation_quantizer.h"
 #include "host/tuning/device.h"
+#include "host/tuning/input_quantization.h"
+#include "host/tuning/quantize.h"
+#include "host/tuning/rounded_source.h"
 
 namespace roundhouse {
 namespace {

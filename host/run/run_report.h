@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "host/model/perplexity.h"
-#include "host/tuning/quantize.h"
+#include "host/tuning/results.h"
 
 namespace roundhouse {
 
