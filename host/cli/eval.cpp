@@ -4,7 +4,7 @@
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
-#include "host/cli/evaluation.h"
+#include "host/run/evaluation.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
 

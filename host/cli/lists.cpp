@@ -7,7 +7,7 @@
 #include "host/base/words.h"
 #include "host/cli/context.h"
 #include "host/plan/layer_check.h"
-#include "host/plan/plan.h"
+#include "host/plan/plan_text.h"
 #include "host/plan/scheme_resolver.h"
 #include "host/recipe/scheme_choice.h"
 #include "host/report/table.h"

@@ -1,11 +1,11 @@
 // roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins; nothing is computed.
-#include "host/plan/plan.h"
-
 #include <iostream>
 #include <memory>
 
 #include "host/checkpoint/safetensors.h"
 #include "host/cli/context.h"
+#include "host/plan/plan_text.h"
+#include "host/plan/planner.h"
 
 namespace roundhouse::cli {
 

@@ -3,7 +3,7 @@
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
-#include "host/cli/qdq_file.h"
+#include "host/run/qdq_file.h"
 
 namespace roundhouse::cli {
 

@@ -8,7 +8,9 @@
 #include "host/base/log.h"
 #include "host/base/words.h"
 #include "host/export/exporter.h"
+#include "host/plan/format_facts.h"
 #include "host/plan/layer_check.h"
+#include "host/plan/plan_text.h"
 
 namespace roundhouse {
 namespace {

@@ -6,6 +6,7 @@
 #include "host/abi/format_writer.h"
 #include "host/base/error.h"
 #include "host/checkpoint/output.h"
+#include "host/plan/format_facts.h"
 
 namespace roundhouse {
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "host/discovery/catalogue.h"
+#include "host/export/encoded_layer.h"
 #include "host/export/verify.h"
 #include "host/plan/plan.h"
-#include "host/tuning/quantize.h"
 
 namespace roundhouse {
 

@@ -7,20 +7,11 @@
 #include <numbers>
 
 #include "host/base/error.h"
+#include "host/model/finite.h"
 #include "host/model/ops.h"
 
 namespace roundhouse {
 namespace {
-
-void check_finite(const at::Tensor& tensor, const std::string& name, const std::string& where) {
-  const auto [low, high] = at::aminmax(tensor);  // both are NaN if any element is
-  if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return;
-  const at::Tensor bad = at::isfinite(tensor.to(at::kFloat)).logical_not().nonzero();
-  const at::Tensor first = bad[0].contiguous();
-  const std::vector<int64_t> at(first.const_data_ptr<int64_t>(), first.const_data_ptr<int64_t>() + first.numel());
-  throw Error(cat(where, ": ", name, " has ", bad.size(0), " elements that are NaN or infinite, the first at ",
-                  shape_text(at), ". Such a checkpoint is damaged, or overflowed when it was converted."));
-}
 
 at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntArrayRef shape) {
   const Tensor tensor = source.load(name);
@@ -30,9 +21,8 @@ at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntAr
   if (!is_floating(tensor.dtype()))
     throw Error(cat(source.location(), ": ", name, " is of type ", safetensors_name(tensor.dtype()),
                     ", but floating-point weights are expected; is the checkpoint quantized already?"));
-  at::Tensor loaded = to_torch(tensor);
-  check_finite(loaded, name, source.location());
-  return loaded;
+  check_finite(tensor, name, source.location());
+  return to_torch(tensor);
 }
 
 std::optional<LoadedNorm> load_norm(const std::optional<NormInfo>& info,
@@ -66,17 +56,6 @@ at::Tensor rotary_frequencies(const RotaryInfo& rotary) {
 }
 
 }  // namespace
-
-void check_finite(const Architecture& architecture, TensorSource& source) {
-  std::vector<std::string> names = architecture.outer_tensors();
-  for (int64_t block = 0; block < architecture.blocks(); ++block)
-    for (std::string& name : architecture.block_tensors(block)) names.push_back(std::move(name));
-  for (const std::string& name : names) {
-    if (!source.contains(name)) continue;  // a tied head's other name, or a plan's affair
-    const Tensor tensor = source.load(name);
-    if (is_floating(tensor.dtype()) && tensor.elements() > 0) check_finite(to_torch(tensor), name, source.location());
-  }
-}
 
 at::Tensor LoadedNorm::operator()(const at::Tensor& x) const {
   return info.kind == NormKind::kRms ? rms_norm(x, weight, info.eps)

@@ -6,13 +6,13 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
+#include "host/model/input_hook.h"
 #include "host/model/torch_tensor.h"
 
 namespace roundhouse {
@@ -35,10 +35,6 @@ struct LoadedNorm {
   at::Tensor weight, bias;
   at::Tensor operator()(const at::Tensor& x) const;
 };
-
-// Called with a linear and its input [..., in]; returns the input to use instead. Linears that read the same input are
-// given the same tensor.
-using InputHook = std::function<at::Tensor(const LinearInfo& linear, const at::Tensor& input)>;
 
 class Block {
  public:
@@ -83,9 +79,6 @@ class Block {
   std::vector<Step> steps_;
   InputHook input_hook_;
 };
-
-// Reads every tensor of the model once; throws Error for the first that holds NaN or infinity.
-void check_finite(const Architecture& architecture, TensorSource& source);
 
 // Holds the tensors outside the blocks; the embedding stays where the source has it, the head is converted when first
 // used. `architecture` and `source` must outlive it.

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "host/model/decoder.h"
+#include "host/base/tensor.h"
+#include "host/model/architecture.h"
+#include "host/model/input_hook.h"
 
 namespace roundhouse {
 

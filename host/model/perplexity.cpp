@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "host/base/error.h"
+#include "host/model/decoder.h"
 
 namespace roundhouse {
 namespace {

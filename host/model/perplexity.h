@@ -7,7 +7,7 @@
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
-#include "host/model/decoder.h"
+#include "host/model/input_hook.h"
 
 namespace roundhouse {
 

@@ -1,9 +1,9 @@
-// What formats are told of a plan.
+#include "host/plan/format_facts.h"
+
 #include <map>
 
 #include "host/abi/format_query.h"
 #include "host/base/error.h"
-#include "host/plan/plan.h"
 
 namespace roundhouse {
 

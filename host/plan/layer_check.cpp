@@ -9,6 +9,7 @@
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
+#include "host/plan/format_facts.h"
 
 namespace roundhouse {
 namespace {

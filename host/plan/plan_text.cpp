@@ -1,9 +1,10 @@
+#include "host/plan/plan_text.h"
+
 #include <algorithm>
 #include <utility>
 
 #include "host/base/error.h"
 #include "host/base/words.h"
-#include "host/plan/plan.h"
 #include "host/report/table.h"
 
 namespace roundhouse {

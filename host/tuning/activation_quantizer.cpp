@@ -162,14 +162,4 @@ at::Tensor Activations::forward(const LinearInfo& linear, const at::Tensor& inpu
   return quantizer ? quantizer->forward(input) : input;
 }
 
-InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges) {
-  std::vector<const LayerPlan*> layers;
-  for (const LayerPlan& layer : plans) layers.push_back(&layer);
-  const auto activations = std::make_shared<Activations>(catalogue, layers, at::kFloat, at::kCPU);
-  if (activations->empty()) return {};
-  activations->prepare(ranges);
-  return
-      [activations](const LinearInfo& linear, const at::Tensor& input) { return activations->forward(linear, input); };
-}
-
 }  // namespace roundhouse

@@ -9,10 +9,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "host/model/decoder.h"
+#include "host/discovery/catalogue.h"
+#include "host/model/structure.h"
 #include "host/plan/plan.h"
 #include "host/tuning/device_quantizer.h"
-#include "host/tuning/quantize.h"
+#include "host/tuning/results.h"
 
 namespace roundhouse {
 
@@ -94,8 +95,5 @@ class Activations {
   std::vector<std::unique_ptr<ActivationQuantizer>> quantizers_;
   std::unordered_map<std::string, ActivationQuantizer*> by_layer_;
 };
-
-// Quantizes the inputs of a float32 decoder on the CPU as the layers' plans say; empty when they say nothing of them.
-InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges);
 
 }  // namespace roundhouse

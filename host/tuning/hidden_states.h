@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "host/checkpoint/append_file.h"
-#include "host/tuning/quantize.h"
+#include "host/tuning/results.h"
 
 namespace roundhouse {
 

@@ -29,6 +29,16 @@ std::unique_ptr<ActivationQuantizer> quantizer_of(Catalogue& catalogue, const Li
 
 }  // namespace
 
+InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges) {
+  std::vector<const LayerPlan*> layers;
+  for (const LayerPlan& layer : plans) layers.push_back(&layer);
+  const auto activations = std::make_shared<Activations>(catalogue, layers, at::kFloat, at::kCPU);
+  if (activations->empty()) return {};
+  activations->prepare(ranges);
+  return
+      [activations](const LinearInfo& linear, const at::Tensor& input) { return activations->forward(linear, input); };
+}
+
 std::string InputQuantization::text() const {
   if (applied == 0) return "unquantized";
   return applied == layers ? "quantized" : cat("quantized in ", applied, " of ", layers, " layers");

@@ -1,13 +1,20 @@
-// What an exported checkpoint says an engine does to the inputs of its layers, for evaluating it so.
+// Quantized inputs in a model that is evaluated: as a plan says, or as an exported checkpoint says an engine does it.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "host/abi/format_reader.h"
 #include "host/discovery/catalogue.h"
-#include "host/model/decoder.h"
+#include "host/model/architecture.h"
+#include "host/model/input_hook.h"
+#include "host/plan/plan.h"
+#include "host/tuning/results.h"
 
 namespace roundhouse {
+
+// Quantizes the inputs of a float32 decoder on the CPU as the layers' plans say; empty when they say nothing of them.
+InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges);
 
 struct InputQuantization {
   InputHook hook;       // for a float32 decoder on the CPU; empty when no input is quantized
@@ -19,8 +26,8 @@ struct InputQuantization {
   std::string text() const;
 };
 
-// A checkpoint names encodings, not data types: the first data type that takes the encoding over quantizes the input, with
-// the calibrated range that the checkpoint holds.
+// A checkpoint names encodings, not data types: the first data type that takes the encoding over quantizes the input,
+// with the calibrated range that the checkpoint holds.
 InputQuantization input_quantization(const Architecture& architecture, ExportedCheckpoint& checkpoint,
                                      Catalogue& catalogue);
 

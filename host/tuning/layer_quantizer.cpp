@@ -4,6 +4,15 @@
 #include "host/tuning/torch_view.h"
 
 namespace roundhouse {
+namespace {
+
+const Tensor* importance_of(const LayerPlan& plan, const Importance& importance) {
+  if (plan.scheme.weight->rounding != Rounding::kSearch) return nullptr;
+  const auto found = importance.find(plan.info.name);
+  return found == importance.end() ? nullptr : &found->second;
+}
+
+}  // namespace
 
 LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, const Tensor& weight, at::Device device)
     : plan_(plan),
@@ -67,6 +76,26 @@ void LayerQuantizer::restore_best() {
   if (best_.empty()) return;
   tunables_ = std::move(best_);
   best_.clear();
+}
+
+void prepare(LayerQuantizers& layers, const Importance& importance) {
+  std::map<std::string, at::Tensor> shared;
+  std::vector<at::Tensor> statistics;
+  for (auto& layer : layers) {
+    statistics.push_back(layer->measure());
+    const rh_quantizer_info& info = layer->quantizer().info();
+    const std::string& siblings = layer->plan().info.siblings;
+    if (!statistics.back().defined() || siblings.empty() || !(info.flags & RH_QUANTIZER_SHARED_STATISTIC)) continue;
+    at::Tensor& sum = shared[siblings];
+    sum = sum.defined() ? reduced(info.reduce, sum, statistics.back()) : statistics.back();
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const rh_quantizer_info& info = layers[i]->quantizer().info();
+    const auto found = shared.find(layers[i]->plan().info.siblings);
+    const bool share = found != shared.end() && (info.flags & RH_QUANTIZER_SHARED_STATISTIC);
+    const Tensor* weights = importance_of(layers[i]->plan(), importance);
+    layers[i]->prepare(share ? found->second : statistics[i], weights ? to_torch(*weights) : at::Tensor());
+  }
 }
 
 }  // namespace roundhouse

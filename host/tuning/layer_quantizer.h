@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "host/discovery/catalogue.h"
 #include "host/plan/plan.h"
 #include "host/tuning/device_quantizer.h"
 
@@ -58,5 +59,12 @@ class LayerQuantizer {
   at::Tensor leaf_, output_;  // output_ is the leaf itself when it lives on the quantizer's device
   std::vector<at::Tensor> tunables_, best_;
 };
+
+// The layers of a block.
+using LayerQuantizers = std::vector<std::unique_ptr<LayerQuantizer>>;
+
+// Prepares them: a statistic that siblings share is reduced over all layers that read the same input. importance: for
+// layers with searched rounding.
+void prepare(LayerQuantizers& layers, const Importance& importance);
 
 }  // namespace roundhouse

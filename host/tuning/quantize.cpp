@@ -15,6 +15,7 @@
 #include "host/base/error.h"
 #include "host/base/parallel.h"
 #include "host/model/decoder.h"
+#include "host/plan/passes.h"
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/block_loop.h"
@@ -26,8 +27,6 @@
 namespace roundhouse {
 namespace {
 
-using Layers = std::vector<std::unique_ptr<LayerQuantizer>>;
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -36,33 +35,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 at::ScalarType compute_type(at::Device device) {
   if (device.is_cuda()) return at::kBFloat16;
   return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
-}
-
-const Tensor* importance_of(const LayerPlan& plan, const Importance& importance) {
-  if (plan.scheme.weight->rounding != Rounding::kSearch) return nullptr;
-  const auto found = importance.find(plan.info.name);
-  return found == importance.end() ? nullptr : &found->second;
-}
-
-// Statistics that siblings share are reduced over all layers of a block that read the same input.
-void prepare(Layers& layers, const Importance& importance) {
-  std::map<std::string, at::Tensor> shared;
-  std::vector<at::Tensor> statistics;
-  for (auto& layer : layers) {
-    statistics.push_back(layer->measure());
-    const rh_quantizer_info& info = layer->quantizer().info();
-    const std::string& siblings = layer->plan().info.siblings;
-    if (!statistics.back().defined() || siblings.empty() || !(info.flags & RH_QUANTIZER_SHARED_STATISTIC)) continue;
-    at::Tensor& sum = shared[siblings];
-    sum = sum.defined() ? reduced(info.reduce, sum, statistics.back()) : statistics.back();
-  }
-  for (size_t i = 0; i < layers.size(); ++i) {
-    const rh_quantizer_info& info = layers[i]->quantizer().info();
-    const auto found = shared.find(layers[i]->plan().info.siblings);
-    const bool share = found != shared.end() && (info.flags & RH_QUANTIZER_SHARED_STATISTIC);
-    const Tensor* weights = importance_of(layers[i]->plan(), importance);
-    layers[i]->prepare(share ? found->second : statistics[i], weights ? to_torch(*weights) : at::Tensor());
-  }
 }
 
 class Run {
@@ -129,8 +101,8 @@ class Run {
     return layers;
   }
 
-  Layers load_layers(int64_t block) {
-    Layers layers;
+  LayerQuantizers load_layers(int64_t block) {
+    LayerQuantizers layers;
     for (const LayerPlan* plan : planned_[block])
       layers.push_back(
           std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(stored_weight(plan->info)), device_));
@@ -139,7 +111,7 @@ class Run {
 
   void quantize_block(int64_t index, BlockReport& report) {
     std::optional<KeepFreedTensors> keep(std::in_place);
-    Layers layers = load_layers(index);
+    LayerQuantizers layers = load_layers(index);
     Activations activations(in_.catalogue, planned_[index], compute_, device_);
     std::optional<Block> block;
     if (passes_.any()) {
@@ -185,7 +157,7 @@ class Run {
 
   void quantize_head() {
     const LinearInfo& head = in_.architecture.head();
-    Layers layers = load_layers(-1);
+    LayerQuantizers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
     const auto for_inputs = [&](const HiddenStates& hidden, const auto& body) {
       for_batches(activations,
@@ -263,7 +235,7 @@ class Run {
     });
   }
 
-  void tune(int64_t index, Block& block, Layers& layers, Activations& activations, BlockReport& report) {
+  void tune(int64_t index, Block& block, LayerQuantizers& layers, Activations& activations, BlockReport& report) {
     for (auto& layer : layers) {
       layer->make_leaf(compute_, device_);
       for (LinearSlot& slot : block.linears())
@@ -298,7 +270,7 @@ class Run {
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
-  void emit(Layers& layers, const Activations& activations, const std::vector<std::string>& names) {
+  void emit(LayerQuantizers& layers, const Activations& activations, const std::vector<std::string>& names) {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const std::vector<Tensor> tensors = layer->encode();
@@ -351,52 +323,8 @@ class Run {
   std::unordered_set<std::string> done_;  // by the names that the formats get
 };
 
-class RoundedSource : public TensorSource {
- public:
-  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue, const Importance& importance)
-      : source_(source), catalogue_(catalogue), importance_(importance) {
-    for (LayerPlan layer : plan.layers) {
-      if (!layer.scheme.weight) continue;
-      if (layer.scheme.weight->rounding == Rounding::kTuned) layer.scheme.weight->rounding = Rounding::kPlain;
-      std::string name = layer.info.name + ".weight";
-      layers_.emplace(std::move(name), std::move(layer));
-    }
-  }
-  std::vector<std::string> names() const override { return source_.names(); }
-  bool contains(const std::string& name) const override { return source_.contains(name); }
-  std::string location() const override { return source_.location(); }
-  Tensor load(const std::string& name) override {
-    Tensor weight = source_.load(name);
-    const auto found = layers_.find(name);
-    if (found == layers_.end()) return weight;
-    const at::NoGradGuard no_grad;
-    Layers layers;
-    const LayerPlan& plan = found->second;
-    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, weight, at::kCPU));
-    if (layers[0]->quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC)
-      for (const auto& [sibling, other] : layers_)
-        if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
-          layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), at::kCPU));
-    prepare(layers, importance_);
-    layers[0]->make_leaf(to_torch(weight).scalar_type(), at::kCPU);
-    layers[0]->forward();
-    return from_torch(layers[0]->leaf());
-  }
-
- private:
-  TensorSource& source_;
-  Catalogue& catalogue_;
-  const Importance& importance_;
-  std::unordered_map<std::string, LayerPlan> layers_;
-};
-
 }  // namespace
 
 Observations quantize(const QuantizeInput& input, QuantizeSink& sink) { return Run(input, sink).run(); }
-
-std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
-                                             const Importance& importance) {
-  return std::make_unique<RoundedSource>(plan, source, catalogue, importance);
-}
 
 }  // namespace roundhouse

@@ -13,7 +13,7 @@
 
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
-#include "host/cli/qdq_file.h"
+#include "host/run/qdq_file.h"
 #include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {

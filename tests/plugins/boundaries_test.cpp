@@ -2,6 +2,7 @@
 // neither the host nor libtorch.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -72,8 +73,10 @@ TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
       {"recipe", {"base", "yaml"}},
       {"model", {"base", "yaml"}},
       {"plan", {"base", "checkpoint", "report", "abi", "discovery", "recipe", "model"}},
-      {"tuning", {"base", "checkpoint", "text", "abi", "discovery", "recipe", "model", "plan"}},
-      {"export", {"base", "checkpoint", "abi", "discovery", "recipe", "model", "plan", "tuning"}},
+      {"export", {"base", "checkpoint", "abi", "discovery", "recipe", "model", "plan"}},
+      {"tuning", {"base", "checkpoint", "text", "abi", "discovery", "recipe", "model", "plan", "export"}},
+      {"run",
+       {"base", "checkpoint", "text", "report", "abi", "discovery", "recipe", "model", "plan", "tuning", "export"}},
   };
   const std::regex include(R"re(#\s*include "host/([a-z_]+)/)re");
   for (const auto& [folder, allowed] : below) {
@@ -91,11 +94,78 @@ TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
   }
 }
 
-// The validator is a program, shipped as a binary. It tries plugins with the host's own files, but needs no libtorch.
-TEST(Boundaries, TheValidatorIncludesNoLibtorch) {
-  const auto files = sources({"validator", "host/base", "host/checkpoint", "host/abi"});
-  EXPECT_GT(files.size(), 20u);
-  EXPECT_EQ(matches(files, std::regex(R"(#\s*include\s*[<"](torch/|ATen/|c10/))")), "");
+// What a file includes of the project, as paths in it.
+std::vector<std::string> included(const fs::path& path) {
+  static const std::regex include(R"re(^\s*#\s*include "((host|sdk|kernels|validator)/[^"]+)")re");
+  std::vector<std::string> files;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (std::smatch match; std::regex_search(line, match, include)) files.push_back(match[1]);
+  return files;
+}
+
+// How a file gets libtorch, "a.cpp > b.h > c.h", or "".
+std::string way_to_libtorch(const std::string& file, std::map<std::string, std::string>& known) {
+  static const std::regex libtorch(R"(^\s*#\s*include\s*[<"](torch/|ATen/|c10/))");
+  const auto [found, first] = known.emplace(file, "");
+  if (!first) return found->second;
+  const fs::path path = fs::path(ROUNDHOUSE_SOURCE) / file;
+  std::string way = matches({path}, libtorch).empty() ? "" : file;
+  for (const std::string& header : included(path))
+    if (const std::string rest = way_to_libtorch(header, known); way.empty() && !rest.empty()) way = file + " > " + rest;
+  return known[file] = way;
+}
+
+// The validator, too, is a program without libtorch.
+TEST(Boundaries, LibtorchIsSeenByModelAndTuningAlone) {
+  std::map<std::string, std::string> known;
+  EXPECT_EQ(way_to_libtorch("host/tuning/block_loop.h", known), "host/tuning/block_loop.h");
+  EXPECT_EQ(way_to_libtorch("host/tuning/input_quantization.cpp", known),
+            "host/tuning/input_quantization.cpp > host/tuning/activation_quantizer.h");
+  int seen = 0;
+  for (const fs::path& path : sources({"host", "validator"})) {
+    const std::string file = fs::relative(path, ROUNDHOUSE_SOURCE);
+    if (file.starts_with("host/model/") || file.starts_with("host/tuning/")) continue;
+    EXPECT_EQ(way_to_libtorch(file, known), "");
+    ++seen;
+  }
+  EXPECT_GT(seen, 100);
+}
+
+// A header and its source are one part.
+std::string part_of(const fs::path& file) { return fs::path(file).replace_extension().string(); }
+
+// A circle to which `part` leads, "a > b > a", or "".
+std::string circle(const std::string& part, const std::map<std::string, std::set<std::string>>& parts,
+                   std::vector<std::string>& way, std::set<std::string>& done) {
+  if (const auto start = std::find(way.begin(), way.end(), part); start != way.end()) {
+    std::string text;
+    for (auto step = start; step != way.end(); ++step) text += *step + " > ";
+    return text + part;
+  }
+  if (!done.insert(part).second) return "";
+  way.push_back(part);
+  const auto found = parts.find(part);
+  if (found != parts.end())
+    for (const std::string& next : found->second)
+      if (std::string text = circle(next, parts, way, done); !text.empty()) return text;
+  way.pop_back();
+  return "";
+}
+
+TEST(Boundaries, NoPartsOfTheHostIncludeEachOther) {
+  std::map<std::string, std::set<std::string>> parts;
+  for (const fs::path& path : sources({"host"})) {
+    const std::string part = part_of(fs::relative(path, ROUNDHOUSE_SOURCE));
+    for (const std::string& header : included(path))
+      if (part_of(header) != part) parts[part].insert(part_of(header));
+  }
+  std::vector<std::string> way;
+  std::set<std::string> done;
+  EXPECT_EQ(circle("a", {{"a", {"b", "c"}}, {"c", {"d"}}, {"d", {"c"}}}, way, done), "c > d > c");
+  EXPECT_GT(parts.size(), 50u);
+  way.clear();
+  for (const auto& [part, others] : parts) EXPECT_EQ(circle(part, parts, way, done), "");
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
-#include "host/cli/qdq_file.h"
+#include "host/run/qdq_file.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {

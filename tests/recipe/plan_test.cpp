@@ -1,6 +1,9 @@
 // Plans of tests/data/models with the project's own plugins. The cases are files: plans/NAME.yaml is a recipe, beside
 // it stands NAME.plan, what `describe` prints, or NAME.error, the whole message.
-#include "host/plan/plan.h"
+#include "host/plan/format_facts.h"
+#include "host/plan/passes.h"
+#include "host/plan/plan_text.h"
+#include "host/plan/planner.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>

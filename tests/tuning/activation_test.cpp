@@ -5,7 +5,9 @@
 
 #include <cstring>
 
+#include "host/model/decoder.h"
 #include "host/tuning/activation_quantizer.h"
+#include "host/tuning/rounded_source.h"
 #include "tests/tuning/quantize_fixture.h"
 
 namespace roundhouse {

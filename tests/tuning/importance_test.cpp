@@ -9,6 +9,7 @@
 #include "host/checkpoint/imatrix_file.h"
 #include "host/model/decoder.h"
 #include "host/plan/imatrix.h"
+#include "host/plan/passes.h"
 #include "tests/tuning/quantize_fixture.h"
 
 namespace roundhouse {

@@ -11,6 +11,7 @@
 #include "host/base/parallel.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
+#include "host/plan/planner.h"
 #include "host/tuning/quantize.h"
 #include "tests/temp_folder.h"
 

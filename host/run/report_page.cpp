@@ -1,6 +1,4 @@
-#include "host/report/report.h"
-
-#include <sys/resource.h>
+#include "host/run/report_page.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,8 +8,6 @@
 
 namespace roundhouse {
 namespace {
-
-using nlohmann::json;
 
 constexpr const char* kStyle = R"(
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1d2733; }
@@ -26,56 +22,64 @@ std::string escape(const std::string& text) {
   std::string out;
   for (char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
 }
 
-std::string models_table(const json& models) {
+std::string models_table(const std::vector<ModelRow>& models) {
   std::string rows = "<tr><th>model</th><th class=n>bytes</th><th class=n>perplexity</th><th>folder</th></tr>";
-  for (const json& m : models) {
-    rows += cat("<tr><td>", escape(m["name"]), "</td><td class=n>", format_bytes(m["bytes"]), "</td><td class=n>",
-                m["perplexity"].is_number() ? format_number(m["perplexity"], 4) : "", "</td><td>",
-                m["folder"].is_string() ? escape(m["folder"]) : "", "</td></tr>");
+  for (const ModelRow& m : models) {
+    rows += cat("<tr><td>", escape(m.name), "</td><td class=n>", format_bytes(m.bytes), "</td><td class=n>",
+                m.perplexity ? format_number(m.perplexity->value, 4) : "", "</td><td>", escape(m.folder.string()),
+                "</td></tr>");
   }
   return "<table>" + rows + "</table>";
 }
 
 // Horizontal bars, one a model with a perplexity.
-std::string perplexity_plot(const json& models) {
+std::string perplexity_plot(const std::vector<ModelRow>& models) {
   double largest = 0;
   int bars = 0;
-  for (const json& m : models)
-    if (m["perplexity"].is_number()) {
-      largest = std::max(largest, m["perplexity"].get<double>());
+  for (const ModelRow& m : models)
+    if (m.perplexity) {
+      largest = std::max(largest, m.perplexity->value);
       ++bars;
     }
   if (bars == 0) return "<p>Not evaluated: the recipe has no evaluation data.</p>";
   std::string svg = cat("<svg viewBox='0 0 800 ", bars * 32, "' role='img'><title>Perplexity</title>");
   int row = 0;
-  for (const json& m : models) {
-    if (!m["perplexity"].is_number()) continue;
-    const double value = m["perplexity"];
+  for (const ModelRow& m : models) {
+    if (!m.perplexity) continue;
+    const double value = m.perplexity->value;
     const double width = 480 * value / largest;
     const int y = 32 * row++;
-    svg += cat("<text x='0' y='", y + 20, "'>", escape(m["name"]), "</text><rect x='220' y='", y + 6, "' width='", width,
-               "' height='20' fill='", m["format"].is_string() ? "#2f7d5b" : "#8d99a6", "'/><text x='", 226 + width,
-               "' y='", y + 20, "'>", format_number(value, 3), "</text>");
+    svg += cat("<text x='0' y='", y + 20, "'>", escape(m.name), "</text><rect x='220' y='", y + 6, "' width='", width,
+               "' height='20' fill='", m.format.empty() ? "#8d99a6" : "#2f7d5b", "'/><text x='", 226 + width, "' y='",
+               y + 20, "'>", format_number(value, 3), "</text>");
   }
   return svg + "</svg>";
 }
 
 // Loss of each block before and after tuning on a logarithmic axis.
-std::string loss_plot(const json& blocks) {
+std::string loss_plot(const std::vector<BlockReport>& blocks) {
   double low = INFINITY, high = 0;
-  for (const json& b : blocks) {
-    for (const char* key : {"first_loss", "best_loss"}) {
-      const double loss = b[key];
+  for (const BlockReport& b : blocks) {
+    for (const double loss : {b.first_loss, b.best_loss}) {
       if (loss <= 0) continue;
       low = std::min(low, loss);
       high = std::max(high, loss);
@@ -93,13 +97,13 @@ std::string loss_plot(const json& blocks) {
                decade, "</text>");
   }
   int i = 0;
-  for (const json& b : blocks) {
-    const double first = b["first_loss"], best = b["best_loss"];
+  for (const BlockReport& b : blocks) {
+    const double first = b.first_loss, best = b.best_loss;
     if (first > 0 && best > 0) {
       svg += cat("<line x1='", x(i), "' x2='", x(i), "' y1='", y(first), "' y2='", y(best), "' stroke='#b9c3cd'/>",
-                 "<circle cx='", x(i), "' cy='", y(first), "' r='4' fill='#c0693f'><title>block ", i, " rounded: ", first,
-                 "</title></circle><circle cx='", x(i), "' cy='", y(best), "' r='4' fill='#2f7d5b'><title>block ", i,
-                 " tuned: ", best, "</title></circle>");
+                 "<circle cx='", x(i), "' cy='", y(first), "' r='4' fill='#c0693f'><title>block ", i,
+                 " rounded: ", first, "</title></circle><circle cx='", x(i), "' cy='", y(best),
+                 "' r='4' fill='#2f7d5b'><title>block ", i, " tuned: ", best, "</title></circle>");
     }
     ++i;
   }
@@ -108,32 +112,24 @@ std::string loss_plot(const json& blocks) {
          "<span style='color:#c0693f'>●</span> rounded, <span style='color:#2f7d5b'>●</span> tuned.</p>";
 }
 
-std::string layers_table(const json& layers) {
+std::string layers_table(const std::vector<LayerRow>& layers) {
   std::string rows = "<tr><th>layer</th><th>scheme</th></tr>";
-  for (const json& l : layers)
-    rows += cat("<tr><td>", escape(l["name"]), "</td><td>", escape(l["scheme"]), "</td></tr>");
+  for (const LayerRow& l : layers) rows += cat("<tr><td>", escape(l.name), "</td><td>", escape(l.scheme), "</td></tr>");
   return "<table>" + rows + "</table>";
 }
 
 }  // namespace
 
-std::string report_page(const json& report) {
-  const json& seconds = report["seconds"];
+std::string report_page(const RunReport& report) {
+  const std::string model = escape(report.model.string());
   return cat("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-             "<title>Roundhouse: ", escape(report["model"]), "</title><style>", kStyle, "</style><h1>",
-             escape(report["model"]), "</h1><p>Quantized on ", escape(report["device"]), " in ",
-             format_seconds(seconds["quantize"]), " (", format_seconds(seconds["total"]),
-             " with evaluation), peak memory ", format_bytes(report["peak_memory_bytes"]), ".</p>",
-             models_table(report["models"]), "<h2>Perplexity</h2>", perplexity_plot(report["models"]),
-             "<h2>Loss of each block</h2>", loss_plot(report["blocks"]), "<h2>Layers</h2><details><summary>",
-             report["layers"].size(), " layers</summary>", layers_table(report["layers"]),
-             "</details><h2>Recipe</h2><pre>", escape(report["recipe"]), "</pre></html>\n");
-}
-
-uint64_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+             "<title>Roundhouse: ", model, "</title><style>", kStyle, "</style><h1>", model, "</h1><p>Quantized on ",
+             escape(report.device), " in ", format_seconds(report.seconds.quantize), " (",
+             format_seconds(report.seconds.total), " with evaluation), peak memory ",
+             format_bytes(report.peak_memory_bytes), ".</p>", models_table(report.models), "<h2>Perplexity</h2>",
+             perplexity_plot(report.models), "<h2>Loss of each block</h2>", loss_plot(report.blocks),
+             "<h2>Layers</h2><details><summary>", report.layers.size(), " layers</summary>",
+             layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe), "</pre></html>\n");
 }
 
 }  // namespace roundhouse

@@ -1,4 +1,4 @@
-#include "host/cli/qdq_file.h"
+#include "host/run/qdq_file.h"
 
 #include <cstring>
 #include <optional>

@@ -1,4 +1,4 @@
-#include "host/plan/plan.h"
+#include "host/plan/planner.h"
 
 #include <algorithm>
 #include <map>
@@ -8,18 +8,18 @@
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
+#include "host/plan/estimate.h"
+#include "host/plan/format_facts.h"
 #include "host/plan/imatrix.h"
 #include "host/plan/layer_check.h"
+#include "host/plan/passes.h"
+#include "host/plan/plan_text.h"
 #include "host/plan/scheme_resolver.h"
 
 namespace roundhouse {
 namespace {
 
 using nlohmann::json;
-
-// What tuning reaches on a CPU: bf16 matrix products ran at 1.96e12 operations a second on the 2-core machine of this
-// project's measurements; a third of that, because products are not all there is to do.
-constexpr double kCpuOperationsPerSecond = 6e11;
 
 bool supports(const DtypeRecord* record, Rounding rounding) {
   if (rounding == Rounding::kTuned) return record->supports & RH_SUPPORTS_TUNING;
@@ -71,7 +71,9 @@ class Planner {
     require_no_problems();
     ask_formats();
     require_no_problems();
-    estimate();
+    if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.scheme.weight; }))
+      warn("no layer is quantized");
+    estimate(plan_, source_, catalogue_, architecture_.hidden_size());
     return std::move(plan_);
   }
 
@@ -101,7 +103,6 @@ class Planner {
   }
   void check_calibration();
   void note_weights_only();
-  void estimate();
   void warn(const std::string& text) {
     if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
   }
@@ -403,20 +404,6 @@ void Planner::check_calibration() {
   }
 }
 
-// Whether an engine, as rh_format's backends_json describes it, takes the layer. What it leaves unsaid fits.
-bool takes(const json& backend, const LayerPlan& layer) {
-  const TensorScheme& weight = *layer.scheme.weight;
-  const auto fits = [](const json& lists, const std::string& key, const json& value) {
-    const auto listed = lists.find(key);
-    return listed == lists.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
-  };
-  const json wanted = backend.value("parameters", json::object());
-  for (const auto& [key, value] : layer.encoding->parameters().items())
-    if (!fits(wanted, key, value)) return false;
-  return fits(backend, "bits", weight.bits) && fits(backend, "sym", weight.symmetric) &&
-         fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding->id());
-}
-
 // A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
 // plain weights.
 void Planner::note_weights_only() {
@@ -432,67 +419,7 @@ void Planner::note_weights_only() {
   }
 }
 
-void Planner::estimate() {
-  for (const std::string& name : source_.names()) {
-    const SafetensorsFolder::Entry entry = source_.entry(name);
-    plan_.bytes_before += static_cast<uint64_t>(count_elements(entry.shape)) * size_of(entry.dtype);
-  }
-  for (FormatPlan& estimate : plan_.formats) {
-    const FormatRecord& record = *catalogue_.find_format(estimate.id);
-    estimate.bytes_estimate = plan_.bytes_before;
-    for (const json& backend : record.backends)
-      if (std::all_of(plan_.layers.begin(), plan_.layers.end(),
-                      [&](const LayerPlan& layer) { return !layer.encoding || takes(backend, layer); }))
-        estimate.backends.push_back(backend);
-    for (const LayerPlan& layer : plan_.layers) {
-      if (!layer.encoding || !contains(record.encodings, layer.encoding->id())) continue;
-      estimate.bytes_estimate += layer.encoded_bytes;
-      estimate.bytes_estimate -=
-          static_cast<uint64_t>(layer.info.out_features * layer.info.in_features) * size_of(layer.dtype);
-    }
-  }
-
-  // A parameter takes 2 operations a token in a forward pass and 4 in a backward one. Each block runs forward over the
-  // calibration texts once for each pass; a tuned one forward and backward an iteration.
-  const Recipe& recipe = plan_.recipe;
-  const double batch_tokens = static_cast<double>(recipe.calibration.batch_size * recipe.tuning.gradient_accumulation *
-                                                  recipe.calibration.seqlen);
-  const double tokens = static_cast<double>(recipe.calibration.samples * recipe.calibration.seqlen);
-  const Passes needed = passes(plan_);
-  const double forwards = (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
-  const bool bfloat16 = recipe.device.kind == DeviceChoice::Kind::kCuda || __builtin_cpu_supports("avx512bf16");
-  plan_.activation_bytes = static_cast<uint64_t>(needed.stores() * recipe.calibration.samples *
-                                                 recipe.calibration.seqlen * architecture_.hidden_size()) *
-                           (bfloat16 ? 2 : 4);
-  double operations = 0;
-  bool quantized = false;
-  for (const LayerPlan& layer : plan_.layers) {
-    const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
-    if (layer.block >= 0) operations += parameters * 2 * tokens * forwards;
-    if (!layer.scheme.weight) continue;
-    quantized = true;
-    if (layer.scheme.weight->rounding == Rounding::kTuned)
-      operations += parameters * 6 * batch_tokens * static_cast<double>(recipe.tuning.iters);
-  }
-  if (!quantized) warn("no layer is quantized");
-  if (recipe.device.kind != DeviceChoice::Kind::kCuda) plan_.seconds_estimate = operations / kCpuOperationsPerSecond;
-}
-
 }  // namespace
-
-Passes passes(const Plan& plan) {
-  Passes p;
-  for (const LayerPlan& layer : plan.layers) {
-    p.ranges |= layer.calibrated_input;
-    if (!layer.scheme.weight) continue;
-    p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
-    p.importance |= layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file;
-  }
-  p.importance |= plan.recipe.imatrix.save.has_value();
-  p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);
-  p.quantized = plan.recipe.tuning.quantized_input && (p.tuned || p.ranges);
-  return p;
-}
 
 Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
                Catalogue& catalogue) {

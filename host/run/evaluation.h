@@ -11,15 +11,15 @@
 #include "host/text/tokenizer.h"
 #include "host/tuning/input_quantization.h"
 
-namespace roundhouse::cli {
+namespace roundhouse {
 
-// The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of `seqlen`
-// for .txt. Throws Error when nothing is left to score.
+// The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of
+// `seqlen` for .txt. Throws Error when nothing is left to score.
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
                                                        int seqlen);
 
-// What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be done
-// is warned of.
+// What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be
+// done is warned of.
 InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
 
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
@@ -28,4 +28,4 @@ Perplexity measure(const std::string& label, const Architecture& architecture, T
 // Bytes of the files in a checkpoint's folder that hold weights: all but JSON, text and tokenizer files.
 uint64_t weight_bytes(const std::filesystem::path& folder);
 
-}  // namespace roundhouse::cli
+}  // namespace roundhouse

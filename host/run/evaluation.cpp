@@ -1,4 +1,4 @@
-#include "host/cli/evaluation.h"
+#include "host/run/evaluation.h"
 
 #include <algorithm>
 #include <set>
@@ -9,7 +9,7 @@
 #include "host/report/progress.h"
 #include "host/text/calibration.h"
 
-namespace roundhouse::cli {
+namespace roundhouse {
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
                                                        int seqlen) {
   std::vector<std::vector<int32_t>> sequences;
@@ -51,4 +51,4 @@ uint64_t weight_bytes(const std::filesystem::path& folder) {
   return bytes;
 }
 
-}  // namespace roundhouse::cli
+}  // namespace roundhouse

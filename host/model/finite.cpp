@@ -1,0 +1,34 @@
+#include "host/model/finite.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "host/base/error.h"
+#include "host/model/torch_tensor.h"
+
+namespace roundhouse {
+
+void check_finite(const Tensor& stored, const std::string& name, const std::string& where) {
+  if (!is_floating(stored.dtype()) || stored.elements() == 0) return;
+  const at::Tensor tensor = to_torch(stored);
+  const auto [low, high] = at::aminmax(tensor);  // both are NaN if any element is
+  if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return;
+  const at::Tensor bad = at::isfinite(tensor.to(at::kFloat)).logical_not().nonzero();
+  const at::Tensor first = bad[0].contiguous();
+  const std::vector<int64_t> at(first.const_data_ptr<int64_t>(), first.const_data_ptr<int64_t>() + first.numel());
+  throw Error(cat(where, ": ", name, " has ", bad.size(0), " elements that are NaN or infinite, the first at ",
+                  shape_text(at), ". Such a checkpoint is damaged, or overflowed when it was converted."));
+}
+
+void check_finite(const Architecture& architecture, TensorSource& source) {
+  std::vector<std::string> names = architecture.outer_tensors();
+  for (int64_t block = 0; block < architecture.blocks(); ++block)
+    for (std::string& name : architecture.block_tensors(block)) names.push_back(std::move(name));
+  for (const std::string& name : names) {
+    if (!source.contains(name)) continue;  // a tied head's other name, or missing, which the plan tells
+    check_finite(source.load(name), name, source.location());
+  }
+}
+
+}  // namespace roundhouse

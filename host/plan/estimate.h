@@ -1,0 +1,16 @@
+// How large a plan's results will be, and how long its work will take.
+#pragma once
+
+#include <cstdint>
+
+#include "host/checkpoint/safetensors.h"
+#include "host/discovery/catalogue.h"
+#include "host/plan/plan.h"
+
+namespace roundhouse {
+
+// Fills in the plan's sizes and time, and the engines that take each format's checkpoint. REQUIRES: every quantized
+// layer has its encoding.
+void estimate(Plan& plan, const SafetensorsFolder& source, const Catalogue& catalogue, int64_t hidden_size);
+
+}  // namespace roundhouse

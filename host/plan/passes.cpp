@@ -1,0 +1,19 @@
+#include "host/plan/passes.h"
+
+namespace roundhouse {
+
+Passes passes(const Plan& plan) {
+  Passes p;
+  for (const LayerPlan& layer : plan.layers) {
+    p.ranges |= layer.calibrated_input;
+    if (!layer.scheme.weight) continue;
+    p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
+    p.importance |= layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file;
+  }
+  p.importance |= plan.recipe.imatrix.save.has_value();
+  p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);
+  p.quantized = plan.recipe.tuning.quantized_input && (p.tuned || p.ranges);
+  return p;
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,22 @@
+// Plans as text and JSON.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "host/plan/plan.h"
+
+namespace roundhouse {
+
+// "int W4 g128 sym tuned", "unchanged": one scheme in a few words.
+std::string scheme_text(const Scheme& scheme);
+
+// What `roundhouse plan` prints: layers with the same scheme in one line.
+std::string describe(const Plan& plan);
+// All problems, layers that have the same in one line; "" when there are none.
+std::string describe_problems(const Plan& plan, const std::string& heading = "this recipe cannot be run:");
+
+// What `roundhouse plan --json` prints.
+nlohmann::json to_json(const Plan& plan);
+
+}  // namespace roundhouse

@@ -1,0 +1,251 @@
+#include "host/run/run.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "host/abi/format_reader.h"
+#include "host/base/error.h"
+#include "host/base/log.h"
+#include "host/checkpoint/output.h"
+#include "host/checkpoint/safetensors.h"
+#include "host/export/exporter.h"
+#include "host/export/verify.h"
+#include "host/model/finite.h"
+#include "host/plan/imatrix.h"
+#include "host/plan/passes.h"
+#include "host/plan/plan_text.h"
+#include "host/plan/planner.h"
+#include "host/report/progress.h"
+#include "host/report/table.h"
+#include "host/run/evaluation.h"
+#include "host/run/report_page.h"
+#include "host/text/calibration.h"
+#include "host/tuning/device.h"
+#include "host/tuning/input_quantization.h"
+#include "host/tuning/quantize.h"
+#include "host/tuning/rounded_source.h"
+
+namespace roundhouse {
+namespace {
+
+class Clock {
+ public:
+  // Seconds since the last call, or since the start.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// Shows the work, hands its results to the formats, and keeps what the report needs.
+class RunSink : public QuantizeSink {
+ public:
+  RunSink(Exporter& exporter, const Recipe& recipe, int64_t blocks)
+      : exporter_(exporter), iters_(recipe.tuning.iters), progress_("block", blocks) {}
+
+  void layer(const EncodedLayer& layer) override { exporter_.layer(layer); }
+  void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
+  void iteration(int64_t block, int64_t iteration, double loss) override {
+    progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
+                     cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
+  }
+  void block_done(const BlockReport& report) override {
+    const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
+                                                         " (iteration ", report.best_iteration, ")  ")
+                                                   : "";
+    progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
+    blocks_.push_back(report);
+  }
+  std::vector<BlockReport> take_blocks() { return std::move(blocks_); }
+
+ private:
+  Exporter& exporter_;
+  int64_t iters_;
+  Progress progress_;
+  std::vector<BlockReport> blocks_;
+};
+
+CalibrationSet calibrate(const Recipe& recipe, const Tokenizer& tokenizer) {
+  const Calibration& wanted = recipe.calibration;
+  const CalibrationRequest request{*wanted.data, static_cast<int>(wanted.samples), static_cast<int>(wanted.seqlen),
+                                   static_cast<uint64_t>(wanted.seed)};
+  CalibrationSet set = load_calibration(request, tokenizer);
+  if (static_cast<int>(set.samples.size()) < request.samples) log::warning(summary(set, request));
+  return set;
+}
+
+struct Texts {
+  std::vector<std::vector<int32_t>> calibration, evaluation;  // token ids of each sample or sequence
+  std::optional<int32_t> pad_id;
+};
+
+// Reads all texts of the recipe. Where no pass needs calibration data, what the recipe names must be readable all the
+// same.
+Texts load_texts(const Plan& plan) {
+  const Recipe& recipe = plan.recipe;
+  Texts texts;
+  if (!recipe.calibration.data && !recipe.evaluation) return texts;
+  const Tokenizer tokenizer = Tokenizer::load(recipe.model);
+  texts.pad_id = tokenizer.pad_id();
+  if (passes(plan).any())
+    texts.calibration = calibrate(recipe, tokenizer).samples;
+  else if (recipe.calibration.data)
+    read_texts(*recipe.calibration.data);
+  if (recipe.evaluation)
+    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer, recipe.evaluation->seqlen);
+  return texts;
+}
+
+// Throws Error when the disk is known to have less room than the plan expects to need.
+void check_room(const Plan& plan) {
+  uint64_t needed = 0;
+  for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
+  const std::filesystem::path folder = std::filesystem::weakly_canonical(plan.recipe.output).parent_path();
+  std::error_code unknown;
+  const std::filesystem::space_info space = std::filesystem::space(folder, unknown);
+  if (unknown || space.available >= needed) return;
+  throw Error(cat("the output needs about ", format_bytes(needed), ", but the disk of ", folder.string(), " has only ",
+                  format_bytes(space.available), " left. Make room, or choose an output on another disk."));
+}
+
+// What evaluate() compares.
+struct Made {
+  const Plan& plan;
+  const Architecture& architecture;
+  TensorSource& source;
+  Catalogue& catalogue;
+  const Observations& seen;
+  const Fingerprints& fingerprints;
+};
+
+// The original, plain rounding, and each export, read back by its format and compared with what the run made; all but
+// the original with their activations quantized as the plan says.
+std::vector<ModelRow> evaluate(const Made& made, const std::vector<std::vector<int32_t>>& sequences) {
+  const Recipe& recipe = made.plan.recipe;
+  const InputHook activations = activation_hook(made.plan.layers, made.catalogue, made.seen.ranges);
+  const auto score = [&](ModelRow& row, TensorSource& tensors, const InputHook& hook) {
+    if (!sequences.empty()) row.perplexity = measure(row.name, made.architecture, tensors, sequences, hook);
+  };
+  const std::vector<ExportTarget> targets = export_targets(recipe);
+  const bool tuned = passes(made.plan).tuned;
+  std::vector<ModelRow> rows;
+  ModelRow& original = rows.emplace_back();
+  original.name = "original";
+  original.folder = recipe.model;
+  original.bytes = weight_bytes(recipe.model);
+  score(original, made.source, {});
+  if (tuned && !sequences.empty()) {
+    ModelRow& rounded = rows.emplace_back();
+    rounded.name = "plain rounding";
+    rounded.bytes = weight_bytes(targets.front().folder);
+    score(rounded, *rounded_source(made.plan, made.source, made.catalogue, made.seen.importance), activations);
+  }
+  for (const ExportTarget& target : targets) {
+    ModelRow& row = rows.emplace_back();
+    row.name = (tuned ? "tuned, " : "rounded, ") + target.format;
+    row.format = target.format;
+    row.folder = target.folder;
+    row.bytes = weight_bytes(target.folder);
+    ExportedCheckpoint exported(made.catalogue.format(target.format), target.folder, made.architecture.facts());
+    const Verification verification = verify(made.architecture, exported, made.fingerprints);
+    row.verified = verification_text(verification);
+    row.problems = verification.problems;
+    score(row, exported, activations);
+  }
+  return rows;
+}
+
+// How to serve each export, where its format says so.
+std::vector<ServeCommand> serve_commands(const Plan& plan) {
+  const std::string placeholder = "{folder}";
+  const std::vector<ExportTarget> targets = export_targets(plan.recipe);
+  std::vector<ServeCommand> commands;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    std::set<std::string> known;
+    for (const nlohmann::json& backend : plan.formats[i].backends) {
+      std::string command = backend.value("command", "");
+      if (const size_t at = command.find(placeholder); at != std::string::npos)
+        command.replace(at, placeholder.size(), targets[i].folder.string());
+      if (!command.empty() && known.insert(command).second) commands.push_back({backend.value("engine", ""), command});
+    }
+  }
+  return commands;
+}
+
+// The largest resident memory of this process so far.
+uint64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
+}
+
+void write_notes(const RunReport& report, const Fingerprints& fingerprints) {
+  std::filesystem::create_directories(report.notes());
+  write_file(report.output / kOutputMarker, "");  // the folder above several formats is ours too
+  write_file(report.notes() / "recipe.yaml", report.recipe);
+  write_file(report.notes() / "report.json", to_json(report).dump(2) + "\n");
+  write_file(report.notes() / "report.html", report_page(report));
+  fingerprints.write(fingerprint_file(report.output));
+}
+
+}  // namespace
+
+RunReport run(const RunRequest& request, Catalogue& catalogue) {
+  Clock total, clock;
+  const Recipe& recipe = request.recipe;
+  const Architecture architecture = Architecture::load(recipe.model, request.architecture_folders);
+  SafetensorsFolder source(recipe.model);
+  const Plan plan = make_plan(recipe, architecture, source, catalogue);
+  for (const std::string& warning : plan.warnings) log::warning(warning);
+
+  RunReport report;
+  report.model = recipe.model;
+  report.output = recipe.output;
+  report.recipe = to_yaml(plan.recipe);
+  report.device = resolve_device(recipe.device);
+  for (const LayerPlan& layer : plan.layers) report.layers.push_back({layer.info.name, scheme_text(layer.scheme)});
+  report.commands = serve_commands(plan);
+  if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !request.overwrite)
+    throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
+
+  // What can be known before the long work: the texts, the weights, the output.
+  Texts texts = load_texts(plan);
+  check_finite(architecture, source);
+  Fingerprints fingerprints;
+  Observations seen;
+  {
+    Exporter exporter(catalogue, plan, architecture, recipe.model, request.overwrite);
+    check_room(plan);
+    report.seconds.prepare = clock.lap();
+    RunSink sink(exporter, recipe, architecture.blocks());
+    seen = quantize({plan, architecture, source, catalogue, std::move(texts.calibration), texts.pad_id, report.device},
+                    sink);
+    fingerprints = exporter.finish();
+    if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
+    report.blocks = sink.take_blocks();
+  }
+  report.seconds.quantize = clock.lap();
+  report.spill = seen.spill;
+  report.models = evaluate({plan, architecture, source, catalogue, seen, fingerprints}, texts.evaluation);
+  report.seconds.evaluate = clock.lap();
+  report.seconds.total = total.lap();
+  report.peak_memory_bytes = peak_memory_bytes();
+  write_notes(report, fingerprints);
+  return report;
+}
+
+}  // namespace roundhouse

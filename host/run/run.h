@@ -1,0 +1,24 @@
+// The order of a run: plan, quantize, export, read back, evaluate, report.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "host/discovery/catalogue.h"
+#include "host/recipe/recipe.h"
+#include "host/run/run_report.h"
+
+namespace roundhouse {
+
+struct RunRequest {
+  Recipe recipe;
+  std::vector<std::filesystem::path> architecture_folders;  // the descriptions of model families
+  bool overwrite = false;                                   // replaces an output that exists
+};
+
+// Writes the recipe's checkpoints, and beside them its notes: the complete recipe, the report, the fingerprints. Shows
+// its progress and warns through the log. Throws Error, before the long work for everything that can be known by then;
+// no checkpoint is left behind then. One that does not read back as what was made stays, as a problem of its row.
+RunReport run(const RunRequest& request, Catalogue& catalogue);
+
+}  // namespace roundhouse

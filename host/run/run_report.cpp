@@ -1,0 +1,90 @@
+#include "host/run/run_report.h"
+
+#include "host/base/error.h"
+#include "host/report/table.h"
+
+namespace roundhouse {
+namespace {
+
+using nlohmann::json;
+
+json text_or_null(const std::string& text) { return text.empty() ? json() : json(text); }
+
+json to_json(const ModelRow& m) {
+  json row{{"name", m.name},
+           {"format", text_or_null(m.format)},
+           {"folder", text_or_null(m.folder.string())},
+           {"bytes", m.bytes},
+           {"perplexity", m.perplexity ? json(m.perplexity->value) : json()},
+           {"tokens", m.perplexity ? m.perplexity->tokens : 0}};
+  if (!m.format.empty()) row.update({{"verified", m.verified}, {"problems", m.problems}});
+  return row;
+}
+
+std::string models_table(const std::vector<ModelRow>& models) {
+  std::vector<std::vector<std::string>> rows{{"model", "perplexity", "bytes", "ratio", "folder"}};
+  const double original = static_cast<double>(models.front().bytes);
+  for (const ModelRow& m : models)
+    rows.push_back({m.name, m.perplexity ? format_number(m.perplexity->value, 4) : "", format_bytes(m.bytes),
+                    format_number(static_cast<double>(m.bytes) / original, 3), m.folder.string()});
+  return format_table(rows);
+}
+
+// "" when everything stayed in memory.
+std::string spill_text(const Spill& spill) {
+  if (spill.bytes == 0) return "";
+  return cat("Spilled ", format_bytes(static_cast<uint64_t>(spill.bytes)), " of activations to disk; reading ",
+             format_bytes(static_cast<uint64_t>(spill.read)), " and writing ",
+             format_bytes(static_cast<uint64_t>(spill.written)), " took ", format_seconds(spill.seconds), ".\n");
+}
+
+}  // namespace
+
+json to_json(const RunReport& report) {
+  json out{{"model", report.model.string()},
+           {"recipe", report.recipe},
+           {"device", report.device},
+           {"seconds",
+            {{"prepare", report.seconds.prepare},
+             {"quantize", report.seconds.quantize},
+             {"evaluate", report.seconds.evaluate},
+             {"total", report.seconds.total}}},
+           {"peak_memory_bytes", report.peak_memory_bytes},
+           {"spill",
+            {{"bytes", report.spill.bytes},
+             {"read", report.spill.read},
+             {"written", report.spill.written},
+             {"seconds", report.spill.seconds}}},
+           {"models", json::array()},
+           {"blocks", json::array()},
+           {"layers", json::array()}};
+  for (const ModelRow& model : report.models) out["models"].push_back(to_json(model));
+  for (const BlockReport& b : report.blocks)
+    out["blocks"].push_back({{"block", b.block},
+                             {"first_loss", b.first_loss},
+                             {"best_loss", b.best_loss},
+                             {"best_iteration", b.best_iteration},
+                             {"seconds", b.seconds}});
+  for (const LayerRow& layer : report.layers) out["layers"].push_back({{"name", layer.name}, {"scheme", layer.scheme}});
+  return out;
+}
+
+std::string summary(const RunReport& report) {
+  std::string text = cat(models_table(report.models), "\nQuantized in ", format_seconds(report.seconds.quantize),
+                         " on ", report.device, ", ", format_seconds(report.seconds.total), " in all; peak memory ",
+                         format_bytes(report.peak_memory_bytes), ".\n", spill_text(report.spill),
+                         "Report: ", (report.notes() / "report.html").string(), "\n");
+  for (const ServeCommand& serve : report.commands) text += cat("Serve with ", serve.engine, ": ", serve.command, "\n");
+  return text;
+}
+
+void require_verified(const RunReport& report) {
+  for (const ModelRow& m : report.models) {
+    if (m.problems.empty()) continue;
+    std::string text;
+    for (const std::string& problem : m.problems) text += "\n  " + problem;
+    throw Error(cat(m.folder.string(), " does not read back as what the run made; do not use it:", text));
+  }
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,74 @@
+// What a run did.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/model/perplexity.h"
+#include "host/tuning/results.h"
+
+namespace roundhouse {
+
+// The original, plain rounding, or an export.
+struct ModelRow {
+  std::string name;                      // "original", "tuned, gptq"
+  std::string format;                    // of an export: the format's id
+  std::filesystem::path folder;          // empty: it was made in memory alone
+  uint64_t bytes = 0;                    // of its weights
+  std::optional<Perplexity> perplexity;  // nothing: the recipe has no evaluation data
+  std::string verified;                  // of an export: what reading it back has shown
+  std::vector<std::string> problems;     // why it is not what the run made
+};
+
+struct LayerRow {
+  std::string name, scheme;
+};
+
+// How an engine serves an export.
+struct ServeCommand {
+  std::string engine, command;
+};
+
+struct RunReport {
+  struct Seconds {
+    double prepare = 0;   // planning, reading texts, checking weights, opening outputs
+    double quantize = 0;  // until the checkpoints are whole
+    double evaluate = 0;  // reading them back, and perplexities
+    double total = 0;
+  };
+
+  std::filesystem::path model, output;
+  std::string recipe;  // as YAML, complete
+  std::string device;
+  Seconds seconds;
+  uint64_t peak_memory_bytes = 0;
+  Spill spill;
+  std::vector<ModelRow> models;  // the original first
+  std::vector<BlockReport> blocks;
+  std::vector<LayerRow> layers;
+  std::vector<ServeCommand> commands;
+
+  // Where the run leaves its notes.
+  std::filesystem::path notes() const { return output / "roundhouse"; }
+};
+
+// The contents of report.json:
+//   model, recipe (YAML text), device, seconds {prepare, quantize, evaluate, total}, peak_memory_bytes,
+//   spill    {bytes, read, written, seconds}: calibration activations on disk
+//   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; exports have verified (text)
+//            and problems (texts) too
+//   blocks   [{block, first_loss, best_loss, best_iteration, seconds}]
+//   layers   [{name, scheme: text}]
+nlohmann::json to_json(const RunReport& report);
+
+// What `roundhouse run` prints at its end.
+std::string summary(const RunReport& report);
+
+// Throws Error with all problems of the first export that has some.
+void require_verified(const RunReport& report);
+
+}  // namespace roundhouse

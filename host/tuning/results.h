@@ -1,0 +1,38 @@
+// What tuning a model tells, besides its layers.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "host/base/tensor.h"
+#include "host/plan/plan.h"
+
+namespace roundhouse {
+
+struct BlockReport {
+  int64_t block;
+  double first_loss = 0, best_loss = 0;  // mean squared error of an iteration's batch; 0 when not tuned
+  int64_t best_iteration = 0;
+  double seconds = 0;
+};
+
+// Calibration activations that did not fit in the recipe's `memory`.
+struct Spill {
+  int64_t bytes = 0;              // on disk
+  int64_t read = 0, written = 0;  // bytes
+  double seconds = 0;             // of gathering batches with them, and writing
+};
+
+// By layer: the statistic of its inputs, which its activation's data type measured.
+using ActivationRanges = std::map<std::string, Tensor>;
+
+// What the calibration texts told, or the recipe's imatrix.file.
+struct Observations {
+  int64_t tokens = 0;  // of the calibration texts
+  ActivationRanges ranges;
+  Importance importance;
+  Spill spill;
+};
+
+}  // namespace roundhouse

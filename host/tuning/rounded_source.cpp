@@ -1,0 +1,60 @@
+#include "host/tuning/rounded_source.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <unordered_map>
+
+#include "host/model/torch_tensor.h"
+#include "host/tuning/layer_quantizer.h"
+
+namespace roundhouse {
+namespace {
+
+class RoundedSource : public TensorSource {
+ public:
+  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue, const Importance& importance)
+      : source_(source), catalogue_(catalogue), importance_(importance) {
+    for (LayerPlan layer : plan.layers) {
+      if (!layer.scheme.weight) continue;
+      if (layer.scheme.weight->rounding == Rounding::kTuned) layer.scheme.weight->rounding = Rounding::kPlain;
+      std::string name = layer.info.name + ".weight";
+      layers_.emplace(std::move(name), std::move(layer));
+    }
+  }
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  std::string location() const override { return source_.location(); }
+  Tensor load(const std::string& name) override {
+    Tensor weight = source_.load(name);
+    const auto found = layers_.find(name);
+    if (found == layers_.end()) return weight;
+    const at::NoGradGuard no_grad;
+    LayerQuantizers layers;
+    const LayerPlan& plan = found->second;
+    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, weight, at::kCPU));
+    if (layers[0]->quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC)
+      for (const auto& [sibling, other] : layers_)
+        if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
+          layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), at::kCPU));
+    prepare(layers, importance_);
+    layers[0]->make_leaf(to_torch(weight).scalar_type(), at::kCPU);
+    layers[0]->forward();
+    return from_torch(layers[0]->leaf());
+  }
+
+ private:
+  TensorSource& source_;
+  Catalogue& catalogue_;
+  const Importance& importance_;
+  std::unordered_map<std::string, LayerPlan> layers_;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
+                                             const Importance& importance) {
+  return std::make_unique<RoundedSource>(plan, source, catalogue, importance);
+}
+
+}  // namespace roundhouse

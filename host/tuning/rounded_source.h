@@ -1,0 +1,16 @@
+// A model whose weights are rounded without tuning.
+#pragma once
+
+#include <memory>
+
+#include "host/discovery/catalogue.h"
+#include "host/plan/plan.h"
+
+namespace roundhouse {
+
+// The weights as plain or searched rounding alone would leave them: decodes each planned layer as it is loaded.
+// `importance` must outlive it.
+std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
+                                             const Importance& importance);
+
+}  // namespace roundhouse
