@@ -83,8 +83,9 @@ TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
       std::ifstream file(path);
       for (std::string line; std::getline(file, line);) {
         std::smatch match;
-        if (std::regex_search(line, match, include))
+        if (std::regex_search(line, match, include)) {
           EXPECT_TRUE(match[1] == folder || allowed.contains(match[1])) << path.string() << ": " << line;
+        }
       }
     }
   }
