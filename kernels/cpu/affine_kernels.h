@@ -81,17 +81,12 @@ static void forward(const AffineLayer& layer, const AffineInput& input, const Af
                     int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(output.qdq_type, [&](auto o_tag) {
-      constexpr Element o = o_tag.value;
+    with_element(output.qdq_type, [&](auto qdq_type) {
       each_span(layer, input, begin, end, [&](const AffineSpan& span, const AffineGroup& group) {
         if (output.qdq) {
-          Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
             const Lanes value = times_outer<w>(input.outer_scale, affine_value(group, rounded.code));
-            if constexpr (o == w)
-              store<o>(qdq + j, value, lanes);
-            else
-              store<o>(qdq + j, round_to<w>(value), lanes);
+            store_rounded<w>(qdq_type, output.qdq, span.begin + j, value, lanes);
           });
         }
         if (output.outer_scale && span.begin == 0) *output.outer_scale = *input.outer_scale;
@@ -148,13 +143,12 @@ struct SpanSums {
 
 }  // namespace
 
-template <Element weight, Element gradient_type, typename Finish>
+template <Element weight, typename Type, typename Finish>
 KERNEL_FN SpanSums gradient_span(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
-                                 const AffineSpan& span, const void* gradient, const Finish& finish) {
-  const Storage<gradient_type>* g = elements<gradient_type>(gradient) + span.begin;
+                                 const AffineSpan& span, Type type, const void* gradient, const Finish& finish) {
   Lanes direct(0.0f), clipped(0.0f);
   round_span<weight>(layer, input, group, span, [&](int64_t i, const auto& rounded, auto lanes) {
-    const Lanes at_output = load<gradient_type>(g + i, lanes);
+    const Lanes at_output = load_at(type, gradient, span.begin + i, lanes);
     const auto parts = affine_parts(group, rounded, gradient_times_outer<weight>(input.outer_scale, at_output));
     direct = direct + parts.direct;
     clipped = clipped + parts.clipped;
@@ -188,14 +182,13 @@ static void gradients(const AffineLayer& layer, const AffineInput& input, const 
                       const Finish& finish, AffineSums* sums, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(gradient.type, [&](auto g_tag) {
-      constexpr Element g = g_tag.value;
+    with_side_element(gradient.type, [&](auto type) {
       Lanes direct[kLanes], clipped[kLanes];
       for (int i = 0; i < kLanes; ++i) direct[i] = clipped[i] = Lanes(0.0f);
       each_span(
           layer, input, begin, end,
           [&](const AffineSpan& span, const AffineGroup& group, int64_t k) {
-            const SpanSums total = gradient_span<w, g>(layer, input, group, span, gradient.qdq, finish);
+            const SpanSums total = gradient_span<w>(layer, input, group, span, type, gradient.qdq, finish);
             finish_padding(finish, span.v + span.size, span.v + layer.span_cols);
             direct[k] = total.direct;
             clipped[k] = total.clipped;
@@ -211,14 +204,13 @@ static void input_gradient(const AffineLayer& layer, const AffineInput& input, c
                            void* output, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(gradient.type, [&](auto g_tag) {
-      constexpr Element g = g_tag.value;
+    with_side_element(gradient.type, [&](auto type) {
       for (int64_t i = begin; i < end; ++i) {
         const AffineSpan span = affine_span(layer, i);
         const AffineGroup group = affine_group(layer, input, span.group);
-        const auto sums = gradient_span<w, g>(layer, input, group, span, gradient.qdq, AffineGradients{});
+        const auto sums = gradient_span<w>(layer, input, group, span, type, gradient.qdq, AffineGradients{});
         round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-          const Lanes at_output = load<g>(elements<g>(gradient.qdq) + span.begin + j, lanes);
+          const Lanes at_output = load_at(type, gradient.qdq, span.begin + j, lanes);
           store<w>(elements<w>(output) + span.begin + j, keep(equal(rounded.code, rounded.shifted), at_output), lanes);
         });
         add_slopes(layer, input, span, affine_slopes(layer, group, {sum_lanes(sums.direct), sum_lanes(sums.clipped)}),

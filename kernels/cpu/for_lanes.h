@@ -19,7 +19,7 @@ struct SomeLanes {
 template <typename Body>
 KERNEL_FN void for_lanes(int64_t size, Body&& body) {
   int64_t i = 0;
-  if constexpr (kTailsApart)
+  if constexpr (kBodiesApart)
     for (; i + kLanes <= size; i += kLanes) body(i, AllLanes{});
   for (; i < size; i += kLanes) body(i, SomeLanes{size - i < kLanes ? size - i : kLanes});
 }
@@ -71,6 +71,49 @@ KERNEL_FN Storage<e>* elements(void* base) {
   return static_cast<Storage<e>*>(base);
 }
 
+// Calls body(type) for the element type of a result or a gradient; `type` is an ElementTag, or an Element.
+template <typename Body>
+KERNEL_FN void with_side_element(Element e, Body&& body) {
+  if constexpr (kBodiesApart)
+    with_element(e, body);
+  else
+    body(e);
+}
+
+template <Element e, typename Count>
+KERNEL_FN Lanes load_at(ElementTag<e>, const void* base, int64_t i, Count lanes) {
+  return load<e>(elements<e>(base) + i, lanes);
+}
+template <typename Count>
+KERNEL_FN Lanes load_at(Element e, const void* base, int64_t i, Count lanes) {
+  if (e == Element::kF16) return load_at(ElementTag<Element::kF16>{}, base, i, lanes);
+  if (e == Element::kBF16) return load_at(ElementTag<Element::kBF16>{}, base, i, lanes);
+  return load_at(ElementTag<Element::kF32>{}, base, i, lanes);
+}
+
+template <Element e, typename Count>
+KERNEL_FN void store_at(ElementTag<e>, void* base, int64_t i, Lanes a, Count lanes) {
+  store<e>(elements<e>(base) + i, a, lanes);
+}
+template <typename Count>
+KERNEL_FN void store_at(Element e, void* base, int64_t i, Lanes a, Count lanes) {
+  if (e == Element::kF16)
+    store_at(ElementTag<Element::kF16>{}, base, i, a, lanes);
+  else if (e == Element::kBF16)
+    store_at(ElementTag<Element::kBF16>{}, base, i, a, lanes);
+  else
+    store_at(ElementTag<Element::kF32>{}, base, i, a, lanes);
+}
+
+// Stores what is first rounded to the weight's element type.
+template <Element weight, Element e, typename Count>
+KERNEL_FN void store_rounded(ElementTag<e> type, void* base, int64_t i, Lanes a, Count lanes) {
+  if constexpr (e == weight)
+    store_at(type, base, i, a, lanes);
+  else
+    store_at(type, base, i, round_to<weight>(a), lanes);
+}
+
 // Folds the upper half onto the lower until one lane is left.
 KERNEL_FN float sum_lanes(Lanes a) {
   a = a + pair_high<8>(a, a);
@@ -104,12 +147,8 @@ KERNEL_FN void for_groups(int64_t begin, int64_t end, Body&& body) {
   for (int64_t i = begin; i < end; i += kLanes) body(i, end - i < kLanes ? end - i : kLanes);
 }
 // The first `count` of kLanes.
-KERNEL_FN Lanes load_groups(const float* from, int64_t count) {
-  return load<Element::kF32>(from, SomeLanes{count});
-}
-KERNEL_FN void store_groups(float* to, Lanes a, int64_t count) {
-  store<Element::kF32>(to, a, SomeLanes{count});
-}
+KERNEL_FN Lanes load_groups(const float* from, int64_t count) { return load<Element::kF32>(from, SomeLanes{count}); }
+KERNEL_FN void store_groups(float* to, Lanes a, int64_t count) { store<Element::kF32>(to, a, SomeLanes{count}); }
 
 // Writes v's gradient, or steps v. `at` is the place in v.
 KERNEL_FN void finish_v(const TunableGradients& out, int64_t at, Lanes gradient, auto lanes) {

@@ -85,8 +85,7 @@ static void ggml_forward(const GgmlLayer& layer, const GgmlInput& input, const G
                          int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(output.qdq_type, [&](auto o_tag) {
-      constexpr Element o = o_tag.value;
+    with_element(output.qdq_type, [&](auto qdq_type) {
       for_groups(begin, end, [&](int64_t first, int64_t count) {
         GgmlBlock blocks[kLanes];
         blocks_of(layer, input, first, count, blocks);
@@ -95,7 +94,7 @@ static void ggml_forward(const GgmlLayer& layer, const GgmlInput& input, const G
           if (output.qdq) {
             round_block<w>(layer, input, block, index, [&](const auto& group, int, int64_t i, const auto& rounded) {
               const Lanes value = ggml_value(group, rounded.code);
-              store_lanes<o>(elements<o>(output.qdq) + i, o == w ? value : round_to<w>(value));
+              store_rounded<w>(qdq_type, output.qdq, i, value, AllLanes{});
             });
           }
           ggml_store_parameters(layer, block, index, output);
@@ -122,8 +121,7 @@ template <typename Finish>
 static void ggml_gradients(const GgmlLayer& layer, const GgmlInput& input, const OutputGradient& gradient,
                            const Finish& finish, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
-    with_element(gradient.type, [&](auto g_tag) {
-      constexpr Element g = g_tag.value;
+    with_side_element(gradient.type, [&](auto type) {
       const bool single = layer.super_bits == 0, ranges = finish.min_scale || finish.max_scale;
       for_groups(begin, end, [&](int64_t first, int64_t count) {
         GgmlBlock blocks[kLanes];
@@ -135,7 +133,7 @@ static void ggml_gradients(const GgmlLayer& layer, const GgmlInput& input, const
           for (int i = 0; i < ggml_block_groups(layer); ++i) of_direct[i] = of_clipped[i] = Lanes(0.0f);
           round_block<w_tag.value>(
               layer, input, blocks[k], first + k, [&](const auto& group, int at, int64_t i, const auto& rounded) {
-                const auto parts = ggml_parts(group, rounded, load_lanes<g>(elements<g>(gradient.qdq) + i));
+                const auto parts = ggml_parts(group, rounded, load_at(type, gradient.qdq, i, AllLanes{}));
                 of_direct[at] = of_direct[at] + parts.direct;
                 of_clipped[at] = of_clipped[at] + parts.clipped;
                 finish_v(finish, i, parts.v, AllLanes{});

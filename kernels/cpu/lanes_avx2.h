@@ -8,8 +8,8 @@
 namespace roundhouse::kernels {
 namespace {
 
-// A span's tail gets a body of its own.
-constexpr bool kTailsApart = true;
+// A span's tail, and each element type of a result or a gradient, gets a loop body of its own.
+constexpr bool kBodiesApart = true;
 
 struct Lanes {
   __m256 lo, hi;  // lanes 0 .. 7 and 8 .. 15

@@ -6,8 +6,9 @@
 namespace roundhouse::kernels {
 namespace {
 
-// One body for whole vectors and tails: two take the compiler longer and are not faster.
-constexpr bool kTailsApart = false;
+// One loop body for whole vectors, tails, and all element types of results and gradients: here a body is long, and more
+// of them take the compiler long without being faster.
+constexpr bool kBodiesApart = false;
 
 struct Lanes {
   float x[kLanes];

@@ -119,16 +119,11 @@ static void forward(const ScaledLayer& layer, const ScaledInput& input, const Sc
                     int64_t end) {
   with_element(layer.input, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(output.qdq_type, [&](auto o_tag) {
-      constexpr Element o = o_tag.value;
+    with_element(output.qdq_type, [&](auto qdq_type) {
       each_span(layer, input, begin, end, [&](const ScaledSpan& span, const ScaledGroup& group) {
-        Storage<o>* qdq = elements<o>(output.qdq) + span.begin;
         round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
           const Lanes value = rounded.element * Lanes(group.scale);
-          if constexpr (o == w)
-            store<o>(qdq + j, value, lanes);
-          else
-            store<o>(qdq + j, round_to<w>(value), lanes);
+          store_rounded<w>(qdq_type, output.qdq, span.begin + j, value, lanes);
         });
         const bool shows = output.scale && span.first && (layer.rule != ScaleRule::kUnit || span.begin == 0);
         if (shows) store_element(output.scale_type, output.scale, span.group, group.shown);
@@ -167,16 +162,13 @@ static void input_gradient(const ScaledLayer& layer, const ScaledInput& input, c
                            void* output, Element type, int64_t begin, int64_t end) {
   with_element(layer.input, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(gradient.type, [&](auto g_tag) {
-      constexpr Element g = g_tag.value;
-      with_element(type, [&](auto o_tag) {
-        constexpr Element o = o_tag.value;
+    with_side_element(gradient.type, [&](auto gradient_type) {
+      with_side_element(type, [&](auto output_type) {
         each_span(layer, input, begin, end, [&](const ScaledSpan& span, ScaledGroup group) {
           group.scale = 1.0f;  // the gradient of v has this factor, the derivative of the quotient its inverse
-          const Storage<g>* from = elements<g>(gradient.qdq) + span.begin;
-          Storage<o>* to = elements<o>(output) + span.begin;
           round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-            store<o>(to + j, scaled_parts(layer, group, rounded, load<g>(from + j, lanes)).v, lanes);
+            const Lanes at_output = load_at(gradient_type, gradient.qdq, span.begin + j, lanes);
+            store_at(output_type, output, span.begin + j, scaled_parts(layer, group, rounded, at_output).v, lanes);
           });
         });
       });
@@ -190,17 +182,16 @@ static void gradients(const ScaledLayer& layer, const ScaledInput& input, const 
                       const Finish& finish, ScaledSum* sums, int64_t begin, int64_t end) {
   with_element(layer.input, [&](auto w_tag) {
     constexpr Element w = w_tag.value;
-    with_element(gradient.type, [&](auto g_tag) {
-      constexpr Element g = g_tag.value;
+    with_side_element(gradient.type, [&](auto type) {
       Lanes ranges[kLanes];
       for (Lanes& range : ranges) range = Lanes(0.0f);
       each_span(
           layer, input, begin, end,
           [&](const ScaledSpan& span, const ScaledGroup& group, int64_t k) {
-            const Storage<g>* from = elements<g>(gradient.qdq) + span.begin;
             Lanes range(0.0f);
             round_span<w>(layer, input, group, span, [&](int64_t j, const auto& rounded, auto lanes) {
-              const auto parts = scaled_parts(layer, group, rounded, load<g>(from + j, lanes));
+              const auto parts =
+                  scaled_parts(layer, group, rounded, load_at(type, gradient.qdq, span.begin + j, lanes));
               range = range + parts.range;
               finish_v(finish, span.v + j, parts.v, lanes);
             });

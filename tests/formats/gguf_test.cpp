@@ -141,8 +141,9 @@ TEST_P(GgufGolden, DecodesAsThePackageGgufDoesUnderTheSourcesNames) {
     EXPECT_EQ(std::memcmp(weight.data(), rows.data(), rows.bytes()), 0) << name;
     EXPECT_TRUE(same_bytes(reader_.read(name, DType::kBF16), weight.to(DType::kBF16)));
   }
-  if (GetParam().key_type)
+  if (GetParam().key_type) {
     EXPECT_TRUE(same_bytes(reader_.read(kNorm), expected.load(cat(GetParam().folder, "/", kNorm))));
+  }
 }
 
 TEST_P(GgufGolden, IsWrittenAgainWithTheSameBytes) {
@@ -245,7 +246,8 @@ std::string error_of(const std::string& bytes) {
 
 template <typename T>
 std::string with(std::string bytes, size_t at, T value) {
-  return bytes.replace(at, sizeof value, reinterpret_cast<const char*>(&value), sizeof value);
+  std::memcpy(bytes.data() + at, &value, sizeof value);
+  return bytes;
 }
 
 TEST(GgufDamaged, ATruncatedFileIsRefusedWhereverItEnds) {
