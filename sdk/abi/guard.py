@@ -230,7 +230,7 @@ def freeze(include=INCLUDE, folder=HERE):
     for draft in folder.glob("*-draft"):
         shutil.rmtree(draft)
     target = folder / headers.version
-    shutil.copytree(headers.root / "roundhouse", target / "roundhouse")
+    shutil.copytree(headers.root / "roundhouse", target / "roundhouse", ignore=shutil.ignore_patterns("*.md"))
     (target / "layout.txt").write_text(layout(headers))
     (target / "exports.txt").write_text(exports(headers))
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,6 +3,7 @@
 // extensions. C++17, no dependency.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -169,6 +170,28 @@ inline const rh_tensor& require_tensor(const rh_encoded_layer& encoded, const ch
   require(elements(*tensor) == count, layer + ": " + name + " has " + std::to_string(elements(*tensor)) +
                                           " elements, not " + std::to_string(count));
   return *tensor;
+}
+
+// The encoding's tensors in a checkpoint that stores them as PREFIX.NAME, in the encoding's order. Throws Error for one
+// that is missing or is not as the encoding declares it.
+inline std::vector<const rh_tensor*> stored_tensors(const TensorReader& file, const std::string& prefix,
+                                                    const rh_encoding& encoding) {
+  std::vector<const rh_tensor*> tensors;
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
+    const rh_tensor_spec& spec = *encoding.tensors[i];
+    const std::string name = prefix + "." + spec.name;
+    const rh_tensor* const stored = file.find(name);
+    if (!stored || !same_type(stored->dtype, spec.dtype) ||
+        !std::equal(stored->shape, stored->shape + stored->ndim, spec.shape, spec.shape + spec.ndim))
+      throw Error(RH_DATA_LOSS, name + (stored ? " is damaged" : " is missing"));
+    tensors.push_back(stored);
+  }
+  return tensors;
+}
+
+// As rh_reader.read_encoded: `to` has the tensors' types and shapes.
+inline void copy_tensors(const std::vector<const rh_tensor*>& from, rh_tensor* const* to) {
+  for (size_t i = 0; i < from.size(); ++i) std::memcpy(to[i]->data, from[i]->data, bytes(*from[i]));
 }
 
 // A reader's answer for a tensor that is stored as it is.
