@@ -38,6 +38,7 @@ struct ScaledLayer {
   bool half_as_bfloat;  // float16 is first rounded to bfloat16
   float divisor;        // kCeil
   float smallest;       // kRatio: smallest scale, representable in its element type
+  bool given;           // kRatio: `maximum` holds the scale itself; kNvfp4: `largest` holds G
   Element input;
   Element arithmetic;  // kRatio: type in which scale and quotient are computed
   Element scale;       // kRatio: type that holds the scale

@@ -82,7 +82,9 @@ constexpr float kLargestFloat = 3.40282346638528859812e38f;
 constexpr float kSixth = 1.0f / 6.0f;
 
 // G. Where 1 / largest overflows the reference goes on with infinity; the largest float keeps NaN away.
-KERNEL_FN float scaled_global(float largest) { return min_of(2688.0f * reciprocal(largest), kLargestFloat); }
+KERNEL_FN float scaled_global(const ScaledLayer& layer, float largest) {
+  return layer.given ? largest : min_of(2688.0f * reciprocal(largest), kLargestFloat);
+}
 
 // Quotient and scale of kNvfp4 from its two scales. The reference divides by reciprocals of reciprocals.
 template <typename Value>
@@ -117,6 +119,10 @@ KERNEL_FN ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maxim
     case ScaleRule::kUnit:
       break;
     case ScaleRule::kRatio: {
+      if (layer.given) {
+        group.shown = group.quotient = group.scale = maximum;
+        break;
+      }
       const Value top(layer.element.max), smallest(layer.smallest);
       const Value ratio = round_to(layer.scale, round_to(layer.arithmetic, m / top));
       const auto held = greater(smallest, ratio);
@@ -136,7 +142,7 @@ KERNEL_FN ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maxim
       break;
     }
     case ScaleRule::kNvfp4: {
-      const float global = scaled_global(largest);
+      const float global = scaled_global(layer, largest);
       const Value wanted = Value(global) * (m * Value(kSixth)), top(e4m3().max);
       group = scaled_two_level(round_small(e4m3(), min_of(wanted, top)), global);
       group.slope = drop(greater(wanted, top), drop(equal(group.scale, zero), maximum * Value(kSixth)));
@@ -160,7 +166,7 @@ KERNEL_FN ScaledGroup scaled_group(const ScaledLayer& layer, const ScaledInput& 
 
 // What an engine must know of a calibrated activation: its scale, or of kNvfp4 G.
 KERNEL_FN float scaled_calibrated(const ScaledLayer& layer, const ScaledInput& input) {
-  return layer.rule == ScaleRule::kNvfp4 ? scaled_global(*input.largest) : scaled_group(layer, input, 0).scale;
+  return layer.rule == ScaleRule::kNvfp4 ? scaled_global(layer, *input.largest) : scaled_group(layer, input, 0).scale;
 }
 
 // One element's rounding, or a vector's. Value is float or a vector of kLanes floats with the operations of floats.h.

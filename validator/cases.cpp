@@ -31,16 +31,10 @@ bool apply(const json& fields, Scheme& scheme, std::set<std::string>& fixed) {
       scheme.symmetric = value.get<bool>();
     else if (key == "search")
       scheme.rounding = value.get<bool>() ? RH_ROUNDING_SEARCH : RH_ROUNDING_PLAIN;
-    else if (key == "super_bits")
-      scheme.super_bits = value.get<int>();
-    else if (key == "super_group_size")
-      scheme.super_group = value.get<int>();
     else if (key == "dynamic")
       scheme.dynamic = value.get<bool>();
     else if (key == "q_scale_thresh")
       scheme.scale_threshold = value.get<float>();
-    else if (key == "weight_fp8_max_scale")
-      scheme.weight_fp8_max_scale = value.get<float>();
     else if (key == "options")
       scheme.options = value.dump();
     else if (key == "group_size") {
@@ -132,13 +126,15 @@ std::string Case::label() const {
   if (scheme.group_rows > 1) out += text(scheme.group_rows, "x");
   out += text(scheme.group_cols, ", ", rounding_name(scheme.rounding));
   if (!scheme.dynamic) out += ", static";
-  if (scheme.super_bits) out += text(", super_bits ", scheme.super_bits);
   if (scheme.options != "{}") out += ", options " + scheme.options.substr(0, 80);
+  if (encoding) out += ", from its encoding " + encoding->id;
   return out + text(", ", type_name(element), is_weight() ? " weight [" : " activation [", rows, ", ", cols, "]");
 }
 
 LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
-    : block_(sizeof(rh_layer) + sizeof(rh_scheme) + 2 * grow + kStringBytes + c.scheme.options.size(), pages, 0xa5) {
+    : block_(sizeof(rh_layer) + sizeof(rh_scheme) + sizeof(rh_encoding) + 3 * grow + kStringBytes +
+                 c.scheme.options.size() + (c.encoding ? c.encoding->parameters.size() : 0),
+             pages, 0xa5) {
   unsigned char* next = block_.data();
   const auto take = [&](size_t bytes) { return std::exchange(next, next + (bytes + 7) / 8 * 8); };
   const auto string = [&](const std::string& value) {
@@ -157,22 +153,37 @@ LayerBlock::LayerBlock(const Case& c, bool pages, uint32_t grow)
   scheme->rounding = s.rounding;
   scheme->group_rows = s.group_rows;
   scheme->group_cols = s.group_cols;
-  scheme->super_bits = s.super_bits;
-  scheme->super_group = s.super_group;
   scheme->dynamic = s.dynamic;
   scheme->scale_dtype = s.scale_dtype;
   scheme->scale_threshold = s.scale_threshold;
-  scheme->weight_fp8_max_scale = s.weight_fp8_max_scale;
   scheme->options_json = string(s.options);
   *layer_ = {};
   layer_->struct_size = static_cast<uint32_t>(sizeof(rh_layer) + grow);
   layer_->target = c.target;
   layer_->name = string("model.layers.0.self_attn.q_proj");
   layer_->role = string("q_proj");
-  layer_->scheme = scheme;
+  layer_->scheme = c.encoding ? nullptr : scheme;
   layer_->rows = c.is_weight() ? c.rows : -1;
   layer_->cols = c.cols;
   layer_->dtype = c.element;
+  layer_->matrices = 1;
+  if (!c.encoding) return;
+  auto* encoding = reinterpret_cast<rh_encoding*>(take(sizeof(rh_encoding) + grow));
+  const auto count = c.encoding->tensors.size();
+  auto** specs = reinterpret_cast<rh_tensor_spec**>(take(count * sizeof(rh_tensor_spec*)));
+  for (size_t i = 0; i < count; ++i) {
+    const auto& [name, value] = c.encoding->tensors[i];
+    specs[i] = reinterpret_cast<rh_tensor_spec*>(take(sizeof(rh_tensor_spec)));
+    *specs[i] = {};
+    specs[i]->struct_size = sizeof(rh_tensor_spec);
+    specs[i]->ndim = static_cast<int32_t>(value.shape.size());
+    specs[i]->name = string(name);
+    specs[i]->dtype = value.type;
+    std::copy(value.shape.begin(), value.shape.end(), specs[i]->shape);
+  }
+  *encoding = {static_cast<uint32_t>(sizeof(rh_encoding) + grow), static_cast<uint32_t>(count), string(c.encoding->id),
+               string(c.encoding->parameters), specs};
+  layer_->encoding = encoding;
 }
 
 rh_code check(const Case& c, ErrorSlot& error) {
@@ -250,7 +261,6 @@ std::vector<Case> nonsense_cases(const rh_dtype* dtype) {
   for (const int bits : {0, -1, 1 << 30}) add([&](Case& c) { c.scheme.bits = bits; });
   for (const int64_t group : {int64_t{-5}, int64_t{-1} << 62}) add([&](Case& c) { c.scheme.group_cols = group; });
   for (const int64_t rows : {int64_t{0}, int64_t{-7}}) add([&](Case& c) { c.scheme.group_rows = rows; });
-  add([&](Case& c) { c.scheme.super_bits = -3; });
   add([&](Case& c) { c.element = rh::kI32; });
   add([&](Case& c) { c.element = rh_data_type{99, 3, 7}; });
   add([&](Case& c) { c.cols = 0; });

@@ -3,7 +3,9 @@
 
 #include <roundhouse/dtype.h>
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "validator/memory.h"
@@ -18,10 +20,15 @@ struct Scheme {
   bool symmetric = true;
   int rounding = RH_ROUNDING_PLAIN;
   int64_t group_rows = 1, group_cols = 32;
-  int super_bits = 0, super_group = 0;
   bool dynamic = true;
   rh_data_type scale_dtype{};
-  float scale_threshold = 0, weight_fp8_max_scale = 0;
+  float scale_threshold = 0;
+};
+
+// What a quantizer encoded: rh_encoding with the values of its tensors.
+struct Given {
+  std::string id, parameters;
+  std::vector<std::pair<std::string, Value>> tensors;
 };
 
 struct Case {
@@ -31,6 +38,7 @@ struct Case {
   rh_data_type element{};
   int64_t rows = 0;  // of an activation: tokens of the calls
   int64_t cols = 0;
+  std::shared_ptr<const Given> encoding{};  // in place of the scheme
 
   bool is_weight() const { return target == RH_TARGET_WEIGHT; }
   bool tuned() const { return scheme.rounding == RH_ROUNDING_TUNED; }

@@ -13,7 +13,8 @@ using nlohmann::json;
 constexpr uint32_t kMostItems = 10'000;
 constexpr uint32_t kLargestStruct = 1 << 16;
 constexpr uint32_t kKnownSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_CUDA | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS |
-                                    RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
+                                    RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING | RH_SUPPORTS_TUNED_SEARCH |
+                                    RH_SUPPORTS_ENCODED | RH_SUPPORTS_BATCHES;
 
 template <typename Table>
 void check_size(const Table* table, const std::string& what) {
@@ -111,6 +112,17 @@ void formats(Context& context) {
            text(d->encoding_count));
     for (uint32_t i = 0; i < d->encoding_count; ++i) checked_text(d->encodings[i], text(id, ": encoding ", i));
     expect(format->check && format->begin && format->probe && format->open, id, "check, begin, probe and open", "NULL");
+    expect(d->alias_count < kMostItems && (d->alias_count == 0 || d->aliases), id + ": aliases",
+           text(d->alias_count, " of them"), "NULL, or an impossible count");
+    for (uint32_t i = 0; i < d->alias_count; ++i) {
+      const std::string what = text(id, ": alias ", i);
+      check_size(d->aliases[i], what);
+      check_id(d->aliases[i]->name, what);
+      if (id != d->aliases[i]->name)
+        expect(names.insert(d->aliases[i]->name).second, "descriptors", "each id and alias once",
+               text(d->aliases[i]->name, " twice"));
+      check_json(d->aliases[i]->options_json, true, what + ": options_json");
+    }
     if (!format->backends_json) continue;
     const char* backends = guarded(id + ": backends_json", [&] { return format->backends_json(format); });
     check_json(backends, false, id + ": backends_json");

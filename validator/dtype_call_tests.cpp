@@ -159,8 +159,9 @@ void info(Context& context) {
       expect(spec.clamp_min <= spec.initial && spec.initial <= spec.clamp_max, what,
              "clamp_min <= initial <= clamp_max", text(spec.clamp_min, ", ", spec.initial, ", ", spec.clamp_max));
     }
-    constexpr uint32_t kKnown = RH_QUANTIZER_CAPTURABLE | RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_ONLY;
+    constexpr uint32_t kKnown = RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_ONLY | RH_QUANTIZER_ROWS_INDEPENDENT;
     expect((info.flags & ~kKnown) == 0, where, "known flags", text(info.flags));
+    expect(info.row_multiple >= 1, where, "a row_multiple of at least 1", text(info.row_multiple));
     expect(info.reduce >= RH_REDUCE_NONE && info.reduce <= RH_REDUCE_SUM, where, "a known reduction",
            text(info.reduce));
     const rh_quantizer& q = *pipeline.quantizer();
@@ -291,7 +292,7 @@ void deterministic(Context& context) {
   const Started plugin(context.file);
   for_cases(accepted_cases(plugin), [&](const Case& c) {
     const Values first = run_all(c);
-    expect_same(first, run_all(c), c, "the same bits for the same input and seed");
+    expect_same(first, run_all(c), c, "the same bits for the same input");
     // Again by one quantizer.
     Pipeline pipeline(c, random_input(c));
     pipeline.run();
@@ -387,7 +388,7 @@ void add_dtype_call_tests(std::vector<Test>& tests) {
        {"dtype.threads", "results have the same bits for any thread count and order of chunks", "host.h",
         thread_counts},
        {"dtype.no-threads", "plugins start no threads", "host.h", no_threads},
-       {"dtype.deterministic", "the same seed and input give the same bits", "host.h", deterministic},
+       {"dtype.deterministic", "the same input gives the same bits", "host.h", deterministic},
        {"dtype.instances", "quantizers do not disturb each other", "dtype.h", interleaved},
        {"dtype.other-thread", "[worker]: any one thread at a time may call a quantizer", "abi.h", other_thread},
        {"dtype.bare-host", "a plugin works without an extension, or says what it lacks", "host.h", bare_host},

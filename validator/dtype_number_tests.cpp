@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <roundhouse/plugin.hpp>
+#include <set>
 
 #include "validator/pipeline.h"
 
@@ -336,6 +337,142 @@ void round_trip(Context& context) {
   });
 }
 
+// The case with the encoding that its quantizer made, instead of its scheme.
+Case from_encoding(Case c, const Pipeline& made) {
+  const rh_encoding& e = *made.info().encoding;
+  c.encoding = std::make_shared<const Given>(Given{e.id, e.parameters_json, made.encoded()});
+  return c;
+}
+
+void expect_refused(const Case& c) {
+  ErrorSlot error;
+  const rh_code code = check(c, error);
+  expect(code != RH_OK, "check of " + c.label(), "an error", "RH_OK");
+  error.check(code, "check of " + c.label());
+}
+
+void encoded(Context& context) {
+  const Started plugin(context.file);
+  bool any = false;
+  std::set<std::string> refused;
+  for_cases(accepted_cases(plugin), [&](const Case& c) {
+    const Value input = random_input(c);
+    Pipeline made(c, input);
+    made.run();
+    if (!made.info().encoding) return;
+    const Case given = from_encoding(c, made);
+    const bool supported = c.dtype->descriptor->supports & RH_SUPPORTS_ENCODED;
+    if (refused.insert(text(c.scheme.dtype, c.target)).second) {
+      Given other = *given.encoding;
+      other.id = "example.com/no-such-encoding/1";
+      Case foreign = given;
+      foreign.encoding = std::make_shared<const Given>(other);
+      expect_refused(foreign);
+      other = *given.encoding;
+      other.parameters = "{";
+      foreign.encoding = std::make_shared<const Given>(other);
+      expect_refused(foreign);
+      if (!supported) expect_refused(given);
+    }
+    if (!supported) return;
+    any = true;
+    ErrorSlot error;
+    const rh_code code = check(given, error);
+    expect(code == RH_OK, "check of " + given.label(), "RH_OK: RH_SUPPORTS_ENCODED is set and it made this encoding",
+           text("code ", code, ": ", printable(error.get()->message)));
+    const char* result = c.is_weight() ? "decode: output" : "forward: output";
+    if (!made.find(result)) return;
+    // An encoding does not say how a dynamic range is found: there the data type's default counts.
+    if (!c.is_weight() && c.scheme.dynamic && c.scheme.options != "{}") return;
+    Pipeline taken(given, input);
+    taken.run();
+    const std::string d =
+        difference(without_signed_zeros(made.value(result)), without_signed_zeros(taken.value(result)));
+    expect(d.empty(), text(result, " of ", given.label()), "the bits of the quantizer that made the encoding", d);
+  });
+  if (!any) throw Skip{"no data type supports RH_SUPPORTS_ENCODED"};
+}
+
+// Rows [begin, end) of a value.
+Value rows_of(const Value& value, int64_t begin, int64_t end) {
+  const size_t row = value.bytes.size() / static_cast<size_t>(value.shape.at(0));
+  return {
+      value.type,
+      {end - begin, value.shape.at(1)},
+      {value.bytes.begin() + static_cast<int64_t>(row) * begin, value.bytes.begin() + static_cast<int64_t>(row) * end}};
+}
+
+void independent_rows(Context& context) {
+  const Started plugin(context.file);
+  bool any = false;
+  for_cases(accepted_cases(plugin), [&](Case c) {
+    if (!c.is_weight()) return;
+    CallOptions options;
+    options.initial_tunables = true;
+    const int64_t multiple = Pipeline(c, random_input(c)).info().row_multiple;
+    if (c.rows <= multiple) c.rows = 2 * multiple;
+    ErrorSlot error;
+    if (check(c, error) != RH_OK) return;
+    const Value input = random_input(c);
+    Pipeline whole(c, input, options);
+    if (!(whole.info().flags & RH_QUANTIZER_ROWS_INDEPENDENT)) return;
+    any = true;
+    whole.run();
+    if (whole.info().statistic) options.statistic = whole.value(text("measure: ", whole.info().statistic->name));
+    const int64_t split = (c.rows - 1) / multiple * multiple;
+    for (const auto& [begin, end] : {std::pair(int64_t{0}, split), std::pair(split, c.rows)}) {
+      Case part = c;
+      part.rows = end - begin;
+      ErrorSlot part_error;
+      const rh_code code = check(part, part_error);
+      expect(code == RH_OK, "check of " + part.label(), "RH_OK: rows are independent",
+             text("code ", code, ": ", printable(part_error.get()->message)));
+      Pipeline alone(part, rows_of(input, begin, end), options);
+      alone.run();
+      for (const char* name : {"forward: output", "decode: output"}) {
+        if (!whole.find(name)) continue;
+        const std::string d = difference(rows_of(whole.value(name), begin, end), alone.value(name));
+        expect(d.empty(), text(name, " of ", part.label()),
+               text("the bits that rows ", begin, " to ", end - 1, " have in ", c.rows, " rows"), d);
+      }
+    }
+  });
+  if (!any) throw Skip{"no quantizer says RH_QUANTIZER_ROWS_INDEPENDENT"};
+}
+
+// The same JSON value, with blanks wherever they may stand.
+std::string with_blanks(const std::string& compact) {
+  std::string out = " ";
+  bool quoted = false;
+  for (size_t i = 0; i < compact.size(); ++i) {
+    const char c = compact[i];
+    out += c;
+    if (quoted && c == '\\' && i + 1 < compact.size())
+      out += compact[++i];
+    else if (c == '"')
+      quoted = !quoted;
+    else if (!quoted && std::string("{}[],:").find(c) != std::string::npos)
+      out += "\n ";
+  }
+  return out;
+}
+
+void options_json(Context& context) {
+  const Started plugin(context.file);
+  std::set<std::string> seen;
+  for_cases(accepted_cases(plugin), [&](const Case& c) {
+    if (!seen.insert(text(c.scheme.dtype, c.target, c.scheme.options)).second) return;
+    Case blanks = c;
+    blanks.scheme.options = with_blanks(c.scheme.options);
+    ErrorSlot error;
+    const rh_code code = check(blanks, error);
+    const char* rule = "options are compared as JSON values: blanks between them change nothing";
+    expect(code == RH_OK, "check of " + blanks.label(), rule,
+           text("code ", code, ": ", printable(error.get()->message)));
+    expect_same(run_all(c), run_all(blanks), blanks, rule);
+  });
+}
+
 void decode_types(Context& context) {
   const Started plugin(context.file);
   for_cases(accepted_cases(plugin), [&](const Case& c) {
@@ -491,6 +628,11 @@ void add_dtype_number_tests(std::vector<Test>& tests) {
         sign_step},
        {"dtype.clamp", "forward keeps tunables in the range that info declares", "scheme.h", clamps},
        {"dtype.round-trip", "decode(encode(w)) equals forward(w), but for the sign of a zero", "dtype.h", round_trip},
+       {"dtype.encoded", "a quantizer that is made from an encoding gives the bits of the one that made it", "layer.h",
+        encoded},
+       {"dtype.rows", "where rows are independent, a range of them gives the bits that it has in the whole", "dtype.h",
+        independent_rows},
+       {"dtype.options-json", "options are compared as JSON values, never as text", "dtype.h", options_json},
        {"dtype.decode-types", "decode writes f32, f16 or bf16", "dtype.h", decode_types},
        {"dtype.shapes", "a layer of any shape that check takes can be quantized", "dtype.h", shapes},
        {"dtype.special-values", "zeros, denormals, NaN and infinity give finite results or an error", "dtype.h",

@@ -66,38 +66,22 @@ const BlockType& block_type(const json& parameters) {
 
 // ---- kinds ----
 
-Scheme scheme(const char* dtype, int bits, int64_t group_rows, int64_t group_cols, bool symmetric = true,
-              bool dynamic = true) {
-  Scheme s;
-  s.dtype = dtype;
-  s.bits = bits;
-  s.group_rows = group_rows;
-  s.group_cols = group_cols;
-  s.symmetric = symmetric;
-  s.dynamic = dynamic;
-  return s;
-}
-
 LayerKind affine(int bits, int64_t group, bool symmetric, rh_data_type scale = rh::kF16) {
-  return {scheme("int", bits, 1, group, symmetric),
-          RH_ENCODING_AFFINE_INT,
+  return {RH_ENCODING_AFFINE_INT,
           {{"bits", bits}, {"group_rows", group == RH_GROUP_TENSOR ? 0 : 1}, {"symmetric", symmetric}},
+          group,
           scale,
           false,
-          std::nullopt,
           std::nullopt};
 }
 
-LayerKind floats_of(const char* id, const char* dtype, int bits, int64_t group_rows, int64_t group_cols,
-                    json parameters, rh_data_type scale) {
-  return {
-      scheme(dtype, bits, group_rows, group_cols), id, std::move(parameters), scale, false, std::nullopt, std::nullopt};
+LayerKind floats_of(const char* id, int64_t group_cols, json parameters, rh_data_type scale) {
+  return {id, std::move(parameters), group_cols, scale, false, std::nullopt};
 }
 
 // The kind with an input that an engine quantizes as well.
-LayerKind with_input(LayerKind kind, Scheme input, Encoded encoding) {
-  kind.activation = std::move(input);
-  kind.activation_encoding = std::move(encoding);
+LayerKind with_input(LayerKind kind, Encoded encoding) {
+  kind.activation = std::move(encoding);
   return kind;
 }
 
@@ -114,8 +98,12 @@ std::vector<LayerKind> make_layer_kinds() {
   out.push_back(affine(4, 32, false, rh::kF32));
   out.push_back(affine(4, 128, true));
   out.back().outer_scale = true;
-  const Scheme int8 = scheme("int", 8, 1, RH_GROUP_ROW);
-  out.push_back(with_input(affine(8, RH_GROUP_ROW, true, rh::kBF16), int8,
+  // What no recipe would say: groups that a data type has chosen by itself.
+  out.push_back(affine(4, 48, true));
+  out.push_back(affine(4, 96, false));
+  out.push_back(affine(4, 64, true));
+  out.back().mixed = true;
+  out.push_back(with_input(affine(8, RH_GROUP_ROW, true, rh::kBF16),
                            {RH_ENCODING_AFFINE_INT,
                             {{"bits", 8}, {"group_rows", 1}, {"group_cols", 0}, {"symmetric", true}, {"dynamic", true}},
                             {}}));
@@ -123,53 +111,41 @@ std::vector<LayerKind> make_layer_kinds() {
   for (const char* element : {"e4m3", "e5m2"}) {
     const json row{{"element", element}, {"group_rows", 1}}, tensor{{"element", element}, {"group_rows", 0}};
     const json input{{"element", element}, {"group_rows", 1}, {"group_cols", 0}, {"dynamic", true}};
-    const auto by_row = floats_of(RH_ENCODING_SCALED_FP8, "fp8", 8, 1, RH_GROUP_ROW, row, rh::kF32);
-    const auto by_tensor = floats_of(RH_ENCODING_SCALED_FP8, "fp8", 8, 1, RH_GROUP_TENSOR, tensor, rh::kF32);
+    const auto by_row = floats_of(RH_ENCODING_SCALED_FP8, RH_GROUP_ROW, row, rh::kF32);
+    const auto by_tensor = floats_of(RH_ENCODING_SCALED_FP8, RH_GROUP_TENSOR, tensor, rh::kF32);
     out.push_back(by_row);
     out.push_back(by_tensor);
-    out.push_back(with_input(by_row, scheme("fp8", 8, 1, RH_GROUP_ROW), {RH_ENCODING_SCALED_FP8, input, {}}));
+    out.push_back(with_input(by_row, {RH_ENCODING_SCALED_FP8, input, {}}));
     json fixed = input;
     fixed["group_rows"] = 0;
     fixed["dynamic"] = false;
-    out.push_back(with_input(by_tensor, scheme("fp8", 8, 1, RH_GROUP_TENSOR, true, false),
-                             {RH_ENCODING_SCALED_FP8, fixed, {{"scale", one_float(0.5f)}}}));
+    out.push_back(with_input(by_tensor, {RH_ENCODING_SCALED_FP8, fixed, {{"scale", one_float(0.5f)}}}));
     json groups = input;
     groups["group_cols"] = 128;
-    const auto blocks =
-        floats_of(RH_ENCODING_SCALED_FP8, "fp8", 8, 128, 128, {{"element", element}, {"group_rows", 128}}, rh::kF32);
+    const auto blocks = floats_of(RH_ENCODING_SCALED_FP8, 128, {{"element", element}, {"group_rows", 128}}, rh::kF32);
     out.push_back(blocks);
-    out.push_back(with_input(blocks, scheme("fp8", 8, 1, 128), {RH_ENCODING_SCALED_FP8, groups, {}}));
+    out.push_back(with_input(blocks, {RH_ENCODING_SCALED_FP8, groups, {}}));
   }
 
   for (const char* element : {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "int8", "int4", "int2"}) {
-    const bool integer = integer_bits(element) > 0;
-    const int bits = integer ? integer_bits(element) : element[2] - '0';
-    const char* dtype = integer ? "mx_int" : "mx_fp";
-    const auto plain = floats_of(RH_ENCODING_MX, dtype, bits, 1, 32, {{"element", element}}, rh::kU8);
+    const auto plain = floats_of(RH_ENCODING_MX, 32, {{"element", element}}, rh::kU8);
     out.push_back(plain);
     out.push_back(with_input(
-        plain, scheme(dtype, bits, 1, 32),
-        {RH_ENCODING_MX, {{"element", element}, {"group_rows", 1}, {"group_cols", 32}, {"dynamic", true}}, {}}));
+        plain, {RH_ENCODING_MX, {{"element", element}, {"group_rows", 1}, {"group_cols", 32}, {"dynamic", true}}, {}}));
   }
 
   for (const char* scale : {"e4m3", "ue5m3"}) {
     const bool two_level = std::string(scale) == "e4m3";
-    const auto plain = floats_of(RH_ENCODING_NVFP, "nv_fp", 4, 1, 16, {{"scale", scale}}, rh::kU8);
+    const auto plain = floats_of(RH_ENCODING_NVFP, 16, {{"scale", scale}}, rh::kU8);
     out.push_back(plain);
     Encoded input{
         RH_ENCODING_NVFP, {{"scale", scale}, {"group_rows", 1}, {"group_cols", 16}, {"dynamic", !two_level}}, {}};
     if (two_level) input.tensors.emplace_back("global_scale", one_float(448));
-    out.push_back(with_input(plain, scheme("nv_fp", 4, 1, 16, true, !two_level), input));
+    out.push_back(with_input(plain, input));
   }
 
-  for (const BlockType& block : kBlocks) {
-    LayerKind kind =
-        floats_of(RH_ENCODING_GGML_BLOCK, block.name, block.bits, 1, block.group, {{"type", block.name}}, rh::kU8);
-    kind.scheme.symmetric = block.symmetric;
-    kind.scheme.super_bits = block.super_bits;
-    kind.scheme.super_group = block.super_group;
-    out.push_back(kind);
-  }
+  for (const BlockType& block : kBlocks)
+    out.push_back(floats_of(RH_ENCODING_GGML_BLOCK, block.group, {{"type", block.name}}, rh::kU8));
   return out;
 }
 
@@ -290,7 +266,7 @@ class Formula {
     return out;
   }
 
-  // By the scale's code; each step rounded to float32, as encodings.h has it.
+  // By the scale's code; each step rounded to float32, as encoding.h has it.
   static std::vector<float> nvfp_scales(const Encoded& layer) {
     const auto reciprocal = [](float x) { return x == 0 ? 0.0f : 1 / x; };
     const bool two_level = layer.parameters.at("scale") == "e4m3";
@@ -339,7 +315,7 @@ class Formula {
 }  // namespace
 
 std::string LayerKind::label() const {
-  return text(encoding, " ", parameters.dump(), ", group ", scheme.group_rows, "x", scheme.group_cols,
+  return text(encoding, " ", parameters.dump(), ", group ", group_cols, mixed ? " and twice that" : "",
               outer_scale ? ", outer scale" : "", activation ? ", with a quantized input" : "");
 }
 
@@ -357,7 +333,7 @@ Encoded random_layer(const LayerKind& kind, int64_t rows, int64_t cols, unsigned
   Random random(seed);
   if (kind.encoding == RH_ENCODING_GGML_BLOCK) return random_blocks(kind, rows, cols, random);
   Encoded out{kind.encoding, kind.parameters, {}};
-  out.parameters["group_cols"] = kind.scheme.group_cols > 0 ? kind.scheme.group_cols : cols;
+  out.parameters["group_cols"] = kind.group_cols > 0 ? kind.group_cols * (kind.mixed && rows == 128 ? 2 : 1) : cols;
   if (out.parameters.contains("group_rows") && out.parameters["group_rows"] == 0) out.parameters["group_rows"] = rows;
   const Grid g = grid(out.parameters, rows, cols);
   if (kind.encoding == RH_ENCODING_AFFINE_INT) {

@@ -1,4 +1,4 @@
-// Made-up layers in the encodings of encodings.h, and the weights that those mean.
+// Made-up layers in the encodings of encoding.h, and the weights that those mean.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -20,13 +20,14 @@ struct Encoded {
 
 // How all layers of a model are quantized.
 struct LayerKind {
-  Scheme scheme;  // of the weights
   std::string encoding;
-  nlohmann::json parameters;  // but for what depends on a layer's shape
+  nlohmann::json parameters;  // without what depends on a layer's shape
+  int64_t group_cols;         // or RH_GROUP_ROW, RH_GROUP_TENSOR
   rh_data_type scale{};
   bool outer_scale = false;
-  std::optional<Scheme> activation;
-  std::optional<Encoded> activation_encoding;  // "group_cols": 0 stands for the layer's columns
+  std::optional<Encoded> activation;  // "group_cols": 0 stands for the layer's columns
+
+  bool mixed = false;  // layers of 128 rows have groups twice as wide
 
   std::string label() const;
 };

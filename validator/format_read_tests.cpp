@@ -42,6 +42,49 @@ void write_read(Context& context) {
   });
 }
 
+// Groups that differ between layers, and such as a data type may have chosen by itself.
+void parameters(Context& context) {
+  for_kinds(context, true, [&](const rh_format* format, const LayerKind& kind) {
+    if (!kind.mixed && kind.group_cols != 48 && kind.group_cols != 96 && kind.group_cols != RH_GROUP_ROW) return;
+    const Model model(kind, context.scratch / "model", 1);
+    write_model(format, model, context.scratch / "out");
+    expect_model(model, read_model(format, context.scratch / "out"), kind.label());
+  });
+}
+
+void plan(Context& context) {
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
+    ExportOptions options;
+    options.check_errors = true;
+    const Answers answers = ask_plan(format, model, options);
+    expect(answers == ask_plan(format, model, options), kind.label(), "the same answers each time", "others");
+    write_model(format, model, context.scratch / "out");
+    const ReadItems items = read_model(format, context.scratch / "out");
+    for (const auto& [name, answer] : answers) {
+      const bool stored = items.count(name) > 0, omitted = answer.first == RH_TENSOR_OMITTED;
+      expect(stored != omitted, "the plan for " + name,
+             omitted ? "no such tensor in the checkpoint: it is omitted" : "the tensor in the checkpoint",
+             stored ? "it is there" : "it is not there");
+    }
+    // Options that are none, and a plan of no tensor: an answer or an error.
+    for (const std::string& garbage : garbage_options()) {
+      options.options = garbage;
+      try {
+        ask_plan(format, model, options);
+      } catch (const Refused&) {
+      }
+    }
+    const rh_plan empty{sizeof empty, 0, 0, nullptr, "{}", "{}"};
+    ErrorSlot error;
+    const rh_code code = guarded("plan of no tensor", [&] {
+      return format->plan(
+          format, &empty, [](void*, uint64_t, int32_t, const char*) {}, nullptr, error.get());
+    });
+    error.check(code, "plan of no tensor");
+  });
+}
+
 void any_order(Context& context) {
   for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
     const Model model(kind, context.scratch / "model", 1);
@@ -153,7 +196,7 @@ void damaged(Context& context) {
       std::ofstream(file, std::ios::binary | std::ios::trunc) << whole;
     }
     ErrorSlot error;
-    const rh_open source{sizeof source, 0, "no such folder", "{}"};
+    const rh_open source{sizeof source, 0, "no such folder", "{}", nullptr};
     rh_reader* reader = nullptr;
     const rh_code code =
         guarded("open of no folder", [&] { return format->open(format, &source, &reader, error.get()); });
@@ -169,6 +212,9 @@ void add_format_read_tests(std::vector<Test>& tests) {
       tests.end(),
       {{"format.write-read", "what was added is read back: names, tensors, the weights that the codes mean", "format.h",
         write_read},
+       {"format.plan", "plan says of each tensor once what is done with it, and so it is done", "format.h", plan},
+       {"format.parameters", "layers are described by their encodings: groups of any width, and of several in a plan",
+        "encoding.h", parameters},
        {"format.any-order", "layers and tensors come and are read in any order", "format.h", any_order},
        {"format.probe", "probe is above 0 for the format's own checkpoints, and 0 for others", "format.h", probe},
        {"format.deterministic", "the same calls write the same bytes", "host.h", deterministic},

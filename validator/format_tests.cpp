@@ -338,7 +338,11 @@ void assign(Context& context) {
     any = true;
     expect(table->struct_size >= sizeof(rh_assign) && table->assign, "rh_assign", "a whole table", "NULL or smaller");
     const Model model(layer_kinds()[0], context.scratch / "model", 1);
-    const std::string plan = model.facts().json.at("plan").dump(), architecture = Model::architecture();
+    json asked{{"data_type", "q4_k"}, {"layers", json::array()}};
+    for (const Model::Layer& layer : model.layers())
+      asked["layers"].push_back(
+          {{"name", layer.name}, {"role", layer.role}, {"rows", layer.rows}, {"cols", layer.cols}});
+    const std::string plan = asked.dump(), architecture = Model::architecture();
     std::vector<std::string> options = garbage_options();
     options.push_back("{}");
     for (const std::string& text_options : options) {

@@ -1,5 +1,7 @@
 #include "validator/model.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -49,6 +51,8 @@ json architecture_json() {
           {"rotary", {{"dims", 64}, {"theta", 10000}, {"scaling", "none"}}},
           {"tied_head", false},
           {"sliding_windows", {nullptr}},
+          {"block_prefix", "model.layers"},
+          {"head", "lm_head"},
           {"names", {{"gguf", kGgufNames}}}};
 }
 
@@ -83,24 +87,6 @@ json tokenizer_json() {
             {"merges", json::array()}}}};
 }
 
-json scheme_json(const LayerKind& kind) {
-  const auto group = [](const Scheme& s) -> json {
-    if (s.group_rows > 1) return {s.group_rows, s.group_cols};
-    return s.group_cols;
-  };
-  const Scheme& w = kind.scheme;
-  json out{{"data_type", w.dtype}, {"bits", w.bits}, {"group_size", group(w)}, {"sym", w.symmetric}, {"act_bits", 16}};
-  if (w.super_bits) out["super_bits"] = w.super_bits;
-  if (w.super_group) out["super_group_size"] = w.super_group;
-  if (const auto& a = kind.activation)
-    out.update({{"act_data_type", a->dtype},
-                {"act_bits", a->bits},
-                {"act_group_size", group(*a)},
-                {"act_sym", a->symmetric},
-                {"act_dynamic", a->dynamic}});
-  return out;
-}
-
 Value random_tensor(std::vector<int64_t> shape, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<float> out(static_cast<size_t>(count_elements(shape)));
@@ -132,31 +118,6 @@ class Grown {
 
  private:
   std::vector<unsigned char> bytes_;
-};
-
-class SchemeStruct {
- public:
-  SchemeStruct(const Scheme& s, uint32_t grow) : dtype_(s.dtype), options_(s.options), scheme_(make(s), grow) {}
-  ~SchemeStruct() { dtype_.assign(dtype_.size(), '\x1b'); }
-  const rh_scheme* get() { return scheme_.get(); }
-
- private:
-  rh_scheme make(const Scheme& s) const {
-    rh_scheme out{};
-    out.bits = s.bits;
-    out.dtype = dtype_.c_str();
-    out.symmetric = s.symmetric;
-    out.group_rows = s.group_rows;
-    out.group_cols = s.group_cols;
-    out.super_bits = s.super_bits;
-    out.super_group = s.super_group;
-    out.dynamic = s.dynamic;
-    out.options_json = options_.c_str();
-    return out;
-  }
-
-  std::string dtype_, options_;
-  Grown<rh_scheme> scheme_;
 };
 
 class EncodingStruct {
@@ -202,6 +163,35 @@ class EncodingStruct {
   std::unique_ptr<Grown<rh_encoding>> encoding_;
 };
 
+// A layer as formats see it, with its encodings.
+class LayerStruct {
+ public:
+  LayerStruct(const std::string& name, const std::string& role, int64_t rows, int64_t cols, const Encoded& encoded,
+              const std::optional<Encoded>& activation, const ExportOptions& options)
+      : name_(name), role_(role), encoding_(encoded, options) {
+    if (activation) activation_.emplace(for_columns(*activation, cols), options);
+    rh_format_layer layer{};
+    layer.dtype = rh::kBF16;
+    layer.name = name_.c_str();
+    layer.role = role_.c_str();
+    layer.rows = rows;
+    layer.cols = cols;
+    layer.encoding = encoding_.get();
+    layer.activation_encoding = activation_ ? activation_->get() : nullptr;
+    layer_ = std::make_unique<Grown<rh_format_layer>>(layer, options.grow);
+  }
+  ~LayerStruct() { name_.assign(name_.size(), '\x1b'); }
+  const rh_format_layer* get() { return layer_->get(); }
+  const EncodingStruct& encoding() const { return encoding_; }
+  const rh_tensor* const* activation_tensors() const { return activation_ ? activation_->tensors() : nullptr; }
+
+ private:
+  std::string name_, role_;
+  EncodingStruct encoding_;
+  std::optional<EncodingStruct> activation_;
+  std::unique_ptr<Grown<rh_format_layer>> layer_;
+};
+
 // Runs call(rh_error*) and throws Refused for an error.
 template <typename Call>
 void call_format(const std::string& where, bool check_errors, Call&& call) {
@@ -218,39 +208,20 @@ void call_format(const std::string& where, bool check_errors, Call&& call) {
 std::string Model::architecture() { return architecture_json().dump(); }
 
 Model::Model(const LayerKind& kind, const fs::path& folder, unsigned seed) : kind_(kind) {
-  json plan{{"scheme", scheme_json(kind)},    {"layers", json::array()}, {"tensors", json::array()},
-            {"block_prefix", "model.layers"}, {"tied_head", false},      {"dtype", "bfloat16"}};
-  const auto add_plan = [&](const std::string& name, const char* role, int64_t rows, int64_t cols, json encoding) {
-    plan["layers"].push_back({{"name", name},
-                              {"role", role},
-                              {"rows", rows},
-                              {"cols", cols},
-                              {"quantized", !encoding.is_null()},
-                              {"scheme", scheme_json(kind)},
-                              {"encoding", encoding},
-                              {"matched", nullptr}});
-    if (encoding.is_null()) plan["layers"].back()["scheme"] = {{"bits", 16}, {"act_bits", 16}};
-  };
-  const auto add_tensor = [&](const std::string& name, const std::vector<int64_t>& shape) {
-    plan["tensors"].push_back({{"name", name}, {"shape", shape}, {"dtype", "bfloat16"}});
-  };
+  json layers = json::object();
   for (const LayerShape& shape : kLayers) {
     const std::string name = kBlock + shape.name;
     layers_.push_back({name, shape.role, shape.rows, shape.cols,
                        random_layer(kind, shape.rows, shape.cols, seed + static_cast<unsigned>(layers_.size())),
                        std::nullopt});
-    const Encoded& encoded = layers_.back().encoded;
-    add_plan(name, shape.role, shape.rows, shape.cols, {{"id", encoded.id}, {"parameters", encoded.parameters}});
-    add_tensor(name + ".weight", {shape.rows, shape.cols});
+    layers[name] = {{"data_type", "made-up"}, {"rounding", "plain"}};
   }
-  add_plan(kBlock + "self_attn.o_proj", "o_proj", kHidden, kHidden, nullptr);
-  add_plan("lm_head", "lm_head", kVocab, kHidden, nullptr);
+  const json plan{{"data_type", "made-up"}, {"layers", layers}};
   tensors_ = {{"model.embed_tokens.weight", random_tensor({kVocab, kHidden}, seed + 10)},
               {kBlock + "input_layernorm.weight", random_tensor({kHidden}, seed + 11)},
               {kBlock + "self_attn.o_proj.weight", random_tensor({kHidden, kHidden}, seed + 12)},
               {"model.norm.weight", random_tensor({kHidden}, seed + 13)},
               {"lm_head.weight", random_tensor({kVocab, kHidden}, seed + 14)}};
-  for (const auto& [name, value] : tensors_) add_tensor(name, value.shape);
   facts_.json["config"] = config_json();
   facts_.json["architecture"] = architecture_json();
   facts_.json["plan"] = plan;
@@ -266,20 +237,97 @@ rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows
                     const std::string& format_options, uint32_t grow) {
   ExportOptions options;
   options.grow = grow;
-  EncodingStruct encoding(random_layer(kind, rows, cols, 1), options);
-  SchemeStruct scheme(kind.scheme, grow);
-  std::optional<SchemeStruct> activation;
-  std::optional<EncodingStruct> activation_encoding;
-  if (kind.activation) activation.emplace(*kind.activation, grow);
-  if (kind.activation_encoding) activation_encoding.emplace(for_columns(*kind.activation_encoding, cols), options);
-  const std::string name = kBlock + kLayers[0].name;
-  Grown<rh_format_query> query(
-      {0, 0, name.c_str(), kLayers[0].role, rows, cols, scheme.get(), activation ? activation->get() : nullptr,
-       encoding.get(), activation_encoding ? activation_encoding->get() : nullptr, format_options.c_str()},
-      grow);
+  LayerStruct layer(kBlock + kLayers[0].name, kLayers[0].role, rows, cols, random_layer(kind, rows, cols, 1),
+                    kind.activation, options);
   return guarded(text("check of ", format->descriptor->id, ", ", kind.label()),
-                 [&] { return format->check(format, query.get(), error.get()); });
+                 [&] { return format->check(format, layer.get(), format_options.c_str(), error.get()); });
 }
+
+struct PlanBlock::Parts {
+  std::string options, architecture = Model::architecture();
+  std::vector<std::string> names;
+  std::vector<std::vector<int64_t>> shapes;
+  std::vector<std::unique_ptr<LayerStruct>> layers;
+  std::vector<std::unique_ptr<Grown<rh_planned_tensor>>> tensors;
+  std::vector<const rh_planned_tensor*> pointers;
+  std::unique_ptr<Grown<rh_plan>> plan;
+};
+
+PlanBlock::PlanBlock(const Model& model, const std::string& options, uint32_t grow) : parts_(new Parts) {
+  ExportOptions grown;
+  grown.grow = grow;
+  Parts& p = *parts_;
+  p.options = options;
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& shape, const rh_format_layer* layer) {
+    p.names.push_back(name);
+    p.shapes.push_back(shape);
+    rh_planned_tensor tensor{};
+    tensor.ndim = static_cast<int32_t>(shape.size());
+    tensor.dtype = rh::kBF16;
+    tensor.layer = layer;
+    p.tensors.push_back(std::make_unique<Grown<rh_planned_tensor>>(tensor, grow));
+  };
+  for (const Model::Layer& layer : model.layers()) {
+    p.layers.push_back(std::make_unique<LayerStruct>(layer.name, layer.role, layer.rows, layer.cols, layer.encoded,
+                                                     model.kind().activation, grown));
+    add(layer.name + ".weight", {layer.rows, layer.cols}, p.layers.back()->get());
+  }
+  for (const auto& [name, value] : model.tensors()) add(name, value.shape, nullptr);
+  for (size_t i = 0; i < p.tensors.size(); ++i) {
+    p.tensors[i]->get()->name = p.names[i].c_str();
+    p.tensors[i]->get()->shape = p.shapes[i].data();
+    p.pointers.push_back(p.tensors[i]->get());
+  }
+  p.plan = std::make_unique<Grown<rh_plan>>(
+      rh_plan{0, 0, p.pointers.size(), p.pointers.data(), p.options.c_str(), p.architecture.c_str()}, grow);
+}
+
+PlanBlock::~PlanBlock() = default;
+const rh_plan* PlanBlock::get() const { return parts_->plan->get(); }
+const std::vector<std::string>& PlanBlock::names() const { return parts_->names; }
+
+Answers ask_plan(const rh_format* format, const Model& model, const ExportOptions& options) {
+  const PlanBlock plan(model, options.options, options.grow);
+  const std::string where = text("plan of ", format->descriptor->id, ", ", model.kind().label());
+  expect(format->plan, where, "the function plan", "NULL");
+  std::vector<std::pair<uint64_t, std::pair<int32_t, std::string>>> taken;
+  call_format(where, options.check_errors, [&](rh_error* error) {
+    return format->plan(
+        format, plan.get(),
+        [](void* list, uint64_t tensor, int32_t what, const char* reason) {
+          static_cast<decltype(taken)*>(list)->push_back({tensor, {what, reason ? reason : ""}});
+        },
+        &taken, error);
+  });
+  Answers answers;
+  for (const auto& [tensor, answer] : taken) {
+    expect(tensor < plan.names().size(), where, text("tensors below ", plan.names().size()), text(tensor));
+    const std::string& name = plan.names()[tensor];
+    expect(answer.first >= RH_TENSOR_PACKED && answer.first <= RH_TENSOR_REFUSED, where, name + ": RH_TENSOR_*",
+           text(answer.first));
+    expect(answer.first < RH_TENSOR_OMITTED || !answer.second.empty(), where, name + ": a reason", "none");
+    expect(answers.emplace(name, answer).second, where, name + ": one answer", "two");
+  }
+  for (const std::string& name : plan.names()) expect(answers.count(name), where, name + ": an answer", "none");
+  return answers;
+}
+
+namespace {
+
+bool takes_plan(const rh_format* format, const LayerKind& kind) {
+  const fs::path folder = fs::temp_directory_path() / text("roundhouse-validate.", getpid());
+  const Model model(kind, folder, 1);
+  fs::remove_all(folder);
+  try {
+    const Answers answers = ask_plan(format, model);
+    return std::none_of(answers.begin(), answers.end(),
+                        [](const auto& answer) { return answer.second.first == RH_TENSOR_REFUSED; });
+  } catch (const Refused&) {
+    return false;
+  }
+}
+
+}  // namespace
 
 std::vector<LayerKind> accepted_kinds(const rh_format* format) {
   const rh_format_descriptor& d = *format->descriptor;
@@ -291,19 +339,23 @@ std::vector<LayerKind> accepted_kinds(const rh_format* format) {
       ErrorSlot error;
       return check_layer(format, kind, shape.rows, shape.cols, error) == RH_OK;
     });
-    if (taken) out.push_back(kind);
+    if (taken && takes_plan(format, kind)) out.push_back(kind);
   }
-  if (out.empty()) throw Skip{text(d.id, " takes no layer in the encodings of encodings.h")};
+  if (out.empty()) throw Skip{text(d.id, " takes no layer in the encodings of encoding.h")};
   return out;
 }
 
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
-    : format_(format), model_(model), options_(options), folder_(folder, true) {
+    : format_(format),
+      model_(model),
+      options_(options),
+      folder_(folder, true),
+      plan_(model, options.options, options.grow) {
   const ExportSession::Facts none;
-  session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, json::object(), kShardBytes,
+  session_ = std::make_unique<ExportSession>(folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
                                              [this](const rh_encoded_layer& layer, rh_tensor& output) {
                                                for (const Model::Layer& l : model_.layers()) {
-                                                 if (l.name != layer.name) continue;
+                                                 if (l.name != layer.layer->name) continue;
                                                  const Value weight =
                                                      to_value(output.dtype, {l.rows, l.cols},
                                                               decoded(l.encoded, l.rows, l.cols, output.dtype));
@@ -311,7 +363,6 @@ Export::Export(const rh_format* format, const Model& model, const fs::path& fold
                                                }
                                              });
   rh_export table = *session_->get();
-  table.options_json = options_.options.c_str();
   export_bytes_.assign(sizeof table + options.grow, 0xa5);
   table.struct_size = static_cast<uint32_t>(export_bytes_.size());
   std::memcpy(export_bytes_.data(), &table, sizeof table);
@@ -346,23 +397,14 @@ bool Export::step() {
 
 void Export::add_layer(const Model::Layer& layer) {
   const LayerKind& kind = model_.kind();
-  EncodingStruct encoding(layer.encoded, options_);
-  SchemeStruct scheme(kind.scheme, options_.grow);
-  std::optional<SchemeStruct> activation;
-  std::optional<EncodingStruct> activation_encoding;
-  if (kind.activation) activation.emplace(*kind.activation, options_.grow);
-  if (kind.activation_encoding)
-    activation_encoding.emplace(for_columns(*kind.activation_encoding, layer.cols), options_);
-  Grown<rh_encoded_layer> encoded(
-      {0, rh::kBF16, layer.name.c_str(), layer.role.c_str(), layer.rows, layer.cols, scheme.get(),
-       activation ? activation->get() : nullptr, encoding.get(), encoding.tensors(), nullptr,
-       activation_encoding ? activation_encoding->get() : nullptr,
-       activation_encoding ? activation_encoding->tensors() : nullptr},
-      options_.grow);
+  LayerStruct about(layer.name, layer.role, layer.rows, layer.cols, layer.encoded, kind.activation, options_);
+  Grown<rh_encoded_layer> encoded({0, 0, about.get(), about.encoding().tensors(), nullptr, about.activation_tensors()},
+                                  options_.grow);
   const std::string where = text("add_layer of ", layer.name, ", ", kind.label());
   call_format(where, options_.check_errors,
               [&](rh_error* error) { return writer_->add_layer(writer_, encoded.get(), error); });
-  if (options_.check_inputs) expect(encoding.change().empty(), where, "inputs stay as they are", encoding.change());
+  if (options_.check_inputs)
+    expect(about.encoding().change().empty(), where, "inputs stay as they are", about.encoding().change());
 }
 
 void Export::add_tensor(const std::string& name, const Value& value) {
@@ -397,7 +439,7 @@ ReadItems read_model(const rh_format* format, const fs::path& folder, const Expo
   rh_reader* reader = nullptr;
   {
     std::string given_path = path, given_architecture = architecture;
-    Grown<rh_open> source({0, 0, given_path.c_str(), given_architecture.c_str()}, options.grow);
+    Grown<rh_open> source({0, 0, given_path.c_str(), given_architecture.c_str(), nullptr}, options.grow);
     call_format("open", options.check_errors,
                 [&](rh_error* error) { return format->open(format, source.get(), &reader, error); });
     given_path.assign(given_path.size(), '\x1b');
@@ -514,7 +556,8 @@ void expect_model(const Model& model, const ReadItems& items, const std::string&
       const std::string d = difference(value, same->second);
       // GPTQ's layout mirrors codes whose zero point it cannot hold: other codes, the same weights.
       if (!d.empty() && has_formula(layer.encoded) &&
-          decoded(*item.encoded, layer.rows, layer.cols, rh::kF32) == decoded(layer.encoded, layer.rows, layer.cols, rh::kF32))
+          decoded(*item.encoded, layer.rows, layer.cols, rh::kF32) ==
+              decoded(layer.encoded, layer.rows, layer.cols, rh::kF32))
         continue;
       expect(d.empty(), text(place, ", ", key), "the codes and scales that were added", d);
     }

@@ -43,7 +43,7 @@ class Model {
   const std::vector<Layer>& layers() const { return layers_; }
   const std::vector<std::pair<std::string, Value>>& tensors() const { return tensors_; }  // not quantized
   const ExportSession::Facts& facts() const { return facts_; }
-  static std::string architecture();  // rh_model's
+  static std::string architecture();  // as rh_plan has it
 
  private:
   LayerKind kind_;
@@ -52,7 +52,27 @@ class Model {
   ExportSession::Facts facts_;
 };
 
-// Recipes whose encoding the format lists and whose layers its check takes. Throws Skip when there is none.
+// An rh_plan of the model and all that it points to, with `grow` unknown bytes behind every struct.
+class PlanBlock {
+ public:
+  PlanBlock(const Model& model, const std::string& options, uint32_t grow);
+  ~PlanBlock();
+  const rh_plan* get() const;
+  // "model.layers.0.mlp.down_proj.weight", in the plan's order.
+  const std::vector<std::string>& names() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+// What the format answers to the plan: RH_TENSOR_*, reason, by tensor. Throws Refused when it refuses the plan, and
+// Failure unless each tensor is answered once, with a reason where it is refused or omitted.
+using Answers = std::map<std::string, std::pair<int32_t, std::string>>;
+Answers ask_plan(const rh_format* format, const Model& model, const ExportOptions& options = {});
+
+// Kinds whose encoding the format lists, whose layers its check takes and whose plan it does not refuse. Throws Skip
+// when there is none.
 std::vector<LayerKind> accepted_kinds(const rh_format* format);
 // Whether check takes a layer [rows, cols] of the kind.
 rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,
@@ -78,6 +98,7 @@ class Export {
   const Model& model_;
   ExportOptions options_;
   OutputFolder folder_;
+  PlanBlock plan_;
   std::unique_ptr<ExportSession> session_;
   std::vector<unsigned char> export_bytes_;
   rh_writer* writer_ = nullptr;

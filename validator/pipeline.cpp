@@ -12,7 +12,6 @@ namespace roundhouse::validator {
 namespace {
 
 constexpr unsigned char kUnknown = 0xa5;  // bytes behind structs
-constexpr uint64_t kSeed = 42;
 
 std::vector<float> random_floats(size_t n, float low, float high, unsigned seed) {
   std::mt19937 random(seed);
@@ -97,7 +96,6 @@ class Pipeline::Call {
     rh_exec exec{};
     exec.struct_size = static_cast<uint32_t>(exec_bytes.size());
     exec.device = {RH_DEVICE_CPU, 0};
-    exec.seed = kSeed;
     exec.cancelled = o_.cancelled;
     rh_quantizer* q = p_.quantizer_;
     if (q->workspace_size)
@@ -176,10 +174,17 @@ class Pipeline::Call {
 Pipeline::Pipeline(const Case& c, const Value& input, const CallOptions& options)
     : case_(c), options_(options), input_(input), layer_(std::make_unique<LayerBlock>(c, options.pages, options.grow)) {
   create();
-  uses_tunables_ = c.tuned() && info_->tunable_count > 0;
   const auto add = [&](bool wanted, void (Pipeline::*step)()) {
     if (wanted) steps_.push_back(step);
   };
+  if (c.encoding) {
+    for (const auto& [name, value] : c.encoding->tensors) encoded_.push_back(value);
+    add(info_->state_count > 0, &Pipeline::prepare);
+    add(!c.is_weight(), &Pipeline::first_forward);
+    add(c.is_weight(), &Pipeline::decode_encoded);
+    return;
+  }
+  uses_tunables_ = c.tuned() && info_->tunable_count > 0;
   add(info_->statistic, &Pipeline::measure);
   add(info_->state_count > 0, &Pipeline::prepare);
   add(true, &Pipeline::first_forward);
@@ -248,7 +253,7 @@ void Pipeline::measure() {
   Call call(*this, "measure", RH_OP_MEASURE);
   rh_tensor* statistic = call.out(info_->statistic->dtype, shape_of(*info_->statistic));
   call(quantizer_->measure, rh_measure_args{0, 0, call.in(input_), statistic}, input_.shape[0]);
-  statistic_ = call.output(0);
+  statistic_ = options_.statistic ? *options_.statistic : call.output(0);
   keep("measure", *info_->statistic, *statistic_);
 }
 
@@ -257,10 +262,11 @@ void Pipeline::prepare() {
   rh_tensor* const* states = call.out(info_->states, info_->state_count);
   const rh_prepare_args args{0,
                              0,
-                             case_.is_weight() ? call.in(input_) : nullptr,
+                             case_.is_weight() && !case_.encoding ? call.in(input_) : nullptr,
                              options_.importance ? call.in(importance_) : nullptr,
                              statistic_ ? call.in(*statistic_) : nullptr,
-                             states};
+                             states,
+                             case_.encoding ? call.in(encoded_) : nullptr};
   call(quantizer_->prepare, args, input_.shape[0]);
   states_.clear();
   for (uint32_t i = 0; i < info_->state_count; ++i) {
@@ -348,7 +354,7 @@ void Pipeline::encode() {
 
 Values Pipeline::encoded() const {
   Values out;
-  for (uint32_t i = 0; i < info_->encoding->tensor_count; ++i)
+  for (uint32_t i = 0; i < info_->encoding->tensor_count && !encoded_.empty(); ++i)
     out.emplace_back(info_->encoding->tensors[i]->name, encoded_.at(i));
   return out;
 }

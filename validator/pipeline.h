@@ -29,6 +29,7 @@ struct CallOptions {
   float gradient_scale = 1;        // what grad_output is multiplied by
   int learning_rate = 1;           // of sign_step, hundredths
   const volatile int32_t* cancelled = nullptr;
+  std::optional<Value> statistic;  // the reduced one, in place of what measure() gives
 };
 
 // A call returned an error.

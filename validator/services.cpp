@@ -1,12 +1,16 @@
 #include "validator/services.h"
 
-#include <roundhouse/helper/text.h>
+#include <roundhouse/ext/log.h>
+#include <roundhouse/ext/output.h>
+#include <roundhouse/ext/parallel.h>
+#include <roundhouse/ext/safetensors.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <roundhouse/helper/text.hpp>
 #include <string_view>
 #include <thread>
 #include <vector>

@@ -1,5 +1,10 @@
 #include "host/abi/export_session.h"
 
+#include <roundhouse/ext/decode.h>
+#include <roundhouse/ext/model.h>
+#include <roundhouse/ext/output.h>
+#include <roundhouse/ext/safetensors.h>
+
 #include <memory>
 #include <mutex>
 #include <set>
@@ -8,6 +13,7 @@
 #include <vector>
 
 #include "host/abi/services.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
@@ -201,11 +207,11 @@ const void* export_extension(const char* id) {
   return nullptr;
 }
 
-ExportSession::ExportSession(OutputFolder& folder, const Facts& facts, const nlohmann::json& options,
-                             uint64_t max_shard_bytes, Decode decode)
-    : folder_(folder), paths_(facts.paths), options_(options.dump()), decode_(std::move(decode)) {
+ExportSession::ExportSession(OutputFolder& folder, const Facts& facts, const rh_plan& plan, uint64_t max_shard_bytes,
+                             Decode decode)
+    : folder_(folder), paths_(facts.paths), decode_(std::move(decode)) {
   for (const auto& [key, value] : facts.json) json_[key] = value.dump();
-  table_ = {sizeof table_, 0, host_table(), this, options_.c_str(), max_shard_bytes};
+  table_ = {sizeof table_, 0, host_table(), this, &plan, max_shard_bytes, cancellation_flag()};
 }
 
 const char* ExportSession::json(const std::string& key) const { return find_text(json_, key); }

@@ -24,8 +24,8 @@ class ExportSession {
     std::map<std::string, std::string> paths;    // by the keys of rh_model.path
   };
 
-  ExportSession(OutputFolder& folder, const Facts& facts, const nlohmann::json& options, uint64_t max_shard_bytes,
-                Decode decode);
+  // `plan` must outlive the session.
+  ExportSession(OutputFolder& folder, const Facts& facts, const rh_plan& plan, uint64_t max_shard_bytes, Decode decode);
   ExportSession(const ExportSession&) = delete;
   ExportSession& operator=(const ExportSession&) = delete;
 
@@ -43,7 +43,6 @@ class ExportSession {
  private:
   OutputFolder& folder_;
   std::map<std::string, std::string> json_, paths_;
-  std::string options_;
   Decode decode_;
   rh_export table_;
 };

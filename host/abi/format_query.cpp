@@ -1,5 +1,7 @@
 #include "host/abi/format_query.h"
 
+#include <roundhouse/ext/assign.h>
+
 #include "host/abi/plugin_call.h"
 #include "host/abi/services.h"
 #include "host/base/error.h"
@@ -17,30 +19,49 @@ void take_text(void* context, const char* text) {
 
 }  // namespace
 
-void check_format(const LoadedFormat& format, rh_format_query query) {
-  query.struct_size = sizeof query;
-  call_plugin(format.label, "check", query.name ? query.name : "",
-              [&](rh_error* error) { return format.table->check(format.table, &query, error); });
+void check_format(const LoadedFormat& format, const FormatLayer& layer, const nlohmann::json& options) {
+  const rh_format_layer asked = view(layer);
+  const std::string text = options.dump();
+  call_plugin(format.label, "check", layer.name,
+              [&](rh_error* error) { return format.table->check(format.table, &asked, text.c_str(), error); });
 }
 
-std::string ask_uniform(const LoadedFormat& format, rh_format_query query) {
-  const auto* uniform = static_cast<const rh_uniform*>(find_extension(format.table, RH_EXT_UNIFORM));
-  if (!RH_HAS(uniform, uniform)) return "";
-  query.struct_size = sizeof query;
-  std::string answer;
-  call_plugin(format.label, "uniform", query.name ? query.name : "",
-              [&](rh_error* error) { return uniform->uniform(format.table, &query, &take_text, &answer, error); });
-  return answer;
+std::vector<TensorAnswer> ask_plan(const LoadedFormat& format, const rh_plan& plan) {
+  struct Answers {
+    std::vector<TensorAnswer> tensors;
+    std::vector<bool> given;
+    bool valid = true;
+  } answers{std::vector<TensorAnswer>(plan.tensor_count), std::vector<bool>(plan.tensor_count), true};
+  const auto take = [](void* context, uint64_t tensor, int32_t what, const char* reason) {
+    answer_plugin(nullptr, RH_INTERNAL, [&] {
+      auto& all = *static_cast<Answers*>(context);
+      if (tensor >= all.tensors.size() || all.given[tensor] || what < RH_TENSOR_PACKED || what > RH_TENSOR_REFUSED) {
+        all.valid = false;
+        return;
+      }
+      all.given[tensor] = true;
+      all.tensors[tensor] = {what, reason ? reason : ""};
+    });
+  };
+  if (!RH_HAS(format.table, plan)) fail_missing(format.label, "plan", "an export");
+  call_plugin(format.label, "plan", "",
+              [&](rh_error* error) { return format.table->plan(format.table, &plan, take, &answers, error); });
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const bool whole = answers.valid && answers.given[i];
+    if (!whole || (answers.tensors[i].what == RH_TENSOR_REFUSED && answers.tensors[i].reason.empty()))
+      throw Error(cat(format.label, ", plan: the answer does not say of each tensor once what is done with it"));
+  }
+  return std::move(answers.tensors);
 }
 
-nlohmann::json ask_assignment(const LoadedFormat& format, const nlohmann::json& plan,
+nlohmann::json ask_assignment(const LoadedFormat& format, const nlohmann::json& layers,
                               const nlohmann::json& architecture, const nlohmann::json& options) {
   using nlohmann::json;
   const auto* assigner = static_cast<const rh_assign*>(find_extension(format.table, RH_EXT_ASSIGN));
   if (!RH_HAS(assigner, assign)) return json::object();
   std::string answer;
   call_plugin(format.label, "assign", "", [&](rh_error* error) {
-    return assigner->assign(format.table, plan.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(),
+    return assigner->assign(format.table, layers.dump().c_str(), architecture.dump().c_str(), options.dump().c_str(),
                             &take_text, &answer, error);
   });
   json assignment = json::parse(answer, nullptr, false);

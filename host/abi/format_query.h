@@ -3,20 +3,28 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "host/abi/format_view.h"
 #include "host/abi/loaded.h"
 
 namespace roundhouse {
 
-// Throws Error with the format's reason when it cannot hold the layer. query.struct_size is filled in here.
-void check_format(const LoadedFormat& format, rh_format_query query);
+// Throws Error with the format's reason when it cannot hold the layer.
+void check_format(const LoadedFormat& format, const FormatLayer& layer, const nlohmann::json& options);
 
-// What the format writes once for a whole checkpoint, with the value that this layer needs; "": nothing. Throws Error.
-std::string ask_uniform(const LoadedFormat& format, rh_format_query query);
+// What a format will do with a planned tensor.
+struct TensorAnswer {
+  int32_t what = RH_TENSOR_COPIED;  // RH_TENSOR_*
+  std::string reason;
+};
+// One for each tensor of the plan. Throws Error when the format refuses the plan as a whole, or its answer is not of that
+// form.
+std::vector<TensorAnswer> ask_plan(const LoadedFormat& format, const rh_plan& plan);
 
-// The data types that a format wants for layers of the plan: rh_assign in format.h. An empty object when it has no
-// wishes. Throws Error with the format's reason, or when the format's answer is not of that form.
-nlohmann::json ask_assignment(const LoadedFormat& format, const nlohmann::json& plan,
+// The data types that a format wants for layers: ext/assign.h. An empty object when it has no wishes. Throws Error with
+// the format's reason, or when the format's answer is not of that form.
+nlohmann::json ask_assignment(const LoadedFormat& format, const nlohmann::json& layers,
                               const nlohmann::json& architecture, const nlohmann::json& options);
 
 }  // namespace roundhouse

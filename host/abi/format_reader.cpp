@@ -4,6 +4,7 @@
 
 #include "host/abi/export_session.h"
 #include "host/abi/plugin_call.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
 
 namespace roundhouse {
@@ -17,7 +18,7 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
                                        const nlohmann::json& architecture)
     : folder_(folder.string()), plugin_(format.label) {
   const std::string facts = architecture.dump();
-  const rh_open source{sizeof source, 0, folder_.c_str(), facts.c_str()};
+  const rh_open source{sizeof source, 0, folder_.c_str(), facts.c_str(), cancellation_flag()};
   rh_reader* made = nullptr;
   call_plugin(plugin_, "open", folder_,
               [&](rh_error* error) { return format.table->open(format.table, &source, &made, error); });
@@ -42,18 +43,22 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
     const bool quantized = item.kind == RH_ITEM_LAYER;
-    Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr, nullptr};
+    Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr};
     if (quantized) {
       for (const rh_encoding* encoding : {item.encoding, item.activation_encoding})
         if (const std::string fault = encoding ? encoding_fault(encoding) : ""; !fault.empty())
           throw Error(cat(plugin_, ", item of ", folder_, ", ", item.name, ": ", fault));
       entry.encoding = item.encoding;
       entry.activation_encoding = item.activation_encoding;
-      entry.scheme = item.scheme;
     }
     if (!items_.emplace(item.name, entry).second)
       throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
   }
+  if (!RH_HAS(made, facts_json)) return;
+  const PluginCall here(plugin_, "facts_json", folder_);
+  const char* recorded = made->facts_json(made);
+  facts_ = nlohmann::json::parse(recorded ? recorded : "", nullptr, false);
+  if (!facts_.is_object()) throw Error(cat(plugin_, ", facts_json of ", folder_, ": the answer is no JSON object"));
 }
 
 const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {

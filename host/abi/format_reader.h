@@ -26,7 +26,6 @@ class ExportedCheckpoint : public TensorSource {
     bool quantized;
     const rh_encoding* encoding;
     const rh_encoding* activation_encoding;
-    const rh_scheme* scheme;
   };
 
   // `architecture` is Architecture::facts(), or an empty object when it is not known.
@@ -40,6 +39,8 @@ class ExportedCheckpoint : public TensorSource {
   std::string location() const override { return folder_; }
 
   const Item& item(const std::string& name) const;
+  // What the checkpoint records beside its tensors, by the keys of ext/model.h: "tuning", "config". May be empty.
+  const nlohmann::json& facts() const { return facts_; }
   // As load(), but into a tensor of the item's shape; a quantized layer's weight as F32, F16 or BF16.
   void read(const std::string& name, rh_tensor& output);
   // What a quantized layer's weight is packed from, as its encoding declares it; and its input's calibrated range.
@@ -58,6 +59,7 @@ class ExportedCheckpoint : public TensorSource {
   std::unique_ptr<rh_reader, Close> reader_;
   std::vector<std::string> names_;
   std::unordered_map<std::string, Item> items_;
+  nlohmann::json facts_ = nlohmann::json::object();
 };
 
 }  // namespace roundhouse

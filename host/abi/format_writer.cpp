@@ -28,7 +28,7 @@ FormatWriter::FormatWriter(const LoadedFormat& format, const ExportSession& sess
 
 void FormatWriter::add_layer(rh_encoded_layer layer) {
   layer.struct_size = sizeof layer;
-  call_plugin(plugin_, "add_layer", layer.name,
+  call_plugin(plugin_, "add_layer", layer.layer->name,
               [&](rh_error* error) { return writer_->add_layer(writer_.get(), &layer, error); });
 }
 

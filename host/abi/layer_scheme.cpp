@@ -11,27 +11,10 @@ SchemeView::SchemeView(const TensorScheme& scheme) : dtype_(scheme.dtype), optio
   view_.rounding = static_cast<int32_t>(scheme.rounding);
   view_.group_rows = scheme.group_rows;
   view_.group_cols = scheme.group_cols;
-  view_.super_bits = scheme.super_bits;
-  view_.super_group = scheme.super_group;
   view_.dynamic = scheme.dynamic ? 1 : 0;
   if (scheme.scale_dtype) view_.scale_dtype = to_rh(*scheme.scale_dtype);
   view_.scale_threshold = static_cast<float>(scheme.scale_threshold);
-  view_.weight_fp8_max_scale = static_cast<float>(scheme.weight_fp8_max_scale);
   view_.options_json = options_.c_str();
-}
-
-TensorScheme tensor_scheme(const rh_scheme& stored) {
-  TensorScheme scheme;
-  if (stored.dtype) scheme.dtype = stored.dtype;
-  scheme.bits = stored.bits;
-  scheme.symmetric = stored.symmetric != 0;
-  scheme.group_rows = stored.group_rows;
-  scheme.group_cols = stored.group_cols;
-  scheme.super_bits = stored.super_bits;
-  scheme.super_group = stored.super_group;
-  scheme.dynamic = stored.dynamic != 0;
-  if (stored.options_json) scheme.options = json::parse(stored.options_json);
-  return scheme;
 }
 
 json group_size(const TensorScheme& scheme) {
@@ -44,11 +27,8 @@ json to_json(const Scheme& scheme) {
   if (scheme.weight) {
     const TensorScheme& w = *scheme.weight;
     j.update({{"data_type", w.dtype}, {"bits", w.bits}, {"group_size", group_size(w)}, {"sym", w.symmetric}});
-    if (w.super_bits) j["super_bits"] = w.super_bits;
-    if (w.super_group) j["super_group_size"] = w.super_group;
     if (w.scale_dtype) j["scale_dtype"] = config_name(*w.scale_dtype);
     if (w.scale_threshold != 0) j["q_scale_thresh"] = w.scale_threshold;
-    if (w.weight_fp8_max_scale != 0) j["weight_fp8_max_scale"] = w.weight_fp8_max_scale;
     if (!w.options.empty()) j["options"] = w.options;
   }
   if (scheme.activation) {

@@ -14,8 +14,7 @@ namespace roundhouse {
 
 enum class Rounding : int32_t { kPlain = RH_ROUNDING_PLAIN, kSearch = RH_ROUNDING_SEARCH, kTuned = RH_ROUNDING_TUNED };
 
-// The weight's or the activation's side of a scheme. `dtype` is a plugin's id, aliases already resolved; ""
-// of a tensor that was read back, whose rounding is not known either.
+// The weight's or the activation's side of a scheme. `dtype` is a plugin's id, aliases already resolved.
 struct TensorScheme {
   std::string dtype;
   int bits = 16;
@@ -23,13 +22,10 @@ struct TensorScheme {
   Rounding rounding = Rounding::kPlain;
   int64_t group_rows = 1;
   int64_t group_cols = 128;  // or RH_GROUP_ROW, RH_GROUP_TENSOR
-  int super_bits = 0;
-  int super_group = 0;
   bool dynamic = true;
   std::optional<DType> scale_dtype;
   double scale_threshold = 0;
-  double weight_fp8_max_scale = 0;
-  nlohmann::json options = nlohmann::json::object();  // a vendor's own
+  nlohmann::json options = nlohmann::json::object();  // the data type's own
 
   bool operator==(const TensorScheme&) const = default;
 };
@@ -55,15 +51,12 @@ class SchemeView {
   rh_scheme view_;
 };
 
-// What a plugin says of a stored tensor. Throws nlohmann::json::exception for options that are no JSON.
-TensorScheme tensor_scheme(const rh_scheme& scheme);
-
 // As recipes write it: columns, or [rows, columns] of a 2-D group.
 nlohmann::json group_size(const TensorScheme& scheme);
 
 // The recipe's keys (data_type, bits, group_size, sym, act_bits, act_data_type, act_group_size, act_sym, act_dynamic,
-// super_bits, super_group_size, scale_dtype, q_scale_thresh, weight_fp8_max_scale, options) of a scheme; those that
-// have their default are omitted, but bits and act_bits are always there, 16 when that side stays as it is.
+// scale_dtype, q_scale_thresh, options) of a scheme. Those that have their default are omitted, but bits and act_bits are
+// always there, 16 when that side stays as it is.
 nlohmann::json to_json(const Scheme& scheme);
 
 }  // namespace roundhouse

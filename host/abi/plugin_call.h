@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "host/base/cancel.h"
 #include "host/base/crash.h"
 #include "host/base/error.h"
 
@@ -35,12 +36,16 @@ inline std::string error_text(rh_code code, const rh_error& error) {
   }
 }
 
-// Runs call(rh_error*) and throws Error "<plugin>, <function> of <where>: <message>" unless it returns RH_OK.
+// Runs call(rh_error*) and throws Error "<plugin>, <function> of <where>: <message>" unless it returns RH_OK. Throws
+// Cancelled, before or after the call, once the user has cancelled.
 template <typename Call>
 void call_plugin(const std::string& plugin, std::string_view function, std::string_view where, Call&& call) {
+  throw_if_cancelled();
   const PluginCall here(plugin, function, where);
   rh_error error{};
-  if (const rh_code code = call(&error); code != RH_OK)
+  const rh_code code = call(&error);
+  if (code == RH_CANCELLED) throw_if_cancelled();
+  if (code != RH_OK)
     throw Error(cat(plugin, ", ", function, where.empty() ? "" : " of ", where, ": ", error_text(code, error)));
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "host/abi/plugin_call.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
 
 namespace roundhouse {
@@ -12,25 +13,19 @@ namespace {
 
 constexpr uint64_t kWorkspaceAlignment = 256;
 
-// A QuantizerTarget as plugins see it. Borrows from both arguments.
-class LayerView {
- public:
-  LayerView(const TensorScheme& scheme, const QuantizerTarget& target) : scheme_(scheme) {
-    layer_.struct_size = sizeof layer_;
-    layer_.target = target.target;
-    layer_.name = target.layer.c_str();
-    layer_.role = target.role.c_str();
-    layer_.scheme = scheme_.get();
-    layer_.rows = target.rows;
-    layer_.cols = target.cols;
-    layer_.dtype = to_rh(target.dtype);
-  }
-  const rh_layer* get() const { return &layer_; }
-
- private:
-  SchemeView scheme_;
-  rh_layer layer_{};
-};
+// A QuantizerTarget as plugins see it. Borrows from it.
+rh_layer layer_view(const QuantizerTarget& target) {
+  rh_layer layer{};
+  layer.struct_size = sizeof layer;
+  layer.target = target.target;
+  layer.name = target.layer.c_str();
+  layer.role = target.role.c_str();
+  layer.rows = target.rows;
+  layer.cols = target.cols;
+  layer.dtype = to_rh(target.dtype);
+  layer.matrices = 1;
+  return layer;
+}
 
 void fill(const Tensor& tensor, double value) {
   if (value == 0) return;
@@ -71,9 +66,11 @@ std::string encoding_fault(const rh_encoding* encoding) {
 }
 
 void check_dtype(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target) {
-  const LayerView layer(scheme, target);
+  const SchemeView asked(scheme);
+  rh_layer layer = layer_view(target);
+  layer.scheme = asked.get();
   call_plugin(dtype.label, "check", target.layer,
-              [&](rh_error* error) { return dtype.table->check(dtype.table, layer.get(), error); });
+              [&](rh_error* error) { return dtype.table->check(dtype.table, &layer, error); });
 }
 
 void Quantizer::Destroy::operator()(rh_quantizer* table) const {
@@ -83,10 +80,23 @@ void Quantizer::Destroy::operator()(rh_quantizer* table) const {
 
 Quantizer::Quantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target)
     : plugin_(dtype.label), layer_(target.layer), rows_(target.rows) {
-  const LayerView layer(scheme, target);
+  const SchemeView asked(scheme);
+  rh_layer layer = layer_view(target);
+  layer.scheme = asked.get();
+  make(dtype, layer);
+}
+
+Quantizer::Quantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target)
+    : plugin_(dtype.label), layer_(target.layer), rows_(target.rows) {
+  rh_layer layer = layer_view(target);
+  layer.encoding = &encoding;
+  make(dtype, layer);
+}
+
+void Quantizer::make(const LoadedDtype& dtype, const rh_layer& layer) {
   rh_quantizer* made = nullptr;
   call_plugin(plugin_, "create", layer_,
-              [&](rh_error* error) { return dtype.table->create(dtype.table, layer.get(), &made, error); });
+              [&](rh_error* error) { return dtype.table->create(dtype.table, &layer, &made, error); });
   if (!made) throw Error(cat(plugin_, ", create of ", layer_, ": reported success but made nothing"));
   table_ = Table(made, {plugin_});
   read_info();
@@ -124,8 +134,7 @@ void Quantizer::call(const char* name, rh_code (*function)(rh_quantizer*, const 
   run.struct_size = sizeof run;
   run.device = exec.device;
   run.stream = exec.stream;
-  run.seed = exec.seed;
-  run.cancelled = exec.cancelled;
+  run.cancelled = cancellation_flag();
   if (RH_HAS(table_.get(), workspace_size)) {
     const PluginCall here(plugin_, "workspace_size", layer_);
     run.workspace_size = table_->workspace_size(table_.get(), operation, exec.device.type, rows);
@@ -154,9 +163,9 @@ void Quantizer::measure(const Exec& exec, const rh_tensor& input, rh_tensor* sta
 }
 
 void Quantizer::prepare(const Exec& exec, const rh_tensor* input, const rh_tensor* importance,
-                        const rh_tensor* statistic, rh_tensor* const* states) {
+                        const rh_tensor* statistic, rh_tensor* const* states, const rh_tensor* const* encoded) {
   if (info_.state_count == 0) return;
-  const rh_prepare_args args{sizeof args, 0, input, importance, statistic, states};
+  const rh_prepare_args args{sizeof args, 0, input, importance, statistic, states, encoded};
   call("prepare", RH_MEMBER(prepare), RH_OP_PREPARE, input ? input->shape[0] : rows_, exec, args);
 }
 

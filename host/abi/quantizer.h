@@ -27,8 +27,6 @@ struct QuantizerTarget {
 struct Exec {
   rh_device device{RH_DEVICE_CPU, 0};
   void* stream = nullptr;  // cudaStream_t
-  uint64_t seed = 0;
-  const volatile int32_t* cancelled = nullptr;
   // Gives at least so many bytes on `device`, 256-byte aligned, that stay valid until the call's work is done. Needed
   // on CUDA only; on the CPU the quantizer has its own.
   std::function<void*(uint64_t)> workspace;
@@ -70,6 +68,8 @@ void check_dtype(const LoadedDtype& dtype, const TensorScheme& scheme, const Qua
 class Quantizer {
  public:
   Quantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target);
+  // For tensors that were quantized before. REQUIRES: the data type has RH_SUPPORTS_ENCODED.
+  Quantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target);
 
   const rh_quantizer_info& info() const { return info_; }
   const std::string& layer() const { return layer_; }
@@ -87,7 +87,7 @@ class Quantizer {
   // measure() does nothing when info() declares no statistic; prepare(), when it declares no states.
   void measure(const Exec& exec, const rh_tensor& input, rh_tensor* statistic);
   void prepare(const Exec& exec, const rh_tensor* input, const rh_tensor* importance, const rh_tensor* statistic,
-               rh_tensor* const* states);
+               rh_tensor* const* states, const rh_tensor* const* encoded = nullptr);
   void forward(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
                const rh_tensor* const* states, rh_tensor& output, rh_tensor* const* results = nullptr);
   void backward(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
@@ -110,6 +110,7 @@ class Quantizer {
   };
   using Table = std::unique_ptr<rh_quantizer, Destroy>;
 
+  void make(const LoadedDtype& dtype, const rh_layer& layer);
   void read_info();
   template <typename Args>
   void call(const char* name, rh_code (*function)(rh_quantizer*, const rh_exec*, const Args*, rh_error*),

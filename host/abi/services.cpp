@@ -1,6 +1,8 @@
 #include "host/abi/services.h"
 
-#include <roundhouse/helper/text.h>
+#include <roundhouse/ext/log.h>
+#include <roundhouse/ext/parallel.h>
+#include <roundhouse/helper/text.hpp>
 
 #include <algorithm>
 #include <optional>

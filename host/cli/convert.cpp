@@ -41,11 +41,11 @@ void run(Context& context, const Options& o) {
   Catalogue catalogue = context.catalogue();
   catalogue.format(o.format);  // throws for one that is not there
   const Architecture architecture = Architecture::load(o.folder, Context::architecture_folders());
-  Recipe recipe = recorded_recipe(architecture);
+  Recipe recipe;
   recipe.model = fs::weakly_canonical(o.folder);
   recipe.output =
       o.output.empty() ? recipe.model.string() + "-" + o.format : fs::absolute(o.output).lexically_normal().string();
-  recipe.formats.push_back({o.format, format_options(o.settings), {}});
+  recipe.formats.push_back({o.format, catalogue.format_options(o.format, format_options(o.settings)), {}});
   check_format_options(catalogue, recipe.formats[0]);
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
@@ -54,6 +54,7 @@ void run(Context& context, const Options& o) {
   const auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
   auto* const exported = dynamic_cast<ExportedCheckpoint*>(source.get());
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
+  take_recorded_tuning(*exported, recipe);
   const Fingerprints fingerprints = convert(recipe, architecture, *exported, catalogue, o.overwrite);
 
   const fs::path file = fingerprint_file(recipe.output);

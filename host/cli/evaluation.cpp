@@ -6,7 +6,6 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
-#include "host/cli/context.h"
 #include "host/report/progress.h"
 #include "host/text/calibration.h"
 
@@ -30,8 +29,7 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
 InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
   auto* exported = dynamic_cast<ExportedCheckpoint*>(&source);
   if (!exported) return {};
-  InputQuantization stored =
-      input_quantization(architecture, *exported, catalogue, list_presets(Context::scheme_folders()));
+  InputQuantization stored = input_quantization(architecture, *exported, catalogue);
   if (!stored.problem.empty())
     log::warning(cat(source.location(), ": an engine quantizes the inputs of ", stored.layers,
                      " layers; here it is done in ", stored.applied, " of them. ", stored.problem));

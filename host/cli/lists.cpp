@@ -1,7 +1,6 @@
 // roundhouse schemes | dtypes | formats: what the loaded plugins and the presets offer.
 #include <iostream>
 #include <memory>
-#include <optional>
 
 #include "host/abi/quantizer.h"
 #include "host/base/error.h"
@@ -25,30 +24,45 @@ void print(const Catalogue& catalogue, const Rows& rows, const json& out, bool a
   if (!as_json && rows.size() == 1) std::cout << "None is loaded. " << catalogue.where_it_looked() << "\n";
 }
 
+std::string alias_names(const std::vector<std::pair<std::string, json>>& aliases) {
+  std::vector<std::string> names;
+  for (const auto& alias : aliases) names.push_back(alias.first);
+  return joined(names);
+}
+// member: what an alias stands for.
+json describe(const std::vector<std::pair<std::string, json>>& aliases, const char* member) {
+  json described = json::array();
+  for (const auto& [name, value] : aliases) described.push_back({{"name", name}, {member, value}});
+  return described;
+}
+
 void list_dtypes(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"data type", "emits", "aliases", "summary", "plugin"}};
   json out = json::array();
   for (const DtypeRecord* d : catalogue.dtypes()) {
-    std::vector<std::string> aliases;
-    json described = json::array();
-    for (const auto& [name, fields] : d->aliases) {
-      aliases.push_back(name);
-      described.push_back({{"name", name}, {"fields", fields}});
-    }
-    rows.push_back({d->id, d->encoding, joined(aliases), d->summary, d->plugin.string()});
-    out.push_back({{"id", d->id}, {"summary", d->summary}, {"encoding", d->encoding}, {"aliases", described},
-                   {"options_schema", d->options_schema}, {"plugin", d->plugin.string()}});
+    rows.push_back({d->id, d->encoding, alias_names(d->aliases), d->summary, d->plugin.string()});
+    out.push_back({{"id", d->id},
+                   {"summary", d->summary},
+                   {"encoding", d->encoding},
+                   {"aliases", describe(d->aliases, "fields")},
+                   {"options_schema", d->options_schema},
+                   {"plugin", d->plugin.string()}});
   }
   print(catalogue, rows, out, as_json);
 }
 
 void list_formats(const Catalogue& catalogue, bool as_json) {
-  Rows rows{{"format", "packs", "summary", "plugin"}};
+  Rows rows{{"format", "packs", "aliases", "summary", "plugin"}};
   json out = json::array();
   for (const FormatRecord* f : catalogue.formats()) {
-    rows.push_back({f->id, joined(f->encodings), f->summary, f->plugin.string()});
-    out.push_back({{"id", f->id}, {"summary", f->summary}, {"encodings", f->encodings}, {"backends", f->backends},
-                   {"options_schema", f->options_schema}, {"plugin", f->plugin.string()}});
+    rows.push_back({f->id, joined(f->encodings), alias_names(f->aliases), f->summary, f->plugin.string()});
+    out.push_back({{"id", f->id},
+                   {"summary", f->summary},
+                   {"encodings", f->encodings},
+                   {"backends", f->backends},
+                   {"aliases", describe(f->aliases, "options")},
+                   {"options_schema", f->options_schema},
+                   {"plugin", f->plugin.string()}});
   }
   print(catalogue, rows, out, as_json);
 }
@@ -68,16 +82,19 @@ std::vector<std::string> refusals(Catalogue& catalogue, const Preset& preset, co
   std::vector<std::string> reasons(formats.size());
   if (!layer.scheme.weight) return reasons;  // every format holds weights as they are
   const QuantizerTarget weight{layer.info.name, layer.info.role, kProbeSize, kProbeSize, DType::kBF16};
-  const Quantizer quantizer(catalogue.dtype(layer.scheme.weight->dtype), *layer.scheme.weight, weight);
+  const auto encoding = [&](const TensorScheme& scheme, const QuantizerTarget& target) {
+    const Quantizer quantizer(catalogue.dtype(scheme.dtype), scheme, target);
+    if (!quantizer.info().encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding"));
+    return std::make_shared<EncodingCopy>(*quantizer.info().encoding);
+  };
+  layer.encoding = encoding(*layer.scheme.weight, weight);
   QuantizerTarget input = weight;
   input.rows = -1;
   input.target = RH_TARGET_ACTIVATION;
-  std::optional<Quantizer> activation;
-  if (layer.scheme.activation)
-    activation.emplace(catalogue.dtype(layer.scheme.activation->dtype), *layer.scheme.activation, input);
+  if (layer.scheme.activation) layer.activation_encoding = encoding(*layer.scheme.activation, input);
   for (size_t i = 0; i < formats.size(); ++i)
-    reasons[i] = format_refusal(catalogue, formats[i]->id, preset.format_options.value(formats[i]->id, json::object()),
-                                layer, *quantizer.info().encoding, activation ? activation->info().encoding : nullptr);
+    reasons[i] =
+        format_refusal(catalogue, formats[i]->id, preset.format_options.value(formats[i]->id, json::object()), layer);
   return reasons;
 }
 
@@ -87,7 +104,11 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
   for (const FormatRecord* f : formats) rows.front().push_back(f->id);
   json out = json::array();
   for (const Preset& preset : list_presets(Context::scheme_folders())) {
-    json entry{{"name", preset.name}, {"fields", preset.fields}, {"formats", json::object()}, {"what", ""}, {"problem", nullptr}};
+    json entry{{"name", preset.name},
+               {"fields", preset.fields},
+               {"formats", json::object()},
+               {"what", ""},
+               {"problem", nullptr}};
     std::vector<std::string> row{preset.name};
     try {
       std::string what;

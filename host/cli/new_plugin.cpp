@@ -25,19 +25,9 @@ struct Language {
 };
 constexpr Language kLanguages[] = {{"cxx", "CXX", "cpp"}, {"c", "C", "c"}};
 
-// "my_type": "MyType".
-std::string class_name(const std::string& name) {
-  std::string text;
-  bool capital = true;
-  for (const char c : name) {
-    if (c != '_') text += capital ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : c;
-    capital = c == '_';
-  }
-  return text;
-}
-
 std::string replaced(std::string text, const std::string& word, const std::string& by) {
-  for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += by.size()) text.replace(at, word.size(), by);
+  for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += by.size())
+    text.replace(at, word.size(), by);
   return text;
 }
 
@@ -79,8 +69,11 @@ void make_project(const std::string& kind, const std::string& name, const std::s
   if (!fs::is_directory(templates / kind / language->folder))
     throw Error(cat("there are no templates in ", templates.string(), ": install the SDK under the same prefix"));
 
-  const Words words{{"NAME", name}, {"CLASS", class_name(name)}, {"KIND", kind}, {"LANGUAGE", language->name},
-                    {"SUFFIX", language->suffix}, {"VERSION", ROUNDHOUSE_VERSION}};
+  const Words words{{"NAME", name},
+                    {"KIND", kind},
+                    {"LANGUAGE", language->name},
+                    {"SUFFIX", language->suffix},
+                    {"VERSION", ROUNDHOUSE_VERSION}};
   try {
     copy_templates(templates / "common", folder, words);
     copy_templates(templates / kind / "common", folder, words);

@@ -38,6 +38,7 @@ void print_one(const PluginRecord& p) {
   for (const FormatRecord& f : p.formats) {
     std::cout << "  format   " << f.id << ": " << f.summary << "\n           packs";
     for (const std::string& encoding : f.encodings) std::cout << " " << encoding;
+    for (const auto& [name, options] : f.aliases) std::cout << "\n           alias " << name << " = " << options.dump();
     std::cout << "\n";
   }
 }

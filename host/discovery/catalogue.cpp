@@ -28,6 +28,15 @@ const Record* find(const std::vector<const Record*>& records, const std::string&
   return nullptr;
 }
 
+// The first format with that alias, and what the alias stands for; NULL when there is none.
+std::pair<const FormatRecord*, const nlohmann::json*> find_alias(const std::vector<const FormatRecord*>& formats,
+                                                                 const std::string& name) {
+  for (const FormatRecord* record : formats)
+    for (const auto& [alias, options] : record->aliases)
+      if (alias == name) return {record, &options};
+  return {nullptr, nullptr};
+}
+
 // Appends those records whose id is new; warns of the others.
 template <typename Record>
 void add_first(std::vector<const Record*>& all, const std::vector<Record>& records, const char* kind) {
@@ -88,7 +97,17 @@ void Catalogue::index() {
 }
 
 const DtypeRecord* Catalogue::find_dtype(const std::string& id) const { return find(dtypes_, id); }
-const FormatRecord* Catalogue::find_format(const std::string& id) const { return find(formats_, id); }
+const FormatRecord* Catalogue::find_format(const std::string& name) const {
+  const FormatRecord* const record = find(formats_, name);
+  return record ? record : find_alias(formats_, name).first;
+}
+nlohmann::json Catalogue::format_options(const std::string& name, const nlohmann::json& said) const {
+  nlohmann::json options = nlohmann::json::object();
+  if (!find(formats_, name))
+    if (const nlohmann::json* const fixed = find_alias(formats_, name).second) options = *fixed;
+  options.update(said);
+  return options;
+}
 
 PluginLibrary& Catalogue::load(const fs::path& plugin) {
   auto& library = libraries_[plugin];
@@ -108,10 +127,10 @@ LoadedDtype Catalogue::dtype(const std::string& id) {
   return loaded<LoadedDtype>(load(record->plugin).dtypes(), record->plugin, "data type", id);
 }
 
-LoadedFormat Catalogue::format(const std::string& id) {
-  const FormatRecord* record = find_format(id);
-  if (!record) fail_unknown_format(id);
-  return loaded<LoadedFormat>(load(record->plugin).formats(), record->plugin, "format", id);
+LoadedFormat Catalogue::format(const std::string& name) {
+  const FormatRecord* record = find_format(name);
+  if (!record) fail_unknown_format(name);
+  return loaded<LoadedFormat>(load(record->plugin).formats(), record->plugin, "format", record->id);
 }
 
 std::string Catalogue::where_it_looked() const {
@@ -141,10 +160,13 @@ void Catalogue::fail_unknown_dtype(const std::string& name) const {
   throw Error(unknown("data type", name, ids, aliases));
 }
 
-void Catalogue::fail_unknown_format(const std::string& id) const {
-  std::vector<std::string> ids;
-  for (const FormatRecord* record : formats_) ids.push_back(record->id);
-  throw Error(unknown("format", id, ids, {}));
+void Catalogue::fail_unknown_format(const std::string& name) const {
+  std::vector<std::string> ids, aliases;
+  for (const FormatRecord* record : formats_) {
+    ids.push_back(record->id);
+    for (const auto& alias : record->aliases) aliases.push_back(alias.first);
+  }
+  throw Error(unknown("format", name, ids, aliases));
 }
 
 }  // namespace roundhouse

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -34,14 +35,16 @@ class Catalogue {
   // The folders that were looked at, best first.
   const std::vector<std::filesystem::path>& searched() const { return searched_; }
 
-  // NULL when there is none. Neither loads anything.
+  // NULL when there is none. A format's name is its id or an alias. Neither loads anything.
   const DtypeRecord* find_dtype(const std::string& id) const;
-  const FormatRecord* find_format(const std::string& id) const;
+  const FormatRecord* find_format(const std::string& name) const;
+  // `said` over the options that the format's name stands for.
+  nlohmann::json format_options(const std::string& name, const nlohmann::json& said) const;
 
   // Load the plugin when that has not happened yet. Throw Error for an unknown id, with the nearest names, what is
   // there, where plugins were looked for, and those that are blocked.
   LoadedDtype dtype(const std::string& id);
-  LoadedFormat format(const std::string& id);
+  LoadedFormat format(const std::string& name);
 
   // Throws the Error of an unknown data type `name`, an id or alias.
   [[noreturn]] void fail_unknown_dtype(const std::string& name) const;
@@ -52,7 +55,7 @@ class Catalogue {
   Catalogue();
   void index();
   PluginLibrary& load(const std::filesystem::path& plugin);
-  [[noreturn]] void fail_unknown_format(const std::string& id) const;
+  [[noreturn]] void fail_unknown_format(const std::string& name) const;
   std::string unknown(const char* kind, const std::string& name, std::vector<std::string> ids,
                       const std::vector<std::string>& aliases) const;
 

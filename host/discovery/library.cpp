@@ -100,6 +100,24 @@ std::vector<const Table*> items(const Factory* factory, const std::string& kind)
   return result;
 }
 
+const char* object_of(const rh_alias* alias) { return RH_HAS(alias, scheme_json) ? alias->scheme_json : "{}"; }
+const char* object_of(const rh_format_alias* alias) { return RH_HAS(alias, options_json) ? alias->options_json : "{}"; }
+
+// Names, with the JSON objects that they stand for.
+template <typename Alias>
+std::vector<std::pair<std::string, json>> read_aliases(const Alias* const* aliases, uint32_t count,
+                                                       const std::string& id) {
+  if (count > kMostItems) throw Error(cat(id, " counts ", count, " aliases"));
+  std::vector<std::pair<std::string, json>> result;
+  for (uint32_t i = 0; i < count; ++i) {
+    const std::string which = cat("alias ", i, " of ", id);
+    require_plausible(aliases[i], which);
+    result.emplace_back(checked_id(RH_HAS(aliases[i], name) ? aliases[i]->name : nullptr, which),
+                        checked_json(object_of(aliases[i]), json::value_t::object, cat("what ", which, " stands for")));
+  }
+  return result;
+}
+
 DtypeRecord read(const rh_dtype* dtype, const std::string& what) {
   const rh_dtype_descriptor* d = dtype->descriptor;
   DtypeRecord record;
@@ -113,16 +131,7 @@ DtypeRecord read(const rh_dtype* dtype, const std::string& what) {
         checked_json(d->options_schema_json, json::value_t::object, cat("options_schema_json of ", record.id));
   if (!RH_HAS(dtype, check) || !RH_HAS(dtype, create)) throw Error(cat(record.id, " lacks check or create"));
 
-  const uint32_t aliases = RH_HAS(d, aliases) ? d->alias_count : 0;
-  if (aliases > kMostItems) throw Error(cat(record.id, " counts ", aliases, " aliases"));
-  for (uint32_t i = 0; i < aliases; ++i) {
-    const rh_alias* alias = d->aliases[i];
-    const std::string which = cat("alias ", i, " of ", record.id);
-    require_plausible(alias, which);
-    record.aliases.emplace_back(checked_id(RH_HAS(alias, name) ? alias->name : nullptr, which),
-                                checked_json(RH_HAS(alias, scheme_json) ? alias->scheme_json : "{}",
-                                             json::value_t::object, cat("scheme_json of ", which)));
-  }
+  if (RH_HAS(d, aliases)) record.aliases = read_aliases(d->aliases, d->alias_count, record.id);
   return record;
 }
 
@@ -145,8 +154,10 @@ FormatRecord read(const rh_format* format, const std::string& what) {
   if (RH_HAS(format, backends_json))
     record.backends =
         checked_json(format->backends_json(format), json::value_t::array, cat("backends_json of ", record.id));
-  if (!RH_HAS(format, check) || !RH_HAS(format, begin) || !RH_HAS(format, probe) || !RH_HAS(format, open))
-    throw Error(cat(record.id, " lacks one of check, begin, probe, open"));
+  if (!RH_HAS(format, check) || !RH_HAS(format, plan) || !RH_HAS(format, begin) || !RH_HAS(format, probe) ||
+      !RH_HAS(format, open))
+    throw Error(cat(record.id, " lacks one of check, plan, begin, probe, open"));
+  if (RH_HAS(d, aliases)) record.aliases = read_aliases(d->aliases, d->alias_count, record.id);
   return record;
 }
 
@@ -212,6 +223,7 @@ void PluginLibrary::read_descriptors(const rh_dtype_factory* dtypes, const rh_fo
     FormatRecord& format = record_.formats.emplace_back(read(formats_[i], cat("format ", i)));
     format.plugin = record_.path;
     add_name("format", format.id);
+    for (const auto& alias : format.aliases) add_name("format", alias.first);
   }
 }
 

@@ -12,23 +12,39 @@ PluginRecord blocked(const std::filesystem::path& path, std::string reason) {
   return record;
 }
 
+namespace {
+
+using Aliases = std::vector<std::pair<std::string, json>>;
+
+json aliases_to_json(const Aliases& aliases) {
+  json list = json::array();
+  for (const auto& [name, fields] : aliases) list.push_back({{"name", name}, {"fields", fields}});
+  return list;
+}
+Aliases aliases_from_json(const json& list) {
+  Aliases aliases;
+  for (const auto& a : list) aliases.emplace_back(a.at("name"), a.at("fields"));
+  return aliases;
+}
+
+}  // namespace
+
 json to_json(const PluginRecord& record) {
   json dtypes = json::array(), formats = json::array();
   for (const auto& d : record.dtypes) {
-    json aliases = json::array();
-    for (const auto& [name, fields] : d.aliases) aliases.push_back({{"name", name}, {"fields", fields}});
     dtypes.push_back({{"id", d.id},
                       {"summary", d.summary},
                       {"encoding", d.encoding},
                       {"supports", d.supports},
                       {"options_schema", d.options_schema},
-                      {"aliases", aliases}});
+                      {"aliases", aliases_to_json(d.aliases)}});
   }
   for (const auto& f : record.formats) {
     formats.push_back({{"id", f.id},
                        {"summary", f.summary},
                        {"encodings", f.encodings},
                        {"options_schema", f.options_schema},
+                       {"aliases", aliases_to_json(f.aliases)},
                        {"backends", f.backends}});
   }
   return {{"path", record.path.string()},
@@ -62,7 +78,7 @@ PluginRecord plugin_record_from_json(const json& j, const std::filesystem::path&
     d.at("encoding").get_to(dtype.encoding);
     d.at("supports").get_to(dtype.supports);
     dtype.options_schema = d.at("options_schema");
-    for (const auto& a : d.at("aliases")) dtype.aliases.emplace_back(a.at("name"), a.at("fields"));
+    dtype.aliases = aliases_from_json(d.at("aliases"));
     dtype.plugin = path;
   }
   for (const auto& f : j.at("formats")) {
@@ -71,6 +87,7 @@ PluginRecord plugin_record_from_json(const json& j, const std::filesystem::path&
     f.at("summary").get_to(format.summary);
     f.at("encodings").get_to(format.encodings);
     format.options_schema = f.at("options_schema");
+    format.aliases = aliases_from_json(f.at("aliases"));
     format.backends = f.at("backends");
     format.plugin = path;
   }

@@ -22,6 +22,7 @@ struct FormatRecord {
   std::string id, summary;
   std::vector<std::string> encodings;  // ids that it packs; "*": any
   nlohmann::json options_schema, backends;
+  std::vector<std::pair<std::string, nlohmann::json>> aliases;  // name, the options that it stands for
   std::filesystem::path plugin;
 };
 

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // Of the file's layout and of the checks that a scan makes: raise it when either changes.
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 json file_version() { return {{"version", kVersion}, {"abi_major", RH_ABI_MAJOR}, {"abi_minor", RH_ABI_MINOR}}; }
 

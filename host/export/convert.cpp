@@ -1,9 +1,6 @@
 #include "host/export/convert.h"
 
-#include <roundhouse/encodings.h>
-
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <set>
 
@@ -25,31 +22,10 @@ std::string layer_of(const std::string& weight) {
   return weight.ends_with(kWeight) ? weight.substr(0, weight.size() - kWeight.size()) : weight;
 }
 
-// encodings.h: the bits of one number; 8 for a vendor's own encoding that does not say them.
-int bits_of(const rh_encoding& encoding, const json& parameters) {
-  if (std::strcmp(encoding.id, RH_ENCODING_NVFP) == 0) return 4;
-  if (std::strcmp(encoding.id, RH_ENCODING_MX) == 0) {
-    const std::string element = parameters.value("element", "");  // "fp4_e2m1", "int8"
-    const size_t digit = element.find_first_of("0123456789");
-    return digit == std::string::npos ? 8 : element[digit] - '0';
-  }
-  return parameters.value("bits", 8);
-}
-
-TensorScheme activation_scheme(const rh_encoding& encoding) {
-  const json parameters = json::parse(encoding.parameters_json);
-  TensorScheme scheme;
-  scheme.bits = bits_of(encoding, parameters);
-  scheme.symmetric = parameters.value("symmetric", true);
-  scheme.dynamic = parameters.value("dynamic", true);
-  scheme.group_cols =
-      parameters.value("group_rows", 1) == 0 ? RH_GROUP_TENSOR : parameters.value("group_cols", int64_t{RH_GROUP_ROW});
-  return scheme;
-}
-
-// What to_json(Plan) tells the formats, from what a checkpoint holds.
+// A plan of what a checkpoint holds.
 class Planner {
  public:
+  // Throws Error with all that the formats refuse.
   Planner(const Recipe& recipe, const Architecture& architecture, const ExportedCheckpoint& source,
           Catalogue& catalogue)
       : source_(source), catalogue_(catalogue) {
@@ -64,7 +40,12 @@ class Planner {
       if (source.item(name).quantized && !known_.contains(layer_of(name))) add_other(name, architecture);
     add_known(architecture.head(), -1);  // the last, as in a run's plan
     add_tensors(architecture);
-    plan_.scheme = most_common();
+    if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.encoding != nullptr; }))
+      throw Error(cat(source.location(), " is not quantized: use `roundhouse run`"));
+    require_no_problems();
+    for (const FormatChoice& format : recipe.formats)
+      ask_format(plan_, format, catalogue.format(format.id), architecture.facts());
+    require_no_problems();
   }
   Plan take() { return std::move(plan_); }
 
@@ -82,7 +63,7 @@ class Planner {
     if (item.shape != std::vector<int64_t>{info.out_features, info.in_features})
       throw Error(cat(weight, " in ", source_.location(), " is ", shape_text(item.shape), ", but config.json says ",
                       shape_text({info.out_features, info.in_features})));
-    read_scheme(layer, item);
+    read_encoding(layer, item);
   }
 
   // The embedding, or a layer that the architecture does not know.
@@ -95,25 +76,26 @@ class Planner {
               -1);
   }
 
-  void read_scheme(LayerPlan& layer, const ExportedCheckpoint::Item& item) {
-    if (!item.encoding || !item.scheme)
+  void read_encoding(LayerPlan& layer, const ExportedCheckpoint::Item& item) {
+    if (!item.encoding)
       throw Error(cat(layer.info.name, ": the format of ", source_.location(),
                       " does not say what it is packed from: it cannot be repacked"));
     try {
-      layer.scheme.weight = tensor_scheme(*item.scheme);
-      if (item.activation_encoding) layer.scheme.activation = activation_scheme(*item.activation_encoding);
-      layer.encoding = item.encoding->id;
-      layer.encoding_parameters = json::parse(item.encoding->parameters_json);
+      layer.encoding = std::make_shared<EncodingCopy>(*item.encoding);
+      if (item.activation_encoding) layer.activation_encoding = std::make_shared<EncodingCopy>(*item.activation_encoding);
     } catch (const json::exception& e) {
       throw Error(cat(layer.info.name, " in ", source_.location(), ": what its format says of it: ", e.what()));
     }
     for (const FormatChoice& format : plan_.recipe.formats) {
-      const std::string why =
-          format_refusal(catalogue_, format.id, format.options, layer, *item.encoding, item.activation_encoding);
+      const std::string why = format_refusal(catalogue_, format.id, format.options, layer);
       if (why.empty()) continue;
-      const auto others = formats_that_could(catalogue_, layer, *item.encoding, item.activation_encoding);
-      layer.problems.push_back(cat(why, ". Formats that can: ", joined(others)));
+      layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(catalogue_, layer))));
     }
+  }
+
+  void require_no_problems() const {
+    const std::string problems = describe_problems(plan_, "this checkpoint cannot be repacked so:");
+    if (!problems.empty()) throw Error(problems);
   }
 
   void add_tensors(const Architecture& architecture) {
@@ -121,19 +103,8 @@ class Planner {
     for (const std::string& name : names) {
       const ExportedCheckpoint::Item& item = source_.item(name);
       const std::string exported = item.quantized ? name : exported_name(architecture, names, name);
-      if (!exported.empty()) plan_.tensors.push_back({exported, item.shape, item.dtype});
+      if (!exported.empty()) plan_.tensors.push_back({exported, item.shape, item.dtype, false});
     }
-  }
-
-  Scheme most_common() const {
-    std::map<std::string, int> counts;
-    Scheme best;
-    for (const LayerPlan& layer : plan_.layers) {
-      if (!layer.scheme.weight || layer.block < 0) continue;
-      const int count = ++counts[to_json(layer.scheme).dump()];
-      if (!best.weight || count > counts[to_json(best).dump()]) best = layer.scheme;
-    }
-    return best;
   }
 
   const ExportedCheckpoint& source_;
@@ -146,7 +117,7 @@ class Planner {
 void warn_of_dropped_inputs(const Plan& plan, Catalogue& catalogue) {
   for (const FormatChoice& format : plan.recipe.formats) {
     const auto& packs = catalogue.find_format(format.id)->encodings;
-    const auto drops = [&](const LayerPlan& l) { return l.scheme.activation && !contains(packs, l.encoding); };
+    const auto drops = [&](const LayerPlan& l) { return l.activation_encoding && !contains(packs, l.encoding_id()); };
     if (std::any_of(plan.layers.begin(), plan.layers.end(), drops))
       log::warning(cat("the format ", format.id,
                        " keeps weights alone: engines that load it do not quantize activations, as the source's do"));
@@ -155,30 +126,24 @@ void warn_of_dropped_inputs(const Plan& plan, Catalogue& catalogue) {
 
 }  // namespace
 
-Recipe recorded_recipe(const Architecture& architecture) {
-  Recipe recipe;
+void take_recorded_tuning(const ExportedCheckpoint& source, Recipe& recipe) {
   recipe.tuning.iters = 0;
-  const json config = architecture.config().value("quantization_config", json::object());
+  const json tuning = source.facts().value("tuning", json::object());
   const auto take = [&](const char* key, auto& to) {
-    const auto found = config.find(key);
-    if (found != config.end() && found->is_number()) to = found->get<int64_t>();
+    const auto found = tuning.find(key);
+    if (found != tuning.end() && found->is_number()) to = found->get<double>();
   };
   take("iters", recipe.tuning.iters);
-  take("gradient_accumulate_steps", recipe.tuning.gradient_accumulation);
-  take("nsamples", recipe.calibration.samples);
+  take("lr", recipe.tuning.lr);
+  take("minmax_lr", recipe.tuning.minmax_lr);
+  take("gradient_accumulation", recipe.tuning.gradient_accumulation);
+  take("samples", recipe.calibration.samples);
   take("seqlen", recipe.calibration.seqlen);
   take("batch_size", recipe.calibration.batch_size);
   take("seed", recipe.calibration.seed);
-  const auto rate = [&](const char* key, std::optional<double>& to) {
-    const auto found = config.find(key);
-    if (found != config.end() && found->is_number()) to = found->get<double>();
-  };
-  rate("lr", recipe.tuning.lr);
-  rate("minmax_lr", recipe.tuning.minmax_lr);
-  const auto quantized_input = config.find("enable_quanted_input");
-  if (quantized_input != config.end() && quantized_input->is_boolean())
+  const auto quantized_input = tuning.find("quantized_input");
+  if (quantized_input != tuning.end() && quantized_input->is_boolean())
     recipe.tuning.quantized_input = quantized_input->get<bool>();
-  return recipe;
 }
 
 Fingerprints convert(const Recipe& recipe, const Architecture& architecture, ExportedCheckpoint& source,
@@ -187,13 +152,10 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
   std::map<std::string, const LayerPlan*> layers;  // the quantized ones, by weight
   std::set<std::string> biases;
   for (const LayerPlan& layer : plan.layers) {
-    if (!layer.scheme.weight) continue;
+    if (!layer.encoding) continue;
     layers[layer.info.name + std::string(kWeight)] = &layer;
     biases.insert(layer.info.name + ".bias");
   }
-  if (layers.empty()) throw Error(cat(source.location(), " is not quantized: use `roundhouse run`"));
-  if (const std::string problems = describe_problems(plan, "this checkpoint cannot be repacked so:"); !problems.empty())
-    throw Error(problems);
   warn_of_dropped_inputs(plan, catalogue);
 
   Exporter exporter(catalogue, plan, architecture, recipe.model, overwrite);

@@ -9,8 +9,8 @@
 
 namespace roundhouse {
 
-// A recipe that says how the checkpoint was tuned, as far as its config.json does, and the size of its calibration.
-Recipe recorded_recipe(const Architecture& architecture);
+// Writes to the recipe how the checkpoint was tuned and the size of its calibration, as far as the checkpoint records it.
+void take_recorded_tuning(const ExportedCheckpoint& source, Recipe& recipe);
 
 // Writes what `source` holds through the formats of the recipe, whose `model` is the source's folder, and returns the
 // fingerprints of what was read. Before anything is written it throws Error with all layers that a format cannot hold,

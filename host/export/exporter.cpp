@@ -28,15 +28,17 @@ class TensorViews {
 }  // namespace
 
 struct Exporter::Target {
+  std::unique_ptr<PlanView> plan;
   OutputFolder folder;
   ExportSession session;
   FormatWriter writer;
 
-  Target(Catalogue& catalogue, const ExportTarget& target, bool overwrite, const ExportSession::Facts& facts,
-         uint64_t max_shard_bytes, ExportSession::Decode decode)
-      : folder(target.folder, overwrite),
-        session(folder, facts, target.options, max_shard_bytes, std::move(decode)),
-        writer(catalogue.format(target.format), session) {}
+  Target(const LoadedFormat& format, const ExportTarget& target, std::unique_ptr<PlanView> view, bool overwrite,
+         const ExportSession::Facts& facts, uint64_t max_shard_bytes, ExportSession::Decode decode)
+      : plan(std::move(view)),
+        folder(target.folder, overwrite),
+        session(folder, facts, *plan->get(), max_shard_bytes, std::move(decode)),
+        writer(format, session) {}
 };
 
 std::vector<ExportTarget> export_targets(const Recipe& recipe) {
@@ -51,19 +53,21 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
                    const std::filesystem::path& model_folder, bool overwrite) {
   nlohmann::json config = architecture.config();
   config.erase("quantization_config");  // of a checkpoint that is repacked: the format writes its own
+  const nlohmann::json about = architecture.facts();
   const ExportSession::Facts facts{.json = {{"config", std::move(config)},
-                                            {"architecture", architecture.facts()},
-                                            {"plan", to_json(plan)},
-                                            {"tuning", tuning_json(plan.recipe)}},
+                                            {"architecture", about},
+                                            {"plan", plan_facts(plan)},
+                                            {"tuning", tuning_facts(plan.recipe)}},
                                    .paths = {{"model", model_folder.string()}}};
   const auto decode = [this](const rh_encoded_layer& layer, rh_tensor& output) {
-    if (!current_ || layer.name != current_->plan.info.name)
-      throw Error(cat("decode is only for the layer that is being added, not for ", layer.name));
+    if (!current_ || layer.layer->name != current_->plan.info.name)
+      throw Error(cat("decode is only for the layer that is being added, not for ", layer.layer->name));
     current_->decode(layer.tensors, output);
   };
   for (const ExportTarget& target : export_targets(plan.recipe))
-    targets_.push_back(
-        std::make_unique<Target>(catalogue, target, overwrite, facts, static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
+    targets_.push_back(std::make_unique<Target>(
+        catalogue.format(target.format), target, plan_view(plan, target.options, about), overwrite, facts,
+        static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
 }
 
 // Last first: the first has made the folders above all of them, and removes them when the run has failed.
@@ -73,24 +77,23 @@ Exporter::~Exporter() {
 
 void Exporter::layer(const EncodedLayer& layer) {
   const TensorViews tensors(layer.tensors), activation_tensors(layer.activation_tensors);
-  const SchemeView weight(*layer.plan.scheme.weight);
-  std::optional<SchemeView> activation;
-  if (layer.plan.scheme.activation) activation.emplace(*layer.plan.scheme.activation);
   const bool has_bias = layer.bias.elements() > 0;
   const rh_tensor bias = layer.bias.view();
+  const LinearInfo& info = layer.plan.info;
 
+  rh_format_layer about{};
+  about.struct_size = sizeof about;
+  about.dtype = to_rh(layer.source_dtype);
+  about.name = info.name.c_str();
+  about.role = info.role.c_str();
+  about.rows = info.out_features;
+  about.cols = info.in_features;
+  about.encoding = &layer.encoding;
+  about.activation_encoding = layer.activation_encoding;
   rh_encoded_layer record{};
-  record.name = layer.plan.info.name.c_str();
-  record.role = layer.plan.info.role.c_str();
-  record.rows = layer.plan.info.out_features;
-  record.cols = layer.plan.info.in_features;
-  record.dtype = to_rh(layer.source_dtype);
-  record.scheme = weight.get();
-  record.activation = activation ? activation->get() : nullptr;
-  record.encoding = &layer.encoding;
+  record.layer = &about;
   record.tensors = tensors.data();
   record.bias = has_bias ? &bias : nullptr;
-  record.activation_encoding = layer.activation_encoding;
   record.activation_tensors = layer.activation_encoding ? activation_tensors.data() : nullptr;
   current_ = &layer;
   for (auto& target : targets_) target->writer.add_layer(record);
@@ -98,11 +101,11 @@ void Exporter::layer(const EncodedLayer& layer) {
   malloc_trim(0);
   current_ = nullptr;
 
-  const Tensor decoded(layer.source_dtype, {record.rows, record.cols});
+  const Tensor decoded(layer.source_dtype, {about.rows, about.cols});
   rh_tensor output = decoded.view();
   layer.decode(tensors.data(), output);
-  fingerprints_.add(layer.plan.info.name + ".weight", decoded);
-  if (has_bias) fingerprints_.add(layer.plan.info.name + ".bias", layer.bias);
+  fingerprints_.add(info.name + ".weight", decoded);
+  if (has_bias) fingerprints_.add(info.name + ".bias", layer.bias);
 }
 
 void Exporter::tensor(const std::string& name, const Tensor& tensor) {

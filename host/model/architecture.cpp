@@ -78,6 +78,8 @@ nlohmann::json Architecture::facts() const {
           {"rotary", info_.rotary ? to_json(*info_.rotary) : nlohmann::json()},
           {"tied_head", info_.tied_head},
           {"sliding_windows", windows},
+          {"block_prefix", block_prefix()},
+          {"head", head().name},
           {"names", names_}};
 }
 

@@ -30,31 +30,6 @@ uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
   return bytes;
 }
 
-// A layer as formats are asked about it.
-class Query {
- public:
-  Query(const LayerPlan& layer, const json& options, const rh_encoding& weight, const rh_encoding* activation)
-      : weight_(*layer.scheme.weight), options_(options.dump()) {
-    if (layer.scheme.activation) activation_.emplace(*layer.scheme.activation);
-    query_.name = layer.info.name.c_str();
-    query_.role = layer.info.role.c_str();
-    query_.rows = layer.info.out_features;
-    query_.cols = layer.info.in_features;
-    query_.scheme = weight_.get();
-    query_.activation = activation_ ? activation_->get() : nullptr;
-    query_.encoding = &weight;
-    query_.activation_encoding = activation;
-    query_.options_json = options_.c_str();
-  }
-  const rh_format_query& get() const { return query_; }
-
- private:
-  SchemeView weight_;
-  std::optional<SchemeView> activation_;
-  std::string options_;
-  rh_format_query query_{};
-};
-
 class LayerChecker {
  public:
   LayerChecker(const std::vector<FormatChoice>& formats, Catalogue& catalogue)
@@ -64,12 +39,11 @@ class LayerChecker {
   void check_weight(LayerPlan& layer);
 
  private:
-  void check_formats_hold(LayerPlan& layer, const rh_encoding& encoding);
+  void check_formats_hold(LayerPlan& layer);
   std::vector<std::string> dtypes_that_could(TensorScheme scheme, const QuantizerTarget& target, uint32_t side);
 
   const std::vector<FormatChoice>& formats_;
   Catalogue& catalogue_;
-  std::unique_ptr<Quantizer> activation_;  // of the layer's input, when it is quantized
 };
 
 void LayerChecker::check_activation(LayerPlan& layer) {
@@ -85,12 +59,13 @@ void LayerChecker::check_activation(LayerPlan& layer) {
         cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_ACTIVATIONS))));
     return;
   }
-  activation_ = std::make_unique<Quantizer>(catalogue_.dtype(scheme.dtype), scheme, target);
-  const rh_quantizer_info& info = activation_->info();
+  const Quantizer quantizer(catalogue_.dtype(scheme.dtype), scheme, target);
+  const rh_quantizer_info& info = quantizer.info();
   if (!info.encoding) throw Error(cat("the data type ", scheme.dtype, " declares no encoding for activations"));
   if (info.statistic && info.reduce == RH_REDUCE_NONE)
     throw Error(cat("the data type ", scheme.dtype, " does not say how the ranges of several inputs become one"));
   layer.calibrated_input = info.statistic;
+  layer.activation_encoding = std::make_shared<EncodingCopy>(*info.encoding);
 }
 
 void LayerChecker::check_weight(LayerPlan& layer) {
@@ -111,25 +86,18 @@ void LayerChecker::check_weight(LayerPlan& layer) {
   const Quantizer quantizer(catalogue_.dtype(scheme.dtype), scheme, target);
   const rh_encoding* encoding = quantizer.info().encoding;
   if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
-  layer.encoding = encoding->id;
-  layer.encoding_parameters = json::parse(encoding->parameters_json);
+  layer.encoding = std::make_shared<EncodingCopy>(*encoding);
   layer.encoded_bytes =
       packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
-  check_formats_hold(layer, *encoding);
+  check_formats_hold(layer);
 }
 
-void LayerChecker::check_formats_hold(LayerPlan& layer, const rh_encoding& encoding) {
-  const rh_encoding* activation = activation_ ? activation_->info().encoding : nullptr;
+void LayerChecker::check_formats_hold(LayerPlan& layer) {
   for (const FormatChoice& format : formats_) {
     if (!catalogue_.find_format(format.id)) continue;  // the plan's own problem
-    const std::string why = format_refusal(catalogue_, format.id, format.options, layer, encoding, activation);
-    if (why.empty()) {
-      layer.uniform[format.id] =
-          ask_uniform(catalogue_.format(format.id), Query(layer, format.options, encoding, activation).get());
-      continue;
-    }
-    const std::vector<std::string> others = formats_that_could(catalogue_, layer, encoding, activation);
-    layer.problems.push_back(cat(why, ". Formats that can: ", joined(others)));
+    const std::string why = format_refusal(catalogue_, format.id, format.options, layer);
+    if (why.empty()) continue;
+    layer.problems.push_back(cat(why, ". Formats that can: ", joined(formats_that_could(catalogue_, layer))));
   }
 }
 
@@ -164,24 +132,22 @@ void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Cat
 }
 
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
-                           const LayerPlan& layer, const rh_encoding& weight, const rh_encoding* activation) {
+                           const LayerPlan& layer) {
   const std::vector<std::string>& packs = catalogue.find_format(format)->encodings;
-  if (!contains(packs, weight.id) && !contains(packs, kAnyEncoding))
-    return cat("the format ", format, " does not pack ", weight.id, ", only ", joined(packs));
+  if (!contains(packs, layer.encoding->id()) && !contains(packs, kAnyEncoding))
+    return cat("the format ", format, " does not pack ", layer.encoding->id(), ", only ", joined(packs));
   try {
-    check_format(catalogue.format(format), Query(layer, options, weight, activation).get());
+    check_format(catalogue.format(format), format_layer(layer), options);
     return "";
   } catch (const Error& e) {
     return e.what();
   }
 }
 
-std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
-                                            const rh_encoding* activation) {
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer) {
   std::vector<std::string> ids;
   for (const FormatRecord* record : catalogue.formats())
-    if (format_refusal(catalogue, record->id, json::object(), layer, weight, activation).empty())
-      ids.push_back(record->id);
+    if (format_refusal(catalogue, record->id, json::object(), layer).empty()) ids.push_back(record->id);
   return ids;
 }
 

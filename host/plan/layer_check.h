@@ -15,16 +15,14 @@ namespace roundhouse {
 // instead, to layer.problems; else fills in encoding and encoded_bytes. Does nothing with a layer that has problems.
 void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue);
 
-// Why a format cannot hold the layer with what its data types declare, or "". REQUIRES: the layer's weight is quantized;
-// `activation` is NULL unless its input is.
+// Why a format cannot hold the layer, or "". REQUIRES: the layer has an encoding.
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
-                           const LayerPlan& layer, const rh_encoding& weight, const rh_encoding* activation);
+                           const LayerPlan& layer);
 
 // The loaded formats that hold the layer with their default options. REQUIRES: as format_refusal.
-std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer, const rh_encoding& weight,
-                                            const rh_encoding* activation);
+std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer);
 
-// That the format knows the options by name; what their values mean is its own affair. Throws Error.
+// Throws Error for an option whose name the format does not know. What values mean is the format's business.
 void check_format_options(const Catalogue& catalogue, const FormatChoice& format);
 
 }  // namespace roundhouse

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "host/abi/format_query.h"
 #include "host/base/error.h"
@@ -30,6 +31,14 @@ std::string said_text(const SchemeChoice& choice, const char* key) {
   return choice.said.value(key, choice.assumed.value(key, ""));
 }
 
+std::set<std::string> known_tensors(const Architecture& architecture) {
+  std::set<std::string> names;
+  for (std::string& name : architecture.outer_tensors()) names.insert(std::move(name));
+  for (int64_t block = 0; block < architecture.blocks(); ++block)
+    for (std::string& name : architecture.block_tensors(block)) names.insert(std::move(name));
+  return names;
+}
+
 class Planner {
  public:
   Planner(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source, Catalogue& catalogue)
@@ -39,10 +48,12 @@ class Planner {
     plan_.blocks = architecture.blocks();
     plan_.tied_head = architecture.tied_head();
     const std::vector<std::string> stored = source.names();
+    const std::set<std::string> known = known_tensors(architecture);
     for (const std::string& name : stored) {
       const SafetensorsFolder::Entry entry = source.entry(name);
       const std::string exported = exported_name(architecture, stored, name);
-      if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype});
+      if (!exported.empty())
+        plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported)});
     }
   }
 
@@ -55,10 +66,11 @@ class Planner {
     check_tensors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
-    check_uniform();
     check_calibration();
     note_weights_only();
-    if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
+    require_no_problems();
+    ask_formats();
+    require_no_problems();
     estimate();
     return std::move(plan_);
   }
@@ -83,7 +95,10 @@ class Planner {
   void check_rules();
   void check_tensors();
   void load_importance();
-  void check_uniform();
+  void ask_formats();
+  void require_no_problems() const {
+    if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
+  }
   void check_calibration();
   void note_weights_only();
   void estimate();
@@ -176,9 +191,10 @@ void Planner::resolve_schemes() {
 }
 
 void Planner::check_formats() {
-  for (const FormatChoice& format : plan_.recipe.formats) {
+  for (FormatChoice& format : plan_.recipe.formats) {
     try {
       catalogue_.format(format.id);
+      format.options = catalogue_.format_options(format.id, format.options);
       check_format_options(catalogue_, format);
     } catch (const Error& e) {
       plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
@@ -243,12 +259,18 @@ void Planner::assign() {
   embedding.info = {architecture_.embedding_name(),      "embedding", "", architecture_.vocab_size(),
                     architecture_.info().embedding_size, false};
   plan_.layers.push_back(embedding);
-  const json plan = to_json(plan_), facts = architecture_.facts();
+  json layers{{"data_type", plan_.scheme.weight ? json(plan_.scheme.weight->dtype) : json()}, {"layers", json::array()}};
+  for (const LayerPlan& layer : plan_.layers)
+    layers["layers"].push_back({{"name", layer.info.name},
+                                {"role", layer.info.role},
+                                {"rows", layer.info.out_features},
+                                {"cols", layer.info.in_features}});
+  const json facts = architecture_.facts();
   plan_.layers.pop_back();
   for (const FormatChoice& format : plan_.recipe.formats) {
     if (!catalogue_.find_format(format.id)) continue;  // told already
     try {
-      const json assignment = ask_assignment(catalogue_.format(format.id), plan, facts, format.options);
+      const json assignment = ask_assignment(catalogue_.format(format.id), layers, facts, format.options);
       for (const auto& [layer, fields] : assignment.items()) {
         const auto [wish, first] = wishes.emplace(layer, Wish{&format, fields});
         if (first || wish->second.fields == fields) continue;
@@ -346,21 +368,16 @@ void Planner::load_importance() {
   }
 }
 
-// Finds layers that a format cannot hold in one checkpoint.
-void Planner::check_uniform() {
+// Each format sees all that it will get.
+void Planner::ask_formats() {
+  const json facts = architecture_.facts();
   for (const FormatChoice& format : plan_.recipe.formats) {
-    const LayerPlan* first = nullptr;
-    for (const LayerPlan& layer : plan_.layers) {
-      const auto wanted = layer.uniform.find(format.id);
-      if (wanted == layer.uniform.end() || wanted->second.empty()) continue;
-      if (!first) first = &layer;
-      const std::string& expected = first->uniform.at(format.id);
-      if (wanted->second == expected) continue;
-      plan_.problems.push_back(cat(format.place.text, ": the format ", format.id,
-                                   " cannot hold both in one checkpoint: ", first->info.name, " needs ", expected, ", ",
-                                   layer.info.name, " ", wanted->second,
-                                   ". Give them data types that go together, or leave one of them as it is"));
-      break;
+    FormatPlan& plan = plan_.formats.emplace_back();
+    plan.id = format.id;
+    try {
+      plan.omitted = ask_format(plan_, format, catalogue_.format(format.id), facts);
+    } catch (const Error& e) {
+      plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
     }
   }
 }
@@ -394,10 +411,10 @@ bool takes(const json& backend, const LayerPlan& layer) {
     return listed == lists.end() || std::find(listed->begin(), listed->end(), value) != listed->end();
   };
   const json wanted = backend.value("parameters", json::object());
-  for (const auto& [key, value] : layer.encoding_parameters.items())
+  for (const auto& [key, value] : layer.encoding->parameters().items())
     if (!fits(wanted, key, value)) return false;
   return fits(backend, "bits", weight.bits) && fits(backend, "sym", weight.symmetric) &&
-         fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding);
+         fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding->id());
 }
 
 // A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
@@ -406,7 +423,8 @@ void Planner::note_weights_only() {
   for (const FormatChoice& format : plan_.recipe.formats) {
     const FormatRecord* record = catalogue_.find_format(format.id);
     const auto drops = [&](const LayerPlan& layer) {
-      return record && layer.scheme.activation && !layer.encoding.empty() && !contains(record->encodings, layer.encoding);
+      return record && layer.activation_encoding && layer.encoding &&
+             !contains(record->encodings, layer.encoding->id());
     };
     if (std::any_of(plan_.layers.begin(), plan_.layers.end(), drops))
       warn(cat("the format ", format.id, " keeps weights alone: an engine that loads it does not quantize activations, ",
@@ -419,14 +437,15 @@ void Planner::estimate() {
     const SafetensorsFolder::Entry entry = source_.entry(name);
     plan_.bytes_before += static_cast<uint64_t>(count_elements(entry.shape)) * size_of(entry.dtype);
   }
-  for (const FormatChoice& format : plan_.recipe.formats) {
-    FormatPlan& estimate = plan_.formats.emplace_back(FormatPlan{format.id, plan_.bytes_before});
-    for (const json& backend : catalogue_.find_format(format.id)->backends)
+  for (FormatPlan& estimate : plan_.formats) {
+    const FormatRecord& record = *catalogue_.find_format(estimate.id);
+    estimate.bytes_estimate = plan_.bytes_before;
+    for (const json& backend : record.backends)
       if (std::all_of(plan_.layers.begin(), plan_.layers.end(),
-                      [&](const LayerPlan& layer) { return layer.encoding.empty() || takes(backend, layer); }))
+                      [&](const LayerPlan& layer) { return !layer.encoding || takes(backend, layer); }))
         estimate.backends.push_back(backend);
     for (const LayerPlan& layer : plan_.layers) {
-      if (layer.encoding.empty() || !contains(catalogue_.find_format(format.id)->encodings, layer.encoding)) continue;
+      if (!layer.encoding || !contains(record.encodings, layer.encoding->id())) continue;
       estimate.bytes_estimate += layer.encoded_bytes;
       estimate.bytes_estimate -=
           static_cast<uint64_t>(layer.info.out_features * layer.info.in_features) * size_of(layer.dtype);

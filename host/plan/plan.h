@@ -3,12 +3,16 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "host/abi/format_view.h"
 #include "host/abi/layer_scheme.h"
+#include "host/abi/loaded.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/discovery/catalogue.h"
 #include "host/model/architecture.h"
@@ -26,18 +30,21 @@ struct LayerPlan {
   Scheme scheme;               // without `weight` and `activation` it stays as it is
   std::string matched;         // the text of the entry under `layers:` that decided; "": none
   std::string assigned;        // the format that chose the scheme, and why where it says so; "": none
-  std::string encoding;        // the id of what its data type emits; "": its weight stays as it is
-  nlohmann::json encoding_parameters;
-  uint64_t encoded_bytes = 0;  // of that, with codes packed as densely as their bits allow
-  std::map<std::string, std::string> uniform;  // by format, what all its layers must have in common
+  std::shared_ptr<const EncodingCopy> encoding;             // what its data type makes; nullptr: the weight stays as it is
+  std::shared_ptr<const EncodingCopy> activation_encoding;  // nullptr: its input is not quantized
+  uint64_t encoded_bytes = 0;  // of the encoding, with codes packed as densely as their bits allow
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
+
+  // "affine-int/1"; "" when the weight stays as it is.
+  std::string encoding_id() const { return encoding ? encoding->id() : ""; }
 };
 
 struct FormatPlan {
   std::string id;
   uint64_t bytes_estimate = 0;  // of the checkpoint that it will write
   nlohmann::json backends = nlohmann::json::array();  // of the format's, those that take every quantized layer
+  std::vector<std::pair<std::string, std::string>> omitted;  // tensors that it does not store, and why
 };
 
 // A tensor of the source, under the name by which formats get it.
@@ -45,6 +52,7 @@ struct TensorPlan {
   std::string name;
   std::vector<int64_t> shape;
   DType dtype;
+  bool extra = false;  // the architecture does not know it
 };
 
 struct Plan {
@@ -92,8 +100,22 @@ std::string describe(const Plan& plan);
 // All problems, layers that have the same in one line; "" when there are none.
 std::string describe_problems(const Plan& plan, const std::string& heading = "this recipe cannot be run:");
 
-// The "plan" and "tuning" that format plugins read: rh_model in host.h.
+// What `roundhouse plan --json` prints.
 nlohmann::json to_json(const Plan& plan);
-nlohmann::json tuning_json(const Recipe& recipe);
+
+// ---- what formats are told ----
+
+// REQUIRES: the layer has an encoding.
+FormatLayer format_layer(const LayerPlan& layer);
+// All tensors, for a format with these options. `architecture` is Architecture::facts().
+std::unique_ptr<PlanView> plan_view(const Plan& plan, const nlohmann::json& options, const nlohmann::json& architecture);
+// Asks the format what it will do with each tensor, and writes what it refuses to plan.problems and its layers' problems;
+// returns those that it omits. Throws Error when it refuses the plan as a whole.
+std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const FormatChoice& format,
+                                                            const LoadedFormat& loaded,
+                                                            const nlohmann::json& architecture);
+// The keys "plan" and "tuning" of ext/model.h.
+nlohmann::json plan_facts(const Plan& plan);
+nlohmann::json tuning_facts(const Recipe& recipe);
 
 }  // namespace roundhouse

@@ -19,7 +19,7 @@ std::string group_text(const TensorScheme& scheme) {
 }
 
 std::string side_text(const char* side, const TensorScheme& scheme) {
-  return cat(scheme.dtype, scheme.dtype.empty() ? "" : " ", side, scheme.bits, " ", group_text(scheme),
+  return cat(scheme.dtype, " ", side, scheme.bits, " ", group_text(scheme),
              scheme.symmetric ? " sym" : " asym");
 }
 
@@ -92,6 +92,12 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 // The entry of the recipe, or the format, that a layer's scheme comes from.
 const std::string& decided_by(const LayerPlan& layer) { return layer.matched.empty() ? layer.assigned : layer.matched; }
 
+// What is wanted of a layer; of one that was read from a checkpoint, what it holds.
+std::string what_text(const LayerPlan& layer) {
+  const bool stored = layer.encoding && !layer.scheme.weight;
+  return stored ? cat(layer.encoding->id(), " ", layer.encoding->parameters().dump()) : scheme_text(layer.scheme);
+}
+
 std::string calibration_text(const Calibration& calibration) {
   if (!calibration.data) return "none";
   return cat(calibration.data->string(), ", ", calibration.samples, " samples of ", calibration.seqlen, " tokens");
@@ -115,8 +121,7 @@ std::string memory_text(const Plan& plan) {
 
 std::string scheme_text(const Scheme& scheme) {
   std::string text;
-  if (scheme.weight) text = side_text("W", *scheme.weight);
-  if (scheme.weight && !scheme.weight->dtype.empty()) text += cat(" ", rounding_text(scheme.weight->rounding));
+  if (scheme.weight) text = cat(side_text("W", *scheme.weight), " ", rounding_text(scheme.weight->rounding));
   if (scheme.activation) {
     text += cat(text.empty() ? "" : ", ", side_text("A", *scheme.activation),
                 scheme.activation->dynamic ? " dynamic" : " static");
@@ -127,14 +132,14 @@ std::string scheme_text(const Scheme& scheme) {
 std::string describe(const Plan& plan) {
   Groups groups(plan);
   for (const LayerPlan& layer : plan.layers)
-    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding, decided_by(layer), layer.info.out_features, " ",
+    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding_id(), decided_by(layer), layer.info.out_features, " ",
                           layer.info.in_features));
   std::vector<std::vector<std::string>> layers = {{"layer", "count", "shape", "scheme", "encoding", "matched"}};
   for (const Group& group : groups.all) {
     const LayerPlan& layer = *group.first;
     layers.push_back({group.name(plan), std::to_string(group.count()),
                       shape_text({layer.info.out_features, layer.info.in_features}), scheme_text(layer.scheme),
-                      layer.encoding, decided_by(layer)});
+                      layer.encoding_id(), decided_by(layer)});
   }
   std::vector<std::vector<std::string>> formats = {{"format", "size, about", "loaded by"}};
   for (const FormatPlan& format : plan.formats) {
@@ -155,6 +160,8 @@ std::string describe(const Plan& plan) {
     text += cat("time         about ", format_seconds(*plan.seconds_estimate), " on a CPU\n");
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
   text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n", format_table(formats));
+  for (const FormatPlan& format : plan.formats)
+    for (const auto& [name, reason] : format.omitted) text += cat("\n", format.id, " does not store ", name, ": ", reason);
   for (const std::string& warning : plan.warnings) text += cat("\nwarning: ", warning);
   return text + (plan.warnings.empty() ? "" : "\n");
 }
@@ -163,7 +170,7 @@ std::string describe_problems(const Plan& plan, const std::string& heading) {
   Groups groups(plan);
   for (const LayerPlan& layer : plan.layers)
     for (const std::string& problem : layer.problems)
-      groups.add(layer, cat(scheme_text(layer.scheme), ": ", replaced(problem, layer.info.name, "the layer")));
+      groups.add(layer, cat(what_text(layer), ": ", replaced(problem, layer.info.name, "the layer")));
   std::vector<std::pair<std::string, std::string>> problems;  // with the layers' names
   for (const std::string& problem : plan.problems) problems.emplace_back(problem, "");
   for (const Group& group : groups.all) {
@@ -183,39 +190,29 @@ std::string describe_problems(const Plan& plan, const std::string& heading) {
 json to_json(const Plan& plan) {
   json layers = json::array();
   for (const LayerPlan& layer : plan.layers) {
-    const bool encoded = !layer.encoding.empty();
     layers.push_back(
         {{"name", layer.info.name},
          {"role", layer.info.role},
          {"rows", layer.info.out_features},
          {"cols", layer.info.in_features},
-         {"quantized", layer.scheme.weight.has_value()},
+         {"quantized", layer.encoding != nullptr},
          {"scheme", to_json(layer.scheme)},
-         {"encoding", encoded ? json{{"id", layer.encoding}, {"parameters", layer.encoding_parameters}} : json()},
+         {"encoding",
+          layer.encoding ? json{{"id", layer.encoding->id()}, {"parameters", layer.encoding->parameters()}} : json()},
          {"matched", layer.matched.empty() ? json() : json(layer.matched)}});
   }
-  json tensors = json::array();
+  json tensors = json::array(), formats = json::array();
   for (const TensorPlan& tensor : plan.tensors)
     tensors.push_back({{"name", tensor.name}, {"shape", tensor.shape}, {"dtype", config_name(tensor.dtype)}});
+  for (const FormatPlan& format : plan.formats) {
+    json omitted = json::object();
+    for (const auto& [name, reason] : format.omitted) omitted[name] = reason;
+    formats.push_back({{"id", format.id}, {"bytes_estimate", format.bytes_estimate}, {"omitted", omitted}});
+  }
   return {{"scheme", to_json(plan.scheme)}, {"layers", std::move(layers)},
-          {"tensors", std::move(tensors)},  {"block_prefix", plan.block_prefix},
-          {"tied_head", plan.tied_head},    {"dtype", config_name(plan.layers.at(0).dtype)}};
-}
-
-json tuning_json(const Recipe& recipe) {
-  const Calibration& calibration = recipe.calibration;
-  const Tuning& tuning = recipe.tuning;
-  const int bits = recipe.scheme.said.value("bits", 16);  // the reference, too, notes the rate of the recipe's scheme
-  return {{"iters", tuning.iters},
-          {"lr", learning_rate(tuning, bits)},
-          {"minmax_lr", minmax_learning_rate(tuning, bits)},
-          {"samples", calibration.samples},
-          {"seqlen", calibration.seqlen},
-          {"batch_size", calibration.batch_size},
-          {"gradient_accumulation", tuning.gradient_accumulation},
-          {"quantized_input", tuning.quantized_input},
-          {"search", tuning.search},
-          {"seed", calibration.seed}};
+          {"tensors", std::move(tensors)},  {"formats", std::move(formats)},
+          {"block_prefix", plan.block_prefix}, {"tied_head", plan.tied_head},
+          {"dtype", config_name(plan.layers.at(0).dtype)}};
 }
 
 }  // namespace roundhouse

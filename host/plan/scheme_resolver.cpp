@@ -83,22 +83,27 @@ const Field kFields[] = {
     {"group_size", &apply_group_size},
     {"sym", [](TensorScheme& s, const json& v) { s.symmetric = boolean(v); }},
     {"search", [](TensorScheme& s, const json& v) { s.rounding = boolean(v) ? Rounding::kSearch : Rounding::kPlain; }},
-    {"super_bits", [](TensorScheme& s, const json& v) { s.super_bits = integer<int>(v); }},
-    {"super_group_size", [](TensorScheme& s, const json& v) { s.super_group = integer<int>(v); }},
     {"dynamic", [](TensorScheme& s, const json& v) { s.dynamic = boolean(v); }},
     {"scale_dtype", [](TensorScheme& s, const json& v) { s.scale_dtype = dtype_from_config_name(text(v)); }},
     {"q_scale_thresh", [](TensorScheme& s, const json& v) { s.scale_threshold = number(v); }},
-    {"weight_fp8_max_scale", [](TensorScheme& s, const json& v) { s.weight_fp8_max_scale = number(v); }},
     {"options", [](TensorScheme& s, const json& v) { s.options.update(object(v)); }},
 };
 
-void apply(TensorScheme& scheme, const json& fields, const std::string& whose) {
+// What is no field of schemes is an option of the data type `record`; without a record it is passed over.
+void apply(TensorScheme& scheme, const json& fields, const std::string& whose, const DtypeRecord* record) {
   for (const auto& [key, value] : fields.items()) {
     const auto field =
         std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
     if (field == std::end(kFields)) {
+      if (!record) continue;
+      const json own = record->options_schema.value("properties", json::object());
+      if (own.contains(key)) {
+        scheme.options[key] = value;
+        continue;
+      }
       std::vector<std::string> known;
       for (const Field& f : kFields) known.push_back(f.key);
+      for (const auto& [option, schema] : own.items()) known.push_back(option);
       throw Error(cat(whose, ": there is no field \"", key, "\"", suggest(key, known)));
     }
     try {
@@ -182,9 +187,9 @@ TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& reque
   TensorScheme scheme;
   scheme.bits = kDefaultBits;
   scheme.rounding = request.rounding;
-  apply(scheme, request.assumed, "scheme");
   TensorScheme asked = scheme;
-  apply(asked, request.said, "scheme");
+  apply(asked, request.assumed, "scheme", nullptr);
+  apply(asked, request.said, "scheme", nullptr);
 
   auto match = find_exact(catalogue, request.name);
   if (!match) match = find_by_stem(catalogue, request.name, asked);
@@ -192,8 +197,9 @@ TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& reque
   if (!match) catalogue.fail_unknown_dtype(request.name);
   require_agreement(*match, request.said);
   scheme.dtype = match->record->id;
-  apply(scheme, match->fields, cat("alias ", match->alias, " of ", match->record->plugin.string()));
-  apply(scheme, request.said, "scheme");
+  apply(scheme, request.assumed, "scheme", match->record);
+  apply(scheme, match->fields, cat("alias ", match->alias, " of ", match->record->plugin.string()), match->record);
+  apply(scheme, request.said, "scheme", match->record);
   return scheme;
 }
 

@@ -11,8 +11,9 @@
 namespace roundhouse {
 
 // One tensor's side of a scheme as it was asked for. Keys of both objects: bits, group_size (a number, or [rows,
-// cols]), sym, search (true: searched rounding, false: plain; instead of `rounding`), super_bits, super_group_size,
-// dynamic, scale_dtype (float16, ...), q_scale_thresh, weight_fp8_max_scale, options (an object, the data type's own).
+// cols]), sym, search (true: searched rounding, false: plain; instead of `rounding`), dynamic,
+// scale_dtype (float16, ...), q_scale_thresh, options (an object, the data type's own), and
+// the names of the data type's own options themselves.
 // For an activation the same keys, without "act_".
 struct DtypeRequest {
   std::string name;                                   // an id, an alias, or a stem that bits or symmetry complete

@@ -35,6 +35,14 @@ ActivationQuantizer::ActivationQuantizer(Catalogue& catalogue, const LayerPlan& 
           {layer.info.name, layer.info.role, -1, layer.info.in_features, from_torch(dtype), RH_TARGET_ACTIVATION},
           device) {}
 
+ActivationQuantizer::ActivationQuantizer(const LoadedDtype& dtype, const LinearInfo& layer, const rh_encoding& encoding,
+                                         const TensorSet& encoded)
+    : layer_(layer.name),
+      quantizer_(dtype, encoding,
+                 {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION}) {
+  quantizer_.prepare(encoded);
+}
+
 at::Tensor ActivationQuantizer::rows(const at::Tensor& tensor) const {
   return tensor.detach().to(quantizer_.device()).contiguous().view({-1, tensor.size(-1)});
 }

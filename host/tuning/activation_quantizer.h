@@ -22,6 +22,9 @@ class ActivationQuantizer {
  public:
   // layer: the first of the linears. dtype: of the inputs.
   ActivationQuantizer(Catalogue& catalogue, const LayerPlan& layer, at::ScalarType dtype, at::Device device);
+  // For float32 inputs on the CPU that were quantized as `encoding` says, with its tensors.
+  ActivationQuantizer(const LoadedDtype& dtype, const LinearInfo& layer, const rh_encoding& encoding,
+                      const TensorSet& encoded);
 
   const std::string& layer() const { return layer_; }
   void add_reader() { ++readers_; }

@@ -30,6 +30,11 @@ DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& s
   for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
 }
 
+DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target)
+    : plugin_(dtype, encoding, target), device_(at::kCPU) {
+  for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
+}
+
 Exec DeviceQuantizer::exec() {
   Exec exec;
   if (device_.is_cuda()) exec.device = {RH_DEVICE_CUDA, device_.index()};
@@ -57,6 +62,11 @@ at::Tensor DeviceQuantizer::measure(const at::Tensor& input) {
 void DeviceQuantizer::prepare(const at::Tensor& input, const at::Tensor& importance, const at::Tensor& statistic) {
   const Views in(input), weights(importance), reduced(statistic), states(states_);
   plugin_.prepare(exec(), in.one(), weights.one(), reduced.one(), states.out());
+}
+
+void DeviceQuantizer::prepare(const TensorSet& encoded) {
+  const Views states(states_);
+  plugin_.prepare(exec(), nullptr, nullptr, nullptr, states.out(), encoded.data());
 }
 
 void DeviceQuantizer::forward(const at::Tensor& input, const std::vector<at::Tensor>& tunables,

@@ -19,6 +19,9 @@ class DeviceQuantizer {
   DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target,
                   at::Device device);
 
+  // For tensors that were quantized before, on the CPU.
+  DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target);
+
   at::Device device() const { return device_; }
   Quantizer& plugin() { return plugin_; }
   const rh_quantizer_info& info() const { return plugin_.info(); }
@@ -26,6 +29,8 @@ class DeviceQuantizer {
   // An undefined tensor when the plugin declares no statistic.
   at::Tensor measure(const at::Tensor& input);
   void prepare(const at::Tensor& input, const at::Tensor& importance, const at::Tensor& statistic);
+  // encoded: the encoding's tensors.
+  void prepare(const TensorSet& encoded);
   void forward(const at::Tensor& input, const std::vector<at::Tensor>& tunables, const at::Tensor& output);
   void backward(const at::Tensor& input, const std::vector<at::Tensor>& tunables, const at::Tensor& grad_output,
                 const std::vector<at::Tensor>& grad_tunables, const at::Tensor& grad_input);

@@ -2,12 +2,10 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "host/abi/format_reader.h"
 #include "host/discovery/catalogue.h"
 #include "host/model/decoder.h"
-#include "host/recipe/scheme_choice.h"
 
 namespace roundhouse {
 
@@ -21,9 +19,9 @@ struct InputQuantization {
   std::string text() const;
 };
 
-// A checkpoint names encodings, not data types: the one of the first preset whose inputs are encoded in the same way
-// is taken. A calibrated range is given to it as the statistic that leads to it.
+// A checkpoint names encodings, not data types: the first data type that takes the encoding over quantizes the input, with
+// the calibrated range that the checkpoint holds.
 InputQuantization input_quantization(const Architecture& architecture, ExportedCheckpoint& checkpoint,
-                                     Catalogue& catalogue, const std::vector<Preset>& presets);
+                                     Catalogue& catalogue);
 
 }  // namespace roundhouse

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <roundhouse/scheme.h>
+#include <roundhouse/encoding.h>
 
 #include <vector>
 

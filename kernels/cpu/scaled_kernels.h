@@ -141,7 +141,7 @@ static void encode(const ScaledLayer& layer, const ScaledInput& input, const Sca
         store(output.codes + span.begin + j, small_code_number(layer.element, rounded.element), lanes);
       });
       if (span.first) scaled_store_code(layer, group, output.scale, span.group);
-      if (span.begin == 0 && output.global_scale) *output.global_scale = scaled_global(*input.largest);
+      if (span.begin == 0 && output.global_scale) *output.global_scale = scaled_global(layer, *input.largest);
     });
   });
 }

@@ -103,7 +103,7 @@ __global__ void encode_kernel(ScaledLayer layer, ScaledInput input, ScaledCodes 
     output.codes[span.begin + i] = small_code(layer.element, round_element<type>(layer, input, group, span, i).element);
   if (lane() != 0) return;
   if (span.first) scaled_store_code(layer, group, output.scale, span.group);
-  if (index == 0 && output.global_scale) *output.global_scale = scaled_global(*input.largest);
+  if (index == 0 && output.global_scale) *output.global_scale = scaled_global(layer, *input.largest);
 }
 
 __global__ void decode_kernel(ScaledLayer layer, ScaledCodes input, void* output, Element type) {

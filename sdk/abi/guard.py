@@ -59,6 +59,12 @@ def check_compiles(headers):
                     first = next((line for line in errors.splitlines() if "error:" in line), errors.strip())
                     yield f"does not compile as {standard}: {first}"
                     return
+    # Helpers in C may have padding.
+    for name in headers.helpers:
+        code, _, errors = run([compiler(), "-x", "c", "-std=c11", *(set(WARNINGS) - {"-Wpadded"}), "-I", headers.root,
+                               "-fsyntax-only", "-"], f"#include <roundhouse/{name}>\nextern int unit;\n")
+        if code:
+            yield f"{name} does not compile as c11: {errors.strip().splitlines()[0]}"
 
 
 # ---- layout: struct, member, offset, size; constants ----
@@ -224,7 +230,7 @@ def freeze(include=INCLUDE, folder=HERE):
     for draft in folder.glob("*-draft"):
         shutil.rmtree(draft)
     target = folder / headers.version
-    shutil.copytree(headers.root / "roundhouse", target / "roundhouse")
+    shutil.copytree(headers.root / "roundhouse", target / "roundhouse", ignore=shutil.ignore_patterns("*.md"))
     (target / "layout.txt").write_text(layout(headers))
     (target / "exports.txt").write_text(exports(headers))
     with tempfile.TemporaryDirectory() as scratch:

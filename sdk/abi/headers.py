@@ -35,11 +35,16 @@ class Struct:
 
 
 class Headers:
-    """The C headers under `root`/roundhouse."""
+    """The C headers under `root`/roundhouse that are the ABI: those of the folder itself and of ext/. What lies in
+    encoding/ and helper/, and every .hpp, is compiled into plugins and free to change."""
 
     def __init__(self, root):
         self.root = pathlib.Path(root)
-        self.text = {path.name: path.read_text() for path in sorted((self.root / "roundhouse").glob("*.h"))}
+        folder = self.root / "roundhouse"
+        paths = [*sorted(folder.glob("*.h")), *sorted(folder.glob("ext/*.h"))]
+        self.text = {path.relative_to(folder).as_posix(): path.read_text() for path in paths}
+        self.helpers = [path.relative_to(folder).as_posix() for part in ("encoding", "helper")
+                        for path in sorted(folder.glob(f"{part}/*.h"))]
         self.structs = {}
         self.constants = {}
         for name, text in self.text.items():
@@ -59,7 +64,7 @@ class Headers:
         """Writes the headers under `folder` without their asserts, so that what those would see is seen again; with
         `minor`, as 1.`minor` was, without what was appended since."""
         target = pathlib.Path(folder) / "roundhouse"
-        target.mkdir(parents=True)
+        (target / "ext").mkdir(parents=True)
         later = re.compile(rf"(/\* end of 1\.{minor}: do not modify above \*/\n).*?(?=\n?\}} rh_)", re.S)
         for name, text in self.text.items():
             (target / name).write_text(later.sub(r"\1", ASSERTS.sub("", text)))

@@ -22,22 +22,22 @@ MUTATIONS = {
         ("dtype.h", "  const rh_tensor *input;\n  rh_tensor *statistic; /* out */",
          "  rh_tensor *statistic; /* out */\n  const rh_tensor *input;", "breaks 1.0-draft: rh_measure_args: member"),
     "rename a function":
-        ("host.h", "  rh_code (*write)(rh_file *file, const void *bytes, uint64_t size, rh_error *error);",
+        ("ext/output.h", "  rh_code (*write)(rh_file *file, const void *bytes, uint64_t size, rh_error *error);",
          "  rh_code (*write2)(rh_file *file, const void *bytes, uint64_t size, rh_error *error);", "rh_output: member"),
     "remove a member":
-        ("format.h", "  const char *options_json; /* this format's options from the recipe */\n", "",
-         "rh_format_query: RH_ASSERT_END names"),
+        ("format.h", "  const char *options_json; /* options that the name stands for, an object */\n", "",
+         "rh_format_alias: RH_ASSERT_END names"),
     "remove a member in the middle":
-        ("scheme.h", "  const char *role; /* \"q_proj\": the descriptor's word; \"\" when unknown */\n", "",
+        ("layer.h", "  const char *role; /* \"q_proj\": the descriptor's word; \"\" when unknown */\n", "",
          "rh_layer: member"),
     "narrow a member":
-        ("scheme.h", "int64_t rows; /* weight", "int32_t rows; /* weight", "padding struct"),
+        ("layer.h", "int64_t rows; /* weight", "int32_t rows; /* weight", "padding struct"),
     "another type of the same size":
         ("scheme.h", "  float scale_threshold;", "  int32_t scale_threshold;", "abidiff exits"),
     "another sign":
         ("host.h", "  uint64_t workspace_size;", "  int64_t workspace_size;", "abidiff exits"),
     "an array's length":
-        ("scheme.h", "#define RH_MAX_DIMS 8", "#define RH_MAX_DIMS 16", "RH_MAX_DIMS was 8, and is 16"),
+        ("tensor.h", "#define RH_MAX_DIMS 8", "#define RH_MAX_DIMS 16", "RH_MAX_DIMS was 8, and is 16"),
     "a parameter more":
         ("dtype.h", "int32_t device_type, int64_t rows);", "int32_t device_type, int64_t rows, int64_t cols);",
          "abidiff exits"),
@@ -50,13 +50,13 @@ MUTATIONS = {
          "abidiff exits"),
     "the result codes' type":
         ("abi.h", "typedef int32_t rh_code;", "typedef int64_t rh_code;", "does not compile"),
-    "a constant": ("host.h", "#define RH_LOG_WARNING 2", "#define RH_LOG_WARNING 4", "RH_LOG_WARNING was 2, and is 4"),
+    "a constant": ("ext/log.h", "#define RH_LOG_WARNING 2", "#define RH_LOG_WARNING 4", "RH_LOG_WARNING was 2, and is 4"),
     "a constant is gone": ("abi.h", "#define RH_OUT_OF_RANGE 11\n", "", "RH_OUT_OF_RANGE was 11, and is gone"),
     "an id":
-        ("host.h", '"roundhouse.output/1"', '"roundhouse.output/2"', "RH_EXT_OUTPUT was"),
+        ("ext/output.h", '"roundhouse.output/1"', '"roundhouse.output/2"', "RH_EXT_OUTPUT was"),
     "the major": ("abi.h", "#define RH_ABI_MAJOR 1", "#define RH_ABI_MAJOR 2", "RH_ABI_MAJOR was 1, and is 2"),
     "drop struct_size":
-        ("host.h", "typedef struct rh_log {\n  uint32_t struct_size;\n", "typedef struct rh_log {\n  uint32_t size;\n",
+        ("ext/log.h", "typedef struct rh_log {\n  uint32_t struct_size;\n", "typedef struct rh_log {\n  uint32_t size;\n",
          "rh_log: struct_size is not its first member"),
     "drop a thread tag":
         ("format.h", "/* How many tensors the checkpoint holds; the same until close. [worker] since 1.0 */",
@@ -71,12 +71,12 @@ MUTATIONS = {
         ("format.h", "/* What a format opens. Borrowed for the call. since 1.0 */", "/* What a format opens. */",
          "rh_open: its comment"),
     "an enum":
-        ("host.h", "  int32_t (*max_threads)", "  enum rh_level { kLow } (*max_threads)", "enum in a declaration"),
+        ("ext/parallel.h", "  int32_t (*max_threads)", "  enum rh_level { kLow } (*max_threads)", "enum in a declaration"),
     "a bit-field":
         ("dtype.h", "  uint32_t tunable_count;", "  uint32_t tunable_count : 31;", "a bit-field"),
-    "a long": ("host.h", "  uint64_t max_shard_bytes;", "  long max_shard_bytes;", "long in a declaration"),
+    "a long": ("format.h", "  uint64_t max_shard_bytes;", "  long max_shard_bytes;", "long in a declaration"),
     "varargs":
-        ("host.h", "int32_t severity, const char *message);", "int32_t severity, const char *message, ...);",
+        ("ext/log.h", "int32_t severity, const char *message);", "int32_t severity, const char *message, ...);",
          "... in a declaration"),
     "a struct by value":
         ("dtype.h", "  rh_code (*check)(const struct rh_dtype *dtype, const rh_layer *layer,",
@@ -98,8 +98,12 @@ MUTATIONS = {
     "an assert is dropped":
         ("dtype.h", "RH_ASSERT_END(rh_alias, scheme_json, 24);\n", "", "rh_alias: RH_ASSERT_END names []"),
     "hidden padding":
-        ("scheme.h", "  rh_data_type dtype; /* element type of the weight in the checkpoint, or of the activation */\n"
-         "  uint32_t reserved;\n", "  rh_data_type dtype; /* element type */\n", "padding struct"),
+        ("scheme.h", "  uint32_t reserved;\n  const char *options_json;", "  const char *options_json;", "padding struct"),
+    "another answer to a plan": ("format.h", "#define RH_TENSOR_OMITTED 2", "#define RH_TENSOR_OMITTED 3",
+                                 "RH_TENSOR_OMITTED was 2, and is 3"),
+    "a C helper in C++":
+        ("encoding/parameters.h", "typedef struct rh_mx {", "using rh_bits = int32_t;\ntypedef struct rh_mx {",
+         "encoding/parameters.h does not compile as c11"),
     "a second exported function":
         ("entry.h", "RH_EXTERN_C RH_EXPORT const rh_entry *rh_get_entry(void);",
          "RH_EXTERN_C RH_EXPORT const rh_entry *rh_get_entry(void);\n"
@@ -150,6 +154,13 @@ class Mutations(Guard):
                 self.change(include, header, old, new)
                 self.assertIn(words, self.problems(include))
 
+    def test_helpers_are_free_to_change(self):
+        include = self.copy()
+        self.change(include, "encoding/parameters.h", "  int32_t type; /* RH_GGML_* */",
+                    "  int32_t more;\n  int32_t type; /* RH_GGML_* */")
+        self.change(include, "encoding/mx.hpp", "  const char* name() const", "  const char* other_name() const")
+        self.assertEqual(self.problems(include), "")
+
     def test_abidiff_alone_sees_what_the_layout_sees(self):
         frozen = guard.frozen_versions()[-1]
         for name in ("insert a member in the middle", "swap two members of one type", "remove a member in the middle"):
@@ -194,7 +205,7 @@ class NextMinor(Guard):
         self.assertEqual(guard.check(following, guard.frozen_versions(versions)), ([], []))
         self.assertIn("less than in", "\n".join(guard.check(include, guard.frozen_versions(versions))[0]))
         # What 1.0 and 1.1 hold is fixed: a swap in 1.0's part breaks both, one in 1.1's part breaks 1.1.
-        header = following / "roundhouse" / "host.h"
+        header = following / "roundhouse" / "format.h"
         text = header.read_text()
         first, second = "  const char *added_text; /* since", "  int32_t (*added_call)(void);"
         self.assertGreater(text.count(first), 1)

@@ -25,7 +25,7 @@ def write_next_minor(include, target):
         name, last, size = found.groups()
         return MEMBERS.format(minor=minor, name=name, last=last, bytes=size, grown=int(size) + 16)
 
-    for header in (target / "roundhouse").glob("*.h"):
+    for header in (target / "roundhouse").rglob("*.h"):
         text = re.sub(r"\} \w+;\nRH_ASSERT_END\((\w+), (\w+), (\d+)\);\n", grow, header.read_text())
         if header.name == "abi.h":
             text = re.sub(r"#define RH_ABI_MINOR \d+", f"#define RH_ABI_MINOR {minor}\n#define RH_SIMULATED_MINOR 1", text)

@@ -56,6 +56,36 @@ void expect_same_tensors(const fs::path& a, const fs::path& b) {
   }
 }
 
+TEST_F(Convert, AnAliasOfAFormatStandsForItsOptions) {
+  const fs::path source = export_model("source", "W4A16", "auto_round");
+  const fs::path to = work_ / "aliased";
+  const Outcome outcome = convert(source, "gptq", to);
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_EQ(quantization(to)["quant_method"], "gptq");
+
+  // In recipes: the alias's options, and those that the recipe writes over them.
+  const auto names_file = [](const fs::path& folder, const std::string& end) {
+    for (const auto& entry : fs::directory_iterator(folder))
+      if (entry.path().filename().string().ends_with(end)) return true;
+    return false;
+  };
+  EXPECT_TRUE(names_file(export_model("named", "{data_type: q8_0}", "gguf:q8_0"), "-Q8_0.gguf"));
+  EXPECT_TRUE(
+      names_file(export_model("said", "{data_type: q8_0}", "{id: \"gguf:q4_0\", file_type: Q8_0}"), "-Q8_0.gguf"));
+  const Outcome refused =
+      run("plan " + write_recipe().string() + " --set 'scheme={data_type: q8_0}' --set 'formats=[\"gguf:q4_0\"]'");
+  EXPECT_NE(refused.output.find("file_type Q4_0 consists of q4_0, but the recipe's scheme is q8_0"), std::string::npos)
+      << refused.output;
+  const Outcome unknown = run("plan " + write_recipe().string() + " --set 'formats=[\"gguf:q4_k_n\"]'");
+  EXPECT_NE(unknown.output.find("did you mean gguf:q4_k_"), std::string::npos) << unknown.output;
+
+  const json formats = json::parse(run("formats --json").output);
+  for (const json& format : formats)
+    if (format["id"] == "auto_awq") {
+      EXPECT_EQ(format["aliases"], json::parse(R"([{"name": "awq", "options": {}}])"));
+    }
+}
+
 TEST_F(Convert, AutoRoundToGptqAndBack) {
   const fs::path source = export_model("source", "W4A16", "auto_round");
   const fs::path gptq = converted(source, "auto_gptq");

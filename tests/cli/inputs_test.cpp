@@ -51,7 +51,7 @@ TEST_F(Inputs, AnExportIsEvaluatedWithTheActivationsThatItAsksFor) {
   const Outcome outcome = run_command("XDG_CACHE_HOME=" + work_.string() + " XDG_DATA_HOME=" + work_.string() +
                                       " ROUNDHOUSE_PLUGIN_PATH=" + work_.string() + " " + kProgram + " --plugin " +
                                       kPlugins + "/librh_format_llm_compressor.so " + evaluate);
-  EXPECT_NE(outcome.output.find("no preset's data type does what nvfp/1"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("no data type quantizes inputs as nvfp/1"), std::string::npos) << outcome.output;
   EXPECT_NE(outcome.output.find("\"activations\": \"unquantized\""), std::string::npos) << outcome.output;
 }
 

@@ -47,7 +47,7 @@ TEST(Fp8ToIntSym, Fp8MaxScaleIsAFactorOfTheOuterScale) {
   float largest = 0;
   for (int64_t i = 0; i < weight.elements(); ++i) largest = std::max(largest, std::fabs(weight.as<float>()[i]));
   EXPECT_EQ(outer_scale(), largest / 448);
-  scheme.weight_fp8_max_scale = 0.5;
+  scheme.options["weight_fp8_max_scale"] = 0.5;
   EXPECT_EQ(outer_scale(), largest * 0.5f / 448);
 }
 

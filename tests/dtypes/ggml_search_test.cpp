@@ -28,9 +28,9 @@ std::vector<float> decode(BlockType type, const uint8_t* bytes, int64_t cols) {
   const BlockFacts& facts = ggml::facts(type);
   std::vector<float> out(cols);
   for (int64_t at = 0; at < cols; at += facts.block_cols, bytes += facts.block_bytes) {
-    GgmlBlock block = {};
+    rh::ggml::Block block;
     uint8_t codes[kernels::kMostBlockCols];
-    ggml::unpack_block(type, bytes, block, codes);
+    rh::ggml::unpack(static_cast<int>(type), bytes, block, codes);
     for (int i = 0; i < facts.block_cols; ++i) {
       const int group = i / facts.group_cols;
       const bool super = facts.super_bits != 0;

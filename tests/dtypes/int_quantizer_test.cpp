@@ -98,8 +98,8 @@ TEST(IntQuantizer, RefusesWhatItCannotDo) {
   scheme.group_rows = 128;
   expect_refused(scheme, "groups of columns");
   scheme = good;
-  scheme.super_bits = 6;
-  expect_refused(scheme, "super_bits");
+  scheme.options = {{"super_bits", 6}};
+  expect_refused(scheme, "int has no option \"super_bits\"");
   scheme = good;
   scheme.scale_dtype = DType::kI8;
   expect_refused(scheme, "scale_dtype");
@@ -108,7 +108,7 @@ TEST(IntQuantizer, RefusesWhatItCannotDo) {
   expect_refused(scheme, "q_scale_thresh 1e-09");
   scheme = good;
   scheme.options = {{"secret", 1}};
-  expect_refused(scheme, "no option secret");
+  expect_refused(scheme, "no option \"secret\"; it has mirrored");
 }
 
 TEST(IntQuantizer, NamesTheGroupWithANaN) {

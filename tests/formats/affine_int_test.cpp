@@ -48,9 +48,12 @@ TEST(MirrorZeroPoints, LeavesWeightsAndNoZero) {
   for (float s : {0.5f, -0.25f, 2.0f, -3.0f}) layer.scale.push_back(half_from_float(s));
   const auto weights = [&] {
     std::vector<float> out(12);
-    int64_t shape[] = {2, 6};
-    rh_tensor view{out.data(), {RH_DEVICE_CPU, 0}, 2, rh::kF32, shape, nullptr, 0};
-    dequantize(layer, view);
+    const rh::Encoding encoding(rh::AffineInt(layer.bits, false, 1, layer.group_cols), 2, 6);
+    const rh::View codes(layer.codes.data(), rh::kU8, {2, 6}), scale(layer.scale.data(), rh::kF16, {2, 2}),
+        zero_point(layer.zero_point.data(), rh::kU8, {2, 2}), view(out.data(), rh::kF32, {2, 6});
+    const rh_tensor* tensors[] = {codes.get(), scale.get(), zero_point.get()};
+    rh_tensor output = *view.get();
+    rh::AffineInt::of(*encoding.get()).decode(*encoding.get(), tensors, output);
     return out;
   };
   const auto before = weights();

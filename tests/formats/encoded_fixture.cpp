@@ -33,18 +33,19 @@ struct EncodingView {
 struct LayerView {
   explicit LayerView(const EncodedLayer& layer) : weight(layer.weight) {
     if (layer.activation) activation.emplace(*layer.activation);
-    scheme.struct_size = sizeof scheme;
-    scheme.dtype = "";
-    scheme.symmetric = 1;
-    scheme.group_rows = layer.group_rows;
-    scheme.group_cols = layer.group_cols;
-    scheme.super_bits = layer.super_bits;
-    scheme.options_json = "{}";
+    about.struct_size = sizeof about;
+    about.name = layer.name.c_str();
+    about.role = "";
+    about.rows = layer.rows;
+    about.cols = layer.cols;
+    about.dtype = to_rh(DType::kBF16);
+    about.encoding = &weight.encoding;
+    about.activation_encoding = activation ? &activation->encoding : nullptr;
   }
 
   EncodingView weight;
   std::optional<EncodingView> activation;
-  rh_scheme scheme{};
+  rh_format_layer about{};
 };
 
 // Runs call(rh_error*).
@@ -114,19 +115,8 @@ Tensor random_scales(std::vector<int64_t> shape, DType dtype) {
 
 std::string check(const FormatPlugin& format, const EncodedLayer& layer, const std::string& options) {
   const LayerView view(layer);
-  const rh_scheme activation{};
-  rh_format_query query{};
-  query.struct_size = sizeof query;
-  query.name = layer.name.c_str();
-  query.role = "";
-  query.rows = layer.rows;
-  query.cols = layer.cols;
-  query.scheme = &view.scheme;
-  query.encoding = &view.weight.encoding;
-  query.activation = layer.activation ? &activation : nullptr;
-  query.activation_encoding = layer.activation ? &view.activation->encoding : nullptr;
-  query.options_json = options.c_str();
-  return message_of([&](rh_error* error) { return format->check(format.get(), &query, error); });
+  return message_of(
+      [&](rh_error* error) { return format->check(format.get(), &view.about, options.c_str(), error); });
 }
 
 std::string write(const FormatPlugin& format, const std::filesystem::path& path,
@@ -136,13 +126,18 @@ std::string write(const FormatPlugin& format, const std::filesystem::path& path,
   ExportSession::Facts facts;
   facts.json["config"] = {{"model_type", "llama"}, {"dtype", "bfloat16"}};
   facts.json["tuning"] = {{"iters", 0}};
-  nlohmann::json plan{{"block_prefix", "model.layers"}, {"layers", nlohmann::json::array()}};
-  for (const auto& layer : layers)
-    plan["layers"].push_back({{"name", layer.name}, {"quantized", true}, {"scheme", {{"sym", true}}}});
-  for (const auto& name : kept) plan["layers"].push_back({{"name", name}, {"quantized", false}});
-  facts.json["plan"] = plan;
+  facts.json["plan"] = {{"data_type", nullptr}, {"layers", nlohmann::json::object()}};
+  TestPlan plan(options);
+  for (const EncodedLayer& layer : layers) {
+    const LayerView view(layer);
+    plan.add_layer(layer.name, layer.rows, layer.cols, DType::kBF16, view.weight.encoding,
+                   view.activation ? &view.activation->encoding : nullptr);
+  }
+  for (const auto& name : kept) plan.add_tensor(name + ".weight", {2, 3}, DType::kBF16);
+  for (const auto& [name, tensor] : tensors) plan.add_tensor(name, tensor.shape(), tensor.dtype());
+  if (const std::string refusal = plan.refusal(format); !refusal.empty()) return refusal;
   facts.paths["model"] = "/nonexistent";
-  ExportSession session(folder, facts, options, uint64_t{1} << 30,
+  ExportSession session(folder, facts, plan.get(), uint64_t{1} << 30,
                         [](const rh_encoded_layer&, rh_tensor&) { throw Error("no format asks for weights here"); });
   rh_writer* writer = nullptr;
   const std::string begun =
@@ -152,15 +147,8 @@ std::string write(const FormatPlugin& format, const std::filesystem::path& path,
     const LayerView view(layer);
     rh_encoded_layer encoded{};
     encoded.struct_size = sizeof encoded;
-    encoded.name = layer.name.c_str();
-    encoded.role = "";
-    encoded.rows = layer.rows;
-    encoded.cols = layer.cols;
-    encoded.dtype = to_rh(DType::kBF16);
-    encoded.scheme = &view.scheme;
-    encoded.encoding = &view.weight.encoding;
+    encoded.layer = &view.about;
     encoded.tensors = view.weight.tensors.data();
-    encoded.activation_encoding = view.activation ? &view.activation->encoding : nullptr;
     encoded.activation_tensors = view.activation ? view.activation->tensors.data() : nullptr;
     const std::string failure = message_of([&](rh_error* error) { return writer->add_layer(writer, &encoded, error); });
     if (!failure.empty()) {
@@ -182,8 +170,6 @@ EncodedLayer read_layer(const TestReader& reader, const std::string& weight_name
   EncodedLayer layer{weight_name.substr(0, weight_name.size() - std::strlen(".weight")),
                      item.shape[0],
                      item.shape[1],
-                     item.scheme->group_rows,
-                     item.scheme->group_cols,
                      {}};
   rh_reader* table = reader.get();
   const uint64_t index = reader.index(weight_name);

@@ -26,10 +26,8 @@ void expect_same_bits(const Tensor& a, const Tensor& b, const std::string& name)
 struct EncodedLayer {
   std::string name;
   int64_t rows, cols;
-  int64_t group_rows, group_cols;  // of its scheme
   Encoded weight;
   std::optional<Encoded> activation{};
-  int super_bits = 0;
 };
 
 // Random bytes below 2^bits.

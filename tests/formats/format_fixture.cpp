@@ -37,13 +37,6 @@ struct EncodedView {
       tensors.push_back(&outer_scale);
     }
     encoding = {sizeof encoding, specs.count(), RH_ENCODING_AFFINE_INT, parameters.c_str(), specs.data()};
-    scheme.struct_size = sizeof scheme;
-    scheme.bits = layer.bits;
-    scheme.dtype = "int";
-    scheme.symmetric = layer.symmetric;
-    scheme.group_rows = 1;
-    scheme.group_cols = layer.group_size;
-    scheme.options_json = "{}";
     bias = layer.bias.view();
   }
   EncodedView(const EncodedView&) = delete;
@@ -54,11 +47,19 @@ struct EncodedView {
   rh_tensor codes, scale, zero_point, outer_scale, bias;
   std::vector<const rh_tensor*> tensors;
   rh_encoding encoding;
-  rh_scheme scheme{};
 };
 
-nlohmann::json scheme_json(const TestLayer& layer) {
-  return {{"data_type", "int"}, {"bits", layer.bits}, {"group_size", layer.group_size}, {"sym", layer.symmetric}};
+rh_format_layer layer_view(const TestLayer& layer, const EncodedView& view, bool activated) {
+  rh_format_layer out{};
+  out.struct_size = sizeof out;
+  out.dtype = to_rh(layer.dtype);
+  out.name = layer.name.c_str();
+  out.role = "";
+  out.rows = layer.rows;
+  out.cols = layer.cols;
+  out.encoding = &view.encoding;
+  out.activation_encoding = activated ? &view.encoding : nullptr;
+  return out;
 }
 
 std::string message(rh_code code, const rh_error& error) { return code == RH_OK ? "" : error.message; }
@@ -73,7 +74,7 @@ std::string run(Call&& call) {
 // What the host does for a format that asks for weights.
 void decode(const std::vector<TestLayer>& layers, const rh_encoded_layer& encoded, rh_tensor& output) {
   for (const TestLayer& layer : layers) {
-    if (layer.name != encoded.name) continue;
+    if (layer.name != encoded.layer->name) continue;
     for (int64_t i = 0; i < layer.rows * layer.cols; ++i) {
       const float weight = layer.weight(i / layer.cols, i % layer.cols);
       if (rh::same_type(output.dtype, rh::kF32)) rh::data<float>(output)[i] = weight;
@@ -129,19 +130,35 @@ TestLayer random_layer(const std::string& name, int bits, int64_t rows, int64_t 
 FormatPlugin::FormatPlugin(const std::string& name)
     : library_(std::filesystem::path(ROUNDHOUSE_BUILD) / "lib/roundhouse/plugins" / ("librh_format_" + name + ".so")) {}
 
-std::string check(const FormatPlugin& format, const TestLayer& layer, const rh_scheme* activation) {
+std::string check(const FormatPlugin& format, const TestLayer& layer, bool activated) {
   const EncodedView view(layer);
-  rh_format_query query{};
-  query.struct_size = sizeof query;
-  query.name = layer.name.c_str();
-  query.role = "";
-  query.rows = layer.rows;
-  query.cols = layer.cols;
-  query.scheme = &view.scheme;
-  query.activation = activation;
-  query.encoding = &view.encoding;
-  query.options_json = "{}";
-  return run([&](rh_error* error) { return format->check(format.get(), &query, error); });
+  const rh_format_layer asked = layer_view(layer, view, activated);
+  return run([&](rh_error* error) { return format->check(format.get(), &asked, "{}", error); });
+}
+
+TestPlan::TestPlan(const nlohmann::json& options, const nlohmann::json& architecture)
+    : view_(std::make_unique<PlanView>(options, architecture)) {}
+
+void TestPlan::add_layer(const std::string& name, int64_t rows, int64_t cols, DType dtype, const rh_encoding& encoding,
+                         const rh_encoding* activation) {
+  auto layer = std::make_unique<FormatLayer>();
+  *layer = {name, "", rows, cols, dtype, std::make_shared<EncodingCopy>(encoding),
+            activation ? std::make_shared<EncodingCopy>(*activation) : nullptr};
+  view_->add(name + ".weight", {rows, cols}, dtype, false, std::move(layer));
+}
+
+void TestPlan::add_tensor(const std::string& name, std::vector<int64_t> shape, DType dtype) {
+  view_->add(name, std::move(shape), dtype, false, nullptr);
+}
+
+std::string TestPlan::refusal(const FormatPlugin& format) const {
+  try {
+    for (const TensorAnswer& answer : ask_plan({format.get(), "the format"}, get()))
+      if (answer.what == RH_TENSOR_REFUSED) return answer.reason;
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
 }
 
 TestExport::TestExport(const FormatPlugin& format, std::filesystem::path folder, const std::vector<TestLayer>& layers,
@@ -150,15 +167,14 @@ TestExport::TestExport(const FormatPlugin& format, std::filesystem::path folder,
   ExportSession::Facts facts;
   facts.json["config"] = {{"model_type", "llama"}, {"dtype", std::string(config_name(layers.at(0).dtype))}};
   facts.json["tuning"] = {{"iters", 0}};
-  nlohmann::json plan{{"scheme", scheme_json(layers.at(0))}, {"block_prefix", "model.layers"}, {"tied_head", false}};
-  for (const TestLayer& layer : layers) {
-    plan["layers"].push_back({{"name", layer.name}, {"quantized", true}, {"scheme", scheme_json(layer)}});
-  }
-  for (const auto& name : skipped) plan["layers"].push_back({{"name", name}, {"quantized", false}});
-  facts.json["plan"] = plan;
+  facts.json["plan"] = {{"data_type", "int"}, {"layers", nlohmann::json::object()}};
+  for (const TestLayer& layer : layers)
+    plan_.add_layer(layer.name, layer.rows, layer.cols, layer.dtype, EncodedView(layer).encoding);
+  for (const auto& name : skipped) plan_.add_tensor(name + ".weight", {2, 3}, DType::kBF16);
+  if (const std::string refusal = plan_.refusal(format); !refusal.empty()) throw Error(refusal);
   facts.paths["model"] = source.empty() ? "/nonexistent" : source.string();
   session_ = std::make_unique<ExportSession>(
-      folder_, facts, nlohmann::json::object(), uint64_t{1} << 30,
+      folder_, facts, plan_.get(), uint64_t{1} << 30,
       [layers](const rh_encoded_layer& encoded, rh_tensor& output) { decode(layers, encoded, output); });
   const std::string failure =
       run([&](rh_error* error) { return format->begin(format.get(), session_->get(), &writer_, error); });
@@ -173,13 +189,8 @@ std::string TestExport::add_layer(const TestLayer& layer) {
   const EncodedView view(layer);
   rh_encoded_layer encoded{};
   encoded.struct_size = sizeof encoded;
-  encoded.name = layer.name.c_str();
-  encoded.role = "";
-  encoded.rows = layer.rows;
-  encoded.cols = layer.cols;
-  encoded.dtype = to_rh(layer.dtype);
-  encoded.scheme = &view.scheme;
-  encoded.encoding = &view.encoding;
+  const rh_format_layer about = layer_view(layer, view, false);
+  encoded.layer = &about;
   encoded.tensors = view.tensors.data();
   encoded.bias = layer.bias.elements() ? &view.bias : nullptr;
   return run([&](rh_error* error) { return writer_->add_layer(writer_, &encoded, error); });
@@ -208,7 +219,7 @@ void write_export(const FormatPlugin& format, const std::filesystem::path& folde
 TestReader::TestReader(const FormatPlugin& format, const std::filesystem::path& folder,
                        const nlohmann::json& architecture) {
   const std::string facts = architecture.dump();
-  const rh_open source{sizeof source, 0, folder.c_str(), facts.c_str()};
+  const rh_open source{sizeof source, 0, folder.c_str(), facts.c_str(), nullptr};
   error_ = run([&](rh_error* error) { return format->open(format.get(), &source, &reader_, error); });
 }
 

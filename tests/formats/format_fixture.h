@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "host/abi/export_session.h"
+#include "host/abi/format_query.h"
+#include "host/abi/format_view.h"
 #include "host/base/tensor.h"
 #include "host/discovery/library.h"
 #include "plugins/formats/lib/affine_int.h"
@@ -60,8 +62,25 @@ class FormatPlugin {
   PluginLibrary library_;
 };
 
-// The empty string, or what the format says against the layer.
-std::string check(const FormatPlugin& format, const TestLayer& layer, const rh_scheme* activation = nullptr);
+// A plan of the tests: quantized layers, and the tensors beside them.
+class TestPlan {
+ public:
+  explicit TestPlan(const nlohmann::json& options = nlohmann::json::object(),
+                    const nlohmann::json& architecture = {
+                        {"block_prefix", "model.layers"}, {"tied_head", false}, {"head", "lm_head"}});
+  void add_layer(const std::string& name, int64_t rows, int64_t cols, DType dtype, const rh_encoding& encoding,
+                 const rh_encoding* activation = nullptr);
+  void add_tensor(const std::string& name, std::vector<int64_t> shape, DType dtype);
+  const rh_plan& get() const { return *view_->get(); }
+  // What the format answers: the first refusal, of the plan or of one of its tensors; "" when there is none.
+  std::string refusal(const FormatPlugin& format) const;
+
+ private:
+  std::unique_ptr<PlanView> view_;
+};
+
+// The empty string, or what the format says against the layer. activated: its input is quantized in the same way.
+std::string check(const FormatPlugin& format, const TestLayer& layer, bool activated = false);
 
 // An export of `layers` and of unquantized tensors through one format.
 class TestExport {
@@ -77,6 +96,7 @@ class TestExport {
   std::string finish();
 
  private:
+  TestPlan plan_;
   OutputFolder folder_;
   std::unique_ptr<ExportSession> session_;
   rh_writer* writer_ = nullptr;

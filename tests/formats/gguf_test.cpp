@@ -51,10 +51,10 @@ bool same_bytes(const Tensor& a, const Tensor& b) {
 }
 
 // What the host tells of an export of tiny-llama, or of a part of it.
-ExportSession::Facts facts_of(const json& layers, const json& tensors) {
+ExportSession::Facts facts() {
   return {{{"config", json::object()},
            {"architecture", tiny_llama()},
-           {"plan", {{"scheme", {{"bits", 16}}}, {"layers", layers}, {"tensors", tensors}}}},
+           {"plan", {{"data_type", nullptr}, {"layers", json::object()}}}},
           {{"model", fs::path(TEST_DATA) / "models/tiny-llama"}}};
 }
 
@@ -64,17 +64,17 @@ class Rewritten {
   Rewritten(const FormatPlugin& format, const TestReader& reader, const json& options = json::object(),
             uint64_t max_shard_bytes = 1 << 30) {
     OutputFolder folder(temporary_.path() / "out", false);
-    json layers = json::array(), tensors = json::array();
+    TestPlan plan(options, tiny_llama());
     for (const std::string& name : reader.names()) {
       const rh_item item = reader.item(name);
       const std::vector<int64_t> shape(item.shape, item.shape + item.ndim);
-      tensors.push_back({{"name", name}, {"shape", shape}, {"dtype", config_name(from_rh(item.dtype))}});
       if (item.kind == RH_ITEM_LAYER)
-        layers.push_back(
-            {{"name", name.substr(0, name.rfind('.'))},
-             {"encoding", {{"id", item.encoding->id}, {"parameters", json::parse(item.encoding->parameters_json)}}}});
+        plan.add_layer(name.substr(0, name.rfind('.')), shape[0], shape[1], from_rh(item.dtype), *item.encoding);
+      else
+        plan.add_tensor(name, shape, from_rh(item.dtype));
     }
-    const ExportSession session(folder, facts_of(layers, tensors), options, max_shard_bytes, nullptr);
+    if (const std::string refusal = plan.refusal(format); !refusal.empty()) throw Error(refusal);
+    const ExportSession session(folder, facts(), plan.get(), max_shard_bytes, nullptr);
     rh_error error{};
     rh_writer* writer = nullptr;
     if (format->begin(format.get(), session.get(), &writer, &error) != RH_OK) throw Error(error.message);
@@ -87,10 +87,14 @@ class Rewritten {
         const rh_tensor view = blocks.view();
         const rh_tensor* pointers[] = {&view};
         const std::string layer_name = name->substr(0, name->rfind('.'));
+        rh_format_layer about{};
+        about.struct_size = sizeof about;
+        about.name = layer_name.c_str();
+        about.role = "";
+        about.encoding = item.encoding;
         rh_encoded_layer layer{};
         layer.struct_size = sizeof layer;
-        layer.name = layer_name.c_str();
-        layer.encoding = item.encoding;
+        layer.layer = &about;
         layer.tensors = pointers;
         code = writer->add_layer(writer, &layer, &error);
       } else {
@@ -202,10 +206,11 @@ TEST(Gguf, StoresUnquantizedWeightsAsAskedAndNormsInFloat32) {
   const Tensor key = TestReader(format, exports() / "gguf_q8_0", tiny_llama()).read(kKey, DType::kF32);
   const TemporaryFolder temporary;
   OutputFolder folder(temporary.path() / "plain", false);
-  const json tensors = json::array({{{"name", kKey}, {"shape", {128, 256}}, {"dtype", "float32"}},
-                                    {{"name", kNorm}, {"shape", {256}}, {"dtype", "bfloat16"}}});
-  const json options{{"unquantized", "bf16"}, {"file_type", "BF16"}};
-  const ExportSession session(folder, facts_of(json::array(), tensors), options, 1 << 30, nullptr);
+  TestPlan plan({{"unquantized", "bf16"}, {"file_type", "BF16"}}, tiny_llama());
+  plan.add_tensor(kKey, {128, 256}, DType::kF32);
+  plan.add_tensor(kNorm, {256}, DType::kBF16);
+  ASSERT_EQ(plan.refusal(format), "");
+  const ExportSession session(folder, facts(), plan.get(), 1 << 30, nullptr);
   rh_error error{};
   rh_writer* writer = nullptr;
   ASSERT_EQ(format->begin(format.get(), session.get(), &writer, &error), RH_OK) << error.message;
@@ -299,9 +304,9 @@ Assignment assign(const json& plan, const json& architecture, const json& option
   return code == RH_OK ? Assignment{json::parse(answer), ""} : Assignment{{}, error.message};
 }
 
-json llama_of(int64_t blocks, int64_t heads, int64_t kv_heads) {
+json llama_of(int64_t blocks, int64_t heads, int64_t kv_heads, bool tied = false) {
   json facts = tiny_llama();
-  facts.update({{"blocks", blocks}, {"heads", heads}, {"kv_heads", kv_heads}});
+  facts.update({{"blocks", blocks}, {"heads", heads}, {"kv_heads", kv_heads}, {"tied_head", tied}});
   return facts;
 }
 
@@ -314,12 +319,12 @@ std::string layer_name(const std::string& role, int64_t block) {
   return role == "output" || role == "token_embd" ? kRoles.at(role) : cat("model.layers.", block, ".", kRoles.at(role));
 }
 
-json plan_of(int64_t blocks, const std::string& data_type, int64_t cols = 4096, bool tied = false) {
+json plan_of(int64_t blocks, const std::string& data_type, int64_t cols = 4096) {
   json layers = json::array();
   for (const auto& [role, name] : kRoles)
     for (int64_t block = 0; block < blocks; ++block)
       layers.push_back({{"name", layer_name(role, block)}, {"cols", cols}});
-  return {{"scheme", {{"bits", 4}, {"data_type", data_type}}}, {"layers", layers}, {"tied_head", tied}};
+  return {{"data_type", data_type}, {"layers", layers}};
 }
 
 TEST(GgufMix, IsTheReferences) {
@@ -362,7 +367,7 @@ TEST(GgufMix, FallsBackWhereRowsAreNoWholeBlocks) {
 }
 
 TEST(GgufMix, ATiedEmbeddingIsTheHead) {
-  const json layers = assign(plan_of(2, "q4_k", 256, true), llama_of(2, 4, 2), json::object()).layers;
+  const json layers = assign(plan_of(2, "q4_k", 256), llama_of(2, 4, 2, true), json::object()).layers;
   EXPECT_EQ(layers.at("model.embed_tokens").at("data_type"), "q6_k");
   EXPECT_FALSE(layers.contains("lm_head"));
 }

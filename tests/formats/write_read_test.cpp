@@ -92,12 +92,12 @@ TEST(WriteRead, FakeHasPlainWeightsOfTheSourcesType) {
 // Engines want columns in multiples of the group size.
 TEST(WriteRead, TellsAGroupWiderThanTheLayerAsOneARow) {
   const auto layer = random_layer(kName, 4, 64, 64, 128, true);
-  for (const std::string name : {"auto_round", "auto_gptq"}) {
+  for (const char* name : {"auto_round", "auto_gptq"}) {
     const FormatPlugin format(name);
     const TemporaryFolder temporary;
     write_export(format, temporary.path() / "out", {layer});
     const auto config = read_json(temporary.path() / "out/config.json").at("quantization_config");
-    EXPECT_EQ((name == "auto_round" ? config : *config.at("dynamic").begin()).at("group_size"), -1);
+    EXPECT_EQ(config.at("group_size"), -1);
     expect_same_weights(TestReader(format, temporary.path() / "out"), layer);
   }
 }
@@ -225,12 +225,11 @@ TEST(MixedConfig, ThatAwqCannotSay) {
     return "";
   };
   EXPECT_EQ(begin("model.layers.0.mlp.up_proj", 64), "");
-  EXPECT_EQ(
-      begin("model.layers.0.mlp.up_proj", 32),
-      "model.layers.0.mlp.up_proj: AWQ has one group size for the whole model, 64 in this recipe, and this layer's "
-      "is 32");
-  EXPECT_NE(begin("lm_head", 64)
-                .find("lm_head: the engines that read this format know no quantized layer outside the blocks"),
+  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", -1), "it allows one group size per checkpoint: most layers of this plan "
+                                                     "have 64, this one has -1");
+  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", 32), "it allows one group size per checkpoint: most layers of this plan "
+                                                     "have 64, this one has 32");
+  EXPECT_NE(begin("lm_head", 64).find("the engines that read this format know no quantized layer outside the blocks"),
             std::string::npos);
 }
 

@@ -20,6 +20,7 @@ class CrashDeathTest : public Sandbox {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     set("TEST_TMPDIR", root_ / "");  // what a death leaves goes with this test
   }
+  ~CrashDeathTest() override { ::unsetenv("TEST_TMPDIR"); }
 
   // Quantizes a layer with the fixture, which ends the process as `wish` says.
   void crash(const char* wish) const {

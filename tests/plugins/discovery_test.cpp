@@ -31,12 +31,14 @@ TEST_F(Discovery, RecordsWhatAPluginDeclares) {
   ASSERT_EQ(good.dtypes.size(), 1u);
   EXPECT_EQ(good.dtypes[0].id, "fixture");
   EXPECT_EQ(good.dtypes[0].encoding, "example.com/rounded/1");
-  EXPECT_EQ(good.dtypes[0].supports, RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING);
+  EXPECT_EQ(good.dtypes[0].supports, RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED);
   ASSERT_EQ(good.dtypes[0].aliases.size(), 3u);
   EXPECT_EQ(good.dtypes[0].aliases[0].second, (nlohmann::json{{"bits", 8}, {"sym", false}}));
   ASSERT_EQ(format.formats.size(), 1u);
   EXPECT_EQ(format.formats[0].encodings, Names{"example.com/rounded/1"});
   EXPECT_EQ(format.formats[0].backends[0]["engine"], "tests");
+  ASSERT_EQ(format.formats[0].aliases.size(), 1u);
+  EXPECT_EQ(format.formats[0].aliases[0].first, "fixture_format:deep");
   EXPECT_EQ(catalogue.find_dtype("fixture")->plugin, root_ / "a/librh_fixture_good.so");
 }
 
@@ -192,6 +194,22 @@ TEST_F(Discovery, AnUnknownNameIsAnsweredWithWhatThereIs) {
   EXPECT_CONTAINS(message,
                   "blocked " + (root_ / "a/librh_fixture_null_id.so").string() + ": the id of data type 0 is NULL");
   EXPECT_CONTAINS(error_of([&] { catalogue.format("none"); }), "no plugin offers the format \"none\"");
+}
+
+TEST_F(Discovery, AFormatIsFoundByItsAliasWithTheOptionsThatItStandsFor) {
+  const fs::path folder = install("a", {"format"});
+  for (const char* scan : {"fresh", "from the cache"}) {
+    SCOPED_TRACE(scan);
+    Catalogue catalogue = discover_in(folder);
+    const FormatRecord* record = catalogue.find_format("fixture_format:deep");
+    ASSERT_TRUE(record);
+    EXPECT_EQ(record->id, "fixture_format");
+    EXPECT_EQ(catalogue.format("fixture_format:deep").table, catalogue.format("fixture_format").table);
+    EXPECT_EQ(catalogue.format_options("fixture_format:deep", {{"level", 3}}),
+              (nlohmann::json{{"kind", "deep"}, {"level", 3}}));
+    EXPECT_EQ(catalogue.format_options("fixture_format", nlohmann::json::object()), nlohmann::json::object());
+    EXPECT_CONTAINS(error_of([&] { catalogue.format("fixture_format:deeep"); }), "(did you mean fixture_format:deep?)");
+  }
 }
 
 TEST_F(Discovery, MovingAllPluginsAwayAndOneBackMakesExactlyItWork) {

@@ -73,6 +73,9 @@ TEST_F(Faults, GarbageDescriptors) {
   EXPECT_EQ(reason("bad_size"), "the descriptor of data type 0 has the impossible struct_size 3");
   EXPECT_EQ(reason("no_descriptor"), "the descriptor of data type 0 is NULL");
   EXPECT_EQ(reason("duplicate"), "declares the data type faulty twice");
+  EXPECT_EQ(reason("format_no_plan"), "faulty lacks one of check, plan, begin, probe, open");
+  EXPECT_EQ(reason("format_alias_json"), "what alias 0 of faulty stands for is not a JSON object");
+  EXPECT_EQ(reason("format_alias_of_itself"), "declares the format faulty twice");
   EXPECT_EQ(reason("bad_json"), "options_schema_json of faulty is not a JSON object");
 }
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "host/abi/format_view.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -54,6 +55,27 @@ TEST_F(QuantizerTest, RunsTheWholeOrderOfCalls) {
   rh_tensor decoded_view = decoded.view();
   quantizer.decode({}, encoded.data(), decoded_view);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(decoded.as<float>()[i], qdq.as<float>()[i]);
+}
+
+TEST_F(QuantizerTest, IsMadeFromAnEncoding) {
+  Quantizer first(catalogue_.dtype(scheme_.dtype), scheme_, target_);
+  TensorSet states = first.states(), encoded = first.encoded();
+  first.encode({}, weight_.view(), nullptr, states.data(), encoded.data());
+
+  const EncodingCopy made(*first.info().encoding);
+  Quantizer second(catalogue_.dtype(scheme_.dtype), made.get(), target_);
+  EXPECT_EQ(second.info().tunable_count, 0u);
+  EXPECT_STREQ(second.info().encoding->id, "example.com/rounded/1");
+  second.prepare({}, nullptr, nullptr, nullptr, nullptr, encoded.data());
+  const Tensor decoded(DType::kF32, {2, 2});
+  rh_tensor view = decoded.view();
+  second.decode({}, encoded.data(), view);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(decoded.as<float>()[i], std::round(weight_.as<float>()[i]));
+
+  rh_encoding other = made.get();
+  other.id = "example.com/other/1";
+  EXPECT_CONTAINS(error_of([&] { Quantizer(catalogue_.dtype(scheme_.dtype), other, target_); }),
+                  "create of layers.0.down: only example.com/rounded/1");
 }
 
 TEST_F(QuantizerTest, WorkspaceMayComeFromTheCaller) {

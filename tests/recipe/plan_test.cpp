@@ -123,7 +123,7 @@ TEST(Plan, TheFirstMatchDecides) {
   EXPECT_EQ(down.dtype, DType::kBF16);
 
   EXPECT_FALSE(layer_of(plan, "model.layers.0.self_attn.k_proj").scheme.weight);
-  EXPECT_EQ(layer_of(plan, "model.layers.0.self_attn.k_proj").encoding, "");
+  EXPECT_EQ(layer_of(plan, "model.layers.0.self_attn.k_proj").encoding_id(), "");
   EXPECT_EQ(layer_of(plan, "model.layers.1.self_attn.k_proj").matched, "");
   EXPECT_EQ(layer_of(plan, "lm_head").scheme.weight->bits, 4);
 }
@@ -136,10 +136,9 @@ TEST(Plan, ACheckpointThatCannotHoldAllLayersIsRefused) {
   };
   EXPECT_EQ(error("sym: false"), "no error");
   const std::string message = error("scheme: FPW8A16");
-  EXPECT_NE(
-      message.find("the format auto_round cannot hold both in one checkpoint: model.layers.0.self_attn.q_proj needs "
-                   "packing_format of integers, model.layers.0.self_attn.k_proj packing_format "),
-      std::string::npos)
+  EXPECT_NE(message.find("the format auto_round: it allows one packing_format per checkpoint: this layer needs none, and "
+                         "most layers of this plan need auto_round:auto_gptq"),
+            std::string::npos)
       << message;
 }
 
@@ -219,7 +218,7 @@ TEST(Plan, JsonHasTheKeysThatPluginsRead) {
   EXPECT_EQ(json.at("tensors").size(), 2 * 9 + 3u);
   EXPECT_TRUE(first.at("matched").is_null());
 
-  const nlohmann::json tuning = tuning_json(plan.recipe);
+  const nlohmann::json tuning = tuning_facts(plan.recipe);
   EXPECT_EQ(tuning.at("iters"), 20);
   EXPECT_EQ(tuning.at("lr"), 1.0 / 20);
   EXPECT_EQ(tuning.at("samples"), 8);
@@ -255,7 +254,7 @@ TEST(Plan, AFormatMayChooseDataTypesByRole) {
   EXPECT_EQ(dtype("lm_head"), "q6_k");
   EXPECT_EQ(dtype("model.embed_tokens"), "q4_k");
   EXPECT_EQ(layer_of(plan, "model.embed_tokens").info.role, "embedding");
-  EXPECT_EQ(layer_of(plan, "model.embed_tokens").encoding_parameters, (nlohmann::json{{"type", "q4_k"}}));
+  EXPECT_EQ(layer_of(plan, "model.embed_tokens").encoding->parameters(), (nlohmann::json{{"type", "q4_k"}}));
   EXPECT_EQ(layer_of(plan, "lm_head").assigned, "gguf");
 }
 

@@ -49,8 +49,11 @@ class Helper : public testing::Test {
   void TearDown() override { entry_->deinit(); }
 
   rh_layer layer(int64_t cols) const {
+    static const rh_scheme scheme{};
     rh_layer l{};
     l.struct_size = sizeof l;
+    l.name = "layer";
+    l.scheme = &scheme;
     l.rows = 2;
     l.cols = cols;
     return l;
@@ -93,7 +96,7 @@ TEST_F(Helper, AQuantizerRunsThroughItsTable) {
   rh::View input(in, rh::kF32, {2, 3}), output(out, rh::kF32, {2, 3});
   rh_tensor target = *output.get();
   const rh_forward_args args{sizeof args, 0, input.get(), nullptr, nullptr, &target, nullptr};
-  const rh_exec exec{sizeof exec, 0, {RH_DEVICE_CPU, 0}, nullptr, 0, nullptr, 0, nullptr};
+  const rh_exec exec{sizeof exec, 0, {RH_DEVICE_CPU, 0}, nullptr, nullptr, 0, nullptr, nullptr};
   EXPECT_EQ(quantizer->forward(quantizer, &exec, &args, &error_), RH_OK);
   EXPECT_EQ(out[5], 12);
   const rh_encode_args encode{};

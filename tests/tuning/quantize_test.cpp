@@ -92,7 +92,7 @@ TEST_F(Quantize, SpilledActivationsGiveTheSameBits) {
     const Recording resident = quantize_model(kUntied, recipe);
     EXPECT_EQ(resident.seen.spill.bytes, 0);
     for (int threads : {1, 2}) {
-      for (const char* memory : {"1", "100KiB"}) {
+      for (const char* memory : {"1", "50KiB"}) {
         set_threads(threads);
         const Recording spilled = quantize_model(kUntied, recipe + "memory: " + memory + "\n");
         set_threads(0);

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <roundhouse/dtype.h>
 #include <roundhouse/entry.h>
+#include <roundhouse/ext/log.h>
+#include <roundhouse/ext/parallel.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +90,11 @@ enum class Defect {
   DecodeIgnoresScale,
   DecodeIgnoresType,
   OneRowFails,
-  WrongStatistic
+  WrongStatistic,
+  EncodedDecodesOtherwise,
+  EncodedTakesAll,
+  ClaimsIndependentRows,
+  OptionsAsText
 };
 constexpr bool has(Defect defect) { return defect == Defect::DEFECT; }
 
@@ -174,7 +180,8 @@ struct Quantizer {
   const rh_layer *layer;    // KeepsLayer
   const rh_tensor *weight;  // KeepsWeight
   int64_t rows, cols, width, per_row;
-  bool weights, tuned, calibrated;
+  char parameters[48];
+  bool weights, tuned, calibrated, given;
   rh_data_type type;
   float cached_scale;
 };
@@ -297,7 +304,8 @@ rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepare_args 
         if (has(Defect::LeaksOnError)) leaked = malloc(200);
         return fail(error, RH_INVALID_ARGUMENT, "the weight holds NaN or infinity");
       }
-      maximum[row * q->per_row + g] = largest;
+      maximum[row * q->per_row + g] =
+          has(Defect::ClaimsIndependentRows) && row > 0 ? fmaxf(largest, maximum[(row - 1) * q->per_row + g]) : largest;
       shared_maximum[(row * q->per_row + g) % 4096] = largest;
       local_maximum[(row * q->per_row + g) % 4096] = largest;
     }
@@ -453,7 +461,10 @@ rh_code decode(rh_quantizer *table, const rh_exec *exec, const rh_decode_args *a
   for (int64_t i = 0; i < q->rows * q->cols; ++i) {
     const int64_t g = i % q->cols / q->width;
     const float stored = floats(args->tensors[1])[i / q->cols * q->per_row + (g < q->per_row ? g : q->per_row - 1)];
-    store(&output, i, codes[i] * (has(Defect::DecodeIgnoresScale) ? q->cached_scale : stored));
+    store(&output, i,
+          codes[i] * (has(Defect::DecodeIgnoresScale)                    ? q->cached_scale
+                      : has(Defect::EncodedDecodesOtherwise) && q->given ? 2 * stored
+                                                                         : stored));
   }
   return RH_OK;
 }
@@ -462,15 +473,41 @@ const void *quantizer_extension(const rh_quantizer *q, const char *) { return ha
 
 // ---- the data type ----
 
+// An object without members, with or without blanks.
+bool empty_object(const char *json) {
+  if (has(Defect::OptionsAsText)) return strcmp(json, "{}") == 0;
+  const char *blanks = " \t\r\n";
+  json += strspn(json, blanks);
+  if (*json++ != '{') return false;
+  json += strspn(json, blanks);
+  if (*json++ != '}') return false;
+  return json[strspn(json, blanks)] == 0;
+}
+
+// Columns of a group, 0 when the parameters are others.
+int64_t group_of(const rh_encoding *e) {
+  long long group = 0;
+  return sscanf(e->parameters_json, "{\"group_cols\": %lld}", &group) == 1 && group > 0 ? group : 0;
+}
+
 rh_code check(const rh_dtype *, const rh_layer *layer, rh_error *error) {
+  if (layer->encoding) {
+    const rh_encoding &e = *layer->encoding;
+    if (layer->target != RH_TARGET_WEIGHT) return fail(error, RH_INVALID_ARGUMENT, "weights alone have encodings");
+    if (has(Defect::EncodedTakesAll) && e.tensor_count == 2) return RH_OK;
+    if (strcmp(e.id, "example.com/defective/1") != 0)
+      return fail(error, RH_INVALID_ARGUMENT, "the encoding must be example.com/defective/1");
+    if (e.tensor_count != 2 || !group_of(&e))
+      return fail(error, RH_INVALID_ARGUMENT, "the encoding must have 2 tensors and the parameter group_cols");
+    return RH_OK;
+  }
   const rh_scheme &s = *layer->scheme;
   const char *options = s.options_json;
   if (has(Defect::CrashesOnGarbage) && options[0] != '{') abort();
-  if (strcmp(options, "{}") != 0) return fail(error, RH_INVALID_ARGUMENT, "there are no options");
+  if (!empty_object(options)) return fail(error, RH_INVALID_ARGUMENT, "there are no options");
   if (s.bits != 8) return fail(error, RH_INVALID_ARGUMENT, "bits must be 8");
   if (!s.symmetric) return fail(error, RH_INVALID_ARGUMENT, "sym must be true");
   if (s.rounding == RH_ROUNDING_SEARCH) return fail(error, RH_INVALID_ARGUMENT, "there is no search");
-  if (s.super_bits || s.super_group) return fail(error, RH_INVALID_ARGUMENT, "there are no super-groups");
   if (s.group_rows != 1 || (s.group_cols < 1 && s.group_cols != RH_GROUP_ROW))
     return fail(error, RH_INVALID_ARGUMENT, "group_size must be a number of columns or -1");
   if (!is_f32(layer->dtype) && !is_bf16(layer->dtype))
@@ -500,11 +537,13 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   if (has(Defect::ExactStructSize) && layer->struct_size != sizeof(rh_layer))
     return fail(error, RH_INVALID_ARGUMENT, "a struct has another size");
   auto *q = static_cast<Quantizer *>(calloc(1, sizeof(Quantizer)));
-  const int64_t group = layer->scheme->group_cols;
+  const rh_scheme *scheme = layer->scheme;  // or NULL: an encoding
+  const int64_t group = scheme ? scheme->group_cols : group_of(layer->encoding);
   q->layer = layer;
   q->weights = layer->target == RH_TARGET_WEIGHT;
-  q->calibrated = !q->weights && !layer->scheme->dynamic;
-  q->tuned = layer->scheme->rounding == RH_ROUNDING_TUNED;
+  q->calibrated = !q->weights && !scheme->dynamic;
+  q->tuned = scheme && scheme->rounding == RH_ROUNDING_TUNED;
+  q->given = !scheme;
   q->type = layer->dtype;
   q->rows = q->weights ? layer->rows : 0;
   q->cols = layer->cols;
@@ -528,17 +567,20 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->results[0] = &q->scale;
   q->tensors[0] = &q->codes;
   q->tensors[1] = &q->stored_scale;
-  q->encoding = {sizeof q->encoding, q->weights ? 2u : 0u, "example.com/defective/1", "{}", q->tensors};
+  snprintf(q->parameters, sizeof q->parameters, "{\"group_cols\": %lld}", static_cast<long long>(q->width));
+  q->encoding = {sizeof q->encoding, q->weights ? 2u : 0u, "example.com/defective/1", q->parameters, q->tensors};
   q->info.struct_size = sizeof q->info;
-  q->info.tunable_count = q->weights ? 2 : 0;
-  q->info.state_count = q->weights || q->calibrated;
+  q->info.flags = q->weights ? RH_QUANTIZER_ROWS_INDEPENDENT : 0;
+  q->info.row_multiple = 1;
+  q->info.tunable_count = q->weights && !q->given ? 2 : 0;
+  q->info.state_count = (q->weights && !q->given) || q->calibrated;
   q->info.result_count = q->weights;
   q->info.tunables = q->tunables;
   q->info.states = q->states;
   q->info.results = q->results;
   q->info.statistic = q->calibrated ? &q->largest : nullptr;
   q->info.reduce = q->calibrated ? RH_REDUCE_MAX : RH_REDUCE_NONE;
-  q->info.encoding = &q->encoding;
+  q->info.encoding = q->weights ? &q->encoding : nullptr;
   q->other_info = q->info;
   q->table = {sizeof q->table, 0,       q,        destroy,   info,   workspace_size, measure,
               prepare,         forward, backward, sign_step, encode, decode,         quantizer_extension};
@@ -550,7 +592,7 @@ const void *dtype_extension(const rh_dtype *dtype, const char *) { return has(De
 
 const rh_dtype_descriptor descriptor = {
     has(Defect::GarbageDescriptor) ? 3u : static_cast<uint32_t>(sizeof(rh_dtype_descriptor)),
-    RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING |
+    RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED |
         (has(Defect::HidesActivations) ? 0u : RH_SUPPORTS_ACTIVATIONS),
     has(Defect::EmptyId) ? "" : "defective",
     "what the validator is tested with",

@@ -1,8 +1,9 @@
 // The data type "fp8": 8-bit floats with one scale for each group, block, row or tensor.
+#include <roundhouse/encoding/scaled_fp8.hpp>
 #include <roundhouse/plugin.hpp>
 #include <string>
 
-#include "plugins/dtypes/lib/scaled/options.h"
+#include "plugins/dtypes/lib/options.h"
 #include "plugins/dtypes/lib/scaled/scaled_quantizer.h"
 
 using namespace roundhouse::kernels;
@@ -11,25 +12,30 @@ namespace {
 
 using rh::require;
 
-constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_TUNING
+constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_TUNING |
+                               RH_SUPPORTS_ENCODED
 #if defined(ROUNDHOUSE_WITH_CUDA)
                                | RH_SUPPORTS_CUDA
 #endif
     ;
 
+ScaledDtype describe(int element, bool unit_scale, bool dynamic) {
+  ScaledDtype out{};
+  out.layer.element = element == RH_FP8_E4M3 ? e4m3() : e5m2();
+  out.layer.rule = unit_scale ? ScaleRule::kUnit : ScaleRule::kRatio;
+  out.layer.slope = ElementSlope::kOne;
+  out.layer.half_as_bfloat = true;  // as the reference, which so keeps NaN out of float16 gradients
+  out.element = element;
+  out.max_scale = !unit_scale;
+  out.calibrated = !dynamic && !unit_scale;
+  return out;
+}
+
 ScaledDtype describe(const rh_layer& layer) {
   const Options options("fp8", layer.scheme->options_json,
                         {{"element", {"e4m3", "e5m2"}}, {"scale", {"largest", "unit"}}});
-  ScaledDtype out{};
-  out.layer.element = options["element"] == "e4m3" ? e4m3() : e5m2();
-  out.layer.rule = options["scale"] == "unit" ? ScaleRule::kUnit : ScaleRule::kRatio;
-  out.layer.slope = ElementSlope::kOne;
-  out.layer.half_as_bfloat = true;  // as the reference, which so keeps NaN out of float16 gradients
-  out.encoding = RH_ENCODING_SCALED_FP8;
-  out.parameters = "\"element\": \"" + options["element"] + "\"";
-  out.max_scale = out.layer.rule == ScaleRule::kRatio;
-  out.calibrated = layer.scheme->dynamic == 0 && out.max_scale;
-  return out;
+  return describe(options["element"] == "e4m3" ? RH_FP8_E4M3 : RH_FP8_E5M2, options["scale"] == "unit",
+                  layer.scheme->dynamic != 0);
 }
 
 class Fp8Dtype : public rh::Dtype {
@@ -52,23 +58,37 @@ class Fp8Dtype : public rh::Dtype {
                 "scale": {"enum": ["largest", "unit"],
                           "description": "from the largest magnitude (the default), or 1"}}})") {}
 
-  void check(const rh_layer& layer) const override {
+  void check(const rh_layer& layer) const override { check(layer, describe(layer)); }
+  std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
+    return std::make_unique<ScaledQuantizer>(layer, describe(layer));
+  }
+
+  std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
+    if (layer.target == RH_TARGET_WEIGHT) return std::make_unique<rh::EncodedWeight<rh::ScaledFp8>>(layer);
+    const auto made = rh::ScaledFp8::of(*layer.encoding);
+    const rh_scheme scheme =
+        input_scheme("fp8", 8, made.group_rows == 0 ? RH_GROUP_TENSOR : made.group_cols, layer.cols, made.dynamic);
+    rh_layer input = layer;
+    input.scheme = &scheme;
+    ScaledDtype dtype = describe(made.element, false, scheme.dynamic != 0);
+    dtype.layer.given = dtype.calibrated;
+    check(input, dtype);
+    return std::make_unique<ScaledQuantizer>(input, dtype);
+  }
+
+ private:
+  static void check(const rh_layer& layer, const ScaledDtype& dtype) {
     const rh_scheme& scheme = *layer.scheme;
     require(scheme.bits == 8, "fp8 has 8 bits, not " + std::to_string(scheme.bits) + ": set bits to 8");
     check_scaled(layer, "fp8");
     require(scheme.rounding != RH_ROUNDING_SEARCH,
             "fp8 does not search for scales: set search to false for plain rounding, or tune (iters above 0)");
-    const ScaledDtype dtype = describe(layer);
     require(scheme.group_cols >= RH_GROUP_ROW && scheme.group_rows >= 1,
             "group_size " + std::to_string(scheme.group_cols) +
                 " is no group: set a number of columns, [rows, columns], -1 (a row) or 0 (the whole tensor)");
     require(layer.target == RH_TARGET_WEIGHT || !dtype.calibrated || scheme.group_cols == RH_GROUP_TENSOR,
             "fp8 calibrates one scale for the whole activation: set act_group_size to 0, or act_dynamic to true");
     make_scaled_layer(layer, dtype.layer);
-  }
-
-  std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
-    return std::make_unique<ScaledQuantizer>(layer, describe(layer));
   }
 };
 

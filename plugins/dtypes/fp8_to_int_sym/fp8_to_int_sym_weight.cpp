@@ -4,14 +4,24 @@
 
 #include "plugins/dtypes/lib/affine/affine_check.h"
 #include "plugins/dtypes/lib/affine/affine_run.h"
+#include "plugins/dtypes/lib/options.h"
 
 using namespace roundhouse::kernels;
+
+namespace {
+
+constexpr const char* kMaxScale = "weight_fp8_max_scale";
+
+Options options(const rh_scheme& scheme) { return {"fp8_to_int_sym", scheme.options_json, {{kMaxScale, {}}}}; }
+
+}  // namespace
 
 AffineLayer fp8_to_int_layer(const rh_layer& layer) {
   const rh_scheme& scheme = *layer.scheme;
   rh::require(scheme.symmetric, "fp8_to_int_sym is symmetric: set sym to true");
   rh::require(scheme.scale_dtype.bits == 0 || scale_type(scheme) == Element::kBF16,
               "fp8_to_int_sym has bfloat16 scales: omit scale_dtype");
+  options(scheme);  // checks them
   AffineLayer out = affine_layer(layer, "fp8_to_int_sym", Element::kBF16);
   out.plus_zero = true;
   return out;
@@ -19,7 +29,7 @@ AffineLayer fp8_to_int_layer(const rh_layer& layer) {
 
 Fp8ToIntWeight::Fp8ToIntWeight(const rh_layer& layer)
     : AffineQuantizer(layer, fp8_to_int_layer(layer), true),
-      max_scale_(layer.scheme->weight_fp8_max_scale == 0 ? 1.0f : layer.scheme->weight_fp8_max_scale) {}
+      max_scale_(static_cast<float>(options(*layer.scheme).number(kMaxScale, 1.0))) {}
 
 // In prepare: what the range of the whole weight needs, AffineSums [rows], and that range.
 uint64_t Fp8ToIntWeight::workspace_size(int32_t operation, int32_t device_type, int64_t rows) const {

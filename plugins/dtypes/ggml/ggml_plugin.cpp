@@ -9,16 +9,30 @@ namespace {
 
 using rh::require;
 
-constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING
+constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING |
+                               RH_SUPPORTS_ENCODED
 #if defined(ROUNDHOUSE_WITH_CUDA)
                                | RH_SUPPORTS_CUDA
 #endif
     ;
 
-constexpr char kOptionsSchema[] =
-    R"({"type": "object", "additionalProperties": false, "properties": {"arithmetic": {)"
-    R"("enum": ["block", "reference"], "default": "block", "description": "block: what the finished block holds. )"
-    R"(reference: auto-round's own numbers, whose scales no block holds; for comparison, not for export"}}})";
+// What wants_reference() reads.
+const char* options_schema(BlockType type) {
+  static const std::string kArithmetic =
+      R"("arithmetic": {"enum": ["block", "reference"], "default": "block", "description": "block: what the finished )"
+      R"(block holds. reference: auto-round's own numbers, whose scales no block holds; for comparison, not for export"})";
+  static std::string schemas[kBlockTypes];
+  const BlockFacts fact = facts(type);
+  std::string properties = has_reference(type) ? kArithmetic : "";
+  if (fact.super_bits != 0)
+    properties += R"(, "super_bits": {"const": )" + std::to_string(fact.super_bits) +
+                  R"(, "description": "bits of the quantized scales; the type fixes them"}, "super_group_size": {"const": )" +
+                  std::to_string(fact.groups()) +
+                  R"(, "description": "groups whose scales are quantized together; the type fixes them"})";
+  std::string& schema = schemas[static_cast<int>(type)];
+  schema = R"({"type": "object", "additionalProperties": false, "properties": {)" + properties + "}}";
+  return schema.c_str();
+}
 
 // auto-round's names give auto-round's numbers when they are tuned; its searched names ("rtn_", "opt_rtn_") mean the
 // types themselves, whose search finds no larger error.
@@ -29,11 +43,11 @@ constexpr char kOptionsSchema[] =
 #define Q5_0 R"({"bits": 5, "group_size": 32, "sym": true)"
 #define Q5_1 R"({"bits": 5, "group_size": 32, "sym": false)"
 #define Q8_0 R"({"bits": 8, "group_size": 32, "sym": true)"
-#define Q2_K R"({"bits": 2, "group_size": 16, "sym": false, "super_bits": 4, "super_group_size": 16)"
-#define Q3_K R"({"bits": 3, "group_size": 16, "sym": true, "super_bits": 6, "super_group_size": 16)"
-#define Q4_K R"({"bits": 4, "group_size": 32, "sym": false, "super_bits": 6, "super_group_size": 8)"
-#define Q5_K R"({"bits": 5, "group_size": 32, "sym": false, "super_bits": 6, "super_group_size": 8)"
-#define Q6_K R"({"bits": 6, "group_size": 16, "sym": true, "super_bits": 8, "super_group_size": 16)"
+#define Q2_K R"({"bits": 2, "group_size": 16, "sym": false)"
+#define Q3_K R"({"bits": 3, "group_size": 16, "sym": true)"
+#define Q4_K R"({"bits": 4, "group_size": 32, "sym": false)"
+#define Q5_K R"({"bits": 5, "group_size": 32, "sym": false)"
+#define Q6_K R"({"bits": 6, "group_size": 16, "sym": true)"
 
 // The id's own fields come first.
 std::vector<rh::Alias> aliases(BlockType type) {
@@ -95,23 +109,20 @@ class GgmlDtype : public rh::Dtype {
  public:
   explicit GgmlDtype(BlockType type)
       : Dtype(facts(type).name, summary(type), RH_ENCODING_GGML_BLOCK, kSupports, aliases(type),
-              has_reference(type) ? kOptionsSchema : "{}"),
+              options_schema(type)),
         type_(type) {}
 
   void check(const rh_layer& layer) const override {
     const rh_scheme& scheme = *layer.scheme;
-    const BlockFacts& fact = facts(type_);
+    const BlockFacts fact = facts(type_);
     const std::string id = fact.name;
     require(layer.target == RH_TARGET_WEIGHT,
             id + " quantizes weights only: leave act_bits at 16, or give the activation another data type");
     const bool symmetric = scheme.symmetric != 0;
-    const int super_group = fact.super_bits == 0 ? 0 : fact.groups();
     require(scheme.bits == fact.bits && scheme.group_rows == 1 && scheme.group_cols == fact.group_cols &&
-                symmetric == fact.symmetric && scheme.super_bits == fact.super_bits &&
-                scheme.super_group == super_group,
-            id + " is " + shape(fact.bits, fact.group_cols, fact.symmetric, fact.super_bits, super_group) + ", not " +
-                shape(scheme.bits, scheme.group_cols, symmetric, scheme.super_bits, scheme.super_group) +
-                ": omit these fields, which the data type fixes");
+                symmetric == fact.symmetric,
+            id + " is " + shape(fact.bits, fact.group_cols, fact.symmetric) + ", not " +
+                shape(scheme.bits, scheme.group_cols, symmetric) + ": omit these fields, the data type fixes them");
     check_options(scheme);
     require(layer.rows >= 1 && layer.cols >= 1, "a weight needs at least one row and one column");
     if (layer.cols % fact.block_cols != 0) {
@@ -128,28 +139,24 @@ class GgmlDtype : public rh::Dtype {
   std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
     return std::make_unique<GgmlQuantizer>(type_, layer);
   }
+  std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
+    require(layer.target == RH_TARGET_WEIGHT && rh::GgmlBlock::of(*layer.encoding).type == static_cast<int>(type_),
+            std::string(facts(type_).name) + " takes weights in blocks of its own type only");
+    require(layer.cols % facts(type_).block_cols == 0, "a row is no whole number of blocks");
+    return std::make_unique<rh::EncodedWeight<rh::GgmlBlock>>(layer);
+  }
 
  private:
-  static bool has_reference(BlockType type) { return !facts(type).symmetric || facts(type).super_bits != 0; }
-
-  static std::string shape(int bits, int64_t group, bool symmetric, int super_bits, int super_group) {
-    std::string text = std::to_string(bits) + " bits in groups of " + std::to_string(group) +
-                       (symmetric ? ", symmetric" : ", asymmetric");
-    if (super_bits != 0) text += ", super_bits " + std::to_string(super_bits);
-    if (super_group != 0) text += ", super_group_size " + std::to_string(super_group);
-    return text;
+  static std::string shape(int bits, int64_t group, bool symmetric) {
+    return std::to_string(bits) + " bits in groups of " + std::to_string(group) +
+           (symmetric ? ", symmetric" : ", asymmetric");
   }
 
   void check_options(const rh_scheme& scheme) const {
-    const std::string id = facts(type_).name, options = scheme.options_json;
-    const bool reference = options == R"({"arithmetic":"reference"})";
-    if (has_reference(type_))
-      require(reference || options == "{}" || options == R"({"arithmetic":"block"})",
-              id + " has one option, arithmetic, which is \"block\" or \"reference\": not " + options);
-    else
-      require(options == "{}", id + " has no options of its own");
+    const bool reference = wants_reference(type_, scheme);
     require(reference || (scheme.scale_dtype.bits == 0 && scheme.scale_threshold == 0),
-            "the scales of " + id + " are what its blocks hold: omit scale_dtype and q_scale_thresh");
+            std::string("the scales of ") + facts(type_).name +
+                " are what its blocks hold: omit scale_dtype and q_scale_thresh");
   }
 
   BlockType type_;

@@ -11,6 +11,7 @@
 #include "kernels/cpu/reduce.h"
 #include "kernels/ggml_math.h"
 #include "plugins/dtypes/lib/element_types.h"
+#include "plugins/dtypes/lib/options.h"
 #include "plugins/dtypes/lib/run.h"
 #include "search.h"
 #if defined(ROUNDHOUSE_WITH_CUDA)
@@ -61,6 +62,20 @@ class Results {
 
 }  // namespace
 
+bool has_reference(BlockType type) { return !facts(type).symmetric || facts(type).super_bits != 0; }
+
+bool wants_reference(BlockType type, const rh_scheme& scheme) {
+  const BlockFacts fact = facts(type);
+  OptionChoices choices;
+  if (has_reference(type)) choices.push_back({"arithmetic", {"block", "reference"}});
+  if (fact.super_bits != 0) {
+    choices.push_back({"super_bits", {std::to_string(fact.super_bits)}});
+    choices.push_back({"super_group_size", {std::to_string(fact.groups())}});
+  }
+  const Options options(fact.name, scheme.options_json, choices);
+  return has_reference(type) && options["arithmetic"] == "reference";
+}
+
 GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
   const rh_scheme& scheme = *layer.scheme;
   const BlockFacts& fact = facts(type);
@@ -74,7 +89,7 @@ GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
   out.symmetric = fact.symmetric;
   out.positive = type == BlockType::kQ8_0;
   out.searched = scheme.rounding == RH_ROUNDING_SEARCH;
-  out.reference = !out.searched && std::string(scheme.options_json) == R"({"arithmetic":"reference"})";
+  out.reference = !out.searched && has_reference(type) && wants_reference(type, scheme);
   out.weight = element_of(layer.dtype, "the weight");
   out.scale = Element::kF32;
   out.scale_threshold = kThreshold;
@@ -88,7 +103,7 @@ GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
 
 GgmlQuantizer::GgmlQuantizer(BlockType type, const rh_layer& layer)
     : type_(type), name_(layer.name), layer_(make_ggml_layer(type, layer)) {
-  info_.flags = layer_.searched ? RH_QUANTIZER_CPU_ONLY : RH_QUANTIZER_CAPTURABLE;
+  info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT | (layer_.searched ? RH_QUANTIZER_CPU_ONLY : 0);
   const int64_t groups = ggml_groups(layer_), blocks = ggml_blocks(layer_);
   tunables_.add("v", rh::kF32, {groups, layer_.group_cols}).lr_group = RH_LR_ROUNDING;
   if (layer_.searched) {
@@ -117,9 +132,7 @@ GgmlQuantizer::GgmlQuantizer(BlockType type, const rh_layer& layer)
   if (layer_.symmetric || fractional_codes(layer_)) results_.add("zp", rh::kF32, {groups, 1});
 
   if (layer_.reference) return;  // no block holds what this arithmetic gives
-  encoding_.id = RH_ENCODING_GGML_BLOCK;
-  encoding_parameters_ = std::string(R"({"type": ")") + facts(type).name + R"("})";
-  encoded_.add("blocks", rh::kU8, {layer_.rows, layer_.cols / layer_.block_cols * facts(type).block_bytes});
+  encoding_ = rh::Encoding(rh::GgmlBlock(static_cast<int>(type)), layer_.rows, layer_.cols);
 }
 
 GgmlInput GgmlQuantizer::input_of(const rh_tensor* weight, const rh_tensor* const* tunables,
@@ -285,27 +298,7 @@ void GgmlQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
 
 void GgmlQuantizer::decode(const rh_exec& exec, const rh_decode_args& args) {
   if (exec.device.type != RH_DEVICE_CPU) throw rh::Error(RH_UNIMPLEMENTED, "blocks of ggml are decoded on the CPU");
-  const auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
-  const Element type = element_of(args.output->dtype, "the output");
-  for_blocks(layer_, [&](int64_t begin, int64_t end) {
-    GgmlBlock block;
-    uint8_t codes[kMostBlockCols];
-    for (int64_t i = begin; i < end; ++i) {
-      unpack_block(type_, blocks + i * facts(type_).block_bytes, block, codes);
-      ggml_finish_block(layer_, block);
-      float values[kMostBlockCols];
-      for (int g = 0; g < ggml_block_groups(layer_); ++g) {
-        const GgmlRounding group = ggml_rounding(layer_, block.scale[g], block.minimum[g]);
-        const int first = g * layer_.group_cols;
-        for (int j = first; j < first + layer_.group_cols; ++j)
-          values[j] = ggml_value(group, static_cast<float>(codes[j]));
-      }
-      with_element(type, [&](auto tag) {
-        for (int j = 0; j < layer_.block_cols; ++j)
-          store_element(decltype(tag)::value, args.output->data, i * layer_.block_cols + j, values[j]);
-      });
-    }
-  });
+  rh::GgmlBlock(static_cast<int>(type_)).decode(*encoding_.get(), args.tensors, *args.output);
 }
 
 }  // namespace roundhouse::ggml

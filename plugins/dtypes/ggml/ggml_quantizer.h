@@ -9,6 +9,11 @@
 
 namespace roundhouse::ggml {
 
+// Whether there is arithmetic of auto-round's own that no block holds.
+bool has_reference(BlockType type);
+// Whether the options ask for it. Throws rh::Error for options that the type does not have.
+bool wants_reference(BlockType type, const rh_scheme& scheme);
+
 // What the kernels know of a layer. Throws rh::Error for element types and options that it cannot have.
 kernels::GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer);
 

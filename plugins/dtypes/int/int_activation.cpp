@@ -1,6 +1,6 @@
 #include "int_activation.h"
 
-#include <sstream>
+#include <roundhouse/encoding/affine_int.hpp>
 
 #include "int_weight.h"
 #include "plugins/dtypes/lib/affine/affine_check.h"
@@ -14,15 +14,7 @@ IntActivation::IntActivation(const rh_layer& layer)
         out.plus_zero = true;
         return out;
       }()) {
-#if defined(ROUNDHOUSE_WITH_CUDA)
-  info_.flags = RH_QUANTIZER_CAPTURABLE;
-#endif
-  std::ostringstream parameters;
-  parameters << R"({"bits": )" << layer_.bits << R"(, "group_cols": )" << layer_.span_cols
-             << R"(, "group_rows": 1, "symmetric": )" << (layer_.symmetric ? "true" : "false")
-             << R"(, "dynamic": true})";
-  encoding_.id = RH_ENCODING_AFFINE_INT;
-  encoding_parameters_ = parameters.str();
+  encoding_ = rh::Encoding(rh::AffineInt(layer_.bits, layer_.symmetric, 1, layer_.span_cols, RH_INPUT_DYNAMIC), 0, 0);
 }
 
 uint64_t IntActivation::workspace_size(int32_t /*operation*/, int32_t /*device_type*/, int64_t rows) const {

@@ -8,7 +8,8 @@
 namespace {
 
 constexpr uint32_t kSupports =
-    kAffineDevices | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING;
+    kAffineDevices | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING |
+                               RH_SUPPORTS_ENCODED;
 
 class IntDtype : public rh::Dtype {
  public:
@@ -21,7 +22,8 @@ class IntDtype : public rh::Dtype {
                {"rtn_int_sym", R"({"sym": true, "search": false})"},
                {"rtn_int_asym", R"({"sym": false, "search": false})"},
                {"opt_rtn_int_sym", R"({"sym": true, "search": true})"}},
-              kAffineOptions) {}
+              R"({"type": "object", "properties": {"mirrored": {"type": "boolean",
+                "description": "equal ranges above and below zero, as GPTQ's"}}, "additionalProperties": false})") {}
 
   void check(const rh_layer& layer) const override {
     const rh_scheme& scheme = *layer.scheme;
@@ -37,6 +39,26 @@ class IntDtype : public rh::Dtype {
   std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
     if (layer.target == RH_TARGET_ACTIVATION) return std::make_unique<IntActivation>(layer);
     return std::make_unique<IntWeight>(layer);
+  }
+
+  void check_encoded(const rh_layer& layer) const override {
+    const auto encoding = rh::AffineInt::of(*layer.encoding);
+    if (layer.target == RH_TARGET_ACTIVATION) with_scheme(layer, encoding, [&](const rh_layer& l) { check(l); });
+  }
+  std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
+    if (layer.target == RH_TARGET_WEIGHT) return std::make_unique<rh::EncodedWeight<rh::AffineInt>>(layer);
+    std::unique_ptr<rh::Quantizer> made;
+    with_scheme(layer, rh::AffineInt::of(*layer.encoding), [&](const rh_layer& l) { made = create(l); });
+    return made;
+  }
+
+ private:
+  // Calls body(layer) with the scheme of which an input's encoding was made.
+  template <typename Body>
+  static void with_scheme(rh_layer layer, const rh::AffineInt& encoding, Body&& body) {
+    const rh_scheme scheme = input_scheme(encoding, "int", layer.cols);
+    layer.scheme = &scheme;
+    body(layer);
   }
 };
 

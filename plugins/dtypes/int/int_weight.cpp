@@ -2,6 +2,7 @@
 
 #include "plugins/dtypes/lib/affine/affine_check.h"
 #include "plugins/dtypes/lib/affine/affine_run.h"
+#include "plugins/dtypes/lib/options.h"
 
 using namespace roundhouse::kernels;
 
@@ -17,8 +18,11 @@ bool searches(const rh_scheme& scheme, bool mirrored) {
 
 AffineLayer int_layer(const rh_layer& layer) {
   const rh_scheme& scheme = *layer.scheme;
+  const bool mirrored = Options("int", scheme.options_json, {{"mirrored", {"false", "true"}}})["mirrored"] == "true";
+  rh::require(!mirrored || scheme.symmetric, "mirrored ranges are symmetric: set sym to true, or omit mirrored");
   AffineLayer out = affine_layer(layer, "int", scale_type(scheme));
-  if (!searches(scheme, out.mirrored)) return out;
+  out.mirrored = mirrored;
+  if (!searches(scheme, mirrored)) return out;
   rh::require(!out.whole_tensor,
               "int does not search for the scale of a whole tensor: set group_size to a number of columns or to -1 (a "
               "row), or search to false");

@@ -1,9 +1,11 @@
 // The data types "mx_fp" and "mx_int": OCP Microscaling, groups of 32 elements that share a power of two.
 #include <algorithm>
+#include <iterator>
+#include <roundhouse/encoding/mx.hpp>
 #include <roundhouse/plugin.hpp>
 #include <string>
 
-#include "plugins/dtypes/lib/scaled/options.h"
+#include "plugins/dtypes/lib/options.h"
 #include "plugins/dtypes/lib/scaled/scaled_quantizer.h"
 
 using namespace roundhouse::kernels;
@@ -16,22 +18,28 @@ constexpr int kGroup = 32;
 constexpr float kSecondDivisor = 7.25f;  // arXiv 2607.24377, of fp4_e2m1
 
 constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH |
-                               RH_SUPPORTS_TUNING
+                               RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED
 #if defined(ROUNDHOUSE_WITH_CUDA)
                                | RH_SUPPORTS_CUDA
 #endif
     ;
 
-struct NamedElement {
-  const char* name;
-  SmallFloat format;
-};
+SmallFloat element_of(int element) {
+  constexpr SmallFloat all[RH_MX_ELEMENTS] = {e2m1(), e2m3(), e3m2(), e4m3(), e5m2(), int8(), int4(), int2()};
+  return all[element];
+}
+bool is_integer(int element) { return element >= RH_MX_INT8; }
 
-const std::vector<NamedElement>& elements_of(bool integer) {
-  static const std::vector<NamedElement> floats{
-      {"fp4_e2m1", e2m1()}, {"fp6_e2m3", e2m3()}, {"fp6_e3m2", e3m2()}, {"fp8_e4m3", e4m3()}, {"fp8_e5m2", e5m2()}};
-  static const std::vector<NamedElement> integers{{"int8", int8()}, {"int4", int4()}, {"int2", int2()}};
-  return integer ? integers : floats;
+ScaledDtype describe(int element, const std::string& exponent) {
+  ScaledDtype out{};
+  out.layer.element = element_of(element);
+  out.layer.rule = exponent == "floor" ? ScaleRule::kFloor : ScaleRule::kCeil;
+  out.layer.divisor = exponent == "rceil_v2" ? kSecondDivisor : out.layer.element.max;
+  out.layer.slope = is_integer(element) ? ElementSlope::kNonzero : ElementSlope::kExponent;
+  out.layer.signed_zero = true;
+  out.element = element;
+  out.max_scale = true;
+  return out;
 }
 
 class MxDtype : public rh::Dtype {
@@ -47,26 +55,44 @@ class MxDtype : public rh::Dtype {
         id_(id),
         integer_(integer) {}
 
-  void check(const rh_layer& layer) const override {
+  void check(const rh_layer& layer) const override { check(layer, describe(*layer.scheme)); }
+  std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
+    return std::make_unique<ScaledQuantizer>(layer, describe(*layer.scheme));
+  }
+
+  // The encoding does not say how an exponent follows from the largest magnitude, which an input needs: it is rounded
+  // down, as OCP's Microscaling formats have it.
+  std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
+    const auto made = rh::Mx::of(*layer.encoding);
+    require(is_integer(made.element) == integer_, id_ + " has no elements " + made.name());
+    if (layer.target == RH_TARGET_WEIGHT) return std::make_unique<rh::EncodedWeight<rh::Mx>>(layer);
+    require(made.dynamic == RH_INPUT_DYNAMIC, id_ + " takes the range of activations from each input");
+    rh_scheme scheme = input_scheme(id_.c_str(), made.code_bits(), made.group_cols, layer.cols, made.dynamic);
+    if (scheme.group_cols == RH_GROUP_ROW) scheme.group_cols = kGroup;  // a narrow layer's only group
+    rh_layer input = layer;
+    input.scheme = &scheme;
+    const ScaledDtype dtype = ::describe(made.element, "floor");
+    check(input, dtype);
+    return std::make_unique<ScaledQuantizer>(input, dtype);
+  }
+
+ private:
+  void check(const rh_layer& layer, const ScaledDtype& dtype) const {
     const rh_scheme& scheme = *layer.scheme;
     check_scaled(layer, id_);
     require(scheme.group_rows == 1 && scheme.group_cols == kGroup,
             id_ + " has groups of 32 columns: set group_size to 32");
     require(scheme.scale_dtype.bits == 0, id_ + " has 8-bit exponents as scales: omit scale_dtype");
-    make_scaled_layer(layer, describe(scheme).layer);
+    make_scaled_layer(layer, dtype.layer);
   }
 
-  std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
-    return std::make_unique<ScaledQuantizer>(layer, describe(*layer.scheme));
-  }
-
- private:
   ScaledDtype describe(const rh_scheme& scheme) const {
     std::vector<std::string> names;
     std::string widths;
-    for (const NamedElement& e : elements_of(integer_)) {
-      if (e.format.bits == scheme.bits) names.push_back(e.name);
-      const std::string bits = std::to_string(e.format.bits);
+    for (int e = 0; e < RH_MX_ELEMENTS; ++e) {
+      if (is_integer(e) != integer_) continue;
+      if (element_of(e).bits == scheme.bits) names.push_back(rh_mx_names[e]);
+      const std::string bits = std::to_string(element_of(e).bits);
       if (widths.find(bits) == std::string::npos) widths += (widths.empty() ? "" : ", ") + bits;
     }
     require(!names.empty(), id_ + " has elements of " + widths + " bits, not " + std::to_string(scheme.bits));
@@ -74,18 +100,8 @@ class MxDtype : public rh::Dtype {
                           {{"element", names}, {"exponent", {"floor", "rceil", "rceil_v2"}}});
     const std::string& exponent = options["exponent"];
     require(exponent != "rceil_v2" || options["element"] == "fp4_e2m1", id_ + ": exponent rceil_v2 is for fp4_e2m1");
-
-    ScaledDtype out{};
-    for (const NamedElement& e : elements_of(integer_))
-      if (options["element"] == e.name) out.layer.element = e.format;
-    out.layer.rule = exponent == "floor" ? ScaleRule::kFloor : ScaleRule::kCeil;
-    out.layer.divisor = exponent == "rceil_v2" ? kSecondDivisor : out.layer.element.max;
-    out.layer.slope = integer_ ? ElementSlope::kNonzero : ElementSlope::kExponent;
-    out.layer.signed_zero = true;
-    out.encoding = RH_ENCODING_MX;
-    out.parameters = "\"element\": \"" + options["element"] + "\"";
-    out.max_scale = true;
-    return out;
+    const auto named = std::find(std::begin(rh_mx_names), std::end(rh_mx_names), options["element"]);
+    return ::describe(static_cast<int>(named - std::begin(rh_mx_names)), exponent);
   }
 
   std::string id_;

@@ -12,22 +12,12 @@ bool is_own(const Json& quantization) {
 
 class AwqWriter : public IntWriter {
  public:
-  explicit AwqWriter(const rh_export& target) : IntWriter(target, int_plan(target), IntLayout::kAwq, false) {
-    require_quantized_in_blocks();
-    const Json layers = model_json(target, "plan").at("layers");
-    for (const Json& layer : layers) {
-      if (!layer.at("quantized")) continue;
-      const int64_t group_size = layer.at("scheme").at("group_size");
-      rh::require(group_size == plan().common.group_size,
-                  cat(layer.at("name").get<std::string>(), ": AWQ has one group size for the whole model, ",
-                      plan().common.group_size, " in this recipe, and this layer's is ", group_size));
-    }
-  }
+  explicit AwqWriter(const rh_export& target) : IntWriter(target, IntLayout::kAwq, false) {}
 
  private:
   Json quantization_config() const override {
-    Json config = int_config(target(), plan().common);
-    config["sym"] = plan().all_symmetric;
+    Json config = int_config(target(), plan().common());
+    config["sym"] = plan().all_symmetric();
     config["quant_method"] = "awq";
     config["version"] = "gemm";
     // Symmetric layers have theirs stored as well (8 everywhere), and engines that are told false either read them
@@ -41,13 +31,20 @@ class AwqWriter : public IntWriter {
 
 class AutoAwq : public rh::Format {
  public:
-  AutoAwq() : Format("auto_awq", "AWQ checkpoints: 4 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+  AutoAwq() : Format("auto_awq", "AWQ checkpoints: 4 bit integers.", {RH_ENCODING_AFFINE_INT}, "{}", {{"awq", "{}"}}) {}
 
-  void check(const rh_format_query& query) const override {
-    check_int_layer(query, {4});
-    const int64_t group_size = query.scheme->group_cols;
-    rh::require(group_size <= query.cols, cat("AWQ has one group size for the whole model, and ", group_size,
-                                              " is wider than the layer's ", query.cols, " columns"));
+  void check(const rh_format_layer& layer, const char*) const override { check_int_layer(layer, {4}); }
+
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    const IntPlan ints(plan);
+    const int64_t common = ints.common().group_size;
+    for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+      const rh_format_layer* layer = plan.tensors[i]->layer;
+      if (!layer || ints.of(*layer).group_size == common) continue;
+      answers[i] = {RH_TENSOR_REFUSED, cat("it allows one group size per checkpoint: most layers of this plan have ",
+                                           common, ", this one has ", ints.of(*layer).group_size)};
+    }
+    refuse_outside_blocks(plan, answers);
   }
 
   const char* backends_json() const override {
@@ -77,7 +74,7 @@ class AutoAwq : public rh::Format {
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    const std::string folder = source.folder;
+    const std::string folder = source.path;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     if (!is_own(quantization)) {
@@ -86,7 +83,7 @@ class AutoAwq : public rh::Format {
                           text_at(quantization, "quant_method", "none"), ", version ",
                           text_at(quantization, "version", "none"), ")"));
     }
-    return std::make_unique<IntReader>(folder, config, IntLayout::kAwq);
+    return int_reader(folder, config, IntLayout::kAwq);
   }
 };
 

@@ -22,11 +22,11 @@ std::string exactly(const std::string& name) {
 
 class GptqWriter : public IntWriter {
  public:
-  explicit GptqWriter(const rh_export& target) : IntWriter(target, int_plan(target), IntLayout::kMinusOne, true) {}
+  explicit GptqWriter(const rh_export& target) : IntWriter(target, IntLayout::kMinusOne, true) {}
 
  private:
   Json quantization_config() const override {
-    Json config = int_config(target(), plan().common);
+    Json config = int_config(target(), plan().common());
     config["quant_method"] = "gptq";
     config["checkpoint_format"] = "gptq";
     config["desc_act"] = false;
@@ -36,7 +36,7 @@ class GptqWriter : public IntWriter {
         std::any_of(layers().begin(), layers().end(), [](const auto& layer) { return !layer.in_block; });
     Json dynamic = Json::object();  // "+:" quantized in its own way, "-:" not quantized
     for (const auto& layer : layers()) {
-      if (layer.in_block && layer.scheme == plan().common) continue;
+      if (layer.in_block && layer.scheme == plan().common()) continue;
       dynamic["+:" + exactly(layer.name)] = {
           {"bits", layer.scheme.bits}, {"group_size", layer.scheme.group_size}, {"sym", layer.scheme.symmetric}};
     }
@@ -61,9 +61,12 @@ class GptqWriter : public IntWriter {
 
 class AutoGptq : public rh::Format {
  public:
-  AutoGptq() : Format("auto_gptq", "GPTQ checkpoints: 2, 3, 4 and 8 bit integers.", {RH_ENCODING_AFFINE_INT}) {}
+  AutoGptq()
+      : Format("auto_gptq", "GPTQ checkpoints: 2, 3, 4 and 8 bit integers.", {RH_ENCODING_AFFINE_INT}, "{}",
+               {{"gptq", "{}"}}) {}
 
-  void check(const rh_format_query& query) const override { check_int_layer(query, {2, 3, 4, 8}); }
+  void check(const rh_format_layer& layer, const char*) const override { check_int_layer(layer, {2, 3, 4, 8}); }
+  void plan(const rh_plan& plan, std::vector<rh::Answer>&) const override { IntPlan ints(plan); }
 
   const char* backends_json() const override {
     return R"([
@@ -86,12 +89,12 @@ class AutoGptq : public rh::Format {
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    const std::string folder = source.folder;
+    const std::string folder = source.path;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     rh::require(is_own(quantization), folder + "/config.json: quant_method is not gptq, so this is no GPTQ checkpoint");
     const bool second = text_at(quantization, "checkpoint_format") == "gptq_v2";
-    return std::make_unique<IntReader>(folder, config, second ? IntLayout::kDirect : IntLayout::kMinusOne);
+    return int_reader(folder, config, second ? IntLayout::kDirect : IntLayout::kMinusOne);
   }
 };
 

@@ -1,5 +1,6 @@
 // The format `auto_round`: AutoRound's own checkpoints, which transformers (with the package auto-round) and vLLM load.
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "plugins/formats/lib/input_range.h"
@@ -29,35 +30,38 @@ bool is_float(const Json& quantization) {
          data_type == "fp";
 }
 
+bool has_ints(const rh_plan& plan) {
+  return std::any_of(plan.tensors, plan.tensors + plan.tensor_count, [](const rh_planned_tensor* tensor) {
+    return tensor->layer && rh::is(*tensor->layer->encoding, rh::AffineInt::kId);
+  });
+}
+
 bool is_own(const Json& quantization) { return text_at(quantization, "quant_method") == "auto-round"; }
 
 class AutoRoundWriter : public CheckpointWriter {
  public:
-  explicit AutoRoundWriter(const rh_export& target) : CheckpointWriter(target), all_symmetric_(all_symmetric(target)) {}
+  explicit AutoRoundWriter(const rh_export& target) : CheckpointWriter(target) {
+    if (has_ints(*target.plan)) ints_.emplace(*target.plan);
+  }
 
-  void add_layer(const rh_encoded_layer& layer) override {
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
     const auto encoding = float_encoding(*layer.encoding);
-    const LayerScheme scheme = encoding
-                                   ? float_layer_scheme(*encoding, *layer.scheme, layer.activation_encoding, layer.cols)
-                                   : int_layer_scheme(layer, all_symmetric_);
+    const LayerScheme scheme = encoding ? float_layer_scheme(*encoding, layer) : int_layer_scheme(*ints_, layer);
     if (layers_.empty()) first_ = scheme;
-    rh::require(scheme.packing == first_.packing,
-                cat(layer.name, ": AutoRound has one packing_format for the whole model; this layer's scheme needs ",
-                    scheme.packing.empty() ? "none" : scheme.packing, ", an earlier one's ",
-                    first_.packing.empty() ? "none" : first_.packing));
     layers_.push_back({layer.name, scheme.fields});
     if (!encoding) {
       const bool gptq = scheme.packing == "auto_round:auto_gptq";
-      return write_int_layer(tensors(), layer, gptq ? IntLayout::kMinusOne : IntLayout::kDirect, false);
+      return write_int_layer(tensors(), encoded, gptq ? IntLayout::kMinusOne : IntLayout::kDirect, false);
     }
-    if (layer.bias) tensors().add(cat(layer.name, ".bias"), *layer.bias);
-    add_codes(tensors(), layer, *encoding);
+    if (encoded.bias) tensors().add(cat(layer.name, ".bias"), *encoded.bias);
+    add_codes(tensors(), encoded);
     const bool is_block = scheme.fields.at("group_size").is_array();
     std::vector<int64_t> shape;  // of the scales, where it is not that of the groups
     if (scheme.fields.at("group_size") == RH_GROUP_TENSOR) shape = {1};
     if (scheme.fields.at("group_size") == RH_GROUP_ROW) shape = {layer.rows};
-    add_scales(tensors(), cat(layer.name, is_block ? ".weight_scale_inv" : ".weight_scale"), layer, *encoding, shape);
-    add_input_range(tensors(), layer);
+    add_scales(tensors(), cat(layer.name, is_block ? ".weight_scale_inv" : ".weight_scale"), encoded, shape);
+    add_input_range(tensors(), encoded);
   }
 
  private:
@@ -99,7 +103,7 @@ class AutoRoundWriter : public CheckpointWriter {
     return config;
   }
 
-  const bool all_symmetric_;
+  std::optional<IntPlan> ints_;
   LayerScheme first_;
   std::vector<WrittenLayer> layers_;
 };
@@ -110,20 +114,35 @@ class AutoRound : public rh::Format {
       : Format("auto_round", "AutoRound's checkpoints: 2 to 8 bit integers, mxfp4, mxfp8, mxint4, nvfp4 and fp8.",
                {RH_ENCODING_AFFINE_INT, RH_ENCODING_MX, RH_ENCODING_NVFP, RH_ENCODING_SCALED_FP8}) {}
 
-  void check(const rh_format_query& query) const override {
-    const auto encoding = float_encoding(*query.encoding);
-    if (!encoding) return check_int_layer(query, {2, 3, 4, 5, 6, 7, 8});
-    rh::require(!query.activation || query.activation_encoding,
-                "the input's data type does not say what an engine must do, so the format cannot either");
-    float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols);
+  void check(const rh_format_layer& layer, const char*) const override {
+    if (const auto encoding = float_encoding(*layer.encoding))
+      float_layer_scheme(*encoding, layer);
+    else
+      check_int_layer(layer, {2, 3, 4, 5, 6, 7, 8});
   }
 
-  std::string uniform(const rh_format_query& query) const override {
-    const auto encoding = float_encoding(*query.encoding);
-    const std::string packing =
-        encoding ? float_layer_scheme(*encoding, *query.scheme, query.activation_encoding, query.cols).packing
-                 : "of integers";  // one of two, which suits them all
-    return cat("packing_format ", packing.empty() ? "none" : packing);
+  // config.json names one packing_format for the whole checkpoint.
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    std::optional<IntPlan> ints;
+    if (has_ints(plan)) ints.emplace(plan);
+    std::map<std::string, int64_t> layers;  // by packing format
+    std::vector<std::string> packing(plan.tensor_count);
+    for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+      const rh_format_layer* layer = plan.tensors[i]->layer;
+      if (!layer) continue;
+      const auto encoding = float_encoding(*layer->encoding);
+      packing[i] = encoding ? float_layer_scheme(*encoding, *layer).packing : int_layer_scheme(*ints, *layer).packing;
+      ++layers[packing[i]];
+    }
+    if (layers.size() < 2) return;
+    const auto most = std::max_element(layers.begin(), layers.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto named = [](const std::string& text) { return text.empty() ? std::string("none") : text; };
+    for (uint64_t i = 0; i < plan.tensor_count; ++i)
+      if (plan.tensors[i]->layer && packing[i] != most->first)
+        answers[i] = {RH_TENSOR_REFUSED, cat("it allows one packing_format per checkpoint: this layer needs ",
+                                             named(packing[i]), ", and most layers of this plan need ",
+                                             named(most->first))};
   }
 
   const char* backends_json() const override {
@@ -169,11 +188,11 @@ class AutoRound : public rh::Format {
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    const std::string folder = source.folder;
+    const std::string folder = source.path;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     const auto layout = int_layout(quantization);
-    if (is_own(quantization) && layout) return std::make_unique<IntReader>(folder, config, *layout);
+    if (is_own(quantization) && layout) return int_reader(folder, config, *layout);
     if (!is_own(quantization) || !is_float(quantization)) {
       throw rh::Error(
           RH_INVALID_ARGUMENT,
@@ -182,9 +201,10 @@ class AutoRound : public rh::Format {
               ", packing_format ", text_at(quantization, "packing_format", "none"), ")"));
     }
     const rh_data_type dtype = config_dtype(config);
-    return std::make_unique<LayerReader>(folder, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-      return float_layer(name, tensors, quantization, dtype);
-    });
+    return std::make_unique<LayerReader>(
+        folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
+          return float_layer(name, tensors, quantization, dtype);
+        });
   }
 };
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "plugins/formats/lib/float_layout.h"
+#include "plugins/formats/lib/int_plan.h"
 
 namespace roundhouse::formats {
 
@@ -12,13 +13,11 @@ struct LayerScheme {
   std::string packing;  // the checkpoint's packing_format; "": it has none
 };
 
-// Of an integer layer. Engines read packing_format of the whole checkpoint, which must suit all layers.
-LayerScheme int_layer_scheme(const rh_encoded_layer& layer, bool all_symmetric);
+// An integer layer's. Engines read one packing_format for the whole checkpoint, which must suit all layers.
+LayerScheme int_layer_scheme(const IntPlan& plan, const rh_format_layer& layer);
 
-// Of a layer in a float encoding. Throws rh::Error when AutoRound's loaders know no such layer.
-// `activation`: what happens to its input, or nullptr.
-LayerScheme float_layer_scheme(const FloatEncoding& encoding, const rh_scheme& scheme, const rh_encoding* activation,
-                               int64_t cols);
+// A float layer's. Throws rh::Error when AutoRound's loaders know no such layer.
+LayerScheme float_layer_scheme(const FloatEncoding& encoding, const rh_format_layer& layer);
 
 // What config.json says beside the layers' fields: fmt, activation_scheme, weight_block_size.
 void add_fp8_keys(const LayerScheme& scheme, Json& config);

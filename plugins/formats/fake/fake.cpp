@@ -1,5 +1,7 @@
 // The format `fake`: a plain checkpoint with the dequantized weights, in the source's element types and under its
 // names. Any engine loads it. The smallest format there is: copy this folder to write another.
+#include <roundhouse/ext/decode.h>
+
 #include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
@@ -13,15 +15,16 @@ class FakeWriter : public rh::Writer {
   explicit FakeWriter(const rh_export& target)
       : target_(target), decoder_(rh::required_extension<rh_decode>(RH_EXT_DECODE)), tensors_(target) {}
 
-  void add_layer(const rh_encoded_layer& layer) override {
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
     std::vector<char> weight(layer.rows * layer.cols * (layer.dtype.bits / 8));
     int64_t shape[] = {layer.rows, layer.cols};
     rh_tensor output{weight.data(), {RH_DEVICE_CPU, 0}, 2, layer.dtype, shape, nullptr, 0};
     rh_error error{};
-    rh::check(decoder_.decode(&target_, &layer, &output, &error), error);
+    rh::check(decoder_.decode(&target_, &encoded, &output, &error), error);
     tensors_.add(name + ".weight", output);
-    if (layer.bias) tensors_.add(name + ".bias", *layer.bias);
+    if (encoded.bias) tensors_.add(name + ".bias", *encoded.bias);
   }
 
   void add_tensor(const std::string& name, const rh_tensor& tensor) override { tensors_.add(name, tensor); }
@@ -57,7 +60,7 @@ class Fake : public rh::Format {
       : Format("fake", "The dequantized weights as a plain checkpoint, for engines that know no quantization.", {"*"}) {
   }
 
-  void check(const rh_format_query&) const override {}
+  void check(const rh_format_layer&, const char*) const override {}
   const char* backends_json() const override {
     return R"([{"engine": "transformers", "devices": ["cpu", "cuda"], "priority": 0}])";
   }
@@ -68,7 +71,7 @@ class Fake : public rh::Format {
     return text_at(read_config_or_empty(folder), kMarker) == "fake" ? 1 : 0;
   }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    return std::make_unique<FakeReader>(source.folder);
+    return std::make_unique<FakeReader>(source.path);
   }
 };
 

@@ -14,33 +14,32 @@ bool is_own(const Json& quantization) {
 }
 
 // Throws rh::Error unless it is e4m3 in blocks, and the input e4m3 in dynamic groups as wide.
-void require_blocks(const rh_encoding& weight, const rh_scheme& scheme, const rh_encoding* input) {
-  const auto encoding = float_encoding(weight);
-  rh::require(encoding && encoding->kind == FloatEncoding::Kind::kScaledFp8 && encoding->element == "fp8_e4m3" &&
-                  scheme.group_rows == kBlock && scheme.group_cols == kBlock,
+void require_blocks(const rh_format_layer& layer) {
+  const auto made = rh::ScaledFp8::of(*layer.encoding);
+  rh::require(made.element == RH_FP8_E4M3 && made.group_rows == kBlock && made.group_cols == kBlock,
               "it stores e4m3 weights with a scale for each block of 128 x 128 (group_size [128, 128])");
-  rh::require(input && std::string_view(input->id) == RH_ENCODING_SCALED_FP8,
+  rh::require(layer.activation_encoding && rh::is(*layer.activation_encoding, rh::ScaledFp8::kId),
               "engines quantize the input to e4m3 as well, and the scheme does not");
-  const auto parameters = Json::parse(input->parameters_json);
-  rh::require(parameters.value("element", "") == "e4m3" && parameters.value("group_rows", 0) == 1 &&
-                  parameters.value("group_cols", 0) == kBlock && parameters.value("dynamic", false),
+  const auto input = rh::ScaledFp8::of(*layer.activation_encoding);
+  rh::require(input.element == RH_FP8_E4M3 && input.group_rows == 1 && input.group_cols == kBlock &&
+                  input.dynamic == RH_INPUT_DYNAMIC,
               "engines quantize the input to e4m3 with dynamic scales of 128 columns (act_group_size 128), and the "
               "scheme in another way");
 }
 
 class Fp8Writer : public CheckpointWriter {
  public:
-  explicit Fp8Writer(const rh_export& target) : CheckpointWriter(target) { require_quantized_in_blocks(); }
+  explicit Fp8Writer(const rh_export& target) : CheckpointWriter(target) {}
 
-  void add_layer(const rh_encoded_layer& layer) override {
-    require_blocks(*layer.encoding, *layer.scheme, layer.activation_encoding);
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
-    if (layer.bias) tensors().add(name + ".bias", *layer.bias);
-    add_codes(tensors(), layer, *float_encoding(*layer.encoding));
+    if (encoded.bias) tensors().add(name + ".bias", *encoded.bias);
+    add_codes(tensors(), encoded);
     const int64_t row_blocks = (layer.rows + kBlock - 1) / kBlock, col_blocks = (layer.cols + kBlock - 1) / kBlock;
-    const rh_tensor& scale = require_tensor(layer, "scale", row_blocks * col_blocks);
+    const rh_tensor& scale = require_tensor(encoded, "scale", row_blocks * col_blocks);
     std::vector<float> inverse(row_blocks * col_blocks);  // of what the weight was multiplied with: the scale itself
-    for (size_t i = 0; i < inverse.size(); ++i) inverse[i] = element(scale, i);
+    for (size_t i = 0; i < inverse.size(); ++i) inverse[i] = rh_load(&scale, static_cast<int64_t>(i));
     tensors().add(name + ".weight_scale_inv", inverse.data(), rh::kF32, {row_blocks, col_blocks});
   }
 
@@ -60,8 +59,9 @@ class Fp8 : public rh::Format {
  public:
   Fp8() : Format("fp8", "e4m3 weights in blocks of 128 x 128, as DeepSeek's checkpoints.", {RH_ENCODING_SCALED_FP8}) {}
 
-  void check(const rh_format_query& query) const override {
-    require_blocks(*query.encoding, *query.scheme, query.activation_encoding);
+  void check(const rh_format_layer& layer, const char*) const override { require_blocks(layer); }
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    refuse_outside_blocks(plan, answers);
   }
 
   const char* backends_json() const override {
@@ -83,7 +83,7 @@ class Fp8 : public rh::Format {
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    const std::string folder = source.folder;
+    const std::string folder = source.path;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     rh::require(
@@ -96,15 +96,14 @@ class Fp8 : public rh::Format {
     rh::require(text_at(quantization, "activation_scheme", "dynamic") == "dynamic",
                 folder + "/config.json: activation_scheme is not dynamic, which is all that is read");
     const rh_data_type dtype = config_dtype(config);
-    return std::make_unique<LayerReader>(folder, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-      const FloatEncoding encoding{FloatEncoding::Kind::kScaledFp8, "fp8_e4m3", "", block[0], block[1]};
-      auto layer = std::make_unique<FloatLayer>(
-          name, encoding, FloatLayer::Tensors{find(tensors, "weight"), find(tensors, "weight_scale_inv"), nullptr},
-          dtype);
-      layer->set_activation({RH_ENCODING_SCALED_FP8,
-                             {{"element", "e4m3"}, {"group_rows", 1}, {"group_cols", block[1]}, {"dynamic", true}}});
-      return layer;
-    });
+    return std::make_unique<LayerReader>(
+        folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
+          auto layer = std::make_unique<FloatLayer>(
+              name, rh::ScaledFp8(RH_FP8_E4M3, block[0], block[1]),
+              FloatLayer::Tensors{find(tensors, "weight"), find(tensors, "weight_scale_inv"), nullptr}, dtype);
+          layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 1, block[1], RH_INPUT_DYNAMIC), 0, 0}});
+          return layer;
+        });
   }
 };
 

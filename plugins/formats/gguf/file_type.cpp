@@ -107,32 +107,32 @@ std::string file_type_names() {
   return names.dump();
 }
 
-const FileType* chosen_file_type(const Json& options, const Json& plan) {
-  const Json& scheme = plan.at("scheme");
-  const bool quantized = scheme.at("bits") < 16;
-  const std::string data_type = quantized ? text_at(scheme, "data_type") : "";
-  if (!options.contains("file_type")) return usual_file_type(data_type);
+const FileType* chosen_file_type(const Json& options, const Json& data_type) {
+  if (!options.contains("file_type"))
+    return data_type.is_string() ? usual_file_type(data_type.get<std::string>()) : nullptr;
   rh::require(options.at("file_type").is_string(), "file_type is not a text");
-  const FileType& type = file_type(options.at("file_type"));
-  const bool wants_quantized = ggml_type(type.base)->quantized();
-  rh::require(wants_quantized ? data_type == type.base : !quantized,
-              cat("file_type ", type.name, " consists of ", type.base, ", but the recipe's scheme is ",
-                  quantized ? data_type : "16 bits",
-                  wants_quantized ? cat("; write scheme: {data_type: ", type.base, "}")
-                                  : std::string("; write scheme: {bits: 16}")));
-  return &type;
+  return &file_type(options.at("file_type"));
 }
 
-Json assign_types(const FileType& type, const Json& plan, const Json& architecture) {
+void require_base(const FileType& type, const Json& data_type) {
+  const bool quantized = data_type.is_string(), wants_quantized = ggml_type(type.base)->quantized();
+  rh::require(wants_quantized ? quantized && data_type == type.base : !quantized,
+              cat("file_type ", type.name, " consists of ", type.base, ", but the recipe's scheme is ",
+                  quantized ? data_type.get<std::string>() : "16 bits",
+                  wants_quantized ? cat("; write scheme: {data_type: ", type.base, "}")
+                                  : std::string("; write scheme: {bits: 16}")));
+}
+
+Json assign_types(const FileType& type, const Json& layers, const Json& architecture) {
   const Names names(architecture);
   names.require_known();
   Json assigned = Json::object();
   if (!ggml_type(type.base)->quantized()) return assigned;
   const int64_t blocks = architecture.at("blocks"), heads = architecture.at("heads");
   const int64_t kv_heads = architecture.at("kv_heads");
-  const bool tied = plan.at("tied_head");
+  const bool tied = architecture.at("tied_head");
   const bool has_70b = (names.architecture() == "llama" && heads != kv_heads) || names.architecture() == "qwen2";
-  for (const Json& layer : plan.at("layers")) {
+  for (const Json& layer : layers) {
     const std::string stored = names.to_gguf(layer.at("name")).value_or("");
     Place place{stored.substr(stored.rfind('.') + 1), 0, blocks, heads / kv_heads, blocks == 80 && has_70b};
     if (stored.starts_with("blk.")) place.block = std::stoll(stored.substr(4));

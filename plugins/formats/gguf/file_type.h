@@ -22,11 +22,13 @@ const FileType* usual_file_type(const std::string& base);
 // The names, as a JSON array.
 std::string file_type_names();
 
-// The file type that the options ask for, else the usual one of the recipe's data type; NULL when there is none.
-// Throws rh::Error when the recipe's data type is not what the file type consists of.
-const FileType* chosen_file_type(const Json& options, const Json& plan);
+// The file type that the options ask for, else the usual one of `data_type`, the recipe's (a text, or null); NULL when
+// there is none. Throws rh::Error for an unknown name.
+const FileType* chosen_file_type(const Json& options, const Json& data_type);
+// Throws rh::Error unless the recipe's data type is what the file type consists of.
+void require_base(const FileType& type, const Json& data_type);
 
-// rh_assign: the data type of each layer of the plan. Throws rh::Error when llama.cpp has no such architecture.
-Json assign_types(const FileType& type, const Json& plan, const Json& architecture);
+// rh_assign: the data type of each layer of `layers`. Throws rh::Error when llama.cpp has no such architecture.
+Json assign_types(const FileType& type, const Json& layers, const Json& architecture);
 
 }  // namespace roundhouse::formats

@@ -1,4 +1,6 @@
 // The format `gguf`: the file that llama.cpp, and what is built on it, loads.
+#include <cctype>
+
 #include "plugins/formats/gguf/file_type.h"
 #include "plugins/formats/gguf/reader.h"
 #include "plugins/formats/gguf/writer.h"
@@ -8,14 +10,15 @@ namespace {
 
 class Gguf : public rh::Format, public rh::Assigner {
  public:
-  Gguf() : Format("gguf", "GGUF files for llama.cpp.", {RH_ENCODING_GGML_BLOCK}, options_schema()) {}
+  Gguf()
+      : Format("gguf", "GGUF files for llama.cpp.", {RH_ENCODING_GGML_BLOCK}, options_schema(), file_type_aliases()) {}
 
-  void check(const rh_format_query& query) const override {
-    rh::require(!query.activation, "it stores weights only, and the scheme quantizes activations as well");
-    const std::string type = text_at(Json::parse(query.encoding->parameters_json), "type");
-    const GgmlType* known = ggml_type(type);
-    rh::require(known && known->quantized(), "it does not store blocks of the type " + type);
+  void check(const rh_format_layer& layer, const char*) const override {
+    rh::require(!layer.activation_encoding, "it stores weights only, and the scheme quantizes activations as well");
+    rh::GgmlBlock::of(*layer.encoding);
   }
+
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override { answer_plan(plan, answers); }
 
   const char* backends_json() const override {
     return R"([{"engine": "llama.cpp", "devices": ["cpu", "cuda", "metal", "vulkan"], "priority": 1,
@@ -23,11 +26,13 @@ class Gguf : public rh::Format, public rh::Assigner {
   }
 
   const rh::Assigner* assigner() const override { return this; }
-  std::string assign(const char* plan_json, const char* architecture, const char* options) const override {
-    const Json plan = Json::parse(plan_json);
-    wants_split(Json::parse(options));
-    const FileType* type = chosen_file_type(Json::parse(options), plan);
-    return type ? assign_types(*type, plan, Json::parse(architecture)).dump() : "{}";
+  std::string assign(const char* layers_json, const char* architecture, const char* options_json) const override {
+    const Json asked = Json::parse(layers_json), options = Json::parse(options_json);
+    wants_split(options);
+    const FileType* type = chosen_file_type(options, asked.at("data_type"));
+    if (!type) return "{}";
+    require_base(*type, asked.at("data_type"));
+    return assign_types(*type, asked.at("layers"), Json::parse(architecture)).dump();
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
@@ -35,10 +40,25 @@ class Gguf : public rh::Format, public rh::Assigner {
   }
   int32_t probe(const std::string& folder) const override { return gguf_files(folder).empty() ? 0 : 100; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    return std::make_unique<GgufReader>(source.folder, Json::parse(source.architecture_json));
+    return std::make_unique<GgufReader>(source.path, Json::parse(source.architecture_json));
   }
 
  private:
+  // gguf:q4_k_m and the others, each with its file type.
+  static std::vector<rh::FormatAlias> file_type_aliases() {
+    static const std::vector<std::pair<std::string, std::string>> texts = [] {
+      std::vector<std::pair<std::string, std::string>> all;
+      for (const std::string name : Json::parse(file_type_names())) {
+        std::string small = name;
+        for (char& c : small) c = static_cast<char>(std::tolower(c));
+        all.emplace_back("gguf:" + small, Json{{"file_type", name}}.dump());
+      }
+      return all;
+    }();
+    std::vector<rh::FormatAlias> aliases;
+    for (const auto& [name, options] : texts) aliases.push_back({name.c_str(), options.c_str()});
+    return aliases;
+  }
   static const char* options_schema() {
     static const std::string schema = R"({"type": "object", "properties": {"file_type": {"enum": )" +
                                       file_type_names() +

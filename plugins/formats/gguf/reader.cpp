@@ -5,7 +5,6 @@
 #include <limits>
 #include <set>
 
-#include "kernels/floats.h"
 #include "plugins/formats/gguf/metadata.h"
 #include "plugins/formats/gguf/writer.h"
 #include "plugins/formats/lib/text.h"
@@ -77,13 +76,6 @@ void Header::skip_value(GgufValue type) {
   if (element != GgufValue::kString) fail(cat("a list has elements of type ", static_cast<uint32_t>(element)));
   expect(count, 8);
   for (uint64_t i = 0; i < count; ++i) skip(number<uint64_t>(), 1);
-}
-
-kernels::Element element_of(const rh_tensor& tensor) {
-  if (rh::same_type(tensor.dtype, rh::kF32)) return kernels::Element::kF32;
-  if (rh::same_type(tensor.dtype, rh::kF16)) return kernels::Element::kF16;
-  rh::require(rh::same_type(tensor.dtype, rh::kBF16), "the output is not of type F32, F16 or BF16");
-  return kernels::Element::kBF16;
 }
 
 rh_data_type element_type(const GgmlType& type) {
@@ -191,15 +183,8 @@ void GgufReader::read_header(size_t file) {
     item.offset += data;
     if (!item.type->quantized()) continue;
     const int64_t cols = item.shape.back();
-    item.parameters = Json{{"type", item.type->name}}.dump();
-    item.specs.add("blocks", rh::kU8,
-                   {static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols), item.type->row_bytes(cols)});
-    item.encoding = {sizeof item.encoding, item.specs.count(), RH_ENCODING_GGML_BLOCK, item.parameters.c_str(),
-                     item.specs.data()};
-    const GgmlType& type = *item.type;
-    item.scheme = stored_scheme(type.bits, type.symmetric, 1, type.cols / type.groups);
-    item.scheme.super_bits = type.super_bits;
-    item.scheme.super_group = type.super_bits ? static_cast<int32_t>(type.groups) : 0;
+    const int64_t rows = static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols);
+    item.encoding = {rh::GgmlBlock(item.type->block), rows, cols};
   }
 }
 
@@ -215,8 +200,10 @@ void GgufReader::item(uint64_t index, rh_item& out) {
   out.dtype = element_type(*item.type);
   out.ndim = static_cast<int32_t>(item.shape.size());
   out.shape = item.shape.data();
-  out.encoding = item.type->quantized() ? &item.encoding : nullptr;
-  out.scheme = item.type->quantized() ? &item.scheme : nullptr;
+  out.encoding = item.encoding.get();
+  out.file = files_[item.file].path.c_str();
+  out.offset = item.offset;
+  out.bytes = item.bytes;
 }
 
 // The tensor's bytes, rows in the source's order.
@@ -247,16 +234,14 @@ void GgufReader::read(uint64_t index, rh_tensor& output) {
     std::memcpy(output.data, rows.data(), rows.size());
     return;
   }
-  const kernels::Element element = element_of(output);
   const int64_t cols = item.shape.back(), row_bytes = item.type->row_bytes(cols);
-  rh::parallel_for(static_cast<int64_t>(item.bytes) / row_bytes, 64, [&](int64_t begin, int64_t end) {
-    std::vector<float> weights(cols);
-    for (int64_t row = begin; row < end; ++row) {
-      dequantize(*item.type, rows.data() + row * row_bytes, cols / item.type->cols, weights.data());
-      for (int64_t col = 0; col < cols; ++col)
-        kernels::store_element(element, output.data, row * cols + col, weights[col]);
-    }
-  });
+  const int64_t count = static_cast<int64_t>(item.bytes) / row_bytes;
+  // Stacks of matrices are rows below each other.
+  const rh::View blocks(const_cast<uint8_t*>(rows.data()), rh::kU8, {count, row_bytes});
+  const rh::View weights(output.data, output.dtype, {count, cols});
+  const rh_tensor* tensors[] = {blocks.get()};
+  rh_tensor matrix = *weights.get();
+  rh::GgmlBlock(item.type->block).decode(*item.encoding.get(), tensors, matrix);
 }
 
 void GgufReader::read_encoded(uint64_t index, rh_tensor* const* tensors) {

@@ -34,10 +34,7 @@ class GgufReader : public rh::Reader {
     size_t file;
     uint64_t offset, bytes;
     // Of quantized tensors.
-    std::string parameters;
-    rh::Specs specs;
-    rh_encoding encoding;
-    rh_scheme scheme;
+    rh::Encoding encoding;
   };
   struct File {
     std::string path;

@@ -32,9 +32,10 @@ kernels::Element element_of(const GgmlType& type) {
   return type.bytes == 4 ? kernels::Element::kF32 : type.id == 1 ? kernels::Element::kF16 : kernels::Element::kBF16;
 }
 
-// The ggml type of an element type as rh_model's "plan" names it.
-const GgmlType* plain_type(const std::string& dtype) {
-  return ggml_type(dtype == "float32" ? "f32" : dtype == "float16" ? "f16" : dtype == "bfloat16" ? "bf16" : "");
+const GgmlType* plain_type(rh_data_type type) {
+  const auto element = element_of(type);
+  if (!element) return nullptr;
+  return ggml_type(*element == kernels::Element::kF32 ? "f32" : *element == kernels::Element::kF16 ? "f16" : "bf16");
 }
 
 std::string option(const Json& options, const char* key) {
@@ -51,6 +52,19 @@ std::string file_name(const std::string& model, size_t file, size_t files) {
   return model + part;
 }
 
+// Norms and biases are float32, as llama.cpp's kernels want them. Throws rh::Error for an element type that GGUF lacks.
+const GgmlType& stored_type(const rh_planned_tensor& tensor, const Json& options) {
+  if (tensor.layer) return *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
+  const GgmlType* source = plain_type(tensor.dtype);
+  rh::require(source, "the format stores float32, float16 and bfloat16, and this tensor is none of them");
+  if (tensor.ndim < 2) return *ggml_type("f32");
+  const std::string wanted = option(options, "unquantized");
+  if (wanted.empty()) return *source;
+  const GgmlType* type = ggml_type(wanted);
+  rh::require(type && !type->quantized(), cat("unquantized is f32, f16 or bf16, not ", wanted));
+  return *type;
+}
+
 }  // namespace
 
 bool wants_split(const Json& options) {
@@ -59,19 +73,36 @@ bool wants_split(const Json& options) {
   return options.at("split");
 }
 
+void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
+  const Json options = Json::parse(plan.options_json);
+  wants_split(options);
+  const Names names(Json::parse(plan.architecture_json));
+  names.require_known();
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const rh_planned_tensor& tensor = *plan.tensors[i];
+    try {
+      if (!names.to_gguf(tensor.name))
+        answers[i] = {RH_TENSOR_OMITTED, "llama.cpp computes it"};
+      else
+        stored_type(tensor, options);
+    } catch (const rh::Error& e) {
+      answers[i] = {RH_TENSOR_REFUSED, e.what()};
+    }
+  }
+}
+
 GgufWriter::GgufWriter(const rh_export& target)
     : target_(target),
-      options_(Json::parse(target.options_json)),
-      architecture_(model_json(target, "architecture")),
+      options_(Json::parse(target.plan->options_json)),
+      architecture_(Json::parse(target.plan->architecture_json)),
       names_(architecture_) {
   names_.require_known();
-  const Json plan = model_json(target, "plan");
-  plan_tensors(plan);
+  plan_tensors();
   const size_t files = divide();
   const std::string folder = std::filesystem::path(model_folder(target)).filename().string();
-  const std::string model = cat(folder.empty() ? "model" : folder, "-", file_type_of(plan).name);
+  const std::string model = cat(folder.empty() ? "model" : folder, "-", file_type().name);
   for (size_t file = 0; file < files; ++file) {
-    Metadata metadata = file == 0 ? model_metadata(plan) : Metadata();
+    Metadata metadata = file == 0 ? model_metadata() : Metadata();
     if (files > 1) {
       metadata.u16(kSplitNumber, file);
       metadata.u16(kSplitCount, files);
@@ -85,36 +116,17 @@ GgufWriter::GgufWriter(const rh_export& target)
     write(slots_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
 }
 
-void GgufWriter::plan_tensors(const Json& plan) {
-  std::map<std::string, const Json*> layers;  // by weight
-  for (const Json& layer : plan.at("layers"))
-    if (!layer.at("encoding").is_null()) layers[layer.at("name").get<std::string>() + ".weight"] = &layer;
-  for (const Json& tensor : plan.at("tensors")) {
-    const std::string source = tensor.at("name");
-    const auto stored = names_.to_gguf(source);
+void GgufWriter::plan_tensors() {
+  const rh_plan& plan = *target_.plan;
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const rh_planned_tensor& tensor = *plan.tensors[i];
+    const auto stored = names_.to_gguf(tensor.name);
     if (!stored) continue;
-    const auto layer = layers.find(source);
-    by_source_[source] = slots_.size();
-    add_slot(*stored, stored_type(tensor, layer == layers.end() ? nullptr : layer->second), tensor.at("shape"));
+    by_source_[tensor.name] = slots_.size();
+    add_slot(*stored, stored_type(tensor, options_), {tensor.shape, tensor.shape + tensor.ndim});
   }
   if (const auto factors = rotary_factors(architecture_); !factors.empty())
     add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
-}
-
-// Norms and biases are float32, as llama.cpp's kernels want them.
-const GgmlType& GgufWriter::stored_type(const Json& tensor, const Json* layer) const {
-  if (layer) return *ggml_type(layer->at("encoding").at("parameters").at("type").get<std::string>());
-  const GgmlType* source = plain_type(tensor.at("dtype"));
-  if (!source)
-    throw rh::Error(RH_INVALID_ARGUMENT,
-                    cat(tensor.at("name").get<std::string>(), " is ", tensor.at("dtype").get<std::string>(),
-                        "; the format stores float32, float16 and bfloat16"));
-  if (tensor.at("shape").size() < 2) return *ggml_type("f32");
-  std::string wanted = option(options_, "unquantized");
-  if (wanted.empty()) return *source;
-  const GgmlType* type = ggml_type(wanted);
-  rh::require(type && !type->quantized(), cat("unquantized is f32, f16 or bf16, not ", wanted));
-  return *type;
 }
 
 void GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
@@ -124,8 +136,9 @@ void GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::ve
 }
 
 // Where neither the options nor the recipe's scheme tell, the type of most quantized weights.
-const FileType& GgufWriter::file_type_of(const Json& plan) const {
-  if (const FileType* chosen = chosen_file_type(options_, plan)) return *chosen;
+const FileType& GgufWriter::file_type() const {
+  const Json data_type = model_json(target_, "plan").value("data_type", Json());
+  if (const FileType* chosen = chosen_file_type(options_, data_type)) return *chosen;
   std::map<std::string, int64_t> weights;
   for (const Slot& slot : slots_)
     if (slot.shape.size() > 1) weights[slot.type->name] += elements(slot.shape) * (slot.type->quantized() ? 1000 : 1);
@@ -150,7 +163,7 @@ size_t GgufWriter::divide() {
   return file + 1;
 }
 
-Metadata GgufWriter::model_metadata(const Json& plan) const {
+Metadata GgufWriter::model_metadata() const {
   const std::string& id = names_.architecture();
   uint64_t parameters = 0;
   for (const Slot& slot : slots_) parameters += static_cast<uint64_t>(elements(slot.shape));
@@ -160,7 +173,7 @@ Metadata GgufWriter::model_metadata(const Json& plan) const {
   metadata.text("general.name", std::filesystem::path(model_folder(target_)).filename().string());
   metadata.text("general.size_label", size_label(parameters));
   add_hyperparameters(metadata, id, architecture_);
-  metadata.u32("general.file_type", file_type_of(plan).id);
+  metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
   add_tokenizer(metadata, model_folder(target_), architecture_.at("vocab"), option(options_, "pre"));
   return metadata;
@@ -221,15 +234,14 @@ void GgufWriter::write(Slot& slot, const uint8_t* rows) {
   slot.written = true;
 }
 
-void GgufWriter::add_layer(const rh_encoded_layer& layer) {
-  const std::string name = layer.name;
+void GgufWriter::add_layer(const rh_encoded_layer& encoded) {
+  const std::string name = encoded.layer->name;
   Slot& slot = slot_of(name + ".weight", nullptr);
-  const rh_tensor& blocks = *layer.tensors[0];
-  rh::require(rh::bytes(blocks) == slot.bytes && std::strcmp(layer.encoding->id, RH_ENCODING_GGML_BLOCK) == 0 &&
-                  text_at(Json::parse(layer.encoding->parameters_json), "type") == slot.type->name,
+  const rh_tensor& blocks = *encoded.tensors[0];
+  rh::require(rh::GgmlBlock::of(*encoded.layer->encoding).type == slot.type->block && rh::bytes(blocks) == slot.bytes,
               cat(name, ": the layer's blocks are not those of the plan, ", slot.type->name));
   write(slot, rh::data<uint8_t>(blocks));
-  if (layer.bias) add_tensor(name + ".bias", *layer.bias);
+  if (encoded.bias) add_tensor(name + ".bias", *encoded.bias);
 }
 
 void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {

@@ -18,6 +18,10 @@ constexpr uint64_t kGgufAlignment = 32;
 // The option split: a file holds at most the export's largest shard. Throws rh::Error when it is no truth value.
 bool wants_split(const Json& options);
 
+// rh_format.plan: which tensors have no place in the file, and why. Throws rh::Error when llama.cpp has no such
+// architecture.
+void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers);
+
 class GgufWriter : public rh::Writer {
  public:
   explicit GgufWriter(const rh_export& target);
@@ -38,12 +42,11 @@ class GgufWriter : public rh::Writer {
     bool written = false;
   };
 
-  void plan_tensors(const Json& plan);
-  const GgmlType& stored_type(const Json& tensor, const Json* layer) const;
+  void plan_tensors();
   void add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape);
-  const FileType& file_type_of(const Json& plan) const;
+  const FileType& file_type() const;
   size_t divide();
-  Metadata model_metadata(const Json& plan) const;
+  Metadata model_metadata() const;
   std::string header(const Metadata& metadata, size_t file);
   void write(Slot& slot, const uint8_t* rows);
   Slot& slot_of(const std::string& tensor, const rh_tensor* shape);

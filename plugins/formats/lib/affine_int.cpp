@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/text.h"
@@ -13,15 +12,15 @@ namespace {
 using kernels::float_from_half;
 using kernels::half_from_float;
 
-std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) {
-  const rh_tensor& scale = require_tensor(layer, "scale", count);
+std::vector<uint16_t> half_scales(const rh_encoded_layer& encoded, int64_t count) {
+  const rh_tensor& scale = require_tensor(encoded, "scale", count);
   std::vector<uint16_t> halves(count);
   for (int64_t i = 0; i < count; ++i) {
-    const float value = element(scale, i);
+    const float value = rh_load(&scale, i);
     halves[i] = half_from_float(value);
     if (!std::isfinite(float_from_half(halves[i]))) {
       throw rh::Error(RH_INVALID_ARGUMENT,
-                      cat(layer.name, ": scale ", value,
+                      cat(encoded.layer->name, ": scale ", value,
                           " does not fit into float16, which this format stores; leave the layer unquantized"));
     }
   }
@@ -30,30 +29,22 @@ std::vector<uint16_t> half_scales(const rh_encoded_layer& layer, int64_t count) 
 
 }  // namespace
 
-AffineParameters affine_parameters(const rh_encoding& encoding) {
-  try {
-    const auto json = nlohmann::json::parse(encoding.parameters_json);
-    return {json.at("bits"), json.at("group_rows"), json.at("group_cols"), json.at("symmetric")};
-  } catch (const nlohmann::json::exception& e) {
-    throw rh::Error(RH_INVALID_ARGUMENT, cat("parameters of " RH_ENCODING_AFFINE_INT ": ", e.what()));
-  }
-}
-
-AffineLayer affine_layer(const rh_encoded_layer& layer) {
-  const AffineParameters p = affine_parameters(*layer.encoding);
-  AffineLayer out{p.bits, p.symmetric, layer.rows, layer.cols, std::min(p.group_cols, layer.cols), {}, {}, {}};
+AffineLayer affine_layer(const rh_encoded_layer& encoded) {
+  const rh_format_layer& layer = *encoded.layer;
+  const auto p = rh::AffineInt::of(*layer.encoding);
+  AffineLayer out{p.bits, p.symmetric != 0, layer.rows, layer.cols, std::min(p.group_cols, layer.cols), {}, {}, {}};
   const int64_t weights = layer.rows * layer.cols;
-  const uint8_t* codes = rh::data<uint8_t>(require_tensor(layer, "codes", weights));
+  const uint8_t* codes = rh::data<uint8_t>(require_tensor(encoded, "codes", weights));
   out.codes.assign(codes, codes + weights);
   if (std::any_of(out.codes.begin(), out.codes.end(), [&](uint8_t code) { return code >> p.bits; })) {
     throw rh::Error(RH_INVALID_ARGUMENT, cat(layer.name, ": a code does not fit into ", p.bits, " bits"));
   }
   const int64_t scales = layer.rows * out.groups();
-  out.scale = half_scales(layer, scales);
+  out.scale = half_scales(encoded, scales);
   if (p.symmetric) {
     out.zero_point.assign(scales, symmetric_zero_point(p.bits));
   } else {
-    const uint8_t* zero_point = rh::data<uint8_t>(require_tensor(layer, "zero_point", scales));
+    const uint8_t* zero_point = rh::data<uint8_t>(require_tensor(encoded, "zero_point", scales));
     out.zero_point.assign(zero_point, zero_point + scales);
   }
   return out;
@@ -73,14 +64,6 @@ void mirror_zero_points(AffineLayer& layer) {
       for (int64_t c = g * layer.group_cols; c < last; ++c) row[c] = max - row[c];
     }
   }
-}
-
-void dequantize(const AffineLayer& layer, rh_tensor& output) {
-  write_groups(output, 1, layer.group_cols, [&](int64_t group) {
-    return
-        [codes = layer.codes.data(), scale = float_from_half(layer.scale[group]),
-         zero_point = layer.zero_point[group]](int64_t i) { return scale * static_cast<float>(codes[i] - zero_point); };
-  });
 }
 
 }  // namespace roundhouse::formats

@@ -1,21 +1,13 @@
-// Layers in the encoding affine-int/1 (roundhouse/encodings.h) with one scale a row and group.
+// Layers in the encoding affine-int/1 (roundhouse/encoding.h) with one scale a row and group.
 #pragma once
 
 #include <cstdint>
-#include <roundhouse/plugin.hpp>
+#include <roundhouse/encoding/affine_int.hpp>
+#include <roundhouse/format.hpp>
 #include <string>
 #include <vector>
 
 namespace roundhouse::formats {
-
-// parameters_json of an affine-int/1 encoding.
-struct AffineParameters {
-  int bits;
-  int64_t group_rows;
-  int64_t group_cols;
-  bool symmetric;
-};
-AffineParameters affine_parameters(const rh_encoding& encoding);
 
 // The value of every zero point of a symmetric layer.
 constexpr uint8_t symmetric_zero_point(int bits) { return static_cast<uint8_t>(1 << (bits - 1)); }
@@ -36,13 +28,10 @@ struct AffineLayer {
 
 // Takes what a data type emitted, with its scales rounded to f16. Throws rh::Error when a scale does not fit into f16
 // or a code into `bits`.
-AffineLayer affine_layer(const rh_encoded_layer& layer);
+AffineLayer affine_layer(const rh_encoded_layer& encoded);
 
 // Leaves no zero point 0, without changing a weight: a group with zero point 0 is mirrored, that is
 // scale * q = -scale * ((max - q) - max).
 void mirror_zero_points(AffineLayer& layer);
-
-// Computes in float32, rounds once to the output's element type (f32, f16 or bf16). output: [rows, cols].
-void dequantize(const AffineLayer& layer, rh_tensor& output);
 
 }  // namespace roundhouse::formats

@@ -62,16 +62,22 @@ rh_data_type config_dtype(const Json& config) {
   throw rh::Error(RH_INVALID_ARGUMENT, cat("config.json: dtype ", name, " is not float32, float16 or bfloat16"));
 }
 
-rh_scheme stored_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols) {
-  rh_scheme scheme{};
-  scheme.struct_size = sizeof scheme;
-  scheme.bits = bits;
-  scheme.dtype = "";
-  scheme.symmetric = symmetric;
-  scheme.group_rows = group_rows;
-  scheme.group_cols = group_cols;
-  scheme.options_json = "{}";
-  return scheme;
+Json recorded_facts(const Json& quantization) {
+  constexpr std::pair<const char*, const char*> kKeys[] = {{"iters", "iters"},
+                                                           {"lr", "lr"},
+                                                           {"minmax_lr", "minmax_lr"},
+                                                           {"nsamples", "samples"},
+                                                           {"seqlen", "seqlen"},
+                                                           {"batch_size", "batch_size"},
+                                                           {"gradient_accumulate_steps", "gradient_accumulation"},
+                                                           {"enable_quanted_input", "quantized_input"},
+                                                           {"seed", "seed"}};
+  Json tuning = Json::object();
+  for (const auto& [recorded, key] : kKeys) {
+    const auto found = quantization.find(recorded);
+    if (found != quantization.end() && (found->is_number() || found->is_boolean())) tuning[key] = *found;
+  }
+  return tuning.empty() ? Json::object() : Json{{"tuning", tuning}};
 }
 
 }  // namespace roundhouse::formats

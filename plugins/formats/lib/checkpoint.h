@@ -18,7 +18,7 @@ using rh::OutputFile;
 using rh::TensorReader;
 using rh::TensorWriter;
 
-// Keys of rh_model.
+// A fact by its key in roundhouse/ext/model.h.
 Json model_json(const rh_export& target, const char* key);
 
 // Writes `json` as a file of the export.
@@ -40,7 +40,7 @@ Json quantization_of(const Json& config);
 // The element type that config.json declares; f32 when it declares none.
 rh_data_type config_dtype(const Json& config);
 
-// What a reader says of a stored layer. group_rows 1 and group_cols RH_GROUP_*, or what a group is.
-rh_scheme stored_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols);
+// What the checkpoint's configuration records of its tuning, as rh_reader.facts_json has it; {} when there is nothing.
+Json recorded_facts(const Json& quantization);
 
 }  // namespace roundhouse::formats

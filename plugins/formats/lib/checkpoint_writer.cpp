@@ -6,26 +6,15 @@
 namespace roundhouse::formats {
 
 CheckpointWriter::CheckpointWriter(const rh_export& target) : target_(target), tensors_(target) {
-  const Json plan = model_json(target, "plan");
-  block_prefix_ = plan.at("block_prefix");
-  if (plan.value("tied_head", false)) tied_head_ = plan.at("layers").back().at("name");
+  const Json architecture = Json::parse(target.plan->architecture_json);
+  block_prefix_ = text_at(architecture, "block_prefix");
+  if (architecture.value("tied_head", false)) tied_head_ = text_at(architecture, "head");
 }
 
 void CheckpointWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   constexpr std::string_view kWeight = ".weight";
   if (tensor.ndim == 2 && name.ends_with(kWeight)) unquantized_.push_back(name.substr(0, name.size() - kWeight.size()));
   tensors_.add(name, tensor);
-}
-
-void CheckpointWriter::require_quantized_in_blocks() const {
-  const Json layers = model_json(target_, "plan").at("layers");
-  for (const Json& layer : layers) {
-    const std::string name = layer.at("name");
-    rh::require(!layer.at("quantized") || in_block(name),
-                name +
-                    ": the engines that read this format know no quantized layer outside the blocks; leave it "
-                    "unquantized, or use the format auto_round");
-  }
 }
 
 std::vector<std::string> CheckpointWriter::unquantized() const {
@@ -43,6 +32,21 @@ std::vector<std::string> CheckpointWriter::unquantized_in_blocks() const {
 void CheckpointWriter::finish() {
   tensors_.finish();
   write_config(target_, quantization_config());
+}
+
+std::string block_prefix(const rh_plan& plan) {
+  return text_at(Json::parse(plan.architecture_json), "block_prefix");
+}
+
+void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers) {
+  const std::string blocks = block_prefix(plan) + ".";
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const rh_format_layer* layer = plan.tensors[i]->layer;
+    if (layer && !std::string_view(layer->name).starts_with(blocks))
+      answers[i] = {RH_TENSOR_REFUSED,
+                    "the engines that read this format know no quantized layer outside the blocks; leave it "
+                    "unquantized, or use the format auto_round"};
+  }
 }
 
 void add_tuning(const rh_export& target, Json& config) {

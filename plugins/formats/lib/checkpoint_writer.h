@@ -24,9 +24,6 @@ class CheckpointWriter : public rh::Writer {
   const std::string& block_prefix() const { return block_prefix_; }  // "model.layers"
   bool in_block(const std::string& layer) const { return layer.starts_with(block_prefix_ + "."); }
 
-  // Throws rh::Error, with the reason, when the plan quantizes a layer outside the blocks (lm_head).
-  void require_quantized_in_blocks() const;
-
   // The modules whose two-dimensional weight stays as it is, known to the architecture or not, so that engines do not
   // look for a quantized one: linear layers, and the embedding, which engines pass over.
   std::vector<std::string> unquantized() const;
@@ -39,6 +36,12 @@ class CheckpointWriter : public rh::Writer {
   std::string tied_head_;  // has no tensor of its own; "" when not tied
   std::vector<std::string> unquantized_;
 };
+
+// The module prefix of the blocks that the architecture names: "model.layers".
+std::string block_prefix(const rh_plan& plan);
+
+// Refuses the quantized layers outside the blocks (lm_head).
+void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers);
 
 // How the layers were tuned, and by whom.
 void add_tuning(const rh_export& target, Json& config);

@@ -5,13 +5,10 @@
 
 #include "plugins/formats/lib/bit_stream.h"
 #include "plugins/formats/lib/encoded_layer.h"
-#include "plugins/formats/lib/float_codes.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {
-
-using Kind = FloatEncoding::Kind;
 
 constexpr int64_t kRowsPerChunk = 16;
 
@@ -19,60 +16,72 @@ constexpr int64_t kRowsPerChunk = 16;
 uint8_t signed_magnitude(uint8_t code) { return code < 8 ? code : 8 | ((16 - code) & 7); }
 uint8_t twos_complement(uint8_t stored) { return stored < 8 ? stored : (16 - (stored & 7)) & 15; }
 
-float reciprocal(float x) { return x == 0 ? 0 : 1 / x; }
+bool is_int4(const FloatEncoding& encoding) {
+  const auto* mx = std::get_if<rh::Mx>(&encoding);
+  return mx && mx->element == RH_MX_INT4;
+}
 
-bool is_int4(const FloatEncoding& encoding) { return encoding.kind == Kind::kMx && encoding.element == "int4"; }
+bool has_global_scale(const FloatEncoding& encoding) {
+  const auto* nvfp = std::get_if<rh::Nvfp>(&encoding);
+  return nvfp && nvfp->two_level();
+}
 
 rh_data_type code_type(const FloatEncoding& encoding) {
-  if (encoding.element == "fp8_e4m3") return kF8E4M3;
-  if (encoding.element == "fp8_e5m2") return kF8E5M2;
-  return encoding.bits() == 8 ? rh::kI8 : rh::kU8;
+  const std::string_view element = element_name(encoding);
+  if (element == "fp8_e4m3") return kF8E4M3;
+  if (element == "fp8_e5m2") return kF8E5M2;
+  return code_bits(encoding) == 8 ? rh::kI8 : rh::kU8;
 }
 
 int64_t rows_of(const rh_tensor* codes) { return codes && codes->ndim == 2 ? codes->shape[0] : 0; }
 int64_t cols_of(const rh_tensor* codes, int bits) { return codes && codes->ndim == 2 ? codes->shape[1] * 8 / bits : 0; }
 
-FloatEncoding filled_in(FloatEncoding encoding, int64_t rows, int64_t cols) {
-  if (encoding.group_rows == 0) encoding.group_rows = rows;
-  if (encoding.group_cols == 0) encoding.group_cols = cols;
+FloatEncoding filled_in(FloatEncoding encoding, int64_t rows, int64_t cols, const rh_tensor* scale) {
+  auto* fp8 = std::get_if<rh::ScaledFp8>(&encoding);
+  if (!fp8) return encoding;
+  if (fp8->group_rows == 0) fp8->group_rows = rows;
+  if (fp8->group_cols == 0) fp8->group_cols = cols;
+  if (scale) fp8->scale = scale->dtype;
   return encoding;
+}
+
+rh::Encoding made(const FloatEncoding& encoding, int64_t rows, int64_t cols) {
+  return std::visit([&](const auto& typed) { return rh::Encoding(typed, rows, cols); }, encoding);
+}
+
+// Elements of a tensor.
+int64_t elements(const rh_tensor_spec& spec) {
+  int64_t n = 1;
+  for (int32_t i = 0; i < spec.ndim; ++i) n *= spec.shape[i];
+  return n;
 }
 
 }  // namespace
 
-int FloatEncoding::bits() const { return code_bits(element); }
-
-const char* FloatEncoding::id() const {
-  return kind == Kind::kMx ? RH_ENCODING_MX : kind == Kind::kNvfp ? RH_ENCODING_NVFP : RH_ENCODING_SCALED_FP8;
+int code_bits(const FloatEncoding& encoding) {
+  return std::visit([](const auto& typed) { return typed.code_bits(); }, encoding);
 }
 
-Json FloatEncoding::parameters() const {
-  if (kind == Kind::kMx) return {{"element", element}, {"group_cols", group_cols}};
-  if (kind == Kind::kNvfp) return {{"scale", scale}, {"group_cols", group_cols}};
-  return {{"element", element.substr(4)}, {"group_rows", group_rows}, {"group_cols", group_cols}};
+const char* element_name(const FloatEncoding& encoding) {
+  if (const auto* fp8 = std::get_if<rh::ScaledFp8>(&encoding))
+    return fp8->element == RH_FP8_E4M3 ? "fp8_e4m3" : "fp8_e5m2";
+  if (const auto* mx = std::get_if<rh::Mx>(&encoding)) return mx->name();
+  return "fp4_e2m1";
 }
 
 std::optional<FloatEncoding> float_encoding(const rh_encoding& encoding) {
-  const std::string_view id = encoding.id;
-  try {
-    const auto json = Json::parse(encoding.parameters_json);
-    if (id == RH_ENCODING_MX) return FloatEncoding{Kind::kMx, json.at("element"), "", 1, json.at("group_cols")};
-    if (id == RH_ENCODING_NVFP)
-      return FloatEncoding{Kind::kNvfp, "fp4_e2m1", json.at("scale"), 1, json.at("group_cols")};
-    if (id == RH_ENCODING_SCALED_FP8) {
-      return FloatEncoding{Kind::kScaledFp8, "fp8_" + json.at("element").get<std::string>(), "", json.at("group_rows"),
-                           json.at("group_cols")};
-    }
-  } catch (const Json::exception& e) {
-    throw rh::Error(RH_INVALID_ARGUMENT, cat("parameters of ", id, ": ", e.what()));
-  }
+  if (rh::is(encoding, rh::ScaledFp8::kId)) return rh::ScaledFp8::of(encoding);
+  if (rh::is(encoding, rh::Mx::kId)) return rh::Mx::of(encoding);
+  if (rh::is(encoding, rh::Nvfp::kId)) return rh::Nvfp::of(encoding);
   return std::nullopt;
 }
 
-void add_codes(TensorWriter& file, const rh_encoded_layer& layer, const FloatEncoding& encoding) {
+void add_codes(TensorWriter& file, const rh_encoded_layer& encoded) {
+  const rh_format_layer& layer = *encoded.layer;
+  const FloatEncoding encoding = *float_encoding(*layer.encoding);
   const std::string name = layer.name;
-  const auto* codes = rh::data<uint8_t>(require_tensor(layer, "codes", layer.rows * layer.cols));
-  const int bits = encoding.bits();
+  const auto* codes = rh::data<uint8_t>(require_tensor(encoded, "codes", layer.rows * layer.cols));
+  const int bits = code_bits(encoding);
   if (bits == 8) return file.add(name + ".weight", codes, code_type(encoding), {layer.rows, layer.cols});
   rh::require(layer.cols * bits % 32 == 0,
               cat(name, ": a row of ", layer.cols, " codes of ", bits, " bits is no whole number of 32-bit words"));
@@ -95,63 +104,54 @@ void add_codes(TensorWriter& file, const rh_encoded_layer& layer, const FloatEnc
   file.add(name + ".weight_packed", packed.data(), rh::kU8, {layer.rows, words * 4});
 }
 
-void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& layer,
-                const FloatEncoding& encoding, std::vector<int64_t> shape) {
-  const FloatEncoding groups = filled_in(encoding, layer.rows, layer.cols);
-  const int64_t row_groups = (layer.rows + groups.group_rows - 1) / groups.group_rows;
-  const int64_t col_groups = (layer.cols + groups.group_cols - 1) / groups.group_cols;
-  if (encoding.kind == Kind::kScaledFp8 && !find_tensor(layer, "scale")) {
+void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& encoded,
+                std::vector<int64_t> shape) {
+  const rh_format_layer& layer = *encoded.layer;
+  const FloatEncoding encoding = *float_encoding(*layer.encoding);
+  const int place = rh::tensor_index(*layer.encoding, "scale");
+  if (place < 0) {
     const float one = 1.0f;
     return file.add(name, &one, rh::kF32, {1});
   }
-  const rh_tensor& scale = require_tensor(layer, "scale", row_groups * col_groups);
-  if (shape.empty()) shape = {row_groups, col_groups};
-  const bool is_e4m3 = encoding.kind == Kind::kNvfp && encoding.scale == "e4m3";
-  file.add(name, scale.data, is_e4m3 ? kF8E4M3 : scale.dtype, std::move(shape));
-  if (is_e4m3) {
-    const rh_tensor& global = require_tensor(layer, "global_scale", 1);
+  const rh_tensor_spec& spec = *layer.encoding->tensors[place];
+  const rh_tensor& scale = require_tensor(encoded, "scale", elements(spec));
+  if (shape.empty()) shape.assign(spec.shape, spec.shape + spec.ndim);
+  file.add(name, scale.data, has_global_scale(encoding) ? kF8E4M3 : scale.dtype, std::move(shape));
+  if (has_global_scale(encoding)) {
+    const rh_tensor& global = require_tensor(encoded, "global_scale", 1);
     file.add(std::string(layer.name) + ".weight_global_scale", global.data, rh::kF32, {1});
   }
 }
 
-FloatLayer::FloatLayer(const std::string& name, const FloatEncoding& encoding, const Tensors& tensors,
-                       rh_data_type dtype)
-    : StoredLayer(name, rows_of(tensors.codes), cols_of(tensors.codes, encoding.bits()), dtype),
-      encoding_(filled_in(encoding, rows(), cols())),
+FloatLayer::FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype)
+    : StoredLayer(name, rows_of(tensors.codes), cols_of(tensors.codes, code_bits(encoding)), dtype),
+      encoding_(filled_in(std::move(encoding), rows(), cols(), tensors.scale)),
       tensors_(tensors) {
+  const int bits = code_bits(encoding_);
   if (rows() == 0 || cols() == 0 || !rh::same_type(tensors.codes->dtype, code_type(encoding_))) {
-    damaged(cat("its codes are missing, or no matrix of ", encoding_.element));
+    damaged(cat("its codes are missing, or no matrix of ", element_name(encoding_)));
   }
-  if (encoding_.bits() < 8 && cols() * encoding_.bits() % 32) damaged("a row is no whole number of 32-bit words");
+  if (bits < 8 && cols() * bits % 32) damaged("a row is no whole number of 32-bit words");
   if (!tensors.scale) damaged("its scale is missing");
   const rh_tensor& scale = *tensors.scale;
-  if (rh::elements(scale) != row_groups() * col_groups()) {
-    damaged(cat("scale ", shape_text(scale), " should have ", row_groups() * col_groups(), " elements"));
-  }
-  const bool is_e4m3 = encoding_.kind == Kind::kNvfp && encoding_.scale == "e4m3";
+  const bool is_fp8 = std::holds_alternative<rh::ScaledFp8>(encoding_), two_level = has_global_scale(encoding_);
   const bool is_float = scale.dtype.kind == RH_KIND_FLOAT || scale.dtype.kind == RH_KIND_BFLOAT;
-  if (encoding_.kind == Kind::kScaledFp8 ? !is_float : !rh::same_type(scale.dtype, is_e4m3 ? kF8E4M3 : rh::kU8)) {
+  if (is_fp8 ? !is_float : !rh::same_type(scale.dtype, two_level ? kF8E4M3 : rh::kU8)) {
     damaged("its scale has another element type");
   }
-  if (is_e4m3 && (!tensors.global_scale || rh::elements(*tensors.global_scale) != 1 ||
-                  !rh::same_type(tensors.global_scale->dtype, rh::kF32))) {
+  rh::Encoding declared = made(encoding_, rows(), cols());
+  const int64_t count = elements(declared.specs()[1]);
+  if (rh::elements(scale) != count) damaged(cat("scale ", shape_text(scale), " should have ", count, " elements"));
+  if (two_level && (!tensors.global_scale || rh::elements(*tensors.global_scale) != 1 ||
+                    !rh::same_type(tensors.global_scale->dtype, rh::kF32))) {
     damaged("its global scale is not one float32");
   }
-  if (!is_e4m3) tensors_.global_scale = nullptr;
-  rh::Specs& specs = this->encoding().specs;
-  specs.add("codes", rh::kU8, {rows(), cols()});
-  specs.add("scale", encoding_.kind == Kind::kScaledFp8 ? scale.dtype : rh::kU8, {row_groups(), col_groups()});
-  if (is_e4m3) specs.add("global_scale", rh::kF32, {1});
-  this->encoding().set(encoding_.id(), encoding_.parameters());
-  const bool whole_tensor = encoding.group_rows == 0 && encoding.group_cols == 0;
-  set_scheme(encoding_.bits(), true, whole_tensor ? 1 : encoding_.group_rows,
-             whole_tensor               ? RH_GROUP_TENSOR
-             : encoding.group_cols == 0 ? RH_GROUP_ROW
-                                        : encoding_.group_cols);
+  if (!two_level) tensors_.global_scale = nullptr;
+  set_encoding(std::move(declared));
 }
 
 std::vector<uint8_t> FloatLayer::unpacked_codes() const {
-  const int bits = encoding_.bits();
+  const int bits = code_bits(encoding_);
   const auto* stored = rh::data<const uint8_t>(*tensors_.codes);
   if (bits == 8) return {stored, stored + rows() * cols()};
   std::vector<uint8_t> codes(rows() * cols());
@@ -165,35 +165,6 @@ std::vector<uint8_t> FloatLayer::unpacked_codes() const {
   });
   if (is_int4(encoding_)) std::transform(codes.begin(), codes.end(), codes.begin(), twos_complement);
   return codes;
-}
-
-std::vector<float> FloatLayer::scales() const {
-  const rh_tensor& scale = *tensors_.scale;
-  std::vector<float> out(rh::elements(scale));
-  if (encoding_.kind == Kind::kScaledFp8) {
-    for (size_t i = 0; i < out.size(); ++i) out[i] = element(scale, i);
-    return out;
-  }
-  const auto values = code_values(encoding_.kind == Kind::kMx ? "e8m0"
-                                  : encoding_.scale == "e4m3" ? "fp8_e4m3"
-                                                              : "ue5m3");
-  const auto* stored = rh::data<uint8_t>(scale);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = values[stored[i]];
-  if (!tensors_.global_scale) return out;
-  const float inverse = reciprocal(element(*tensors_.global_scale, 0));
-  for (float& value : out) value = reciprocal(reciprocal(value * inverse));  // as the weight was quantized
-  return out;
-}
-
-void FloatLayer::read(rh_tensor& output) const {
-  const std::vector<uint8_t> codes = unpacked_codes();
-  const std::vector<float> scale = scales();
-  const std::vector<float> values = code_values(encoding_.element);
-  write_groups(output, encoding_.group_rows, encoding_.group_cols, [&](int64_t group) {
-    return [codes = codes.data(), values = values.data(), scale = scale[group]](int64_t i) {
-      return values[codes[i]] * scale;
-    };
-  });
 }
 
 void FloatLayer::read_encoded(rh_tensor* const* tensors) const {

@@ -1,5 +1,5 @@
 // How checkpoints store a layer L of [rows, cols] weights in the encodings scaled-fp8/1, mx/1 and nvfp/1
-// (roundhouse/encodings.h).
+// (roundhouse/encoding.h).
 //
 //   L.weight               f8 [rows, cols]  codes of 8 bits
 //   L.weight_packed        u8 [rows, cols * bits / 8]  codes of 4 and 6 bits, each row a little-endian bit stream: of
@@ -12,7 +12,11 @@
 #pragma once
 
 #include <optional>
+#include <roundhouse/encoding/mx.hpp>
+#include <roundhouse/encoding/nvfp.hpp>
+#include <roundhouse/encoding/scaled_fp8.hpp>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "plugins/formats/lib/checkpoint.h"
@@ -23,30 +27,20 @@ namespace roundhouse::formats {
 constexpr rh_data_type kF8E4M3{RH_KIND_FLOAT8_E4M3FN, 8, 1};
 constexpr rh_data_type kF8E5M2{RH_KIND_FLOAT8_E5M2, 8, 1};
 
-// What the parameters of one of the three say.
-struct FloatEncoding {
-  enum class Kind { kScaledFp8, kMx, kNvfp };
+using FloatEncoding = std::variant<rh::ScaledFp8, rh::Mx, rh::Nvfp>;
 
-  Kind kind;
-  std::string element;  // of the codes, as mx/1 names it: "fp8_e4m3", "fp4_e2m1"
-  std::string scale;    // kNvfp: "e4m3" or "ue5m3"
-  int64_t group_rows;   // rows that share a scale
-  int64_t group_cols;
-
-  int bits() const;
-  const char* id() const;
-  Json parameters() const;
-};
-
-// Of a weight. nullopt: another encoding.
+// A weight's; nullopt: another encoding. Throws rh::Error for wrong parameters.
 std::optional<FloatEncoding> float_encoding(const rh_encoding& encoding);
+int code_bits(const FloatEncoding& encoding);
+// The element type of the codes, as mx/1 names it: "fp8_e4m3", "fp4_e2m1".
+const char* element_name(const FloatEncoding& encoding);
 
 // Writes L.weight or L.weight_packed. Throws rh::Error when a row is no whole number of 32-bit words.
-void add_codes(TensorWriter& file, const rh_encoded_layer& layer, const FloatEncoding& encoding);
+void add_codes(TensorWriter& file, const rh_encoded_layer& encoded);
 // Writes the scales as `name`, and what belongs to them under L. `shape`: of as many elements as there are scales;
 // empty: [rows of groups, groups of a row]. Without a scale (all 1) it writes an f32 [1].
-void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& layer,
-                const FloatEncoding& encoding, std::vector<int64_t> shape = {});
+void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& encoded,
+                std::vector<int64_t> shape = {});
 
 // A layer that is stored so.
 class FloatLayer : public StoredLayer {
@@ -56,17 +50,14 @@ class FloatLayer : public StoredLayer {
     const rh_tensor* scale;
     const rh_tensor* global_scale;  // nullptr: 1
   };
-  // group_rows and group_cols may be 0: all of the layer's. Throws rh::Error when the tensors do not fit together.
-  FloatLayer(const std::string& name, const FloatEncoding& encoding, const Tensors& tensors, rh_data_type dtype);
+  // group_rows and group_cols of ScaledFp8 may be 0: all of the layer's. Throws rh::Error when the tensors do not fit
+  // together.
+  FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype);
 
-  void read(rh_tensor& output) const override;
   void read_encoded(rh_tensor* const* tensors) const override;
 
  private:
   std::vector<uint8_t> unpacked_codes() const;
-  std::vector<float> scales() const;
-  int64_t row_groups() const { return (rows() + encoding_.group_rows - 1) / encoding_.group_rows; }
-  int64_t col_groups() const { return (cols() + encoding_.group_cols - 1) / encoding_.group_cols; }
 
   FloatEncoding encoding_;
   Tensors tensors_;

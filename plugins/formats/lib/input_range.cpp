@@ -5,15 +5,16 @@
 
 namespace roundhouse::formats {
 
-void add_input_range(TensorWriter& file, const rh_encoded_layer& layer) {
+void add_input_range(TensorWriter& file, const rh_encoded_layer& encoded) {
+  const rh_format_layer& layer = *encoded.layer;
   if (!layer.activation_encoding || layer.activation_encoding->tensor_count == 0) return;
   const std::string range = layer.activation_encoding->tensors[0]->name;
-  const rh_tensor* weight_scale = find_tensor(layer, "scale");
+  const rh_tensor* weight_scale = find_tensor(encoded, "scale");
   const bool as_weight = range == "scale" && weight_scale && weight_scale->dtype.kind != RH_KIND_UINT;
   const rh_data_type dtype = as_weight ? weight_scale->dtype : rh::kF32;
-  const rh_tensor* value = rh::at(layer.activation_tensors, 0);
+  const rh_tensor* value = rh::at(encoded.activation_tensors, 0);
   rh::require(value, cat(layer.name, ": no calibrated range of its input was sent"));
-  file.add(cat(layer.name, ".input_", range), rounded({element(*value, 0)}, dtype).data(), dtype, {1});
+  file.add(cat(layer.name, ".input_", range), rounded({rh_load(value, 0)}, dtype).data(), dtype, {1});
 }
 
 }  // namespace roundhouse::formats

@@ -1,9 +1,10 @@
-// What GPTQ-style configurations say about layers: a scheme for all, and the layers that differ.
+// What configurations say about layers in affine-int/1: a scheme for all, and the layers that differ.
 #pragma once
 
 #include <initializer_list>
 
 #include "plugins/formats/lib/checkpoint.h"
+#include "plugins/formats/lib/common_groups.h"
 
 namespace roundhouse::formats {
 
@@ -16,21 +17,26 @@ struct IntScheme {
   bool operator==(const IntScheme&) const = default;
 };
 
-struct IntPlan {
-  IntScheme common;  // the recipe's scheme
-  bool all_symmetric;
+// The layers in affine-int/1 of a plan.
+class IntPlan {
+ public:
+  // Throws rh::Error when there is none.
+  explicit IntPlan(const rh_plan& plan);
+
+  // What most layers have.
+  const IntScheme& common() const { return common_; }
+  bool all_symmetric() const { return all_symmetric_; }
+  // A layer's scheme as these configurations can say it.
+  IntScheme of(const rh_format_layer& layer) const;
+
+ private:
+  CommonGroups groups_;
+  IntScheme common_{};
+  bool all_symmetric_ = true;
 };
 
-IntPlan int_plan(const rh_export& target);
-// Whether all layers that the plan quantizes are symmetric.
-bool all_symmetric(const rh_export& target);
-
-// The scheme of a layer as these configurations can say it: engines want the inputs to be a multiple of the group size,
-// so a group wider than the layer becomes one group a row.
-IntScheme int_scheme(const rh_encoded_layer& layer);
-
 // Throws rh::Error, with the reason, unless the layer can be stored with one of `bits`.
-void check_int_layer(const rh_format_query& query, std::initializer_list<int> bits);
+void check_int_layer(const rh_format_layer& layer, std::initializer_list<int> bits);
 
 // The keys that both formats write: bits, group_size, sym, data_type, how it was tuned, and by whom.
 Json int_config(const rh_export& target, const IntScheme& common);

@@ -8,7 +8,7 @@ void write_int_layer(TensorWriter& tensors, const rh_encoded_layer& encoded, Int
   AffineLayer layer = affine_layer(encoded);
   if (layout == IntLayout::kMinusOne) mirror_zero_points(layer);
   const PackedInt packed = pack(layer, layout);
-  const std::string name = encoded.name;
+  const std::string name = encoded.layer->name;
   const int64_t groups = layer.groups();
   if (encoded.bias) tensors.add(name + ".bias", *encoded.bias);
   if (group_index) {
@@ -21,12 +21,13 @@ void write_int_layer(TensorWriter& tensors, const rh_encoded_layer& encoded, Int
   tensors.add(name + ".scales", packed.scales.data(), rh::kF16, {groups, layer.rows});
 }
 
-IntWriter::IntWriter(const rh_export& target, IntPlan plan, IntLayout layout, bool group_index)
-    : CheckpointWriter(target), plan_(std::move(plan)), layout_(layout), group_index_(group_index) {}
+IntWriter::IntWriter(const rh_export& target, IntLayout layout, bool group_index)
+    : CheckpointWriter(target), plan_(*target.plan), layout_(layout), group_index_(group_index) {}
 
-void IntWriter::add_layer(const rh_encoded_layer& layer) {
-  write_int_layer(tensors(), layer, layout_, group_index_);
-  layers_.push_back({layer.name, int_scheme(layer), in_block(layer.name)});
+void IntWriter::add_layer(const rh_encoded_layer& encoded) {
+  const rh_format_layer& layer = *encoded.layer;
+  write_int_layer(tensors(), encoded, layout_, group_index_);
+  layers_.push_back({layer.name, plan_.of(layer), in_block(layer.name)});
 }
 
 }  // namespace roundhouse::formats

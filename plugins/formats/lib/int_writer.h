@@ -15,7 +15,7 @@ void write_int_layer(TensorWriter& tensors, const rh_encoded_layer& encoded, Int
 
 class IntWriter : public CheckpointWriter {
  public:
-  IntWriter(const rh_export& target, IntPlan plan, IntLayout layout, bool group_index);
+  IntWriter(const rh_export& target, IntLayout layout, bool group_index);
 
   void add_layer(const rh_encoded_layer& layer) override;
 

@@ -1,6 +1,8 @@
 #include "plugins/formats/lib/layer_reader.h"
 
+#include <algorithm>
 #include <cstring>
+#include <roundhouse/encoding/decode.hpp>
 
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/text.h"
@@ -11,7 +13,11 @@ namespace {
 constexpr std::string_view kParts[] = {"weight",           "weight_packed",       "weight_scale",
                                        "weight_scale_inv", "weight_global_scale", "weight_zero_point",
                                        "weight_shape",     "input_scale",         "input_global_scale",
-                                       "input_zero_point"};
+                                       "input_zero_point", "qweight",             "qzeros",
+                                       "scales",           "g_idx"};
+
+// Each of them makes a layer a quantized one.
+constexpr std::string_view kQuantized[] = {"weight_scale", "weight_scale_inv", "weight_packed", "qweight", "qzeros"};
 
 // The layer's name in that of a tensor that may be one of its parts, else "".
 std::string layer_of(const std::string& tensor) {
@@ -23,25 +29,13 @@ std::string layer_of(const std::string& tensor) {
 
 }  // namespace
 
-void OwnedEncoding::set(const char* id, const Json& json) {
-  parameters = json.dump();
-  encoding = {sizeof encoding, specs.count(), id, parameters.c_str(), specs.data()};
-}
-
 StoredLayer::StoredLayer(std::string name, int64_t rows, int64_t cols, rh_data_type dtype)
     : name_(std::move(name)), weight_name_(name_ + ".weight"), shape_{rows, cols}, dtype_(dtype) {}
 
-void StoredLayer::set_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols) {
-  scheme_ = stored_scheme(bits, symmetric, group_rows, group_cols);
-}
-
 void StoredLayer::set_activation(StoredActivation activation) {
+  if (activation.range && rh::elements(*activation.range) != 1)
+    damaged(cat("an input's ", activation.encoding.specs()[0].name, " is one number"));
   activation_ = std::move(activation);
-  if (activation_->range) {
-    if (rh::elements(*activation_->range) != 1) damaged(cat("an input's ", activation_->range_name, " is one number"));
-    activation_encoding_.specs.add(activation_->range_name, rh::kF32, {1});
-  }
-  activation_encoding_.set(activation_->id.c_str(), activation_->parameters);
 }
 
 void StoredLayer::damaged(const std::string& what) const { throw rh::Error(RH_DATA_LOSS, cat(name_, ": ", what)); }
@@ -52,14 +46,30 @@ void StoredLayer::describe(rh_item& out) const {
   out.dtype = dtype_;
   out.ndim = 2;
   out.shape = shape_;
-  out.encoding = &encoding_.encoding;
-  out.activation_encoding = activation_ ? &activation_encoding_.encoding : nullptr;
-  out.scheme = &scheme_;
+  out.encoding = encoding_.get();
+  out.activation_encoding = activation_.encoding.get();
+}
+
+void StoredLayer::read(rh_tensor& output) const {
+  const rh::Specs& specs = encoding_.specs();
+  std::vector<std::vector<uint8_t>> bytes;
+  std::vector<std::unique_ptr<rh::View>> views;
+  std::vector<rh_tensor*> tensors;
+  for (uint32_t i = 0; i < specs.count(); ++i) {
+    const rh_tensor_spec& spec = specs[i];
+    auto view = std::make_unique<rh::View>(nullptr, spec.dtype, std::vector(spec.shape, spec.shape + spec.ndim));
+    bytes.emplace_back(rh::bytes(*view->get()));
+    tensors.push_back(const_cast<rh_tensor*>(view->get()));
+    tensors.back()->data = bytes.back().data();
+    views.push_back(std::move(view));
+  }
+  read_encoded(tensors.data());
+  rh::decode(*encoding_.get(), tensors.data(), output);
 }
 
 void StoredLayer::read_activation(rh_tensor* const* tensors) const {
-  if (!activation_ || !activation_->range) return;
-  const float range = element(*activation_->range, 0);
+  if (!activation_.range) return;
+  const float range = rh_load(activation_.range, 0);
   copy_bytes(&range, sizeof range, *tensors[0], name_);
 }
 
@@ -73,7 +83,8 @@ const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name
   return found == tensors.end() ? nullptr : found->second;
 }
 
-LayerReader::LayerReader(const std::string& folder, const MakeLayer& make_layer) : tensors_(folder) {
+LayerReader::LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer)
+    : tensors_(folder), facts_(recorded_facts(quantization).dump()) {
   std::map<std::string, Tensors> parts;
   for (const auto& entry : tensors_.entries()) {
     const std::string layer = layer_of(entry.name);
@@ -81,7 +92,7 @@ LayerReader::LayerReader(const std::string& folder, const MakeLayer& make_layer)
   }
   std::erase_if(parts, [](const auto& layer) {
     const Tensors& of = layer.second;
-    return !of.contains("weight_scale") && !of.contains("weight_scale_inv") && !of.contains("weight_packed");
+    return std::none_of(std::begin(kQuantized), std::end(kQuantized), [&](const auto& p) { return of.contains(p); });
   });
   for (const auto& entry : tensors_.entries()) {
     const auto layer = parts.find(layer_of(entry.name));

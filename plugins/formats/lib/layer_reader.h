@@ -8,29 +8,19 @@
 #include <string>
 #include <vector>
 
+#include <roundhouse/encoding/encoding.hpp>
+
 #include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
 
-// An encoding, and what it points to. REQUIRES: it stays where it is once set.
-struct OwnedEncoding {
-  // After the specs were added.
-  void set(const char* id, const Json& parameters);
-
-  rh::Specs specs;
-  std::string parameters;
-  rh_encoding encoding{};
-};
-
 // What an engine does to a layer's input.
 struct StoredActivation {
-  std::string id;
-  Json parameters;                   // with "dynamic"
-  const char* range_name = "";       // "scale" or "global_scale"
+  rh::Encoding encoding;             // empty: nothing
   const rh_tensor* range = nullptr;  // one element of f32, f16 or bf16; nullptr: nothing was calibrated
 };
 
-// A quantized layer of an opened checkpoint. Constructors add to encoding() what they hold.
+// A quantized layer of an opened checkpoint.
 class StoredLayer {
  public:
   virtual ~StoredLayer() = default;
@@ -39,10 +29,11 @@ class StoredLayer {
 
   void describe(rh_item& out) const;
   // Dequantizes into f32, f16 or bf16; `output` has the layer's shape.
-  virtual void read(rh_tensor& output) const = 0;
+  void read(rh_tensor& output) const;
   virtual void read_encoded(rh_tensor* const* tensors) const = 0;
   void read_activation(rh_tensor* const* tensors) const;
 
+  // Throws rh::Error unless a range is one number.
   void set_activation(StoredActivation activation);
 
   const std::string& name() const { return name_; }
@@ -52,9 +43,8 @@ class StoredLayer {
  protected:
   // `dtype`: the element type to decode into.
   StoredLayer(std::string name, int64_t rows, int64_t cols, rh_data_type dtype);
-  OwnedEncoding& encoding() { return encoding_; }
-  // group_rows 1 and group_cols RH_GROUP_*, or what a group is.
-  void set_scheme(int bits, bool symmetric, int64_t group_rows, int64_t group_cols);
+  // Called by the constructor.
+  void set_encoding(rh::Encoding encoding) { encoding_ = std::move(encoding); }
   [[noreturn]] void damaged(const std::string& what) const;
 
  private:
@@ -62,10 +52,8 @@ class StoredLayer {
   std::string weight_name_;
   int64_t shape_[2];
   rh_data_type dtype_;
-  OwnedEncoding encoding_;
-  rh_scheme scheme_{};
-  std::optional<StoredActivation> activation_;
-  OwnedEncoding activation_encoding_;
+  rh::Encoding encoding_;
+  StoredActivation activation_;
 };
 
 // Copies a stored tensor's bytes, or values, to one of the same size. `name` is for the message.
@@ -77,14 +65,16 @@ class LayerReader : public rh::Reader {
   using Tensors = std::map<std::string, const rh_tensor*, std::less<>>;
   using MakeLayer = std::function<std::unique_ptr<StoredLayer>(const std::string& name, const Tensors& tensors)>;
 
-  // A layer is quantized that has a "weight_scale", "weight_scale_inv" or "weight_packed"; all others are tensors.
-  LayerReader(const std::string& folder, const MakeLayer& make_layer);
+  // A layer is quantized that has a "weight_scale", "weight_scale_inv", "weight_packed", "qweight" or "qzeros"; all other
+  // tensors are as they are stored. `quantization`: config.json's.
+  LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer);
 
   uint64_t count() const override { return items_.size(); }
   void item(uint64_t index, rh_item& out) override;
   void read(uint64_t index, rh_tensor& output) override;
   void read_encoded(uint64_t index, rh_tensor* const* tensors) override;
   void read_activation(uint64_t index, rh_tensor* const* tensors) override;
+  const char* facts_json() override { return facts_.c_str(); }
 
  private:
   struct Item {
@@ -95,6 +85,7 @@ class LayerReader : public rh::Reader {
   const StoredLayer& layer_at(uint64_t index) const;
 
   const TensorReader tensors_;
+  const std::string facts_;
   std::vector<Item> items_;
 };
 

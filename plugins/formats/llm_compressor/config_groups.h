@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "plugins/formats/lib/common_groups.h"
 #include "plugins/formats/lib/float_layout.h"
 
 namespace roundhouse::formats {
@@ -17,18 +18,10 @@ struct LayerScheme {
   bool operator==(const LayerScheme&) const = default;
 };
 
-// One layer of [rows, cols], as a plan or an export describes it.
-struct LayerQuery {
-  int64_t rows;
-  int64_t cols;
-  const rh_scheme& scheme;
-  const rh_encoding& encoding;
-  const rh_encoding* activation;  // nullptr: not quantized
-};
-// Throws rh::Error, with the reason, when compressed-tensors cannot say it.
-LayerScheme layer_scheme(const LayerQuery& query);
+// Throws rh::Error, with the reason, when compressed-tensors cannot say it. `groups`: those of the plan's other layers.
+LayerScheme layer_scheme(const rh_format_layer& layer, const CommonGroups& groups);
 
-// Of weights whose scheme says "float". `scale`: the stored scale.
+// The encoding of weights whose scheme says "float". `scale`: the stored scale.
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale);
 // nullopt: the input is not quantized. `cols`: of the layer.
 std::optional<StoredActivation> stored_activation(const LayerScheme& scheme, int64_t cols,

@@ -42,14 +42,14 @@ std::vector<uint32_t> packed_columns(const uint8_t* values, int64_t rows, int64_
   return out;
 }
 
-std::vector<uint8_t> scales(const rh_encoded_layer& layer, int64_t count, rh_data_type dtype) {
-  const rh_tensor& scale = require_tensor(layer, "scale", count);
+std::vector<uint8_t> scales(const rh_encoded_layer& encoded, int64_t count, rh_data_type dtype) {
+  const rh_tensor& scale = require_tensor(encoded, "scale", count);
   std::vector<float> values(count);
   for (int64_t i = 0; i < count; ++i) {
-    values[i] = element(scale, i);
+    values[i] = rh_load(&scale, i);
     if (rh::same_type(dtype, rh::kF16) && !(std::abs(values[i]) < 65520.0f)) {  // rounds to infinity
       throw rh::Error(RH_INVALID_ARGUMENT,
-                      cat(layer.name, ": scale ", values[i],
+                      cat(encoded.layer->name, ": scale ", values[i],
                           " does not fit into float16; set the format's option output_dtype to bfloat16"));
     }
   }
@@ -73,13 +73,14 @@ std::pair<int64_t, int64_t> shape_of(const LayerReader::Tensors& tensors) {
 
 }  // namespace
 
-void write_int_weight(TensorWriter& file, const rh_encoded_layer& layer, bool packed, rh_data_type dtype) {
-  const AffineParameters p = affine_parameters(*layer.encoding);
+void write_int_weight(TensorWriter& file, const rh_encoded_layer& encoded, bool packed, rh_data_type dtype) {
+  const rh_format_layer& layer = *encoded.layer;
+  const auto p = rh::AffineInt::of(*layer.encoding);
   const std::string name = layer.name;
   const int64_t rows = layer.rows, cols = layer.cols, weights = rows * cols;
   const int64_t group_cols = std::min(p.group_cols, cols), groups = (cols + group_cols - 1) / group_cols;
   const uint8_t offset = symmetric_zero_point(p.bits);
-  const auto* codes = rh::data<uint8_t>(require_tensor(layer, "codes", weights));
+  const auto* codes = rh::data<uint8_t>(require_tensor(encoded, "codes", weights));
   if (std::any_of(codes, codes + weights, [&](uint8_t code) { return code >> p.bits; })) {
     throw rh::Error(RH_INVALID_ARGUMENT, cat(name, ": a code does not fit into ", p.bits, " bits"));
   }
@@ -91,9 +92,9 @@ void write_int_weight(TensorWriter& file, const rh_encoded_layer& layer, bool pa
   } else {
     file.add(name + ".weight", shifted(codes, weights, -offset).data(), rh::kI8, {rows, cols});
   }
-  file.add(name + ".weight_scale", scales(layer, rows * groups, dtype).data(), dtype, {rows, groups});
+  file.add(name + ".weight_scale", scales(encoded, rows * groups, dtype).data(), dtype, {rows, groups});
   if (p.symmetric) return;
-  const auto* zero_points = rh::data<uint8_t>(require_tensor(layer, "zero_point", rows * groups));
+  const auto* zero_points = rh::data<uint8_t>(require_tensor(encoded, "zero_point", rows * groups));
   if (packed) {
     file.add(name + ".weight_zero_point", packed_columns(zero_points, rows, groups, p.bits).data(), rh::kI32,
              {stream_words(rows, p.bits), groups});
@@ -132,13 +133,9 @@ IntWeight::IntWeight(const std::string& name, const Json& arguments, const Layer
                               : is_matrix(zero_point_, rh::kI8, rows(), groups()))) {
     damaged(cat("weight_zero_point does not hold [", rows(), ", ", groups(), "] numbers of ", bits_, " bits"));
   }
-  rh::Specs& specs = encoding().specs;
-  specs.add("codes", rh::kU8, {rows(), cols()});
-  specs.add("scale", scale_->dtype, {rows(), groups()});
-  if (!symmetric_) specs.add("zero_point", rh::kU8, {rows(), groups()});
-  encoding().set(RH_ENCODING_AFFINE_INT,
-                 {{"bits", bits_}, {"group_cols", group_cols_}, {"group_rows", 1}, {"symmetric", symmetric_}});
-  set_scheme(bits_, symmetric_, 1, strategy == "channel" ? RH_GROUP_ROW : group_cols_);
+  rh::AffineInt made(bits_, symmetric_, 1, group_cols_);
+  made.scale = scale_->dtype;
+  set_encoding({made, rows(), cols()});
 }
 
 std::vector<uint8_t> IntWeight::codes() const {
@@ -163,16 +160,6 @@ std::vector<uint8_t> IntWeight::zero_points() const {
     for (int64_t r = 0; r < rows(); ++r) out[r * groups() + g] = column[r];
   }
   return out;
-}
-
-void IntWeight::read(rh_tensor& output) const {
-  const std::vector<uint8_t> codes = this->codes();
-  const std::vector<uint8_t> zero_points = this->zero_points();
-  write_groups(output, 1, group_cols_, [&](int64_t group) {
-    return [codes = codes.data(), scale = element(*scale_, group), zero_point = zero_points[group]](int64_t i) {
-      return scale * static_cast<float>(codes[i] - zero_point);
-    };
-  });
 }
 
 void IntWeight::read_encoded(rh_tensor* const* tensors) const {

@@ -17,14 +17,13 @@
 namespace roundhouse::formats {
 
 // `dtype`: of the scales.
-void write_int_weight(TensorWriter& file, const rh_encoded_layer& layer, bool packed, rh_data_type dtype);
+void write_int_weight(TensorWriter& file, const rh_encoded_layer& encoded, bool packed, rh_data_type dtype);
 
 class IntWeight : public StoredLayer {
  public:
   // Throws rh::Error when the tensors do not fit together.
   IntWeight(const std::string& name, const Json& arguments, const LayerReader::Tensors& tensors, rh_data_type dtype);
 
-  void read(rh_tensor& output) const override;
   void read_encoded(rh_tensor* const* tensors) const override;
 
  private:

@@ -38,21 +38,22 @@ rh_data_type scale_dtype(const char* options_json) {
 
 class Writer : public CheckpointWriter {
  public:
-  explicit Writer(const rh_export& target) : CheckpointWriter(target), int_scales_(scale_dtype(target.options_json)) {}
+  explicit Writer(const rh_export& target)
+      : CheckpointWriter(target), int_scales_(scale_dtype(target.plan->options_json)), common_(*target.plan) {}
 
-  void add_layer(const rh_encoded_layer& layer) override {
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
-    const LayerScheme scheme =
-        layer_scheme({layer.rows, layer.cols, *layer.scheme, *layer.encoding, layer.activation_encoding});
-    if (layer.bias) tensors().add(name + ".bias", *layer.bias);
-    if (const auto encoding = float_encoding(*layer.encoding)) {
-      add_codes(tensors(), layer, *encoding);
-      add_scales(tensors(), name + ".weight_scale", layer, *encoding,
+    const LayerScheme scheme = layer_scheme(layer, common_);
+    if (encoded.bias) tensors().add(name + ".bias", *encoded.bias);
+    if (float_encoding(*layer.encoding)) {
+      add_codes(tensors(), encoded);
+      add_scales(tensors(), name + ".weight_scale", encoded,
                  scheme.weights.at("strategy") == "tensor" ? std::vector<int64_t>{1} : std::vector<int64_t>{});
     } else {
-      write_int_weight(tensors(), layer, scheme.format == "pack-quantized", int_scales_);
+      write_int_weight(tensors(), encoded, scheme.format == "pack-quantized", int_scales_);
     }
-    add_input_range(tensors(), layer);
+    add_input_range(tensors(), encoded);
     const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const auto& g) { return g.scheme == scheme; });
     if (group == groups_.end()) {
       groups_.push_back({scheme, {name}});
@@ -94,6 +95,7 @@ class Writer : public CheckpointWriter {
   }
 
   const rh_data_type int_scales_;
+  const CommonGroups common_;
   std::vector<Group> groups_;
 };
 
@@ -161,11 +163,9 @@ class LlmCompressor : public rh::Format {
       : Format("llm_compressor", "Checkpoints of compressed-tensors, for vLLM: integers, fp8, mxfp and nvfp4.",
                {RH_ENCODING_AFFINE_INT, RH_ENCODING_SCALED_FP8, RH_ENCODING_MX, RH_ENCODING_NVFP}, kOptions) {}
 
-  void check(const rh_format_query& query) const override {
-    rh::require(!query.activation || query.activation_encoding,
-                "the input's data type does not say what an engine must do, so the format cannot either");
-    scale_dtype(query.options_json);
-    layer_scheme({query.rows, query.cols, *query.scheme, *query.encoding, query.activation_encoding});
+  void check(const rh_format_layer& layer, const char* options_json) const override {
+    scale_dtype(options_json);
+    layer_scheme(layer, CommonGroups());
   }
 
   const char* backends_json() const override {
@@ -191,16 +191,17 @@ class LlmCompressor : public rh::Format {
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    const std::string folder = source.folder;
+    const std::string folder = source.path;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     rh::require(is_own(quantization), folder + "/config.json: quant_method is not compressed-tensors");
     const rh_data_type dtype = config_dtype(config);
     try {
       const Groups groups(quantization);
-      return std::make_unique<LayerReader>(folder, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-        return make_layer(name, groups.of(name), tensors, dtype);
-      });
+      return std::make_unique<LayerReader>(
+          folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
+            return make_layer(name, groups.of(name), tensors, dtype);
+          });
     } catch (const Json::exception& e) {
       throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: quantization_config: ", e.what()));
     } catch (const std::regex_error& e) {

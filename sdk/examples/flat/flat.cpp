@@ -3,10 +3,10 @@
 //
 //   "flat/1\n\0", then for each tensor a Record, its name, and its bytes, little-endian:
 //   a tensor: its elements; a layer: its codes, code i in the bits from i * code_bits on, its scales, its zero points.
-// It packs affine-int/1 of any data type whose groups are columns of a row.
-#include <roundhouse/helper/floats.h>
-
+// It packs affine-int/1 of any data type, where groups are columns of a row.
+#include <deque>
 #include <fstream>
+#include <roundhouse/encoding/affine_int.hpp>
 #include <roundhouse/files.hpp>
 
 namespace {
@@ -32,7 +32,13 @@ struct Record {
     for (int i = 0; i < ndim; ++i) n *= shape[i];
     return n;
   }
-  int64_t groups() const { return shape[0] * ((shape[1] + group_cols - 1) / group_cols); }
+  // What a layer is packed from.
+  rh::AffineInt made() const {
+    rh::AffineInt out(code_bits, !has_zero_point, 1, group_cols);
+    out.scale = scale_type();
+    return out;
+  }
+  int64_t groups() const { return shape[0] * made().groups(shape[1]); }
   int64_t code_bytes() const { return (elements() * code_bits + 7) / 8; }
   int64_t bytes() const {
     if (!code_bits) return elements() * (bits / 8);
@@ -40,6 +46,15 @@ struct Record {
   }
 };
 static_assert(sizeof(Record) == 88, "no padding");
+
+std::vector<uint8_t> unpacked(const uint8_t* bytes, const Record& record) {
+  std::vector<uint8_t> codes(static_cast<size_t>(record.elements()));
+  for (int64_t i = 0, bit = 0; i < record.elements(); ++i, bit += record.code_bits) {
+    const unsigned two = bytes[bit / 8] | unsigned{bytes[bit / 8 + 1]} << 8;
+    codes[i] = static_cast<uint8_t>(two >> (bit % 8) & ((1u << record.code_bits) - 1));
+  }
+  return codes;
+}
 
 std::vector<uint8_t> packed(const uint8_t* codes, const Record& record) {
   std::vector<uint8_t> out(static_cast<size_t>(record.code_bytes()) + 1);
@@ -58,25 +73,25 @@ class FlatWriter : public rh::Writer {
     file_.write(kMagic, sizeof kMagic);
   }
 
-  void add_layer(const rh_encoded_layer& layer) override {
-    const int64_t wanted = layer.scheme->group_cols;
-    const rh_tensor* const zero_point = rh::find_tensor(layer, "zero_point");
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
+    const auto made = rh::AffineInt::of(*layer.encoding);
     Record record = record_of(layer.dtype, 2);
     record.shape[0] = layer.rows;
     record.shape[1] = layer.cols;
-    record.code_bits = static_cast<uint8_t>(layer.scheme->bits);
-    record.group_cols = wanted > 0 ? wanted : layer.cols;
-    record.has_zero_point = zero_point != nullptr;
-    const rh_tensor& scale = rh::require_tensor(layer, "scale", record.groups());
-    record.scale_kind = scale.dtype.kind;
-    record.scale_bits = scale.dtype.bits;
-    const rh_tensor& codes = rh::require_tensor(layer, "codes", record.elements());
+    record.code_bits = static_cast<uint8_t>(made.bits);
+    record.group_cols = made.group_cols;
+    record.has_zero_point = !made.symmetric;
+    record.scale_kind = made.scale.kind;
+    record.scale_bits = made.scale.bits;
+    const rh_tensor& codes = rh::require_tensor(encoded, "codes", record.elements());
+    const rh_tensor& scale = rh::require_tensor(encoded, "scale", record.groups());
     const std::vector<uint8_t> bits = packed(rh::data<uint8_t>(codes), record);
     begin_record(std::string(layer.name) + ".weight", record);
     file_.write(bits.data(), bits.size());
     file_.write(scale.data, rh::bytes(scale));
-    if (zero_point) file_.write(zero_point->data, rh::bytes(*zero_point));
-    if (layer.bias) add_tensor(std::string(layer.name) + ".bias", *layer.bias);
+    if (!made.symmetric) file_.write(rh::require_tensor(encoded, "zero_point", record.groups()).data, record.groups());
+    if (encoded.bias) add_tensor(std::string(layer.name) + ".bias", *encoded.bias);
   }
   void add_tensor(const std::string& name, const rh_tensor& tensor) override {
     Record record = record_of(tensor.dtype, tensor.ndim);
@@ -117,9 +132,9 @@ class FlatReader : public rh::Reader {
       Item item{};
       read_at(at, &item.record, sizeof item.record);
       const Record& r = item.record;
-      const bool plausible =
-          r.ndim <= RH_MAX_DIMS && r.bits % 8 == 0 && r.name_bytes < 4096 &&
-          (r.code_bits == 0 || (r.ndim == 2 && r.code_bits <= 8 && r.group_cols > 0 && rh_is_float(r.scale_type())));
+      const bool plausible = r.ndim <= RH_MAX_DIMS && r.bits % 8 == 0 && r.name_bytes < 4096 &&
+                             (r.code_bits == 0 || (r.ndim == 2 && r.code_bits >= 2 && r.code_bits <= 8 &&
+                                                   r.group_cols > 0 && rh_is_float(r.scale_type())));
       for (int i = 0; plausible && i < r.ndim; ++i)
         if (r.shape[i] < 0 || r.shape[i] > size * 8) damaged();
       if (!plausible) damaged();
@@ -128,6 +143,7 @@ class FlatReader : public rh::Reader {
       item.begin = at + static_cast<int64_t>(sizeof r) + r.name_bytes;
       if (r.bytes() < 0 || r.bytes() > size - item.begin) damaged();
       at = item.begin + r.bytes();
+      if (r.code_bits) item.encoding = rh::Encoding(r.made(), r.shape[0], r.shape[1]);
       items_.push_back(std::move(item));
     }
   }
@@ -139,6 +155,10 @@ class FlatReader : public rh::Reader {
     out.dtype = item.record.type();
     out.ndim = item.record.ndim;
     out.shape = item.record.shape;
+    out.encoding = item.encoding.get();
+    out.file = path_.c_str();
+    out.offset = static_cast<uint64_t>(item.begin);
+    out.bytes = static_cast<uint64_t>(item.record.bytes());
   }
   void read(uint64_t index, rh_tensor& output) override {
     const Item& item = items_.at(index);
@@ -148,28 +168,40 @@ class FlatReader : public rh::Reader {
       rh::require(rh::same_type(output.dtype, r.type()), item.name + ": the output has another element type");
       return read_at(item.begin, output.data, r.bytes());
     }
-    rh::require(rh_is_float(output.dtype), item.name + " is read as float32, float16 or bfloat16");
-    std::vector<uint8_t> bytes(static_cast<size_t>(r.bytes()) + 1);  // a code's two bytes may end behind the last one
-    read_at(item.begin, bytes.data(), r.bytes());
-    const int64_t cols = r.shape[1], groups = r.groups();
-    const auto scales_begin = bytes.begin() + r.code_bytes(), scales_end = scales_begin + groups * (r.scale_bits / 8);
-    std::vector<uint8_t> scales(scales_begin, scales_end);  // aligned
-    const rh::View scale(scales.data(), r.scale_type(), {groups});
-    const uint8_t* const zero_points = r.has_zero_point ? &*scales_end : nullptr;
-    for (int64_t i = 0, bit = 0; i < r.elements(); ++i, bit += r.code_bits) {
-      const unsigned two = bytes[bit / 8] | unsigned{bytes[bit / 8 + 1]} << 8;
-      const int code = static_cast<int>(two >> (bit % 8) & ((1u << r.code_bits) - 1));
-      const int64_t g = i / cols * (groups / r.shape[0]) + i % cols / r.group_cols;
-      const int zero = zero_points ? zero_points[g] : 1 << (r.code_bits - 1);
-      rh_store(&output, i, static_cast<float>(code - zero) * rh_load(scale.get(), g));
-    }
+    const Parts parts(*this, item);
+    r.made().decode(*item.encoding.get(), parts.tensors, output);
+  }
+  void read_encoded(uint64_t index, rh_tensor* const* tensors) override {
+    const Item& item = items_.at(index);
+    const Parts parts(*this, item);
+    rh::copy_tensors({parts.tensors, parts.tensors + item.encoding.specs().count()}, tensors);
   }
 
  private:
   struct Item {
     Record record;
     std::string name;
-    int64_t begin;  // of its bytes, in the file
+    int64_t begin;          // of its bytes, in the file
+    rh::Encoding encoding;  // empty: no layer
+  };
+  // A layer's tensors, unpacked.
+  struct Parts {
+    Parts(FlatReader& reader, const Item& item) {
+      const Record& r = item.record;
+      bytes.resize(static_cast<size_t>(r.bytes()) + 1);  // a code's two bytes may end behind the last one
+      reader.read_at(item.begin, bytes.data(), r.bytes());
+      codes = unpacked(bytes.data(), r);
+      const auto scales_begin = bytes.begin() + r.code_bytes(),
+                 scales_end = scales_begin + r.groups() * (r.scale_bits / 8);
+      scales.assign(scales_begin, scales_end);  // aligned
+      views.emplace_back(codes.data(), rh::kU8, std::vector<int64_t>{r.elements()});
+      views.emplace_back(scales.data(), r.scale_type(), std::vector<int64_t>{r.groups()});
+      views.emplace_back(&*scales_end, rh::kU8, std::vector<int64_t>{r.has_zero_point ? r.groups() : 0});
+      for (size_t i = 0; i < views.size(); ++i) tensors[i] = views[i].get();
+    }
+    std::vector<uint8_t> bytes, codes, scales;
+    std::deque<rh::View> views;
+    const rh_tensor* tensors[3];
   };
   [[noreturn]] void damaged() const { throw rh::Error(RH_DATA_LOSS, path_ + " is damaged or cut off"); }
   void read_at(int64_t offset, void* bytes, int64_t size) {
@@ -186,24 +218,22 @@ class Flat : public rh::Format {
  public:
   Flat() : Format("flat", "One binary file of packed integers.", {RH_ENCODING_AFFINE_INT}) {}
 
-  void check(const rh_format_query& query) const override {
-    rh::require(std::strcmp(query.encoding->id, RH_ENCODING_AFFINE_INT) == 0, "flat packs " RH_ENCODING_AFFINE_INT " only");
-    rh::require(query.scheme->group_rows == 1 && query.scheme->group_cols != RH_GROUP_TENSOR,
-                "flat holds groups of columns of a row: set group_size to a number of columns, or -1 for a row");
-    rh::require(!query.activation, "flat does not say how activations are quantized");
-    for (uint32_t i = 0; i < query.encoding->tensor_count; ++i)
-      rh::require(std::strcmp(query.encoding->tensors[i]->name, "outer_scale") != 0, "flat holds no outer_scale");
+  void check(const rh_format_layer& layer, const char*) const override {
+    const auto made = rh::AffineInt::of(*layer.encoding);
+    rh::require(made.group_rows == 1, "flat holds groups of columns of one row");
+    rh::require(!made.outer_scale && !made.group_index, "flat holds neither outer_scale nor group_index");
+    rh::require(!layer.activation_encoding, "flat does not say how activations are quantized");
   }
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<FlatWriter>(target);
   }
-  int32_t probe(const std::string& folder) const override {
+  int32_t probe(const std::string& path) const override {
     char magic[sizeof kMagic] = {};
-    std::ifstream(folder + "/" + kFile, std::ios::binary).read(magic, sizeof magic);
+    std::ifstream(path + "/" + kFile, std::ios::binary).read(magic, sizeof magic);
     return std::memcmp(magic, kMagic, sizeof magic) == 0 ? 10 : 0;
   }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    return std::make_unique<FlatReader>(source.folder);
+    return std::make_unique<FlatReader>(source.path);
   }
 };
 

@@ -1,8 +1,6 @@
 // NF4: four bits whose values are the quantiles of a normal distribution, a float16 scale for each group of columns,
 // tuned rounding. AutoRound has no such data type, and the host knows nothing of it or of its encoding.
 //   scale = max |w|    x = w / scale    code = the value nearest to x + v * (width of x's cell)
-#include <roundhouse/helper/floats.h>
-
 #include <algorithm>
 #include <cmath>
 #include <roundhouse/plugin.hpp>
@@ -22,19 +20,14 @@ float cell_width(int code) { return (kNf4[std::min(code + 1, 15)] - kNf4[std::ma
 
 class Nf4Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
  public:
-  explicit Nf4Quantizer(const rh_layer& layer) : name_(layer.name), cols_(layer.cols) {
-    const int64_t wanted = layer.scheme->group_cols;
-    group_ = wanted > 0 ? std::min(wanted, cols_) : cols_;
-    groups_ = (cols_ + group_ - 1) / group_;
+  explicit Nf4Quantizer(const rh_layer& layer) : name_(layer.name), cols_(layer.cols), made_{group_cols(layer)} {
+    encoding_ = rh::Encoding(made_, layer.rows, cols_);
+    info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT;
     rh_tensor_spec& v = tunables_.add("v", rh::kF32, {layer.rows, cols_});
     v.lr_group = RH_LR_ROUNDING;
     v.clamp_min = -0.5;
     v.clamp_max = 0.5;
-    states_.add("scale", rh::kF32, {layer.rows, groups_});
-    encoding_.id = ENCODING_NF4;
-    encoding_parameters_ = "{\"group_cols\": " + std::to_string(group_) + "}";
-    encoded_.add("codes", rh::kU8, {layer.rows, cols_});
-    encoded_.add("scale", rh::kF16, {layer.rows, groups_});
+    states_.add("scale", rh::kF32, {layer.rows, made_.groups(cols_)});
   }
 
   void prepare(const rh_exec&, const rh_prepare_args& args) override {
@@ -77,18 +70,21 @@ class Nf4Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
   }
 
   void decode(const rh_exec&, const rh_decode_args& args) override {
-    each(*args.output, [&](int64_t i, int64_t g) {
-      rh_store(args.output, i, kNf4[rh::data<uint8_t>(*args.tensors[0])[i] & 15] * rh_load(args.tensors[1], g));
-    });
+    made_.decode(*encoding_.get(), args.tensors, *args.output);
   }
 
  private:
+  // What was asked; from here on only what is made counts.
+  static int64_t group_cols(const rh_layer& layer) {
+    const int64_t wanted = layer.scheme->group_cols;
+    return wanted == RH_GROUP_ROW ? layer.cols : std::min(wanted, layer.cols);
+  }
   // body(element, its group) for every element of a [rows, cols] tensor, rows on the host's threads.
   template <typename Body>
   void each(const rh_tensor& tensor, Body&& body) const {
     rh::parallel_for(tensor.shape[0], 16, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)
-        for (int64_t c = 0; c < cols_; ++c) body(r * cols_ + c, r * groups_ + c / group_);
+        for (int64_t c = 0; c < cols_; ++c) body(r * cols_ + c, r * made_.groups(cols_) + c / made_.group_cols);
     });
   }
   // body(element, its code, its scale, what was rounded, the cell's width).
@@ -105,26 +101,32 @@ class Nf4Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
   }
 
   std::string name_;
-  int64_t cols_, group_, groups_;
+  int64_t cols_;
+  Nf4Encoding made_;
 };
 
 class Nf4 : public rh::Dtype {
  public:
   Nf4()
-      : Dtype("nf4", "Four bits at the quantiles of a normal distribution, float16 scales.", ENCODING_NF4,
-              RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING, {{"nf4", R"({"bits": 4, "sym": true})"}}) {}
+      : Dtype("nf4", "Four bits at the quantiles of a normal distribution, float16 scales.", Nf4Encoding::kId,
+              RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED,
+              {{"nf4", R"({"bits": 4, "sym": true})"}}) {}
 
   void check(const rh_layer& layer) const override {
     const rh_scheme& scheme = *layer.scheme;
     rh::require(layer.target == RH_TARGET_WEIGHT, "nf4 quantizes weights, not activations");
     rh::require(rh_is_float(layer.dtype), "nf4 takes weights of float32, float16 or bfloat16");
     rh::require(scheme.bits == 4 && scheme.symmetric, "nf4 has 4 bits and no zero point: set bits: 4 and sym: true");
-    rh::require(scheme.rounding != RH_ROUNDING_SEARCH, "nf4 has no searched rounding");
+    rh::require(scheme.rounding == RH_ROUNDING_PLAIN || scheme.rounding == RH_ROUNDING_TUNED,
+                "nf4 has no searched rounding");
     rh::require(scheme.group_rows == 1 && scheme.group_cols != RH_GROUP_TENSOR,
                 "nf4 groups columns of a row: set group_size to a number of columns, or -1 for a row");
   }
   std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
     return std::make_unique<Nf4Quantizer>(layer);
+  }
+  std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
+    return std::make_unique<rh::EncodedWeight<Nf4Encoding>>(layer);
   }
 };
 

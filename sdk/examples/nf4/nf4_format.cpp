@@ -2,8 +2,6 @@
 //   LAYER.nf4         u8 [rows, ceil(cols / 2)], the even column in the low bits
 //   LAYER.nf4_scale   f16 [rows, groups]
 //   LAYER.nf4_layout  i64 [4]: cols, columns of a group, kind and bits of the weight's element type
-#include <roundhouse/helper/floats.h>
-
 #include <fstream>
 #include <roundhouse/files.hpp>
 
@@ -17,21 +15,21 @@ class Nf4Writer : public rh::Writer {
  public:
   explicit Nf4Writer(const rh_export& target) : target_(target), file_(target) {}
 
-  void add_layer(const rh_encoded_layer& layer) override {
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
-    const uint8_t* const codes = rh::data<uint8_t>(rh::require_tensor(layer, "codes", layer.rows * layer.cols));
+    const auto made = Nf4Encoding::of(*layer.encoding);
+    const uint8_t* const codes = rh::data<uint8_t>(rh::require_tensor(encoded, "codes", layer.rows * layer.cols));
     const int64_t packed_cols = (layer.cols + 1) / 2;
     std::vector<uint8_t> packed(static_cast<size_t>(layer.rows * packed_cols));
     for (int64_t r = 0; r < layer.rows; ++r)
       for (int64_t c = 0; c < layer.cols; ++c)
         packed[r * packed_cols + c / 2] |= static_cast<uint8_t>(codes[r * layer.cols + c] << (c % 2 * 4));
-    const int64_t wanted = layer.scheme->group_cols;
-    const int64_t group = wanted > 0 && wanted < layer.cols ? wanted : layer.cols;
-    const int64_t layout[4] = {layer.cols, group, layer.dtype.kind, layer.dtype.bits};
+    const int64_t layout[4] = {layer.cols, made.group_cols, layer.dtype.kind, layer.dtype.bits};
     file_.add(name + ".nf4", packed.data(), rh::kU8, {layer.rows, packed_cols});
-    file_.add(name + ".nf4_scale", rh::require_tensor(layer, "scale", layer.rows * ((layer.cols + group - 1) / group)));
+    file_.add(name + ".nf4_scale", rh::require_tensor(encoded, "scale", layer.rows * made.groups(layer.cols)));
     file_.add(name + ".nf4_layout", layout, rh::kI64, {4});
-    if (layer.bias) file_.add(name + ".bias", *layer.bias);
+    if (encoded.bias) file_.add(name + ".bias", *encoded.bias);
   }
   void add_tensor(const std::string& name, const rh_tensor& tensor) override { file_.add(name, tensor); }
   void finish() override {
@@ -56,7 +54,7 @@ class Nf4Reader : public rh::Reader {
       if (what == ".nf4")
         add_layer(layer, *entry.view);
       else if (what != ".nf4_scale" && what != ".nf4_layout")
-        items_.push_back({&entry, {}, nullptr, nullptr, nullptr, {}});
+        items_.push_back({&entry, {}, {}, {}, nullptr, nullptr});
     }
   }
   uint64_t count() const override { return items_.size(); }
@@ -65,32 +63,33 @@ class Nf4Reader : public rh::Reader {
     if (item.tensor) return rh::describe_tensor(*item.tensor, out);
     out.kind = RH_ITEM_LAYER;
     out.name = item.name.c_str();
-    out.dtype = {static_cast<uint8_t>(item.layout[2]), static_cast<uint8_t>(item.layout[3]), 1};
+    out.dtype = item.dtype;
     out.ndim = 2;
-    out.shape = item.shape;
+    out.shape = item.encoding.specs()[0].shape;  // the codes'
+    out.encoding = item.encoding.get();
   }
   void read(uint64_t index, rh_tensor& output) override {
     const Item& item = items_.at(index);
     if (item.tensor) return rh::copy_tensor(*item.tensor, output);
-    rh::require(rh_is_float(output.dtype), item.name + " is read as float32, float16 or bfloat16");
-    const int64_t rows = item.shape[0], cols = item.shape[1], group = item.layout[1];
-    rh::parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r)
-        for (int64_t c = 0; c < cols; ++c) {
-          const int code = rh::data<uint8_t>(*item.packed)[r * ((cols + 1) / 2) + c / 2] >> (c % 2 * 4) & 15;
-          const int64_t g = r * ((cols + group - 1) / group) + c / group;
-          rh_store(&output, r * cols + c, kNf4[code] * rh_load(item.scale, g));
-        }
-    });
+    std::vector<uint8_t> codes = unpacked(item);
+    const rh::View view(codes.data(), rh::kU8, {output.shape[0], output.shape[1]});
+    const rh_tensor* const tensors[] = {view.get(), item.scale};
+    Nf4Encoding::of(*item.encoding.get()).decode(*item.encoding.get(), tensors, output);
+  }
+  void read_encoded(uint64_t index, rh_tensor* const* tensors) override {
+    const Item& item = items_.at(index);
+    const std::vector<uint8_t> codes = unpacked(item);
+    std::memcpy(tensors[0]->data, codes.data(), codes.size());
+    rh::copy_tensors({item.scale}, tensors + 1);
   }
 
  private:
   struct Item {
     const rh::TensorReader::Entry* tensor;  // stored as it is; nullptr: a layer
     std::string name;
+    rh_data_type dtype;
+    rh::Encoding encoding;
     const rh_tensor *packed, *scale;
-    const int64_t* layout;
-    int64_t shape[2];
   };
 
   void add_layer(const std::string& layer, const rh_tensor& packed) {
@@ -99,9 +98,20 @@ class Nf4Reader : public rh::Reader {
     const int64_t* const n = layout && rh::elements(*layout) == 4 ? rh::data<int64_t>(*layout) : nullptr;
     const int64_t rows = packed.ndim == 2 ? packed.shape[0] : 0;
     if (!n || n[0] < 1 || n[1] < 1 || rh::elements(packed) != rows * ((n[0] + 1) / 2) || !scale ||
-        !rh::same_type(scale->dtype, rh::kF16) || rh::elements(*scale) != rows * ((n[0] + n[1] - 1) / n[1]))
+        !rh::same_type(scale->dtype, rh::kF16) || rh::elements(*scale) != rows * Nf4Encoding{n[1]}.groups(n[0]))
       throw rh::Error(RH_DATA_LOSS, layer + ": its scales or its layout are missing or damaged");
-    items_.push_back({nullptr, layer + ".weight", &packed, scale, n, {rows, n[0]}});
+    const rh_data_type dtype{static_cast<uint8_t>(n[2]), static_cast<uint8_t>(n[3]), 1};
+    items_.push_back({nullptr, layer + ".weight", dtype, {Nf4Encoding{n[1]}, rows, n[0]}, &packed, scale});
+  }
+  static std::vector<uint8_t> unpacked(const Item& item) {
+    const int64_t rows = item.packed->shape[0], packed_cols = item.packed->shape[1];
+    const int64_t cols = item.encoding.specs()[0].shape[1];
+    const uint8_t* const packed = rh::data<uint8_t>(*item.packed);
+    std::vector<uint8_t> codes(static_cast<size_t>(rows * cols));
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c)
+        codes[r * cols + c] = static_cast<uint8_t>(packed[r * packed_cols + c / 2] >> (c % 2 * 4) & 15);
+    return codes;
   }
 
   rh::TensorReader file_;
@@ -110,18 +120,18 @@ class Nf4Reader : public rh::Reader {
 
 class Nf4Format : public rh::Format {
  public:
-  Nf4Format() : Format("nf4", "NF4 codes, two a byte, in safetensors.", {ENCODING_NF4}) {}
+  Nf4Format() : Format("nf4", "NF4 codes, two a byte, in safetensors.", {Nf4Encoding::kId}) {}
 
-  void check(const rh_format_query& query) const override {
-    rh::require(std::strcmp(query.encoding->id, ENCODING_NF4) == 0, "the format nf4 packs " ENCODING_NF4 " only");
-    rh::require(!query.activation, "the format nf4 does not say how activations are quantized");
+  void check(const rh_format_layer& layer, const char*) const override {
+    Nf4Encoding::of(*layer.encoding);  // throws for parameters that it does not know
+    rh::require(!layer.activation_encoding, "the format nf4 does not say how activations are quantized");
   }
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<Nf4Writer>(target);
   }
-  int32_t probe(const std::string& folder) const override { return std::ifstream(folder + "/" + kMarker) ? 10 : 0; }
+  int32_t probe(const std::string& path) const override { return std::ifstream(path + "/" + kMarker) ? 10 : 0; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    return std::make_unique<Nf4Reader>(source.folder);
+    return std::make_unique<Nf4Reader>(source.path);
   }
 };
 

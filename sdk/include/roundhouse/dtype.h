@@ -1,9 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: the data type plugin.
  *
- * A data type quantizes weights (and, where it can, activations). For each layer the host makes a quantizer and calls
+ * A data type quantizes weights (and, where it can, activations). The host makes a quantizer for each layer and calls
  *   info -> measure -> (the host reduces the statistic over siblings or batches) -> prepare
  *        -> forward / backward / sign_step, many times -> encode
- * decode turns what encode wrote into weights again.
+ * decode turns what encode wrote into weights again. A quantizer that is made from an encoding takes the other way:
+ *   info -> prepare(encoded tensors) -> forward (activations), or decode (weights)
+ * story.md beside the headers follows one layer through both plugins, call by call.
  *
  * Tensors: `input` is the weight [rows, cols] in f32, f16 or bf16, or an activation [tokens, cols]. Tunables, states and
  * results have the shapes that info() declares. All tensors of a call live on exec->device; the host allocates them all.
@@ -12,7 +15,7 @@
 #define ROUNDHOUSE_DTYPE_H
 
 #include "host.h"
-#include "scheme.h"
+#include "layer.h"
 
 #define RH_DTYPE_FACTORY "roundhouse.dtype-factory/1"
 
@@ -23,10 +26,12 @@
 #define RH_REDUCE_SUM 3
 
 /* Quantizer flags. */
-#define RH_QUANTIZER_CAPTURABLE 1u /* forward, backward and sign_step allocate nothing, never synchronize and read
-                                      nothing on the host: they may be captured in a CUDA graph */
-#define RH_QUANTIZER_SHARED_STATISTIC 2u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
-#define RH_QUANTIZER_CPU_ONLY 4u /* this one runs on the CPU, wherever its data type can run else */
+#define RH_QUANTIZER_SHARED_STATISTIC 1u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
+#define RH_QUANTIZER_CPU_ONLY 2u /* this quantizer runs on the CPU, even where its data type runs on other devices */
+#define RH_QUANTIZER_ROWS_INDEPENDENT 4u /* once the statistic is given, no row depends on another one: a quantizer for a
+                                            range of rows that begins and ends at multiples of row_multiple (or at the
+                                            last row) gives the bits that these rows have in the whole. The host may
+                                            split a layer so, or put equal matrices one below the other. */
 
 /* What one quantizer needs and emits. Owned by the quantizer, valid until destroy, never changes. since 1.0 */
 typedef struct rh_quantizer_info {
@@ -40,13 +45,14 @@ typedef struct rh_quantizer_info {
   const rh_tensor_spec *const *states;
   const rh_tensor_spec *const *results;
   const rh_tensor_spec *statistic; /* what measure() writes, or NULL: no measure() */
-  const rh_encoding *encoding; /* what encode() writes. Of an activation: what an engine must do to its inputs, with the
+  const rh_encoding *encoding; /* what encode() writes. For an activation: what an engine must do to its inputs, with the
                                   tensors of a calibrated range; none when the range is dynamic */
+  int64_t row_multiple; /* with RH_QUANTIZER_ROWS_INDEPENDENT: the rows of a group, at least 1 */
   /* end of 1.0: do not modify above */
 } rh_quantizer_info;
-RH_ASSERT_END(rh_quantizer_info, encoding, 64);
+RH_ASSERT_END(rh_quantizer_info, row_multiple, 72);
 
-/* Of a measure() call. Borrowed for it. since 1.0 */
+/* The arguments of measure(), borrowed for the call. since 1.0 */
 typedef struct rh_measure_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -56,20 +62,23 @@ typedef struct rh_measure_args {
 } rh_measure_args;
 RH_ASSERT_END(rh_measure_args, statistic, 24);
 
-/* Of a prepare() call. Borrowed for it. since 1.0 */
+/* The arguments of prepare(), borrowed for the call. since 1.0 */
 typedef struct rh_prepare_args {
   uint32_t struct_size;
   uint32_t reserved;
-  const rh_tensor *input; /* NULL for an activation */
-  const rh_tensor *importance; /* f32 [cols], sum of squared inputs a channel (imatrix), or NULL */
-  const rh_tensor *statistic; /* reduced, or NULL when info declares none */
+  const rh_tensor *input; /* NULL for an activation, and with `encoded` */
+  const rh_tensor *importance; /* f32 [cols], or [matrices, cols] of a batch: sum of squared inputs a channel (imatrix);
+                                  or NULL */
+  const rh_tensor *statistic; /* reduced; NULL when info declares none, and with `encoded` */
   rh_tensor *const *states; /* out, [state_count] */
+  const rh_tensor *const *encoded; /* the encoding's tensors, for a quantizer that was made from an encoding; else NULL */
   /* end of 1.0: do not modify above */
 } rh_prepare_args;
-RH_ASSERT_END(rh_prepare_args, states, 40);
+RH_ASSERT_END(rh_prepare_args, encoded, 48);
 
-/* Of a forward() call. Borrowed for it. `tunables` is NULL for plain or searched rounding; an element may be NULL: its initial value, not tuned.
- * Any tunable given makes the arithmetic float32, else it is that of the input's element type. since 1.0 */
+/* The arguments of forward(), borrowed for the call. `tunables` is NULL for plain or searched rounding; an element may be
+ * NULL: its initial value, not tuned. Any tunable given makes the arithmetic float32, else it is that of the input's
+ * element type. since 1.0 */
 typedef struct rh_forward_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -83,7 +92,7 @@ typedef struct rh_forward_args {
 } rh_forward_args;
 RH_ASSERT_END(rh_forward_args, results, 48);
 
-/* Of a backward() call: straight-through gradients. Borrowed for it. since 1.0 */
+/* The arguments of backward(), borrowed for the call: straight-through gradients. since 1.0 */
 typedef struct rh_backward_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -97,8 +106,9 @@ typedef struct rh_backward_args {
 } rh_backward_args;
 RH_ASSERT_END(rh_backward_args, grad_input, 56);
 
-/* Of a sign_step() call. Borrowed for it. tunable <- clamp(tunable - learning_rate * sign(gradient)), without a gradient tensor of the tunable's size.
- * since 1.0 */
+/* The arguments of sign_step(), borrowed for the call:
+ *   tunable <- clamp(tunable - learning_rate * sign(gradient))
+ * without a gradient tensor of the tunable's size. since 1.0 */
 typedef struct rh_sign_step_args {
   uint32_t struct_size;
   uint32_t learning_rate_count; /* RH_LR_GROUPS of the host's headers */
@@ -111,7 +121,7 @@ typedef struct rh_sign_step_args {
 } rh_sign_step_args;
 RH_ASSERT_END(rh_sign_step_args, learning_rates, 48);
 
-/* Of an encode() call. Borrowed for it. since 1.0 */
+/* The arguments of encode(), borrowed for the call. since 1.0 */
 typedef struct rh_encode_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -123,7 +133,7 @@ typedef struct rh_encode_args {
 } rh_encode_args;
 RH_ASSERT_END(rh_encode_args, tensors, 40);
 
-/* Of a decode() call. Borrowed for it. since 1.0 */
+/* The arguments of decode(), borrowed for the call. since 1.0 */
 typedef struct rh_decode_args {
   uint32_t struct_size;
   uint32_t reserved;
@@ -143,8 +153,8 @@ RH_ASSERT_END(rh_decode_args, output, 24);
 #define RH_OP_DECODE 6
 
 /* Made by the plugin for one layer; `data` is its own. Members marked optional may be NULL.
- * All operations enqueue on exec->stream, write nothing but their args' out tensors, keep no pointer of exec or args
- * after they return, and give the same bits for the same input and seed. since 1.0 */
+ * All operations enqueue on exec->stream, write nothing but their args' out tensors and exec->status, keep no pointer of
+ * exec or args after they return, and give the same bits for the same input. since 1.0 */
 typedef struct rh_quantizer {
   uint32_t struct_size;
   uint32_t reserved;
@@ -165,8 +175,8 @@ typedef struct rh_quantizer {
   /* Writes all states, which then stay as they are. Called before forward; again when the statistic has changed.
    * Required when info declares states, else never called. [worker] since 1.0 */
   rh_code (*prepare)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_prepare_args *args, rh_error *error);
-  /* Quantizes and dequantizes: output = decode(encode(input)) as the scheme says, with the tunables added when there
-   * are any. Required. Forbidden: changing tunables or states. [worker] since 1.0 */
+  /* Quantizes and dequantizes: output = decode(encode(input)), with the tunables added when there are any. Required,
+   * except for weights from an encoding. Forbidden: changing tunables or states. [worker] since 1.0 */
   rh_code (*forward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_forward_args *args, rh_error *error);
   /* Writes, and does not add to, the gradients of those tunables (and of the input) that are wanted, given that of
    * forward's output. Optional: without it (and sign_step) the layer is rounded but not tuned. [worker] since 1.0 */
@@ -177,8 +187,8 @@ typedef struct rh_quantizer {
                        rh_error *error);
   /* Writes all tensors of the encoding, every byte. Required when info's encoding has tensors. [worker] since 1.0 */
   rh_code (*encode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_encode_args *args, rh_error *error);
-  /* Writes the weight that the encoding's formula gives. Required for weights: decode(encode(w)) equals forward(w) bit for bit in the weight's element type, except for the
-   * sign of a zero, which codes may not carry. [worker] since 1.0 */
+  /* Writes the weight that the encoding's formula gives. Required for weights: decode(encode(w)) equals forward(w) bit for
+   * bit in the weight's element type, except for the sign of a zero, which codes may not carry. [worker] since 1.0 */
   rh_code (*decode)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_decode_args *args, rh_error *error);
   /* Returns the function table of an extension, NULL for an unknown id. Owned by the plugin, valid until destroy.
    * Optional. [thread-safe] since 1.0 */
@@ -204,6 +214,9 @@ RH_ASSERT_END(rh_alias, scheme_json, 24);
 #define RH_SUPPORTS_ACTIVATIONS 8u
 #define RH_SUPPORTS_SEARCH 16u
 #define RH_SUPPORTS_TUNING 32u
+#define RH_SUPPORTS_TUNED_SEARCH 64u /* RH_ROUNDING_TUNED_SEARCH */
+#define RH_SUPPORTS_ENCODED 128u /* makes quantizers from encodings: rh_layer.encoding */
+#define RH_SUPPORTS_BATCHES 256u /* rh_layer.matrices above 1, where rows are independent */
 
 /* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_dtype_descriptor {
@@ -227,9 +240,10 @@ typedef struct rh_dtype {
   void *data; /* the plugin's own */
   const rh_dtype_descriptor *descriptor;
   /* Says at plan time whether it can quantize a layer: RH_OK, or RH_INVALID_ARGUMENT with a message that says what
-   * would work. Any scheme may be asked about, and options_json may be any object. [thread-safe] since 1.0 */
+   * would work. Any scheme or encoding may be asked about, and options_json may be any object; options are compared as JSON
+   * values, never as text. [thread-safe] since 1.0 */
   rh_code (*check)(const struct rh_dtype *dtype, const rh_layer *layer, rh_error *error);
-  /* Makes a quantizer; the plugin copies what it needs of the layer and its scheme. The caller owns it and ends it with
+  /* Makes a quantizer; the plugin copies what it needs of the layer, its scheme and its encoding. The caller owns it and ends it with
    * its destroy. Fails as check does. [worker] since 1.0 */
   rh_code (*create)(const struct rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out, rh_error *error);
   /* Returns the function table of an extension, NULL for an unknown id. Owned by the plugin, valid until deinit.

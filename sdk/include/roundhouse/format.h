@@ -1,74 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: the format plugin.
  *
  * A format packs encoded layers, writes a checkpoint, and reads it back. Writing streams: one layer is resident at a time.
- *   check (plan time) -> begin -> add_layer / add_tensor, many times -> finish, or abort
+ *   check (each layer, plan time) -> plan (all tensors, plan time) -> begin -> add_layer / add_tensor, many times
+ *        -> finish, or abort
  *   probe -> open -> count / item / read -> close
+ * A format reads encodings (encoding.h); no scheme is handed to it.
  */
 #ifndef ROUNDHOUSE_FORMAT_H
 #define ROUNDHOUSE_FORMAT_H
 
 #include "host.h"
-#include "scheme.h"
+#include "layer.h"
 
 #define RH_FORMAT_FACTORY "roundhouse.format-factory/1"
 
-/* One layer of a plan, as a format is asked about it. since 1.0 */
-typedef struct rh_format_query {
+/* A quantized layer, as a format sees it at plan time and when it is written. Owned by the host; borrowed for the call
+ * that passes it, or valid as long as the rh_plan that holds it. since 1.0 */
+typedef struct rh_format_layer {
   uint32_t struct_size;
-  uint32_t reserved;
+  rh_data_type dtype; /* the weight's element type in the source checkpoint */
   const char *name; /* "model.layers.0.self_attn.q_proj" */
   const char *role; /* "q_proj", "lm_head", "" when unknown */
   int64_t rows; /* out_features */
   int64_t cols; /* in_features */
-  const rh_scheme *scheme; /* the weight's */
-  const rh_scheme *activation; /* NULL: not quantized */
-  const rh_encoding *encoding; /* what the data type emits for it */
-  const rh_encoding *activation_encoding; /* what the activation's data type declares; NULL: not quantized */
-  const char *options_json; /* this format's options from the recipe */
+  const rh_encoding *encoding; /* what the data type made, or at plan time: will make */
+  const rh_encoding *activation_encoding; /* what an engine must do to the layer's input; NULL: nothing */
+  const rh_stack *stack; /* the stack that the layer belongs to, or NULL */
   /* end of 1.0: do not modify above */
-} rh_format_query;
-RH_ASSERT_END(rh_format_query, options_json, 80);
+} rh_format_layer;
+RH_ASSERT_END(rh_format_layer, stack, 64);
+
+/* A tensor of the source checkpoint. Owned by the host, valid as long as the rh_plan that holds it. since 1.0 */
+typedef struct rh_planned_tensor {
+  uint32_t struct_size;
+  int32_t ndim;
+  const char *name; /* by which add_tensor gets it; the weight of a layer L: "L.weight" */
+  rh_data_type dtype;
+  int32_t extra; /* 1: the architecture does not know it */
+  const int64_t *shape; /* [ndim] */
+  const rh_format_layer *layer; /* the quantized layer whose weight it is: add_layer gets it. NULL: it stays as it is */
+  /* end of 1.0: do not modify above */
+} rh_planned_tensor;
+RH_ASSERT_END(rh_planned_tensor, layer, 40);
+
+/* Everything that a writer will get: each tensor of the source once, in the order of its files. A layer's bias is there
+ * as "L.bias"; it comes with the layer. Owned by the host. since 1.0 */
+typedef struct rh_plan {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t tensor_count;
+  const rh_planned_tensor *const *tensors; /* [tensor_count] */
+  const char *options_json; /* this format's options from the recipe, an object; "{}" when there are none */
+  const char *architecture_json; /* the key "architecture" of ext/model.h */
+  /* end of 1.0: do not modify above */
+} rh_plan;
+RH_ASSERT_END(rh_plan, architecture_json, 40);
+
+/* What a format will do with a planned tensor. */
+#define RH_TENSOR_PACKED 0 /* the layer's encoding is stored */
+#define RH_TENSOR_COPIED 1 /* its values are stored, in its own element type or another one */
+#define RH_TENSOR_OMITTED 2 /* not stored, on purpose: the reason says why nobody misses it */
+#define RH_TENSOR_REFUSED 3 /* the plan cannot be carried out: the reason says why, and what would work */
 
 /* A quantized layer on its way into a checkpoint. Borrowed for the call. since 1.0 */
 typedef struct rh_encoded_layer {
   uint32_t struct_size;
-  rh_data_type dtype; /* the weight's element type in the source checkpoint */
-  const char *name; /* "model.layers.0.self_attn.q_proj" */
-  const char *role;
-  int64_t rows;
-  int64_t cols;
-  const rh_scheme *scheme;
-  const rh_scheme *activation; /* NULL: not quantized */
-  const rh_encoding *encoding;
-  const rh_tensor *const *tensors; /* [encoding->tensor_count], on the CPU */
+  uint32_t reserved;
+  const rh_format_layer *layer;
+  const rh_tensor *const *tensors; /* [layer->encoding->tensor_count], on the CPU */
   const rh_tensor *bias; /* [rows], or NULL */
-  const rh_encoding *activation_encoding; /* NULL: not quantized */
-  const rh_tensor *const *activation_tensors; /* [activation_encoding->tensor_count], a calibrated range, on the CPU */
+  const rh_tensor *const *activation_tensors; /* [layer->activation_encoding->tensor_count], a calibrated range, on the
+                                                 CPU */
   /* end of 1.0: do not modify above */
 } rh_encoded_layer;
-RH_ASSERT_END(rh_encoded_layer, activation_tensors, 96);
+RH_ASSERT_END(rh_encoded_layer, activation_tensors, 40);
 
-/* The host's way to weights for a format that does not know an encoding: the data type that emitted it decodes. */
-#define RH_EXT_DECODE "roundhouse.decode/1"
-
-/* since 1.0 */
-typedef struct rh_decode {
+/* An export in progress. The host gives one to rh_format.begin; it stays valid until the writer's finish or abort has
+ * returned. since 1.0 */
+typedef struct rh_export {
   uint32_t struct_size;
   uint32_t reserved;
-  /* Writes the dequantized weight [rows, cols] in f32, f16 or bf16 to the plugin's own memory.
-   * Forbidden but for the layer of the add_layer that runs. [worker] since 1.0 */
-  rh_code (*decode)(const rh_export *export_, const rh_encoded_layer *layer, rh_tensor *output, rh_error *error);
+  const rh_host *host;
+  void *data; /* the host's own */
+  const rh_plan *plan; /* the one that the format agreed to */
+  uint64_t max_shard_bytes;
+  const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon */
   /* end of 1.0: do not modify above */
-} rh_decode;
-RH_ASSERT_END(rh_decode, decode, 16);
+} rh_export;
+RH_ASSERT_END(rh_export, cancelled, 48);
 
-/* An export in progress. Made by begin; finish or abort ends it. since 1.0 */
+/* What writes an export. Made by begin; finish or abort ends it. since 1.0 */
 typedef struct rh_writer {
   uint32_t struct_size;
   uint32_t reserved;
   void *data; /* the plugin's own */
-  /* Packs a quantized layer and writes it, with its bias. Layers come in the plan's order, each once; the layer is
-   * borrowed for the call. After a failure only abort is called. [worker] since 1.0 */
+  /* Packs a quantized layer and writes it, with its bias. Layers come block by block, each once; the layer is borrowed
+   * for the call. After a failure only abort is called. [worker] since 1.0 */
   rh_code (*add_layer)(struct rh_writer *writer, const rh_encoded_layer *layer, rh_error *error);
   /* Writes an unquantized CPU tensor, given under its name in the source checkpoint. Borrowed for the call. After a
    * failure only abort is called. [worker] since 1.0 */
@@ -86,11 +114,13 @@ RH_ASSERT_END(rh_writer, abort, 48);
 typedef struct rh_open {
   uint32_t struct_size;
   uint32_t reserved;
-  const char *folder;
-  const char *architecture_json; /* rh_model's "architecture", for a reader that translates names; "{}": not known */
+  const char *path; /* a folder, or a file where the format is one file */
+  const char *architecture_json; /* the key "architecture" of ext/model.h, for a reader that translates names; "{}": not
+                                    known */
+  const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon. Valid until close. */
   /* end of 1.0: do not modify above */
 } rh_open;
-RH_ASSERT_END(rh_open, architecture_json, 24);
+RH_ASSERT_END(rh_open, cancelled, 32);
 
 #define RH_ITEM_TENSOR 0 /* unquantized */
 #define RH_ITEM_LAYER 1 /* a quantized layer's weight */
@@ -102,15 +132,18 @@ typedef struct rh_item {
   uint32_t struct_size;
   int32_t kind; /* RH_ITEM_* */
   const char *name;
-  rh_data_type dtype; /* of the tensor; of a layer, the element type to decode into */
+  rh_data_type dtype; /* the tensor's; a layer's: the element type to decode into */
   int32_t ndim;
   const int64_t *shape;
   const rh_encoding *encoding; /* layers: what it is packed from, or NULL when the reader does not say */
   const rh_encoding *activation_encoding; /* layers: what an engine does to the input; NULL: nothing */
-  const rh_scheme *scheme; /* layers: bits, symmetry and groups of the weight, its data type ""; NULL: not said */
+  const rh_stack *stack; /* the stack that the matrix belongs to; NULL: none, or the reader does not say */
+  const char *file; /* the file that holds the first byte, for messages; NULL: not said */
+  uint64_t offset; /* in that file */
+  uint64_t bytes; /* that all stored tensors of the item take; 0: not said */
   /* end of 1.0: do not modify above */
 } rh_item;
-RH_ASSERT_END(rh_item, scheme, 56);
+RH_ASSERT_END(rh_item, bytes, 80);
 
 /* A checkpoint opened for reading. since 1.0 */
 typedef struct rh_reader {
@@ -132,9 +165,28 @@ typedef struct rh_reader {
   /* Optional: a layer's calibrated activation range, as the item's activation_encoding declares its tensors.
    * [worker] since 1.0 */
   rh_code (*read_activation)(struct rh_reader *reader, uint64_t index, rh_tensor *const *tensors, rh_error *error);
+  /* Optional: what the checkpoint records beside its tensors, an object with the keys of ext/model.h: "config" when the
+   * format holds the model's configuration in another form than config.json, "tuning" when it records how the model was
+   * tuned. "{}" when it has none of them. Valid until close. [worker] since 1.0 */
+  const char *(*facts_json)(struct rh_reader *reader);
+  /* Optional: the contents of a file that the checkpoint holds within itself (tokenizer.json, chat_template.jinja). Calls
+   * take(context, bytes, size) once; RH_NOT_FOUND when it has no such file, and then the host looks beside the
+   * checkpoint. [worker] since 1.0 */
+  rh_code (*side_file)(struct rh_reader *reader, const char *name,
+                       void (*take)(void *context, const void *bytes, uint64_t size), void *context, rh_error *error);
   /* end of 1.0: do not modify above */
 } rh_reader;
-RH_ASSERT_END(rh_reader, read_activation, 64);
+RH_ASSERT_END(rh_reader, side_file, 80);
+
+/* Another name for a format with some options fixed: {"gguf:q4_k_m", "{\"type\": \"q4_k_m\"}"}. since 1.0 */
+typedef struct rh_format_alias {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char *name;
+  const char *options_json; /* options that the name stands for, an object */
+  /* end of 1.0: do not modify above */
+} rh_format_alias;
+RH_ASSERT_END(rh_format_alias, options_json, 24);
 
 /* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format_descriptor {
@@ -144,9 +196,12 @@ typedef struct rh_format_descriptor {
   const char *summary; /* one sentence */
   const char *const *encodings; /* ids that it packs, [encoding_count]; one that is "*" packs any, through decode */
   const char *options_schema_json; /* JSON Schema of its options; "{}": none */
+  uint32_t alias_count;
+  uint32_t reserved;
+  const rh_format_alias *const *aliases; /* [alias_count] */
   /* end of 1.0: do not modify above */
 } rh_format_descriptor;
-RH_ASSERT_END(rh_format_descriptor, options_schema_json, 40);
+RH_ASSERT_END(rh_format_descriptor, aliases, 56);
 
 /* One format. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format {
@@ -154,20 +209,30 @@ typedef struct rh_format {
   uint32_t reserved;
   void *data; /* the plugin's own */
   const rh_format_descriptor *descriptor;
-  /* Says at plan time whether it can hold a layer: RH_OK, or RH_INVALID_ARGUMENT with the reason.
+  /* Says at plan time whether it can hold a layer, seen by itself: RH_OK, or RH_INVALID_ARGUMENT with the reason.
+   * `options_json` is as in rh_plan; options are compared as JSON values, never as text. [thread-safe] since 1.0 */
+  rh_code (*check)(const struct rh_format *format, const rh_format_layer *layer, const char *options_json,
+                   rh_error *error);
+  /* Says at plan time what it will do with each tensor: calls answer(context, index of the tensor, RH_TENSOR_*, reason or
+   * NULL) once for each of them, in any order. Each layer has passed check; here belongs what concerns several of them. A
+   * plan that is refused as a whole gives RH_INVALID_ARGUMENT with the reason. The reason is copied.
    * [thread-safe] since 1.0 */
-  rh_code (*check)(const struct rh_format *format, const rh_format_query *query, rh_error *error);
+  rh_code (*plan)(const struct rh_format *format, const rh_plan *plan,
+                  void (*answer)(void *context, uint64_t tensor, int32_t what, const char *reason), void *context,
+                  rh_error *error);
   /* Which engines load the result: a JSON array of {"engine", "devices": [..], "bits": [..], "group_sizes": [..],
-   * "sym": [..], "encodings": [..], "parameters": {"KEY": [..]} of the encoding, "packing", "priority", "command"}, all
-   * but the engine optional; "{folder}" in the command stands for the checkpoint. Valid until deinit. Optional.
+   * "sym": [..], "encodings": [..], "parameters": {"KEY": [..]} of the encoding, "packing", "priority", "command",
+   * "fuses": [[roles of layers that the engine fuses into one, so that they must be quantized alike], ..]}, all but the
+   * engine optional; "{folder}" in the command stands for the checkpoint. Valid until deinit. Optional.
    * [thread-safe] since 1.0 */
   const char *(*backends_json)(const struct rh_format *format);
   /* Starts an export. The caller owns the writer and ends it with finish or abort; `export_` stays valid until that
    * has returned. Forbidden: files by other ways than the host's extensions. [worker] since 1.0 */
   rh_code (*begin)(const struct rh_format *format, const rh_export *export_, rh_writer **out, rh_error *error);
-  /* How sure the format is that `folder` is its own: 0, not; higher wins; built-in formats say at most 100. Any folder
-   * may be asked about, and one that cannot be read is not its own. Must be quick. [worker] since 1.0 */
-  int32_t (*probe)(const struct rh_format *format, const char *folder);
+  /* How sure the format is that the folder or file `path` is its own: 0, not; higher wins; built-in formats say at most
+   * 100. Any path may be asked about, and one that cannot be read is not its own. Must be quick.
+   * [worker] since 1.0 */
+  int32_t (*probe)(const struct rh_format *format, const char *path);
   /* Opens a checkpoint for reading. The caller owns the reader and ends it with close. Damaged files give RH_DATA_LOSS
    * with the reason. [worker] since 1.0 */
   rh_code (*open)(const struct rh_format *format, const rh_open *source, rh_reader **out, rh_error *error);
@@ -176,43 +241,7 @@ typedef struct rh_format {
   const void *(*get_extension)(const struct rh_format *format, const char *id);
   /* end of 1.0: do not modify above */
 } rh_format;
-RH_ASSERT_END(rh_format, get_extension, 72);
-
-/* ---- an extension of rh_format: data types by a layer's role ---- */
-#define RH_EXT_ASSIGN "roundhouse.assign/1"
-
-/* since 1.0 */
-typedef struct rh_assign {
-  uint32_t struct_size;
-  uint32_t reserved;
-  /* Asked at plan time: which data type a layer is to have, where no entry of the recipe's `layers` says it.
-   * `plan_json` and `architecture_json` are rh_model's "plan" and "architecture"; of the layers, the embedding is there
-   * too. Calls take(context, text) once with {"LAYER": {"data_type": "...", ...: keys of a recipe's scheme, "reason": why
-   * it is not what the user would expect, optional}}; a layer that is not there keeps the recipe's scheme, and outside
-   * the blocks its weight. With a tied head, the embedding's data type is both's.
-   * [thread-safe] since 1.0 */
-  rh_code (*assign)(const rh_format *format, const char *plan_json, const char *architecture_json,
-                    const char *options_json, void (*take)(void *context, const char *text), void *context,
-                    rh_error *error);
-  /* end of 1.0: do not modify above */
-} rh_assign;
-RH_ASSERT_END(rh_assign, assign, 16);
-
-/* ---- an extension of rh_format: what all layers of a checkpoint must have in common ---- */
-#define RH_EXT_UNIFORM "roundhouse.uniform/1"
-
-/* since 1.0 */
-typedef struct rh_uniform {
-  uint32_t struct_size;
-  uint32_t reserved;
-  /* Asked at plan time of each layer that check() has taken. Calls take(context, text) once with what the format can
-   * have but one of in a checkpoint ("packing_format auto_round:fp8_static"), or with "". The host refuses a plan whose
-   * layers give different texts; "" goes with every other. [thread-safe] since 1.0 */
-  rh_code (*uniform)(const rh_format *format, const rh_format_query *query, void (*take)(void *context, const char *text),
-                     void *context, rh_error *error);
-  /* end of 1.0: do not modify above */
-} rh_uniform;
-RH_ASSERT_END(rh_uniform, uniform, 16);
+RH_ASSERT_END(rh_format, get_extension, 80);
 
 /* The formats of a plugin. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_format_factory {

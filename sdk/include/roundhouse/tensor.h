@@ -1,7 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: borrowed tensor views.
  *
  * rh_tensor is laid out as DLPack's DLTensor (version 1), so that a plugin can hand it to any DLPack library.
  * In this major version tensors are contiguous, row-major: `strides` is NULL and `byte_offset` is 0.
+ * Elements narrower than a byte are packed without gaps: element i begins at bit i * bits, counted from the lowest bit of
+ * the first byte. A tensor has (elements * bits + 7) / 8 bytes.
  */
 #ifndef ROUNDHOUSE_TENSOR_H
 #define ROUNDHOUSE_TENSOR_H
@@ -13,6 +16,7 @@
 #define RH_KIND_UINT 1
 #define RH_KIND_FLOAT 2
 #define RH_KIND_BFLOAT 4
+#define RH_KIND_COMPLEX 5
 #define RH_KIND_BOOL 6
 #define RH_KIND_FLOAT8_E4M3FN 10
 #define RH_KIND_FLOAT8_E5M2 12
@@ -31,6 +35,8 @@ typedef struct rh_data_type {
 /* Device kinds: the numbers of DLDeviceType. */
 #define RH_DEVICE_CPU 1
 #define RH_DEVICE_CUDA 2
+
+#define RH_MAX_DIMS 8
 
 /* Frozen: 8 bytes. since 1.0 */
 typedef struct rh_device {

@@ -1,14 +1,12 @@
 #include "plugins/dtypes/lib/affine/affine_check.h"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
 #include "kernels/floats.h"
 
 using namespace roundhouse::kernels;
-using nlohmann::json;
 using rh::require;
 
 namespace {
@@ -16,18 +14,6 @@ namespace {
 // auto-round 0.16, wrapper.py: q_scale_thresh.
 constexpr float kScaleThreshold = 1e-5f;
 constexpr float kScaleThresholdF32 = 1e-8f;
-
-bool mirrored(const rh_scheme& scheme, const std::string& dtype) {
-  const json options = json::parse(scheme.options_json, nullptr, false);
-  bool mirrored = false;
-  for (const auto& [key, value] : options.items()) {
-    require(key == "mirrored" && value.is_boolean(),
-            dtype + " has no option " + key + ": " + value.dump() + "; it has mirrored, which is true or false");
-    mirrored = value;
-  }
-  require(!mirrored || scheme.symmetric, "mirrored ranges are symmetric: set sym to true, or omit mirrored");
-  return mirrored;
-}
 
 float scale_threshold(const rh_scheme& scheme, Element scale) {
   const float by_default = scale_type(scheme) == Element::kF32 ? kScaleThresholdF32 : kScaleThreshold;
@@ -45,6 +31,21 @@ Element scale_type(const rh_scheme& scheme) {
   return scheme.scale_dtype.bits == 0 ? Element::kF16 : element_of(scheme.scale_dtype, "scale_dtype");
 }
 
+rh_scheme input_scheme(const rh::AffineInt& encoding, const char* dtype, int64_t cols) {
+  rh_scheme scheme{};
+  scheme.struct_size = sizeof scheme;
+  scheme.bits = encoding.bits;
+  scheme.dtype = dtype;
+  scheme.symmetric = encoding.symmetric;
+  scheme.group_rows = 1;
+  scheme.group_cols = encoding.group_rows == 0          ? RH_GROUP_TENSOR
+                      : encoding.whole_row(cols) ? RH_GROUP_ROW
+                                                        : encoding.group_cols;
+  scheme.dynamic = encoding.dynamic == RH_INPUT_DYNAMIC;
+  scheme.options_json = "{}";
+  return scheme;
+}
+
 AffineLayer affine_layer(const rh_layer& layer, const char* dtype, Element scale) {
   const rh_scheme& scheme = *layer.scheme;
   const std::string name = dtype;
@@ -56,8 +57,6 @@ AffineLayer affine_layer(const rh_layer& layer, const char* dtype, Element scale
   require(scheme.group_cols >= RH_GROUP_ROW, "group_size " + std::to_string(scheme.group_cols) +
                                                  " is no group: set a number of columns, -1 (a row) or 0 (the whole "
                                                  "tensor)");
-  require(scheme.super_bits == 0 && scheme.super_group == 0,
-          name + " does not quantize its scales: omit super_bits and super_group_size");
   require((!weight || layer.rows >= 1) && layer.cols >= 1, "a weight needs at least one row and one column");
 
   AffineLayer out{};
@@ -70,6 +69,5 @@ AffineLayer affine_layer(const rh_layer& layer, const char* dtype, Element scale
   out.weight = element_of(layer.dtype, weight ? "the weight" : "the activation");
   out.scale = scale;
   out.scale_threshold = scale_threshold(scheme, scale);
-  out.mirrored = mirrored(scheme, name);
   return out;
 }

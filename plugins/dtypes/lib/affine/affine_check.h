@@ -1,6 +1,7 @@
 // Schemes as the affine kernels can have them. Everything throws rh::Error, which says what would work.
 #pragma once
 
+#include <roundhouse/encoding/affine_int.hpp>
 #include <roundhouse/plugin.hpp>
 
 #include "kernels/affine.h"
@@ -12,13 +13,13 @@ inline constexpr uint32_t kAffineDevices = RH_SUPPORTS_CPU | RH_SUPPORTS_CUDA;
 inline constexpr uint32_t kAffineDevices = RH_SUPPORTS_CPU;
 #endif
 
-// JSON Schema of the options: {"mirrored": true} is AffineLayer::mirrored.
-inline constexpr const char* kAffineOptions =
-    R"({"type": "object", "properties": {"mirrored": {"type": "boolean"}}, "additionalProperties": false})";
-
 // The type that the scheme asks for, or float16.
 roundhouse::kernels::Element scale_type(const rh_scheme& scheme);
 
+// The scheme of an input that was quantized as `encoding` says.
+rh_scheme input_scheme(const rh::AffineInt& encoding, const char* dtype, int64_t cols);
+
 // Checks what the data type `dtype` is asked for, and says it as the kernels want it. The rows of an activation are 0.
+// Options are the caller's.
 roundhouse::kernels::AffineLayer affine_layer(const rh_layer& layer, const char* dtype,
                                               roundhouse::kernels::Element scale);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <roundhouse/encoding/affine_int.hpp>
 #include <sstream>
 
 #include "kernels/affine_math.h"
@@ -31,9 +32,7 @@ AffineQuantizer::AffineQuantizer(const rh_layer& layer, const AffineLayer& kerne
     : name_(layer.name), layer_(kernel_layer), progressive_(progressive) {
   const int64_t groups = affine_groups(layer_);
   const int64_t group_size = layer_.whole_tensor ? layer_.rows * layer_.cols : layer_.span_cols;
-#if defined(ROUNDHOUSE_WITH_CUDA)
-  info_.flags = RH_QUANTIZER_CAPTURABLE;
-#endif
+  if (!layer_.whole_tensor && !progressive_) info_.flags |= RH_QUANTIZER_ROWS_INDEPENDENT;
 
   tunables_.add("v", rh::kF32, {groups, group_size}).lr_group = RH_LR_ROUNDING;
   for (const char* name : {"min_scale", "max_scale"}) {
@@ -55,17 +54,10 @@ AffineQuantizer::AffineQuantizer(const rh_layer& layer, const AffineLayer& kerne
     if (!layer_.symmetric) results_.add("zp", rh::kF32, {groups, 1});
   }
 
-  const int64_t group_rows = layer_.whole_tensor ? layer_.rows : 1;
-  const int64_t scale_rows = layer_.whole_tensor ? 1 : layer_.rows;
-  encoding_.id = RH_ENCODING_AFFINE_INT;
-  std::ostringstream parameters;
-  parameters << R"({"bits": )" << layer_.bits << R"(, "group_cols": )" << layer_.span_cols << R"(, "group_rows": )"
-             << group_rows << R"(, "symmetric": )" << (layer_.symmetric ? "true" : "false") << "}";
-  encoding_parameters_ = parameters.str();
-  encoded_.add("codes", rh::kU8, {layer_.rows, layer_.cols});
-  encoded_.add("scale", type_of(layer_.scale), {scale_rows, affine_spans_per_row(layer_)});
-  if (!layer_.symmetric) encoded_.add("zero_point", rh::kU8, {scale_rows, affine_spans_per_row(layer_)});
-  if (progressive_) encoded_.add("outer_scale", rh::kF32, {1});
+  rh::AffineInt made(layer_.bits, layer_.symmetric, layer_.whole_tensor ? layer_.rows : 1, layer_.span_cols);
+  made.scale = type_of(layer_.scale);
+  made.outer_scale = progressive_;
+  encoding_ = rh::Encoding(made, layer_.rows, layer_.cols);
 }
 
 AffineInput AffineQuantizer::input_of(const rh_tensor* weight, const rh_tensor* const* tunables,

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <roundhouse/encoding/mx.hpp>
+#include <roundhouse/encoding/nvfp.hpp>
+#include <roundhouse/encoding/scaled_fp8.hpp>
 #include <sstream>
 #include <utility>
 
@@ -55,14 +58,23 @@ ScaledLayer make_scaled_layer(const rh_layer& layer, ScaledLayer out) {
   return out;
 }
 
+rh_scheme input_scheme(const char* dtype, int bits, int64_t group_cols, int64_t cols, int32_t dynamic) {
+  rh_scheme scheme{};
+  scheme.struct_size = sizeof scheme;
+  scheme.bits = bits;
+  scheme.dtype = dtype;
+  scheme.symmetric = 1;
+  scheme.group_rows = 1;
+  scheme.group_cols = group_cols != RH_GROUP_TENSOR && group_cols >= cols ? RH_GROUP_ROW : group_cols;
+  scheme.dynamic = dynamic == RH_INPUT_DYNAMIC;
+  scheme.options_json = "{}";
+  return scheme;
+}
+
 void check_scaled(const rh_layer& layer, const std::string& dtype) {
   const rh_scheme& scheme = *layer.scheme;
   rh::require(scheme.symmetric != 0, dtype + " is symmetric: set sym to true");
-  rh::require(scheme.super_bits == 0 && scheme.super_group == 0,
-              dtype + " has no super-groups: omit super_bits and super_group_size");
   rh::require(scheme.scale_threshold == 0, dtype + " has a smallest scale of its own: omit q_scale_thresh");
-  rh::require(scheme.weight_fp8_max_scale == 0,
-              dtype + " takes no weight_fp8_max_scale: it is the range of data types that round to fp8 first");
   rh::require(layer.cols >= 1 && (layer.target == RH_TARGET_ACTIVATION || layer.rows >= 1),
               "a tensor needs at least one row and one column");
   rh::require(layer.target == RH_TARGET_WEIGHT || scheme.group_rows == 1,
@@ -77,21 +89,20 @@ ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
       whole_tensor_(layer.scheme->group_cols == RH_GROUP_TENSOR),
       block_(layer.scheme->group_rows > 1),
       searched_(layer.scheme->rounding == RH_ROUNDING_SEARCH && !activation_) {
-#if defined(ROUNDHOUSE_WITH_CUDA)
-  info_.flags = RH_QUANTIZER_CAPTURABLE;
-#endif
+  if (!activation_ && !whole_tensor_) info_.flags |= RH_QUANTIZER_ROWS_INDEPENDENT;
+  info_.row_multiple = activation_ ? 1 : layer_.group_rows;
   const bool two_level = layer_.rule == ScaleRule::kNvfp4;
   const bool measured = activation_ ? dtype_.calibrated : two_level;
-  if (measured) {
-    info_.statistic = &statistic_.add("largest", rh::kF32, {1});
+  if (measured && !layer_.given) {
+    info_.statistic = &statistic_.add("tensor_amax", rh::kF32, {1});
     info_.reduce = RH_REDUCE_MAX;
     if (two_level) info_.flags |= RH_QUANTIZER_SHARED_STATISTIC;
   }
 
   const int64_t groups = activation_ ? 1 : scaled_groups(layer_);
   if (!activation_ || (measured && !two_level))  // of unit scales only to find NaN
-    maximum_ = add(states_, "maximum", {groups});
-  if (two_level && measured) largest_ = add(states_, "largest", {1});
+    maximum_ = add(states_, "amax", {groups});
+  if (two_level && measured) largest_ = add(states_, "tensor_amax", {1});
 
   const int64_t row_groups = block_ ? groups / scaled_spans_per_row(layer_) : groups;
   const int64_t per_row = scaled_spans_per_row(layer_);
@@ -113,28 +124,20 @@ ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
     spec.clamp_min = 0;
     spec.clamp_max = 1;
   }
-  declare_encoding(per_row);
+  encoding_ = made_encoding();
 }
 
-void ScaledQuantizer::declare_encoding(int64_t per_row) {
-  encoding_.id = dtype_.encoding;
-  std::ostringstream parameters;
-  parameters << "{" << dtype_.parameters << R"(, "group_cols": )" << layer_.span_cols;
-  if (activation_) {
-    const bool dynamic = maximum_ < 0 && largest_ < 0;
-    parameters << R"(, "group_rows": )" << (whole_tensor_ ? 0 : 1) << R"(, "dynamic": )"
-               << (dynamic ? "true}" : "false}");
-    if (!dynamic) encoded_.add(largest_ < 0 ? "scale" : "global_scale", rh::kF32, {1});
-  } else {
-    if (std::string(dtype_.encoding) == RH_ENCODING_SCALED_FP8)
-      parameters << R"(, "group_rows": )" << layer_.group_rows;
-    parameters << "}";
-    encoded_.add("codes", rh::kU8, {layer_.rows, layer_.cols});
-    const rh_data_type scale = layer_.rule == ScaleRule::kRatio ? type_of(layer_.scale) : rh::kU8;
-    if (layer_.rule != ScaleRule::kUnit) encoded_.add("scale", scale, {scaled_groups(layer_) / per_row, per_row});
-    if (largest_ >= 0) encoded_.add("global_scale", rh::kF32, {1});
-  }
-  encoding_parameters_ = parameters.str();
+rh::Encoding ScaledQuantizer::made_encoding() const {
+  const bool measured = maximum_ >= 0 || largest_ >= 0;
+  const int dynamic = !activation_ ? RH_INPUT_NONE : measured ? RH_INPUT_CALIBRATED : RH_INPUT_DYNAMIC;
+  const int64_t rows = layer_.rows, cols = layer_.cols, span = layer_.span_cols;
+  if (is_power(layer_.rule)) return {rh::Mx(dtype_.element, span, dynamic), rows, cols};
+  if (layer_.rule == ScaleRule::kNvfp4) return {rh::Nvfp(RH_NVFP_E4M3, span, dynamic), rows, cols};
+  if (layer_.rule == ScaleRule::kUe5m3) return {rh::Nvfp(RH_NVFP_UE5M3, span, dynamic), rows, cols};
+  rh::ScaledFp8 made(dtype_.element, activation_ ? !whole_tensor_ : layer_.group_rows, span, dynamic);
+  made.scale = type_of(layer_.scale);
+  made.unit_scale = layer_.rule == ScaleRule::kUnit;
+  return {made, rows, cols};
 }
 
 ScaledLayer ScaledQuantizer::layer_of(int64_t rows, bool tuned) const {
@@ -187,8 +190,10 @@ void ScaledQuantizer::measure(const rh_exec& exec, const rh_measure_args& args) 
 
 void ScaledQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
   float *maximum = tensor_at(args.states, maximum_), *largest = tensor_at(args.states, largest_);
-  const float* statistic = args.statistic ? rh::data<const float>(*args.statistic) : nullptr;
-  if (info_.statistic && !statistic) throw rh::Error(RH_INVALID_ARGUMENT, name_ + ": the range was not measured");
+  const rh_tensor* given = layer_.given ? rh::at(args.encoded, 0) : args.statistic;
+  const float* statistic = rh::data_or_null<const float>(given);
+  if ((info_.statistic || layer_.given) && !statistic)
+    throw rh::Error(RH_INVALID_ARGUMENT, name_ + ": the range was not measured");
   if (largest) run_largest(exec, 1, statistic, largest);
   if (activation_) {
     if (maximum) run_largest(exec, 1, statistic, maximum);
@@ -271,7 +276,7 @@ void ScaledQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
   const Call c = call(plain, args.input, args.tunables, args.states);
   if (!activation_)
     run_encode(exec, c.layer, c.input, codes_of(args.tensors));
-  else if (encoded_.count() > 0)
+  else if (encoding_.specs().count() > 0)
     run_calibrated(exec, c.layer, c.input, rh::data<float>(*args.tensors[0]));
 }
 

@@ -6,15 +6,17 @@
 
 #include "kernels/scaled.h"
 
-// What a data type says of a layer.
+// How a data type quantizes a layer.
 struct ScaledDtype {
   // The element, its rule and its slope; make_scaled_layer() fills in the rest.
   roundhouse::kernels::ScaledLayer layer;
-  const char* encoding;
-  std::string parameters;  // of the encoding, beside groups: "\"element\": \"e4m3\""
-  bool max_scale;          // is a tunable
-  bool calibrated;         // of an activation: its range, or of kNvfp4 its global scale, is measured beforehand
+  int element;      // RH_FP8_* or RH_MX_*
+  bool max_scale;   // is a tunable
+  bool calibrated;  // activations: the range, or with kNvfp4 the global scale, is measured beforehand
 };
+
+// The scheme of an input that was quantized with groups of group_cols features, or (0) one for the whole tensor.
+rh_scheme input_scheme(const char* dtype, int bits, int64_t group_cols, int64_t cols, int32_t dynamic);
 
 // The layer with its shape, groups and element types. Throws rh::Error for types that it cannot have.
 roundhouse::kernels::ScaledLayer make_scaled_layer(const rh_layer& layer, roundhouse::kernels::ScaledLayer kind);
@@ -23,8 +25,8 @@ roundhouse::kernels::ScaledLayer make_scaled_layer(const rh_layer& layer, roundh
 void check_scaled(const rh_layer& layer, const std::string& dtype);
 
 // Tunables: v (rounding offset in units of the scale), max_scale (factor of the group's largest magnitude).
-// States: "maximum", each group's largest magnitude, already multiplied with what the search found; "largest", the
-// statistic. Results: "scale".
+// States: "amax", each group's largest magnitude, already multiplied with what the search found, or, when the layer says
+// that it is given, its scale; "tensor_amax", the statistic, or the given global scale. Results: "scale".
 class ScaledQuantizer : public rh::Quantizer {
  public:
   ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype);
@@ -45,7 +47,7 @@ class ScaledQuantizer : public rh::Quantizer {
     roundhouse::kernels::ScaledInput input;
     float* sums;  // workspace of backward and sign_step
   };
-  void declare_encoding(int64_t per_row);
+  rh::Encoding made_encoding() const;
   roundhouse::kernels::ScaledLayer layer_of(int64_t rows, bool tuned) const;
   Call call(const rh_exec& exec, const rh_tensor* input, const rh_tensor* const* tunables,
             const rh_tensor* const* states) const;

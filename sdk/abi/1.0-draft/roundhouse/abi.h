@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: basic types of the C ABI.
  *
  * Rules that hold for every header of this folder:

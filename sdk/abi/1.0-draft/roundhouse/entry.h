@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: how a plugin is found and started.
  *
  * A plugin is a shared object that exports one function, rh_get_entry, and nothing else. The host calls, in order:

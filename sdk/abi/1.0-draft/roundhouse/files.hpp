@@ -1,13 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
 // Roundhouse SDK: header-only C++ helper for formats, no part of the ABI: a checkpoint's files through the host's
 // extensions. C++17, no dependency.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ext/model.h"
+#include "ext/output.h"
+#include "ext/safetensors.h"
 #include "plugin.hpp"
 
 namespace rh {
@@ -153,19 +158,40 @@ inline void copy_side_files(const rh_export& target) {
 }
 
 // The encoding's tensor of that name, or nullptr.
-inline const rh_tensor* find_tensor(const rh_encoded_layer& layer, const char* name) {
-  for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i)
-    if (std::strcmp(layer.encoding->tensors[i]->name, name) == 0) return layer.tensors[i];
-  return nullptr;
+inline const rh_tensor* find_tensor(const rh_encoded_layer& encoded, const char* name) {
+  const int i = tensor_index(*encoded.layer->encoding, name);
+  return i < 0 ? nullptr : encoded.tensors[i];
 }
 // Throws Error when it is missing or has another number of elements.
-inline const rh_tensor& require_tensor(const rh_encoded_layer& layer, const char* name, int64_t count) {
-  const rh_tensor* tensor = find_tensor(layer, name);
-  require(tensor, std::string(layer.name) + ": the data type sent no " + name);
-  require(elements(*tensor) == count, std::string(layer.name) + ": " + name + " has " +
-                                          std::to_string(elements(*tensor)) + " elements, not " +
-                                          std::to_string(count));
+inline const rh_tensor& require_tensor(const rh_encoded_layer& encoded, const char* name, int64_t count) {
+  const rh_tensor* tensor = find_tensor(encoded, name);
+  const std::string layer = encoded.layer->name;
+  require(tensor, layer + ": the data type sent no " + name);
+  require(elements(*tensor) == count, layer + ": " + name + " has " + std::to_string(elements(*tensor)) +
+                                          " elements, not " + std::to_string(count));
   return *tensor;
+}
+
+// The encoding's tensors in a checkpoint that stores them as PREFIX.NAME, in the encoding's order. Throws Error for one
+// that is missing or is not as the encoding declares it.
+inline std::vector<const rh_tensor*> stored_tensors(const TensorReader& file, const std::string& prefix,
+                                                    const rh_encoding& encoding) {
+  std::vector<const rh_tensor*> tensors;
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
+    const rh_tensor_spec& spec = *encoding.tensors[i];
+    const std::string name = prefix + "." + spec.name;
+    const rh_tensor* const stored = file.find(name);
+    if (!stored || !same_type(stored->dtype, spec.dtype) ||
+        !std::equal(stored->shape, stored->shape + stored->ndim, spec.shape, spec.shape + spec.ndim))
+      throw Error(RH_DATA_LOSS, name + (stored ? " is damaged" : " is missing"));
+    tensors.push_back(stored);
+  }
+  return tensors;
+}
+
+// As rh_reader.read_encoded: `to` has the tensors' types and shapes.
+inline void copy_tensors(const std::vector<const rh_tensor*>& from, rh_tensor* const* to) {
+  for (size_t i = 0; i < from.size(); ++i) std::memcpy(to[i]->data, from[i]->data, bytes(*from[i]));
 }
 
 // A reader's answer for a tensor that is stored as it is.

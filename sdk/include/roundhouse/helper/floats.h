@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: elements of f32, f16 and bf16 tensors as float. A helper, no part of the ABI: every function is
  * inline, for C, C++ and CUDA. Rounding is to nearest, ties to even (IEEE 754; bfloat16 is the upper half of a
  * binary32). */

@@ -3,7 +3,7 @@
  * It emits affine-int/1, so every format that packs that can hold it. Change the arithmetic, keep the shape. */
 #include <math.h>
 #include <roundhouse/dtype.h>
-#include <roundhouse/encodings.h>
+#include <roundhouse/encoding/parameters.h>
 #include <roundhouse/entry.h>
 #include <roundhouse/helper/floats.h>
 #include <stdio.h>
@@ -13,11 +13,12 @@
 typedef struct quantizer {
   rh_quantizer table;
   rh_quantizer_info info;
+  rh_affine_int made;
   rh_encoding encoding;
   rh_tensor_spec v, scale, codes, encoded_scale;
   const rh_tensor_spec *tunables[1], *states[1], *tensors[2];
-  char name[256], parameters[128];
-  int64_t rows, cols, group, groups;
+  char name[256], parameters[RH_PARAMETERS_SIZE];
+  int64_t rows, cols, groups;
   float zero, largest;
 } quantizer;
 
@@ -30,8 +31,8 @@ static rh_code fail(rh_error *error, const char *where, const char *what) {
 static quantizer *self(const rh_quantizer *q) { return (quantizer *)q->data; }
 
 static rh_tensor_spec spec(const char *name, uint8_t kind, uint8_t bits, int64_t rows, int64_t cols) {
-  rh_tensor_spec s = {sizeof(rh_tensor_spec), 2, name, {kind, bits, 1}, RH_LR_ROUNDING, {rows, cols}, 0, -INFINITY,
-                      INFINITY};
+  rh_tensor_spec s = {sizeof(rh_tensor_spec), 2, name,      {kind, bits, 1}, RH_LR_ROUNDING,
+                      {rows, cols},           0, -INFINITY, INFINITY};
   return s;
 }
 
@@ -46,7 +47,7 @@ static rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepar
   for (int64_t r = 0; r < q->rows; ++r) {
     for (int64_t g = 0; g < q->groups; ++g) {
       float largest = 0;
-      for (int64_t c = g * q->group; c < q->cols && c < (g + 1) * q->group; ++c) {
+      for (int64_t c = g * q->made.group_cols; c < q->cols && c < (g + 1) * q->made.group_cols; ++c) {
         const float size = fabsf(rh_load(args->input, r * q->cols + c));
         if (!isfinite(size)) return fail(error, q->name, "a weight is NaN or infinite");
         largest = fmaxf(largest, size);
@@ -62,7 +63,9 @@ static rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepar
 static const float *optional(const rh_tensor *const *tensors) {
   return tensors && tensors[0] ? (const float *)tensors[0]->data : NULL;
 }
-static int64_t group_of(const quantizer *q, int64_t i) { return i / q->cols * q->groups + i % q->cols / q->group; }
+static int64_t group_of(const quantizer *q, int64_t i) {
+  return i / q->cols * q->groups + i % q->cols / q->made.group_cols;
+}
 static float before(const quantizer *q, const rh_tensor *weight, const float *scale, const float *v, int64_t i) {
   /* within what v declares, whatever the host hands in */
   return rh_load(weight, i) / scale[group_of(q, i)] + (v ? fminf(fmaxf(v[i], -0.5f), 0.5f) : 0);
@@ -101,7 +104,8 @@ static rh_code encode(rh_quantizer *table, const rh_exec *exec, const rh_encode_
   const float *scale = (const float *)args->states[0]->data, *v = optional(args->tunables);
   uint8_t *codes = (uint8_t *)args->tensors[0]->data;
   (void)exec, (void)error;
-  for (int64_t i = 0; i < q->rows * q->cols; ++i) codes[i] = (uint8_t)(quantized(q, args->input, scale, v, i) + q->zero);
+  for (int64_t i = 0; i < q->rows * q->cols; ++i)
+    codes[i] = (uint8_t)(quantized(q, args->input, scale, v, i) + q->zero);
   for (int64_t g = 0; g < q->rows * q->groups; ++g) rh_store(args->tensors[1], g, scale[g]);
   return RH_OK;
 }
@@ -122,15 +126,16 @@ static rh_code check(const rh_dtype *dtype, const rh_layer *layer, rh_error *err
   if (!rh_is_float(layer->dtype)) return fail(error, "@NAME@", "takes weights of float32, float16 or bfloat16");
   if (scheme->bits < 2 || scheme->bits > 8) return fail(error, "@NAME@", "has 2 to 8 bits");
   if (!scheme->symmetric) return fail(error, "@NAME@", "is symmetric: set sym: true");
-  if (scheme->rounding == RH_ROUNDING_SEARCH) return fail(error, "@NAME@", "has no searched rounding");
+  if (scheme->rounding != RH_ROUNDING_PLAIN && scheme->rounding != RH_ROUNDING_TUNED)
+    return fail(error, "@NAME@", "has no searched rounding");
   if (scheme->group_rows != 1 || scheme->group_cols == RH_GROUP_TENSOR)
-    return fail(error, "@NAME@",
-                "groups columns of a row: set group_size to a number of columns, or -1 for a row");
+    return fail(error, "@NAME@", "groups columns of a row: set group_size to a number of columns, or -1 for a row");
   return RH_OK;
 }
 
 static rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out, rh_error *error) {
   const rh_code checked = check(dtype, layer, error);
+  int64_t group;
   quantizer *q;
   if (checked != RH_OK) return checked;
   q = (quantizer *)calloc(1, sizeof *q);
@@ -140,14 +145,16 @@ static rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer
   }
   q->rows = layer->rows;
   q->cols = layer->cols;
-  q->group = layer->scheme->group_cols > 0 && layer->scheme->group_cols < q->cols ? layer->scheme->group_cols : q->cols;
-  q->groups = (q->cols + q->group - 1) / q->group;
-  q->zero = (float)(1 << (layer->scheme->bits - 1));
-  q->largest = q->zero - 1;
+  /* What was asked; from here on only what is made counts. */
+  group = layer->scheme->group_cols == RH_GROUP_ROW || layer->scheme->group_cols > q->cols ? q->cols
+                                                                                           : layer->scheme->group_cols;
+  q->made = (rh_affine_int){
+      .bits = layer->scheme->bits, .symmetric = 1, .group_rows = 1, .group_cols = group, .dynamic = RH_INPUT_NONE};
+  rh_affine_int_print(&q->made, q->parameters, sizeof q->parameters);
   snprintf(q->name, sizeof q->name, "%s", layer->name);
-  snprintf(q->parameters, sizeof q->parameters,
-           "{\"bits\": %d, \"group_cols\": %lld, \"group_rows\": 1, \"symmetric\": true}", (int)layer->scheme->bits,
-           (long long)q->group);
+  q->groups = (q->cols + group - 1) / group;
+  q->zero = (float)(1 << (q->made.bits - 1));
+  q->largest = q->zero - 1;
   q->v = spec("v", RH_KIND_FLOAT, 32, q->rows, q->cols);
   q->v.clamp_min = -0.5;
   q->v.clamp_max = 0.5;
@@ -158,42 +165,40 @@ static rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer
   q->states[0] = &q->scale;
   q->tensors[0] = &q->codes;
   q->tensors[1] = &q->encoded_scale;
-  q->encoding.struct_size = sizeof q->encoding;
-  q->encoding.tensor_count = 2;
-  q->encoding.id = RH_ENCODING_AFFINE_INT;
-  q->encoding.parameters_json = q->parameters;
-  q->encoding.tensors = q->tensors;
-  q->info.struct_size = sizeof q->info;
-  q->info.tunable_count = 1;
-  q->info.tunables = q->tunables;
-  q->info.state_count = 1;
-  q->info.states = q->states;
-  q->info.encoding = &q->encoding;
-  q->table.struct_size = sizeof q->table;
-  q->table.data = q;
-  q->table.destroy = destroy;
-  q->table.info = info;
-  q->table.prepare = prepare;
-  q->table.forward = forward;
-  q->table.backward = backward;
-  q->table.encode = encode;
-  q->table.decode = decode;
+  q->encoding = (rh_encoding){sizeof q->encoding, 2, RH_ENCODING_AFFINE_INT, q->parameters, q->tensors};
+  q->info = (rh_quantizer_info){.struct_size = sizeof q->info,
+                                .flags = RH_QUANTIZER_ROWS_INDEPENDENT,
+                                .row_multiple = 1,
+                                .tunable_count = 1,
+                                .tunables = q->tunables,
+                                .state_count = 1,
+                                .states = q->states,
+                                .encoding = &q->encoding};
+  q->table = (rh_quantizer){.struct_size = sizeof q->table,
+                            .data = q,
+                            .destroy = destroy,
+                            .info = info,
+                            .prepare = prepare,
+                            .forward = forward,
+                            .backward = backward,
+                            .encode = encode,
+                            .decode = decode};
   *out = &q->table;
   return RH_OK;
 }
 
 static const rh_alias symmetric = {sizeof(rh_alias), 0, "@NAME@", "{\"sym\": true}"};
 static const rh_alias *const aliases[] = {&symmetric};
-static const rh_dtype_descriptor descriptor = {sizeof(rh_dtype_descriptor),
-                                               RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING,
-                                               "@NAME@",
-                                               "Symmetric integers with float16 scales.",
-                                               RH_ENCODING_AFFINE_INT,
-                                               "{}",
-                                               1,
-                                               0,
-                                               aliases};
-static const rh_dtype dtype = {sizeof(rh_dtype), 0, NULL, &descriptor, check, create, NULL};
+static const rh_dtype_descriptor descriptor = {.struct_size = sizeof(rh_dtype_descriptor),
+                                               .supports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING,
+                                               .id = "@NAME@",
+                                               .summary = "Symmetric integers with float16 scales.",
+                                               .encoding = RH_ENCODING_AFFINE_INT,
+                                               .options_schema_json = "{}",
+                                               .alias_count = 1,
+                                               .aliases = aliases};
+static const rh_dtype dtype = {
+    .struct_size = sizeof(rh_dtype), .descriptor = &descriptor, .check = check, .create = create};
 
 static uint32_t count(void) { return 1; }
 static const rh_dtype *get(uint32_t index) { return index == 0 ? &dtype : NULL; }
@@ -207,7 +212,15 @@ static void deinit(void) {}
 static const void *get_factory(const char *id) { return strcmp(id, RH_DTYPE_FACTORY) == 0 ? &factory : NULL; }
 
 const rh_entry *rh_get_entry(void) {
-  static const rh_entry entry = {sizeof(rh_entry), RH_ABI_MAJOR, RH_ABI_MINOR, "@NAME@", "My company", "0.1.0",
-                                 "Symmetric integers with float16 scales.", init, deinit, get_factory};
+  static const rh_entry entry = {sizeof(rh_entry),
+                                 RH_ABI_MAJOR,
+                                 RH_ABI_MINOR,
+                                 "@NAME@",
+                                 "My company",
+                                 "0.1.0",
+                                 "Symmetric integers with float16 scales.",
+                                 init,
+                                 deinit,
+                                 get_factory};
   return &entry;
 }

@@ -3,28 +3,25 @@
 // It emits affine-int/1, so every format that packs that can hold it. Change the arithmetic, keep the shape.
 #include <algorithm>
 #include <cmath>
-#include <roundhouse/helper/floats.h>
+#include <roundhouse/encoding/affine_int.hpp>
 #include <roundhouse/plugin.hpp>
 
 namespace {
 
-class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
+class MyQuantizer : public rh::Quantizer {  // of one layer, [rows, cols]
  public:
-  explicit @CLASS@Quantizer(const rh_layer& layer)
-      : name_(layer.name), cols_(layer.cols), zero_(1 << (layer.scheme->bits - 1)), largest_(float(zero_ - 1)) {
-    const int64_t wanted = layer.scheme->group_cols;  // may be RH_GROUP_ROW
-    group_ = wanted > 0 ? std::min(wanted, cols_) : cols_;
-    groups_ = (cols_ + group_ - 1) / group_;
+  explicit MyQuantizer(const rh_layer& layer)
+      : name_(layer.name),
+        cols_(layer.cols),
+        made_(layer.scheme->bits, true, 1, group_cols(layer)),
+        largest_(float(made_.symmetric_zero_point() - 1)) {
+    encoding_ = rh::Encoding(made_, layer.rows, cols_);
+    info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT;
     rh_tensor_spec& v = tunables_.add("v", rh::kF32, {layer.rows, cols_});
     v.lr_group = RH_LR_ROUNDING;
     v.clamp_min = -0.5;
     v.clamp_max = 0.5;
-    states_.add("scale", rh::kF32, {layer.rows, groups_});
-    encoding_.id = RH_ENCODING_AFFINE_INT;
-    encoding_parameters_ = "{\"bits\": " + std::to_string(layer.scheme->bits) + ", \"group_cols\": " +
-                           std::to_string(group_) + ", \"group_rows\": 1, \"symmetric\": true}";
-    encoded_.add("codes", rh::kU8, {layer.rows, cols_});
-    encoded_.add("scale", rh::kF16, {layer.rows, groups_});
+    states_.add("scale", rh::kF32, {layer.rows, made_.groups(cols_)});
   }
 
   void prepare(const rh_exec&, const rh_prepare_args& args) override {
@@ -67,25 +64,27 @@ class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
     const float* const scale = rh::data<float>(*args.states[0]);
     const float* const v = rh::data_or_null<float>(rh::at(args.tunables, 0));
     each(*args.input, [&](int64_t i, int64_t g) {
-      rh::data<uint8_t>(*args.tensors[0])[i] = uint8_t(quantized(*args.input, scale, v, i, g) + float(zero_));
+      rh::data<uint8_t>(*args.tensors[0])[i] = uint8_t(quantized(*args.input, scale, v, i, g) + largest_ + 1);
     });
     for (int64_t g = 0; g < rh::elements(*args.states[0]); ++g) rh_store(args.tensors[1], g, scale[g]);
   }
 
   void decode(const rh_exec&, const rh_decode_args& args) override {
-    each(*args.output, [&](int64_t i, int64_t g) {
-      const float code = rh::data<uint8_t>(*args.tensors[0])[i];
-      rh_store(args.output, i, (code - float(zero_)) * rh_load(args.tensors[1], g));
-    });
+    made_.decode(*encoding_.get(), args.tensors, *args.output);
   }
 
  private:
+  // What was asked; from here on only what is made counts.
+  static int64_t group_cols(const rh_layer& layer) {
+    const int64_t wanted = layer.scheme->group_cols;
+    return wanted == RH_GROUP_ROW ? layer.cols : std::min(wanted, layer.cols);
+  }
   // body(element, its group) for every element of a [rows, cols] tensor, rows on the host's threads.
   template <typename Body>
   void each(const rh_tensor& tensor, Body&& body) const {
     rh::parallel_for(tensor.shape[0], 16, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)
-        for (int64_t c = 0; c < cols_; ++c) body(r * cols_ + c, r * groups_ + c / group_);
+        for (int64_t c = 0; c < cols_; ++c) body(r * cols_ + c, r * made_.groups(cols_) + c / made_.group_cols);
     });
   }
   // Within what v declares, whatever the host hands in.
@@ -95,16 +94,17 @@ class @CLASS@Quantizer : public rh::Quantizer {  // of one layer, [rows, cols]
   }
 
   std::string name_;
-  int64_t cols_, group_, groups_;
-  int zero_;
-  float largest_;
+  int64_t cols_;
+  rh::AffineInt made_;
+  float largest_;  // code, counted from the middle
 };
 
-class @CLASS@Dtype : public rh::Dtype {
+class MyDtype : public rh::Dtype {
  public:
-  @CLASS@Dtype()
+  MyDtype()
       : Dtype("@NAME@", "Symmetric integers with float16 scales.", RH_ENCODING_AFFINE_INT,
-              RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING, {{"@NAME@", R"({"sym": true})"}}) {}
+              RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED,
+              {{"@NAME@", R"({"sym": true})"}}) {}
 
   void check(const rh_layer& layer) const override {
     const rh_scheme& scheme = *layer.scheme;
@@ -112,19 +112,23 @@ class @CLASS@Dtype : public rh::Dtype {
     rh::require(rh_is_float(layer.dtype), "@NAME@ takes weights of float32, float16 or bfloat16");
     rh::require(scheme.bits >= 2 && scheme.bits <= 8, "@NAME@ has 2 to 8 bits");
     rh::require(scheme.symmetric, "@NAME@ is symmetric: set sym: true");
-    rh::require(scheme.rounding != RH_ROUNDING_SEARCH, "@NAME@ has no searched rounding");
+    rh::require(scheme.rounding == RH_ROUNDING_PLAIN || scheme.rounding == RH_ROUNDING_TUNED,
+                "@NAME@ has no searched rounding");
     rh::require(scheme.group_rows == 1 && scheme.group_cols != RH_GROUP_TENSOR,
                 "@NAME@ groups columns of a row: set group_size to a number of columns, or -1 for a row");
   }
   std::unique_ptr<rh::Quantizer> create(const rh_layer& layer) const override {
-    return std::make_unique<@CLASS@Quantizer>(layer);
+    return std::make_unique<MyQuantizer>(layer);
+  }
+  std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
+    return std::make_unique<rh::EncodedWeight<rh::AffineInt>>(layer);
   }
 };
 
 struct Definition {
   static rh::Contents make() {
     rh::Contents contents;
-    contents.dtypes.push_back(std::make_unique<@CLASS@Dtype>());
+    contents.dtypes.push_back(std::make_unique<MyDtype>());
     return contents;
   }
 };

@@ -2,15 +2,14 @@
  *   LAYER.codes       u8 [rows, cols]
  *   LAYER.scale       as the data type sent it
  *   LAYER.zero_point  u8, shape of scale; absent when symmetric
- *   LAYER.layout      i64 [4]: columns of a group, the code that means 0 when symmetric, the weight's element type
+ *   LAYER.layout      i64 [4]: bits, columns of a group, kind and bits of the weight's element type
  * It packs affine-int/1 of any data type, one group a row or more. Change the packing, keep the shape. */
-#include <roundhouse/encodings.h>
+#include <roundhouse/encoding/parameters.h>
 #include <roundhouse/entry.h>
+#include <roundhouse/ext/model.h>
+#include <roundhouse/ext/output.h>
+#include <roundhouse/ext/safetensors.h>
 #include <roundhouse/helper/floats.h>
-#include <roundhouse/format.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define MARKER "@NAME@.json" /* by which probe() knows the folder */
 #define MAX_NAME 512
@@ -50,20 +49,23 @@ static rh_code add(writer *w, const char *layer, const char *what, const rh_tens
   return w->api->add(w->file, name, tensor, error);
 }
 
-static rh_code add_layer(rh_writer *table, const rh_encoded_layer *layer, rh_error *error) {
+static rh_code add_layer(rh_writer *table, const rh_encoded_layer *encoded, rh_error *error) {
   writer *w = writing(table);
-  const int64_t wanted = layer->scheme->group_cols;
+  const rh_format_layer *layer = encoded->layer;
   int64_t layout[4], count[1] = {4};
   rh_tensor view = {layout, {RH_DEVICE_CPU, 0}, 1, {RH_KIND_INT, 64, 1}, count, NULL, 0};
+  rh_affine_int made;
   rh_code code = RH_OK;
+  if (!rh_affine_int_parse(layer->encoding->parameters_json, &made))
+    return fail(error, RH_INVALID_ARGUMENT, layer->name, "its encoding has no such parameters");
   for (uint32_t i = 0; i < layer->encoding->tensor_count && code == RH_OK; ++i)
-    code = add(w, layer->name, layer->encoding->tensors[i]->name, layer->tensors[i], error);
-  layout[0] = wanted > 0 ? wanted : layer->cols;
-  layout[1] = 1 << (layer->scheme->bits - 1);
+    code = add(w, layer->name, layer->encoding->tensors[i]->name, encoded->tensors[i], error);
+  layout[0] = made.bits;
+  layout[1] = made.group_cols;
   layout[2] = layer->dtype.kind;
   layout[3] = layer->dtype.bits;
   if (code == RH_OK) code = add(w, layer->name, "layout", &view, error);
-  return code == RH_OK ? add(w, layer->name, "bias", layer->bias, error) : code;
+  return code == RH_OK ? add(w, layer->name, "bias", encoded->bias, error) : code;
 }
 
 static rh_code add_tensor(rh_writer *table, const char *name, const rh_tensor *tensor, rh_error *error) {
@@ -115,31 +117,27 @@ static void abort_writing(rh_writer *table) {
 
 static rh_code begin(const rh_format *format, const rh_export *target, rh_writer **out, rh_error *error) {
   writer *w = (writer *)calloc(1, sizeof *w);
+  const rh_model *model;
   rh_code code;
   (void)format;
   if (!w) return fail(error, RH_RESOURCE_EXHAUSTED, "@NAME@", "out of memory");
   w->target = target;
   w->api = (const rh_safetensors *)extension(RH_EXT_SAFETENSORS);
-  if (!w->api || !extension(RH_EXT_OUTPUT) || !extension(RH_EXT_MODEL)) {
-    free(w);
-    return fail(error, RH_UNIMPLEMENTED, "@NAME@", "this host has no safetensors, output or model extension");
-  }
-  const rh_model *model = (const rh_model *)extension(RH_EXT_MODEL);
-  if (!model->json(target, "config") || !model->path(target, "model")) {
-    free(w);
-    return fail(error, RH_FAILED_PRECONDITION, "@NAME@", "needs the model's config and folder");
-  }
-  code = w->api->create(target, "{\"format\": \"pt\"}", &w->file, error);
+  model = (const rh_model *)extension(RH_EXT_MODEL);
+  if (w->api && extension(RH_EXT_OUTPUT) && model && model->json(target, "config") && model->path(target, "model"))
+    code = w->api->create(target, "{\"format\": \"pt\"}", &w->file, error);
+  else
+    code = fail(error, RH_UNIMPLEMENTED, "@NAME@", "this host lacks what it needs to know and to write");
   if (code != RH_OK) {
     free(w);
     return code;
   }
-  w->table.struct_size = sizeof w->table;
-  w->table.data = w;
-  w->table.add_layer = add_layer;
-  w->table.add_tensor = add_tensor;
-  w->table.finish = finish;
-  w->table.abort = abort_writing;
+  w->table = (rh_writer){.struct_size = sizeof w->table,
+                         .data = w,
+                         .add_layer = add_layer,
+                         .add_tensor = add_tensor,
+                         .finish = finish,
+                         .abort = abort_writing};
   *out = &w->table;
   return RH_OK;
 }
@@ -148,8 +146,8 @@ static rh_code begin(const rh_format *format, const rh_export *target, rh_writer
 
 typedef struct item {
   char name[MAX_NAME];
-  const rh_tensor *tensor;     /* stored as it is, or the codes of a layer */
-  const int64_t *layout;       /* NULL: no layer */
+  const rh_tensor *tensor; /* stored as it is, or the codes of a layer */
+  const int64_t *layout;   /* NULL: no layer */
   const rh_tensor *scale, *zero_point;
 } item;
 
@@ -184,9 +182,9 @@ static rh_code add_item(reader *r, const char *name, const rh_tensor *view, rh_e
     it->layout = (const int64_t *)layout->data;
     it->scale = find(r, name, length, "scale");
     it->zero_point = find(r, name, length, "zero_point");
-    if (elements(layout) != 4 || it->layout[0] < 1 || view->ndim != 2)
+    if (elements(layout) != 4 || it->layout[0] < 2 || it->layout[0] > 8 || it->layout[1] < 1 || view->ndim != 2)
       return fail(error, RH_DATA_LOSS, name, "its layout is damaged");
-    groups = view->shape[0] * ((view->shape[1] + it->layout[0] - 1) / it->layout[0]);
+    groups = view->shape[0] * ((view->shape[1] + it->layout[1] - 1) / it->layout[1]);
     if (!it->scale || !rh_is_float(it->scale->dtype) || elements(it->scale) != groups ||
         (it->zero_point && elements(it->zero_point) != groups))
       return fail(error, RH_DATA_LOSS, name, "its scales are missing or damaged");
@@ -233,29 +231,29 @@ static rh_code read_item(rh_reader *table, uint64_t index, rh_tensor *output, rh
     return RH_OK;
   }
   cols = output->shape[1];
-  groups = (cols + it->layout[0] - 1) / it->layout[0];
+  groups = (cols + it->layout[1] - 1) / it->layout[1];
   for (int64_t i = 0; i < elements(output); ++i) {
-    const int64_t g = i / cols * groups + i % cols / it->layout[0];
-    const int64_t zero = it->zero_point ? ((const uint8_t *)it->zero_point->data)[g] : it->layout[1];
+    const int64_t g = i / cols * groups + i % cols / it->layout[1];
+    const int64_t zero = it->zero_point ? ((const uint8_t *)it->zero_point->data)[g] : 1 << (it->layout[0] - 1);
     rh_store(output, i, (float)(((const uint8_t *)it->tensor->data)[i] - zero) * rh_load(it->scale, g));
   }
   return RH_OK;
 }
 
-static rh_code open_folder(const rh_format *format, const rh_open *source, rh_reader **out, rh_error *error) {
+static rh_code open_path(const rh_format *format, const rh_open *source, rh_reader **out, rh_error *error) {
   reader *r = (reader *)calloc(1, sizeof *r);
   uint64_t stored;
   rh_code code;
   (void)format;
   if (!r) return fail(error, RH_RESOURCE_EXHAUSTED, "@NAME@", "out of memory");
-  r->table.struct_size = sizeof r->table;
-  r->table.data = r;
-  r->table.close = close_reader;
-  r->table.count = count_items;
-  r->table.item = get_item;
-  r->table.read = read_item;
+  r->table = (rh_reader){.struct_size = sizeof r->table,
+                         .data = r,
+                         .close = close_reader,
+                         .count = count_items,
+                         .item = get_item,
+                         .read = read_item};
   r->api = (const rh_safetensors *)extension(RH_EXT_SAFETENSORS);
-  code = r->api ? r->api->open(host, source->folder, &r->file, error)
+  code = r->api ? r->api->open(host, source->path, &r->file, error)
                 : fail(error, RH_UNIMPLEMENTED, "@NAME@", "this host has no safetensors extension");
   if (code != RH_OK) {
     free(r);
@@ -279,36 +277,56 @@ static rh_code open_folder(const rh_format *format, const rh_open *source, rh_re
 
 /* ---- the format ---- */
 
-static rh_code check(const rh_format *format, const rh_format_query *query, rh_error *error) {
-  (void)format;
-  if (strcmp(query->encoding->id, RH_ENCODING_AFFINE_INT) != 0)
+static rh_code check(const rh_format *format, const rh_format_layer *layer, const char *options_json, rh_error *error) {
+  rh_affine_int made;
+  (void)format, (void)options_json;
+  if (strcmp(layer->encoding->id, RH_ENCODING_AFFINE_INT) != 0 ||
+      !rh_affine_int_parse(layer->encoding->parameters_json, &made))
     return fail(error, RH_INVALID_ARGUMENT, "@NAME@", "packs " RH_ENCODING_AFFINE_INT " only");
-  if (query->scheme->group_rows != 1 || query->scheme->group_cols == RH_GROUP_TENSOR)
-    return fail(error, RH_INVALID_ARGUMENT, "@NAME@",
-                "holds groups of columns of a row: set group_size to a number of columns, or -1 for a row");
-  if (query->activation)
+  if (made.group_rows != 1) return fail(error, RH_INVALID_ARGUMENT, "@NAME@", "holds groups of columns of one row");
+  if (layer->activation_encoding)
     return fail(error, RH_INVALID_ARGUMENT, "@NAME@", "does not say how activations are quantized");
-  for (uint32_t i = 0; i < query->encoding->tensor_count; ++i)
-    if (strcmp(query->encoding->tensors[i]->name, "outer_scale") == 0)
-      return fail(error, RH_INVALID_ARGUMENT, "@NAME@", "holds no outer_scale");
+  for (uint32_t i = 0; i < layer->encoding->tensor_count; ++i)
+    if (strcmp(layer->encoding->tensors[i]->name, "outer_scale") == 0 ||
+        strcmp(layer->encoding->tensors[i]->name, "group_index") == 0)
+      return fail(error, RH_INVALID_ARGUMENT, "@NAME@", "holds neither outer_scale nor group_index");
   return RH_OK;
 }
 
-static int32_t probe(const rh_format *format, const char *folder) {
-  char path[4096];
+/* Layers are packed, all other tensors copied. */
+static rh_code plan(const rh_format *format, const rh_plan *plan,
+                    void (*answer)(void *context, uint64_t tensor, int32_t what, const char *reason), void *context,
+                    rh_error *error) {
+  (void)format, (void)error;
+  for (uint64_t i = 0; i < plan->tensor_count; ++i)
+    answer(context, i, plan->tensors[i]->layer ? RH_TENSOR_PACKED : RH_TENSOR_COPIED, NULL);
+  return RH_OK;
+}
+
+static int32_t probe(const rh_format *format, const char *path) {
+  char marker[4096];
   FILE *file;
   (void)format;
-  snprintf(path, sizeof path, "%s/" MARKER, folder);
-  file = fopen(path, "rb");
+  snprintf(marker, sizeof marker, "%s/" MARKER, path);
+  file = fopen(marker, "rb");
   if (file) fclose(file);
   return file ? 10 : 0;
 }
 
 static const char *const encodings[] = {RH_ENCODING_AFFINE_INT};
-static const rh_format_descriptor descriptor = {
-    sizeof(rh_format_descriptor), 1, "@NAME@", "Integer codes and their scales in safetensors.", encodings, "{}"};
-static const rh_format format = {sizeof(rh_format), 0,    NULL,  &descriptor, check,
-                                 NULL,              begin, probe, open_folder, NULL};
+static const rh_format_descriptor descriptor = {.struct_size = sizeof(rh_format_descriptor),
+                                                .encoding_count = 1,
+                                                .encodings = encodings,
+                                                .id = "@NAME@",
+                                                .summary = "Integer codes and their scales in safetensors.",
+                                                .options_schema_json = "{}"};
+static const rh_format format = {.struct_size = sizeof(rh_format),
+                                 .descriptor = &descriptor,
+                                 .check = check,
+                                 .plan = plan,
+                                 .begin = begin,
+                                 .probe = probe,
+                                 .open = open_path};
 
 static uint32_t count(void) { return 1; }
 static const rh_format *get(uint32_t index) { return index == 0 ? &format : NULL; }
@@ -323,7 +341,15 @@ static void deinit(void) {}
 static const void *get_factory(const char *id) { return strcmp(id, RH_FORMAT_FACTORY) == 0 ? &factory : NULL; }
 
 const rh_entry *rh_get_entry(void) {
-  static const rh_entry entry = {sizeof(rh_entry), RH_ABI_MAJOR, RH_ABI_MINOR, "@NAME@", "My company", "0.1.0",
-                                 "Integer codes and their scales in safetensors.", init, deinit, get_factory};
+  static const rh_entry entry = {sizeof(rh_entry),
+                                 RH_ABI_MAJOR,
+                                 RH_ABI_MINOR,
+                                 "@NAME@",
+                                 "My company",
+                                 "0.1.0",
+                                 "Integer codes and their scales in safetensors.",
+                                 init,
+                                 deinit,
+                                 get_factory};
   return &entry;
 }

@@ -1,35 +1,30 @@
 // @NAME@: a checkpoint with integer codes and their scales, in safetensors.
-//   LAYER.codes       u8 [rows, cols]
-//   LAYER.scale       as the data type sent it
-//   LAYER.zero_point  u8, shape of scale; absent when symmetric
-//   LAYER.layout      i64 [4]: columns of a group, the code that means 0 when symmetric, the weight's element type
-// It packs affine-int/1 of any data type, one group a row or more. Change the packing, keep the shape.
+//   LAYER.codes, LAYER.scale, ...  the tensors of affine-int/1, under their names
+//   LAYER.layout                   i64 [6]: bits, symmetric, rows and columns of a group; kind and bits of the weight's
+//                                  element type
+// It packs affine-int/1 of any data type. Change the packing, keep the shape.
 #include <fstream>
+#include <roundhouse/encoding/decode.hpp>
 #include <roundhouse/files.hpp>
-#include <roundhouse/helper/floats.h>
 
 namespace {
 
 constexpr const char* kMarker = "@NAME@.json";  // by which probe() knows the folder
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
-class @CLASS@Writer : public rh::Writer {
+class MyWriter : public rh::Writer {
  public:
-  explicit @CLASS@Writer(const rh_export& target) : target_(target), file_(target) {}
+  explicit MyWriter(const rh_export& target) : target_(target), file_(target) {}
 
-  void add_layer(const rh_encoded_layer& layer) override {
+  void add_layer(const rh_encoded_layer& encoded) override {
+    const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
-    const int64_t wanted = layer.scheme->group_cols;
-    const int64_t layout[4] = {wanted > 0 ? wanted : layer.cols, 1 << (layer.scheme->bits - 1), layer.dtype.kind,
-                               layer.dtype.bits};
-    file_.add(name + ".codes", rh::require_tensor(layer, "codes", layer.rows * layer.cols));
-    file_.add(name + ".scale", *rh::find_tensor(layer, "scale"));
-    if (const rh_tensor* zero_point = rh::find_tensor(layer, "zero_point")) file_.add(name + ".zero_point", *zero_point);
-    file_.add(name + ".layout", layout, rh::kI64, {4});
-    if (layer.bias) file_.add(name + ".bias", *layer.bias);
+    const auto made = rh::AffineInt::of(*layer.encoding);
+    const int64_t layout[6] = {made.bits,       made.symmetric,   made.group_rows,
+                               made.group_cols, layer.dtype.kind, layer.dtype.bits};
+    for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i)
+      file_.add(name + "." + layer.encoding->tensors[i]->name, *encoded.tensors[i]);
+    file_.add(name + ".layout", layout, rh::kI64, {6});
+    if (encoded.bias) file_.add(name + ".bias", *encoded.bias);
   }
   void add_tensor(const std::string& name, const rh_tensor& tensor) override { file_.add(name, tensor); }
   void finish() override {
@@ -44,94 +39,90 @@ class @CLASS@Writer : public rh::Writer {
   rh::TensorWriter file_;
 };
 
-class @CLASS@Reader : public rh::Reader {
+class MyReader : public rh::Reader {
  public:
-  explicit @CLASS@Reader(const std::string& folder) : file_(folder) {
+  explicit MyReader(const std::string& folder) : file_(folder) {
     for (const auto& entry : file_.entries()) {
       const size_t dot = entry.name.rfind('.');
       const std::string layer = entry.name.substr(0, dot);
-      if (dot == std::string::npos || !file_.find(layer + ".layout")) {
-        items_.push_back({&entry, layer, entry.name, nullptr});
-      } else if (ends_with(entry.name, ".codes")) {
-        items_.push_back({nullptr, layer, layer + ".weight", &entry});
-      } else if (ends_with(entry.name, ".bias")) {
-        items_.push_back({&entry, layer, entry.name, nullptr});
-      }
+      const std::string what = dot == std::string::npos ? "" : entry.name.substr(dot);
+      if (what == ".layout")
+        add_layer(layer, *entry.view);
+      else if (what == ".bias" || !file_.find(layer + ".layout"))
+        items_.push_back({&entry, {}, {}, {}, {}});
     }
   }
   uint64_t count() const override { return items_.size(); }
   void item(uint64_t index, rh_item& out) override {
     const Item& item = items_.at(index);
     if (item.tensor) return rh::describe_tensor(*item.tensor, out);
-    const int64_t* const layout = rh::data<int64_t>(stored(item, "layout"));
     out.kind = RH_ITEM_LAYER;
     out.name = item.name.c_str();
-    out.dtype = {uint8_t(layout[2]), uint8_t(layout[3]), 1};
+    out.dtype = item.dtype;
     out.ndim = 2;
-    out.shape = item.codes->view->shape;
+    out.shape = item.encoding.specs()[0].shape;  // the codes'
+    out.encoding = item.encoding.get();
   }
   void read(uint64_t index, rh_tensor& output) override {
     const Item& item = items_.at(index);
     if (item.tensor) return rh::copy_tensor(*item.tensor, output);
-    const int64_t* const layout = rh::data<int64_t>(stored(item, "layout"));
-    const rh_tensor& scale = stored(item, "scale");
-    const rh_tensor* const zero_point = file_.find(item.layer + ".zero_point");
-    const uint8_t* const codes = rh::data<uint8_t>(*item.codes->view);
-    const int64_t rows = output.shape[0], cols = output.shape[1];
-    const int64_t groups = layout[0] > 0 ? (cols + layout[0] - 1) / layout[0] : 0;
-    rh::require(groups > 0 && rh_is_float(output.dtype) && rh_is_float(scale.dtype) &&
-                    rh::elements(scale) == rows * groups &&
-                    (!zero_point || rh::elements(*zero_point) == rows * groups),
-                item.name + " is damaged");
-    for (int64_t i = 0; i < rows * cols; ++i) {
-      const int64_t g = i / cols * groups + i % cols / layout[0];
-      const int64_t zero = zero_point ? rh::data<uint8_t>(*zero_point)[g] : layout[1];
-      rh_store(&output, i, float(codes[i] - zero) * rh_load(&scale, g));
-    }
+    rh::decode(*item.encoding.get(), item.tensors.data(), output);
+  }
+  void read_encoded(uint64_t index, rh_tensor* const* tensors) override {
+    rh::copy_tensors(items_.at(index).tensors, tensors);
   }
 
  private:
   struct Item {
     const rh::TensorReader::Entry* tensor;  // stored as it is; nullptr: a layer
-    std::string layer, name;
-    const rh::TensorReader::Entry* codes;
+    std::string name;
+    rh_data_type dtype;
+    rh::Encoding encoding;
+    std::vector<const rh_tensor*> tensors;
   };
-  const rh_tensor& stored(const Item& item, const char* what) const {
-    const rh_tensor* tensor = file_.find(item.layer + "." + what);
-    rh::require(tensor && (std::strcmp(what, "layout") != 0 || rh::elements(*tensor) == 4),
-                item.layer + "." + what + " is missing or damaged");
-    return *tensor;
+
+  void add_layer(const std::string& layer, const rh_tensor& layout) {
+    const int64_t* const n = rh::data<int64_t>(layout);
+    const rh_tensor* const codes = file_.find(layer + ".codes");
+    const rh_tensor* const scale = file_.find(layer + ".scale");
+    if (!rh::same_type(layout.dtype, rh::kI64) || rh::elements(layout) != 6 || n[0] < 2 || n[0] > 8 || n[2] < 1 ||
+        n[3] < 1 || !codes || codes->ndim != 2 || !scale || !rh_is_float(scale->dtype))
+      throw rh::Error(RH_DATA_LOSS, layer + ": its layout, codes or scales are missing or damaged");
+    rh::AffineInt made(static_cast<int>(n[0]), n[1] != 0, n[2], n[3]);
+    made.scale = scale->dtype;
+    made.outer_scale = file_.find(layer + ".outer_scale");
+    made.group_index = file_.find(layer + ".group_index");
+    rh::Encoding encoding(made, codes->shape[0], codes->shape[1]);
+    auto tensors = rh::stored_tensors(file_, layer, *encoding.get());
+    items_.push_back(
+        {nullptr, layer + ".weight", {uint8_t(n[4]), uint8_t(n[5]), 1}, std::move(encoding), std::move(tensors)});
   }
 
   rh::TensorReader file_;
   std::vector<Item> items_;
 };
 
-class @CLASS@Format : public rh::Format {
+class MyFormat : public rh::Format {
  public:
-  @CLASS@Format() : Format("@NAME@", "Integer codes and their scales in safetensors.", {RH_ENCODING_AFFINE_INT}) {}
+  MyFormat() : Format("@NAME@", "Integer codes and their scales in safetensors.", {RH_ENCODING_AFFINE_INT}) {}
 
-  void check(const rh_format_query& query) const override {
-    rh::require(std::strcmp(query.encoding->id, RH_ENCODING_AFFINE_INT) == 0, "@NAME@ packs " RH_ENCODING_AFFINE_INT " only");
-    rh::require(query.scheme->group_rows == 1 && query.scheme->group_cols != RH_GROUP_TENSOR,
-                "@NAME@ holds groups of columns of a row: set group_size to a number of columns, or -1 for a row");
-    rh::require(!query.activation, "@NAME@ does not say how activations are quantized");
-    for (uint32_t i = 0; i < query.encoding->tensor_count; ++i)
-      rh::require(std::strcmp(query.encoding->tensors[i]->name, "outer_scale") != 0, "@NAME@ holds no outer_scale");
+  void check(const rh_format_layer& layer, const char*) const override {
+    rh::AffineInt::of(*layer.encoding);  // throws for parameters that it does not know
+    rh::require(!layer.activation_encoding, "@NAME@ does not say how activations are quantized");
   }
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
-    return std::make_unique<@CLASS@Writer>(target);
+    return std::make_unique<MyWriter>(target);
   }
-  int32_t probe(const std::string& folder) const override { return std::ifstream(folder + "/" + kMarker) ? 10 : 0; }
+  int32_t probe(const std::string& path) const override { return std::ifstream(path + "/" + kMarker) ? 10 : 0; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
-    return std::make_unique<@CLASS@Reader>(source.folder);
+    return std::make_unique<MyReader>(source.path);
   }
 };
 
 struct Definition {
   static rh::Contents make() {
     rh::Contents contents;
-    contents.formats.push_back(std::make_unique<@CLASS@Format>());
+    contents.formats.push_back(std::make_unique<MyFormat>());
     return contents;
   }
 };

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Roundhouse SDK: C++ helper. Not part of the ABI.
 #pragma once
 

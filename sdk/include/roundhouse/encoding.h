@@ -1,12 +1,51 @@
-/* Roundhouse SDK: the encodings that Roundhouse's own plugins share, with their normative decode formulas.
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Roundhouse SDK: the tensors that plugins declare, and encodings.
  *
- * The encoding is the joint between data types and formats: a data type names the one that it emits, a format those that it
- * packs, and neither knows the other. A vendor's own encoding has an id under a name of its own ("example.com/nf4/1").
+ * An encoding is the joint between data types and formats: a data type names the one that it emits, a format those that it
+ * packs, and neither knows the other. One law: the scheme is what was asked, the encoding is what was made; formats read
+ * the encoding, never the scheme.
+ *
+ * Below the structs stand the encodings that Roundhouse's own plugins share, with their normative decode formulas.
+ * encoding/ has helpers for them, in C++ and in C (encoding/parameters.h). A vendor's own encoding has an id under a name
+ * of its own ("example.com/nf4/1").
  *
  * Conventions: W is [rows, cols] = [out_features, in_features]; codes cross one a byte; packing is the format's work.
  */
-#ifndef ROUNDHOUSE_ENCODINGS_H
-#define ROUNDHOUSE_ENCODINGS_H
+#ifndef ROUNDHOUSE_ENCODING_H
+#define ROUNDHOUSE_ENCODING_H
+
+#include "tensor.h"
+
+/* Learning-rate groups of tunables. */
+#define RH_LR_ROUNDING 0 /* the recipe's `lr` */
+#define RH_LR_RANGE 1 /* the recipe's `minmax_lr` */
+#define RH_LR_GROUPS 2
+
+/* A tensor that a plugin declares and the host allocates. Owned by the plugin. since 1.0 */
+typedef struct rh_tensor_spec {
+  uint32_t struct_size;
+  int32_t ndim;
+  const char *name; /* unique among its kind: "v", "scale" */
+  rh_data_type dtype;
+  int32_t lr_group; /* tunables: RH_LR_* */
+  int64_t shape[RH_MAX_DIMS];
+  double initial; /* tunables: every element at the start */
+  double clamp_min; /* tunables: the range that forward and sign_step keep them in; -inf, inf: none */
+  double clamp_max;
+  /* end of 1.0: do not modify above */
+} rh_tensor_spec;
+RH_ASSERT_END(rh_tensor_spec, clamp_max, 112);
+
+/* An encoding is a contract (id and parameters) with the tensors that carry it. Owned by whoever returned it. since 1.0 */
+typedef struct rh_encoding {
+  uint32_t struct_size;
+  uint32_t tensor_count;
+  const char *id; /* "affine-int/1", or a vendor's own "example.com/nf4/1" */
+  const char *parameters_json; /* an object */
+  const rh_tensor_spec *const *tensors; /* [tensor_count] */
+  /* end of 1.0: do not modify above */
+} rh_encoding;
+RH_ASSERT_END(rh_encoding, tensors, 32);
 
 /* affine-int/1: W[r][c] = scale[r][g] * (code[r][c] - zero_point[r][g])
  *
@@ -19,7 +58,9 @@
  *               "scale"       f16, bf16 or f32 [rows / group_rows, ceil(cols / group_cols)]; may be negative
  *               "zero_point"  u8, shape of scale, 0 .. 2^bits - 1; absent when symmetric
  *               "outer_scale" f32 [1], optional (progressive quantization): W = outer_scale * (scale * (code - zero_point)),
- *                             where what outer_scale multiplies is rounded to the output type first */
+ *                             where what outer_scale multiplies is rounded to the output type first
+ *               "group_index" i32 [cols], optional (GPTQ's desc_act): the group of each column, in place of
+ *                             c / group_cols */
 #define RH_ENCODING_AFFINE_INT "affine-int/1"
 
 /* scaled-fp8/1: W[r][c] = value(code[r][c]) * scale[r / group_rows][c / group_cols]
@@ -58,9 +99,9 @@
  *   tensors     "blocks" u8 [rows, cols / (columns of a block) * (bytes of a block)]; a row is whole blocks */
 #define RH_ENCODING_GGML_BLOCK "ggml-block/1"
 
-/* Of an activation the encoding says what an engine must do to a layer's input before it multiplies. It has the id that
- * the same numbers have as a weight, groups along the features of one token (group_rows 1) or one for the whole tensor
- * (group_rows 0), and the parameter "dynamic": true, the scale follows from each input, or false, it was calibrated.
- * Tensors: none, except of what was calibrated: "scale" f32 [1], or of nvfp/1 "global_scale" f32 [1]. */
+/* The encoding of an activation says what an engine must do to a layer's input before it multiplies. It has the id that the
+ * same numbers have as a weight, groups along the features of one token (group_rows 1) or one group for the whole tensor
+ * (group_rows 0), and the parameter "dynamic": true when the scale follows from each input, false when it was calibrated.
+ * It has no tensors, except for a calibrated range: "scale" f32 [1], or for nvfp/1 "global_scale" f32 [1]. */
 
-#endif /* ROUNDHOUSE_ENCODINGS_H */
+#endif /* ROUNDHOUSE_ENCODING_H */

@@ -1,0 +1,64 @@
+#include "host/abi/format_view.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace roundhouse {
+
+EncodingCopy::EncodingCopy(const rh_encoding& encoding)
+    : id_(encoding.id), text_(encoding.parameters_json), parameters_(nlohmann::json::parse(text_)) {
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
+    names_.emplace_back(encoding.tensors[i]->name);
+    rh_tensor_spec spec{};  // an older plugin's struct may be shorter
+    std::memcpy(&spec, encoding.tensors[i], std::min<size_t>(encoding.tensors[i]->struct_size, sizeof spec));
+    specs_.push_back(spec);
+  }
+  for (size_t i = 0; i < specs_.size(); ++i) {
+    specs_[i].struct_size = sizeof specs_[i];
+    specs_[i].name = names_[i].c_str();
+    pointers_.push_back(&specs_[i]);
+  }
+  table_ = {sizeof table_, encoding.tensor_count, id_.c_str(), text_.c_str(), pointers_.data()};
+}
+
+rh_format_layer view(const FormatLayer& layer) {
+  rh_format_layer out{};
+  out.struct_size = sizeof out;
+  out.dtype = to_rh(layer.dtype);
+  out.name = layer.name.c_str();
+  out.role = layer.role.c_str();
+  out.rows = layer.rows;
+  out.cols = layer.cols;
+  out.encoding = &layer.encoding->get();
+  out.activation_encoding = layer.activation_encoding ? &layer.activation_encoding->get() : nullptr;
+  return out;
+}
+
+PlanView::PlanView(const nlohmann::json& options, const nlohmann::json& architecture)
+    : options_(options.dump()), architecture_(architecture.dump()) {}
+
+void PlanView::add(const std::string& name, std::vector<int64_t> shape, DType dtype, bool extra,
+                   std::unique_ptr<const FormatLayer> layer) {
+  Entry& entry = *entries_.emplace_back(std::make_unique<Entry>());
+  entry.name = name;
+  entry.shape = std::move(shape);
+  entry.layer = std::move(layer);
+  if (entry.layer) entry.layer_view = roundhouse::view(*entry.layer);
+  entry.view = {};
+  entry.view.struct_size = sizeof entry.view;
+  entry.view.ndim = static_cast<int32_t>(entry.shape.size());
+  entry.view.name = entry.name.c_str();
+  entry.view.dtype = to_rh(dtype);
+  entry.view.extra = extra;
+  entry.view.shape = entry.shape.data();
+  entry.view.layer = entry.layer ? &entry.layer_view : nullptr;
+  pointers_.push_back(&entry.view);
+}
+
+const rh_plan* PlanView::get() const {
+  table_ = {sizeof table_, 0, pointers_.size(), pointers_.data(), options_.c_str(), architecture_.c_str()};
+  return &table_;
+}
+
+}  // namespace roundhouse

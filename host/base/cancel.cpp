@@ -1,0 +1,20 @@
+#include "host/base/cancel.h"
+
+namespace roundhouse {
+namespace {
+
+volatile int32_t flag = 0;
+
+}  // namespace
+
+Cancelled::Cancelled() : Error("cancelled") {}
+
+const volatile int32_t* cancellation_flag() noexcept { return &flag; }
+
+void request_cancel() noexcept { flag = 1; }
+
+void throw_if_cancelled() {
+  if (flag) throw Cancelled();
+}
+
+}  // namespace roundhouse

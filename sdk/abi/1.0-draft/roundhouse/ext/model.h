@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Roundhouse SDK: a host extension with read-only facts about the model of an export, as JSON and paths. */
+#ifndef ROUNDHOUSE_EXT_MODEL_H
+#define ROUNDHOUSE_EXT_MODEL_H
+
+#include "../format.h"
+
+#define RH_EXT_MODEL "roundhouse.model/1"
+
+/* Keys of json():
+ *   "config"       the source checkpoint's config.json, as it is
+ *   "architecture" {"family", "vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim",
+ *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear" or "llama3", "factor",
+ *                  "low_freq_factor", "high_freq_factor", "original_positions"} or null, "tied_head",
+ *                  "sliding_windows": [positions that a block sees, or null], "block_prefix": "model.layers",
+ *                  "head": "lm_head", "names": as in its descriptor}
+ *   "plan"         {"data_type": that of most layers, "layers": {LAYER: {"data_type", "rounding": "plain", "search",
+ *                  "tuned" or "tuned search"}, ..}}: how the encodings of rh_plan came to be, for a configuration that
+ *                  records it
+ *   "tuning"       {"iters", "lr", "minmax_lr", "samples", "seqlen", "batch_size", "gradient_accumulation",
+ *                  "quantized_input", "search", "seed"}
+ *   "host"         {"name", "version"}
+ * Keys of path():
+ *   "model"        the source checkpoint's folder
+ * since 1.0 */
+typedef struct rh_model {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* The fact's JSON text, or NULL for a key that the host does not know. Owned by the host, valid as long as `export_`.
+   * Readers ignore members that they do not know. [thread-safe] since 1.0 */
+  const char *(*json)(const rh_export *export_, const char *key);
+  /* An absolute or relative path, or NULL for an unknown key. Owned by the host, valid as long as `export_`.
+   * Forbidden: writing to what it leads to. [thread-safe] since 1.0 */
+  const char *(*path)(const rh_export *export_, const char *key);
+  /* end of 1.0: do not modify above */
+} rh_model;
+RH_ASSERT_END(rh_model, path, 24);
+
+#endif /* ROUNDHOUSE_EXT_MODEL_H */

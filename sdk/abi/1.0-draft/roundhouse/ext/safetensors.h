@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Roundhouse SDK: a host extension that lends the host's safetensors reader and streaming writer to format plugins. */
+#ifndef ROUNDHOUSE_EXT_SAFETENSORS_H
+#define ROUNDHOUSE_EXT_SAFETENSORS_H
+
+#include "../format.h"
+
+#define RH_EXT_SAFETENSORS "roundhouse.safetensors/1"
+
+typedef struct rh_st_reader rh_st_reader; /* opaque, the host's */
+typedef struct rh_st_writer rh_st_writer; /* opaque, the host's */
+
+/* since 1.0 */
+typedef struct rh_safetensors {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* Opens a checkpoint folder (one file, or shards with an index) for reading. The reader is the plugin's until close.
+   * Headers are checked: a damaged file gives RH_DATA_LOSS with the reason. [worker] since 1.0 */
+  rh_code (*open)(const rh_host *host, const char *folder, rh_st_reader **out, rh_error *error);
+  /* How many tensors there are; get() takes indices below it, in file order. [worker] since 1.0 */
+  uint64_t (*count)(const rh_st_reader *reader);
+  /* Name and a view of tensor `index`; either out pointer may be NULL: not wanted. Both belong to the reader and are
+   * valid until close. RH_OUT_OF_RANGE when there is no such index.
+   * Forbidden: writing to the view's bytes, which are a mapped file. [worker] since 1.0 */
+  rh_code (*get)(rh_st_reader *reader, uint64_t index, const char **name, const rh_tensor **view, rh_error *error);
+  /* A view of the tensor called `name`, as get() gives it; RH_NOT_FOUND when there is none. [worker] since 1.0 */
+  rh_code (*find)(rh_st_reader *reader, const char *name, const rh_tensor **view, rh_error *error);
+  /* Frees the reader, with all names and views that it gave. Cannot fail. [worker] since 1.0 */
+  void (*close)(rh_st_reader *reader);
+  /* Starts model.safetensors in the export's folder, sharded by rh_export.max_shard_bytes; `metadata_json` is an
+   * object of strings, or NULL. The writer is the plugin's until finish or abort, one of which must end it before the
+   * rh_writer's finish or abort returns. [worker] since 1.0 */
+  rh_code (*create)(const rh_export *export_, const char *metadata_json, rh_st_writer **out, rh_error *error);
+  /* Adds a contiguous CPU tensor under a name that was not there yet. Writes the bytes at once: the caller may free
+   * them on return. [worker] since 1.0 */
+  rh_code (*add)(rh_st_writer *writer, const char *name, const rh_tensor *tensor, rh_error *error);
+  /* Closes the last shard and writes the index; `writer` is gone whatever the result. [worker] since 1.0 */
+  rh_code (*finish)(rh_st_writer *writer, rh_error *error);
+  /* Frees the writer; what it wrote is removed with the export. Cannot fail. [worker] since 1.0 */
+  void (*abort)(rh_st_writer *writer);
+  /* end of 1.0: do not modify above */
+} rh_safetensors;
+RH_ASSERT_END(rh_safetensors, abort, 80);
+
+#endif /* ROUNDHOUSE_EXT_SAFETENSORS_H */
