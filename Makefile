@@ -1,7 +1,7 @@
 # Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
 #   make quickstart   install what is missing, build, quantize the example model
-#   make test         build with all tests and run those of each change (docs/testing.md); make test-fast: those that take
-#                     two minutes; make test-long: the others
+#   make test         build with all tests and run them; make test-fast: two minutes of them; make test-long: what is apart
+#                     from them (docs/testing.md has the times)
 #   make lint         formatting, phrases, clang-tidy, symbols of vector objects; make format: format all C++ files
 #   make sanitize     the tests that need no libtorch, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
@@ -46,10 +46,8 @@ test-build: $(VENV)/test.stamp
 	cmake --preset $(TEST_PRESET)
 	cmake --build --preset $(TEST_PRESET)
 
-test: TESTS := -LE long
 test-fast: TESTS := -L fast
-test-long: TESTS := -L long
-test test-fast test-long: test-build
+test test-fast: test-build
 	@rm -f $(RESULTS)
 	@ctest --preset test -j "$$(nproc)" $(TESTS); status=$$?; \
 	python3 -c 'import sys, xml.etree.ElementTree as xml; \
@@ -82,6 +80,8 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	python3 -m venv $(LINT)
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
+
+test-long: test-engines
 
 test-engines: test-engines-llama_cpp test-engines-vllm
 
