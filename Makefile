@@ -1,6 +1,9 @@
 # Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
 #   make quickstart   install what is missing, build, quantize the example model
-#   make test         build with all tests and run them
+#   make test         build with all tests and run them; make test-fast: two minutes of them; make test-long: what is apart
+#                     from them (docs/testing.md has the times)
+#   make lint         formatting, phrases, clang-tidy, symbols of vector objects; make format: format all C++ files
+#   make sanitize     the tests that need no libtorch, under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
 #                     from `make test`); `make test-engines-vllm`: one of them
 # CMakePresets.json says how the build is configured; everything lands in build/.
@@ -15,6 +18,7 @@ VENV := build/venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RESULTS := build/test-results.xml
+LINT := build/lint
 
 # $(call install,<packages>): the Debian packages among them that are not there yet.
 install = @missing=$$(for package in $(1); do \
@@ -24,20 +28,28 @@ install = @missing=$$(for package in $(1); do \
 
 ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 
-.PHONY: quickstart build test test-engines packages test-packages
+# The presets of CMakePresets.json; CI takes `ci`, where a warning is an error.
+TEST_PRESET ?= test
 
-quickstart: build
+.PHONY: quickstart build test test-fast test-long test-build lint format sanitize test-engines packages test-packages
+
+quickstart: $(VENV)/libtorch.stamp
+	cmake --preset default
+	cmake --build --preset default --target program
 	build/bin/roundhouse run configs/recipes/quickstart.yaml --overwrite
 
 build: $(VENV)/libtorch.stamp
 	cmake --preset default
 	cmake --build --preset default
 
-test: $(VENV)/test.stamp
-	cmake --preset test
-	cmake --build --preset test
+test-build: $(VENV)/test.stamp
+	cmake --preset $(TEST_PRESET)
+	cmake --build --preset $(TEST_PRESET)
+
+test-fast: TESTS := -L fast
+test test-fast: test-build
 	@rm -f $(RESULTS)
-	@ctest --preset test -j "$$(nproc)"; status=$$?; \
+	@ctest --preset test -j "$$(nproc)" $(TESTS); status=$$?; \
 	python3 -c 'import sys, xml.etree.ElementTree as xml; \
 	  cases = list(xml.parse(sys.argv[1]).iter("testcase")); \
 	  passed = sum(case.get("status") == "run" for case in cases); \
@@ -46,6 +58,30 @@ test: $(VENV)/test.stamp
 	  print(passed, "passed,", len(cases) - passed - skipped, "failed")' \
 	  $(RESULTS) || exit 1; \
 	exit $$status
+
+lint: $(LINT)/installed.stamp $(VENV)/test.stamp
+	$(LINT)/bin/python tests/lint/words.py
+	$(LINT)/bin/python tests/lint/format.py
+	cmake --preset $(TEST_PRESET)
+	cmake --build --preset $(TEST_PRESET) --target kernels_cpu
+	$(LINT)/bin/python tests/lint/weak_symbols.py build
+	cmake --preset tidy
+	$(LINT)/bin/python tests/lint/tidy.py build/tidy
+
+format: $(LINT)/installed.stamp
+	$(LINT)/bin/python tests/lint/format.py --fix
+
+sanitize: $(VENV)/test.stamp
+	cmake --preset asan
+	cmake --build --preset asan
+	ctest --preset asan -j "$$(nproc)"
+
+$(LINT)/installed.stamp: tests/lint/requirements.txt
+	python3 -m venv $(LINT)
+	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+test-long: test-engines
 
 test-engines: test-engines-llama_cpp test-engines-vllm
 

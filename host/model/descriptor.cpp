@@ -51,7 +51,7 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
       if (root.at("version").integer() != kVersion)
         throw Error(cat(root.at("version").origin(), ": this Roundhouse reads version ", kVersion, " only"));
       for (const Value& model_type : root.at("model_types").items()) {
-        if (model_type.text() == *type) return found;
+        if (model_type.text() == type->get_ref<const std::string&>()) return found;
         known.insert(model_type.text());
       }
     }

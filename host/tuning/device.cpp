@@ -4,6 +4,7 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include "host/base/error.h"
 #include "host/base/log.h"
@@ -48,6 +49,9 @@ CudaDevices find_cuda_devices() {
   return found;
 }
 
+// The driver's device file, on Linux and in WSL: whether a GPU that is not used deserves a message.
+bool has_gpu() { return ::access("/dev/nvidiactl", F_OK) == 0 || ::access("/dev/dxg", F_OK) == 0; }
+
 }  // namespace
 
 std::string resolve_device(const DeviceChoice& wanted) {
@@ -56,7 +60,7 @@ std::string resolve_device(const DeviceChoice& wanted) {
   const std::string why = cuda.why.empty() ? "" : cat(" (", cuda.why, ")");
   if (wanted.kind == DeviceChoice::Kind::kAuto) {
     if (cuda.count > 0) return "cuda:0";
-    if (cuda.library)
+    if (cuda.library && has_gpu())
       log::info(cat("libtorch's CUDA library is there, but no device that it can use", why, ": using the CPU"));
     return "cpu";
   }
