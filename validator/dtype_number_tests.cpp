@@ -382,8 +382,8 @@ void encoded(Context& context) {
            text("code ", code, ": ", printable(error.get()->message)));
     const char* result = c.is_weight() ? "decode: output" : "forward: output";
     if (!made.find(result)) return;
-    // An encoding does not say how a dynamic range is found: there the data type's default counts.
-    if (!c.is_weight() && c.scheme.dynamic && c.scheme.options != "{}") return;
+    // An encoding does not say how the range of each input is found: there the data type's default counts.
+    if (!c.is_weight() && given.encoding->tensors.empty() && c.scheme.options != "{}") return;
     Pipeline taken(given, input);
     taken.run();
     const std::string d =
