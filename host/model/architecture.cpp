@@ -46,6 +46,18 @@ void append(std::vector<std::string>& names, const std::optional<Info>& info) {
   if (info) append(names, *info);
 }
 
+// The map under `names` to which the descriptor's imatrix_names leads, without what is no name.
+std::map<std::string, std::string> read_imatrix_names(const Value& root) {
+  std::map<std::string, std::string> names;
+  const auto keys = root.find("imatrix_names");
+  if (!keys) return names;
+  Value table = root.at("names");
+  for (const Value& key : keys->items()) table = table.at(key.text());
+  for (const auto& [module, name] : table.members())
+    if (name.is_text()) names.emplace(module, name.text());
+  return names;
+}
+
 }  // namespace
 
 Architecture Architecture::load(const std::filesystem::path& model_dir,
@@ -53,6 +65,7 @@ Architecture Architecture::load(const std::filesystem::path& model_dir,
   Descriptor descriptor = find_descriptor(model_dir, descriptor_dirs);
   Architecture architecture;
   architecture.info_ = resolve(descriptor);
+  architecture.imatrix_names_ = read_imatrix_names(Value(descriptor));
   architecture.config_ = std::move(descriptor.config);
   architecture.names_ = descriptor.yaml.value("names", nlohmann::json::object());
   return architecture;

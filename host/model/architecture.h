@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -43,11 +44,14 @@ class Architecture {
   const nlohmann::json& config() const { return config_; }
   // What plugins are told: "architecture" of rh_model in host.h.
   nlohmann::json facts() const;
-  const nlohmann::json& names() const { return names_; }
+  // The names that importance matrices have for the model's modules, without ".weight"; "{}" in both stands for a block's
+  // index. A module that is missing has its own name.
+  const std::map<std::string, std::string>& imatrix_names() const { return imatrix_names_; }
 
  private:
   DecoderInfo info_;
   nlohmann::json config_, names_;
+  std::map<std::string, std::string> imatrix_names_;
 };
 
 // The name by which formats get a tensor that the source stores: its own, but a tied head that is stored alone has the

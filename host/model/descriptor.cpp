@@ -122,6 +122,13 @@ std::vector<Value> Value::items() const {
   return all;
 }
 
+std::vector<std::pair<std::string, Value>> Value::members() const {
+  if (!value_.is_object()) fail("a map");
+  std::vector<std::pair<std::string, Value>> all;
+  for (const auto& [key, member] : value_.items()) all.emplace_back(key, at(key));
+  return all;
+}
+
 int64_t Value::integer() const {
   if (!value_.is_number_integer()) fail("an integer");
   return value_;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace roundhouse {
@@ -34,6 +35,7 @@ class Value {
   std::optional<Value> find(std::string_view key) const;
   void only(std::initializer_list<std::string_view> keys) const;
   std::vector<Value> items() const;
+  std::vector<std::pair<std::string, Value>> members() const;
 
   bool is_null() const { return value_.is_null(); }
   bool is_map() const { return value_.is_object(); }

@@ -63,7 +63,7 @@ Activation activation(const Value& value) {
 
 DecoderInfo Resolver::run() {
   root_.only({"version", "family", "model_types", "sizes", "norm", "embedding", "positions", "block", "final_norm",
-              "head", "names"});
+              "head", "names", "imatrix_names"});
   info_.family = root_.at("family").text();
   sizes();
   embedding_and_head();

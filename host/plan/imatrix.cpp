@@ -13,16 +13,14 @@ constexpr const char* kBlock = "{}";  // a block's index, in the descriptors' na
 
 std::string own_name(const LayerPlan& layer) { return layer.info.name + ".weight"; }
 
-// ggml's name of a layer's weight, "blk.0.attn_q.weight", or its own where the descriptor knows none.
-std::string ggml_name(const Plan& plan, const Architecture& architecture, const LayerPlan& layer) {
+// The name of a layer's weight in importance matrices.
+std::string imatrix_name(const Plan& plan, const Architecture& architecture, const LayerPlan& layer) {
   const std::string index = std::to_string(layer.block);
-  std::string key = layer.info.name;
-  if (layer.block >= 0) key.replace(plan.block_prefix.size() + 1, index.size(), kBlock);
-  const nlohmann::json table =
-      architecture.names().value(nlohmann::json::json_pointer("/gguf/tensors"), nlohmann::json::object());
-  const auto found = table.find(key);
-  if (found == table.end() || !found->is_string()) return own_name(layer);
-  std::string name = *found;
+  std::string module = layer.info.name;
+  if (layer.block >= 0) module.replace(plan.block_prefix.size() + 1, index.size(), kBlock);
+  const auto found = architecture.imatrix_names().find(module);
+  if (found == architecture.imatrix_names().end()) return own_name(layer);
+  std::string name = found->second;
   if (const size_t at = name.find(kBlock); at != std::string::npos) name.replace(at, 2, index);
   return name + ".weight";
 }
@@ -49,7 +47,7 @@ void read_importance(Plan& plan, const Architecture& architecture) {
       ". Give the model's own file, or omit imatrix.file: it is then collected from calibration.data";
   for (LayerPlan& layer : plan.layers) {
     if (!layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kSearch) continue;
-    const std::string name = ggml_name(plan, architecture, layer);
+    const std::string name = imatrix_name(plan, architecture, layer);
     auto found = entries.find(name);
     if (found == entries.end()) found = entries.find(own_name(layer));
     if (found == entries.end()) {
@@ -73,7 +71,7 @@ void save_importance(const Plan& plan, const Architecture& architecture, const I
   Imatrix imatrix{{}, calibration.data->string(), tokens / calibration.seqlen, calibration.seqlen};
   for (const LayerPlan& layer : plan.layers)
     if (const auto found = importance.find(layer.info.name); found != importance.end())
-      imatrix.entries[ggml_name(plan, architecture, layer)] = {found->second, static_cast<double>(tokens)};
+      imatrix.entries[imatrix_name(plan, architecture, layer)] = {found->second, static_cast<double>(tokens)};
   write_imatrix(*plan.recipe.imatrix.save, imatrix);
 }
 

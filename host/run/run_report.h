@@ -15,7 +15,7 @@ namespace roundhouse {
 
 // The original, plain rounding, or an export.
 struct ModelRow {
-  std::string name;                      // "original", "tuned, gptq"
+  std::string name;                      // "original", "tuned, FORMAT"
   std::string format;                    // of an export: the format's id
   std::filesystem::path folder;          // empty: it was made in memory alone
   uint64_t bytes = 0;                    // of its weights
