@@ -27,6 +27,7 @@ const std::vector<Exempt> kExempt = {
     {"int", "", false, "C++'s type, outside strings"},
     {"gguf", "host/checkpoint/gguf_file", true, "the container of imatrix files"},
     {"gguf", "host/checkpoint/imatrix_file", true, "the container of imatrix files"},
+    {"gguf", "host/checkpoint/CMakeLists.txt", true, "names gguf_file"},
 };
 
 // "_auto_round_" of "auto_round", "AutoRound" and "auto-round"; other characters end a word too: "_mx_1_" of "mx/1".

@@ -59,9 +59,10 @@ class SavedImatrix(unittest.TestCase):
                 tensor = self.tensors[f"blk.{block}.{theirs}.weight.in_sum2"]
                 expected = sums[f"model.layers.{block}.{ours}"]
                 self.assertEqual(list(tensor.shape), [len(expected), 1])
-                # Where the processor has bfloat16 products, the calibration runs in bfloat16: 2^-8 an input.
+                # Where the processor has bfloat16 products, the calibration runs in bfloat16: 2^-8 an input, and sums of
+                # squares of a few large ones differ by some of that.
                 difference = (torch.tensor(tensor.data.copy()).flatten().double() - expected).abs()
-                self.assertLess((difference / expected.mean()).max().item(), 0.1, tensor.name)
+                self.assertLess((difference / (expected.mean() + 0.2 * expected)).max().item(), 0.1, tensor.name)
                 self.assertLess((difference.sum() / expected.sum()).item(), 0.02, tensor.name)
                 self.assertEqual(self.tensors[f"blk.{block}.{theirs}.weight.counts"].data.item(), SAMPLES * SEQLEN)
 
