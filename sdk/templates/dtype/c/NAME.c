@@ -123,6 +123,7 @@ static rh_code check(const rh_dtype *dtype, const rh_layer *layer, rh_error *err
   const rh_scheme *scheme = layer->scheme;
   (void)dtype;
   if (!scheme) return fail(error, "@NAME@", "makes no quantizers from encodings (RH_SUPPORTS_ENCODED)");
+  if (layer->matrices > 1) return fail(error, "@NAME@", "takes one matrix a call (RH_SUPPORTS_BATCHES)");
   if (layer->target != RH_TARGET_WEIGHT) return fail(error, "@NAME@", "quantizes weights, not activations");
   if (!rh_is_float(layer->dtype)) return fail(error, "@NAME@", "takes weights of float32, float16 or bfloat16");
   if (scheme->bits < 2 || scheme->bits > 8) return fail(error, "@NAME@", "has 2 to 8 bits");
