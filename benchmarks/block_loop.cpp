@@ -17,9 +17,9 @@
 
 #include "host/base/error.h"
 #include "host/base/parallel.h"
+#include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
 #include "host/discovery/scan.h"
-#include "host/checkpoint/safetensors.h"
 #include "host/model/decoder.h"
 #include "host/plan/planner.h"
 #include "host/tuning/caching_allocator.h"

@@ -72,8 +72,7 @@ template <Element weight>
 KERNEL_FN AffineImportance affine_importance(const AffineLayer& layer, int64_t size, float channels, float sum,
                                              float squares) {
   const int64_t half = layer.span_cols / 2;
-  if (static_cast<float>(size) - channels <= static_cast<float>(half))
-    return {ImportanceKind::kGiven, sum / channels};
+  if (static_cast<float>(size) - channels <= static_cast<float>(half)) return {ImportanceKind::kGiven, sum / channels};
   if (layer.bits <= 3) return {ImportanceKind::kMagnitude, 0.0f};
   return {ImportanceKind::kMagnitude, round_to<weight>(sqrtf(round_to<weight>(round_to<weight>(squares) / 32)))};
 }

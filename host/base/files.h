@@ -12,7 +12,6 @@ std::string read_file(const std::filesystem::path& path);
 // Throws Error for what read_file does, and when the file does not hold a JSON object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
 
-
 // Whether `path` is `folder` or lies in it.
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder);
 

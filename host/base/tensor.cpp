@@ -123,19 +123,33 @@ Tensor Tensor::to(DType target) const {
       for (int64_t i = 0; i < n; ++i) to[i] = rounded(load(from[i]));
     };
     switch (target) {
-      case DType::kF64: return store(out.as<double>(), [](float x) { return x; });
-      case DType::kF32: return store(out.as<float>(), [](float x) { return x; });
-      case DType::kF16: return store(out.as<uint16_t>(), [](float x) { return half_from_float(x); });
-      case DType::kBF16: return store(out.as<uint16_t>(), [](float x) { return bfloat_from_float(x); });
-      default: refuse();
+      case DType::kF64:
+        return store(out.as<double>(), [](float x) { return x; });
+      case DType::kF32:
+        return store(out.as<float>(), [](float x) { return x; });
+      case DType::kF16:
+        return store(out.as<uint16_t>(), [](float x) { return half_from_float(x); });
+      case DType::kBF16:
+        return store(out.as<uint16_t>(), [](float x) { return bfloat_from_float(x); });
+      default:
+        refuse();
     }
   };
   switch (dtype_) {
-    case DType::kF64: convert(as<double>(), [](double x) { return static_cast<float>(x); }); break;
-    case DType::kF32: convert(as<float>(), [](float x) { return x; }); break;
-    case DType::kF16: convert(as<uint16_t>(), [](uint16_t x) { return float_from_half(x); }); break;
-    case DType::kBF16: convert(as<uint16_t>(), [](uint16_t x) { return float_from_bfloat(x); }); break;
-    default: refuse();
+    case DType::kF64:
+      convert(as<double>(), [](double x) { return static_cast<float>(x); });
+      break;
+    case DType::kF32:
+      convert(as<float>(), [](float x) { return x; });
+      break;
+    case DType::kF16:
+      convert(as<uint16_t>(), [](uint16_t x) { return float_from_half(x); });
+      break;
+    case DType::kBF16:
+      convert(as<uint16_t>(), [](uint16_t x) { return float_from_bfloat(x); });
+      break;
+    default:
+      refuse();
   }
   return out;
 }

@@ -48,7 +48,9 @@ class Tensor {
   bool defined() const { return data_ != nullptr || elements() == 0; }
   void* data() const { return data_; }
   template <typename T>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
   const std::shared_ptr<const void>& storage() const { return storage_; }
 
   // A view for plugins; it borrows this object's shape, so this object must outlive it and stay where it is.

@@ -36,7 +36,9 @@ bool is_empty_folder(const fs::path& folder) {
 }
 
 // Whether this class may remove it.
-bool is_ours(const fs::path& path) { return is_folder(path) && (is_empty_folder(path) || is_there(path / kOutputMarker)); }
+bool is_ours(const fs::path& path) {
+  return is_folder(path) && (is_empty_folder(path) || is_there(path / kOutputMarker));
+}
 
 // Symbolic links are resolved, so that the partial folder lies on the same disk as the output.
 fs::path resolve(const fs::path& path) {

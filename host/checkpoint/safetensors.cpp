@@ -135,7 +135,8 @@ SafetensorsFolder::Entry SafetensorsFolder::entry(const std::string& name) const
 }
 
 Tensor SafetensorsFolder::load(const std::string& name) {
-  return borrow(name, [](const auto& file, uint64_t begin, uint64_t end) { return MappedFile::lease(file, begin, end); });
+  return borrow(name,
+                [](const auto& file, uint64_t begin, uint64_t end) { return MappedFile::lease(file, begin, end); });
 }
 
 Tensor SafetensorsFolder::map(const std::string& name) {

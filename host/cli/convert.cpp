@@ -7,10 +7,10 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/cli/context.h"
-#include "host/run/evaluation.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/layer_check.h"
 #include "host/report/table.h"
+#include "host/run/evaluation.h"
 
 namespace roundhouse::cli {
 namespace {

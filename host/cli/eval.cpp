@@ -4,9 +4,9 @@
 
 #include "host/base/error.h"
 #include "host/cli/context.h"
-#include "host/run/evaluation.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
+#include "host/run/evaluation.h"
 
 namespace roundhouse::cli {
 
@@ -35,18 +35,23 @@ void add_eval(Command program, Context& context) {
     const InputQuantization activations = activations_of(architecture, *source, catalogue);
     const Perplexity result = measure(o->model, architecture, *source, sequences, activations.hook);
     if (o->json) {
-      std::cout << nlohmann::json{{"model", o->model}, {"format", format}, {"data", o->data}, {"seqlen", seqlen},
-                                  {"sequences", sequences.size()}, {"tokens", result.tokens},
-                                  {"perplexity", result.value}, {"seconds", result.seconds},
-                                  {"activations", activations.text()}}.dump(2)
+      std::cout << nlohmann::json{{"model", o->model},
+                                  {"format", format},
+                                  {"data", o->data},
+                                  {"seqlen", seqlen},
+                                  {"sequences", sequences.size()},
+                                  {"tokens", result.tokens},
+                                  {"perplexity", result.value},
+                                  {"seconds", result.seconds},
+                                  {"activations", activations.text()}}
+                       .dump(2)
                 << "\n";
       return;
     }
-    std::cout << format_table({{"model", "format", "activations", "sequences", "tokens", "perplexity", "time"},
-                               {o->model, format.empty() ? "original" : format, activations.text(),
-                                std::to_string(sequences.size()),
-                                std::to_string(result.tokens), format_number(result.value, 4),
-                                format_seconds(result.seconds)}});
+    std::cout << format_table(
+        {{"model", "format", "activations", "sequences", "tokens", "perplexity", "time"},
+         {o->model, format.empty() ? "original" : format, activations.text(), std::to_string(sequences.size()),
+          std::to_string(result.tokens), format_number(result.value, 4), format_seconds(result.seconds)}});
   });
 }
 

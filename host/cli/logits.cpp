@@ -1,13 +1,13 @@
 // roundhouse logits: what a model, original or exported, computes for a text; for comparing engines.
-#include <memory>
-
 #include "host/model/logits.h"
+
+#include <memory>
 
 #include "host/base/error.h"
 #include "host/checkpoint/writer.h"
 #include "host/cli/context.h"
-#include "host/run/evaluation.h"
 #include "host/discovery/open_checkpoint.h"
+#include "host/run/evaluation.h"
 #include "host/text/calibration.h"
 
 namespace roundhouse::cli {
@@ -19,7 +19,8 @@ void add_logits(Command program, Context& context) {
     int seqlen = 512;
   };
   const auto o = std::make_shared<Options>();
-  Command command = program.add_command("logits", "Write a model's logits for the first record of a text, or for token ids");
+  Command command =
+      program.add_command("logits", "Write a model's logits for the first record of a text, or for token ids");
   command.add_option("MODEL", o->model, "The model's folder").required();
   command.add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
   Command input = command.add_choice("input");

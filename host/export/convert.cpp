@@ -42,7 +42,8 @@ class Planner {
       if (source.item(name).quantized && !known_.contains(layer_of(name))) add_other(name, architecture);
     add_known(architecture.head(), -1);  // the last, as in a run's plan
     add_tensors(architecture);
-    if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.encoding != nullptr; }))
+    if (std::none_of(plan_.layers.begin(), plan_.layers.end(),
+                     [](const LayerPlan& l) { return l.encoding != nullptr; }))
       throw Error(cat(source.location(), " is not quantized: use `roundhouse run`"));
     require_no_problems();
     for (const FormatChoice& format : recipe.formats)
@@ -84,7 +85,8 @@ class Planner {
                       " does not say what it is packed from: it cannot be repacked"));
     try {
       layer.encoding = std::make_shared<EncodingCopy>(*item.encoding);
-      if (item.activation_encoding) layer.activation_encoding = std::make_shared<EncodingCopy>(*item.activation_encoding);
+      if (item.activation_encoding)
+        layer.activation_encoding = std::make_shared<EncodingCopy>(*item.activation_encoding);
     } catch (const json::exception& e) {
       throw Error(cat(layer.info.name, " in ", source_.location(), ": what its format says of it: ", e.what()));
     }

@@ -45,8 +45,8 @@ struct Exporter::Target {
 std::vector<ExportTarget> export_targets(const Recipe& recipe) {
   std::vector<ExportTarget> targets;
   for (const FormatChoice& format : recipe.formats)
-    targets.push_back({format.id, format.options,
-                       recipe.formats.size() == 1 ? recipe.output : recipe.output / format.id});
+    targets.push_back(
+        {format.id, format.options, recipe.formats.size() == 1 ? recipe.output : recipe.output / format.id});
   return targets;
 }
 
@@ -66,9 +66,9 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
     current_->decode(layer.tensors, output);
   };
   for (const ExportTarget& target : export_targets(plan.recipe))
-    targets_.push_back(std::make_unique<Target>(
-        catalogue.format(target.format), target, plan_view(plan, target.options, about), overwrite, facts,
-        static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
+    targets_.push_back(std::make_unique<Target>(catalogue.format(target.format), target,
+                                                plan_view(plan, target.options, about), overwrite, facts,
+                                                static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
 }
 
 // Last first: the first has made the folders above all of them, and removes them when the run has failed.

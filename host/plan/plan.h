@@ -23,14 +23,14 @@ using Importance = std::map<std::string, Tensor>;
 
 struct LayerPlan {
   LinearInfo info;
-  int64_t block = -1;          // -1: outside the blocks
-  DType dtype = DType::kF32;   // of the weight in the checkpoint
-  Scheme scheme;               // without `weight` and `activation` it stays as it is
-  std::string matched;         // the text of the entry under `layers:` that decided; "": none
-  std::string assigned;        // the format that chose the scheme, and why where it says so; "": none
-  std::shared_ptr<const EncodingCopy> encoding;             // what its data type makes; nullptr: the weight stays as it is
+  int64_t block = -1;                            // -1: outside the blocks
+  DType dtype = DType::kF32;                     // of the weight in the checkpoint
+  Scheme scheme;                                 // without `weight` and `activation` it stays as it is
+  std::string matched;                           // the text of the entry under `layers:` that decided; "": none
+  std::string assigned;                          // the format that chose the scheme, and why where it says so; "": none
+  std::shared_ptr<const EncodingCopy> encoding;  // what its data type makes; nullptr: the weight stays as it is
   std::shared_ptr<const EncodingCopy> activation_encoding;  // nullptr: its input is not quantized
-  uint64_t encoded_bytes = 0;  // of the encoding, with codes packed as densely as their bits allow
+  uint64_t encoded_bytes = 0;     // of the encoding, with codes packed as densely as their bits allow
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
 
@@ -40,8 +40,8 @@ struct LayerPlan {
 
 struct FormatPlan {
   std::string id;
-  uint64_t bytes_estimate = 0;  // of the checkpoint that it will write
-  nlohmann::json backends = nlohmann::json::array();  // of the format's, those that take every quantized layer
+  uint64_t bytes_estimate = 0;                               // of the checkpoint that it will write
+  nlohmann::json backends = nlohmann::json::array();         // of the format's, those that take every quantized layer
   std::vector<std::pair<std::string, std::string>> omitted;  // tensors that it does not store, and why
 };
 
@@ -54,8 +54,8 @@ struct TensorPlan {
 };
 
 struct Plan {
-  Recipe recipe;                  // with every scheme complete, nothing left to presets or defaults
-  Scheme scheme;                  // the recipe's, for layers that no entry matches
+  Recipe recipe;  // with every scheme complete, nothing left to presets or defaults
+  Scheme scheme;  // the recipe's, for layers that no entry matches
   std::vector<LayerPlan>
       layers;  // block by block in the order of computation, then the head; the embedding if assigned
   std::vector<TensorPlan> tensors;

@@ -20,8 +20,7 @@ std::string group_text(const TensorScheme& scheme) {
 }
 
 std::string side_text(const char* side, const TensorScheme& scheme) {
-  return cat(scheme.dtype, " ", side, scheme.bits, " ", group_text(scheme),
-             scheme.symmetric ? " sym" : " asym");
+  return cat(scheme.dtype, " ", side, scheme.bits, " ", group_text(scheme), scheme.symmetric ? " sym" : " asym");
 }
 
 const char* rounding_text(Rounding rounding) {
@@ -133,8 +132,8 @@ std::string scheme_text(const Scheme& scheme) {
 std::string describe(const Plan& plan) {
   Groups groups(plan);
   for (const LayerPlan& layer : plan.layers)
-    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding_id(), decided_by(layer), layer.info.out_features, " ",
-                          layer.info.in_features));
+    groups.add(layer, cat(scheme_text(layer.scheme), layer.encoding_id(), decided_by(layer), layer.info.out_features,
+                          " ", layer.info.in_features));
   std::vector<std::vector<std::string>> layers = {{"layer", "count", "shape", "scheme", "encoding", "matched"}};
   for (const Group& group : groups.all) {
     const LayerPlan& layer = *group.first;
@@ -162,7 +161,8 @@ std::string describe(const Plan& plan) {
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
   text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n", format_table(formats));
   for (const FormatPlan& format : plan.formats)
-    for (const auto& [name, reason] : format.omitted) text += cat("\n", format.id, " does not store ", name, ": ", reason);
+    for (const auto& [name, reason] : format.omitted)
+      text += cat("\n", format.id, " does not store ", name, ": ", reason);
   for (const std::string& warning : plan.warnings) text += cat("\nwarning: ", warning);
   return text + (plan.warnings.empty() ? "" : "\n");
 }
@@ -210,9 +210,12 @@ json to_json(const Plan& plan) {
     for (const auto& [name, reason] : format.omitted) omitted[name] = reason;
     formats.push_back({{"id", format.id}, {"bytes_estimate", format.bytes_estimate}, {"omitted", omitted}});
   }
-  return {{"scheme", to_json(plan.scheme)}, {"layers", std::move(layers)},
-          {"tensors", std::move(tensors)},  {"formats", std::move(formats)},
-          {"block_prefix", plan.block_prefix}, {"tied_head", plan.tied_head},
+  return {{"scheme", to_json(plan.scheme)},
+          {"layers", std::move(layers)},
+          {"tensors", std::move(tensors)},
+          {"formats", std::move(formats)},
+          {"block_prefix", plan.block_prefix},
+          {"tied_head", plan.tied_head},
           {"dtype", config_name(plan.layers.at(0).dtype)}};
 }
 

@@ -52,8 +52,7 @@ class Planner {
     for (const std::string& name : stored) {
       const SafetensorsFolder::Entry entry = source.entry(name);
       const std::string exported = exported_name(architecture, stored, name);
-      if (!exported.empty())
-        plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported)});
+      if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported)});
     }
   }
 
@@ -260,7 +259,8 @@ void Planner::assign() {
   embedding.info = {architecture_.embedding_name(),      "embedding", "", architecture_.vocab_size(),
                     architecture_.info().embedding_size, false};
   plan_.layers.push_back(embedding);
-  json layers{{"data_type", plan_.scheme.weight ? json(plan_.scheme.weight->dtype) : json()}, {"layers", json::array()}};
+  json layers{{"data_type", plan_.scheme.weight ? json(plan_.scheme.weight->dtype) : json()},
+              {"layers", json::array()}};
   for (const LayerPlan& layer : plan_.layers)
     layers["layers"].push_back({{"name", layer.info.name},
                                 {"role", layer.info.role},
@@ -358,10 +358,14 @@ void Planner::check_tensors() {
 
 void Planner::load_importance() {
   if (!plan_.recipe.imatrix.file) return;
-  const auto searched = [](const LayerPlan& l) { return l.scheme.weight && l.scheme.weight->rounding == Rounding::kSearch; };
+  const auto searched = [](const LayerPlan& l) {
+    return l.scheme.weight && l.scheme.weight->rounding == Rounding::kSearch;
+  };
   if (std::none_of(plan_.layers.begin(), plan_.layers.end(), searched))
-    warn("imatrix.file is not used, because no layer has searched rounding: set tuning.iters to 0, tuning.search to true, "
-         "and a data type that can search");
+    warn(
+        "imatrix.file is not used, because no layer has searched rounding: set tuning.iters to 0, tuning.search to "
+        "true, "
+        "and a data type that can search");
   try {
     read_importance(plan_, architecture_);
   } catch (const Error& e) {
@@ -414,7 +418,8 @@ void Planner::note_weights_only() {
              !contains(record->encodings, layer.encoding->id());
     };
     if (std::any_of(plan_.layers.begin(), plan_.layers.end(), drops))
-      warn(cat("the format ", format.id, " keeps weights alone: an engine that loads it does not quantize activations, ",
+      warn(cat("the format ", format.id,
+               " keeps weights alone: an engine that loads it does not quantize activations, ",
                "as this run and its perplexity do"));
   }
 }

@@ -102,7 +102,8 @@ void add_presets(const std::filesystem::path& file, std::vector<Preset>& presets
     json options = json::object();
     if (const Node* formats = fields->find("format_options"))
       for (const auto& [id, value] : formats->members()) options[id] = read_options(*value);
-    if (!find_preset(presets, name)) presets.push_back({name, read_scheme_fields(*fields), std::move(options), std::move(layers), file});
+    if (!find_preset(presets, name))
+      presets.push_back({name, read_scheme_fields(*fields), std::move(options), std::move(layers), file});
   }
 }
 

@@ -27,9 +27,9 @@ struct PresetLayers {
 
 // The keys of `said` and `assumed` are scheme_keys(), their values of the right type and range.
 struct SchemeChoice {
-  std::string preset = {};                            // its name, or ""
-  nlohmann::json assumed = nlohmann::json::object();  // what the preset says
-  nlohmann::json said = nlohmann::json::object();     // what the recipe itself says; it wins
+  std::string preset = {};                                   // its name, or ""
+  nlohmann::json assumed = nlohmann::json::object();         // what the preset says
+  nlohmann::json said = nlohmann::json::object();            // what the recipe itself says; it wins
   nlohmann::json format_options = nlohmann::json::object();  // by format id, as the preset has them
   std::vector<PresetLayers> layers = {};                     // the preset's
   Place place = {};

@@ -27,8 +27,8 @@ void Progress::update(int64_t step, double fraction, const std::string& detail) 
   if (!terminal_ || Clock::now() - last_ < std::chrono::milliseconds(200)) return;
   last_ = Clock::now();
   shown_ = true;
-  std::fprintf(stderr, "\r\033[K%s %ld/%ld  %s%s", unit_.c_str(), static_cast<long>(step + 1), static_cast<long>(steps_),
-               detail.c_str(), left(static_cast<double>(step) + fraction).c_str());
+  std::fprintf(stderr, "\r\033[K%s %ld/%ld  %s%s", unit_.c_str(), static_cast<long>(step + 1),
+               static_cast<long>(steps_), detail.c_str(), left(static_cast<double>(step) + fraction).c_str());
   std::fflush(stderr);
 }
 

@@ -38,8 +38,7 @@ ActivationQuantizer::ActivationQuantizer(Catalogue& catalogue, const LayerPlan& 
 ActivationQuantizer::ActivationQuantizer(const LoadedDtype& dtype, const LinearInfo& layer, const rh_encoding& encoding,
                                          const TensorSet& encoded)
     : layer_(layer.name),
-      quantizer_(dtype, encoding,
-                 {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION}) {
+      quantizer_(dtype, encoding, {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION}) {
   quantizer_.prepare(encoded);
 }
 

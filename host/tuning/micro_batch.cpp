@@ -22,8 +22,7 @@ std::string out_of_memory_text(const c10::OutOfMemoryError& failure) {
 }
 
 void MicroBatch::halve(const std::string& where, const c10::OutOfMemoryError& failure) {
-  if (samples_ == 1)
-    throw Error(cat("one sample at a time is too much for the device: ", out_of_memory_text(failure)));
+  if (samples_ == 1) throw Error(cat("one sample at a time is too much for the device: ", out_of_memory_text(failure)));
   log::warning(cat(where, ": out of memory with ", samples_, " samples at a time; from here on ", samples_ / 2, ": ",
                    first_sentences(failure)));
   samples_ /= 2;

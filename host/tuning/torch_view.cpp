@@ -18,7 +18,8 @@ Views::Views(const std::vector<at::Tensor>& tensors) : views_(tensors.size()), p
 }
 
 at::Tensor allocate(const rh_tensor_spec& spec, at::Device device) {
-  return at::empty(at::IntArrayRef(spec.shape, spec.ndim), at::TensorOptions(to_torch(from_rh(spec.dtype))).device(device));
+  return at::empty(at::IntArrayRef(spec.shape, spec.ndim),
+                   at::TensorOptions(to_torch(from_rh(spec.dtype))).device(device));
 }
 
 }  // namespace roundhouse

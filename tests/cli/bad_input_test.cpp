@@ -87,7 +87,8 @@ TEST_F(BadInput, FewerSamplesThanAskedAreUsedAndCounted) {
 
 TEST_F(BadInput, UnwritableOutput) {
   write("file", "not a folder");
-  expect_refused("run " + write_recipe().string() + " --set output=" + (work_ / "file/out").string(), {(work_ / "file").string()});
+  expect_refused("run " + write_recipe().string() + " --set output=" + (work_ / "file/out").string(),
+                 {(work_ / "file").string()});
 }
 
 TEST_F(BadInput, AnExistingOutputStays) {
@@ -133,7 +134,8 @@ TEST_F(BadInput, RecipeErrorsHaveAPosition) {
 }
 
 TEST_F(BadInput, EvalOfANonModel) {
-  expect_refused("eval " + work_.string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl", {"config.json"});
+  expect_refused("eval " + work_.string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl",
+                 {"config.json"});
 }
 
 }  // namespace

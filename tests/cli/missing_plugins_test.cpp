@@ -23,7 +23,9 @@ class MissingPlugins : public WorkFolder {
     return run_command("XDG_CACHE_HOME=" + work_.string() + "/cache XDG_DATA_HOME=" + work_.string() +
                        "/data ROUNDHOUSE_PLUGIN_PATH=" + work_.string() + "/plugins " + kProgram + " " + arguments);
   }
-  static bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+  static bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  }
 };
 
 TEST_F(MissingPlugins, NoneThenOneThenTheOther) {

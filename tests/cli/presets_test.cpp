@@ -23,11 +23,18 @@ std::vector<std::string> preset_names() {
 std::string write_opt(const std::filesystem::path& folder) {
   constexpr int64_t kHidden = 256, kFeedForward = 512, kVocab = 2048, kPositions = 128, kBlocks = 2;
   std::filesystem::create_directories(folder);
-  std::ofstream(folder / "config.json") << nlohmann::json{
-      {"model_type", "opt"},         {"architectures", {"OPTForCausalLM"}}, {"dtype", "bfloat16"},
-      {"vocab_size", kVocab},        {"hidden_size", kHidden},              {"ffn_dim", kFeedForward},
-      {"num_hidden_layers", kBlocks}, {"num_attention_heads", 4},           {"max_position_embeddings", kPositions},
-      {"word_embed_proj_dim", kHidden}, {"activation_function", "relu"},    {"tie_word_embeddings", true}};
+  std::ofstream(folder / "config.json") << nlohmann::json{{"model_type", "opt"},
+                                                          {"architectures", {"OPTForCausalLM"}},
+                                                          {"dtype", "bfloat16"},
+                                                          {"vocab_size", kVocab},
+                                                          {"hidden_size", kHidden},
+                                                          {"ffn_dim", kFeedForward},
+                                                          {"num_hidden_layers", kBlocks},
+                                                          {"num_attention_heads", 4},
+                                                          {"max_position_embeddings", kPositions},
+                                                          {"word_embed_proj_dim", kHidden},
+                                                          {"activation_function", "relu"},
+                                                          {"tie_word_embeddings", true}};
   std::filesystem::copy(kExamples + "/tinystories-656k/tokenizer.json", folder / "tokenizer.json");
 
   std::mt19937 random(7);
@@ -64,12 +71,13 @@ class Presets : public WorkFolder, public testing::WithParamInterface<std::strin
   // The recipe's own perplexities: of the original, of plain rounding and of the export.
   void tune(const std::string& model, const char* iters) {
     // GGUF's types fall back, layer by layer, when that format is asked to assign them.
-    const std::string format = GetParam().starts_with("GGUF") && model.find("opt") == std::string::npos ? "gguf" : "fake";
+    const std::string format =
+        GetParam().starts_with("GGUF") && model.find("opt") == std::string::npos ? "gguf" : "fake";
     write_recipe("formats: [" + format + "]\nevaluation: {data: " + kExamples +
                  "/texts/tinystories-heldout.jsonl, seqlen: 32}\n");
-    const Outcome outcome =
-        run("run " + (work_ / "recipe.yaml").string() + " --overwrite --set model=" + model + " --set scheme=" + GetParam() +
-            " --set calibration.samples=2 --set calibration.seqlen=32 --set tuning.iters=" + iters);
+    const Outcome outcome = run("run " + (work_ / "recipe.yaml").string() + " --overwrite --set model=" + model +
+                                " --set scheme=" + GetParam() +
+                                " --set calibration.samples=2 --set calibration.seqlen=32 --set tuning.iters=" + iters);
     ASSERT_EQ(outcome.code, 0) << outcome.output;
     const auto report = nlohmann::json::parse(read(work_ / "out/roundhouse/report.json"));
     const double before = report["models"].front()["perplexity"], after = report["models"].back()["perplexity"];
@@ -87,7 +95,8 @@ TEST_P(Presets, RoundsAnOpt) { tune(write_opt(work_ / "opt"), "0"); }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, Presets, testing::ValuesIn(preset_names()), [](const auto& info) {
   std::string name = info.param;
-  std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
   return name;
 });
 

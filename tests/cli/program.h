@@ -44,10 +44,11 @@ class WorkFolder : public testing::Test {
 
   // A quick recipe: tinystories-656k, two iterations, into work_/out.
   std::filesystem::path write_recipe(const std::string& more = "") const {
-    return write("recipe.yaml",
-                 "version: 1\nmodel: " + kExamples + "/tinystories-656k\noutput: out\nscheme: W4A16\n" +
-                     "calibration: {data: " + kExamples + "/texts/tinystories-calibration.jsonl, samples: 8, seqlen: 64}\n" +
-                     "tuning: {iters: 2}\n" + (more.find("formats") == std::string::npos ? "formats: [fake]\n" : "") + more);
+    return write("recipe.yaml", "version: 1\nmodel: " + kExamples + "/tinystories-656k\noutput: out\nscheme: W4A16\n" +
+                                    "calibration: {data: " + kExamples +
+                                    "/texts/tinystories-calibration.jsonl, samples: 8, seqlen: 64}\n" +
+                                    "tuning: {iters: 2}\n" +
+                                    (more.find("formats") == std::string::npos ? "formats: [fake]\n" : "") + more);
   }
   std::filesystem::path write(const std::string& name, const std::string& text) const {
     std::filesystem::create_directories((work_ / name).parent_path());

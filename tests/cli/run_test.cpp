@@ -14,7 +14,8 @@ class Run : public WorkFolder {};
 TEST_F(Run, SeveralFormatsFromOneTuning) {
   const Outcome outcome =
       run("run " + write_recipe("formats: [auto_round, auto_gptq, fake]\nevaluation: {data: " + kExamples +
-                                "/texts/tinystories-heldout.jsonl, seqlen: 64}\n").string());
+                                "/texts/tinystories-heldout.jsonl, seqlen: 64}\n")
+                       .string());
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   for (const char* format : {"auto_round", "auto_gptq", "fake"}) {
     EXPECT_TRUE(std::filesystem::exists(work_ / "out" / format / "model.safetensors")) << format;
@@ -48,23 +49,24 @@ TEST_F(Run, SameSeedSameBitsForAnyThreadCount) {
   const std::string one = read(work_ / "1/model.safetensors");
   EXPECT_TRUE(one == read(work_ / "2/model.safetensors"));
   EXPECT_TRUE(one == read(work_ / "3/model.safetensors"));
-  const Outcome other = run("run " + recipe + " --set tuning.iters=20 --set calibration.seed=7 --set output=" +
-                            (work_ / "other").string());
+  const Outcome other = run(
+      "run " + recipe + " --set tuning.iters=20 --set calibration.seed=7 --set output=" + (work_ / "other").string());
   ASSERT_EQ(other.code, 0) << other.output;
   EXPECT_FALSE(one == read(work_ / "other/model.safetensors")) << "another seed draws other samples";
 }
 
 TEST_F(Run, GradientAccumulationWorks) {
-  const Outcome outcome = run("run " + write_recipe("").string() +
-                              " --set tuning.gradient_accumulation=2 --set calibration.batch_size=4 --set tuning.iters=3");
+  const Outcome outcome =
+      run("run " + write_recipe("").string() +
+          " --set tuning.gradient_accumulation=2 --set calibration.batch_size=4 --set tuning.iters=3");
   EXPECT_EQ(outcome.code, 0) << outcome.output;
 }
 
 TEST_F(Run, SavedRecipeRunsAgainToTheSameBits) {
   ASSERT_EQ(run("run " + write_recipe().string()).code, 0);
   const std::string first = read(work_ / "out/model.safetensors");
-  const Outcome again = run("run " + (work_ / "out/roundhouse/recipe.yaml").string() + " --set output=" +
-                            (work_ / "again").string());
+  const Outcome again =
+      run("run " + (work_ / "out/roundhouse/recipe.yaml").string() + " --set output=" + (work_ / "again").string());
   ASSERT_EQ(again.code, 0) << again.output;
   EXPECT_TRUE(first == read(work_ / "again/model.safetensors"));
 }
@@ -80,9 +82,10 @@ TEST_F(Run, UntouchedTensorsComeThroughUnchanged) {
 }
 
 TEST_F(Run, LayersCanBeLeftAloneOrOverridden) {
-  const std::string recipe =
-      write_recipe("layers:\n  - {match: model.layers.0.mlp.down_proj, scheme: none}\n"
-                   "  - {match: \"re:.*q_proj\", bits: 8}\nformats: [auto_round]\n").string();
+  const std::string recipe = write_recipe(
+                                 "layers:\n  - {match: model.layers.0.mlp.down_proj, scheme: none}\n"
+                                 "  - {match: \"re:.*q_proj\", bits: 8}\nformats: [auto_round]\n")
+                                 .string();
   const Outcome plan = run("plan " + recipe);
   ASSERT_EQ(plan.code, 0) << plan.output;
   ASSERT_EQ(run("run " + recipe).code, 0);

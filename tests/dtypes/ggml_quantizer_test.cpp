@@ -202,8 +202,7 @@ TEST(GgmlQuantizer, RefusesWhatItCannotDo) {
   expect_refused(good, "float32, float16 or bfloat16", 512, RH_TARGET_WEIGHT, DType::kI8);
   TensorScheme scheme = good;
   scheme.group_cols = 128;
-  expect_refused(scheme,
-                 "4 bits in groups of 32, asymmetric, not 4 bits in groups of 128, asymmetric");
+  expect_refused(scheme, "4 bits in groups of 32, asymmetric, not 4 bits in groups of 128, asymmetric");
   scheme = good;
   scheme.options = {{"super_bits", 4}};
   expect_refused(scheme, "option super_bits is 4; it may be 6");

@@ -65,14 +65,14 @@ void for_layers(Body&& body) {
   }
 }
 
-TEST(ScaledQuantizer, DecodeOfEncodeIsForward) { 
+TEST(ScaledQuantizer, DecodeOfEncodeIsForward) {
   for_layers([](TunedLayer layer) {
     expect_decode_of_encode_is_forward(layer, true);
     expect_decode_of_encode_is_forward(layer, false);
   });
 }
 
-TEST(ScaledQuantizer, SignStepIsBackwardAndSign) { 
+TEST(ScaledQuantizer, SignStepIsBackwardAndSign) {
   for_layers([](TunedLayer layer) { expect_sign_step_is_backward_and_sign(layer); });
 }
 

@@ -126,8 +126,8 @@ inline void expect_decode_of_encode_is_forward(TunedLayer& layer, bool tuned) {
   for (int64_t i = 0; i < a.elements(); ++i) {
     const float actual = a.as<float>()[i], expected = e.as<float>()[i];
     // Codes of integers have one zero, whose sign forward may keep.
-    ASSERT_EQ(actual, expected)
-        << (tuned ? "tuned" : "plain") << " element " << i << ": forward " << expected << ", decoded " << actual;
+    ASSERT_EQ(actual, expected) << (tuned ? "tuned" : "plain") << " element " << i << ": forward " << expected
+                                << ", decoded " << actual;
   }
 }
 

@@ -39,9 +39,8 @@ const Refusal kRefusals[] = {
 TEST(Check, RefusesWithTheReason) {
   for (const Refusal& r : kRefusals) {
     const FormatPlugin format(r.format);
-    const std::string answer =
-        check(format, random_layer("model.layers.0.mlp.up_proj", r.bits, r.rows, r.cols, r.group_size, true),
-              r.activation);
+    const std::string answer = check(
+        format, random_layer("model.layers.0.mlp.up_proj", r.bits, r.rows, r.cols, r.group_size, true), r.activation);
     if (*r.reason) {
       EXPECT_NE(answer.find(r.reason), std::string::npos) << r.format << " said: " << answer;
     } else {

@@ -115,8 +115,7 @@ Tensor random_scales(std::vector<int64_t> shape, DType dtype) {
 
 std::string check(const FormatPlugin& format, const EncodedLayer& layer, const std::string& options) {
   const LayerView view(layer);
-  return message_of(
-      [&](rh_error* error) { return format->check(format.get(), &view.about, options.c_str(), error); });
+  return message_of([&](rh_error* error) { return format->check(format.get(), &view.about, options.c_str(), error); });
 }
 
 std::string write(const FormatPlugin& format, const std::filesystem::path& path,
@@ -167,10 +166,8 @@ std::string write(const FormatPlugin& format, const std::filesystem::path& path,
 
 EncodedLayer read_layer(const TestReader& reader, const std::string& weight_name) {
   const rh_item item = reader.item(weight_name);
-  EncodedLayer layer{weight_name.substr(0, weight_name.size() - std::strlen(".weight")),
-                     item.shape[0],
-                     item.shape[1],
-                     {}};
+  EncodedLayer layer{
+      weight_name.substr(0, weight_name.size() - std::strlen(".weight")), item.shape[0], item.shape[1], {}};
   rh_reader* table = reader.get();
   const uint64_t index = reader.index(weight_name);
   Output weight(*item.encoding);

@@ -14,7 +14,7 @@ using nlohmann::json;
 struct FloatGolden {
   const char* folder;
   const char* format;
-  const char* encoding;            // id and parameters of down_proj, [256, 512]
+  const char* encoding;  // id and parameters of down_proj, [256, 512]
   const char* parameters;
   const char* activation;  // the parameters; "": the input is not quantized
 };
@@ -26,13 +26,11 @@ const FloatGolden kGoldens[] = {
      R"({"element": "int4", "group_cols": 32, "group_rows": 1, "dynamic": true})"},
     {"nvfp4_autoround_it5", "auto_round", "nvfp/1", R"({"scale": "e4m3", "group_cols": 16})",
      R"({"scale": "e4m3", "group_cols": 16, "group_rows": 1, "dynamic": false})"},
-    {"fpw8a16_autoround", "auto_round", "scaled-fp8/1",
-     R"({"element": "e4m3", "group_rows": 256, "group_cols": 512})", ""},
-    {"fp8_static_autoround", "auto_round", "scaled-fp8/1",
-     R"({"element": "e4m3", "group_rows": 1, "group_cols": 512})",
+    {"fpw8a16_autoround", "auto_round", "scaled-fp8/1", R"({"element": "e4m3", "group_rows": 256, "group_cols": 512})",
+     ""},
+    {"fp8_static_autoround", "auto_round", "scaled-fp8/1", R"({"element": "e4m3", "group_rows": 1, "group_cols": 512})",
      R"({"element": "e4m3", "group_rows": 0, "group_cols": 512, "dynamic": false})"},
-    {"fp8_block_fp8", "fp8", "scaled-fp8/1",
-     R"({"element": "e4m3", "group_rows": 128, "group_cols": 128})",
+    {"fp8_block_fp8", "fp8", "scaled-fp8/1", R"({"element": "e4m3", "group_rows": 128, "group_cols": 128})",
      R"({"element": "e4m3", "group_rows": 1, "group_cols": 128, "dynamic": true})"},
 };
 

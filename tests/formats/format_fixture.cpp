@@ -142,7 +142,12 @@ TestPlan::TestPlan(const nlohmann::json& options, const nlohmann::json& architec
 void TestPlan::add_layer(const std::string& name, int64_t rows, int64_t cols, DType dtype, const rh_encoding& encoding,
                          const rh_encoding* activation) {
   auto layer = std::make_unique<FormatLayer>();
-  *layer = {name, "", rows, cols, dtype, std::make_shared<EncodingCopy>(encoding),
+  *layer = {name,
+            "",
+            rows,
+            cols,
+            dtype,
+            std::make_shared<EncodingCopy>(encoding),
             activation ? std::make_shared<EncodingCopy>(*activation) : nullptr};
   view_->add(name + ".weight", {rows, cols}, dtype, false, std::move(layer));
 }

@@ -225,10 +225,12 @@ TEST(MixedConfig, ThatAwqCannotSay) {
     return "";
   };
   EXPECT_EQ(begin("model.layers.0.mlp.up_proj", 64), "");
-  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", -1), "it allows one group size per checkpoint: most layers of this plan "
-                                                     "have 64, this one has -1");
-  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", 32), "it allows one group size per checkpoint: most layers of this plan "
-                                                     "have 64, this one has 32");
+  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", -1),
+            "it allows one group size per checkpoint: most layers of this plan "
+            "have 64, this one has -1");
+  EXPECT_EQ(begin("model.layers.0.mlp.up_proj", 32),
+            "it allows one group size per checkpoint: most layers of this plan "
+            "have 64, this one has 32");
   EXPECT_NE(begin("lm_head", 64).find("the engines that read this format know no quantized layer outside the blocks"),
             std::string::npos);
 }

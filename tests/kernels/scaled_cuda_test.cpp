@@ -40,7 +40,8 @@ Results run_scaled_cuda(const ScaledProblem& p) {
 
   OnDevice<ScaledSum> sums{std::vector<ScaledSum>(spans)};
   const OutputGradient gradient{grad.data(), p.gradient.type};
-  OnDevice<float> grad_v(std::vector<float>(groups * layer.group_rows * layer.span_cols, -1.0f)), grad_max(zeros(groups));
+  OnDevice<float> grad_v(std::vector<float>(groups * layer.group_rows * layer.span_cols, -1.0f)),
+      grad_max(zeros(groups));
   check(cuda.backward(layer, input, gradient, {grad_v.data(), nullptr, grad_max.data()}, sums.data()));
   OnDevice<uint8_t> grad_input(zero_bytes(p.output, n));
   check(cuda.input_gradient(layer, input, gradient, grad_input.data(), p.output));

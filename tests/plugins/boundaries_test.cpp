@@ -102,7 +102,8 @@ std::string way_to_libtorch(const std::string& file, std::map<std::string, std::
   const fs::path path = fs::path(ROUNDHOUSE_SOURCE) / file;
   std::string way = matches({path}, libtorch).empty() ? "" : file;
   for (const std::string& header : included(path))
-    if (const std::string rest = way_to_libtorch(header, known); way.empty() && !rest.empty()) way = file + " > " + rest;
+    if (const std::string rest = way_to_libtorch(header, known); way.empty() && !rest.empty())
+      way = file + " > " + rest;
   return known[file] = way;
 }
 

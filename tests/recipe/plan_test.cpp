@@ -1,10 +1,5 @@
 // Plans of tests/data/models with the project's own plugins. The cases are files: plans/NAME.yaml is a recipe, beside
 // it stands NAME.plan, what `describe` prints, or NAME.error, the whole message.
-#include "host/plan/format_facts.h"
-#include "host/plan/passes.h"
-#include "host/plan/plan_text.h"
-#include "host/plan/planner.h"
-
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -14,6 +9,10 @@
 #include <iterator>
 
 #include "host/base/error.h"
+#include "host/plan/format_facts.h"
+#include "host/plan/passes.h"
+#include "host/plan/plan_text.h"
+#include "host/plan/planner.h"
 #include "tests/recorded.h"
 
 namespace roundhouse {
@@ -135,13 +134,15 @@ TEST(Plan, ACheckpointThatCannotHoldAllLayersIsRefused) {
   std::vector<std::string> plugins = kAll;
   plugins.push_back("dtype_fp8");
   const auto error = [&](const std::string& rule) {
-    return error_of(recipe_of("plain", {"layers=[{match: \"re:.*k_proj\", " + rule + "}]", "formats=[auto_round]"}), plugins);
+    return error_of(recipe_of("plain", {"layers=[{match: \"re:.*k_proj\", " + rule + "}]", "formats=[auto_round]"}),
+                    plugins);
   };
   EXPECT_EQ(error("sym: false"), "no error");
   const std::string message = error("scheme: FPW8A16");
-  EXPECT_NE(message.find("the format auto_round: it allows one packing_format per checkpoint: this layer needs none, and "
-                         "most layers of this plan need auto_round:auto_gptq"),
-            std::string::npos)
+  EXPECT_NE(
+      message.find("the format auto_round: it allows one packing_format per checkpoint: this layer needs none, and "
+                   "most layers of this plan need auto_round:auto_gptq"),
+      std::string::npos)
       << message;
 }
 
@@ -239,9 +240,8 @@ TEST(Plan, EnginesAreThoseThatTakeTheEncodingAndItsParameters) {
     }
     return names;
   };
-  EXPECT_EQ(engines("NVFP4"),
-            (std::vector<std::vector<std::string>>{{"transformers with auto-round"},
-                                                   {"vllm", "transformers with compressed-tensors"}}));
+  EXPECT_EQ(engines("NVFP4"), (std::vector<std::vector<std::string>>{
+                                  {"transformers with auto-round"}, {"vllm", "transformers with compressed-tensors"}}));
   EXPECT_EQ(engines("NVFP4_E5M3"), (std::vector<std::vector<std::string>>{{"transformers with auto-round"}, {}}));
 }
 

@@ -25,8 +25,8 @@ void expect_round_trip(const Typed& made, const char* json, std::vector<std::str
 }
 
 TEST(Encoding, PrintsWhatItReads) {
-  expect_round_trip(AffineInt(4, true, 1, 128),
-                    R"({"bits": 4, "group_cols": 128, "group_rows": 1, "symmetric": true})", {"codes", "scale"});
+  expect_round_trip(AffineInt(4, true, 1, 128), R"({"bits": 4, "group_cols": 128, "group_rows": 1, "symmetric": true})",
+                    {"codes", "scale"});
   AffineInt all(8, false, 1, 64);
   all.outer_scale = all.group_index = true;
   expect_round_trip(all, R"({"bits": 8, "group_cols": 64, "group_rows": 1, "symmetric": false})",
@@ -62,14 +62,15 @@ TEST(Encoding, ReadsAnyJsonOfTheParameters) {
 
 TEST(Encoding, RefusesOtherParameters) {
   rh_affine_int p;
-  for (const char* json : {"", "4", "[]", "{}", R"({"bits": 4)", R"({"bits": "4", "group_cols": 1, "group_rows": 1, "symmetric": true})",
-                           R"({"bits": 9, "group_cols": 1, "group_rows": 1, "symmetric": true})",
-                           R"({"bits": 4.5, "group_cols": 1, "group_rows": 1, "symmetric": true})",
-                           R"({"bits": 4, "group_cols": 0, "group_rows": 1, "symmetric": true})",
-                           R"({"bits": 4, "group_cols": 1, "group_rows": 1, "symmetric": 1})",
-                           R"({"bits": 4, "group_cols": 1, "group_rows": 1, "symmetric": true, "dynamic": "yes"})",
-                           R"({"bits": 4, "group_cols": 1, "group_rows": 1, "symmetric": trueish})",
-                           R"({"bits\": 4, "group_cols": 1, "group_rows": 1, "symmetric": true})"})
+  for (const char* json :
+       {"", "4", "[]", "{}", R"({"bits": 4)", R"({"bits": "4", "group_cols": 1, "group_rows": 1, "symmetric": true})",
+        R"({"bits": 9, "group_cols": 1, "group_rows": 1, "symmetric": true})",
+        R"({"bits": 4.5, "group_cols": 1, "group_rows": 1, "symmetric": true})",
+        R"({"bits": 4, "group_cols": 0, "group_rows": 1, "symmetric": true})",
+        R"({"bits": 4, "group_cols": 1, "group_rows": 1, "symmetric": 1})",
+        R"({"bits": 4, "group_cols": 1, "group_rows": 1, "symmetric": true, "dynamic": "yes"})",
+        R"({"bits": 4, "group_cols": 1, "group_rows": 1, "symmetric": trueish})",
+        R"({"bits\": 4, "group_cols": 1, "group_rows": 1, "symmetric": true})"})
     EXPECT_FALSE(rh_affine_int_parse(json, &p)) << json;
   rh_mx mx;
   EXPECT_FALSE(rh_mx_parse(R"({"element": "fp4", "group_cols": 32})", &mx));

@@ -1,5 +1,6 @@
 // The C++ helper: exceptions become errors, and a plugin's tables say what its classes say.
 #include <gtest/gtest.h>
+
 #include <roundhouse/plugin.hpp>
 
 namespace {

@@ -106,8 +106,7 @@ TEST_F(CalibrationFile, ErrorsSayWhere) {
 }
 
 TEST_F(CalibrationFile, MissingFileIsNamed) {
-  EXPECT_EQ(message_of([] { read_texts("no/such/file.jsonl"); }),
-            "no/such/file.jsonl: cannot be read");
+  EXPECT_EQ(message_of([] { read_texts("no/such/file.jsonl"); }), "no/such/file.jsonl: cannot be read");
 }
 
 TEST_F(CalibrationFile, NoUsableSampleIsAnErrorWithCounts) {

@@ -249,8 +249,7 @@ TEST(Tokenizer, RefusesDamagedFiles) {
     Tokenizer::load("no/such/model");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(),
-                 "no/such/model/tokenizer.json: cannot be read");
+    EXPECT_STREQ(error.what(), "no/such/model/tokenizer.json: cannot be read");
   }
 }
 

@@ -1,4 +1,6 @@
 // The choice of a device where libtorch has a CUDA half and no device: a library of its name that holds nothing.
+#include "host/tuning/device.h"
+
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -6,7 +8,6 @@
 #include <filesystem>
 
 #include "host/base/error.h"
-#include "host/tuning/device.h"
 
 namespace roundhouse {
 namespace {

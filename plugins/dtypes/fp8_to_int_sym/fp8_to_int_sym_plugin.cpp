@@ -15,7 +15,8 @@ class Fp8ToIntDtype : public rh::Dtype {
               {{"w4fp8", R"({"bits": 4, "sym": true})"}},
               R"({"type": "object", "additionalProperties": false, "properties": {
                 "weight_fp8_max_scale": {"type": "number", "exclusiveMinimum": 0, "default": 1,
-                  "description": "factor of the largest magnitude from which the scale of the float8 weight follows"}}})") {}
+                  "description": "factor of the largest magnitude from which the scale of the float8 weight follows"}}})") {
+  }
 
   void check(const rh_layer& layer) const override {
     rh::require(layer.target == RH_TARGET_WEIGHT,

@@ -1,6 +1,5 @@
-#include "encode_cuda.h"
-
 #include "block_layout.h"
+#include "encode_cuda.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/ggml_math.h"
 

@@ -25,10 +25,11 @@ const char* options_schema(BlockType type) {
   const BlockFacts fact = facts(type);
   std::string properties = has_reference(type) ? kArithmetic : "";
   if (fact.super_bits != 0)
-    properties += R"(, "super_bits": {"const": )" + std::to_string(fact.super_bits) +
-                  R"(, "description": "bits of the quantized scales; the type fixes them"}, "super_group_size": {"const": )" +
-                  std::to_string(fact.groups()) +
-                  R"(, "description": "groups whose scales are quantized together; the type fixes them"})";
+    properties +=
+        R"(, "super_bits": {"const": )" + std::to_string(fact.super_bits) +
+        R"(, "description": "bits of the quantized scales; the type fixes them"}, "super_group_size": {"const": )" +
+        std::to_string(fact.groups()) +
+        R"(, "description": "groups whose scales are quantized together; the type fixes them"})";
   std::string& schema = schemas[static_cast<int>(type)];
   schema = R"({"type": "object", "additionalProperties": false, "properties": {)" + properties + "}}";
   return schema.c_str();
@@ -108,8 +109,7 @@ const char* with_short_blocks(BlockType type) {
 class GgmlDtype : public rh::Dtype {
  public:
   explicit GgmlDtype(BlockType type)
-      : Dtype(facts(type).name, summary(type), RH_ENCODING_GGML_BLOCK, kSupports, aliases(type),
-              options_schema(type)),
+      : Dtype(facts(type).name, summary(type), RH_ENCODING_GGML_BLOCK, kSupports, aliases(type), options_schema(type)),
         type_(type) {}
 
   void check(const rh_layer& layer) const override {

@@ -35,7 +35,8 @@ Options::Options(const char* dtype, const char* options_json, const OptionChoice
                   name + ": option " + key + " is " + given + "; it may be " + list(allowed));
     values_.push_back({key, given});
   }
-  for (const auto& [key, allowed] : choices) values_.push_back({key, allowed.empty() ? "" : allowed.front()});  // found last
+  for (const auto& [key, allowed] : choices)
+    values_.push_back({key, allowed.empty() ? "" : allowed.front()});  // found last
 }
 
 const std::string& Options::operator[](const std::string& key) const {

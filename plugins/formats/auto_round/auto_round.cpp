@@ -140,9 +140,9 @@ class AutoRound : public rh::Format {
     const auto named = [](const std::string& text) { return text.empty() ? std::string("none") : text; };
     for (uint64_t i = 0; i < plan.tensor_count; ++i)
       if (plan.tensors[i]->layer && packing[i] != most->first)
-        answers[i] = {RH_TENSOR_REFUSED, cat("it allows one packing_format per checkpoint: this layer needs ",
-                                             named(packing[i]), ", and most layers of this plan need ",
-                                             named(most->first))};
+        answers[i] = {RH_TENSOR_REFUSED,
+                      cat("it allows one packing_format per checkpoint: this layer needs ", named(packing[i]),
+                          ", and most layers of this plan need ", named(most->first))};
   }
 
   const char* backends_json() const override {
@@ -201,10 +201,10 @@ class AutoRound : public rh::Format {
               ", packing_format ", text_at(quantization, "packing_format", "none"), ")"));
     }
     const rh_data_type dtype = config_dtype(config);
-    return std::make_unique<LayerReader>(
-        folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-          return float_layer(name, tensors, quantization, dtype);
-        });
+    return std::make_unique<LayerReader>(folder, quantization,
+                                         [&](const std::string& name, const LayerReader::Tensors& tensors) {
+                                           return float_layer(name, tensors, quantization, dtype);
+                                         });
   }
 };
 

@@ -35,9 +35,10 @@ LayerScheme scheme_of(const rh::Mx& made, const rh_format_layer& layer) {
   const bool is_int = made.element == RH_MX_INT4;
   rh::require(is_int || made.element == RH_MX_FP4_E2M1 || made.element == RH_MX_FP8_E4M3,
               cat("of the elements with a shared exponent it stores fp4_e2m1, fp8_e4m3 and int4, not ", made.name()));
-  rh::require(made.group_cols == 32 && layer.cols % 32 == 0,
-              cat("elements with a shared exponent need groups of 32 columns, and columns in multiples of 32: these are ",
-                  layer.cols, " in groups of ", made.group_cols));
+  rh::require(
+      made.group_cols == 32 && layer.cols % 32 == 0,
+      cat("elements with a shared exponent need groups of 32 columns, and columns in multiples of 32: these are ",
+          layer.cols, " in groups of ", made.group_cols));
   const auto input = same_input<rh::Mx>(layer);
   rh::require(input && input->element == made.element && input->group_cols == 32 && input->dynamic == RH_INPUT_DYNAMIC,
               "its loaders want the input in the weight's own numbers, with dynamic scales of 32 columns");
@@ -68,8 +69,8 @@ LayerScheme scheme_of(const rh::ScaledFp8& made, const rh_format_layer& layer) {
   const bool is_e4m3 = input && input->element == RH_FP8_E4M3;
   // A layer of 128 x 128 may be one block, or have one scale for the tensor: the input tells.
   const bool whole_tensor = made.unit_scale || (made.group_rows == layer.rows && made.group_cols >= layer.cols);
-  const bool block_input = is_e4m3 && input->group_rows == 1 && input->group_cols == kBlock &&
-                           input->dynamic == RH_INPUT_DYNAMIC;
+  const bool block_input =
+      is_e4m3 && input->group_rows == 1 && input->group_cols == kBlock && input->dynamic == RH_INPUT_DYNAMIC;
   if (made.group_rows == kBlock && made.group_cols == kBlock && (block_input || !whole_tensor)) {
     rh::require(block_input, "blocks of 128 x 128 want an e4m3 input with dynamic scales of 128 columns");
     LayerScheme out{fields(8, {kBlock, kBlock}, "fp"), kFp8Block};

@@ -34,9 +34,7 @@ void CheckpointWriter::finish() {
   write_config(target_, quantization_config());
 }
 
-std::string block_prefix(const rh_plan& plan) {
-  return text_at(Json::parse(plan.architecture_json), "block_prefix");
-}
+std::string block_prefix(const rh_plan& plan) { return text_at(Json::parse(plan.architecture_json), "block_prefix"); }
 
 void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   const std::string blocks = block_prefix(plan) + ".";

@@ -1,8 +1,9 @@
 // The groups that most layers of a plan have.
 #pragma once
 
-#include <cstdint>
 #include <roundhouse/format.h>
+
+#include <cstdint>
 
 namespace roundhouse::formats {
 

@@ -1,8 +1,9 @@
 // The tensors that a data type emitted.
 #pragma once
 
-#include <roundhouse/files.hpp>
 #include <roundhouse/helper/floats.h>
+
+#include <roundhouse/files.hpp>
 #include <vector>
 
 #include "kernels/floats.h"

@@ -41,17 +41,17 @@ class IntLayer : public StoredLayer {
 std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, IntLayout layout) {
   const Json quantization = quantization_of(config);
   const rh_data_type dtype = config_dtype(config);
-  return std::make_unique<LayerReader>(
-      folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-        StoredInt stored;
-        stored.name = name;
-        stored.qweight = find(tensors, "qweight");
-        stored.qzeros = find(tensors, "qzeros");
-        stored.scales = find(tensors, "scales");
-        stored.g_idx = find(tensors, "g_idx");
-        stored.resolve(layout, group_size(quantization, name));
-        return std::make_unique<IntLayer>(name, stored, layout, dtype);
-      });
+  return std::make_unique<LayerReader>(folder, quantization,
+                                       [&](const std::string& name, const LayerReader::Tensors& tensors) {
+                                         StoredInt stored;
+                                         stored.name = name;
+                                         stored.qweight = find(tensors, "qweight");
+                                         stored.qzeros = find(tensors, "qzeros");
+                                         stored.scales = find(tensors, "scales");
+                                         stored.g_idx = find(tensors, "g_idx");
+                                         stored.resolve(layout, group_size(quantization, name));
+                                         return std::make_unique<IntLayer>(name, stored, layout, dtype);
+                                       });
 }
 
 }  // namespace roundhouse::formats

@@ -10,11 +10,20 @@
 namespace roundhouse::formats {
 namespace {
 
-constexpr std::string_view kParts[] = {"weight",           "weight_packed",       "weight_scale",
-                                       "weight_scale_inv", "weight_global_scale", "weight_zero_point",
-                                       "weight_shape",     "input_scale",         "input_global_scale",
-                                       "input_zero_point", "qweight",             "qzeros",
-                                       "scales",           "g_idx"};
+constexpr std::string_view kParts[] = {"weight",
+                                       "weight_packed",
+                                       "weight_scale",
+                                       "weight_scale_inv",
+                                       "weight_global_scale",
+                                       "weight_zero_point",
+                                       "weight_shape",
+                                       "input_scale",
+                                       "input_global_scale",
+                                       "input_zero_point",
+                                       "qweight",
+                                       "qzeros",
+                                       "scales",
+                                       "g_idx"};
 
 // Each of them makes a layer a quantized one.
 constexpr std::string_view kQuantized[] = {"weight_scale", "weight_scale_inv", "weight_packed", "qweight", "qzeros"};

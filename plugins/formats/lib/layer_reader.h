@@ -5,10 +5,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <roundhouse/encoding/encoding.hpp>
 #include <string>
 #include <vector>
-
-#include <roundhouse/encoding/encoding.hpp>
 
 #include "plugins/formats/lib/checkpoint.h"
 

@@ -91,9 +91,7 @@ Json input_groups(const char* type, bool symmetric, const Typed& made, int64_t c
   return inputs;
 }
 
-Json inputs_of(const rh::AffineInt& made, int64_t cols) {
-  return input_groups("int", made.symmetric != 0, made, cols);
-}
+Json inputs_of(const rh::AffineInt& made, int64_t cols) { return input_groups("int", made.symmetric != 0, made, cols); }
 
 Json inputs_of(const rh::ScaledFp8& made, int64_t cols) {
   require_known_element(made.element == RH_FP8_E4M3 ? "fp8_e4m3" : "fp8_e5m2");
@@ -112,8 +110,7 @@ Json inputs_of(const rh::Mx& made, int64_t) {
 
 Json inputs_of(const rh::Nvfp& made, int64_t) {
   rh::require(made.group_cols == 16, "NVFP4 inputs have groups of 16 columns");
-  rh::require(!made.two_level() || made.dynamic == RH_INPUT_CALIBRATED,
-              "NVFP4 inputs need a calibrated global scale");
+  rh::require(!made.two_level() || made.dynamic == RH_INPUT_CALIBRATED, "NVFP4 inputs need a calibrated global scale");
   Json inputs = arguments("float", 4, true, "tensor_group", 16);
   inputs["dynamic"] = "local";
   inputs["observer"] = made.two_level() ? "static_minmax" : "minmax";
@@ -156,8 +153,7 @@ LayerScheme layer_scheme(const rh_format_layer& layer, const CommonGroups& group
   } else {
     out.weights = weights_of(rh::AffineInt::of(*layer.encoding), layer, groups);
     // Engines take codes of a byte each where the input is an integer as well, else packed ones.
-    out.format =
-        layer.activation_encoding && out.inputs.at("type") == "int" ? "int-quantized" : "pack-quantized";
+    out.format = layer.activation_encoding && out.inputs.at("type") == "int" ? "int-quantized" : "pack-quantized";
   }
   return out;
 }
@@ -165,8 +161,7 @@ LayerScheme layer_scheme(const rh_format_layer& layer, const CommonGroups& group
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale) {
   const std::string strategy = scheme.weights.at("strategy");
   const bool is_byte = scale.dtype.kind == RH_KIND_UINT;
-  if (strategy == "tensor_group")
-    return rh::Nvfp(is_byte ? RH_NVFP_UE5M3 : RH_NVFP_E4M3, group_size(scheme.weights));
+  if (strategy == "tensor_group") return rh::Nvfp(is_byte ? RH_NVFP_UE5M3 : RH_NVFP_E4M3, group_size(scheme.weights));
   if (is_byte) return rh::Mx(mx_element(scheme.weights.at("num_bits")), group_size(scheme.weights));
   rh::ScaledFp8 out(RH_FP8_E4M3, 1, 0);
   if (strategy == "tensor") out.group_rows = 0;
@@ -199,8 +194,7 @@ std::optional<StoredActivation> stored_activation(const LayerScheme& scheme, int
   const int64_t group_cols = strategy == "group" ? group_size(inputs) : cols;
   const int dynamic = range ? RH_INPUT_CALIBRATED : RH_INPUT_DYNAMIC;
   if (is_float) return StoredActivation{{rh::ScaledFp8(RH_FP8_E4M3, group_rows, group_cols, dynamic), 0, 0}, range};
-  return StoredActivation{
-      {rh::AffineInt(bits, inputs.at("symmetric"), group_rows, group_cols, dynamic), 0, 0}, range};
+  return StoredActivation{{rh::AffineInt(bits, inputs.at("symmetric"), group_rows, group_cols, dynamic), 0, 0}, range};
 }
 
 }  // namespace roundhouse::formats

@@ -198,10 +198,10 @@ class LlmCompressor : public rh::Format {
     const rh_data_type dtype = config_dtype(config);
     try {
       const Groups groups(quantization);
-      return std::make_unique<LayerReader>(
-          folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-            return make_layer(name, groups.of(name), tensors, dtype);
-          });
+      return std::make_unique<LayerReader>(folder, quantization,
+                                           [&](const std::string& name, const LayerReader::Tensors& tensors) {
+                                             return make_layer(name, groups.of(name), tensors, dtype);
+                                           });
     } catch (const Json::exception& e) {
       throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: quantization_config: ", e.what()));
     } catch (const std::regex_error& e) {

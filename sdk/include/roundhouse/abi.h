@@ -38,8 +38,8 @@
 #endif
 
 /* A published revision of a growable struct ends with `last` at `bytes`, for ever: pointers have 64 bits. */
-#define RH_ASSERT_END(type, last, bytes)                                                               \
-  RH_STATIC_ASSERT(offsetof(type, last) + sizeof(((type *)0)->last) == (bytes), #type " changed below a published end")
+#define RH_ASSERT_END(type, last, bytes) \
+  RH_STATIC_ASSERT(offsetof(type, last) + sizeof(((type *)0)->last) == (bytes), #type " has changed")
 
 #if defined(_WIN32)
 #define RH_EXPORT __declspec(dllexport)
@@ -76,15 +76,14 @@ RH_STATIC_ASSERT(sizeof(void *) == 8, "the ABI is defined for 64-bit pointers");
 
 /* True when the struct that `p` points to is large enough to hold `member` and the member is not NULL.
  * For pointers and function pointers only. */
-#define RH_HAS(p, member)                                                                             \
-  ((p) != NULL &&                                                                                     \
-   (size_t)((const char *)&(p)->member - (const char *)(p)) + sizeof((p)->member) <=                  \
-       (size_t)(p)->struct_size &&                                                                    \
+#define RH_HAS(p, member)                                                                                        \
+  ((p) != NULL &&                                                                                                \
+   (size_t)((const char *)&(p)->member - (const char *)(p)) + sizeof((p)->member) <= (size_t)(p)->struct_size && \
    (p)->member != NULL)
 
 /* True when the struct is large enough to hold `member`, whatever its value. */
-#define RH_KNOWS(p, member)                                                                           \
-  ((p) != NULL && (size_t)((const char *)&(p)->member - (const char *)(p)) + sizeof((p)->member) <=   \
-                      (size_t)(p)->struct_size)
+#define RH_KNOWS(p, member) \
+  ((p) != NULL &&           \
+   (size_t)((const char *)&(p)->member - (const char *)(p)) + sizeof((p)->member) <= (size_t)(p)->struct_size)
 
 #endif /* ROUNDHOUSE_ABI_H */

@@ -19,14 +19,14 @@
  * that passes it, or valid as long as the rh_plan that holds it. since 1.0 */
 typedef struct rh_format_layer {
   uint32_t struct_size;
-  rh_data_type dtype; /* the weight's element type in the source checkpoint */
-  const char *name; /* "model.layers.0.self_attn.q_proj" */
-  const char *role; /* "q_proj", "lm_head", "" when unknown */
-  int64_t rows; /* out_features */
-  int64_t cols; /* in_features */
-  const rh_encoding *encoding; /* what the data type made, or at plan time: will make */
+  rh_data_type dtype;                     /* the weight's element type in the source checkpoint */
+  const char *name;                       /* "model.layers.0.self_attn.q_proj" */
+  const char *role;                       /* "q_proj", "lm_head", "" when unknown */
+  int64_t rows;                           /* out_features */
+  int64_t cols;                           /* in_features */
+  const rh_encoding *encoding;            /* what the data type made, or at plan time: will make */
   const rh_encoding *activation_encoding; /* what an engine must do to the layer's input; NULL: nothing */
-  const rh_stack *stack; /* the stack that the layer belongs to, or NULL */
+  const rh_stack *stack;                  /* the stack that the layer belongs to, or NULL */
   /* end of 1.0: do not modify above */
 } rh_format_layer;
 RH_ASSERT_END(rh_format_layer, stack, 64);
@@ -37,8 +37,8 @@ typedef struct rh_planned_tensor {
   int32_t ndim;
   const char *name; /* by which add_tensor gets it; the weight of a layer L: "L.weight" */
   rh_data_type dtype;
-  int32_t extra; /* 1: the architecture does not know it */
-  const int64_t *shape; /* [ndim] */
+  int32_t extra;                /* 1: the architecture does not know it */
+  const int64_t *shape;         /* [ndim] */
   const rh_format_layer *layer; /* the quantized layer whose weight it is: add_layer gets it. NULL: it stays as it is */
   /* end of 1.0: do not modify above */
 } rh_planned_tensor;
@@ -51,15 +51,15 @@ typedef struct rh_plan {
   uint32_t reserved;
   uint64_t tensor_count;
   const rh_planned_tensor *const *tensors; /* [tensor_count] */
-  const char *options_json; /* this format's options from the recipe, an object; "{}" when there are none */
+  const char *options_json;      /* this format's options from the recipe, an object; "{}" when there are none */
   const char *architecture_json; /* the key "architecture" of ext/model.h */
   /* end of 1.0: do not modify above */
 } rh_plan;
 RH_ASSERT_END(rh_plan, architecture_json, 40);
 
 /* What a format will do with a planned tensor. */
-#define RH_TENSOR_PACKED 0 /* the layer's encoding is stored */
-#define RH_TENSOR_COPIED 1 /* its values are stored, in its own element type or another one */
+#define RH_TENSOR_PACKED 0  /* the layer's encoding is stored */
+#define RH_TENSOR_COPIED 1  /* its values are stored, in its own element type or another one */
 #define RH_TENSOR_OMITTED 2 /* not stored, on purpose: the reason says why nobody misses it */
 #define RH_TENSOR_REFUSED 3 /* the plan cannot be carried out: the reason says why, and what would work */
 
@@ -68,8 +68,8 @@ typedef struct rh_encoded_layer {
   uint32_t struct_size;
   uint32_t reserved;
   const rh_format_layer *layer;
-  const rh_tensor *const *tensors; /* [layer->encoding->tensor_count], on the CPU */
-  const rh_tensor *bias; /* [rows], or NULL */
+  const rh_tensor *const *tensors;            /* [layer->encoding->tensor_count], on the CPU */
+  const rh_tensor *bias;                      /* [rows], or NULL */
   const rh_tensor *const *activation_tensors; /* [layer->activation_encoding->tensor_count], a calibrated range, on the
                                                  CPU */
   /* end of 1.0: do not modify above */
@@ -82,7 +82,7 @@ typedef struct rh_export {
   uint32_t struct_size;
   uint32_t reserved;
   const rh_host *host;
-  void *data; /* the host's own */
+  void *data;          /* the host's own */
   const rh_plan *plan; /* the one that the format agreed to */
   uint64_t max_shard_bytes;
   const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon */
@@ -114,7 +114,7 @@ RH_ASSERT_END(rh_writer, abort, 48);
 typedef struct rh_open {
   uint32_t struct_size;
   uint32_t reserved;
-  const char *path; /* a folder, or a file where the format is one file */
+  const char *path;              /* a folder, or a file where the format is one file */
   const char *architecture_json; /* the key "architecture" of ext/model.h, for a reader that translates names; "{}": not
                                     known */
   const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon. Valid until close. */
@@ -123,7 +123,7 @@ typedef struct rh_open {
 RH_ASSERT_END(rh_open, cancelled, 32);
 
 #define RH_ITEM_TENSOR 0 /* unquantized */
-#define RH_ITEM_LAYER 1 /* a quantized layer's weight */
+#define RH_ITEM_LAYER 1  /* a quantized layer's weight */
 
 /* One tensor that a checkpoint holds, under its name in the source checkpoint ("....q_proj.weight").
  * The host sets struct_size and zeroes the rest; the reader writes no member that lies beyond struct_size. The pointers
@@ -135,12 +135,12 @@ typedef struct rh_item {
   rh_data_type dtype; /* the tensor's; a layer's: the element type to decode into */
   int32_t ndim;
   const int64_t *shape;
-  const rh_encoding *encoding; /* layers: what it is packed from, or NULL when the reader does not say */
+  const rh_encoding *encoding;            /* layers: what it is packed from, or NULL when the reader does not say */
   const rh_encoding *activation_encoding; /* layers: what an engine does to the input; NULL: nothing */
   const rh_stack *stack; /* the stack that the matrix belongs to; NULL: none, or the reader does not say */
-  const char *file; /* the file that holds the first byte, for messages; NULL: not said */
-  uint64_t offset; /* in that file */
-  uint64_t bytes; /* that all stored tensors of the item take; 0: not said */
+  const char *file;      /* the file that holds the first byte, for messages; NULL: not said */
+  uint64_t offset;       /* in that file */
+  uint64_t bytes;        /* that all stored tensors of the item take; 0: not said */
   /* end of 1.0: do not modify above */
 } rh_item;
 RH_ASSERT_END(rh_item, bytes, 80);
@@ -192,9 +192,9 @@ RH_ASSERT_END(rh_format_alias, options_json, 24);
 typedef struct rh_format_descriptor {
   uint32_t struct_size;
   uint32_t encoding_count;
-  const char *id; /* what recipes write under formats: "auto_gptq" */
-  const char *summary; /* one sentence */
-  const char *const *encodings; /* ids that it packs, [encoding_count]; one that is "*" packs any, through decode */
+  const char *id;                  /* what recipes write under formats: "auto_gptq" */
+  const char *summary;             /* one sentence */
+  const char *const *encodings;    /* ids that it packs, [encoding_count]; one that is "*" packs any, through decode */
   const char *options_schema_json; /* JSON Schema of its options; "{}": none */
   uint32_t alias_count;
   uint32_t reserved;

@@ -10,9 +10,9 @@
 #include "tensor.h"
 
 /* How codes are chosen. */
-#define RH_ROUNDING_PLAIN 0 /* nearest, in the arithmetic of the weight's element type */
-#define RH_ROUNDING_SEARCH 1 /* scales searched for the least (importance-weighted) error, then nearest */
-#define RH_ROUNDING_TUNED 2 /* nearest after adding tuned tensors, in float32 */
+#define RH_ROUNDING_PLAIN 0        /* nearest, in the arithmetic of the weight's element type */
+#define RH_ROUNDING_SEARCH 1       /* scales searched for the least (importance-weighted) error, then nearest */
+#define RH_ROUNDING_TUNED 2        /* nearest after adding tuned tensors, in float32 */
 #define RH_ROUNDING_TUNED_SEARCH 3 /* tuned, and the tuning starts from searched scales */
 
 /* Values of group_cols beside a group's width in columns. */
@@ -23,14 +23,14 @@
 typedef struct rh_scheme {
   uint32_t struct_size;
   int32_t bits;
-  const char *dtype; /* the data type's id */
-  int32_t symmetric; /* 0 or 1 */
-  int32_t rounding; /* RH_ROUNDING_* */
-  int64_t group_rows; /* 1, or the rows of a 2-D group */
-  int64_t group_cols; /* columns of a group, RH_GROUP_ROW or RH_GROUP_TENSOR */
-  int32_t dynamic; /* activations: 1, range taken from each input; 0, calibrated */
+  const char *dtype;        /* the data type's id */
+  int32_t symmetric;        /* 0 or 1 */
+  int32_t rounding;         /* RH_ROUNDING_* */
+  int64_t group_rows;       /* 1, or the rows of a 2-D group */
+  int64_t group_cols;       /* columns of a group, RH_GROUP_ROW or RH_GROUP_TENSOR */
+  int32_t dynamic;          /* activations: 1, range taken from each input; 0, calibrated */
   rh_data_type scale_dtype; /* bits 0: the data type's default */
-  float scale_threshold; /* smallest magnitude of a scale (q_scale_thresh), 0: the data type's default */
+  float scale_threshold;    /* smallest magnitude of a scale (q_scale_thresh), 0: the data type's default */
   uint32_t reserved;
   const char *options_json; /* the data type's own options, an object; never NULL */
   /* end of 1.0: do not modify above */

@@ -28,7 +28,7 @@
 /* Frozen: 4 bytes. since 1.0 */
 typedef struct rh_data_type {
   uint8_t kind;
-  uint8_t bits; /* bits of one element */
+  uint8_t bits;   /* bits of one element */
   uint16_t lanes; /* always 1 */
 } rh_data_type;
 
@@ -51,8 +51,8 @@ typedef struct rh_tensor {
   rh_device device;
   int32_t ndim;
   rh_data_type dtype;
-  int64_t *shape; /* [ndim] */
-  int64_t *strides; /* NULL: contiguous, row-major */
+  int64_t *shape;       /* [ndim] */
+  int64_t *strides;     /* NULL: contiguous, row-major */
   uint64_t byte_offset; /* 0 */
 } rh_tensor;
 

@@ -38,9 +38,9 @@ rh_scheme input_scheme(const rh::AffineInt& encoding, const char* dtype, int64_t
   scheme.dtype = dtype;
   scheme.symmetric = encoding.symmetric;
   scheme.group_rows = 1;
-  scheme.group_cols = encoding.group_rows == 0          ? RH_GROUP_TENSOR
+  scheme.group_cols = encoding.group_rows == 0   ? RH_GROUP_TENSOR
                       : encoding.whole_row(cols) ? RH_GROUP_ROW
-                                                        : encoding.group_cols;
+                                                 : encoding.group_cols;
   scheme.dynamic = encoding.dynamic == RH_INPUT_DYNAMIC;
   scheme.options_json = "{}";
   return scheme;

@@ -28,25 +28,26 @@
 /* Quantizer flags. */
 #define RH_QUANTIZER_SHARED_STATISTIC 1u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
 #define RH_QUANTIZER_CPU_ONLY 2u /* this quantizer runs on the CPU, even where its data type runs on other devices */
-#define RH_QUANTIZER_ROWS_INDEPENDENT 4u /* once the statistic is given, no row depends on another one: a quantizer for a
-                                            range of rows that begins and ends at multiples of row_multiple (or at the
-                                            last row) gives the bits that these rows have in the whole. The host may
-                                            split a layer so, or put equal matrices one below the other. */
+/* Once the statistic is given, no row depends on another one: a quantizer for a range of rows that begins and ends at
+ * multiples of row_multiple (or at the last row) gives the bits that these rows have in the whole. The host may split a
+ * layer so, or put equal matrices one below the other. */
+#define RH_QUANTIZER_ROWS_INDEPENDENT 4u
 
 /* What one quantizer needs and emits. Owned by the quantizer, valid until destroy, never changes. since 1.0 */
 typedef struct rh_quantizer_info {
   uint32_t struct_size;
-  uint32_t flags; /* RH_QUANTIZER_* */
+  uint32_t flags;         /* RH_QUANTIZER_* */
   uint32_t tunable_count; /* tensors that tuning changes */
-  uint32_t state_count; /* tensors that prepare() writes and the others read */
-  uint32_t result_count; /* tensors that forward() can show beside the output: "scale", "zp", ... */
-  int32_t reduce; /* RH_REDUCE_*, of `statistic` */
+  uint32_t state_count;   /* tensors that prepare() writes and the others read */
+  uint32_t result_count;  /* tensors that forward() can show beside the output: "scale", "zp", ... */
+  int32_t reduce;         /* RH_REDUCE_*, of `statistic` */
   const rh_tensor_spec *const *tunables;
   const rh_tensor_spec *const *states;
   const rh_tensor_spec *const *results;
   const rh_tensor_spec *statistic; /* what measure() writes, or NULL: no measure() */
-  const rh_encoding *encoding; /* what encode() writes. For an activation: what an engine must do to its inputs, with the
-                                  tensors of a calibrated range; none when the range is dynamic */
+  /* What encode() writes. For an activation: what an engine must do to its inputs, with the tensors of a calibrated range;
+   * none when the range is dynamic. */
+  const rh_encoding *encoding;
   int64_t row_multiple; /* with RH_QUANTIZER_ROWS_INDEPENDENT: the rows of a group, at least 1 */
   /* end of 1.0: do not modify above */
 } rh_quantizer_info;
@@ -66,12 +67,12 @@ RH_ASSERT_END(rh_measure_args, statistic, 24);
 typedef struct rh_prepare_args {
   uint32_t struct_size;
   uint32_t reserved;
-  const rh_tensor *input; /* NULL for an activation, and with `encoded` */
+  const rh_tensor *input;      /* NULL for an activation, and with `encoded` */
   const rh_tensor *importance; /* f32 [cols], or [matrices, cols] of a batch: sum of squared inputs a channel (imatrix);
                                   or NULL */
-  const rh_tensor *statistic; /* reduced; NULL when info declares none, and with `encoded` */
-  rh_tensor *const *states; /* out, [state_count] */
-  const rh_tensor *const *encoded; /* the encoding's tensors, for a quantizer that was made from an encoding; else NULL */
+  const rh_tensor *statistic;  /* reduced; NULL when info declares none, and with `encoded` */
+  rh_tensor *const *states;    /* out, [state_count] */
+  const rh_tensor *const *encoded; /* the encoding's tensors, where one was given; else NULL */
   /* end of 1.0: do not modify above */
 } rh_prepare_args;
 RH_ASSERT_END(rh_prepare_args, encoded, 48);
@@ -84,8 +85,8 @@ typedef struct rh_forward_args {
   uint32_t reserved;
   const rh_tensor *input;
   const rh_tensor *const *tunables; /* [tunable_count] or NULL */
-  const rh_tensor *const *states; /* [state_count] */
-  rh_tensor *output; /* out: quantized and dequantized; shape of input; f32, f16 or bf16, rounded to the input's
+  const rh_tensor *const *states;   /* [state_count] */
+  rh_tensor *output;         /* out: quantized and dequantized; shape of input; f32, f16 or bf16, rounded to the input's
                         element type first. May be the input's own memory. */
   rh_tensor *const *results; /* out, NULL or [result_count]; an element may be NULL: not wanted */
   /* end of 1.0: do not modify above */
@@ -99,9 +100,9 @@ typedef struct rh_backward_args {
   const rh_tensor *input;
   const rh_tensor *const *tunables; /* as in forward */
   const rh_tensor *const *states;
-  const rh_tensor *grad_output; /* f32, f16 or bf16, shape of input */
+  const rh_tensor *grad_output;    /* f32, f16 or bf16, shape of input */
   rh_tensor *const *grad_tunables; /* out f32, [tunable_count]; an element may be NULL: not wanted */
-  rh_tensor *grad_input; /* out, or NULL: not wanted. Activations need it. */
+  rh_tensor *grad_input;           /* out, or NULL: not wanted. Activations need it. */
   /* end of 1.0: do not modify above */
 } rh_backward_args;
 RH_ASSERT_END(rh_backward_args, grad_input, 56);
@@ -125,7 +126,7 @@ RH_ASSERT_END(rh_sign_step_args, learning_rates, 48);
 typedef struct rh_encode_args {
   uint32_t struct_size;
   uint32_t reserved;
-  const rh_tensor *input; /* NULL for an activation */
+  const rh_tensor *input;           /* NULL for an activation */
   const rh_tensor *const *tunables; /* as in forward */
   const rh_tensor *const *states;
   rh_tensor *const *tensors; /* out, as info's encoding declares them */
@@ -138,7 +139,7 @@ typedef struct rh_decode_args {
   uint32_t struct_size;
   uint32_t reserved;
   const rh_tensor *const *tensors; /* as info's encoding declares them */
-  rh_tensor *output; /* out [rows, cols]; f32, f16 or bf16 */
+  rh_tensor *output;               /* out [rows, cols]; f32, f16 or bf16 */
   /* end of 1.0: do not modify above */
 } rh_decode_args;
 RH_ASSERT_END(rh_decode_args, output, 24);
@@ -168,7 +169,8 @@ typedef struct rh_quantizer {
   /* Bytes of workspace that an operation (RH_OP_*) needs on a device kind (RH_DEVICE_*) for an input of `rows` rows; the
    * host gives at least so many in exec->workspace. 0 for an operation that it does not know. Optional: none.
    * [thread-safe] since 1.0 */
-  uint64_t (*workspace_size)(const struct rh_quantizer *quantizer, int32_t operation, int32_t device_type, int64_t rows);
+  uint64_t (*workspace_size)(const struct rh_quantizer *quantizer, int32_t operation, int32_t device_type,
+                             int64_t rows);
   /* Writes the statistic of one input; the host reduces over several. Required when info declares a statistic, else
    * never called. [worker] since 1.0 */
   rh_code (*measure)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_measure_args *args, rh_error *error);
@@ -180,7 +182,8 @@ typedef struct rh_quantizer {
   rh_code (*forward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_forward_args *args, rh_error *error);
   /* Writes, and does not add to, the gradients of those tunables (and of the input) that are wanted, given that of
    * forward's output. Optional: without it (and sign_step) the layer is rounded but not tuned. [worker] since 1.0 */
-  rh_code (*backward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_backward_args *args, rh_error *error);
+  rh_code (*backward)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_backward_args *args,
+                      rh_error *error);
   /* One step of signed gradient descent on all given tunables, in place, each with the rate of
    * its group (RH_LR_*). Optional: the host steps with backward when it is missing. [worker] since 1.0 */
   rh_code (*sign_step)(struct rh_quantizer *quantizer, const rh_exec *exec, const rh_sign_step_args *args,
@@ -215,16 +218,16 @@ RH_ASSERT_END(rh_alias, scheme_json, 24);
 #define RH_SUPPORTS_SEARCH 16u
 #define RH_SUPPORTS_TUNING 32u
 #define RH_SUPPORTS_TUNED_SEARCH 64u /* RH_ROUNDING_TUNED_SEARCH */
-#define RH_SUPPORTS_ENCODED 128u /* makes quantizers from encodings: rh_layer.encoding */
-#define RH_SUPPORTS_BATCHES 256u /* rh_layer.matrices above 1, where rows are independent */
+#define RH_SUPPORTS_ENCODED 128u     /* makes quantizers from encodings: rh_layer.encoding */
+#define RH_SUPPORTS_BATCHES 256u     /* rh_layer.matrices above 1, where rows are independent */
 
 /* Static facts. Owned by the plugin, valid from init to deinit. since 1.0 */
 typedef struct rh_dtype_descriptor {
   uint32_t struct_size;
-  uint32_t supports; /* RH_SUPPORTS_* */
-  const char *id; /* what recipes write as data_type: "int" */
-  const char *summary; /* one sentence */
-  const char *encoding; /* the id of the encoding that it emits */
+  uint32_t supports;               /* RH_SUPPORTS_* */
+  const char *id;                  /* what recipes write as data_type: "int" */
+  const char *summary;             /* one sentence */
+  const char *encoding;            /* the id of the encoding that it emits */
   const char *options_schema_json; /* JSON Schema of the options beside the scheme's own fields; "{}": none */
   uint32_t alias_count;
   uint32_t reserved;
@@ -243,8 +246,8 @@ typedef struct rh_dtype {
    * would work. Any scheme or encoding may be asked about, and options_json may be any object; options are compared as JSON
    * values, never as text. [thread-safe] since 1.0 */
   rh_code (*check)(const struct rh_dtype *dtype, const rh_layer *layer, rh_error *error);
-  /* Makes a quantizer; the plugin copies what it needs of the layer, its scheme and its encoding. The caller owns it and ends it with
-   * its destroy. Fails as check does. [worker] since 1.0 */
+  /* Makes a quantizer; the plugin copies what it needs of the layer, its scheme and its encoding. The caller owns it
+   * and ends it with its destroy. Fails as check does. [worker] since 1.0 */
   rh_code (*create)(const struct rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out, rh_error *error);
   /* Returns the function table of an extension, NULL for an unknown id. Owned by the plugin, valid until deinit.
    * Optional. [thread-safe] since 1.0 */

@@ -18,7 +18,7 @@
 
 /* Learning-rate groups of tunables. */
 #define RH_LR_ROUNDING 0 /* the recipe's `lr` */
-#define RH_LR_RANGE 1 /* the recipe's `minmax_lr` */
+#define RH_LR_RANGE 1    /* the recipe's `minmax_lr` */
 #define RH_LR_GROUPS 2
 
 /* A tensor that a plugin declares and the host allocates. Owned by the plugin. since 1.0 */
@@ -29,7 +29,7 @@ typedef struct rh_tensor_spec {
   rh_data_type dtype;
   int32_t lr_group; /* tunables: RH_LR_* */
   int64_t shape[RH_MAX_DIMS];
-  double initial; /* tunables: every element at the start */
+  double initial;   /* tunables: every element at the start */
   double clamp_min; /* tunables: the range that forward and sign_step keep them in; -inf, inf: none */
   double clamp_max;
   /* end of 1.0: do not modify above */
@@ -40,8 +40,8 @@ RH_ASSERT_END(rh_tensor_spec, clamp_max, 112);
 typedef struct rh_encoding {
   uint32_t struct_size;
   uint32_t tensor_count;
-  const char *id; /* "affine-int/1", or a vendor's own "example.com/nf4/1" */
-  const char *parameters_json; /* an object */
+  const char *id;                       /* "affine-int/1", or a vendor's own "example.com/nf4/1" */
+  const char *parameters_json;          /* an object */
   const rh_tensor_spec *const *tensors; /* [tensor_count] */
   /* end of 1.0: do not modify above */
 } rh_encoding;

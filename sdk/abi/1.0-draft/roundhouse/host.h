@@ -15,9 +15,9 @@ typedef struct rh_host {
   uint32_t struct_size;
   uint16_t abi_major;
   uint16_t abi_minor;
-  const char *name; /* "roundhouse" */
+  const char *name;    /* "roundhouse" */
   const char *version; /* the product's version, "0.1.0" */
-  void *data; /* the host's own */
+  void *data;          /* the host's own */
 
   /* Returns the function table of an extension, or NULL when the host does not have it: the plugin works without, or
    * fails with RH_UNIMPLEMENTED and names the id. Owned by the host, valid until deinit.
@@ -27,7 +27,7 @@ typedef struct rh_host {
 } rh_host;
 RH_ASSERT_END(rh_host, get_extension, 40);
 
-#define RH_STATUS_NOT_FINITE 1u /* the input holds NaN or infinity */
+#define RH_STATUS_NOT_FINITE 1u  /* the input holds NaN or infinity */
 #define RH_STATUS_SCALE_RANGE 2u /* a scale is beyond its element type */
 
 /* Where a call runs. The host owns device, stream, memory and threads: the plugin enqueues on `stream`,
@@ -36,7 +36,7 @@ typedef struct rh_exec {
   uint32_t struct_size;
   uint32_t reserved;
   rh_device device;
-  void *stream; /* cudaStream_t on CUDA, else NULL */
+  void *stream;    /* cudaStream_t on CUDA, else NULL */
   void *workspace; /* at least the bytes that workspace_size() asked for, 256-byte aligned, on `device` */
   uint64_t workspace_size;
   const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon */

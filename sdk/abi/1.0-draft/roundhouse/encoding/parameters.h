@@ -120,8 +120,8 @@ static inline const char *rh_dynamic_text(int32_t dynamic) {
 /* ---- affine-int/1 ---- */
 
 typedef struct rh_affine_int {
-  int32_t bits; /* 2 to 8 */
-  int32_t symmetric; /* 0 or 1 */
+  int32_t bits;       /* 2 to 8 */
+  int32_t symmetric;  /* 0 or 1 */
   int64_t group_rows; /* 1, or the rows of the weight: one group for the whole tensor. Inputs: 1, or 0, the same */
   int64_t group_cols;
   int32_t dynamic; /* RH_INPUT_* */
@@ -139,8 +139,8 @@ static inline int rh_affine_int_parse(const char *json, rh_affine_int *out) {
   return 1;
 }
 static inline int rh_affine_int_print(const rh_affine_int *p, char *text, size_t size) {
-  return snprintf(text, size, "{\"bits\": %d, \"group_cols\": %lld, \"group_rows\": %lld, \"symmetric\": %s%s}", p->bits,
-                  (long long)p->group_cols, (long long)p->group_rows, p->symmetric ? "true" : "false",
+  return snprintf(text, size, "{\"bits\": %d, \"group_cols\": %lld, \"group_rows\": %lld, \"symmetric\": %s%s}",
+                  p->bits, (long long)p->group_cols, (long long)p->group_rows, p->symmetric ? "true" : "false",
                   rh_dynamic_text(p->dynamic));
 }
 
@@ -151,8 +151,8 @@ static inline int rh_affine_int_print(const rh_affine_int *p, char *text, size_t
 static const char *const rh_fp8_names[] = {"e4m3", "e5m2"};
 
 typedef struct rh_scaled_fp8 {
-  int32_t element; /* RH_FP8_* */
-  int32_t dynamic; /* RH_INPUT_* */
+  int32_t element;                /* RH_FP8_* */
+  int32_t dynamic;                /* RH_INPUT_* */
   int64_t group_rows, group_cols; /* rows and columns that share a scale; inputs: group_rows 0, the whole tensor */
 } rh_scaled_fp8;
 
@@ -212,7 +212,7 @@ static inline int rh_mx_print(const rh_mx *p, char *text, size_t size) {
 static const char *const rh_nvfp_names[] = {"e4m3", "ue5m3"};
 
 typedef struct rh_nvfp {
-  int32_t scale; /* RH_NVFP_*, the element type of the scales */
+  int32_t scale;   /* RH_NVFP_*, the element type of the scales */
   int32_t dynamic; /* RH_INPUT_* */
   int64_t group_cols;
 } rh_nvfp;
