@@ -1,6 +1,7 @@
 """The ABI guard: the headers are as published, every way to break them is seen, and a new minor can be added."""
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -126,9 +127,12 @@ class Guard(unittest.TestCase):
 
     def change(self, include, header, old, new):
         path = include / "roundhouse" / header
-        text = path.read_text()
-        self.assertEqual(text.count(old), 1, f"{header} has {old!r} that often; update the mutation")
-        path.write_text(text.replace(old, new))
+        # Whatever the blanks are: clang-format moves them.
+        before, after = re.match(r" *", old)[0], "\n" if old.endswith("\n") else ""
+        pattern = before + r"\s+".join(re.escape(word) for word in old.split()) + after
+        text, count = re.subn(pattern, lambda _: new, path.read_text())
+        self.assertEqual(count, 1, f"{header} has {old!r} that often; update the mutation")
+        path.write_text(text)
 
     def problems(self, include):
         return "\n".join(guard.check(include)[0])
