@@ -125,7 +125,7 @@ void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_la
 
 FloatLayer::FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype)
     : StoredLayer(name, rows_of(tensors.codes), cols_of(tensors.codes, code_bits(encoding)), dtype),
-      encoding_(filled_in(std::move(encoding), rows(), cols(), tensors.scale)),
+      encoding_(filled_in(encoding, rows(), cols(), tensors.scale)),
       tensors_(tensors) {
   const int bits = code_bits(encoding_);
   if (rows() == 0 || cols() == 0 || !rh::same_type(tensors.codes->dtype, code_type(encoding_))) {

@@ -83,7 +83,7 @@ void check_scaled(const rh_layer& layer, const std::string& dtype) {
 
 ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
     : name_(layer.name),
-      dtype_(std::move(dtype)),
+      dtype_(dtype),
       layer_(make_scaled_layer(layer, dtype_.layer)),
       activation_(layer.target == RH_TARGET_ACTIVATION),
       whole_tensor_(layer.scheme->group_cols == RH_GROUP_TENSOR),
