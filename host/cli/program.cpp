@@ -5,6 +5,7 @@
 #include <exception>
 #include <iostream>
 
+#include "host/base/cancel.h"
 #include "host/base/crash.h"
 #include "host/base/error.h"
 #include "host/base/log.h"
@@ -12,6 +13,22 @@
 #include "host/base/suggest.h"
 #include "host/cli/context.h"
 #include "host/discovery/scan.h"
+
+namespace {
+
+// The exit code of a program that ended by SIGINT, as shells give it.
+constexpr int kInterrupted = 128 + SIGINT;
+
+// The first Ctrl-C ends the work at the next call of a plugin, or within it, and removes what was begun; a second one ends
+// the program at once.
+void end_at_interrupt() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { roundhouse::request_cancel(); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+}  // namespace
 
 // Called by main.cpp, which has loaded this library.
 extern "C" int roundhouse_main(int argc, char** argv) {
@@ -22,6 +39,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);
   report_crashes();
+  end_at_interrupt();
 
   CLI::App app{"Quantizes large language models. Every number format and file format is a plugin.", "roundhouse"};
   cli::Context context;
@@ -63,6 +81,6 @@ extern "C" int roundhouse_main(int argc, char** argv) {
     return app.exit(error);
   } catch (const std::exception& error) {
     log::error(error.what());
-    return 1;
+    return *cancellation_flag() ? kInterrupted : 1;
   }
 }

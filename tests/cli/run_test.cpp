@@ -55,6 +55,15 @@ TEST_F(Run, SameSeedSameBitsForAnyThreadCount) {
   EXPECT_FALSE(one == read(work_ / "other/model.safetensors")) << "another seed draws other samples";
 }
 
+TEST_F(Run, CtrlCEndsItAndLeavesNothing) {
+  const std::string recipe = write_recipe().string() + " --set tuning.iters=100000";
+  const Outcome outcome = run_command("timeout --preserve-status --signal INT 4 " + kProgram + " run " + recipe);
+  EXPECT_EQ(outcome.code, 130) << outcome.output;
+  EXPECT_NE(outcome.output.find("cancelled"), std::string::npos) << outcome.output;
+  for (const auto& entry : std::filesystem::directory_iterator(work_))
+    EXPECT_EQ(entry.path().filename(), "recipe.yaml") << "left over";
+}
+
 TEST_F(Run, GradientAccumulationWorks) {
   const Outcome outcome =
       run("run " + write_recipe("").string() +
