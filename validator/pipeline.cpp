@@ -421,4 +421,22 @@ void expect_same(const Values& expected, const Values& actual, const Case& c, co
   }
 }
 
+Value without_signed_zeros(const Value& value) {
+  std::vector<float> numbers = floats(value);
+  for (float& x : numbers) x = x == 0 ? 0.0f : x;
+  return to_value(value.type, value.shape, numbers);
+}
+
+void expect_round_trip(const Case& c, const Value& input) {
+  Pipeline pipeline(c, input);
+  pipeline.run();
+  if (!pipeline.find("decode: output")) return;
+  // By a quantizer that knows the layer alone.
+  Pipeline fresh(c, Value{c.element, {0, 0}, {}});
+  const Value decoded = fresh.decode(pipeline.encoded(), c.element);
+  const std::string d =
+      difference(without_signed_zeros(pipeline.value("forward: output")), without_signed_zeros(decoded));
+  expect(d.empty(), "decode of " + c.label(), "decode(encode(w)) equals forward(w) bit for bit", d);
+}
+
 }  // namespace roundhouse::validator

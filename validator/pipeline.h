@@ -111,6 +111,11 @@ Values run_all(const Case& c, const CallOptions& options = {});
 void expect_same(const Values& expected, const Values& actual, const Case& c, const std::string& rule);
 [[noreturn]] void fail_refused(const Refused& r, const Case& c);
 
+// Zeros of either sign are one number.
+Value without_signed_zeros(const Value& value);
+// Throws Failure unless a quantizer that knows the layer alone decodes to what forward gave.
+void expect_round_trip(const Case& c, const Value& input);
+
 // body(case) for each case, none of which may be refused.
 template <typename Body>
 void for_cases(const std::vector<Case>& cases, Body&& body) {

@@ -24,6 +24,7 @@ const std::vector<Test>& all_tests() {
     add_descriptor_tests(out);
     add_dtype_call_tests(out);
     add_dtype_number_tests(out);
+    add_dtype_encoding_tests(out);
     add_format_tests(out);
     add_format_read_tests(out);
     return out;

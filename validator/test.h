@@ -52,6 +52,7 @@ void add_library_tests(std::vector<Test>& tests);
 void add_descriptor_tests(std::vector<Test>& tests);
 void add_dtype_call_tests(std::vector<Test>& tests);
 void add_dtype_number_tests(std::vector<Test>& tests);
+void add_dtype_encoding_tests(std::vector<Test>& tests);
 void add_format_tests(std::vector<Test>& tests);
 void add_format_read_tests(std::vector<Test>& tests);
 
