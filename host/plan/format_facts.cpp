@@ -33,10 +33,16 @@ std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const Fo
   const std::vector<TensorAnswer> answers = ask_plan(loaded, *view->get());
   std::vector<std::pair<std::string, std::string>> omitted;
   std::map<std::string, std::string> refused;
+  std::map<std::string, std::vector<std::string>> warned;  // by the reason
   for (size_t i = 0; i < answers.size(); ++i) {
+    if (answers[i].what <= RH_TENSOR_COPIED && !answers[i].reason.empty())
+      warned[answers[i].reason].push_back(plan.tensors[i].name);
     if (answers[i].what == RH_TENSOR_OMITTED) omitted.emplace_back(plan.tensors[i].name, answers[i].reason);
     if (answers[i].what == RH_TENSOR_REFUSED) refused[plan.tensors[i].name] = answers[i].reason;
   }
+  for (const auto& [reason, names] : warned)
+    plan.warnings.push_back(cat("the format ", format.id, ": ", reason, " (", names[0],
+                                names.size() > 1 ? cat(" and ", names.size() - 1, " others") : "", ")"));
   for (LayerPlan& layer : plan.layers) {
     const auto found = refused.find(layer.info.name + ".weight");
     if (found == refused.end()) continue;

@@ -38,10 +38,15 @@ TEST_F(Inputs, PerplexityIsThatOfQuantizedActivations) {
 TEST_F(Inputs, AnExportIsEvaluatedWithTheActivationsThatItAsksFor) {
   const std::string evaluate =
       "eval " + work_.string() + "/out --json --seqlen 32 --data " + kExamples + "/texts/tinystories-heldout.jsonl";
-  // A range for each token; calibrated ranges; a calibrated one over ranges of groups.
-  for (const std::string scheme : {"INT8", "FP8_STATIC", "NVFP4"}) {
+  // A range for each token; calibrated ranges; a calibrated one over ranges of groups; exponents rounded up; scales of 1.
+  for (const auto& [scheme, format] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"INT8", "llm_compressor"},
+           {"FP8_STATIC", "llm_compressor"},
+           {"MXFP4_RCEIL", "auto_round"},
+           {"'{data_type: fp8_unit_scale, act_data_type: fp8_unit_scale, act_bits: 8}'", "llm_compressor"},
+           {"NVFP4", "llm_compressor"}}) {
     SCOPED_TRACE(scheme);
-    const Outcome outcome = run("run " + write_recipe(evaluation_ + "formats: [llm_compressor]\n").string() +
+    const Outcome outcome = run("run " + write_recipe(evaluation_ + "formats: [" + format + "]\n").string() +
                                 " --set tuning.iters=0 --overwrite --set scheme=" + scheme);
     ASSERT_EQ(outcome.code, 0) << outcome.output;
     const nlohmann::json found = nlohmann::json::parse(run(evaluate).output);
@@ -53,6 +58,16 @@ TEST_F(Inputs, AnExportIsEvaluatedWithTheActivationsThatItAsksFor) {
                                       kPlugins + "/librh_format_llm_compressor.so " + evaluate);
   EXPECT_NE(outcome.output.find("no data type quantizes inputs as nvfp/1"), std::string::npos) << outcome.output;
   EXPECT_NE(outcome.output.find("\"activations\": \"unquantized\""), std::string::npos) << outcome.output;
+}
+
+TEST_F(Inputs, AFormatWarnsOfWhatItCannotSayOfInputs) {
+  const Outcome outcome = run("plan " + write_recipe("formats: [llm_compressor, auto_round]\n").string() +
+                              " --set tuning.iters=0 --set scheme=MXFP4_RCEIL");
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("warning: the format llm_compressor: compressed-tensors cannot say the exponent rceil"),
+            std::string::npos)
+      << outcome.output;
+  EXPECT_EQ(outcome.output.find("the format auto_round:"), std::string::npos) << outcome.output;
 }
 
 TEST_F(Inputs, FormatsGetTheCalibratedRange) {

@@ -70,7 +70,7 @@ class Fp8Dtype : public rh::Dtype {
         input_scheme("fp8", 8, made.group_rows == 0 ? RH_GROUP_TENSOR : made.group_cols, layer.cols, made.dynamic);
     rh_layer input = layer;
     input.scheme = &scheme;
-    ScaledDtype dtype = describe(made.element, false, scheme.dynamic != 0);
+    ScaledDtype dtype = describe(made.element, made.unit_scale, scheme.dynamic != 0);
     dtype.layer.given = dtype.calibrated;
     check(input, dtype);
     return std::make_unique<ScaledQuantizer>(input, dtype);

@@ -14,7 +14,9 @@ IntActivation::IntActivation(const rh_layer& layer)
         out.plus_zero = true;
         return out;
       }()) {
-  encoding_ = rh::Encoding(rh::AffineInt(layer_.bits, layer_.symmetric, 1, layer_.span_cols, RH_INPUT_DYNAMIC), 0, 0);
+  rh::AffineInt made(layer_.bits, layer_.symmetric, 1, layer_.span_cols, RH_INPUT_DYNAMIC);
+  made.mirrored = layer_.mirrored;
+  encoding_ = rh::Encoding(made, 0, 0);
 }
 
 uint64_t IntActivation::workspace_size(int32_t /*operation*/, int32_t /*device_type*/, int64_t rows) const {

@@ -28,16 +28,21 @@ SmallFloat element_of(int element) {
   constexpr SmallFloat all[RH_MX_ELEMENTS] = {e2m1(), e2m3(), e3m2(), e4m3(), e5m2(), int8(), int4(), int2()};
   return all[element];
 }
+template <size_t n>
+int index_of(const char* const (&names)[n], const std::string& name) {
+  return static_cast<int>(std::find(names, names + n, name) - names);
+}
 bool is_integer(int element) { return element >= RH_MX_INT8; }
 
-ScaledDtype describe(int element, const std::string& exponent) {
+ScaledDtype describe(int element, int exponent) {
   ScaledDtype out{};
   out.layer.element = element_of(element);
-  out.layer.rule = exponent == "floor" ? ScaleRule::kFloor : ScaleRule::kCeil;
-  out.layer.divisor = exponent == "rceil_v2" ? kSecondDivisor : out.layer.element.max;
+  out.layer.rule = exponent == RH_MX_FLOOR ? ScaleRule::kFloor : ScaleRule::kCeil;
+  out.layer.divisor = exponent == RH_MX_RCEIL_V2 ? kSecondDivisor : out.layer.element.max;
   out.layer.slope = is_integer(element) ? ElementSlope::kNonzero : ElementSlope::kExponent;
   out.layer.signed_zero = true;
   out.element = element;
+  out.exponent = exponent;
   out.max_scale = true;
   return out;
 }
@@ -60,8 +65,6 @@ class MxDtype : public rh::Dtype {
     return std::make_unique<ScaledQuantizer>(layer, describe(*layer.scheme));
   }
 
-  // The encoding does not say how an exponent follows from the largest magnitude, which an input needs: it is rounded
-  // down, as OCP's Microscaling formats have it.
   std::unique_ptr<rh::Quantizer> create_encoded(const rh_layer& layer) const override {
     const auto made = rh::Mx::of(*layer.encoding);
     require(is_integer(made.element) == integer_, id_ + " has no elements " + made.name());
@@ -71,7 +74,7 @@ class MxDtype : public rh::Dtype {
     if (scheme.group_cols == RH_GROUP_ROW) scheme.group_cols = kGroup;  // a narrow layer's only group
     rh_layer input = layer;
     input.scheme = &scheme;
-    const ScaledDtype dtype = ::describe(made.element, "floor");
+    const ScaledDtype dtype = ::describe(made.element, made.exponent);
     check(input, dtype);
     return std::make_unique<ScaledQuantizer>(input, dtype);
   }
@@ -97,11 +100,11 @@ class MxDtype : public rh::Dtype {
     }
     require(!names.empty(), id_ + " has elements of " + widths + " bits, not " + std::to_string(scheme.bits));
     const Options options(id_.c_str(), scheme.options_json,
-                          {{"element", names}, {"exponent", {"floor", "rceil", "rceil_v2"}}});
-    const std::string& exponent = options["exponent"];
-    require(exponent != "rceil_v2" || options["element"] == "fp4_e2m1", id_ + ": exponent rceil_v2 is for fp4_e2m1");
-    const auto named = std::find(std::begin(rh_mx_names), std::end(rh_mx_names), options["element"]);
-    return ::describe(static_cast<int>(named - std::begin(rh_mx_names)), exponent);
+                          {{"element", names}, {"exponent", {std::begin(rh_mx_exponents), std::end(rh_mx_exponents)}}});
+    const int element = index_of(rh_mx_names, options["element"]);
+    const int exponent = index_of(rh_mx_exponents, options["exponent"]);
+    require(exponent != RH_MX_RCEIL_V2 || element == RH_MX_FP4_E2M1, id_ + ": exponent rceil_v2 is for fp4_e2m1");
+    return ::describe(element, exponent);
   }
 
   std::string id_;

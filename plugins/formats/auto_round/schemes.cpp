@@ -45,6 +45,8 @@ LayerScheme scheme_of(const rh::Mx& made, const rh_format_layer& layer) {
   const char* data_type = is_int ? "mx_int" : "mx_fp";
   LayerScheme out{fields(made.code_bits(), 32, data_type), is_int ? "auto_round" : kLlmCompressor};
   add_input(out.fields, 32, data_type, true);
+  if (input->exponent != RH_MX_FLOOR)
+    out.fields["act_data_type"] = cat(data_type, "_", rh_mx_exponents[input->exponent]);
   return out;
 }
 
@@ -106,13 +108,16 @@ FloatEncoding stored_encoding(const LayerReader::Tensors& tensors, const Json& q
 }
 
 // What an engine does to the input of such a layer.
-rh::Encoding input_encoding(const rh::Mx& made, bool, int64_t) {
-  return {rh::Mx(made.element, made.group_cols, RH_INPUT_DYNAMIC), 0, 0};
+rh::Encoding input_encoding(const rh::Mx& made, bool, int64_t, const std::string& data_type) {
+  const int exponent = data_type.ends_with("_rceil_v2") ? RH_MX_RCEIL_V2
+                       : data_type.ends_with("_rceil")  ? RH_MX_RCEIL
+                                                        : RH_MX_FLOOR;
+  return {rh::Mx(made.element, made.group_cols, RH_INPUT_DYNAMIC, exponent), 0, 0};
 }
-rh::Encoding input_encoding(const rh::Nvfp& made, bool calibrated, int64_t) {
+rh::Encoding input_encoding(const rh::Nvfp& made, bool calibrated, int64_t, const std::string&) {
   return {rh::Nvfp(made.scale, made.group_cols, calibrated ? RH_INPUT_CALIBRATED : RH_INPUT_DYNAMIC), 0, 0};
 }
-rh::Encoding input_encoding(const rh::ScaledFp8&, bool calibrated, int64_t cols) {
+rh::Encoding input_encoding(const rh::ScaledFp8&, bool calibrated, int64_t cols, const std::string&) {
   return {calibrated ? rh::ScaledFp8(RH_FP8_E4M3, 0, cols, RH_INPUT_CALIBRATED)
                      : rh::ScaledFp8(RH_FP8_E4M3, 1, kBlock, RH_INPUT_DYNAMIC),
           0, 0};
@@ -150,8 +155,10 @@ std::unique_ptr<StoredLayer> float_layer(const std::string& name, const LayerRea
   if (quantization.value("act_bits", 16) > 8) return layer;
   const bool is_nvfp = std::holds_alternative<rh::Nvfp>(encoding);
   const rh_tensor* range = find(tensors, is_nvfp ? "input_global_scale" : "input_scale");
+  const std::string data_type = text_at(quantization, "act_data_type");
   layer->set_activation(
-      {std::visit([&](const auto& made) { return input_encoding(made, range, layer->cols()); }, encoding), range});
+      {std::visit([&](const auto& made) { return input_encoding(made, range, layer->cols(), data_type); }, encoding),
+       range});
   return layer;
 }
 

@@ -1,5 +1,7 @@
 #include "plugins/formats/lib/input_range.h"
 
+#include <roundhouse/encoding/scaled_fp8.hpp>
+
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/text.h"
 
@@ -7,7 +9,13 @@ namespace roundhouse::formats {
 
 void add_input_range(TensorWriter& file, const rh_encoded_layer& encoded) {
   const rh_format_layer& layer = *encoded.layer;
-  if (!layer.activation_encoding || layer.activation_encoding->tensor_count == 0) return;
+  if (!layer.activation_encoding) return;
+  if (rh::is(*layer.activation_encoding, rh::ScaledFp8::kId) &&
+      rh::ScaledFp8::of(*layer.activation_encoding).unit_scale) {
+    const float one = 1;
+    return file.add(cat(layer.name, ".input_scale"), &one, rh::kF32, {1});
+  }
+  if (layer.activation_encoding->tensor_count == 0) return;
   const std::string range = layer.activation_encoding->tensors[0]->name;
   const rh_tensor* weight_scale = find_tensor(encoded, "scale");
   const bool as_weight = range == "scale" && weight_scale && weight_scale->dtype.kind != RH_KIND_UINT;

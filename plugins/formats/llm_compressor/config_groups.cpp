@@ -158,6 +158,23 @@ LayerScheme layer_scheme(const rh_format_layer& layer, const CommonGroups& group
   return out;
 }
 
+std::string unsaid_of_input(const rh_format_layer& layer) {
+  std::string unsaid;
+  if (!layer.activation_encoding) return unsaid;
+  rh::with_encoding(*layer.activation_encoding, [&](const auto& made) {
+    using Typed = std::decay_t<decltype(made)>;
+    if constexpr (std::is_same_v<Typed, rh::Mx>) {
+      if (made.exponent != RH_MX_FLOOR) unsaid = cat("the exponent ", rh_mx_exponents[made.exponent]);
+    }
+    if constexpr (std::is_same_v<Typed, rh::AffineInt>) {
+      if (made.mirrored) unsaid = "mirrored ranges";
+    }
+  });
+  if (unsaid.empty()) return unsaid;
+  return cat("compressed-tensors cannot say ", unsaid,
+             " of inputs: engines find the ranges of inputs by their own rule");
+}
+
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale) {
   const std::string strategy = scheme.weights.at("strategy");
   const bool is_byte = scale.dtype.kind == RH_KIND_UINT;

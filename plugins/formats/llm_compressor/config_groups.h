@@ -21,6 +21,9 @@ struct LayerScheme {
 // Throws rh::Error, with the reason, when compressed-tensors cannot say it. `groups`: those of the plan's other layers.
 LayerScheme layer_scheme(const rh_format_layer& layer, const CommonGroups& groups);
 
+// What config.json cannot say of the layer's input, for a warning; empty: nothing.
+std::string unsaid_of_input(const rh_format_layer& layer);
+
 // The encoding of weights whose scheme says "float". `scale`: the stored scale.
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale);
 // nullopt: the input is not quantized. `cols`: of the layer.

@@ -168,6 +168,11 @@ class LlmCompressor : public rh::Format {
     layer_scheme(layer, CommonGroups());
   }
 
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    for (uint64_t i = 0; i < plan.tensor_count; ++i)
+      if (const rh_format_layer* layer = plan.tensors[i]->layer) answers[i].reason = unsaid_of_input(*layer);
+  }
+
   const char* backends_json() const override {
     return R"([
       {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [4, 8], "sym": [true, false],

@@ -102,6 +102,16 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
 /* The encoding of an activation says what an engine must do to a layer's input before it multiplies. It has the id that the
  * same numbers have as a weight, groups along the features of one token (group_rows 1) or one group for the whole tensor
  * (group_rows 0), and the parameter "dynamic": true when the scale follows from each input, false when it was calibrated.
- * It has no tensors, except for a calibrated range: "scale" f32 [1], or for nvfp/1 "global_scale" f32 [1]. */
+ * It has no tensors, except for a calibrated range: "scale" f32 [1] (scaled-fp8/1 without it: the scale is 1), or for
+ * nvfp/1 "global_scale" f32 [1].
+ *
+ * How a scale follows from the values x that share it, with a = max |x|:
+ *   affine-int/1  symmetric: the x of largest magnitude / -2^(bits-1); with the parameter "mirrored": true
+ *                 (min x < 0 ? 2 a : a) / (2^bits - 1). Else (max(x, 0) - min(x, 0)) / (2^bits - 1)
+ *   scaled-fp8/1  a / the element's largest
+ *   mx/1          by the parameter "exponent": "floor" (absent: this one; OCP's), 2^(floor(log2 a) - floor(log2 of the
+ *                 element's largest)); "rceil", 2^ceil(log2(a / the element's largest)); "rceil_v2", fp4_e2m1 alone,
+ *                 2^ceil(log2(a / 7.25)) (arXiv 2607.24377)
+ *   nvfp/1        a / 6, as the scale's element type holds it */
 
 #endif /* ROUNDHOUSE_ENCODING_H */

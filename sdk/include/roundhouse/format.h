@@ -57,7 +57,8 @@ typedef struct rh_plan {
 } rh_plan;
 RH_ASSERT_END(rh_plan, architecture_json, 40);
 
-/* What a format will do with a planned tensor. */
+/* What a format will do with a planned tensor. A reason with one of the first two is a warning: what the file cannot say.
+ */
 #define RH_TENSOR_PACKED 0  /* the layer's encoding is stored */
 #define RH_TENSOR_COPIED 1  /* its values are stored, in its own element type or another one */
 #define RH_TENSOR_OMITTED 2 /* not stored, on purpose: the reason says why nobody misses it */

@@ -42,7 +42,7 @@ rh_scheme input_scheme(const rh::AffineInt& encoding, const char* dtype, int64_t
                       : encoding.whole_row(cols) ? RH_GROUP_ROW
                                                  : encoding.group_cols;
   scheme.dynamic = encoding.dynamic == RH_INPUT_DYNAMIC;
-  scheme.options_json = "{}";
+  scheme.options_json = encoding.mirrored ? R"({"mirrored": true})" : "{}";
   return scheme;
 }
 

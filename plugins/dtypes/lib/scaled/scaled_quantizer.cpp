@@ -128,15 +128,16 @@ ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
 }
 
 rh::Encoding ScaledQuantizer::made_encoding() const {
-  const bool measured = maximum_ >= 0 || largest_ >= 0;
+  const bool unit = layer_.rule == ScaleRule::kUnit, measured = maximum_ >= 0 || largest_ >= 0 || unit;
   const int dynamic = !activation_ ? RH_INPUT_NONE : measured ? RH_INPUT_CALIBRATED : RH_INPUT_DYNAMIC;
   const int64_t rows = layer_.rows, cols = layer_.cols, span = layer_.span_cols;
-  if (is_power(layer_.rule)) return {rh::Mx(dtype_.element, span, dynamic), rows, cols};
+  if (is_power(layer_.rule))
+    return {rh::Mx(dtype_.element, span, dynamic, activation_ ? dtype_.exponent : RH_MX_FLOOR), rows, cols};
   if (layer_.rule == ScaleRule::kNvfp4) return {rh::Nvfp(RH_NVFP_E4M3, span, dynamic), rows, cols};
   if (layer_.rule == ScaleRule::kUe5m3) return {rh::Nvfp(RH_NVFP_UE5M3, span, dynamic), rows, cols};
-  rh::ScaledFp8 made(dtype_.element, activation_ ? !whole_tensor_ : layer_.group_rows, span, dynamic);
+  rh::ScaledFp8 made(dtype_.element, activation_ ? !whole_tensor_ && !unit : layer_.group_rows, span, dynamic);
   made.scale = type_of(layer_.scale);
-  made.unit_scale = layer_.rule == ScaleRule::kUnit;
+  made.unit_scale = unit;
   return {made, rows, cols};
 }
 

@@ -11,6 +11,7 @@ struct ScaledDtype {
   // The element, its rule and its slope; make_scaled_layer() fills in the rest.
   roundhouse::kernels::ScaledLayer layer;
   int element;      // RH_FP8_* or RH_MX_*
+  int exponent;     // RH_MX_FLOOR and so on, of shared exponents
   bool max_scale;   // is a tunable
   bool calibrated;  // activations: the range, or with kNvfp4 the global scale, is measured beforehand
 };

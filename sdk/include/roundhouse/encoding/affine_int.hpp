@@ -15,7 +15,7 @@ struct AffineInt : rh_affine_int {
   bool group_index = false;   // columns have groups of their own order
 
   AffineInt(int bits, bool symmetric, int64_t group_rows, int64_t group_cols, int dynamic = RH_INPUT_NONE)
-      : rh_affine_int{bits, symmetric, group_rows, group_cols, dynamic} {}
+      : rh_affine_int{bits, symmetric, group_rows, group_cols, dynamic, 0} {}
 
   // What a quantized layer, or its input, is made of. Throws Error for another encoding, or wrong parameters.
   static AffineInt of(const rh_encoding& encoding) {

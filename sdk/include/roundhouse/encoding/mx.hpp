@@ -11,8 +11,8 @@ namespace rh {
 struct Mx : rh_mx {
   static constexpr const char* kId = RH_ENCODING_MX;
 
-  explicit Mx(int element, int64_t group_cols = 32, int dynamic = RH_INPUT_NONE)
-      : rh_mx{element, dynamic, group_cols} {}
+  explicit Mx(int element, int64_t group_cols = 32, int dynamic = RH_INPUT_NONE, int exponent = RH_MX_FLOOR)
+      : rh_mx{element, dynamic, group_cols, exponent, 0} {}
 
   // What a quantized layer, or its input, is made of. Throws Error for another encoding, or wrong parameters.
   static Mx of(const rh_encoding& encoding) {

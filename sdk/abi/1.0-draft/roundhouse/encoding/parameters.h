@@ -113,6 +113,11 @@ static inline int rh_json_dynamic(const char *json, int32_t *out) {
   *out = RH_INPUT_NONE;
   return !rh_json_member(json, "dynamic") || rh_json_flag(json, "dynamic", out);
 }
+/* The member as rh_json_flag() gives it, 0 when it is absent; returns 0 when it is something else. */
+static inline int rh_json_flag_or_absent(const char *json, const char *key, int32_t *out) {
+  *out = 0;
+  return !rh_json_member(json, key) || rh_json_flag(json, key, out);
+}
 static inline const char *rh_dynamic_text(int32_t dynamic) {
   return dynamic == RH_INPUT_NONE ? "" : dynamic ? ", \"dynamic\": true" : ", \"dynamic\": false";
 }
@@ -124,7 +129,8 @@ typedef struct rh_affine_int {
   int32_t symmetric;  /* 0 or 1 */
   int64_t group_rows; /* 1, or the rows of the weight: one group for the whole tensor. Inputs: 1, or 0, the same */
   int64_t group_cols;
-  int32_t dynamic; /* RH_INPUT_* */
+  int32_t dynamic;  /* RH_INPUT_* */
+  int32_t mirrored; /* inputs: 0 or 1 */
 } rh_affine_int;
 
 static inline int rh_affine_int_parse(const char *json, rh_affine_int *out) {
@@ -132,16 +138,17 @@ static inline int rh_affine_int_parse(const char *json, rh_affine_int *out) {
   int64_t bits = 0;
   if (!rh_json_integer(json, "bits", &bits) || bits < 2 || bits > 8 || !rh_json_flag(json, "symmetric", &p.symmetric) ||
       !rh_json_integer(json, "group_rows", &p.group_rows) || p.group_rows < 0 ||
-      !rh_json_integer(json, "group_cols", &p.group_cols) || p.group_cols < 1 || !rh_json_dynamic(json, &p.dynamic))
+      !rh_json_integer(json, "group_cols", &p.group_cols) || p.group_cols < 1 || !rh_json_dynamic(json, &p.dynamic) ||
+      !rh_json_flag_or_absent(json, "mirrored", &p.mirrored))
     return 0;
   p.bits = (int32_t)bits;
   *out = p;
   return 1;
 }
 static inline int rh_affine_int_print(const rh_affine_int *p, char *text, size_t size) {
-  return snprintf(text, size, "{\"bits\": %d, \"group_cols\": %lld, \"group_rows\": %lld, \"symmetric\": %s%s}",
+  return snprintf(text, size, "{\"bits\": %d, \"group_cols\": %lld, \"group_rows\": %lld, \"symmetric\": %s%s%s}",
                   p->bits, (long long)p->group_cols, (long long)p->group_rows, p->symmetric ? "true" : "false",
-                  rh_dynamic_text(p->dynamic));
+                  rh_dynamic_text(p->dynamic), p->mirrored ? ", \"mirrored\": true" : "");
 }
 
 /* ---- scaled-fp8/1 ---- */
@@ -185,24 +192,38 @@ static inline int rh_scaled_fp8_print(const rh_scaled_fp8 *p, char *text, size_t
 static const char *const rh_mx_names[] = {"fp4_e2m1", "fp6_e2m3", "fp6_e3m2", "fp8_e4m3",
                                           "fp8_e5m2", "int8",     "int4",     "int2"};
 
+/* How the exponent of an input's group follows from its largest magnitude. */
+#define RH_MX_FLOOR 0
+#define RH_MX_RCEIL 1
+#define RH_MX_RCEIL_V2 2
+#define RH_MX_EXPONENTS 3
+static const char *const rh_mx_exponents[] = {"floor", "rceil", "rceil_v2"};
+
 typedef struct rh_mx {
   int32_t element; /* RH_MX_* */
   int32_t dynamic; /* RH_INPUT_* */
   int64_t group_cols;
+  int32_t exponent; /* inputs: RH_MX_FLOOR and so on */
+  int32_t reserved;
 } rh_mx;
 
 static inline int rh_mx_parse(const char *json, rh_mx *out) {
   rh_mx p;
+  p.exponent = RH_MX_FLOOR;
+  p.reserved = 0;
   if (!rh_json_choice(json, "element", rh_mx_names, RH_MX_ELEMENTS, &p.element) ||
-      !rh_json_integer(json, "group_cols", &p.group_cols) || p.group_cols < 1 || !rh_json_dynamic(json, &p.dynamic))
+      !rh_json_integer(json, "group_cols", &p.group_cols) || p.group_cols < 1 || !rh_json_dynamic(json, &p.dynamic) ||
+      (rh_json_member(json, "exponent") &&
+       !rh_json_choice(json, "exponent", rh_mx_exponents, RH_MX_EXPONENTS, &p.exponent)))
     return 0;
   *out = p;
   return 1;
 }
 static inline int rh_mx_print(const rh_mx *p, char *text, size_t size) {
-  return snprintf(text, size, "{\"element\": \"%s\", \"group_cols\": %lld%s%s}", rh_mx_names[p->element],
+  const char *exponent = p->exponent == RH_MX_FLOOR ? "" : rh_mx_exponents[p->exponent];
+  return snprintf(text, size, "{\"element\": \"%s\", \"group_cols\": %lld%s%s%s%s%s}", rh_mx_names[p->element],
                   (long long)p->group_cols, p->dynamic == RH_INPUT_NONE ? "" : ", \"group_rows\": 1",
-                  rh_dynamic_text(p->dynamic));
+                  rh_dynamic_text(p->dynamic), *exponent ? ", \"exponent\": \"" : "", exponent, *exponent ? "\"" : "");
 }
 
 /* ---- nvfp/1 ---- */

@@ -24,7 +24,7 @@ struct ScaledFp8 : rh_scaled_fp8 {
     if (!rh_scaled_fp8_parse(encoding.parameters_json, &out)) bad_parameters(encoding);
     const int i = tensor_index(encoding, "scale");
     if (i >= 0) out.scale = encoding.tensors[i]->dtype;
-    out.unit_scale = i < 0 && !out.is_input();
+    out.unit_scale = i < 0 && out.dynamic != RH_INPUT_DYNAMIC;
     return out;
   }
   std::string json() const {
@@ -40,7 +40,7 @@ struct ScaledFp8 : rh_scaled_fp8 {
   Specs specs(int64_t rows, int64_t cols) const {
     Specs out;
     if (is_input()) {
-      if (dynamic == RH_INPUT_CALIBRATED) out.add("scale", kF32, {1});
+      if (dynamic == RH_INPUT_CALIBRATED && !unit_scale) out.add("scale", kF32, {1});
       return out;
     }
     out.add("codes", kU8, {rows, cols});
