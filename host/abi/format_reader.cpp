@@ -43,7 +43,13 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
     const bool quantized = item.kind == RH_ITEM_LAYER;
-    Item entry{i, from_rh(item.dtype), {item.shape, item.shape + item.ndim}, quantized, nullptr, nullptr};
+    Item entry{i,
+               from_rh(item.dtype),
+               {item.shape, item.shape + item.ndim},
+               item.file ? item.file : folder_,
+               quantized,
+               nullptr,
+               nullptr};
     if (quantized) {
       for (const rh_encoding* encoding : {item.encoding, item.activation_encoding})
         if (const std::string fault = encoding ? encoding_fault(encoding) : ""; !fault.empty())
@@ -59,6 +65,16 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
   const char* recorded = made->facts_json(made);
   facts_ = nlohmann::json::parse(recorded ? recorded : "", nullptr, false);
   if (!facts_.is_object()) throw Error(cat(plugin_, ", facts_json of ", folder_, ": the answer is no JSON object"));
+}
+
+void ExportedCheckpoint::decode_to(DType dtype) {
+  for (auto& [name, item] : items_)
+    if (item.quantized) item.dtype = dtype;
+}
+
+TensorInfo ExportedCheckpoint::info(const std::string& name) {
+  const Item& entry = item(name);
+  return {entry.dtype, entry.shape, entry.file};
 }
 
 const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name) const {

@@ -23,6 +23,7 @@ class ExportedCheckpoint : public TensorSource {
     uint64_t index;
     DType dtype;
     std::vector<int64_t> shape;
+    std::string file;
     bool quantized;
     const rh_encoding* encoding;
     const rh_encoding* activation_encoding;
@@ -34,8 +35,11 @@ class ExportedCheckpoint : public TensorSource {
 
   std::vector<std::string> names() const override { return names_; }
   bool contains(const std::string& name) const override { return items_.count(name) > 0; }
-  // In the element type that the format declares for it.
+  // In the element type that the format declares for it, or a quantized layer's weight as decode_to() says.
   Tensor load(const std::string& name) override;
+  TensorInfo info(const std::string& name) override;
+  // From now on quantized weights are loaded as `dtype`: F32 loses nothing that they hold.
+  void decode_to(DType dtype);
   std::string location() const override { return folder_; }
 
   const Item& item(const std::string& name) const;

@@ -65,6 +65,13 @@ class Tensor {
   std::shared_ptr<const void> storage_;
 };
 
+// What is known of a tensor without reading it.
+struct TensorInfo {
+  DType dtype;
+  std::vector<int64_t> shape;
+  std::string file;  // path of what stores it, for messages
+};
+
 // Where named tensors come from: a checkpoint folder, or an exported one read back by its format plugin.
 // Implementations may be called from one thread at a time.
 class TensorSource {
@@ -74,6 +81,11 @@ class TensorSource {
   virtual bool contains(const std::string& name) const = 0;
   // Throws Error when missing or damaged. The result may borrow a mapped file.
   virtual Tensor load(const std::string& name) = 0;
+  // What load() would return.
+  virtual TensorInfo info(const std::string& name) {
+    const Tensor tensor = load(name);
+    return {tensor.dtype(), tensor.shape(), location()};
+  }
   // The folder, for messages.
   virtual std::string location() const = 0;
 };

@@ -129,7 +129,7 @@ DType SafetensorsFolder::dtype(const Stored& stored) const {
 
 bool SafetensorsFolder::contains(const std::string& name) const { return find(name) != nullptr; }
 
-SafetensorsFolder::Entry SafetensorsFolder::entry(const std::string& name) const {
+TensorInfo SafetensorsFolder::info(const std::string& name) {
   const Stored& stored = get(name);
   return {dtype(stored), stored.tensor.shape, stored.file->path().string()};
 }

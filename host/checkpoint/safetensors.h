@@ -21,12 +21,6 @@ namespace roundhouse {
 // such a file itself. All headers are read and checked at once, the data when they are used.
 class SafetensorsFolder : public TensorSource {
  public:
-  struct Entry {
-    DType dtype;
-    std::vector<int64_t> shape;
-    std::string file;  // path
-  };
-
   // Throws Error for what is missing, damaged, or in another format.
   explicit SafetensorsFolder(std::filesystem::path folder_or_file);
 
@@ -43,8 +37,8 @@ class SafetensorsFolder : public TensorSource {
   void release_pages() const;
   std::string location() const override { return location_.string(); }
 
-  // What load() would return, without touching the data. Throws Error like load().
-  Entry entry(const std::string& name) const;
+  // Throws Error like load().
+  TensorInfo info(const std::string& name) override;
   // "__metadata__" of the first file.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 

@@ -2,8 +2,8 @@
 #include <iostream>
 #include <memory>
 
-#include "host/checkpoint/safetensors.h"
 #include "host/cli/context.h"
+#include "host/discovery/open_checkpoint.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/planner.h"
 
@@ -24,8 +24,8 @@ void add_plan(Command program, Context& context) {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
     const Architecture architecture = Architecture::load(recipe.model, Context::architecture_folders());
-    SafetensorsFolder source(recipe.model);
-    const Plan plan = make_plan(recipe, architecture, source, catalogue);
+    const auto source = open_source(catalogue, recipe.model, architecture.facts());
+    const Plan plan = make_plan(recipe, architecture, *source, catalogue);
     std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
   });
 }

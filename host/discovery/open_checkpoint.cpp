@@ -42,4 +42,11 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   return std::make_unique<SafetensorsFolder>(folder);
 }
 
+std::unique_ptr<TensorSource> open_source(Catalogue& catalogue, const std::filesystem::path& folder,
+                                          const nlohmann::json& architecture) {
+  std::unique_ptr<TensorSource> source = open_checkpoint(catalogue, folder, architecture);
+  if (auto* quantized = dynamic_cast<ExportedCheckpoint*>(source.get())) quantized->decode_to(DType::kF32);
+  return source;
+}
+
 }  // namespace roundhouse

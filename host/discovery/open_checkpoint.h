@@ -17,4 +17,9 @@ namespace roundhouse {
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
                                               const nlohmann::json& architecture, std::string* format_id = nullptr);
 
+// The checkpoint that a run starts from: as open_checkpoint(), with quantized weights decoded to float32, so that nothing
+// they hold is lost.
+std::unique_ptr<TensorSource> open_source(Catalogue& catalogue, const std::filesystem::path& folder,
+                                          const nlohmann::json& architecture);
+
 }  // namespace roundhouse

@@ -8,6 +8,7 @@
 #include "host/base/log.h"
 #include "host/base/words.h"
 #include "host/export/exporter.h"
+#include "host/export/stored_layer.h"
 #include "host/plan/format_facts.h"
 #include "host/plan/layer_check.h"
 #include "host/plan/plan_text.h"
@@ -166,19 +167,7 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
   const std::vector<std::string> names = source.names();
   for (const std::string& name : names) {
     if (const auto found = layers.find(name); found != layers.end()) {
-      const ExportedCheckpoint::Item& item = source.item(name);
-      const std::string bias = found->second->info.name + ".bias";
-      const TensorSet encoded = source.load_encoded(name);
-      const auto decode = [&](const rh_tensor* const*, rh_tensor& output) { source.read(name, output); };
-      EncodedLayer layer{*found->second,
-                         item.dtype,
-                         *item.encoding,
-                         encoded.tensors(),
-                         source.contains(bias) ? source.load(bias) : Tensor(),
-                         decode};
-      layer.activation_encoding = item.activation_encoding;
-      if (item.activation_encoding) layer.activation_tensors = source.load_activation(name).tensors();
-      exporter.layer(layer);
+      with_stored_layer(*found->second, source, [&](const EncodedLayer& layer) { exporter.layer(layer); });
     } else if (!biases.contains(name)) {
       const std::string exported = exported_name(architecture, names, name);
       if (!exported.empty()) exporter.tensor(exported, source.load(name));

@@ -30,9 +30,9 @@ bool takes(const json& backend, const LayerPlan& layer) {
 
 }  // namespace
 
-void estimate(Plan& plan, const SafetensorsFolder& source, const Catalogue& catalogue, int64_t hidden_size) {
+void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int64_t hidden_size) {
   for (const std::string& name : source.names()) {
-    const SafetensorsFolder::Entry entry = source.entry(name);
+    const TensorInfo entry = source.info(name);
     plan.bytes_before += static_cast<uint64_t>(count_elements(entry.shape)) * size_of(entry.dtype);
   }
   for (FormatPlan& estimate : plan.formats) {
@@ -40,7 +40,7 @@ void estimate(Plan& plan, const SafetensorsFolder& source, const Catalogue& cata
     estimate.bytes_estimate = plan.bytes_before;
     for (const json& backend : record.backends)
       if (std::all_of(plan.layers.begin(), plan.layers.end(),
-                      [&](const LayerPlan& layer) { return !layer.encoding || takes(backend, layer); }))
+                      [&](const LayerPlan& layer) { return !layer.scheme.weight || takes(backend, layer); }))
         estimate.backends.push_back(backend);
     for (const LayerPlan& layer : plan.layers) {
       if (!layer.encoding || !contains(record.encodings, layer.encoding->id())) continue;

@@ -11,6 +11,6 @@ namespace roundhouse {
 
 // Fills in the plan's sizes and time, and the engines that take each format's checkpoint. REQUIRES: every quantized
 // layer has its encoding.
-void estimate(Plan& plan, const SafetensorsFolder& source, const Catalogue& catalogue, int64_t hidden_size);
+void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int64_t hidden_size);
 
 }  // namespace roundhouse

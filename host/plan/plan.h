@@ -23,17 +23,20 @@ using Importance = std::map<std::string, Tensor>;
 
 struct LayerPlan {
   LinearInfo info;
-  int64_t block = -1;                            // -1: outside the blocks
-  DType dtype = DType::kF32;                     // of the weight in the checkpoint
-  Scheme scheme;                                 // without `weight` and `activation` it stays as it is
-  std::string matched;                           // the text of the entry under `layers:` that decided; "": none
-  std::string assigned;                          // the format that chose the scheme, and why where it says so; "": none
-  std::shared_ptr<const EncodingCopy> encoding;  // what its data type makes; nullptr: the weight stays as it is
+  int64_t block = -1;         // -1: outside the blocks
+  DType dtype = DType::kF32;  // of the weight in the checkpoint
+  Scheme scheme;              // without `weight` and `activation` it stays as it is
+  std::string matched;        // the text of the entry under `layers:` that decided; "": none
+  std::string assigned;       // the format that chose the scheme, and why where it says so; "": none
+  std::shared_ptr<const EncodingCopy>
+      encoding;  // what its data type makes, or the source holds; nullptr: the weight stays
   std::shared_ptr<const EncodingCopy> activation_encoding;  // nullptr: its input is not quantized
   uint64_t encoded_bytes = 0;     // of the encoding, with codes packed as densely as their bits allow
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
 
+  // It has the encoding that the source packs it from.
+  bool kept() const { return encoding && !scheme.weight; }
   // "affine-int/1"; "" when the weight stays as it is.
   std::string encoding_id() const { return encoding ? encoding->id() : ""; }
 };

@@ -94,8 +94,7 @@ const std::string& decided_by(const LayerPlan& layer) { return layer.matched.emp
 
 // What is wanted of a layer; of one that was read from a checkpoint, what it holds.
 std::string what_text(const LayerPlan& layer) {
-  const bool stored = layer.encoding && !layer.scheme.weight;
-  return stored ? cat(layer.encoding->id(), " ", layer.encoding->parameters().dump()) : scheme_text(layer.scheme);
+  return layer.kept() ? cat(layer.encoding->id(), " ", layer.encoding->parameters().dump()) : scheme_text(layer.scheme);
 }
 
 std::string calibration_text(const Calibration& calibration) {

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "host/abi/format_query.h"
+#include "host/abi/format_reader.h"
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
@@ -41,8 +42,11 @@ std::set<std::string> known_tensors(const Architecture& architecture) {
 
 class Planner {
  public:
-  Planner(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source, Catalogue& catalogue)
-      : architecture_(architecture), source_(source), catalogue_(catalogue) {
+  Planner(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue)
+      : architecture_(architecture),
+        source_(source),
+        quantized_(dynamic_cast<ExportedCheckpoint*>(&source)),
+        catalogue_(catalogue) {
     plan_.recipe = recipe;
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
@@ -50,7 +54,7 @@ class Planner {
     const std::vector<std::string> stored = source.names();
     const std::set<std::string> known = known_tensors(architecture);
     for (const std::string& name : stored) {
-      const SafetensorsFolder::Entry entry = source.entry(name);
+      const TensorInfo entry = source.info(name);
       const std::string exported = exported_name(architecture, stored, name);
       if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported)});
     }
@@ -65,11 +69,14 @@ class Planner {
     check_tensors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    keep_stored();
     check_calibration();
     note_weights_only();
     require_no_problems();
     ask_formats();
+    if (release_refused()) ask_formats();
     require_no_problems();
+    note_stored();
     if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.scheme.weight; }))
       warn("no layer is quantized");
     estimate(plan_, source_, catalogue_, architecture_.hidden_size());
@@ -100,6 +107,10 @@ class Planner {
   void require_no_problems() const {
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
   }
+  void keep_stored();
+  bool release_refused();
+  void note_stored();
+  const ExportedCheckpoint::Item* stored(const LayerPlan& layer) const;
   void check_calibration();
   void note_weights_only();
   void warn(const std::string& text) {
@@ -107,7 +118,8 @@ class Planner {
   }
 
   const Architecture& architecture_;
-  const SafetensorsFolder& source_;
+  TensorSource& source_;
+  ExportedCheckpoint* const quantized_;  // the source, where its weights are quantized
   Catalogue& catalogue_;
   Plan plan_;
   std::vector<Rule> rules_;  // beside plan_.recipe.layers
@@ -347,13 +359,73 @@ void Planner::check_tensors() {
     const bool is_embedding = layer.info.name == architecture_.embedding_name();
     const std::string name = (is_head && plan_.tied_head) || is_embedding ? tied : layer.info.name + ".weight";
     if (!source_.contains(name)) continue;
-    const SafetensorsFolder::Entry entry = source_.entry(name);
+    const TensorInfo entry = source_.info(name);
     layer.dtype = entry.dtype;
     const std::vector<int64_t> expected = {layer.info.out_features, layer.info.in_features};
     if (entry.shape != expected)
       layer.problems.push_back(cat(entry.file, ": the weight is ", shape_text(entry.shape), ", but config.json says ",
                                    shape_text(expected)));
   }
+}
+
+// A quantized layer that is left alone keeps what it is packed from, where all formats hold that. All other quantized
+// weights are decoded.
+void Planner::keep_stored() {
+  if (!quantized_) return;
+  for (LayerPlan& layer : plan_.layers) {
+    const ExportedCheckpoint::Item* item = stored(layer);
+    if (!item || !item->encoding || layer.scheme.weight) continue;
+    LayerPlan packed = layer;
+    packed.encoding = std::make_shared<EncodingCopy>(*item->encoding);
+    if (item->activation_encoding)
+      packed.activation_encoding = std::make_shared<EncodingCopy>(*item->activation_encoding);
+    const auto refuses = [&](const FormatChoice& format) {
+      return !catalogue_.find_format(format.id) ||
+             !format_refusal(catalogue_, format.id, format.options, packed).empty();
+    };
+    if (std::none_of(plan_.recipe.formats.begin(), plan_.recipe.formats.end(), refuses)) layer = std::move(packed);
+  }
+}
+
+// Decodes the layers of keep_stored() that a format refuses when it sees the whole plan. Returns whether there were any.
+bool Planner::release_refused() {
+  bool any = false;
+  for (LayerPlan& layer : plan_.layers) {
+    if (!layer.kept() || layer.problems.empty()) continue;
+    layer.encoding = layer.activation_encoding = nullptr;
+    layer.problems.clear();
+    any = true;
+  }
+  if (any) plan_.formats.clear();
+  return any;
+}
+
+void Planner::note_stored() {
+  if (!quantized_) return;
+  size_t decoded = 0;
+  std::vector<std::string> kept, written;
+  for (const LayerPlan& layer : plan_.layers) {
+    if (!stored(layer)) continue;
+    if (layer.scheme.weight)
+      ++decoded;
+    else
+      (layer.encoding ? kept : written).push_back(layer.info.name);
+  }
+  const auto said = [](const std::vector<std::string>& names) {
+    return cat(names[0], names.size() > 1 ? cat(" and ", names.size() - 1, " others") : "");
+  };
+  std::string text = cat("the source is quantized: ", decoded, " layers are decoded to float32 and quantized again");
+  if (!kept.empty()) text += cat("; packed as they are: ", said(kept));
+  if (!written.empty()) text += cat("; written as float32: ", said(written));
+  if (decoded || !kept.empty() || !written.empty()) warn(text);
+}
+
+// What the source holds of a quantized layer; nullptr: the layer is not quantized there.
+const ExportedCheckpoint::Item* Planner::stored(const LayerPlan& layer) const {
+  const std::string weight = layer.info.name + ".weight";
+  if (!quantized_ || !quantized_->contains(weight)) return nullptr;
+  const ExportedCheckpoint::Item& item = quantized_->item(weight);
+  return item.quantized ? &item : nullptr;
 }
 
 void Planner::load_importance() {
@@ -426,8 +498,7 @@ void Planner::note_weights_only() {
 
 }  // namespace
 
-Plan make_plan(const Recipe& recipe, const Architecture& architecture, const SafetensorsFolder& source,
-               Catalogue& catalogue) {
+Plan make_plan(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
   return Planner(recipe, architecture, source, catalogue).make();
 }
 

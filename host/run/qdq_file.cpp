@@ -112,7 +112,7 @@ class Run {
     for (size_t i = 0; i < grads.size(); ++i) {
       Tensor tensor = grads[i];
       if (source_.contains(grads.name(i)))
-        tensor = Tensor(tensor.dtype(), source_.entry(grads.name(i)).shape, tensor.data(), tensor.storage());
+        tensor = Tensor(tensor.dtype(), source_.info(grads.name(i)).shape, tensor.data(), tensor.storage());
       written_.push_back({cat("grad_", grads.name(i)), tensor});
     }
   }

@@ -12,7 +12,7 @@
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/checkpoint/output.h"
-#include "host/checkpoint/safetensors.h"
+#include "host/discovery/open_checkpoint.h"
 #include "host/export/exporter.h"
 #include "host/export/verify.h"
 #include "host/model/finite.h"
@@ -208,7 +208,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Clock total, clock;
   const Recipe& recipe = request.recipe;
   const Architecture architecture = Architecture::load(recipe.model, request.architecture_folders);
-  SafetensorsFolder source(recipe.model);
+  const std::unique_ptr<TensorSource> opened = open_source(catalogue, recipe.model, architecture.facts());
+  TensorSource& source = *opened;
   const Plan plan = make_plan(recipe, architecture, source, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
 
@@ -232,7 +233,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     check_room(plan);
     report.seconds.prepare = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());
-    seen = quantize({plan, architecture, source, catalogue, std::move(texts.calibration), texts.pad_id, report.device},
+    seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(&source), catalogue,
+                     std::move(texts.calibration), texts.pad_id, report.device},
                     sink);
     fingerprints = exporter.finish();
     if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);

@@ -14,6 +14,7 @@
 
 #include "host/base/error.h"
 #include "host/base/parallel.h"
+#include "host/export/stored_layer.h"
 #include "host/model/decoder.h"
 #include "host/plan/passes.h"
 #include "host/text/calibration.h"
@@ -57,7 +58,10 @@ class Run {
     }
     seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
-      if (layer.scheme.weight) planned_[layer.block].push_back(&layer);
+      if (layer.scheme.weight)
+        planned_[layer.block].push_back(&layer);
+      else if (layer.kept())
+        kept_[layer.info.name + ".weight"] = &layer;
   }
 
   Observations run() {
@@ -288,6 +292,10 @@ class Run {
       done_.insert({name + ".weight", name + ".bias"});
     }
     for (const std::string& name : names) {
+      if (const auto kept = kept_.find(name); kept != kept_.end() && done_.insert(name).second) {
+        with_stored_layer(*kept->second, *in_.quantized, [&](const EncodedLayer& layer) { sink_.layer(layer); });
+        done_.insert(kept->second->info.name + ".bias");
+      }
       const std::string exported = exported_name(in_.architecture, stored_, name);
       if (exported.empty() || !in_.source.contains(name) || !done_.insert(exported).second) continue;
       sink_.tensor(exported, in_.source.load(name));
@@ -308,6 +316,7 @@ class Run {
   at::Device device_;
   at::ScalarType compute_;
   PythonRandom random_;                                       // one stream for all blocks
+  std::map<std::string, const LayerPlan*> kept_;              // by weight: they stay packed as the source has them
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
   MicroBatch micro_batch_;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/abi/format_reader.h"
 #include "host/base/tensor.h"
 #include "host/discovery/catalogue.h"
 #include "host/export/encoded_layer.h"
@@ -30,6 +31,7 @@ struct QuantizeInput {
   const Plan& plan;
   const Architecture& architecture;
   TensorSource& source;
+  ExportedCheckpoint* quantized;  // the source, where the plan keeps layers of it packed; else nullptr
   Catalogue& catalogue;
   std::vector<std::vector<int32_t>>
       samples;  // calibration ids, all of one length; may be empty when no pass needs them

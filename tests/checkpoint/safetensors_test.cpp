@@ -49,11 +49,11 @@ TEST(Safetensors, ReadsEveryElementType) {
   EXPECT_EQ(values<uint8_t>(file.load("a \"quoted\"\nünicöde name")), std::vector<uint8_t>{7});
 }
 
-TEST(Safetensors, EntryTellsTypeAndShapeWithoutTheData) {
+TEST(Safetensors, InfoTellsTypeAndShapeWithoutTheData) {
   SafetensorsFolder file(kAllTypes);
-  EXPECT_EQ(file.entry("f32").dtype, DType::kF32);
-  EXPECT_EQ(file.entry("f32").shape, (std::vector<int64_t>{2, 3}));
-  EXPECT_EQ(file.entry("f32").file, kAllTypes);
+  EXPECT_EQ(file.info("f32").dtype, DType::kF32);
+  EXPECT_EQ(file.info("f32").shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(file.info("f32").file, kAllTypes);
   EXPECT_TRUE(file.contains("f32"));
   EXPECT_FALSE(file.contains("f33"));
   const std::string message = error_of([&] { file.load("f33"); });
@@ -101,7 +101,7 @@ TEST(Safetensors, AliasesFollowTheMetadata) {
   EXPECT_EQ(file.names(), std::vector<std::string>{"embed.weight"});
   EXPECT_TRUE(file.contains("lm_head.weight"));
   EXPECT_EQ(values<uint8_t>(file.load("lm_head.weight")), std::vector<uint8_t>{5});
-  EXPECT_EQ(file.entry("lm_head.weight").dtype, DType::kU8);
+  EXPECT_EQ(file.info("lm_head.weight").dtype, DType::kU8);
   EXPECT_FALSE(file.contains("format"));
   EXPECT_FALSE(file.contains("dangling"));
 }
@@ -151,7 +151,7 @@ TEST(Safetensors, AnUnknownElementTypeIsRefusedOnlyWhenItIsLoaded) {
                                                        "\x01\x02\x03"));
   SafetensorsFolder file(folder.path());
   EXPECT_EQ(values<uint8_t>(file.load("fine")), std::vector<uint8_t>{3});
-  for (const std::string& message : {error_of([&] { file.load("odd"); }), error_of([&] { file.entry("odd"); })}) {
+  for (const std::string& message : {error_of([&] { file.load("odd"); }), error_of([&] { file.info("odd"); })}) {
     EXPECT_TRUE(contains(message, "model.safetensors: tensor odd: "));
     EXPECT_TRUE(contains(message, "F4"));
   }

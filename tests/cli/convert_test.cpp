@@ -186,7 +186,7 @@ TEST_F(Convert, OptionsAndOutputAreChecked) {
   EXPECT_EQ(unknown.code, 1);
   EXPECT_NE(unknown.output.find("output_dtype"), std::string::npos) << unknown.output;
   ASSERT_EQ(convert(source, "llm_compressor", work_ / "to", "--set output_dtype=bfloat16").code, 0);
-  EXPECT_EQ(SafetensorsFolder(work_ / "to").entry("model.layers.0.mlp.up_proj.weight_scale").dtype, DType::kBF16);
+  EXPECT_EQ(SafetensorsFolder(work_ / "to").info("model.layers.0.mlp.up_proj.weight_scale").dtype, DType::kBF16);
   EXPECT_EQ(convert(source, "llm_compressor", work_ / "to").code, 1) << "it already exists";
   EXPECT_EQ(convert(source, "llm_compressor", work_ / "to", "--overwrite").code, 0);
   const Outcome itself = convert(source, "auto_gptq", source, "--overwrite");

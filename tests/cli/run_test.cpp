@@ -101,8 +101,8 @@ TEST_F(Run, LayersCanBeLeftAloneOrOverridden) {
   SafetensorsFolder exported(work_ / "out");
   EXPECT_TRUE(exported.contains("model.layers.0.mlp.down_proj.weight"));
   EXPECT_TRUE(exported.contains("model.layers.1.mlp.down_proj.qweight"));
-  EXPECT_EQ(exported.entry("model.layers.0.self_attn.q_proj.qweight").shape[0], 128 * 8 / 32);
-  EXPECT_EQ(exported.entry("model.layers.0.self_attn.o_proj.qweight").shape[0], 128 * 4 / 32);
+  EXPECT_EQ(exported.info("model.layers.0.self_attn.q_proj.qweight").shape[0], 128 * 8 / 32);
+  EXPECT_EQ(exported.info("model.layers.0.self_attn.o_proj.qweight").shape[0], 128 * 4 / 32);
 }
 
 }  // namespace

@@ -25,9 +25,9 @@ const std::string kGoldens = TEST_DATA "/goldens/";
 
 // Of gradients, relative to the tensor's largest. The range's are differences of sums that the reference rounds to the
 // scale's element type (float16: 5e-4 of each sum; bfloat16: 4e-3), two of them where one scale serves both ends.
-double tolerance(const std::string& gradient, const json& golden, const SafetensorsFolder& expected) {
+double tolerance(const std::string& gradient, const json& golden, SafetensorsFolder& expected) {
   if (gradient == "grad_v") return 1e-5;
-  if (expected.contains("scale.scale") && expected.entry("scale.scale").dtype == DType::kBF16) return 1.2e-2;
+  if (expected.contains("scale.scale") && expected.info("scale.scale").dtype == DType::kBF16) return 1.2e-2;
   return golden.at("dtype") == "int_sym_gptq" ? 3e-3 : 2e-3;
 }
 

@@ -51,8 +51,8 @@ const std::vector<std::string> kAll = {"dtype_int", "format_auto_gptq", "format_
 
 Plan plan_of(const Recipe& recipe, const std::vector<std::string>& plugins = kAll) {
   Catalogue catalogue = catalogue_of(plugins);
-  return make_plan(recipe, Architecture::load(recipe.model, {kSource / "configs/architectures"}),
-                   SafetensorsFolder(recipe.model), catalogue);
+  SafetensorsFolder source(recipe.model);
+  return make_plan(recipe, Architecture::load(recipe.model, {kSource / "configs/architectures"}), source, catalogue);
 }
 
 Recipe recipe_of(const std::string& name, const std::vector<std::string>& overrides = {}) {

@@ -56,7 +56,7 @@ struct Problem {
   }
   Recording quantized() {
     Recording sink;
-    sink.seen = quantize({plan, architecture, source, catalogue, samples, std::nullopt}, sink);
+    sink.seen = quantize({plan, architecture, source, nullptr, catalogue, samples, std::nullopt}, sink);
     return sink;
   }
 
