@@ -23,9 +23,20 @@
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/units.h"
 
 namespace roundhouse {
 namespace {
+
+// libtorch's message goes on with the state of its allocator: its first sentences, and what to change.
+std::string out_of_memory_text(const c10::OutOfMemoryError& failure) {
+  const std::string text = failure.what_without_backtrace();
+  const size_t first = text.find(". ");
+  const size_t end = std::min(first == std::string::npos ? first : text.find(". ", first + 1), text.find('\n'));
+  return cat(text.substr(0, end), ". Lower calibration.seqlen if it is above ", kUnitTokens, ", set memory (then the ",
+             "calibration activations leave the device), free memory that other programs hold on it, or choose ",
+             "another device.");
+}
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -48,7 +59,6 @@ class Run {
         compute_(compute_type(device_)),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan)),
-        micro_batch_(recipe_.calibration.batch_size),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     if (device_.is_cuda()) {  // the same bits on the same card
@@ -79,15 +89,14 @@ class Run {
   // Errors begin with the place.
   template <typename Body>
   void in(const std::string& place, const Body& body) {
-    where_ = place;
     try {
       body();
     } catch (const Error& failure) {
-      throw Error(cat(where_, ": ", failure.what()));
+      throw Error(cat(place, ": ", failure.what()));
     } catch (const c10::OutOfMemoryError& failure) {
-      throw Error(cat(where_, ": ", out_of_memory_text(failure)));
+      throw Error(cat(place, ": ", out_of_memory_text(failure)));
     } catch (const c10::Error& failure) {
-      throw Error(cat(where_, ": libtorch: ", failure.what_without_backtrace()));
+      throw Error(cat(place, ": libtorch: ", failure.what_without_backtrace()));
     }
   }
 
@@ -141,7 +150,7 @@ class Run {
           if (measure) activations.measure(linear, input);
           return input;
         });
-      forward_all(block, activations, *full_, targets_ ? targets_.get() : full_.get());
+      forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
@@ -149,10 +158,10 @@ class Run {
         activations.measure(linear, input);
         return input;
       });
-      forward_all(block, activations, *quantized_, nullptr);
+      forward_all(block, *quantized_, nullptr);
     }
     block.set_input_hook({});
-    if (ranges) seen_.ranges.merge(activations.ranges());
+    if (ranges) seen_.ranges.merge(activations.take_ranges());
   }
 
   void quantize_head() {
@@ -160,8 +169,7 @@ class Run {
     LayerQuantizers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
     const auto for_inputs = [&](const HiddenStates& hidden, const auto& body) {
-      for_batches(activations,
-                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
+      for_all_units([&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
     if (collector_.wants(head.name)) {
       for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
@@ -170,7 +178,7 @@ class Run {
     if (activations.calibrated()) {
       for_inputs(passes_.quantized ? *quantized_ : *full_,
                  [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
-      seen_.ranges.merge(activations.ranges());
+      seen_.ranges.merge(activations.take_ranges());
     }
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
@@ -197,39 +205,22 @@ class Run {
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
-    Activations none(in_.catalogue, {}, compute_, device_);
-    for_batches(none, [&](int64_t begin, int64_t end) {
+    for_all_units([&](int64_t begin, int64_t end) {
       const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
   }
 
-  // Calls body(begin, end) for the micro-batches of all samples, again with a smaller one when the device runs out of
-  // memory; what was measured of the larger one is taken back.
+  // Calls body(begin, end) for the units of all samples.
   template <typename Body>
-  void for_batches(Activations& activations, const Body& body) {
-    const int64_t samples = static_cast<int64_t>(in_.samples.size());
-    for (int64_t begin = 0, end = 0; begin < samples; begin = end) {
-      micro_batch_.fit(where_, [&] {
-        end = std::min(samples, begin + micro_batch_.samples());
-        ImportanceCollector collected = collector_.copy();  // so that taking back needs no memory
-        const std::vector<at::Tensor> measured = activations.measured();
-        try {
-          body(begin, end);
-        } catch (const c10::OutOfMemoryError&) {
-          activations.forget();
-          activations.set_measured(measured);
-          collector_ = std::move(collected);
-          throw;
-        }
-      });
-    }
+  void for_all_units(const Body& body) const {
+    for_units(static_cast<int64_t>(in_.samples.size()), static_cast<int64_t>(in_.samples.front().size()), body);
   }
 
   // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
-  void forward_all(const Block& block, Activations& activations, const HiddenStates& input, HiddenStates* output) {
-    for_batches(activations, [&](int64_t begin, int64_t end) {
+  void forward_all(const Block& block, const HiddenStates& input, HiddenStates* output) {
+    for_all_units([&](int64_t begin, int64_t end) {
       const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
       if (output) output->write(begin, hidden);
     });
@@ -248,16 +239,11 @@ class Run {
       for (auto& layer : layers) layer->forward();
     } else {
       const at::AutoGradMode with_grad(true);
-      const BlockLoss loss =
-          run_block_loop({passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
-                          [&](const at::Tensor& hidden) {
-                            activations.forget();
-                            return block.forward(hidden, *positions_);
-                          },
-                          layers, random_, micro_batch_,
-                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, index,
-                          device_.is_cuda()},
-                         recipe_.tuning, recipe_.calibration.batch_size);
+      const BlockLoss loss = run_block_loop(
+          {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
+           [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
+           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda()},
+          recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
       report.best_iteration = loss.best_iteration;
@@ -266,7 +252,7 @@ class Run {
     const bool read_on = index + 1 < in_.architecture.blocks() ||
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
-    if (passes_.quantized && read_on) forward_all(block, activations, *quantized_, quantized_.get());
+    if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
@@ -310,8 +296,6 @@ class Run {
   PythonRandom random_;                                       // one stream for all blocks
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
-  MicroBatch micro_batch_;
-  std::string where_;  // what is being worked on, for messages
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;

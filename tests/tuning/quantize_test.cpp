@@ -7,6 +7,7 @@
 #include <cstring>
 #include <set>
 
+#include "host/base/error.h"
 #include "host/tuning/caching_allocator.h"
 #include "kernels/floats.h"
 #include "tests/tuning/quantize_fixture.h"
@@ -129,25 +130,45 @@ class NoRoomFor : public c10::Allocator {
   c10::Allocator* others_;
 };
 
-// The first forward pass stops in the middle of a block, when some inputs were measured already.
-TEST_F(Quantize, WithoutMemoryForABatchItIsThatOfASmallerOne) {
+// Chains, gradients, calibrated ranges and an importance matrix. The memory of a unit of two samples is all they need.
+TEST_F(Quantize, HoweverSamplesAreWrittenAsBatchesTheBitsAreTheSame) {
   const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
   const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
   for (const std::string& recipe :
        {"scheme: W4A16\ntuning: {iters: 3}\n"s,
-        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 0}\nlayers: [{match: lm_head}]\n",
+        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 2}\nlayers: [{match: lm_head}]\n",
         "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
-    Problem small = problem(kUntied, recipe), large = problem(kUntied, recipe);
-    small.plan.recipe.calibration.batch_size = 1;
-    small.plan.recipe.tuning.gradient_accumulation = 3;
-    large.plan.recipe.calibration.batch_size = 3;
-    const Recording expected = small.quantized();
-    NoRoomFor gate(3 * 16 * 512 * element);  // of three samples
-    const Recording got = large.quantized();
-    EXPECT_EQ(gate.refused, 1) << "the batch stays small";
-    expect_same(expected, got);
-    ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
-    for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
+    const auto quantized = [&](int64_t batch_size, int64_t accumulation) {
+      Problem p = problem(kUntied, recipe);
+      p.draw_samples(5, 600);
+      p.plan.recipe.calibration.batch_size = batch_size;
+      p.plan.recipe.tuning.gradient_accumulation = accumulation;
+      return p.quantized();
+    };
+    const Recording expected = quantized(1, 5);
+    for (const auto& [batch_size, accumulation] : {std::pair{3, 2}, {5, 1}}) {
+      NoRoomFor gate(5 * 600 * 512 * element);
+      const Recording got = quantized(batch_size, accumulation);
+      EXPECT_EQ(gate.refused, 0) << "nobody asked for the memory of all five samples";
+      expect_same(expected, got);
+      ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
+      for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
+    }
+  }
+}
+
+TEST_F(Quantize, AUnitThatDoesNotFitIsAnErrorThatSaysWhatToChange) {
+  const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
+  Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 3}\n");
+  p.draw_samples(5, 600);
+  NoRoomFor gate(2 * 600 * 512 * element);
+  try {
+    p.quantized();
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    const std::string text = e.what();
+    for (const char* part : {"block 0: no memory", "seqlen", "memory", "device"})
+      EXPECT_NE(text.find(part), std::string::npos) << text;
   }
 }
 
