@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/base/parallel.h"
 #include "host/model/decoder.h"
@@ -42,12 +43,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// bfloat16 where the processor multiplies it natively, float32 elsewhere.
-at::ScalarType compute_type(at::Device device) {
-  if (device.is_cuda()) return at::kBFloat16;
-  return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
-}
-
 class Run {
  public:
   Run(const QuantizeInput& input, QuantizeSink& sink)
@@ -56,7 +51,7 @@ class Run {
         recipe_(input.plan.recipe),
         passes_(passes(input.plan)),
         device_(input.device),
-        compute_(compute_type(device_)),
+        compute_(computes_in_bfloat16(device_.is_cuda()) ? at::kBFloat16 : at::kFloat),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan)),
         memory_{recipe_.memory, recipe_.output, {}} {

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "host/base/cpu.h"
 #include "host/model/decoder.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/rounded_source.h"
@@ -19,7 +20,7 @@ const std::string kStatic = kWeights + "act_data_type: grid, act_bits: 8, act_gr
 class ActivationTest : public QuantizeTest {
  protected:
   // As the run computes.
-  static at::ScalarType compute_type() { return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat; }
+  static at::ScalarType compute_type() { return computes_in_bfloat16(false) ? at::kBFloat16 : at::kFloat; }
 
   static at::Tensor ids(const Problem& p) {
     at::Tensor ids = at::empty({5, 512}, at::kLong);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/checkpoint/imatrix_file.h"
 #include "host/model/decoder.h"
@@ -52,7 +53,7 @@ TEST_F(ImportanceTest, IsTheSumOfSquaredInputs) {
   p.draw_samples(5, 512);  // units of two, two and one
   const Recording got = p.quantized();
   const at::NoGradGuard no_grad;
-  const at::ScalarType type = __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType type = computes_in_bfloat16(false) ? at::kBFloat16 : at::kFloat;
   Decoder decoder(p.architecture, p.source, type, at::kCPU);
   std::map<std::string, std::vector<std::vector<double>>> sums;  // of each unit
   decoder.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <set>
 
+#include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/tuning/caching_allocator.h"
 #include "kernels/floats.h"
@@ -132,7 +133,7 @@ class NoRoomFor : public c10::Allocator {
 
 // Chains, gradients, calibrated ranges and an importance matrix. The memory of a unit of two samples is all they need.
 TEST_F(Quantize, HoweverSamplesAreWrittenAsBatchesTheBitsAreTheSame) {
-  const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
+  const size_t element = computes_in_bfloat16(false) ? 2 : 4;
   const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
   for (const std::string& recipe :
        {"scheme: W4A16\ntuning: {iters: 3}\n"s,
@@ -158,7 +159,7 @@ TEST_F(Quantize, HoweverSamplesAreWrittenAsBatchesTheBitsAreTheSame) {
 }
 
 TEST_F(Quantize, AUnitThatDoesNotFitIsAnErrorThatSaysWhatToChange) {
-  const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
+  const size_t element = computes_in_bfloat16(false) ? 2 : 4;
   Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 3}\n");
   p.draw_samples(5, 600);
   NoRoomFor gate(2 * 600 * 512 * element);
