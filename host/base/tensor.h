@@ -76,6 +76,8 @@ class TensorSource {
   virtual Tensor load(const std::string& name) = 0;
   // The folder, for messages.
   virtual std::string location() const = 0;
+  // Whether load() throws Error for this tensor when it holds NaN or infinity, so that nobody else need look.
+  virtual bool checks_finite(const std::string& /*name*/) const { return false; }
 };
 
 }  // namespace roundhouse

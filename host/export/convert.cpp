@@ -170,12 +170,8 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
       const std::string bias = found->second->info.name + ".bias";
       const TensorSet encoded = source.load_encoded(name);
       const auto decode = [&](const rh_tensor* const*, rh_tensor& output) { source.read(name, output); };
-      EncodedLayer layer{*found->second,
-                         item.dtype,
-                         *item.encoding,
-                         encoded.tensors(),
-                         source.contains(bias) ? source.load(bias) : Tensor(),
-                         decode};
+      EncodedLayer layer{*found->second, *item.encoding, encoded.tensors(),
+                         source.contains(bias) ? source.load(bias) : Tensor(), decode};
       layer.activation_encoding = item.activation_encoding;
       if (item.activation_encoding) layer.activation_tensors = source.load_activation(name).tensors();
       exporter.layer(layer);

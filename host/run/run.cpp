@@ -208,8 +208,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Clock total, clock;
   const Recipe& recipe = request.recipe;
   const Architecture architecture = Architecture::load(recipe.model, request.architecture_folders);
-  SafetensorsFolder source(recipe.model);
-  const Plan plan = make_plan(recipe, architecture, source, catalogue);
+  SafetensorsFolder folder(recipe.model);
+  const Plan plan = make_plan(recipe, architecture, folder, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
 
   RunReport report;
@@ -224,7 +224,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
 
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan);
-  check_finite(architecture, source);
+  FiniteSource source(folder);
+  check_all(architecture, source);
   Fingerprints fingerprints;
   Observations seen;
   {

@@ -39,6 +39,31 @@ std::string out_of_memory_text(const c10::OutOfMemoryError& failure) {
              "another device.");
 }
 
+// Another source, whose tensors stay loaded until they are dropped: a block's weights are read once for quantizer,
+// forward pass and export.
+class HeldSource : public TensorSource {
+ public:
+  explicit HeldSource(TensorSource& source) : source_(source) {}
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  std::string location() const override { return source_.location(); }
+  bool checks_finite(const std::string& name) const override { return source_.checks_finite(name); }
+  Tensor load(const std::string& name) override {
+    const auto found = held_.find(name);
+    return found == held_.end() ? held_.emplace(name, source_.load(name)).first->second : found->second;
+  }
+  // Hands a tensor over that nobody needs after this.
+  Tensor take(const std::string& name) {
+    auto held = held_.extract(name);
+    return held ? std::move(held.mapped()) : source_.load(name);
+  }
+  void drop() { held_.clear(); }
+
+ private:
+  TensorSource& source_;
+  std::unordered_map<std::string, Tensor> held_;
+};
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -47,6 +72,7 @@ class Run {
  public:
   Run(const QuantizeInput& input, QuantizeSink& sink)
       : in_(input),
+        source_(input.source),
         sink_(sink),
         recipe_(input.plan.recipe),
         passes_(passes(input.plan)),
@@ -109,7 +135,7 @@ class Run {
     LayerQuantizers layers;
     for (const LayerPlan* plan : planned_[block])
       layers.push_back(
-          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(stored_weight(plan->info)), device_));
+          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, source_.load(stored_weight(plan->info)), device_));
     return layers;
   }
 
@@ -181,7 +207,7 @@ class Run {
   }
 
   void start_chains() {
-    decoder_ = std::make_unique<Decoder>(in_.architecture, in_.source, compute_, device_);
+    decoder_ = std::make_unique<Decoder>(in_.architecture, source_, compute_, device_);
     const int64_t n = static_cast<int64_t>(in_.samples.size());
     const int64_t length = static_cast<int64_t>(in_.samples.front().size());
     seen_.tokens = n * length;
@@ -205,6 +231,7 @@ class Run {
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
+    source_.drop();
   }
 
   // Calls body(begin, end) for the units of all samples.
@@ -255,12 +282,11 @@ class Run {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const std::vector<Tensor> tensors = layer->encode();
-      const Tensor weight = in_.source.load(stored_weight(layer->plan().info));
-      const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
+      const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
       const auto decode = [&](const rh_tensor* const* encoded, rh_tensor& output) {
         layer->quantizer().decode(Exec(), encoded, output);
       };
-      EncodedLayer encoded{layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, decode};
+      EncodedLayer encoded{layer->plan(), layer->encoding(), tensors, bias, decode};
       if (ActivationQuantizer* activation = activations.find(name)) {
         encoded.activation_encoding = &activation->encoding();
         encoded.activation_tensors = activation->encode();
@@ -270,19 +296,21 @@ class Run {
     }
     for (const std::string& name : names) {
       const std::string exported = exported_name(in_.architecture, stored_, name);
-      if (exported.empty() || !in_.source.contains(name) || !done_.insert(exported).second) continue;
-      sink_.tensor(exported, in_.source.load(name));
+      if (exported.empty() || !source_.contains(name) || !done_.insert(exported).second) continue;
+      sink_.tensor(exported, source_.take(name));
     }
+    source_.drop();
   }
 
   // A tied head may be stored under the head's name alone; the layer is the embedding then.
   std::string stored_weight(const LinearInfo& layer) const {
     const std::string weight = layer.name + ".weight";
-    return in_.source.contains(weight) ? weight : in_.architecture.head().name + ".weight";
+    return source_.contains(weight) ? weight : in_.architecture.head().name + ".weight";
   }
 
   const QuantizeInput& in_;
-  const std::vector<std::string> stored_ = in_.source.names();
+  HeldSource source_;
+  const std::vector<std::string> stored_ = source_.names();
   QuantizeSink& sink_;
   const Recipe& recipe_;
   Passes passes_;
