@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "host/abi/format_view.h"
 #include "host/abi/loaded.h"
+#include "host/abi/views.h"
 
 namespace roundhouse {
 

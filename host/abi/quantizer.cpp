@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "host/abi/plugin_call.h"
+#include "host/abi/views.h"
 #include "host/base/cancel.h"
 #include "host/base/error.h"
 

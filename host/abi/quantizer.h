@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "host/abi/layer_scheme.h"
 #include "host/abi/loaded.h"
+#include "host/base/scheme.h"
 #include "host/base/tensor.h"
 
 namespace roundhouse {

@@ -88,6 +88,8 @@ class TensorSource {
   }
   // The folder, for messages.
   virtual std::string location() const = 0;
+  // Whether load() throws Error for this tensor when it holds NaN or infinity, so that nobody else need look.
+  virtual bool checks_finite(const std::string& /*name*/) const { return false; }
 };
 
 }  // namespace roundhouse

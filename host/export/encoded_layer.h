@@ -17,7 +17,6 @@ struct EncodedLayer {
   using Decode = std::function<void(const rh_tensor* const* tensors, rh_tensor& output)>;
 
   const LayerPlan& plan;
-  DType source_dtype;  // of the weight in the checkpoint
   const rh_encoding& encoding;
   const std::vector<Tensor>& tensors;  // as the encoding declares them
   Tensor bias;                         // [out_features], or undefined

@@ -84,7 +84,7 @@ void Exporter::layer(const EncodedLayer& layer) {
 
   rh_format_layer about{};
   about.struct_size = sizeof about;
-  about.dtype = to_rh(layer.source_dtype);
+  about.dtype = to_rh(layer.plan.dtype);
   about.name = info.name.c_str();
   about.role = info.role.c_str();
   about.rows = info.out_features;
@@ -102,7 +102,7 @@ void Exporter::layer(const EncodedLayer& layer) {
   malloc_trim(0);
   current_ = nullptr;
 
-  const Tensor decoded(layer.source_dtype, {about.rows, about.cols});
+  const Tensor decoded(layer.plan.dtype, {about.rows, about.cols});
   rh_tensor output = decoded.view();
   layer.decode(tensors.data(), output);
   fingerprints_.add(info.name + ".weight", decoded);

@@ -11,9 +11,8 @@ void with_stored_layer(const LayerPlan& layer, ExportedCheckpoint& source,
   assert(item.encoding);
   const TensorSet encoded = source.load_encoded(weight);
   const auto decode = [&](const rh_tensor* const*, rh_tensor& output) { source.read(weight, output); };
-  EncodedLayer stored{
-      layer, item.dtype, *item.encoding, encoded.tensors(), source.contains(bias) ? source.load(bias) : Tensor(),
-      decode};
+  EncodedLayer stored{layer, *item.encoding, encoded.tensors(), source.contains(bias) ? source.load(bias) : Tensor(),
+                      decode};
   stored.activation_encoding = item.activation_encoding;
   if (item.activation_encoding) stored.activation_tensors = source.load_activation(weight).tensors();
   body(stored);

@@ -21,7 +21,7 @@ at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntAr
   if (!is_floating(tensor.dtype()))
     throw Error(cat(source.location(), ": ", name, " is of type ", safetensors_name(tensor.dtype()),
                     ", but floating-point weights are expected; is the checkpoint quantized already?"));
-  check_finite(tensor, name, source.location());
+  if (!source.checks_finite(name)) check_finite(tensor, name, source.location());
   return to_torch(tensor);
 }
 
@@ -157,7 +157,7 @@ Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::Sca
   const DecoderInfo& info = architecture.info();
   const std::string own = info.embedding + ".weight", shared = info.head.name + ".weight";
   const bool under_head = info.tied_head && !source.contains(own) && source.contains(shared);
-  embedding_ = load_checked(source, under_head ? shared : own, {info.vocab, info.embedding_size});
+  embedding_ = load_checked(source_, under_head ? shared : own, {info.vocab, info.embedding_size});
   if (const auto& positions = info.learned_positions)
     learned_positions_ = load(positions->name + ".weight", {info.positions + positions->offset, info.hidden});
   if (const auto& linear = info.project_in)

@@ -12,6 +12,7 @@
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
+#include "host/model/finite.h"
 #include "host/model/input_hook.h"
 #include "host/model/torch_tensor.h"
 
@@ -101,7 +102,7 @@ class Decoder {
   at::Tensor load(const std::string& name, at::IntArrayRef shape) const;
 
   const Architecture& architecture_;
-  TensorSource& source_;
+  mutable FiniteSource source_;
   at::ScalarType dtype_;
   at::Device device_;
   at::Tensor embedding_;          // [vocab, embedding_size] in the checkpoint's type

@@ -21,13 +21,20 @@ void check_finite(const Tensor& stored, const std::string& name, const std::stri
                   shape_text(at), ". Such a checkpoint is damaged, or overflowed when it was converted."));
 }
 
-void check_finite(const Architecture& architecture, TensorSource& source) {
+Tensor FiniteSource::load(const std::string& name) {
+  Tensor tensor = source_.load(name);
+  if (!checked_.contains(name) && !source_.checks_finite(name)) check_finite(tensor, name, location());
+  checked_.insert(name);
+  return tensor;
+}
+
+void check_all(const Architecture& architecture, FiniteSource& source) {
   std::vector<std::string> names = architecture.outer_tensors();
   for (int64_t block = 0; block < architecture.blocks(); ++block)
     for (std::string& name : architecture.block_tensors(block)) names.push_back(std::move(name));
   for (const std::string& name : names) {
     if (!source.contains(name)) continue;  // a tied head's other name, or missing, which the plan tells
-    check_finite(source.load(name), name, source.location());
+    source.load(name);
   }
 }
 

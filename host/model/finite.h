@@ -2,6 +2,8 @@
 #pragma once
 
 #include <string>
+#include <unordered_set>
+#include <vector>
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
@@ -12,7 +14,24 @@ namespace roundhouse {
 // checkpoint.
 void check_finite(const Tensor& tensor, const std::string& name, const std::string& where);
 
-// Reads every tensor of the model once; throws Error for the first that is not finite.
-void check_finite(const Architecture& architecture, TensorSource& source);
+// Another source, each of whose tensors is checked when it is first loaded, unless that source checks it. `source` must
+// outlive it.
+class FiniteSource : public TensorSource {
+ public:
+  explicit FiniteSource(TensorSource& source) : source_(source) {}
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  std::string location() const override { return source_.location(); }
+  bool checks_finite(const std::string&) const override { return true; }
+  Tensor load(const std::string& name) override;
+  TensorInfo info(const std::string& name) override { return source_.info(name); }
+
+ private:
+  TensorSource& source_;
+  std::unordered_set<std::string> checked_;
+};
+
+// Loads every tensor of the model once, so that the first that is not finite is told now.
+void check_all(const Architecture& architecture, FiniteSource& source);
 
 }  // namespace roundhouse

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "host/base/cpu.h"
 #include "host/base/words.h"
 #include "host/plan/passes.h"
 
@@ -59,10 +60,10 @@ void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int6
   const Passes needed = passes(plan);
   const double forwards =
       (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
-  const bool bfloat16 = recipe.device.kind == DeviceChoice::Kind::kCuda || __builtin_cpu_supports("avx512bf16");
+  const bool on_gpu = recipe.device.kind == DeviceChoice::Kind::kCuda;
   plan.activation_bytes =
       static_cast<uint64_t>(needed.stores() * recipe.calibration.samples * recipe.calibration.seqlen * hidden_size) *
-      (bfloat16 ? 2 : 4);
+      (computes_in_bfloat16(on_gpu) ? 2 : 4);
   double operations = 0;
   for (const LayerPlan& layer : plan.layers) {
     const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
@@ -71,7 +72,7 @@ void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int6
     if (layer.scheme.weight->rounding == Rounding::kTuned)
       operations += parameters * 6 * batch_tokens * static_cast<double>(recipe.tuning.iters);
   }
-  if (recipe.device.kind != DeviceChoice::Kind::kCuda) plan.seconds_estimate = operations / kCpuOperationsPerSecond;
+  if (!on_gpu) plan.seconds_estimate = operations / kCpuOperationsPerSecond;
 }
 
 }  // namespace roundhouse

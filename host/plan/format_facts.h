@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "host/abi/format_view.h"
 #include "host/abi/loaded.h"
+#include "host/abi/views.h"
 #include "host/plan/plan.h"
 
 namespace roundhouse {

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "host/abi/format_view.h"
-#include "host/abi/layer_scheme.h"
+#include "host/abi/views.h"
+#include "host/base/scheme.h"
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
 #include "host/recipe/recipe.h"

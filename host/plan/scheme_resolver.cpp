@@ -17,7 +17,6 @@ using nlohmann::json;
 
 constexpr int kDefaultBits = 4;
 constexpr int kUnquantizedBits = 16;
-constexpr std::string_view kActivationPrefix = "act_";
 
 struct Match {
   const DtypeRecord* record;
@@ -37,64 +36,17 @@ std::optional<Match> find_exact(const Catalogue& catalogue, const std::string& n
   return std::nullopt;
 }
 
-// Strict: the JSON library would turn 4.5 or true into a whole number.
-template <typename T>
-T integer(const json& value) {
-  if (!value.is_number_integer()) throw Error(cat(value, " is not a whole number"));
-  return value.get<T>();
-}
-
-double number(const json& value) {
-  if (!value.is_number()) throw Error(cat(value, " is not a number"));
-  return value.get<double>();
-}
-
-bool boolean(const json& value) {
-  if (!value.is_boolean()) throw Error(cat(value, " is neither true nor false"));
-  return value.get<bool>();
-}
-
 std::string text(const json& value) {
   if (!value.is_string()) throw Error(cat(value, " is not a name"));
   return value.get<std::string>();
 }
 
-const json& object(const json& value) {
-  if (!value.is_object()) throw Error(cat(value, " is not an object"));
-  return value;
-}
-
-void apply_group_size(TensorScheme& scheme, const json& value) {
-  const bool block = value.is_array() && value.size() == 2;
-  const auto rows = block ? integer<int64_t>(value[0]) : 1;
-  const auto cols = integer<int64_t>(block ? value[1] : value);
-  if (rows < 1 || cols < (block ? 1 : RH_GROUP_ROW)) throw Error(cat(value, " is no size of a group"));
-  scheme.group_rows = rows;
-  scheme.group_cols = cols;
-}
-
-struct Field {
-  const char* key;
-  void (*apply)(TensorScheme& scheme, const json& value);
-};
-
-const Field kFields[] = {
-    {"bits", [](TensorScheme& s, const json& v) { s.bits = integer<int>(v); }},
-    {"group_size", &apply_group_size},
-    {"sym", [](TensorScheme& s, const json& v) { s.symmetric = boolean(v); }},
-    {"search", [](TensorScheme& s, const json& v) { s.rounding = boolean(v) ? Rounding::kSearch : Rounding::kPlain; }},
-    {"dynamic", [](TensorScheme& s, const json& v) { s.dynamic = boolean(v); }},
-    {"scale_dtype", [](TensorScheme& s, const json& v) { s.scale_dtype = dtype_from_config_name(text(v)); }},
-    {"q_scale_thresh", [](TensorScheme& s, const json& v) { s.scale_threshold = number(v); }},
-    {"options", [](TensorScheme& s, const json& v) { s.options.update(object(v)); }},
-};
-
 // What is no field of schemes is an option of the data type `record`; without a record it is passed over.
 void apply(TensorScheme& scheme, const json& fields, const std::string& whose, const DtypeRecord* record) {
   for (const auto& [key, value] : fields.items()) {
-    const auto field =
-        std::find_if(std::begin(kFields), std::end(kFields), [&](const Field& f) { return key == f.key; });
-    if (field == std::end(kFields)) {
+    const auto field = std::find_if(scheme_fields().begin(), scheme_fields().end(),
+                                    [&](const SchemeField& f) { return f.set && key == f.key; });
+    if (field == scheme_fields().end()) {
       if (!record) continue;
       const json own = record->options_schema.value("properties", json::object());
       if (own.contains(key)) {
@@ -102,12 +54,13 @@ void apply(TensorScheme& scheme, const json& fields, const std::string& whose, c
         continue;
       }
       std::vector<std::string> known;
-      for (const Field& f : kFields) known.push_back(f.key);
+      for (const SchemeField& f : scheme_fields())
+        if (f.set) known.push_back(f.key);
       for (const auto& [option, schema] : own.items()) known.push_back(option);
       throw Error(cat(whose, ": there is no field \"", key, "\"", suggest(key, known)));
     }
     try {
-      field->apply(scheme, value);
+      field->set(scheme, value);
     } catch (const Error& e) {
       throw Error(cat(whose, ": ", key, ": ", e.what()));
     }
@@ -177,8 +130,10 @@ bool says(const DtypeRequest& request, const char* key) {
 
 bool says_unquantized(const DtypeRequest& request) {
   if (!says(request, "bits")) return false;
-  return integer<int>(request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]) >=
-         kUnquantizedBits;
+  TensorScheme scheme;
+  apply(scheme, {{"bits", request.said.contains("bits") ? request.said["bits"] : request.assumed["bits"]}}, "scheme",
+        nullptr);
+  return scheme.bits >= kUnquantizedBits;
 }
 
 }  // namespace

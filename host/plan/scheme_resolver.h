@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "host/abi/layer_scheme.h"
+#include "host/base/scheme.h"
 #include "host/discovery/catalogue.h"
 
 namespace roundhouse {

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <functional>
+#include <stdexcept>
 
 #include "host/base/error.h"
+#include "host/base/scheme.h"
 #include "host/base/suggest.h"
 #include "host/base/tensor.h"
 #include "host/base/words.h"
@@ -17,14 +18,6 @@ using yaml::Node;
 
 constexpr int64_t kMaxBits = 16;  // 16: not quantized
 constexpr int64_t kMaxGroup = int64_t{1} << 31;
-
-json read_bits(const Node& node) { return node.as_int(1, kMaxBits); }
-
-json read_flag(const Node& node) { return node.as_bool(); }
-
-json read_text(const Node& node) { return node.as_text(); }
-
-json read_amount(const Node& node) { return node.as_number(0); }
 
 // Columns, -1 (a row) or 0 (the whole tensor); or [rows, columns].
 json read_group_size(const Node& node) {
@@ -46,25 +39,43 @@ json read_options(const Node& node) {
   return node.is_null() ? json::object() : node.as_json();
 }
 
+// A field of one side, as a recipe writes it.
 struct SchemeKey {
   std::string name;
-  std::function<json(const Node&)> read;
+  SchemeField::Kind kind;
 };
 
-const std::vector<SchemeKey> kKeys = {
-    {"data_type", read_text},
-    {"bits", read_bits},
-    {"group_size", read_group_size},
-    {"sym", read_flag},
-    {"scale_dtype", read_element_type},
-    {"q_scale_thresh", read_amount},
-    {"options", read_options},
-    {"act_data_type", read_text},
-    {"act_bits", read_bits},
-    {"act_group_size", read_group_size},
-    {"act_sym", read_flag},
-    {"act_dynamic", read_flag},
-};
+const std::vector<SchemeKey>& keys() {
+  static const std::vector<SchemeKey> all = [] {
+    std::vector<SchemeKey> keys;
+    for (const SchemeField& field : scheme_fields())
+      if (field.said & SchemeField::kWeight) keys.push_back({field.key, field.kind});
+    for (const SchemeField& field : scheme_fields())
+      if (field.said & SchemeField::kActivation) keys.push_back({cat(kActivationPrefix, field.key), field.kind});
+    return keys;
+  }();
+  return all;
+}
+
+json read(SchemeField::Kind kind, const Node& node) {
+  switch (kind) {
+    case SchemeField::Kind::kName:
+      return node.as_text();
+    case SchemeField::Kind::kBits:
+      return node.as_int(1, kMaxBits);
+    case SchemeField::Kind::kGroupSize:
+      return read_group_size(node);
+    case SchemeField::Kind::kFlag:
+      return node.as_bool();
+    case SchemeField::Kind::kElementType:
+      return read_element_type(node);
+    case SchemeField::Kind::kAmount:
+      return node.as_number(0);
+    case SchemeField::Kind::kOptions:
+      return read_options(node);
+  }
+  throw std::logic_error("a field of no kind");
+}
 
 std::string lower(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
@@ -126,7 +137,7 @@ void apply_preset(const Node& name, const std::vector<Preset>& presets, SchemeCh
 const std::vector<std::string>& scheme_keys() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all;
-    for (const SchemeKey& key : kKeys) all.push_back(key.name);
+    for (const SchemeKey& key : keys()) all.push_back(key.name);
     return all;
   }();
   return names;
@@ -147,8 +158,8 @@ std::vector<Preset> list_presets(const std::vector<std::filesystem::path>& folde
 
 json read_scheme_fields(const Node& map) {
   json fields = json::object();
-  for (const SchemeKey& key : kKeys)
-    if (const Node* value = map.find(key.name)) fields[key.name] = key.read(*value);
+  for (const SchemeKey& key : keys())
+    if (const Node* value = map.find(key.name)) fields[key.name] = read(key.kind, *value);
   return fields;
 }
 

@@ -208,9 +208,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Clock total, clock;
   const Recipe& recipe = request.recipe;
   const Architecture architecture = Architecture::load(recipe.model, request.architecture_folders);
-  const std::unique_ptr<TensorSource> opened = open_source(catalogue, recipe.model, architecture.facts());
-  TensorSource& source = *opened;
-  const Plan plan = make_plan(recipe, architecture, source, catalogue);
+  const std::unique_ptr<TensorSource> folder = open_source(catalogue, recipe.model, architecture.facts());
+  const Plan plan = make_plan(recipe, architecture, *folder, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
 
   RunReport report;
@@ -225,7 +224,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
 
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan);
-  check_finite(architecture, source);
+  FiniteSource source(*folder);
+  check_all(architecture, source);
   Fingerprints fingerprints;
   Observations seen;
   {
@@ -233,7 +233,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     check_room(plan);
     report.seconds.prepare = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());
-    seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(&source), catalogue,
+    seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(folder.get()), catalogue,
                      std::move(texts.calibration), texts.pad_id, report.device},
                     sink);
     fingerprints = exporter.finish();

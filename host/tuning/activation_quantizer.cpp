@@ -46,17 +46,13 @@ at::Tensor ActivationQuantizer::rows(const at::Tensor& tensor) const {
   return tensor.detach().to(quantizer_.device()).contiguous().view({-1, tensor.size(-1)});
 }
 
-void ActivationQuantizer::measure(const at::Tensor& input) {
-  const at::Tensor statistic = quantizer_.measure(rows(input));
-  statistic_ = statistic_.defined() ? reduced(quantizer_.info().reduce, statistic_, statistic) : statistic;
-}
-
-Tensor ActivationQuantizer::statistic() const {
-  if (!statistic_.defined()) throw Error(cat("the inputs of ", layer_, " were not calibrated"));
-  if (!at::isfinite(statistic_).all().item<bool>())
+Tensor ActivationQuantizer::take_statistic() {
+  const at::Tensor statistic = measured_.take();
+  if (!statistic.defined()) throw Error(cat("the inputs of ", layer_, " were not calibrated"));
+  if (!at::isfinite(statistic).all().item<bool>())
     throw Error(cat("the inputs of ", layer_, " are not finite on the calibration texts, so they have no range: the ",
                     "block overflows in this arithmetic; leave the layer's activations at act_bits 16"));
-  return from_torch(statistic_.cpu());
+  return from_torch(statistic.cpu());
 }
 
 void ActivationQuantizer::prepare(const at::Tensor& statistic) {
@@ -83,13 +79,11 @@ at::Tensor ActivationQuantizer::forward(const at::Tensor& input) {
     served_ = 0;
   }
   const at::Tensor output = last_output_;
-  if (++served_ == readers_) forget();
+  if (++served_ == readers_) {
+    last_input_.reset();
+    last_output_.reset();
+  }
   return output;
-}
-
-void ActivationQuantizer::forget() {
-  last_input_.reset();
-  last_output_.reset();
 }
 
 Activations::Activations(Catalogue& catalogue, const std::vector<const LayerPlan*>& layers, at::ScalarType dtype,
@@ -126,24 +120,13 @@ void Activations::measure(const LinearInfo& linear, const at::Tensor& input) {
   if (quantizer && quantizer->calibrated() && quantizer->layer() == linear.name) quantizer->measure(input);
 }
 
-std::vector<at::Tensor> Activations::measured() const {
-  std::vector<at::Tensor> statistics;
-  for (const auto& quantizer : quantizers_) statistics.push_back(quantizer->measured());
-  return statistics;
-}
-
-void Activations::set_measured(const std::vector<at::Tensor>& statistics) {
-  for (size_t i = 0; i < quantizers_.size(); ++i) quantizers_[i]->set_measured(statistics[i]);
-}
-
-void Activations::forget() {
-  for (auto& quantizer : quantizers_) quantizer->forget();
-}
-
-ActivationRanges Activations::ranges() const {
+ActivationRanges Activations::take_ranges() {
+  std::unordered_map<const ActivationQuantizer*, Tensor> statistics;
+  for (const auto& quantizer : quantizers_)
+    if (quantizer->calibrated()) statistics[quantizer.get()] = quantizer->take_statistic();
   ActivationRanges ranges;
   for (const auto& [layer, quantizer] : by_layer_)
-    if (quantizer->calibrated()) ranges[layer] = quantizer->statistic();
+    if (quantizer->calibrated()) ranges[layer] = statistics.at(quantizer);
   return ranges;
 }
 

@@ -14,6 +14,7 @@
 #include "host/plan/plan.h"
 #include "host/tuning/device_quantizer.h"
 #include "host/tuning/results.h"
+#include "host/tuning/units.h"
 
 namespace roundhouse {
 
@@ -21,6 +22,8 @@ namespace roundhouse {
 // the statistic of all inputs that measure() has seen.
 class ActivationQuantizer {
  public:
+  ActivationQuantizer(const ActivationQuantizer&) = delete;
+  ActivationQuantizer& operator=(const ActivationQuantizer&) = delete;
   // layer: the first of the linears. dtype: of the inputs.
   ActivationQuantizer(Catalogue& catalogue, const LayerPlan& layer, at::ScalarType dtype, at::Device device);
   // For float32 inputs on the CPU that were quantized as `encoding` says, with its tensors.
@@ -31,19 +34,16 @@ class ActivationQuantizer {
   void add_reader() { ++readers_; }
 
   bool calibrated() const { return quantizer_.info().statistic; }
-  void measure(const at::Tensor& input);
-  // What was measured so far, to go back to.
-  at::Tensor measured() const { return statistic_; }
-  void set_measured(const at::Tensor& statistic) { statistic_ = statistic; }
-  // Of all that was measured. Throws Error when it is not finite.
-  Tensor statistic() const;
+  // input: of one unit (units.h).
+  void measure(const at::Tensor& input) { measured_.add(quantizer_.measure(rows(input))); }
+  // Of all that was measured since the last call. Throws Error when it is not finite.
+  Tensor take_statistic();
   // statistic: undefined unless calibrated.
   void prepare(const at::Tensor& statistic);
 
   // The input [..., in_features] quantized, once for all its readers. Differentiable: with the plugin's gradient, or
   // straight through where it has none.
   at::Tensor forward(const at::Tensor& input);
-  void forget();
 
   // The tensors of the calibrated range, on the CPU.
   std::vector<Tensor> encode() { return quantizer_.encode({}, {}); }
@@ -59,7 +59,8 @@ class ActivationQuantizer {
 
   std::string layer_;
   DeviceQuantizer quantizer_;
-  at::Tensor statistic_;
+  UnitTree measured_{
+      [this](const at::Tensor& a, const at::Tensor& b) { return reduced(quantizer_.info().reduce, a, b); }};
   int64_t readers_ = 0, served_ = 0;
   at::Tensor last_input_, last_output_;  // until all readers are served
 };
@@ -76,17 +77,12 @@ class Activations {
   bool calibrated() const;
   // Takes the input of a linear into the ranges.
   void measure(const LinearInfo& linear, const at::Tensor& input);
-  // What was measured so far, to go back to.
-  std::vector<at::Tensor> measured() const;
-  void set_measured(const std::vector<at::Tensor>& statistics);
-  // The statistic of each layer with a calibrated range.
-  ActivationRanges ranges() const;
+  // The statistic of each layer with a calibrated range, of what was measured since the last call.
+  ActivationRanges take_ranges();
   // Throws Error when a calibrated range is missing.
   void prepare(const ActivationRanges& ranges);
   // An InputHook: the input, quantized where the layer's scheme says so.
   at::Tensor forward(const LinearInfo& linear, const at::Tensor& input);
-  // Frees what a forward pass that did not end has left for later readers of an input.
-  void forget();
 
   // Of a layer by its name, or NULL.
   ActivationQuantizer* find(const std::string& layer) const;

@@ -9,6 +9,7 @@
 
 #include "host/base/error.h"
 #include "host/tuning/loss.h"
+#include "host/tuning/units.h"
 
 namespace roundhouse {
 namespace {
@@ -16,41 +17,25 @@ namespace {
 // Keeps bfloat16 gradients away from the denormals; the sign does not see it.
 constexpr double kLossScale = 1000;
 
-// The gradient of each leaf, summed over an iteration's micro-batches: in the leaf's own type when there is one
-// micro-batch, else in float32.
+// The gradient of each leaf, summed over an iteration's units: in the leaf's own type when there is one unit, else in
+// float32.
 class Gradients {
  public:
   explicit Gradients(std::vector<std::unique_ptr<LayerQuantizer>>& layers) : layers_(layers), sums_(layers.size()) {}
 
-  void start(bool single) {
-    single_ = single;
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      sums_[i].reset();
-      if (layers_[i]->tunable()) layers_[i]->leaf().mutable_grad().reset();
-    }
-  }
   void collect() {
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (!layers_[i]->tunable()) continue;
       at::Tensor& gradient = layers_[i]->leaf().mutable_grad();
-      if (!gradient.defined()) continue;  // the block does not use this layer
-      if (single_) {
-        sums_[i] = gradient;
-      } else if (!sums_[i].defined()) {
-        sums_[i] = gradient.to(at::kFloat);
-      } else {
-        sums_[i].add_(gradient);
-      }
-      gradient.reset();
+      if (gradient.defined()) sums_[i].add(std::exchange(gradient, {}));  // else the block does not use this layer
     }
   }
   // The sum, handed over.
-  at::Tensor take(size_t i) { return std::exchange(sums_[i], {}); }
+  at::Tensor take(size_t i) { return sums_[i].take(); }
 
  private:
   std::vector<std::unique_ptr<LayerQuantizer>>& layers_;
-  bool single_ = true;
-  std::vector<at::Tensor> sums_;
+  std::vector<UnitTree> sums_;
 };
 
 // The samples of every iteration, int64 [iters, batch] on the CPU.
@@ -150,10 +135,10 @@ class Losses {
 
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size) {
   const int64_t samples = loop.inputs.samples();
-  const int64_t global_batch = std::min<int64_t>(samples, batch_size * tuning.gradient_accumulation);
+  const int64_t batch = std::min<int64_t>(samples, batch_size * tuning.gradient_accumulation);
   const at::Device device = loop.inputs.device();
   // All that the device needs to know of the iterations is there before the first.
-  const at::Tensor batches = draw_batches(tuning.iters, samples, global_batch, loop.random);
+  const at::Tensor batches = draw_batches(tuning.iters, samples, batch, loop.random);
   const std::vector<double> elements = scored_elements(loop.mask, batches, loop.targets.features());
   const at::Tensor mask = loop.mask.to(device), for_mask = batches.to(device),
                    for_inputs = batches.to(loop.inputs.index_device()),
@@ -172,27 +157,20 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
   Gradients gradients(loop.layers);
 
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
-    at::Tensor squared_error;
-    loop.micro_batch.fit(cat("block ", loop.block, ", iteration ", iteration), [&] {
-      const int64_t size = std::min(global_batch, loop.micro_batch.samples());
-      gradients.start(/*single=*/size == global_batch);
-      squared_error.reset();
-      for (auto& layer : loop.layers)
-        if (layer->tunable()) layer->forward();
-      for (int64_t begin = 0; begin < global_batch; begin += size) {
-        const auto micro = [&](const at::Tensor& indices) {
-          return indices.select(0, iteration).slice(0, begin, std::min(global_batch, begin + size));
-        };
-        const at::Tensor prediction = loop.forward(loop.inputs.rows(micro(for_inputs)));
-        const MaskedLoss loss =
-            masked_squared_error(prediction.detach(), loop.targets.rows(micro(for_targets)),
-                                 mask.index_select(0, micro(for_mask)), 2 * kLossScale / elements[iteration]);
-        squared_error = squared_error.defined() ? squared_error + loss.squared_error : loss.squared_error;
-        prediction.backward(loss.gradient);
-        gradients.collect();
-      }
+    UnitTree squared_error;
+    for (auto& layer : loop.layers)
+      if (layer->tunable()) layer->forward();
+    for_units(batch, loop.mask.size(1), [&](int64_t begin, int64_t end) {
+      const auto unit = [&](const at::Tensor& indices) { return indices.select(0, iteration).slice(0, begin, end); };
+      const at::Tensor prediction = loop.forward(loop.inputs.rows(unit(for_inputs)));
+      MaskedLoss loss =
+          masked_squared_error(prediction.detach(), loop.targets.rows(unit(for_targets)),
+                               mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration]);
+      squared_error.add(std::move(loss.squared_error));
+      prediction.backward(loss.gradient);
+      gradients.collect();
     });
-    const at::Tensor improved = losses.add(squared_error / elements[iteration]);
+    const at::Tensor improved = losses.add(squared_error.take() / elements[iteration]);
     for (size_t i = 0; i < loop.layers.size(); ++i) {
       LayerQuantizer& layer = *loop.layers[i];
       layer.keep_best(improved, loop.ahead);

@@ -9,7 +9,6 @@
 
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/layer_quantizer.h"
-#include "host/tuning/micro_batch.h"
 #include "host/tuning/sampler.h"
 
 namespace roundhouse {
@@ -22,9 +21,7 @@ struct BlockLoop {
   std::function<at::Tensor(const at::Tensor& hidden)> forward;  // reads the layers' leaves
   std::vector<std::unique_ptr<LayerQuantizer>>& layers;
   PythonRandom& random;
-  MicroBatch& micro_batch;
   std::function<void(int64_t iteration, double loss)> progress;
-  int64_t block = 0;  // for messages
   // For a GPU: the host gives it its work without waiting for results. progress is called some iterations later.
   bool ahead = false;
 };
@@ -34,13 +31,10 @@ struct BlockLoss {
   int64_t best_iteration = 0;
 };
 
-// batch_size: samples an iteration, before gradient accumulation; the micro-batch may be smaller, or get so when the
-// device runs out of memory: the iteration then starts anew, with the same samples.
-//
 // After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one
-// global batch, the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its
+// batch of batch_size x gradient_accumulation samples, unit by unit (units.h), the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its
 // sign. The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when
-// the loss is not finite, or not even one sample fits.
+// the loss is not finite.
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size);
 
 }  // namespace roundhouse

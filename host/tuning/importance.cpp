@@ -11,9 +11,10 @@ namespace {
 
 constexpr int64_t kColumns = 64;  // of a chunk: a few cache lines of a row
 
-// x: f32 [tokens, cols] on the CPU.
-void add_squares(const at::Tensor& x, at::Tensor& sums) {
+// x: f32 [tokens, cols] on the CPU -> f64 [cols]
+at::Tensor sum_of_squares(const at::Tensor& x) {
   const int64_t tokens = x.size(0), cols = x.size(1);
+  at::Tensor sums = at::zeros({cols}, at::kDouble);
   const float* const data = x.const_data_ptr<float>();
   double* const sum = sums.mutable_data_ptr<double>();
   parallel_for(cols, kColumns, [&](int64_t begin, int64_t end) {
@@ -22,6 +23,7 @@ void add_squares(const at::Tensor& x, at::Tensor& sums) {
       for (int64_t c = begin; c < end; ++c) sum[c] += static_cast<double>(row[c]) * static_cast<double>(row[c]);
     }
   });
+  return sums;
 }
 
 }  // namespace
@@ -31,28 +33,18 @@ void ImportanceCollector::add(const LinearInfo& linear, const at::Tensor& input)
   const std::string& key = linear.siblings.empty() ? linear.name : linear.siblings;
   by_layer_[linear.name] = key;
   Sum& sum = sums_[key];
-  if (sum.first.empty()) {
-    sum.first = linear.name;
-    sum.squares = at::zeros({input.size(-1)}, at::TensorOptions(at::kDouble).device(input.device()));
-  }
+  if (sum.first.empty()) sum.first = linear.name;
   if (sum.first != linear.name) return;
   const at::Tensor x = input.detach().reshape({-1, input.size(-1)}).to(at::kFloat).contiguous();
-  if (x.is_cpu())
-    add_squares(x, sum.squares);
-  else
-    sum.squares += x.to(at::kDouble).square_().sum(0);
-}
-
-ImportanceCollector ImportanceCollector::copy() const {
-  ImportanceCollector copy = *this;
-  for (auto& [key, sum] : copy.sums_) sum.squares = sum.squares.clone();
-  return copy;
+  sum.squares.add(x.is_cpu() ? sum_of_squares(x) : x.to(at::kDouble).square_().sum(0));
 }
 
 Importance ImportanceCollector::take() {
   Importance importance;
+  std::unordered_map<std::string, at::Tensor> by_key;
+  for (auto& [key, sum] : sums_) by_key[key] = sum.squares.take().to(at::kFloat).cpu();
   for (const auto& [layer, key] : by_layer_) {
-    const at::Tensor squares = sums_.at(key).squares.to(at::kFloat).cpu();
+    const at::Tensor& squares = by_key.at(key);
     if (!at::isfinite(squares).all().item<bool>())
       throw Error(
           cat("the inputs of ", layer, " are not finite on the calibration texts, so its channels have no ",

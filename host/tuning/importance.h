@@ -10,26 +10,26 @@
 
 #include "host/model/structure.h"
 #include "host/plan/plan.h"
+#include "host/tuning/units.h"
 
 namespace roundhouse {
 
-// Sums the squares of a linear's inputs over tokens, channel by channel, in float64 and the order of the tokens.
+// Sums the squares of a linear's inputs over tokens, channel by channel, in float64: in the order of the tokens within
+// a unit (units.h).
 class ImportanceCollector {
  public:
   explicit ImportanceCollector(std::set<std::string> layers) : layers_(std::move(layers)) {}
 
   bool wants(const std::string& layer) const { return layers_.contains(layer); }
-  // input: [..., in_features]. Nothing happens for a layer that is not wanted.
+  // input: [..., in_features], of one unit. Nothing happens for a layer that is not wanted.
   void add(const LinearInfo& linear, const at::Tensor& input);
-  // With sums of its own.
-  ImportanceCollector copy() const;
   // The sums of the layers added since the last call, f32 [in_features]. Throws Error when one is not finite.
   Importance take();
 
  private:
   struct Sum {
-    std::string first;   // of the linears that read this input
-    at::Tensor squares;  // f64 [in_features], where the inputs are
+    std::string first;  // of the linears that read this input
+    UnitTree squares;   // f64 [in_features], where the inputs are
   };
 
   std::set<std::string> layers_;

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/base/parallel.h"
 #include "host/export/stored_layer.h"
@@ -24,32 +25,62 @@
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/units.h"
 
 namespace roundhouse {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+// libtorch's message goes on with the state of its allocator: its first sentences, and what to change.
+std::string out_of_memory_text(const c10::OutOfMemoryError& failure) {
+  const std::string text = failure.what_without_backtrace();
+  const size_t first = text.find(". ");
+  const size_t end = std::min(first == std::string::npos ? first : text.find(". ", first + 1), text.find('\n'));
+  return cat(text.substr(0, end), ". Lower calibration.seqlen if it is above ", kUnitTokens, ", set memory (then the ",
+             "calibration activations leave the device), free memory that other programs hold on it, or choose ",
+             "another device.");
 }
 
-// bfloat16 where the processor multiplies it natively, float32 elsewhere.
-at::ScalarType compute_type(at::Device device) {
-  if (device.is_cuda()) return at::kBFloat16;
-  return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+// Another source, whose tensors stay loaded until they are dropped: a block's weights are read once for quantizer,
+// forward pass and export.
+class HeldSource : public TensorSource {
+ public:
+  explicit HeldSource(TensorSource& source) : source_(source) {}
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  std::string location() const override { return source_.location(); }
+  bool checks_finite(const std::string& name) const override { return source_.checks_finite(name); }
+  Tensor load(const std::string& name) override {
+    const auto found = held_.find(name);
+    return found == held_.end() ? held_.emplace(name, source_.load(name)).first->second : found->second;
+  }
+  // Hands a tensor over that nobody needs after this.
+  Tensor take(const std::string& name) {
+    auto held = held_.extract(name);
+    return held ? std::move(held.mapped()) : source_.load(name);
+  }
+  void drop() { held_.clear(); }
+
+ private:
+  TensorSource& source_;
+  std::unordered_map<std::string, Tensor> held_;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 class Run {
  public:
   Run(const QuantizeInput& input, QuantizeSink& sink)
       : in_(input),
+        source_(input.source),
         sink_(sink),
         recipe_(input.plan.recipe),
         passes_(passes(input.plan)),
         device_(input.device),
-        compute_(compute_type(device_)),
+        compute_(computes_in_bfloat16(device_.is_cuda()) ? at::kBFloat16 : at::kFloat),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan)),
-        micro_batch_(recipe_.calibration.batch_size),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     if (device_.is_cuda()) {  // the same bits on the same card
@@ -83,15 +114,14 @@ class Run {
   // Errors begin with the place.
   template <typename Body>
   void in(const std::string& place, const Body& body) {
-    where_ = place;
     try {
       body();
     } catch (const Error& failure) {
-      throw Error(cat(where_, ": ", failure.what()));
+      throw Error(cat(place, ": ", failure.what()));
     } catch (const c10::OutOfMemoryError& failure) {
-      throw Error(cat(where_, ": ", out_of_memory_text(failure)));
+      throw Error(cat(place, ": ", out_of_memory_text(failure)));
     } catch (const c10::Error& failure) {
-      throw Error(cat(where_, ": libtorch: ", failure.what_without_backtrace()));
+      throw Error(cat(place, ": libtorch: ", failure.what_without_backtrace()));
     }
   }
 
@@ -109,7 +139,7 @@ class Run {
     LayerQuantizers layers;
     for (const LayerPlan* plan : planned_[block])
       layers.push_back(
-          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, in_.source.load(stored_weight(plan->info)), device_));
+          std::make_unique<LayerQuantizer>(in_.catalogue, *plan, source_.load(stored_weight(plan->info)), device_));
     return layers;
   }
 
@@ -145,7 +175,7 @@ class Run {
           if (measure) activations.measure(linear, input);
           return input;
         });
-      forward_all(block, activations, *full_, targets_ ? targets_.get() : full_.get());
+      forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
@@ -153,10 +183,10 @@ class Run {
         activations.measure(linear, input);
         return input;
       });
-      forward_all(block, activations, *quantized_, nullptr);
+      forward_all(block, *quantized_, nullptr);
     }
     block.set_input_hook({});
-    if (ranges) seen_.ranges.merge(activations.ranges());
+    if (ranges) seen_.ranges.merge(activations.take_ranges());
   }
 
   void quantize_head() {
@@ -164,8 +194,7 @@ class Run {
     LayerQuantizers layers = load_layers(-1);
     Activations activations(in_.catalogue, planned_[-1], compute_, device_);
     const auto for_inputs = [&](const HiddenStates& hidden, const auto& body) {
-      for_batches(activations,
-                  [&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
+      for_all_units([&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
     if (collector_.wants(head.name)) {
       for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
@@ -174,7 +203,7 @@ class Run {
     if (activations.calibrated()) {
       for_inputs(passes_.quantized ? *quantized_ : *full_,
                  [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
-      seen_.ranges.merge(activations.ranges());
+      seen_.ranges.merge(activations.take_ranges());
     }
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
@@ -182,7 +211,7 @@ class Run {
   }
 
   void start_chains() {
-    decoder_ = std::make_unique<Decoder>(in_.architecture, in_.source, compute_, device_);
+    decoder_ = std::make_unique<Decoder>(in_.architecture, source_, compute_, device_);
     const int64_t n = static_cast<int64_t>(in_.samples.size());
     const int64_t length = static_cast<int64_t>(in_.samples.front().size());
     seen_.tokens = n * length;
@@ -201,39 +230,23 @@ class Run {
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
-    Activations none(in_.catalogue, {}, compute_, device_);
-    for_batches(none, [&](int64_t begin, int64_t end) {
+    for_all_units([&](int64_t begin, int64_t end) {
       const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
+    source_.drop();
   }
 
-  // Calls body(begin, end) for the micro-batches of all samples, again with a smaller one when the device runs out of
-  // memory; what was measured of the larger one is taken back.
+  // Calls body(begin, end) for the units of all samples.
   template <typename Body>
-  void for_batches(Activations& activations, const Body& body) {
-    const int64_t samples = static_cast<int64_t>(in_.samples.size());
-    for (int64_t begin = 0, end = 0; begin < samples; begin = end) {
-      micro_batch_.fit(where_, [&] {
-        end = std::min(samples, begin + micro_batch_.samples());
-        ImportanceCollector collected = collector_.copy();  // so that taking back needs no memory
-        const std::vector<at::Tensor> measured = activations.measured();
-        try {
-          body(begin, end);
-        } catch (const c10::OutOfMemoryError&) {
-          activations.forget();
-          activations.set_measured(measured);
-          collector_ = std::move(collected);
-          throw;
-        }
-      });
-    }
+  void for_all_units(const Body& body) const {
+    for_units(static_cast<int64_t>(in_.samples.size()), static_cast<int64_t>(in_.samples.front().size()), body);
   }
 
   // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
-  void forward_all(const Block& block, Activations& activations, const HiddenStates& input, HiddenStates* output) {
-    for_batches(activations, [&](int64_t begin, int64_t end) {
+  void forward_all(const Block& block, const HiddenStates& input, HiddenStates* output) {
+    for_all_units([&](int64_t begin, int64_t end) {
       const at::Tensor hidden = block.forward(input.rows(begin, end), *positions_);
       if (output) output->write(begin, hidden);
     });
@@ -252,16 +265,11 @@ class Run {
       for (auto& layer : layers) layer->forward();
     } else {
       const at::AutoGradMode with_grad(true);
-      const BlockLoss loss =
-          run_block_loop({passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
-                          [&](const at::Tensor& hidden) {
-                            activations.forget();
-                            return block.forward(hidden, *positions_);
-                          },
-                          layers, random_, micro_batch_,
-                          [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, index,
-                          device_.is_cuda()},
-                         recipe_.tuning, recipe_.calibration.batch_size);
+      const BlockLoss loss = run_block_loop(
+          {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
+           [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
+           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda()},
+          recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
       report.best_iteration = loss.best_iteration;
@@ -270,7 +278,7 @@ class Run {
     const bool read_on = index + 1 < in_.architecture.blocks() ||
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
-    if (passes_.quantized && read_on) forward_all(block, activations, *quantized_, quantized_.get());
+    if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
@@ -278,12 +286,11 @@ class Run {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const std::vector<Tensor> tensors = layer->encode();
-      const Tensor weight = in_.source.load(stored_weight(layer->plan().info));
-      const Tensor bias = layer->plan().info.has_bias ? in_.source.load(name + ".bias") : Tensor();
+      const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
       const auto decode = [&](const rh_tensor* const* encoded, rh_tensor& output) {
         layer->quantizer().decode(Exec(), encoded, output);
       };
-      EncodedLayer encoded{layer->plan(), weight.dtype(), layer->encoding(), tensors, bias, decode};
+      EncodedLayer encoded{layer->plan(), layer->encoding(), tensors, bias, decode};
       if (ActivationQuantizer* activation = activations.find(name)) {
         encoded.activation_encoding = &activation->encoding();
         encoded.activation_tensors = activation->encode();
@@ -297,19 +304,21 @@ class Run {
         done_.insert(kept->second->info.name + ".bias");
       }
       const std::string exported = exported_name(in_.architecture, stored_, name);
-      if (exported.empty() || !in_.source.contains(name) || !done_.insert(exported).second) continue;
-      sink_.tensor(exported, in_.source.load(name));
+      if (exported.empty() || !source_.contains(name) || !done_.insert(exported).second) continue;
+      sink_.tensor(exported, source_.take(name));
     }
+    source_.drop();
   }
 
   // A tied head may be stored under the head's name alone; the layer is the embedding then.
   std::string stored_weight(const LinearInfo& layer) const {
     const std::string weight = layer.name + ".weight";
-    return in_.source.contains(weight) ? weight : in_.architecture.head().name + ".weight";
+    return source_.contains(weight) ? weight : in_.architecture.head().name + ".weight";
   }
 
   const QuantizeInput& in_;
-  const std::vector<std::string> stored_ = in_.source.names();
+  HeldSource source_;
+  const std::vector<std::string> stored_ = source_.names();
   QuantizeSink& sink_;
   const Recipe& recipe_;
   Passes passes_;
@@ -319,8 +328,6 @@ class Run {
   std::map<std::string, const LayerPlan*> kept_;              // by weight: they stay packed as the source has them
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
-  MicroBatch micro_batch_;
-  std::string where_;  // what is being worked on, for messages
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;

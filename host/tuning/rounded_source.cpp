@@ -25,22 +25,28 @@ class RoundedSource : public TensorSource {
   std::vector<std::string> names() const override { return source_.names(); }
   bool contains(const std::string& name) const override { return source_.contains(name); }
   std::string location() const override { return source_.location(); }
+  bool checks_finite(const std::string& name) const override {
+    return !layers_.contains(name) && source_.checks_finite(name);
+  }
   Tensor load(const std::string& name) override {
-    Tensor weight = source_.load(name);
+    if (auto ready = ready_.extract(name)) return std::move(ready.mapped());
     const auto found = layers_.find(name);
-    if (found == layers_.end()) return weight;
+    if (found == layers_.end()) return source_.load(name);
     const at::NoGradGuard no_grad;
     LayerQuantizers layers;
     const LayerPlan& plan = found->second;
-    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, weight, at::kCPU));
-    if (layers[0]->quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC)
+    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, source_.load(name), at::kCPU));
+    if (!plan.info.siblings.empty() && (layers[0]->quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC))
       for (const auto& [sibling, other] : layers_)
         if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
           layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), at::kCPU));
     prepare(layers, importance_);
-    layers[0]->make_leaf(to_torch(weight).scalar_type(), at::kCPU);
-    layers[0]->forward();
-    return from_torch(layers[0]->leaf());
+    for (auto& layer : layers) {
+      layer->make_leaf(to_torch(layer->plan().dtype), at::kCPU);
+      layer->forward();
+      ready_[layer->plan().info.name + ".weight"] = from_torch(layer->leaf());
+    }
+    return std::move(ready_.extract(name).mapped());
   }
 
  private:
@@ -48,6 +54,7 @@ class RoundedSource : public TensorSource {
   Catalogue& catalogue_;
   const Importance& importance_;
   std::unordered_map<std::string, LayerPlan> layers_;
+  std::unordered_map<std::string, Tensor> ready_;  // siblings of a weight that was asked for
 };
 
 }  // namespace

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "host/abi/layer_scheme.h"
 #include "host/abi/quantizer.h"
 #include "host/base/error.h"
 #include "host/base/parallel.h"
+#include "host/base/scheme.h"
 #include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {

@@ -10,7 +10,7 @@
 
 #include "host/abi/export_session.h"
 #include "host/abi/format_query.h"
-#include "host/abi/format_view.h"
+#include "host/abi/views.h"
 #include "host/base/tensor.h"
 #include "host/discovery/library.h"
 #include "plugins/formats/lib/affine_int.h"

@@ -232,6 +232,21 @@ TEST_F(BlockTest, RefusesWeightsThatAreDamagedOrOfAnotherShape) {
   }
 }
 
+TEST_F(BlockTest, DamageIsLookedForOnce) {
+  const std::string name = "model.layers.0.mlp.up_proj.weight";
+  at::Tensor weight = at::ones({80, 48});
+  Changed changed(source_, name, weight);
+  FiniteSource source(changed);
+  check_all(architecture_, source);
+  weight[3][5] = std::numeric_limits<double>::quiet_NaN();  // as no file does
+  EXPECT_NO_THROW(source.load(name));
+  EXPECT_NO_THROW(Block(architecture_, 0, source, at::kFloat, at::kCPU));
+  const Decoder decoder(architecture_, changed, at::kFloat, at::kCPU);
+  EXPECT_THROW(decoder.block(0), Error);
+  FiniteSource again(changed);
+  EXPECT_THROW(check_all(architecture_, again), Error);
+}
+
 TEST_F(BlockTest, RefusesTokensOutsideTheVocabularyAndSequencesBeyondTheLearnedPositions) {
   EXPECT_THROW(decoder_.embed(at::full({1, 2}, architecture_.vocab_size(), at::kLong)), Error);
   EXPECT_THROW(decoder_.embed(at::full({1, 2}, -1, at::kLong)), Error);

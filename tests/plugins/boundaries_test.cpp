@@ -50,6 +50,17 @@ TEST(Boundaries, PluginsAndSdkIncludeNeitherHostNorLibtorch) {
   EXPECT_EQ(matches(files, include), "");
 }
 
+// One function asks what the processor can do, and answers elsewhere than on x86, too.
+TEST(Boundaries, TheHostAsksOfX86InOnePlace) {
+  const std::regex builtin(R"(__builtin_(cpu_|ia32_)|intrin\.h|cpuid)");
+  std::vector<fs::path> files = sources({"host", "validator"});
+  const auto asks = std::partition(files.begin(), files.end(), [](const fs::path& file) {
+    return fs::relative(file, ROUNDHOUSE_SOURCE) != "host/base/cpu.h";
+  });
+  EXPECT_NE(matches({asks, files.end()}, builtin), "");
+  EXPECT_EQ(matches({files.begin(), asks}, builtin), "");
+}
+
 // Floors of the host: a folder includes itself and those listed here.
 TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
   const std::map<std::string, std::set<std::string>> below = {

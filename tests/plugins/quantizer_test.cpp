@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "host/abi/format_view.h"
+#include "host/abi/views.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {

@@ -1,6 +1,7 @@
 // From a data type's name and fields to a plugin's id and scheme.
 #include "host/plan/scheme_resolver.h"
 
+#include "host/abi/views.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -148,13 +149,43 @@ TEST(SchemeJson, HasTheRecipesKeys) {
                                                  {"act_dynamic", true}}));
 }
 
+TEST(SchemeFields, WhatAFieldTellsSetsItAgain) {
+  TensorScheme scheme;
+  scheme.dtype = "a";
+  scheme.bits = 3;
+  scheme.symmetric = false;
+  scheme.rounding = Rounding::kSearch;
+  scheme.group_rows = 2;
+  scheme.group_cols = 64;
+  scheme.dynamic = false;
+  scheme.scale_dtype = DType::kBF16;
+  scheme.scale_threshold = 0.5;
+  scheme.options = {{"mode", "fast"}};
+  const TensorScheme defaults;
+  TensorScheme again;
+  again.dtype = "a";
+  std::set<std::string> keys;
+  for (const SchemeField& field : scheme_fields()) {
+    EXPECT_TRUE(keys.insert(field.key).second) << field.key;
+    EXPECT_NE(field.get(scheme), field.get(defaults)) << field.key << " is not among those above";
+    if (!field.set) continue;
+    field.set(again, field.get(scheme));
+    EXPECT_THROW(field.set(again, json::array({"x"})), Error) << field.key;
+  }
+  EXPECT_EQ(again, scheme);
+}
+
 TEST(SchemeViewTest, PluginsSeeTheFields) {
   TensorScheme scheme;
   scheme.dtype = "a";
   scheme.bits = 3;
   scheme.symmetric = false;
   scheme.rounding = Rounding::kSearch;
+  scheme.group_rows = 2;
+  scheme.group_cols = 64;
+  scheme.dynamic = false;
   scheme.scale_dtype = DType::kBF16;
+  scheme.scale_threshold = 0.5;
   scheme.options = {{"key", 1}};
   const SchemeView view(scheme);
   EXPECT_EQ(view.get()->struct_size, sizeof(rh_scheme));
@@ -162,6 +193,10 @@ TEST(SchemeViewTest, PluginsSeeTheFields) {
   EXPECT_EQ(view.get()->bits, 3);
   EXPECT_EQ(view.get()->symmetric, 0);
   EXPECT_EQ(view.get()->rounding, RH_ROUNDING_SEARCH);
+  EXPECT_EQ(view.get()->group_rows, 2);
+  EXPECT_EQ(view.get()->group_cols, 64);
+  EXPECT_EQ(view.get()->dynamic, 0);
+  EXPECT_EQ(view.get()->scale_threshold, 0.5f);
   EXPECT_EQ(view.get()->scale_dtype.kind, RH_KIND_BFLOAT);
   EXPECT_STREQ(view.get()->options_json, "{\"key\":1}");
 }

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "host/base/cpu.h"
 #include "host/model/decoder.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/rounded_source.h"
@@ -19,19 +20,20 @@ const std::string kStatic = kWeights + "act_data_type: grid, act_bits: 8, act_gr
 class ActivationTest : public QuantizeTest {
  protected:
   // As the run computes.
-  static at::ScalarType compute_type() { return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat; }
+  static at::ScalarType compute_type() { return computes_in_bfloat16(false) ? at::kBFloat16 : at::kFloat; }
 
   static at::Tensor ids(const Problem& p) {
-    at::Tensor ids = at::empty({8, 16}, at::kLong);
+    at::Tensor ids = at::empty({5, 512}, at::kLong);
     for (int64_t i = 0; i < ids.numel(); ++i)
-      ids.mutable_data_ptr<int64_t>()[i] = p.samples[static_cast<size_t>(i / 16)][static_cast<size_t>(i % 16)];
+      ids.mutable_data_ptr<int64_t>()[i] = p.samples[static_cast<size_t>(i / 512)][static_cast<size_t>(i % 512)];
     return ids;
   }
 
-  // The block's output, four samples at a time as the recipe says.
+  // The block's output, unit by unit: two samples of 512 tokens.
   static at::Tensor forward(const Decoder& decoder, const Block& block, const at::Tensor& hidden) {
-    const PositionData positions = decoder.positions(16);
-    return at::cat({block.forward(hidden.slice(0, 0, 4), positions), block.forward(hidden.slice(0, 4, 8), positions)});
+    const PositionData positions = decoder.positions(512);
+    return at::cat({block.forward(hidden.slice(0, 0, 2), positions), block.forward(hidden.slice(0, 2, 4), positions),
+                    block.forward(hidden.slice(0, 4, 5), positions)});
   }
 
   // The largest input of each linear of a block.
@@ -58,6 +60,7 @@ class ActivationTest : public QuantizeTest {
 
 TEST_F(ActivationTest, RangesAreThoseOfTheOriginalChain) {
   Problem p = problem(kUntied, kStatic + "tuning: {iters: 0, quantized_input: false}\n");
+  p.draw_samples(5, 512);
   const Recording got = p.quantized();
   const at::NoGradGuard no_grad;
   const Decoder decoder(p.architecture, p.source, compute_type(), at::kCPU);
@@ -72,6 +75,7 @@ TEST_F(ActivationTest, RangesAreThoseOfTheOriginalChain) {
 
 TEST_F(ActivationTest, RangesAreThoseOfTheQuantizedChain) {
   Problem p = problem(kUntied, kStatic + "tuning: {iters: 0}\n");
+  p.draw_samples(5, 512);
   const Recording got = p.quantized();
   const at::NoGradGuard no_grad;
   const Decoder original(p.architecture, p.source, compute_type(), at::kCPU);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/checkpoint/imatrix_file.h"
 #include "host/model/decoder.h"
@@ -49,36 +50,37 @@ bool same(const Tensor& a, const Tensor& b) {
 
 TEST_F(ImportanceTest, IsTheSumOfSquaredInputs) {
   Problem p = problem(kUntied, kSearched + "layers: [{match: lm_head}]\n");
+  p.draw_samples(5, 512);  // units of two, two and one
   const Recording got = p.quantized();
   const at::NoGradGuard no_grad;
-  const at::ScalarType type = __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType type = computes_in_bfloat16(false) ? at::kBFloat16 : at::kFloat;
   Decoder decoder(p.architecture, p.source, type, at::kCPU);
-  std::map<std::string, std::vector<double>> sums;
+  std::map<std::string, std::vector<std::vector<double>>> sums;  // of each unit
   decoder.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
     const at::Tensor x = input.to(at::kFloat).reshape({-1, linear.in_features}).contiguous();
-    std::vector<double>& sum = sums[linear.name];
-    sum.resize(static_cast<size_t>(linear.in_features));
+    std::vector<double>& sum = sums[linear.name].emplace_back(static_cast<size_t>(linear.in_features));
     for (int64_t i = 0; i < x.numel(); ++i) {
       const double value = x.const_data_ptr<float>()[i];
       sum[static_cast<size_t>(i % linear.in_features)] += value * value;
     }
     return input;
   });
-  at::Tensor ids = at::empty({8, 16}, at::kLong);
+  at::Tensor ids = at::empty({5, 512}, at::kLong);
   for (int64_t i = 0; i < ids.numel(); ++i)
-    ids.mutable_data_ptr<int64_t>()[i] = p.samples[static_cast<size_t>(i / 16)][static_cast<size_t>(i % 16)];
-  const PositionData positions = decoder.positions(16);
-  at::Tensor hidden = decoder.embed(ids);
-  for (int64_t block = 0; block < 2; ++block) {
-    const Block b = decoder.block(block);
-    hidden = at::cat({b.forward(hidden.slice(0, 0, 4), positions), b.forward(hidden.slice(0, 4, 8), positions)});
+    ids.mutable_data_ptr<int64_t>()[i] = p.samples[static_cast<size_t>(i / 512)][static_cast<size_t>(i % 512)];
+  const PositionData positions = decoder.positions(512);
+  for (const auto& [begin, end] : {std::pair{0, 2}, {2, 4}, {4, 5}}) {
+    at::Tensor hidden = decoder.embed(ids.slice(0, begin, end));
+    for (int64_t block = 0; block < 2; ++block) hidden = decoder.block(block).forward(hidden, positions);
+    decoder.head(hidden);
   }
-  decoder.head(hidden);
   ASSERT_EQ(got.layers.size(), 15u);
   for (const auto& [name, layer] : got.layers) {
     ASSERT_EQ(layer.tensors[0].elements(), layer.info.in_features);
-    for (int64_t c = 0; c < layer.info.in_features; ++c)
-      ASSERT_EQ(layer.tensors[0].as<float>()[c], static_cast<float>(sums.at(name)[static_cast<size_t>(c)]))
+    const auto& units = sums.at(name);
+    ASSERT_EQ(units.size(), 3u);
+    for (size_t c = 0; c < units[0].size(); ++c)
+      ASSERT_EQ(layer.tensors[0].as<float>()[c], static_cast<float>((units[0][c] + units[1][c]) + units[2][c]))
           << name << ", channel " << c;
   }
 }

@@ -50,6 +50,10 @@ struct Problem {
         source(model),
         catalogue(discover()),
         plan(make_plan(recipe, architecture, source, catalogue)) {
+    draw_samples(8, 16);
+  }
+  void draw_samples(size_t count, size_t seqlen) {
+    samples.assign(count, std::vector<int32_t>(seqlen));
     std::mt19937 random(1);
     for (auto& sample : samples)
       for (int32_t& id : sample) id = static_cast<int32_t>(random() % static_cast<uint32_t>(architecture.vocab_size()));
@@ -77,7 +81,7 @@ struct Problem {
   SafetensorsFolder source;
   Catalogue& catalogue;
   Plan plan;
-  std::vector<std::vector<int32_t>> samples{8, std::vector<int32_t>(16)};
+  std::vector<std::vector<int32_t>> samples;
 };
 
 class QuantizeTest : public testing::Test {

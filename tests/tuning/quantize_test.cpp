@@ -7,7 +7,10 @@
 #include <cstring>
 #include <set>
 
+#include "host/base/cpu.h"
+#include "host/base/error.h"
 #include "host/tuning/caching_allocator.h"
+#include "host/tuning/rounded_source.h"
 #include "kernels/floats.h"
 #include "tests/tuning/quantize_fixture.h"
 
@@ -129,26 +132,86 @@ class NoRoomFor : public c10::Allocator {
   c10::Allocator* others_;
 };
 
-// The first forward pass stops in the middle of a block, when some inputs were measured already.
-TEST_F(Quantize, WithoutMemoryForABatchItIsThatOfASmallerOne) {
-  const size_t element = __builtin_cpu_supports("avx512bf16") ? 2 : 4;
+// Chains, gradients, calibrated ranges and an importance matrix. The memory of a unit of two samples is all they need.
+TEST_F(Quantize, HoweverSamplesAreWrittenAsBatchesTheBitsAreTheSame) {
+  const size_t element = computes_in_bfloat16(false) ? 2 : 4;
   const std::string ranges = ", act_data_type: grid, act_bits: 8, act_group_size: 0, act_dynamic: false}\n";
   for (const std::string& recipe :
-       {"scheme: W4A16\ntuning: {iters: 3}\n"s,
-        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 0}\nlayers: [{match: lm_head}]\n",
+       {"scheme: W4A16\ntuning: {iters: 2}\n"s,
+        "scheme: {data_type: int, group_size: 32" + ranges + "tuning: {iters: 2}\nlayers: [{match: lm_head}]\n",
         "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
-    Problem small = problem(kUntied, recipe), large = problem(kUntied, recipe);
-    small.plan.recipe.calibration.batch_size = 1;
-    small.plan.recipe.tuning.gradient_accumulation = 3;
-    large.plan.recipe.calibration.batch_size = 3;
-    const Recording expected = small.quantized();
-    NoRoomFor gate(3 * 16 * 512 * element);  // of three samples
-    const Recording got = large.quantized();
-    EXPECT_EQ(gate.refused, 1) << "the batch stays small";
+    const auto quantized = [&](int64_t batch_size, int64_t accumulation) {
+      Problem p = problem(kUntied, recipe);
+      p.draw_samples(5, 600);
+      p.plan.recipe.calibration.batch_size = batch_size;
+      p.plan.recipe.tuning.gradient_accumulation = accumulation;
+      return p.quantized();
+    };
+    const Recording expected = quantized(1, 5);
+    NoRoomFor gate(5 * 600 * 512 * element);
+    const Recording got = quantized(5, 1);
+    EXPECT_EQ(gate.refused, 0) << "nobody asked for the memory of all five samples";
     expect_same(expected, got);
     ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
     for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
   }
+}
+
+TEST_F(Quantize, AUnitThatDoesNotFitIsAnErrorThatSaysWhatToChange) {
+  const size_t element = computes_in_bfloat16(false) ? 2 : 4;
+  Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 3}\n");
+  p.draw_samples(5, 600);
+  NoRoomFor gate(2 * 600 * 512 * element);
+  try {
+    p.quantized();
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    const std::string text = e.what();
+    for (const char* part : {"block 0: no memory", "seqlen", "memory", "device"})
+      EXPECT_NE(text.find(part), std::string::npos) << text;
+  }
+}
+
+// How often each tensor of another source was loaded.
+class Counting : public TensorSource {
+ public:
+  explicit Counting(TensorSource& source) : source_(source) {}
+  std::vector<std::string> names() const override { return source_.names(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  std::string location() const override { return source_.location(); }
+  Tensor load(const std::string& name) override {
+    ++loads[name];
+    return source_.load(name);
+  }
+  std::map<std::string, int> loads;
+
+ private:
+  TensorSource& source_;
+};
+
+TEST_F(Quantize, EachTensorIsLoadedOnce) {
+  for (const std::string& recipe :
+       {"scheme: W4A16\ntuning: {iters: 2}\n"s, "scheme: W4A16\ntuning: {iters: 0}\nlayers: [{match: lm_head}]\n"s,
+        "scheme: {data_type: largest}\ntuning: {iters: 1}\n"s}) {
+    Problem p = problem(kUntied, recipe);
+    Counting source(p.source);
+    Recording sink;
+    quantize({p.plan, p.architecture, source, p.catalogue, p.samples, std::nullopt}, sink);
+    const std::vector<std::string> outside = p.architecture.outer_tensors();
+    EXPECT_EQ(source.loads.size(), p.source.names().size());
+    for (const auto& [name, loads] : source.loads)
+      EXPECT_LE(loads, std::count(outside.begin(), outside.end(), name) ? 2 : 1)
+          << name << ": for its block, or for the chains and then the export";
+  }
+}
+
+TEST_F(Quantize, SiblingsRoundedTogetherAreLoadedOnce) {
+  Problem p = problem(kUntied, "scheme: {data_type: largest}\ntuning: {iters: 0}\n");
+  Counting source(p.source);
+  const auto rounded = rounded_source(p.plan, source, p.catalogue, {});
+  for (const std::string& name : p.architecture.block_tensors(0)) rounded->load(name);
+  EXPECT_EQ(source.loads.size(), p.architecture.block_tensors(0).size());
+  for (const auto& [name, loads] : source.loads) EXPECT_EQ(loads, 1) << name;
 }
 
 TEST_F(Quantize, SiblingsShareTheirStatistic) {

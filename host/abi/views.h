@@ -1,8 +1,9 @@
-// Layers, tensors and plans as formats see them: no scheme is among them.
+// What plugins see: schemes for data types; encodings, layers and plans, without a scheme, for formats.
 #pragma once
 
 #include <roundhouse/encoding.h>
 #include <roundhouse/format.h>
+#include <roundhouse/scheme.h>
 
 #include <cstdint>
 #include <memory>
@@ -10,9 +11,24 @@
 #include <string>
 #include <vector>
 
+#include "host/base/scheme.h"
 #include "host/base/tensor.h"
 
 namespace roundhouse {
+
+// A TensorScheme as plugins see it. Borrows strings from itself: keep it alive and in place for the call.
+class SchemeView {
+ public:
+  explicit SchemeView(const TensorScheme& scheme);
+  SchemeView(const SchemeView&) = delete;
+  SchemeView& operator=(const SchemeView&) = delete;
+  const rh_scheme* get() const { return &view_; }
+
+ private:
+  TensorScheme scheme_;
+  std::string options_;
+  rh_scheme view_;
+};
 
 // What a plugin said of an encoding, kept beyond the plugin's object.
 class EncodingCopy {

@@ -1,10 +1,17 @@
-#include "host/abi/format_view.h"
+#include "host/abi/views.h"
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace roundhouse {
+
+SchemeView::SchemeView(const TensorScheme& scheme) : scheme_(scheme), options_(scheme.options.dump()), view_{} {
+  view_.struct_size = sizeof view_;
+  view_.options_json = options_.c_str();
+  for (const SchemeField& field : scheme_fields())
+    if (field.show) field.show(scheme_, view_);
+}
 
 EncodingCopy::EncodingCopy(const rh_encoding& encoding)
     : id_(encoding.id), text_(encoding.parameters_json), parameters_(nlohmann::json::parse(text_)) {
