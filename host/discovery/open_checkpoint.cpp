@@ -1,23 +1,12 @@
 #include "host/discovery/open_checkpoint.h"
 
-#include <fstream>
-
 #include "host/abi/format_reader.h"
 #include "host/abi/plugin_call.h"
 #include "host/base/error.h"
+#include "host/base/model_folder.h"
 #include "host/checkpoint/safetensors.h"
 
 namespace roundhouse {
-namespace {
-
-// True when the model's own config.json says that its weights are quantized.
-bool claims_quantization(const std::filesystem::path& folder) {
-  std::ifstream file(folder / "config.json");
-  const auto config = nlohmann::json::parse(file, nullptr, false);
-  return config.is_object() && config.contains("quantization_config");
-}
-
-}  // namespace
 
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
                                               const nlohmann::json& architecture, std::string* format_id) {
@@ -35,10 +24,9 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   }
   if (format_id) *format_id = surest;
   if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue.format(surest), folder, architecture);
-  if (claims_quantization(folder))
-    throw Error(cat(folder.string(),
-                    " is quantized (config.json has quantization_config), but no loaded format reads it. ",
-                    "Loaded formats: ", loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
+  if (const auto method = quantization_method(folder))
+    throw Error(cat(folder.string(), " is quantized (", *method, "), but no loaded format reads it. Loaded formats: ",
+                    loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
   return std::make_unique<SafetensorsFolder>(folder);
 }
 
