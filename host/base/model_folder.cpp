@@ -52,7 +52,7 @@ fs::path hub_cache() {
 }
 
 std::string download(const HubId& id) {
-  return cat("hf download ", id.name, id.revision.empty() ? "" : " --revision " + shell_quoted(id.revision));
+  return cat("hf download ", id.name, id.revision.empty() ? "" : cat(" --revision ", shell_quoted(id.revision)));
 }
 
 // The snapshot of a repository's folder; empty when it is not there.
@@ -74,29 +74,47 @@ bool is_repository(const fs::path& folder) {
 
 // The id of a repository's folder, or "".
 std::string id_of(const fs::path& repository) {
-  std::string name = repository.filename();
-  if (!name.starts_with(kRepository)) return "";
-  name.erase(0, std::string_view(kRepository).size());
-  if (const size_t at = name.find(kSeparator); at != std::string::npos) name.replace(at, 2, "/");
-  return name;
+  const std::string folder = repository.filename();
+  if (!folder.starts_with(kRepository)) return "";
+  const std::string name = folder.substr(std::string_view(kRepository).size());
+  const size_t at = name.find(kSeparator);
+  return at == std::string::npos ? name : cat(name.substr(0, at), "/", name.substr(at + 2));
+}
+
+// The repositories in a folder that is no model.
+std::vector<fs::path> repositories_in(const fs::path& folder) {
+  std::vector<fs::path> found;
+  if (!is_folder(folder) || is_there(folder / "config.json")) return found;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (!id_of(entry.path()).empty() && is_repository(entry.path())) found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
 }
 
 fs::path from_repository(const fs::path& folder) {
   if (fs::path found = snapshot(folder, ""); !found.empty()) return found;
   const std::string id = id_of(folder);
-  throw Error(cat(folder.string(), " is a repository in the hub's cache, but refs/main leads to no snapshot.",
-                  id.empty() ? " Name one of the folders in its snapshots/" : " Fetch it: " + download({id, ""})));
+  throw Error(cat(folder.string(),
+                  " is a repository in the Hugging Face cache, but its refs/main leads to no snapshot.",
+                  id.empty() ? " Name one of the folders in its snapshots/" : cat(" Fetch it: ", download({id, ""}))));
+}
+
+fs::path from_cache(const fs::path& folder, const std::vector<fs::path>& repositories) {
+  if (repositories.size() == 1) return from_repository(repositories[0]);
+  std::vector<std::string> ids;
+  for (const fs::path& repository : repositories) ids.push_back(id_of(repository));
+  throw Error(cat(folder.string(), " is a Hugging Face cache; name one of its models: ", joined(ids)));
 }
 
 fs::path from_hub(const HubId& id, const fs::path& path) {
   const fs::path cache = hub_cache();
-  std::string folder = kRepository + id.name;
+  std::string folder = cat(kRepository, id.name);
   if (const size_t slash = folder.find('/'); slash != std::string::npos) folder.replace(slash, 1, kSeparator);
   if (!cache.empty())
     if (fs::path found = snapshot(cache / folder, id.revision); !found.empty()) return found;
   throw Error(cat("there is no folder ", path.string(), ", and the Hugging Face cache ",
-                  cache.empty() ? "(which is unknown: set HF_HOME) " : cache.string() + " ", "has no ", id.name,
-                  id.revision.empty() ? "" : " of revision " + id.revision, ". Fetch it: ", download(id)));
+                  cache.empty() ? "(which is unknown: set HF_HOME) " : cat(cache.string(), " "), "has no ", id.name,
+                  id.revision.empty() ? "" : cat(" of revision ", id.revision), ". Fetch it: ", download(id)));
 }
 
 // An object that may be missing or something else.
@@ -113,7 +131,11 @@ std::string text_at(const json& from, const char* key) {
 }  // namespace
 
 fs::path find_model(const std::string& said, const fs::path& path) {
-  if (is_there(path)) return is_repository(path) ? from_repository(path) : path;
+  if (is_there(path)) {
+    if (is_repository(path)) return from_repository(path);
+    const std::vector<fs::path> repositories = repositories_in(path);
+    return repositories.empty() ? path : from_cache(path, repositories);
+  }
   if (const auto id = parse_id(said)) return from_hub(*id, path);
   throw Error(cat("there is no folder ", path.string()));
 }
@@ -153,12 +175,6 @@ std::optional<std::string> quantization_method(const fs::path& folder) {
   const std::string producer = text_at(object_at(file, "producer"), "name");
   const std::string algorithm = text_at(object_at(file, "quantization"), "quant_algo");
   return cat(producer.empty() ? "modelopt" : producer, algorithm.empty() ? "" : " ", algorithm);
-}
-
-std::string quantized_already(const fs::path& folder, const std::string& method) {
-  const bool repacked = method != "bitsandbytes" && method != "torchao" && method != "quark" && method != "mlx";
-  return cat(folder.string(), ": it is quantized already (", method, "): give the original model",
-             repacked ? ", or repack this one with `roundhouse convert`" : "");
 }
 
 }  // namespace roundhouse

@@ -9,7 +9,8 @@ namespace roundhouse {
 
 // The place of a model that a user names:
 //   - a folder or file; a leading ~ is the user's home
-//   - a repository's folder in the hub's cache ("models--org--name"): the snapshot that its refs/main names
+//   - a repository's folder in the hub's cache ("models--org--name"), or a folder with just one: the snapshot that its
+//     refs/main names
 //   - an id on the Hugging Face Hub, org/name or org/name@revision: its snapshot in the hub's cache, which is
 //     $HF_HUB_CACHE, $HF_HOME/hub, or huggingface/hub in the user's XDG cache folder
 // `path`: where `said` leads as a path, when that is not from the current folder. Throws Error when there is nothing,
@@ -27,8 +28,5 @@ void require_config(const std::filesystem::path& folder);
 // hf_quant_config.json: "gptq", "bitsandbytes", "modelopt FP8"... A folder that was dequantized by hand may still say so.
 // Throws Error for a file that cannot be read.
 std::optional<std::string> quantization_method(const std::filesystem::path& folder);
-
-// Why a folder that is quantized so cannot be quantized, and the way out.
-std::string quantized_already(const std::filesystem::path& folder, const std::string& method);
 
 }  // namespace roundhouse

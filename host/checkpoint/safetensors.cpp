@@ -109,7 +109,8 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
   }
   for (const auto& [tensor, shard] : file_of)
     if (!chosen.contains(tensor))
-      throw Error(cat(index.string(), " places tensor ", tensor, " in ", shard, ", but none of its files has it.",
+      throw Error(cat(index.string(), " places tensor ", tensor, " in ", shard,
+                      ", but it is not there, nor in its other files.",
                       " The index and the files do not belong together: download the checkpoint again.",
                       fetch_hint(index.parent_path())));
   metadata_ = shards.front().header.metadata;

@@ -12,8 +12,8 @@
 namespace roundhouse {
 
 // Asks every loaded format whether the checkpoint is its own; the surest one opens it, and `format_id` (when not NULL)
-// becomes its id. When none does, the folder is an original checkpoint and `format_id` becomes empty; but when it says
-// that it is quantized, throws Error.
+// becomes its id. When none does, the folder is an original checkpoint and `format_id` becomes empty; but when its
+// weights are quantized, throws Error.
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
                                               const nlohmann::json& architecture, std::string* format_id = nullptr);
 

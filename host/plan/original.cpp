@@ -109,9 +109,10 @@ void Reconciler::compare_biases() {
                             " not stored, though config.json asks for ", missing.size() == 1 ? "it" : "them",
                             ": zeros take the place, as in transformers"));
   if (!unasked.empty())
-    warnings_.push_back(cat(first_of(unasked), unasked.size() == 1 ? " is" : " are",
-                            " stored, but config.json asks for no such bias: the model is computed without, as in ",
-                            "transformers, and exports keep what is stored"));
+    warnings_.push_back(
+        cat(first_of(unasked), unasked.size() == 1 ? " is" : " are",
+            " stored, but config.json asks for no such bias: the model is computed without, as in ",
+            "transformers; exports keep what is stored, and an engine that heeds it computes otherwise"));
 }
 
 }  // namespace

@@ -109,6 +109,14 @@ TEST(Plan, RecipesOfTheProjectFit) {
   }
 }
 
+// The layer's name was replaced in it, too.
+TEST(Plan, AProblemQuotesTheRecipeAsItIsWritten) {
+  EXPECT_EQ(error_of(recipe_of("tied_kept", {"layers=[{match: lm_head, bits: 8}]"})),
+            "this recipe cannot be run:\n  unchanged: --set layers=[{match: lm_head, bits: 8}]: the layer "
+            "shares its weight with the embedding model.embed_tokens, which is not quantized. Remove this entry, "
+            "or write scheme: none\n    lm_head");
+}
+
 TEST(Plan, TheFirstMatchDecides) {
   const Plan plan = plan_of(recipe_of("mixed"));
   EXPECT_EQ(plan.layers.size(), 2 * 7 + 1u);
