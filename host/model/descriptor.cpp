@@ -64,7 +64,8 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
   std::set<std::string> known;
   for (const FamilyRecord& record : list_families(descriptor_dirs)) {
     known.insert(record.model_types.begin(), record.model_types.end());
-    if (std::find(record.model_types.begin(), record.model_types.end(), *type) == record.model_types.end()) continue;
+    const auto& listed = record.model_types;
+    if (std::find(listed.begin(), listed.end(), type->get_ref<const std::string&>()) == listed.end()) continue;
     found.file = record.file;
     found.yaml = yaml::Node::load(record.file).as_json();
     return found;
