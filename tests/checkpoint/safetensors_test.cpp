@@ -158,7 +158,7 @@ TEST(Safetensors, TensorsAreRenamedLeftOutAndAdded) {
   EXPECT_FALSE(file.contains("b"));
   EXPECT_EQ(values<uint8_t>(file.load("model.shared")), std::vector<uint8_t>{1});
   EXPECT_EQ(values<uint16_t>(file.load("zero")), (std::vector<uint16_t>{0, 0}));
-  EXPECT_EQ(file.entry("zero").dtype, DType::kF16);
+  EXPECT_EQ(file.info("zero").dtype, DType::kF16);
   file.release_pages();
 }
 

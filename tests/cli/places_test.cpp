@@ -237,5 +237,25 @@ TEST_F(Places, PrintedCommandsCanBePasted) {
       << outcome.output;
 }
 
+TEST_F(Places, WeightsThatNobodyReadsAreRefusedAndALeftOverWordIsNot) {
+  const auto model = copy_model();
+  edit_config(model, [](json& config) { config["quantization_config"] = {{"quant_method", "bitsandbytes"}}; });
+  const Outcome plain = run("plan " + write_recipe().string() + " --set model=" + model.string());
+  EXPECT_EQ(plain.code, 0) << plain.output;
+  edit_tensors(model, [](auto& tensors) {
+    tensors["model.layers.0.mlp.up_proj.weight"] = Tensor(DType::kU8, {24576, 1});
+  });
+  const std::string refused = "error: " + model.string() +
+                              " is quantized already (bitsandbytes), and no loaded format reads that: give the "
+                              "original model. Loaded formats: ";
+  for (const std::string& command :
+       {"plan " + write_recipe().string() + " --set model=" + model.string(),
+        "eval " + model.string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl"}) {
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_TRUE(outcome.output.starts_with(refused)) << outcome.output;
+  }
+}
+
 }  // namespace
 }  // namespace roundhouse

@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "host/base/error.h"
+#include "host/checkpoint/safetensors.h"
 #include "host/plan/format_facts.h"
 #include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
