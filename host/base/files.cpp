@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <string_view>
 
 #include "host/base/error.h"
 
@@ -17,9 +18,41 @@ std::string read_file(const std::filesystem::path& path) {
   return content;
 }
 
+namespace {
+
+// The JSON text with an object for each word that Python writes for a number that JSON lacks.
+std::string without_python_numbers(const std::string& text) {
+  static constexpr std::string_view kWords[] = {"NaN", "Infinity", "-Infinity"};
+  std::string plain;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size();) {
+    const auto* const word =
+        quoted ? std::end(kWords) : std::find_if(std::begin(kWords), std::end(kWords), [&](std::string_view w) {
+          return text.compare(i, w.size(), w) == 0;
+        });
+    if (word != std::end(kWords)) {
+      plain += cat(R"({"__float__":")", *word, R"("})");
+      i += word->size();
+      continue;
+    }
+    if (text[i] == '"') quoted = !quoted;
+    const size_t taken = quoted && text[i] == '\\' && i + 1 < text.size() ? 2 : 1;
+    plain.append(text, i, taken);
+    i += taken;
+  }
+  return plain;
+}
+
+}  // namespace
+
+nlohmann::json parse_json(const std::string& text) {
+  nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  return json.is_discarded() ? nlohmann::json::parse(without_python_numbers(text)) : json;
+}
+
 nlohmann::json read_json_object(const std::filesystem::path& path) {
   try {
-    nlohmann::json json = nlohmann::json::parse(read_file(path));
+    nlohmann::json json = parse_json(read_file(path));
     if (!json.is_object()) throw Error(cat(path.string(), ": is not a JSON object"));
     return json;
   } catch (const nlohmann::json::exception& error) {

@@ -9,7 +9,10 @@ namespace roundhouse {
 
 // Throws Error when there is no such file, or it cannot be read.
 std::string read_file(const std::filesystem::path& path);
-// Throws Error for what read_file does, and when the file does not hold a JSON object.
+// JSON as Python writes it: NaN, Infinity and -Infinity become {"__float__": "NaN"} and so on, which is how transformers
+// stores them in valid JSON, and reads them. Throws nlohmann::json::exception.
+nlohmann::json parse_json(const std::string& text);
+// parse_json() of a file. Throws Error for what read_file does, and when the file does not hold a JSON object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
 
 // Whether `path` is `folder` or lies in it.

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <bit>
+#include <cassert>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
@@ -17,28 +18,39 @@ using kernels::float_from_bfloat;
 using kernels::float_from_half;
 using kernels::half_from_float;
 
+// Numbers of DLDataTypeCode for which tensor.h has no name.
+constexpr uint8_t kKindFloat8E4M3Fnuz = 11, kKindFloat8E5M2Fnuz = 13;
+
 struct Row {
   DType dtype;
-  size_t size;
   const char* safetensors;
   const char* config;
   rh_data_type rh;
 };
 
-constexpr std::array<Row, 13> kRows{{
-    {DType::kF64, 8, "F64", "float64", {RH_KIND_FLOAT, 64, 1}},
-    {DType::kF32, 4, "F32", "float32", {RH_KIND_FLOAT, 32, 1}},
-    {DType::kF16, 2, "F16", "float16", {RH_KIND_FLOAT, 16, 1}},
-    {DType::kBF16, 2, "BF16", "bfloat16", {RH_KIND_BFLOAT, 16, 1}},
-    {DType::kI64, 8, "I64", "int64", {RH_KIND_INT, 64, 1}},
-    {DType::kI32, 4, "I32", "int32", {RH_KIND_INT, 32, 1}},
-    {DType::kI16, 2, "I16", "int16", {RH_KIND_INT, 16, 1}},
-    {DType::kI8, 1, "I8", "int8", {RH_KIND_INT, 8, 1}},
-    {DType::kU8, 1, "U8", "uint8", {RH_KIND_UINT, 8, 1}},
-    {DType::kBool, 1, "BOOL", "bool", {RH_KIND_BOOL, 8, 1}},
-    {DType::kF8E4M3, 1, "F8_E4M3", "float8_e4m3fn", {RH_KIND_FLOAT8_E4M3FN, 8, 1}},
-    {DType::kF8E5M2, 1, "F8_E5M2", "float8_e5m2", {RH_KIND_FLOAT8_E5M2, 8, 1}},
-    {DType::kF8E8M0, 1, "F8_E8M0", "float8_e8m0fnu", {RH_KIND_FLOAT8_E8M0FNU, 8, 1}},
+constexpr std::array<Row, 22> kRows{{
+    {DType::kF64, "F64", "float64", {RH_KIND_FLOAT, 64, 1}},
+    {DType::kF32, "F32", "float32", {RH_KIND_FLOAT, 32, 1}},
+    {DType::kF16, "F16", "float16", {RH_KIND_FLOAT, 16, 1}},
+    {DType::kBF16, "BF16", "bfloat16", {RH_KIND_BFLOAT, 16, 1}},
+    {DType::kI64, "I64", "int64", {RH_KIND_INT, 64, 1}},
+    {DType::kI32, "I32", "int32", {RH_KIND_INT, 32, 1}},
+    {DType::kI16, "I16", "int16", {RH_KIND_INT, 16, 1}},
+    {DType::kI8, "I8", "int8", {RH_KIND_INT, 8, 1}},
+    {DType::kU64, "U64", "uint64", {RH_KIND_UINT, 64, 1}},
+    {DType::kU32, "U32", "uint32", {RH_KIND_UINT, 32, 1}},
+    {DType::kU16, "U16", "uint16", {RH_KIND_UINT, 16, 1}},
+    {DType::kU8, "U8", "uint8", {RH_KIND_UINT, 8, 1}},
+    {DType::kBool, "BOOL", "bool", {RH_KIND_BOOL, 8, 1}},
+    {DType::kC64, "C64", "complex64", {RH_KIND_COMPLEX, 64, 1}},
+    {DType::kF8E4M3, "F8_E4M3", "float8_e4m3fn", {RH_KIND_FLOAT8_E4M3FN, 8, 1}},
+    {DType::kF8E5M2, "F8_E5M2", "float8_e5m2", {RH_KIND_FLOAT8_E5M2, 8, 1}},
+    {DType::kF8E8M0, "F8_E8M0", "float8_e8m0fnu", {RH_KIND_FLOAT8_E8M0FNU, 8, 1}},
+    {DType::kF8E4M3Fnuz, "F8_E4M3FNUZ", "float8_e4m3fnuz", {kKindFloat8E4M3Fnuz, 8, 1}},
+    {DType::kF8E5M2Fnuz, "F8_E5M2FNUZ", "float8_e5m2fnuz", {kKindFloat8E5M2Fnuz, 8, 1}},
+    {DType::kF6E2M3, "F6_E2M3", "float6_e2m3fn", {RH_KIND_FLOAT6_E2M3FN, 6, 1}},
+    {DType::kF6E3M2, "F6_E3M2", "float6_e3m2fn", {RH_KIND_FLOAT6_E3M2FN, 6, 1}},
+    {DType::kF4E2M1, "F4", "float4_e2m1fn", {RH_KIND_FLOAT4_E2M1FN, 4, 1}},
 }};
 
 const Row& row(DType dtype) {
@@ -49,7 +61,14 @@ const Row& row(DType dtype) {
 
 }  // namespace
 
-size_t size_of(DType dtype) { return row(dtype).size; }
+size_t bits_of(DType dtype) { return row(dtype).rh.bits; }
+size_t size_of(DType dtype) {
+  assert(bits_of(dtype) % 8 == 0);
+  return bits_of(dtype) / 8;
+}
+size_t bytes_of(DType dtype, const std::vector<int64_t>& shape) {
+  return (static_cast<size_t>(count_elements(shape)) * bits_of(dtype) + 7) / 8;
+}
 std::string_view safetensors_name(DType dtype) { return row(dtype).safetensors; }
 std::string_view config_name(DType dtype) { return row(dtype).config; }
 rh_data_type to_rh(DType dtype) { return row(dtype).rh; }

@@ -12,10 +12,37 @@
 
 namespace roundhouse {
 
-enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kF8E5M2, kF8E8M0 };
+// All that safetensors has.
+enum class DType {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
+  kBool,
+  kC64,
+  kF8E4M3,
+  kF8E5M2,
+  kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
+  kF6E2M3,
+  kF6E3M2,
+  kF4E2M1,
+};
 
-// Bytes of one element.
+size_t bits_of(DType dtype);
+// Bytes of one element. REQUIRES: it has whole bytes.
 size_t size_of(DType dtype);
+// Bytes of a tensor; elements below a byte are packed without gaps.
+size_t bytes_of(DType dtype, const std::vector<int64_t>& shape);
 // The name that safetensors uses (F32, BF16, ...).
 std::string_view safetensors_name(DType dtype);
 // Throws Error for a name that this host does not read.
@@ -44,7 +71,7 @@ class Tensor {
   const std::vector<int64_t>& shape() const { return shape_; }
   int64_t dim(size_t i) const { return shape_.at(i); }
   int64_t elements() const { return count_elements(shape_); }
-  size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
+  size_t bytes() const { return bytes_of(dtype_, shape_); }
   bool defined() const { return data_ != nullptr || elements() == 0; }
   void* data() const { return data_; }
   template <typename T>

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/model_folder.h"
 
 namespace roundhouse {
 namespace {
@@ -22,7 +24,8 @@ namespace fs = std::filesystem;
                     " has only PyTorch pickles (.bin, .pt, .pth), which can run code when they are read.",
                     " Convert them to safetensors: load the model with transformers and call",
                     " save_pretrained(folder, safe_serialization=True)."));
-  throw Error(cat(folder.string(), " has no .safetensors file: a Hugging Face model folder is expected"));
+  throw Error(
+      cat(folder.string(), " has no .safetensors file: a Hugging Face model folder is expected.", fetch_hint(folder)));
 }
 
 // The file to read: an index, or the only safetensors file. model.safetensors wins over an index, as in transformers.
@@ -65,39 +68,83 @@ SafetensorsFolder::SafetensorsFolder(fs::path folder_or_file) : location_(std::m
 void SafetensorsFolder::add_file(std::shared_ptr<const MappedFile> file, SafetensorsHeader header) {
   for (auto& tensor : header.tensors) {
     by_name_[tensor.name] = stored_.size();
-    stored_.push_back({std::move(tensor), file});
+    stored_.push_back({std::move(tensor), file, {}});
   }
   for (auto& [name, target] : header.metadata) aliases_.emplace(name, target);
 }
 
+// The index names the files; what is in them their headers say, as in transformers: an index may leave a tensor out, or
+// place it in another of its files. Of a tensor that several files hold, the index chooses.
 void SafetensorsFolder::add_shards(const fs::path& index) {
   const auto file_of = parse_safetensors_index(MappedFile(index));
-  std::map<std::string, std::vector<std::string>> shards;  // file name -> its tensors
-  for (const auto& [name, shard] : file_of) shards[shard].push_back(name);
+  std::set<std::string> names;
+  for (const auto& [tensor, shard] : file_of) names.insert(shard);
 
   std::string missing;
-  for (const auto& [shard, names] : shards)
+  for (const std::string& shard : names)
     if (std::error_code ignored; !fs::exists(index.parent_path() / shard, ignored))
       missing += (missing.empty() ? "" : ", ") + shard;
   if (!missing.empty())
-    throw Error(
-        cat(index.string(), " names files that are missing beside it: ", missing, ". Download the checkpoint again."));
+    throw Error(cat(index.string(), " names files that are missing beside it: ", missing,
+                    ". Download the checkpoint again.", fetch_hint(index.parent_path())));
 
-  for (const auto& [shard, names] : shards) {
-    auto mapped = std::make_shared<const MappedFile>(index.parent_path() / shard);
+  struct Shard {
+    std::string name;
+    std::shared_ptr<const MappedFile> file;
+    SafetensorsHeader header;
+  };
+  std::vector<Shard> shards;
+  std::unordered_map<std::string, std::string> chosen;  // tensor -> the file that counts
+  for (const std::string& name : names) {
+    auto mapped = std::make_shared<const MappedFile>(index.parent_path() / name);
     SafetensorsHeader header = parse_safetensors_header(*mapped);
-    if (stored_.empty()) metadata_ = header.metadata;
-    // The index decides: what it does not place in this file is not part of the checkpoint.
-    std::erase_if(header.tensors, [&](const auto& tensor) {
-      const auto it = file_of.find(tensor.name);
-      return it == file_of.end() || it->second != shard;
-    });
-    add_file(std::move(mapped), std::move(header));
-    for (const std::string& name : names)
-      if (!by_name_.contains(name))
-        throw Error(cat(index.string(), " places tensor ", name, " in ", shard, ", but it is not there.",
-                        " The index and the file do not belong together: download the checkpoint again."));
+    for (const auto& tensor : header.tensors) {
+      const auto place = file_of.find(tensor.name);
+      if (place != file_of.end() && place->second == name)
+        chosen[tensor.name] = name;
+      else
+        chosen.emplace(tensor.name, name);
+    }
+    shards.push_back({name, std::move(mapped), std::move(header)});
   }
+  for (const auto& [tensor, shard] : file_of)
+    if (!chosen.contains(tensor))
+      throw Error(cat(index.string(), " places tensor ", tensor, " in ", shard,
+                      ", but it is not there, nor in its other files.",
+                      " The index and the files do not belong together: download the checkpoint again.",
+                      fetch_hint(index.parent_path())));
+  metadata_ = shards.front().header.metadata;
+  for (Shard& shard : shards) {
+    std::erase_if(shard.header.tensors, [&](const auto& tensor) { return chosen.at(tensor.name) != shard.name; });
+    add_file(std::move(shard.file), std::move(shard.header));
+  }
+}
+
+void SafetensorsFolder::rename(const std::function<std::string(const std::string&)>& new_name) {
+  std::vector<Stored> kept;
+  for (Stored& stored : stored_) {
+    stored.tensor.name = new_name(stored.tensor.name);
+    if (!stored.tensor.name.empty()) kept.push_back(std::move(stored));
+  }
+  stored_ = std::move(kept);
+  by_name_.clear();
+  for (size_t i = 0; i < stored_.size(); ++i) by_name_[stored_[i].tensor.name] = i;
+  std::unordered_map<std::string, std::string> aliases;
+  for (const auto& [name, target] : aliases_) aliases.emplace(new_name(name), new_name(target));
+  aliases_ = std::move(aliases);
+}
+
+void SafetensorsFolder::add(const std::string& name, Tensor tensor) {
+  by_name_[name] = stored_.size();
+  stored_.push_back(
+      {{name, std::string(safetensors_name(tensor.dtype())), tensor.shape()}, nullptr, std::move(tensor)});
+}
+
+std::vector<fs::path> SafetensorsFolder::files() const {
+  std::vector<fs::path> files;
+  for (const Stored& stored : stored_)
+    if (stored.file && (files.empty() || files.back() != stored.file->path())) files.push_back(stored.file->path());
+  return files;
 }
 
 std::vector<std::string> SafetensorsFolder::names() const {
@@ -131,7 +178,7 @@ bool SafetensorsFolder::contains(const std::string& name) const { return find(na
 
 TensorInfo SafetensorsFolder::info(const std::string& name) {
   const Stored& stored = get(name);
-  return {dtype(stored), stored.tensor.shape, stored.file->path().string()};
+  return {dtype(stored), stored.tensor.shape, stored.file ? stored.file->path().string() : location()};
 }
 
 Tensor SafetensorsFolder::load(const std::string& name) {
@@ -145,21 +192,34 @@ Tensor SafetensorsFolder::map(const std::string& name) {
 
 void SafetensorsFolder::release_pages() const {
   for (const Stored& stored : stored_)
-    if (&stored == &stored_.front() || stored.file != (&stored - 1)->file) stored.file->release();
+    if (stored.file && (&stored == &stored_.front() || stored.file != (&stored - 1)->file)) stored.file->release();
 }
 
 Tensor SafetensorsFolder::borrow(const std::string& name, const Hold& hold) {
   const Stored& stored = get(name);
+  if (!stored.file) return stored.made;
   const DType type = dtype(stored);
   const uint64_t begin = stored.tensor.begin, end = stored.tensor.end;
   if (begin == end) return Tensor(type, stored.tensor.shape);
   auto lease = hold(stored.file, begin, end);
   const std::byte* data = stored.file->data() + begin;
-  if (reinterpret_cast<uintptr_t>(data) % size_of(type) == 0)
+  const size_t alignment = bits_of(type) % 8 ? 1 : size_of(type);
+  if (reinterpret_cast<uintptr_t>(data) % alignment == 0)
     return Tensor(type, stored.tensor.shape, const_cast<std::byte*>(data), std::move(lease));
   Tensor copy(type, stored.tensor.shape);
   std::memcpy(copy.data(), data, end - begin);
   return copy;
+}
+
+bool holds_safetensors(const fs::path& folder) {
+  std::error_code code;
+  int files = 0;
+  for (fs::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
+    const fs::path& file = it->path();
+    if (file.filename() == "model.safetensors" || file.filename() == "model.safetensors.index.json") return true;
+    files += file.extension() == ".safetensors";
+  }
+  return files == 1;
 }
 
 }  // namespace roundhouse

@@ -39,6 +39,12 @@ class SafetensorsFolder : public TensorSource {
 
   // Throws Error like load().
   TensorInfo info(const std::string& name) override;
+  // Gives every tensor the name that new_name(its own) says; those with an empty one are left out.
+  void rename(const std::function<std::string(const std::string&)>& new_name);
+  // Adds a tensor that no file stores. REQUIRES: !contains(name).
+  void add(const std::string& name, Tensor tensor);
+  // The files with tensors that are read.
+  std::vector<std::filesystem::path> files() const;
   // "__metadata__" of the first file.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
@@ -48,7 +54,8 @@ class SafetensorsFolder : public TensorSource {
   Tensor borrow(const std::string& name, const Hold& hold);
   struct Stored {
     SafetensorsHeader::Tensor tensor;
-    std::shared_ptr<const MappedFile> file;
+    std::shared_ptr<const MappedFile> file;  // null: it was added
+    Tensor made;
   };
 
   void add_file(std::shared_ptr<const MappedFile> file, SafetensorsHeader header);
@@ -63,5 +70,8 @@ class SafetensorsFolder : public TensorSource {
   std::unordered_map<std::string, std::string> aliases_;
   std::map<std::string, std::string> metadata_;
 };
+
+// Whether a folder has what SafetensorsFolder opens.
+bool holds_safetensors(const std::filesystem::path& folder);
 
 }  // namespace roundhouse

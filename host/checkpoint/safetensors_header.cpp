@@ -88,8 +88,8 @@ std::vector<int64_t> parse_shape(const MappedFile& file, const std::string& name
 
 // None when it does not fit. A size of 0 does not hide an overflow of the others, so that any order of multiplication
 // is safe from here on.
-std::optional<uint64_t> checked_bytes(const std::vector<int64_t>& shape, size_t element_bytes) {
-  int64_t product = static_cast<int64_t>(element_bytes);
+std::optional<uint64_t> checked_bits(const std::vector<int64_t>& shape, size_t element_bits) {
+  int64_t product = static_cast<int64_t>(element_bits);
   bool empty = false;
   for (const int64_t dim : shape) {
     empty |= dim == 0;
@@ -99,18 +99,22 @@ std::optional<uint64_t> checked_bytes(const std::vector<int64_t>& shape, size_t 
 }
 
 void check_bytes(const MappedFile& file, const SafetensorsHeader::Tensor& tensor) {
-  size_t element_bytes = 1;
+  size_t element_bits = 8;
   bool known = true;
   try {
-    element_bytes = size_of(dtype_from_safetensors(tensor.dtype));
+    element_bits = bits_of(dtype_from_safetensors(tensor.dtype));
   } catch (const Error&) {
     known = false;  // refused when somebody loads it
   }
-  const auto bytes = checked_bytes(tensor.shape, element_bytes);
-  if (!bytes)
+  const auto bits = checked_bits(tensor.shape, element_bits);
+  if (!bits)
     refuse(file, cat("tensor ", tensor.name, ": the shape ", shape_text(tensor.shape), " is larger than any memory"));
-  if (known && *bytes != tensor.end - tensor.begin)
-    refuse(file, cat("tensor ", tensor.name, ": ", tensor.dtype, " ", shape_text(tensor.shape), " needs ", *bytes,
+  if (!known) return;
+  if (*bits % 8 != 0)
+    refuse(file, cat("tensor ", tensor.name, ": ", tensor.dtype, " ", shape_text(tensor.shape),
+                     " does not fill whole bytes, as safetensors wants it"));
+  if (*bits / 8 != tensor.end - tensor.begin)
+    refuse(file, cat("tensor ", tensor.name, ": ", tensor.dtype, " ", shape_text(tensor.shape), " needs ", *bits / 8,
                      " bytes, but its data_offsets span ", tensor.end - tensor.begin));
 }
 

@@ -16,9 +16,11 @@ namespace {
 
 // The order in which the safetensors library lays out element types: by descending size, so that every tensor is
 // aligned.
-constexpr std::array kLayoutOrder{DType::kI64, DType::kF64, DType::kF32,    DType::kI32,    DType::kBF16,
-                                  DType::kF16, DType::kI16, DType::kF8E8M0, DType::kF8E4M3, DType::kF8E5M2,
-                                  DType::kI8,  DType::kU8,  DType::kBool};
+constexpr std::array kLayoutOrder{
+    DType::kU64,        DType::kI64,    DType::kF64,    DType::kC64,    DType::kF32, DType::kU32,
+    DType::kI32,        DType::kBF16,   DType::kF16,    DType::kU16,    DType::kI16, DType::kF8E5M2Fnuz,
+    DType::kF8E4M3Fnuz, DType::kF8E8M0, DType::kF8E4M3, DType::kF8E5M2, DType::kI8,  DType::kU8,
+    DType::kF6E3M2,     DType::kF6E2M3, DType::kF4E2M1, DType::kBool};
 
 auto layout_rank(DType dtype) { return std::find(kLayoutOrder.begin(), kLayoutOrder.end(), dtype); }
 
@@ -54,7 +56,7 @@ SafetensorsWriter::SafetensorsWriter(OutputFolder& folder, uint64_t max_shard_by
 void SafetensorsWriter::add(const std::string& name, DType dtype, const std::vector<int64_t>& shape, const void* data) {
   if (name == "__metadata__") throw Error("a tensor cannot be called __metadata__: safetensors reserves that name");
   if (!names_.insert(name).second) throw Error(cat("tensor ", name, " would be written twice"));
-  const uint64_t bytes = static_cast<uint64_t>(count_elements(shape)) * size_of(dtype);
+  const uint64_t bytes = bytes_of(dtype, shape);
   if (spool_ && spool_->size() > 0 && spool_->size() + bytes > max_shard_bytes_) close_shard();
   if (!spool_) {
     spool_.emplace(folder_.partial() / "spool");

@@ -1,5 +1,7 @@
 #include "host/cli/context.h"
 
+#include "host/base/environment.h"
+
 namespace roundhouse::cli {
 namespace {
 
@@ -7,10 +9,21 @@ std::filesystem::path share() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "share/roundhouse";
 }
 
+// A kind of data, best first.
+std::vector<std::filesystem::path> folders_of(const char* kind) {
+  std::vector<std::filesystem::path> folders;
+  for (const auto& folder : folders_in(environment_variable("ROUNDHOUSE_CONFIG_PATH")))
+    folders.push_back(folder / kind);
+  if (const auto user = xdg_folder("XDG_CONFIG_HOME", ".config"); !user.empty())
+    folders.push_back(user / "roundhouse" / kind);
+  folders.push_back(share() / "configs" / kind);
+  return folders;
+}
+
 }  // namespace
 
-std::vector<std::filesystem::path> Context::scheme_folders() { return {share() / "configs/schemes"}; }
-std::vector<std::filesystem::path> Context::architecture_folders() { return {share() / "configs/architectures"}; }
+std::vector<std::filesystem::path> Context::scheme_folders() { return folders_of("schemes"); }
+std::vector<std::filesystem::path> Context::architecture_folders() { return folders_of("architectures"); }
 std::filesystem::path Context::template_folder() { return share() / "templates"; }
 
 }  // namespace roundhouse::cli

@@ -17,7 +17,8 @@ struct Context {
   int threads = 0;
 
   Catalogue catalogue() const { return Catalogue::discover(discovery); }
-  // Folders of data that ship with the program, relative to the executable.
+  // schemes and architectures in the folders of $ROUNDHOUSE_CONFIG_PATH, in roundhouse of the user's XDG config folder,
+  // and among the data that ship with the program, relative to the executable; best first.
   static std::vector<std::filesystem::path> scheme_folders();
   static std::vector<std::filesystem::path> architecture_folders();
   static std::filesystem::path template_folder();
@@ -26,7 +27,7 @@ struct Context {
 // Each adds its command to the program.
 void add_convert(Command program, Context& context);
 void add_eval(Command program, Context& context);
-void add_lists(Command program, Context& context);  // schemes, dtypes, formats
+void add_lists(Command program, Context& context);  // architectures, schemes, dtypes, formats
 void add_logits(Command program, Context& context);
 void add_new_plugin(Command program, Context& context);
 void add_plan(Command program, Context& context);

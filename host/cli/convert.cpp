@@ -6,6 +6,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/model_folder.h"
 #include "host/cli/context.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/layer_check.h"
@@ -40,9 +41,10 @@ json format_options(const std::vector<std::string>& settings) {
 void run(Context& context, const Options& o) {
   Catalogue catalogue = context.catalogue();
   catalogue.format(o.format);  // throws for one that is not there
-  const Architecture architecture = Architecture::load(o.folder, Context::architecture_folders());
+  const fs::path folder = find_model(o.folder);
+  const Architecture architecture = Architecture::load(folder, Context::architecture_folders());
   Recipe recipe;
-  recipe.model = fs::weakly_canonical(o.folder);
+  recipe.model = fs::weakly_canonical(folder);
   recipe.output =
       o.output.empty() ? recipe.model.string() + "-" + o.format : fs::absolute(o.output).lexically_normal().string();
   recipe.formats.push_back({o.format, catalogue.format_options(o.format, format_options(o.settings)), {}});

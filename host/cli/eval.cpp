@@ -3,8 +3,8 @@
 #include <memory>
 
 #include "host/base/error.h"
+#include "host/base/model_folder.h"
 #include "host/cli/context.h"
-#include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 
@@ -18,17 +18,15 @@ void add_eval(Command program, Context& context) {
   };
   const auto o = std::make_shared<Options>();
   Command command = program.add_command("eval", "Perplexity of a model, original or exported");
-  command.add_option("MODEL", o->model, "The model's folder").required();
+  command.add_option("MODEL", o->model, "The model's folder, or its id on the Hugging Face Hub").required();
   command.add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
   command.add_option("--data", o->data, ".jsonl or .json: a record at a time; .txt: in windows").required();
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const std::string& config = o->config.empty() ? o->model : o->config;
-    const Architecture architecture = Architecture::load(config, Context::architecture_folders());
-    std::string format;
-    const auto source = open_checkpoint(catalogue, o->model, architecture.facts(), &format);
+    const auto folder = find_model(o->model), config = o->config.empty() ? folder : find_model(o->config);
+    const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen);

@@ -1,4 +1,4 @@
-// roundhouse schemes | dtypes | formats: what the loaded plugins and the presets offer.
+// roundhouse architectures | schemes | dtypes | formats: what the descriptors, the presets and the loaded plugins offer.
 #include <iostream>
 #include <memory>
 
@@ -6,6 +6,7 @@
 #include "host/base/error.h"
 #include "host/base/words.h"
 #include "host/cli/context.h"
+#include "host/model/descriptor.h"
 #include "host/plan/layer_check.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/scheme_resolver.h"
@@ -22,6 +23,11 @@ using Rows = std::vector<std::vector<std::string>>;
 void print(const Catalogue& catalogue, const Rows& rows, const json& out, bool as_json) {
   std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
   if (!as_json && rows.size() == 1) std::cout << "None is loaded. " << catalogue.where_it_looked() << "\n";
+}
+
+void print_searched(const std::vector<std::filesystem::path>& folders) {
+  std::cout << "\nSearched:\n";
+  for (const auto& folder : folders) std::cout << "  " << folder.string() << "\n";
 }
 
 std::string alias_names(const std::vector<std::pair<std::string, json>>& aliases) {
@@ -136,6 +142,19 @@ void list_schemes(Catalogue& catalogue, bool as_json) {
     out.push_back(entry);
   }
   std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+  if (!as_json) print_searched(Context::scheme_folders());
+}
+
+void list_architectures(bool as_json) {
+  const std::vector<std::filesystem::path> folders = Context::architecture_folders();
+  Rows rows{{"family", "model_type", "file"}};
+  json out = json::array();
+  for (const FamilyRecord& record : list_families(folders)) {
+    rows.push_back({record.family, joined(record.model_types), record.file.string()});
+    out.push_back({{"family", record.family}, {"model_types", record.model_types}, {"file", record.file.string()}});
+  }
+  std::cout << (as_json ? out.dump(2) + "\n" : format_table(rows));
+  if (!as_json) print_searched(folders);
 }
 
 void add_list(Command program, Context& context, const char* name, const char* help,
@@ -152,6 +171,10 @@ void add_list(Command program, Context& context, const char* name, const char* h
 }  // namespace
 
 void add_lists(Command program, Context& context) {
+  const auto as_json = std::make_shared<bool>(false);
+  Command architectures = program.add_command("architectures", "The model families that are described");
+  architectures.add_flag("--json", *as_json, "Print JSON");
+  architectures.set_action([as_json] { list_architectures(*as_json); });
   add_list(program, context, "schemes", "The presets, and which formats can hold each", list_schemes);
   add_list(program, context, "dtypes", "The data types of the loaded plugins", list_dtypes);
   add_list(program, context, "formats", "The formats of the loaded plugins", list_formats);

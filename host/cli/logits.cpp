@@ -4,9 +4,9 @@
 #include <memory>
 
 #include "host/base/error.h"
+#include "host/base/model_folder.h"
 #include "host/checkpoint/writer.h"
 #include "host/cli/context.h"
-#include "host/discovery/open_checkpoint.h"
 #include "host/run/evaluation.h"
 #include "host/text/calibration.h"
 
@@ -21,7 +21,7 @@ void add_logits(Command program, Context& context) {
   const auto o = std::make_shared<Options>();
   Command command =
       program.add_command("logits", "Write a model's logits for the first record of a text, or for token ids");
-  command.add_option("MODEL", o->model, "The model's folder").required();
+  command.add_option("MODEL", o->model, "The model's folder, or its id on the Hugging Face Hub").required();
   command.add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
   Command input = command.add_choice("input");
   input.add_option("--text", o->text, ".jsonl, .json or .txt");
@@ -30,11 +30,11 @@ void add_logits(Command program, Context& context) {
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const std::string& config = o->config.empty() ? o->model : o->config;
-    const Architecture architecture = Architecture::load(config, Context::architecture_folders());
-    const auto source = open_checkpoint(catalogue, o->model, architecture.facts());
+    const auto folder = find_model(o->model), config = o->config.empty() ? folder : find_model(o->config);
+    const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
+    const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const std::vector<int32_t> ids =
-        o->text.empty() ? o->ids : evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen).front();
+        o->text.empty() ? o->ids : evaluation_sequences(o->text, Tokenizer::load(config), seqlen).front();
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));

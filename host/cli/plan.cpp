@@ -23,9 +23,8 @@ void add_plan(Command program, Context& context) {
   command.set_action([&context, o] {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
-    const Architecture architecture = Architecture::load(recipe.model, Context::architecture_folders());
-    const auto source = open_source(catalogue, recipe.model, architecture.facts());
-    const Plan plan = make_plan(recipe, architecture, *source, catalogue);
+    const Original original = open_original(catalogue, recipe.model, Context::architecture_folders());
+    const Plan plan = make_plan(recipe, original, catalogue);
     std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
   });
 }

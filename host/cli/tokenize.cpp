@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "host/base/files.h"
+#include "host/base/model_folder.h"
 #include "host/cli/context.h"
 #include "host/text/tokenizer.h"
 
@@ -14,10 +15,12 @@ void add_tokenize(Command program, Context&) {
   };
   const auto o = std::make_shared<Options>();
   Command command = program.add_command("tokenize", "Print the token ids of a text");
-  command.add_option("--model", o->model, "The model's folder").required().type_name("DIR");
+  command.add_option("--model", o->model, "The model's folder, or its id on the Hugging Face Hub")
+      .required()
+      .type_name("DIR");
   command.add_option("--text", o->text, "A text file, UTF-8").required().type_name("FILE");
   command.set_action([o] {
-    const Tokenizer tokenizer = Tokenizer::load(o->model);
+    const Tokenizer tokenizer = Tokenizer::load(find_model(o->model));
     const char* separator = "";
     for (int32_t id : tokenizer.encode(read_file(o->text))) {
       std::cout << separator << id;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "host/base/error.h"
+#include "host/base/model_folder.h"
 #include "host/cli/context.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
@@ -34,10 +35,11 @@ void add_verify(Command program, Context& context) {
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const Architecture architecture = Architecture::load(o->folder, Context::architecture_folders());
+    const fs::path folder = find_model(o->folder);
+    const Architecture architecture = Architecture::load(folder, Context::architecture_folders());
     std::string format;
-    const auto checkpoint = open_checkpoint(catalogue, o->folder, architecture.facts(), &format);
-    const Verification result = verify(architecture, *checkpoint, find_fingerprints(o->folder));
+    const auto checkpoint = open_checkpoint(catalogue, folder, architecture.facts(), &format);
+    const Verification result = verify(architecture, *checkpoint, find_fingerprints(folder));
     if (o->json) {
       std::cout << nlohmann::json{{"folder", o->folder},
                                   {"format", format},

@@ -1,20 +1,22 @@
 #include "host/discovery/open_checkpoint.h"
 
-#include <fstream>
+#include <algorithm>
 
 #include "host/abi/format_reader.h"
 #include "host/abi/plugin_call.h"
 #include "host/base/error.h"
+#include "host/base/model_folder.h"
 #include "host/checkpoint/safetensors.h"
 
 namespace roundhouse {
 namespace {
 
-// True when the model's own config.json says that its weights are quantized.
-bool claims_quantization(const std::filesystem::path& folder) {
-  std::ifstream file(folder / "config.json");
-  const auto config = nlohmann::json::parse(file, nullptr, false);
-  return config.is_object() && config.contains("quantization_config");
+// Whether all tensors are floating-point numbers, as after a quantization was undone by hand; config.json may still tell
+// of it.
+bool is_plain(SafetensorsFolder& checkpoint) {
+  const std::vector<std::string> names = checkpoint.names();
+  return std::all_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return is_floating(checkpoint.info(name).dtype); });
 }
 
 }  // namespace
@@ -35,11 +37,13 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   }
   if (format_id) *format_id = surest;
   if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue.format(surest), folder, architecture);
-  if (claims_quantization(folder))
-    throw Error(cat(folder.string(),
-                    " is quantized (config.json has quantization_config), but no loaded format reads it. ",
-                    "Loaded formats: ", loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
-  return std::make_unique<SafetensorsFolder>(folder);
+  auto original = std::make_unique<SafetensorsFolder>(folder);
+  const auto method = quantization_method(folder);
+  if (method && !is_plain(*original))
+    throw Error(cat(folder.string(), " is quantized already (", *method,
+                    "), and no loaded format reads that: give the original model. Loaded formats: ",
+                    loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
+  return original;
 }
 
 std::unique_ptr<TensorSource> open_source(Catalogue& catalogue, const std::filesystem::path& folder,

@@ -13,7 +13,7 @@ namespace roundhouse {
 
 // Asks every loaded format whether the checkpoint is its own; the surest one opens it, and `format_id` (when not NULL)
 // becomes its id. When none does, the folder is an original checkpoint and `format_id` becomes empty; but when its
-// config.json says that it is quantized, throws Error.
+// weights are quantized, throws Error.
 std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
                                               const nlohmann::json& architecture, std::string* format_id = nullptr);
 

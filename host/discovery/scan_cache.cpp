@@ -6,8 +6,8 @@
 
 #include <fstream>
 
+#include "host/base/environment.h"
 #include "host/base/error.h"
-#include "host/discovery/search_path.h"
 
 namespace roundhouse {
 namespace {

@@ -1,33 +1,18 @@
 #include "host/discovery/search_path.h"
 
 #include <fnmatch.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <set>
-#include <sstream>
 
+#include "host/base/environment.h"
 #include "host/base/error.h"
 
 namespace roundhouse {
 namespace {
 
 namespace fs = std::filesystem;
-
-// An environment variable; "" when it is not set and in a setuid program.
-std::string variable(const char* name) {
-  const char* value = secure_getenv(name);
-  return value ? value : "";
-}
-
-std::vector<fs::path> split(const std::string& list) {
-  std::vector<fs::path> folders;
-  std::istringstream stream(list);
-  for (std::string folder; std::getline(stream, folder, ':');)
-    if (!folder.empty()) folders.emplace_back(folder);
-  return folders;
-}
 
 std::string refusal(const fs::path& folder) {
   struct stat status = {};
@@ -70,13 +55,6 @@ class Collector {
 
 }  // namespace
 
-fs::path xdg_folder(const char* name, const char* fallback) {
-  const fs::path set = variable(name);
-  if (set.is_absolute()) return set;  // the XDG specification: ignore relative ones
-  const std::string home = variable("HOME");
-  return home.empty() ? fs::path() : fs::path(home) / fallback;
-}
-
 SearchPath search_path(const DiscoveryOptions& options) {
   Collector collector;
   for (const fs::path& file : options.files) {
@@ -87,9 +65,10 @@ SearchPath search_path(const DiscoveryOptions& options) {
     if (!fs::is_directory(folder)) throw Error(cat("there is no plugin folder ", folder.string()));
     collector.add_folder(folder);
   }
-  for (const fs::path& folder : split(variable("ROUNDHOUSE_ADD_PLUGIN_PATH"))) collector.add_folder(folder);
-  if (const std::string replaced = variable("ROUNDHOUSE_PLUGIN_PATH"); !replaced.empty()) {
-    for (const fs::path& folder : split(replaced)) collector.add_folder(folder);
+  for (const fs::path& folder : folders_in(environment_variable("ROUNDHOUSE_ADD_PLUGIN_PATH")))
+    collector.add_folder(folder);
+  if (const std::string replaced = environment_variable("ROUNDHOUSE_PLUGIN_PATH"); !replaced.empty()) {
+    for (const fs::path& folder : folders_in(replaced)) collector.add_folder(folder);
     return collector.take();
   }
   if (const fs::path data = xdg_folder("XDG_DATA_HOME", ".local/share"); !data.empty())

@@ -29,7 +29,4 @@ struct SearchPath {
 // A folder that everyone may write to is refused. Throws Error for a file or folder of `options` that is not there.
 SearchPath search_path(const DiscoveryOptions& options);
 
-// $variable as an absolute path, or ~/fallback; empty when there is neither, or in a setuid program.
-std::filesystem::path xdg_folder(const char* variable, const char* fallback);
-
 }  // namespace roundhouse

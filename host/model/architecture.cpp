@@ -124,6 +124,11 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
   return names;
 }
 
+void Architecture::untie_head() {
+  info_.tied_head = false;
+  config_["tie_word_embeddings"] = false;
+}
+
 std::vector<std::string> Architecture::outer_tensors() const {
   std::vector<std::string> names{info_.embedding + ".weight"};
   if (info_.learned_positions) names.push_back(info_.learned_positions->name + ".weight");

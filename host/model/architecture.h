@@ -12,7 +12,7 @@
 
 namespace roundhouse {
 
-// Immutable; safe to read from several threads.
+// Safe to read from several threads.
 class Architecture {
  public:
   // Reads model_dir/config.json and the descriptor (*.yaml) in descriptor_dirs that lists its model_type; the first
@@ -36,6 +36,8 @@ class Architecture {
   const LinearInfo& head() const { return info_.head; }
   // Where the head is tied, a checkpoint may store its weight under the head's name, the embedding's, or both.
   bool tied_head() const { return info_.tied_head; }
+  // Gives the head a weight of its own, here and in config(): what config.json says of it is not so.
+  void untie_head();
   const std::string& embedding_name() const { return info_.embedding; }
   // The tensors outside the blocks. A tied head is not among them.
   std::vector<std::string> outer_tensors() const;

@@ -5,6 +5,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/model_folder.h"
 #include "host/yaml/yaml.h"
 
 namespace roundhouse {
@@ -33,28 +34,41 @@ std::string shown(const json& value) { return value.dump(-1, ' ', false, json::e
 
 }  // namespace
 
+std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs) {
+  std::vector<FamilyRecord> families;
+  std::set<std::string> known;
+  for (const auto& dir : descriptor_dirs) {
+    for (const auto& file : descriptor_files(dir)) {
+      const Descriptor descriptor{file, {}, yaml::Node::load(file).as_json(), {}};
+      const Value root(descriptor);
+      if (root.at("version").integer() != kVersion)
+        throw Error(cat(root.at("version").origin(), ": this Roundhouse reads version ", kVersion, " only"));
+      FamilyRecord& record = families.emplace_back(FamilyRecord{root.at("family").text(), {}, file});
+      for (const Value& model_type : root.at("model_types").items())
+        if (known.insert(model_type.text()).second) record.model_types.push_back(model_type.text());
+    }
+  }
+  return families;
+}
+
 Descriptor find_descriptor(const std::filesystem::path& model_dir,
                            const std::vector<std::filesystem::path>& descriptor_dirs) {
   Descriptor found;
   found.config_file = model_dir / "config.json";
+  require_config(model_dir);
   found.config = read_json_object(found.config_file);
   const auto type = found.config.find("model_type");
   if (type == found.config.end() || !type->is_string())
     throw Error(cat(found.config_file.string(), ": has no model_type, so its architecture is not known"));
 
   std::set<std::string> known;
-  for (const auto& dir : descriptor_dirs) {
-    for (const auto& file : descriptor_files(dir)) {
-      found.file = file;
-      found.yaml = yaml::Node::load(file).as_json();
-      const Value root(found);
-      if (root.at("version").integer() != kVersion)
-        throw Error(cat(root.at("version").origin(), ": this Roundhouse reads version ", kVersion, " only"));
-      for (const Value& model_type : root.at("model_types").items()) {
-        if (model_type.text() == type->get_ref<const std::string&>()) return found;
-        known.insert(model_type.text());
-      }
-    }
+  for (const FamilyRecord& record : list_families(descriptor_dirs)) {
+    known.insert(record.model_types.begin(), record.model_types.end());
+    const auto& listed = record.model_types;
+    if (std::find(listed.begin(), listed.end(), type->get_ref<const std::string&>()) == listed.end()) continue;
+    found.file = record.file;
+    found.yaml = yaml::Node::load(record.file).as_json();
+    return found;
   }
   std::vector<std::string> searched;
   for (const auto& dir : descriptor_dirs) searched.push_back(dir.string());
@@ -80,7 +94,7 @@ void Value::follow_key() {
   }
   const json& config = descriptor_->config;
   for (const std::string& name : names) {
-    if (!config.contains(name) || (config[name].is_null() && name != names.back())) continue;
+    if (!config.contains(name) || (config[name].empty() && name != names.back())) continue;
     value_ = config[name];
     file_ = descriptor_->config_file;
     path_ = name;

@@ -21,10 +21,19 @@ struct Descriptor {
 Descriptor find_descriptor(const std::filesystem::path& model_dir,
                            const std::vector<std::filesystem::path>& descriptor_dirs);
 
+// A descriptor that is there for a family, and what it lists.
+struct FamilyRecord {
+  std::string family;
+  std::vector<std::string> model_types;  // those that no descriptor before it lists
+  std::filesystem::path file;
+};
+// All in these folders, best first. Throws Error for a descriptor that cannot be read.
+std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs);
+
 // A value of the descriptor, or of config.json where the descriptor says {key: NAME}. Borrows the Descriptor.
 //   {key: NAME}                     the value of config.json's NAME, which must be there
 //   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
-//   {key: [NAME, OTHER], ...}       the first that is there and not null
+//   {key: [NAME, OTHER], ...}       the first that is there and neither null nor empty
 // The accessors throw Error naming file and key when the value has another type.
 class Value {
  public:

@@ -129,16 +129,17 @@ void Resolver::positions() {
 }
 
 // `scaling` is config.json's map of rotary parameters. In the style of transformers 4 it holds the scaling alone, in
-// that of 5 theta and the rotated fraction too; the map wins over the keys beside it.
+// that of 5 theta and the rotated fraction too; the map wins over the keys beside it, but for an empty one.
 RotaryInfo Resolver::rotary(const Value& value) const {
   value.only({"theta", "fraction", "scaling"});
   const Value map = value.at("scaling");
-  const auto in_map = [&](std::string_view key) { return map.is_null() ? std::nullopt : map.find(key); };
+  const bool empty = map.is_null() || (map.is_map() && map.members().empty());
+  const auto in_map = [&](std::string_view key) { return empty ? std::nullopt : map.find(key); };
 
   const auto theta = in_map("rope_theta");
   auto type = in_map("rope_type");
   if (!type) type = in_map("type");
-  if (!map.is_null() && !theta && !type) map.fail("a map with rope_theta or rope_type, for all blocks alike,");
+  if (!empty && !theta && !type) map.fail("a map with rope_theta or rope_type, for all blocks alike,");
 
   RotaryInfo rotary;
   rotary.theta = (theta ? *theta : value.at("theta")).number();

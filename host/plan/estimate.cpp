@@ -34,7 +34,7 @@ bool takes(const json& backend, const LayerPlan& layer) {
 void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int64_t hidden_size) {
   for (const std::string& name : source.names()) {
     const TensorInfo entry = source.info(name);
-    plan.bytes_before += static_cast<uint64_t>(count_elements(entry.shape)) * size_of(entry.dtype);
+    plan.bytes_before += bytes_of(entry.dtype, entry.shape);
   }
   for (FormatPlan& estimate : plan.formats) {
     const FormatRecord& record = *catalogue.find_format(estimate.id);
@@ -46,8 +46,7 @@ void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int6
     for (const LayerPlan& layer : plan.layers) {
       if (!layer.encoding || !contains(record.encodings, layer.encoding->id())) continue;
       estimate.bytes_estimate += layer.encoded_bytes;
-      estimate.bytes_estimate -=
-          static_cast<uint64_t>(layer.info.out_features * layer.info.in_features) * size_of(layer.dtype);
+      estimate.bytes_estimate -= bytes_of(layer.dtype, {layer.info.out_features, layer.info.in_features});
     }
   }
 

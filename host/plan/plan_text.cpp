@@ -89,6 +89,22 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
+// The text with "the layer" for its name, but what is quoted, in brackets or quotation marks, as it was written.
+std::string without_name(const std::string& text, const std::string& name) {
+  std::string result, plain;
+  int depth = 0;
+  bool quoted = false;
+  for (const char c : text) {
+    const bool opens = c == '[' || c == '{', closes = c == ']' || c == '}';
+    if (depth == 0 && !quoted && (opens || c == '"')) result += replaced(std::exchange(plain, ""), name, "the layer");
+    (depth > 0 || quoted || opens || c == '"' ? result : plain) += c;
+    if (c == '"') quoted = !quoted;
+    if (opens) ++depth;
+    if (closes && depth > 0) --depth;
+  }
+  return result + replaced(plain, name, "the layer");
+}
+
 // The entry of the recipe, or the format, that a layer's scheme comes from.
 const std::string& decided_by(const LayerPlan& layer) { return layer.matched.empty() ? layer.assigned : layer.matched; }
 
@@ -170,7 +186,7 @@ std::string describe_problems(const Plan& plan, const std::string& heading) {
   Groups groups(plan);
   for (const LayerPlan& layer : plan.layers)
     for (const std::string& problem : layer.problems)
-      groups.add(layer, cat(what_text(layer), ": ", replaced(problem, layer.info.name, "the layer")));
+      groups.add(layer, cat(what_text(layer), ": ", without_name(problem, layer.info.name)));
   std::vector<std::pair<std::string, std::string>> problems;  // with the layers' names
   for (const std::string& problem : plan.problems) problems.emplace_back(problem, "");
   for (const Group& group : groups.all) {

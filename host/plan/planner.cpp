@@ -502,4 +502,10 @@ Plan make_plan(const Recipe& recipe, const Architecture& architecture, TensorSou
   return Planner(recipe, architecture, source, catalogue).make();
 }
 
+Plan make_plan(const Recipe& recipe, const Original& original, Catalogue& catalogue) {
+  Plan plan = make_plan(recipe, original.architecture, *original.tensors, catalogue);
+  plan.warnings.insert(plan.warnings.begin(), original.warnings.begin(), original.warnings.end());
+  return plan;
+}
+
 }  // namespace roundhouse

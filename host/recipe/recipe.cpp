@@ -6,6 +6,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/model_folder.h"
 #include "host/yaml/yaml.h"
 
 namespace roundhouse {
@@ -114,9 +115,13 @@ ordered_json write_section(const Section& section, auto fields) {
 // ---- the other values ----
 
 fs::path read_model(const Node& node) {
-  const fs::path path = node.as_path();
-  if (!fs::is_directory(path)) node.fail(cat("there is no folder ", path.string()));
-  return path;
+  try {
+    const fs::path path = find_model(node.as_text(), node.as_path());
+    if (!fs::is_directory(path)) throw Error(cat(path.string(), " is a file: the folder of a model is expected"));
+    return path;
+  } catch (const Error& e) {
+    node.fail(e.what());
+  }
 }
 
 ImatrixFiles read_imatrix_files(const Node& node) {

@@ -6,10 +6,22 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/checkpoint/safetensors.h"
+#include "host/discovery/open_checkpoint.h"
+#include "host/plan/original.h"
 #include "host/report/progress.h"
 #include "host/text/calibration.h"
 
 namespace roundhouse {
+
+OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& config,
+                       const std::vector<std::filesystem::path>& descriptor_folders) {
+  OpenedModel opened{Architecture::load(config, descriptor_folders), nullptr, ""};
+  opened.tensors = open_checkpoint(catalogue, model, opened.architecture.facts(), &opened.format);
+  for (const std::string& warning : reconcile(opened.architecture, *opened.tensors)) log::warning(warning);
+  return opened;
+}
+
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
                                                        int seqlen) {
   std::vector<std::vector<int32_t>> sequences;
@@ -46,6 +58,10 @@ Perplexity measure(const std::string& label, const Architecture& architecture, T
 uint64_t weight_bytes(const std::filesystem::path& folder) {
   static const std::set<std::string> kOther{".json", ".jsonl", ".txt", ".md", ".model", ".jinja", ".yaml", ".html"};
   uint64_t bytes = 0;
+  if (holds_safetensors(folder)) {
+    for (const auto& file : SafetensorsFolder(folder).files()) bytes += std::filesystem::file_size(file);
+    return bytes;
+  }
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
     if (entry.is_regular_file() && !kOther.contains(entry.path().extension())) bytes += entry.file_size();
   return bytes;

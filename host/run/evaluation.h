@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,17 @@
 #include "host/tuning/input_quantization.h"
 
 namespace roundhouse {
+
+// A model, original or exported, as commands that only read it have it.
+struct OpenedModel {
+  Architecture architecture;
+  std::unique_ptr<TensorSource> tensors;
+  std::string format;  // "": an original
+};
+
+// `config`: the folder of config.json, where `model` has none, else the same. What the two differ in is warned of.
+OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& config,
+                       const std::vector<std::filesystem::path>& descriptor_folders);
 
 // The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of
 // `seqlen` for .txt. Throws Error when nothing is left to score.
@@ -25,7 +37,8 @@ InputQuantization activations_of(const Architecture& architecture, TensorSource&
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
                    const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook = {});
 
-// Bytes of the files in a checkpoint's folder that hold weights: all but JSON, text and tokenizer files.
+// Bytes of the files in a checkpoint's folder that hold weights: the safetensors that are read, or else all but JSON, text
+// and tokenizer files.
 uint64_t weight_bytes(const std::filesystem::path& folder);
 
 }  // namespace roundhouse

@@ -11,8 +11,8 @@
 #include "host/abi/format_reader.h"
 #include "host/base/error.h"
 #include "host/base/log.h"
+#include "host/base/words.h"
 #include "host/checkpoint/output.h"
-#include "host/discovery/open_checkpoint.h"
 #include "host/export/exporter.h"
 #include "host/export/verify.h"
 #include "host/model/finite.h"
@@ -51,8 +51,20 @@ class RunSink : public QuantizeSink {
   RunSink(Exporter& exporter, const Recipe& recipe, int64_t blocks)
       : exporter_(exporter), iters_(recipe.tuning.iters), progress_("block", blocks) {}
 
-  void layer(const EncodedLayer& layer) override { exporter_.layer(layer); }
-  void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
+  void layer(const EncodedLayer& layer) override {
+    seen_.insert({layer.plan.info.name + ".weight", layer.bias.elements() > 0 ? layer.plan.info.name + ".bias" : ""});
+    exporter_.layer(layer);
+  }
+  void tensor(const std::string& name, const Tensor& tensor) override {
+    seen_.insert(name);
+    exporter_.tensor(name, tensor);
+  }
+  // Hands on what is planned and has not come: a bias that is stored with a quantized layer and is not the layer's.
+  void add_rest(const Plan& plan, TensorSource& source) {
+    for (const TensorPlan& planned : plan.tensors)
+      if (!seen_.contains(planned.name) && source.contains(planned.name))
+        tensor(planned.name, source.load(planned.name));
+  }
   void iteration(int64_t block, int64_t iteration, double loss) override {
     progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
                      cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
@@ -71,6 +83,7 @@ class RunSink : public QuantizeSink {
   int64_t iters_;
   Progress progress_;
   std::vector<BlockReport> blocks_;
+  std::set<std::string> seen_;  // names of tensors
 };
 
 CalibrationSet calibrate(const Recipe& recipe, const Tokenizer& tokenizer) {
@@ -89,7 +102,7 @@ struct Texts {
 
 // Reads all texts of the recipe. Where no pass needs calibration data, what the recipe names must be readable all the
 // same.
-Texts load_texts(const Plan& plan) {
+Texts load_texts(const Plan& plan, int64_t positions) {
   const Recipe& recipe = plan.recipe;
   Texts texts;
   if (!recipe.calibration.data && !recipe.evaluation) return texts;
@@ -100,7 +113,8 @@ Texts load_texts(const Plan& plan) {
   else if (recipe.calibration.data)
     read_texts(*recipe.calibration.data);
   if (recipe.evaluation)
-    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer, recipe.evaluation->seqlen);
+    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer,
+                                            static_cast<int>(std::min(recipe.evaluation->seqlen, positions)));
   return texts;
 }
 
@@ -173,7 +187,7 @@ std::vector<ServeCommand> serve_commands(const Plan& plan) {
     for (const nlohmann::json& backend : plan.formats[i].backends) {
       std::string command = backend.value("command", "");
       if (const size_t at = command.find(placeholder); at != std::string::npos)
-        command.replace(at, placeholder.size(), targets[i].folder.string());
+        command.replace(at, placeholder.size(), shell_quoted(targets[i].folder.string()));
       if (!command.empty() && known.insert(command).second) commands.push_back({backend.value("engine", ""), command});
     }
   }
@@ -207,9 +221,9 @@ void write_notes(const RunReport& report, const Fingerprints& fingerprints) {
 RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Clock total, clock;
   const Recipe& recipe = request.recipe;
-  const Architecture architecture = Architecture::load(recipe.model, request.architecture_folders);
-  const std::unique_ptr<TensorSource> folder = open_source(catalogue, recipe.model, architecture.facts());
-  const Plan plan = make_plan(recipe, architecture, *folder, catalogue);
+  const Original original = open_original(catalogue, recipe.model, request.architecture_folders);
+  const Architecture& architecture = original.architecture;
+  const Plan plan = make_plan(recipe, original, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
 
   RunReport report;
@@ -223,8 +237,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   // What can be known before the long work: the texts, the weights, the output.
-  Texts texts = load_texts(plan);
-  FiniteSource source(*folder);
+  Texts texts = load_texts(plan, architecture.max_positions());
+  FiniteSource source(*original.tensors);
   check_all(architecture, source);
   Fingerprints fingerprints;
   Observations seen;
@@ -233,9 +247,10 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     check_room(plan);
     report.seconds.prepare = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());
-    seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(folder.get()), catalogue,
+    seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(original.tensors.get()), catalogue,
                      std::move(texts.calibration), texts.pad_id, report.device},
                     sink);
+    sink.add_rest(plan, source);
     fingerprints = exporter.finish();
     if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report.blocks = sink.take_blocks();

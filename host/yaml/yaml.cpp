@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "host/base/environment.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/suggest.h"
@@ -249,7 +250,7 @@ const std::string& Node::as_text() const {
 }
 
 std::filesystem::path Node::as_path() const {
-  std::filesystem::path path = (source_->folder / as_text()).lexically_normal();
+  std::filesystem::path path = (source_->folder / expand_home(as_text())).lexically_normal();
   return path.has_filename() ? path : path.parent_path();  // "out/" is "out"
 }
 

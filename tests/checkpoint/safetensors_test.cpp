@@ -106,7 +106,7 @@ TEST(Safetensors, AliasesFollowTheMetadata) {
   EXPECT_FALSE(file.contains("dangling"));
 }
 
-TEST(Safetensors, ShardsComeInTheirOrderAndTheIndexDecides) {
+TEST(Safetensors, ShardsComeInTheirOrderAndTheIndexChooses) {
   TempFolder folder;
   write_file(folder / "model-00002-of-00002.safetensors", one_byte("a", 2));
   write_file(folder / "model-00001-of-00002.safetensors",
@@ -122,6 +122,62 @@ TEST(Safetensors, ShardsComeInTheirOrderAndTheIndexDecides) {
   EXPECT_EQ(values<uint8_t>(file.load("a")), std::vector<uint8_t>{2});  // not the 8 of the other shard
   EXPECT_EQ(values<uint8_t>(file.load("b")), std::vector<uint8_t>{1});
   EXPECT_EQ(values<uint8_t>(file.load("z")), std::vector<uint8_t>{9});
+}
+
+// As transformers: the index names the files, the headers their tensors.
+TEST(Safetensors, AnIndexMayBeIncompleteOrWrong) {
+  TempFolder folder;
+  write_file(folder / "1.safetensors", one_byte("left out", 1));
+  write_file(folder / "2.safetensors", one_byte("misplaced", 2));
+  write_file(folder / "3.safetensors", one_byte("right", 3));
+  write_file(folder / "model.safetensors.index.json",
+             R"({"weight_map":{"misplaced":"1.safetensors","right":"3.safetensors","also right":"2.safetensors"}})");
+  EXPECT_EQ(error_of([&] { SafetensorsFolder{folder.path()}; }),
+            (folder / "model.safetensors.index.json").string() +
+                " places tensor also right in 2.safetensors, but it is not there, nor in its other files. The index "
+                "and the files do not belong together: download the checkpoint again.");
+  write_file(folder / "2.safetensors", safetensors(R"({"misplaced":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                                   R"("also right":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                                                   "\x02\x04"));
+  SafetensorsFolder file(folder.path());
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"left out", "misplaced", "also right", "right"}));
+  EXPECT_EQ(values<uint8_t>(file.load("misplaced")), std::vector<uint8_t>{2});
+  EXPECT_EQ(file.files().size(), 3u);
+}
+
+TEST(Safetensors, TensorsAreRenamedLeftOutAndAdded) {
+  TempFolder folder;
+  write_file(folder / "model.safetensors",
+             safetensors(R"({"__metadata__":{"shared":"a"},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                         R"("b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                         "\x01\x02"));
+  SafetensorsFolder file(folder.path());
+  file.rename([](const std::string& name) { return name == "b" ? "" : "model." + name; });
+  file.add("zero", Tensor(DType::kF16, {2}));
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"model.a", "zero"}));
+  EXPECT_FALSE(file.contains("b"));
+  EXPECT_EQ(values<uint8_t>(file.load("model.shared")), std::vector<uint8_t>{1});
+  EXPECT_EQ(values<uint16_t>(file.load("zero")), (std::vector<uint16_t>{0, 0}));
+  EXPECT_EQ(file.info("zero").dtype, DType::kF16);
+  file.release_pages();
+}
+
+TEST(Safetensors, ElementsBelowAByteArePackedWithoutGaps) {
+  TempFolder folder;
+  write_file(folder / "model.safetensors", safetensors(R"({"f4":{"dtype":"F4","shape":[3,2],"data_offsets":[0,3]},)"
+                                                       R"("f6":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[3,6]}})",
+                                                       "\x01\x02\x03\x04\x05\x06"));
+  SafetensorsFolder file(folder.path());
+  const Tensor f4 = file.load("f4"), f6 = file.load("f6");
+  EXPECT_EQ(f4.shape(), (std::vector<int64_t>{3, 2}));
+  EXPECT_EQ(f4.bytes(), 3u);
+  EXPECT_EQ(f4.view().dtype.bits, 4);
+  EXPECT_EQ(std::string(f6.as<char>(), f6.bytes()), "\x04\x05\x06");
+  write_file(folder / "model.safetensors",
+             safetensors(R"({"f4":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "\x01\x02"));
+  EXPECT_EQ(error_of([&] { SafetensorsFolder{folder.path()}; }),
+            (folder / "model.safetensors").string() +
+                ": tensor f4: F4 [3] does not fill whole bytes, as safetensors wants it");
 }
 
 TEST(Safetensors, ASingleFileMayHaveAnyName) {
@@ -146,14 +202,14 @@ TEST(Safetensors, ManyTensorsOpenInLinearTime) {
 
 TEST(Safetensors, AnUnknownElementTypeIsRefusedOnlyWhenItIsLoaded) {
   TempFolder folder;
-  write_file(folder / "model.safetensors", safetensors(R"({"odd":{"dtype":"F4","shape":[3],"data_offsets":[0,2]},)"
+  write_file(folder / "model.safetensors", safetensors(R"({"odd":{"dtype":"F5","shape":[3],"data_offsets":[0,2]},)"
                                                        R"("fine":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
                                                        "\x01\x02\x03"));
   SafetensorsFolder file(folder.path());
   EXPECT_EQ(values<uint8_t>(file.load("fine")), std::vector<uint8_t>{3});
   for (const std::string& message : {error_of([&] { file.load("odd"); }), error_of([&] { file.info("odd"); })}) {
     EXPECT_TRUE(contains(message, "model.safetensors: tensor odd: "));
-    EXPECT_TRUE(contains(message, "F4"));
+    EXPECT_TRUE(contains(message, "F5"));
   }
 }
 

@@ -20,10 +20,11 @@ void add_bytes(SafetensorsWriter& writer, const std::string& name, int64_t n, ch
 }
 
 TEST(SafetensorsWriter, WritesTheBytesOfTheSafetensorsPackage) {
-  const fs::path original = TEST_DATA "/checkpoint/all_types.safetensors";
-  SafetensorsFolder source(original);
-  auto names = source.names();
-  for (const bool reversed : {false, true}) {
+  for (const auto& [file, reversed] :
+       {std::pair{"all_types", false}, {"all_types", true}, {"raw_types", false}, {"raw_types", true}}) {
+    const fs::path original = cat(TEST_DATA "/checkpoint/", file, ".safetensors");
+    SafetensorsFolder source(original);
+    auto names = source.names();
     if (reversed) std::reverse(names.begin(), names.end());
     TempFolder folder;
     OutputFolder output(folder / "out", false);

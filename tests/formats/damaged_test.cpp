@@ -122,7 +122,6 @@ TEST(DamagedConfig, IsRefusedInWords) {
        R"({"quantization_config": {"quant_method": "auto-round", "packing_format": "auto_round", "data_type": "mx_fp6"}})",
        "data_type mx_fp6"},
       {"auto_gptq", "{}", "quant_method is not gptq"},
-      {"auto_gptq", R"({"dtype": "float64", "quantization_config": {"quant_method": "gptq"}})", "dtype float64"},
   };
   for (const Case& c : cases) {
     const TemporaryFolder folder;

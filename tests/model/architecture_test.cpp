@@ -189,6 +189,8 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   EXPECT_THAT(
       error_with("rope_scaling", {{"rope_type", "longrope"}}),
       HasSubstr(file + ": rope_scaling.rope_type is \"longrope\", but a rope type of default, linear or llama3"));
+  EXPECT_THAT(error_with("rope_theta", nlohmann::json{{"__float__", "Infinity"}}),
+              HasSubstr(file + R"(: rope_theta is {"__float__":"Infinity"}, but a number is expected)"));
   EXPECT_THAT(error_with("rope_scaling", {{"type", "linear"}}), HasSubstr(file + ": rope_scaling: the key factor"));
   EXPECT_THAT(error_with("rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}),
               HasSubstr("for all blocks alike"));
@@ -200,7 +202,8 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   write("config.json", "{\"model_type\": ");
   EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": is not valid JSON"));
   fs::remove(dir_ / "config.json");
-  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }), HasSubstr(file + ": cannot be read"));
+  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}); }),
+              HasSubstr(dir_.string() + " has no config.json: a Hugging Face model folder is expected."));
 }
 
 TEST_F(ArchitectureTest, DescriptorErrorsNameTheFileAndThePlace) {

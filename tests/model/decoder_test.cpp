@@ -17,6 +17,7 @@
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/model/perplexity.h"
+#include "host/plan/original.h"
 
 namespace roundhouse {
 namespace {
@@ -45,6 +46,7 @@ struct Model {
   explicit Model(const fs::path& folder)
       : architecture(load_architecture(folder)), source(folder), reference(folder / "reference") {
     std::ifstream(folder / "reference/reference.json") >> facts;
+    reconcile(architecture, source);
   }
   at::Tensor logits(at::ScalarType dtype) {
     const at::Tensor ids = to_torch(reference.load("ids"));

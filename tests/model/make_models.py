@@ -78,6 +78,36 @@ CASES = {
 }
 
 
+def other_head(tensors):
+    """Fine-tuned apart from the embedding, to which config.json still ties it."""
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).contiguous()
+
+
+def base_class(tensors):
+    """As LlamaModel saves itself."""
+    for name in list(tensors):
+        tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+
+def no_output_biases(tensors):
+    for name in [name for name in tensors if name.endswith("o_proj.bias")]:
+        del tensors[name]
+
+
+def one_block_more(tensors):
+    for name in [name for name in tensors if name.startswith("model.layers.1.")]:
+        tensors[name.replace(".1.", ".2.")] = tensors[name].clone()
+
+
+# Checkpoints that say something else than their config.json.
+STORED = {
+    "llama_other_head": (LLAMA | dict(tie_word_embeddings=True), other_head),
+    "llama_base_class": (LLAMA | dict(tie_word_embeddings=True), base_class),
+    "llama_no_output_biases": (LLAMA | dict(attention_bias=True), no_output_biases),
+    "llama_one_block_more": (LLAMA, one_block_more),
+}
+
+
 def randomize(model, generator):
     """Weights large enough that every part shows in the logits."""
     with torch.no_grad():
@@ -100,7 +130,7 @@ def perplexity(model, sequences):
     return torch.stack(losses).mean().exp().item()
 
 
-def make(folder, model_type, settings, edit):
+def make(folder, model_type, settings, edit, edit_tensors=None):
     generator = torch.Generator().manual_seed(7)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **settings))
     randomize(model, generator)
@@ -110,6 +140,11 @@ def make(folder, model_type, settings, edit):
         config = json.loads(path.read_text())
         edit(config)
         path.write_text(json.dumps(config))
+    if edit_tensors:
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        edit_tensors(tensors)
+        save_file(tensors, path, metadata={"format": "pt"})
 
     # What counts is what transformers makes of the files.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -139,6 +174,8 @@ def main(out):
     shutil.rmtree(out, ignore_errors=True)
     for name, case in CASES.items():
         make(out / name, *case)
+    for name, (settings, edit_tensors) in STORED.items():
+        make(out / name, "llama", settings, None, edit_tensors)
     store_head_instead_of_embedding(out / "llama_head_only")
 
 

@@ -188,8 +188,9 @@ TEST_F(FormatIo, AnUnclaimedFolderIsAnOriginalCheckpointUnlessItSaysQuantized) {
 
   std::ofstream(root_ / "out/config.json") << R"({"quantization_config": {"bits": 4}})";
   const std::string message = error_of([&] { open_checkpoint(without, root_ / "out", nlohmann::json::object()); });
-  EXPECT_CONTAINS(message, "is quantized (config.json has quantization_config), but no loaded format reads it");
-  EXPECT_CONTAINS(message, "Loaded formats: none.");
+  EXPECT_CONTAINS(message,
+                  "is quantized already (by a method that config.json does not name), and no loaded format reads that: "
+                  "give the original model. Loaded formats: none.");
 }
 
 }  // namespace

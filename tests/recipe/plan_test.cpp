@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "host/base/error.h"
+#include "host/checkpoint/safetensors.h"
 #include "host/plan/format_facts.h"
 #include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
@@ -107,6 +108,14 @@ TEST(Plan, RecipesOfTheProjectFit) {
     const Recipe recipe = load_recipe(entry.path(), {}, {kSource / "configs/schemes"});
     EXPECT_EQ(error_of(recipe), "no error") << entry.path();
   }
+}
+
+// The layer's name was replaced in it, too.
+TEST(Plan, AProblemQuotesTheRecipeAsItIsWritten) {
+  EXPECT_EQ(error_of(recipe_of("tied_kept", {"layers=[{match: lm_head, bits: 8}]"})),
+            "this recipe cannot be run:\n  unchanged: --set layers=[{match: lm_head, bits: 8}]: the layer "
+            "shares its weight with the embedding model.embed_tokens, which is not quantized. Remove this entry, "
+            "or write scheme: none\n    lm_head");
 }
 
 TEST(Plan, TheFirstMatchDecides) {

@@ -200,7 +200,7 @@ class AutoRound : public rh::Format {
               text_at(quantization, "quant_method", "none"), ", data_type ", text_at(quantization, "data_type", "int"),
               ", packing_format ", text_at(quantization, "packing_format", "none"), ")"));
     }
-    const rh_data_type dtype = config_dtype(config);
+    const rh_data_type dtype = config_dtype(config, folder);
     return std::make_unique<LayerReader>(folder, quantization,
                                          [&](const std::string& name, const LayerReader::Tensors& tensors) {
                                            return float_layer(name, tensors, quantization, dtype);

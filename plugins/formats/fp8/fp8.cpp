@@ -95,7 +95,7 @@ class Fp8 : public rh::Format {
                 folder + "/config.json: weight_block_size is not two positive numbers");
     rh::require(text_at(quantization, "activation_scheme", "dynamic") == "dynamic",
                 folder + "/config.json: activation_scheme is not dynamic, which is all that is read");
-    const rh_data_type dtype = config_dtype(config);
+    const rh_data_type dtype = config_dtype(config, folder);
     return std::make_unique<LayerReader>(
         folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
           auto layer = std::make_unique<FloatLayer>(

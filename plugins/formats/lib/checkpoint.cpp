@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <string_view>
 
 #include "plugins/formats/lib/text.h"
 
@@ -53,13 +54,23 @@ Json quantization_of(const Json& config) {
   return found != config.end() && found->is_object() ? *found : Json::object();
 }
 
-rh_data_type config_dtype(const Json& config) {
+rh_data_type config_dtype(const Json& config, const std::string& folder) {
   // "torch_dtype" is the key's name before transformers 5.
-  const std::string name = text_at(config, "dtype", text_at(config, "torch_dtype", "float32").c_str());
-  if (name == "float32") return rh::kF32;
-  if (name == "float16") return rh::kF16;
+  std::string name = text_at(config, "dtype", text_at(config, "torch_dtype", "float32").c_str());
+  constexpr std::string_view kModule = "torch.";
+  if (name.starts_with(kModule)) name.erase(0, kModule.size());
+  if (name == "float32" || name == "float") return rh::kF32;
+  if (name == "float16" || name == "half") return rh::kF16;
   if (name == "bfloat16") return rh::kBF16;
-  throw rh::Error(RH_INVALID_ARGUMENT, cat("config.json: dtype ", name, " is not float32, float16 or bfloat16"));
+  const TensorReader tensors(folder);
+  const rh_tensor* largest = nullptr;
+  for (const TensorReader::Entry& entry : tensors.entries()) {
+    const rh_data_type type = entry.view->dtype;
+    const bool floating =
+        rh::same_type(type, rh::kF32) || rh::same_type(type, rh::kF16) || rh::same_type(type, rh::kBF16);
+    if (floating && (!largest || rh::bytes(*entry.view) > rh::bytes(*largest))) largest = entry.view;
+  }
+  return largest ? largest->dtype : rh::kF32;
 }
 
 Json recorded_facts(const Json& quantization) {

@@ -37,8 +37,9 @@ std::string text_at(const Json& json, const char* key, const char* otherwise = "
 // config.json's quantization_config, or an empty object.
 Json quantization_of(const Json& config);
 
-// The element type that config.json declares; f32 when it declares none.
-rh_data_type config_dtype(const Json& config);
+// The element type that config.json declares; f32 when it declares none. For another word, such as auto, that of
+// the largest tensor of floating-point numbers in the folder.
+rh_data_type config_dtype(const Json& config, const std::string& folder);
 
 // What the checkpoint's configuration records of its tuning, as rh_reader.facts_json has it; {} when there is nothing.
 Json recorded_facts(const Json& quantization);

@@ -40,7 +40,7 @@ class IntLayer : public StoredLayer {
 
 std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, IntLayout layout) {
   const Json quantization = quantization_of(config);
-  const rh_data_type dtype = config_dtype(config);
+  const rh_data_type dtype = config_dtype(config, folder);
   return std::make_unique<LayerReader>(folder, quantization,
                                        [&](const std::string& name, const LayerReader::Tensors& tensors) {
                                          StoredInt stored;

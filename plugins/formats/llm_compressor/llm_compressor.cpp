@@ -200,7 +200,7 @@ class LlmCompressor : public rh::Format {
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     rh::require(is_own(quantization), folder + "/config.json: quant_method is not compressed-tensors");
-    const rh_data_type dtype = config_dtype(config);
+    const rh_data_type dtype = config_dtype(config, folder);
     try {
       const Groups groups(quantization);
       return std::make_unique<LayerReader>(folder, quantization,

@@ -1,0 +1,35 @@
+// The model that a run starts from: config.json, and the tensors that are stored.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/discovery/catalogue.h"
+#include "host/model/architecture.h"
+
+namespace roundhouse {
+
+struct Original {
+  Architecture architecture;
+  std::unique_ptr<TensorSource> tensors;
+  std::vector<std::string> warnings;  // in what config.json and the tensors differ, and what holds
+};
+
+// Opens it as open_source() does, and reconciles the two.
+Original open_original(Catalogue& catalogue, const std::filesystem::path& folder,
+                       const std::vector<std::filesystem::path>& descriptor_folders);
+
+// Compares config.json with the tensors of a checkpoint, once and before all else; where they differ, the tensors hold,
+// as in transformers:
+//   - a head that config.json ties to the embedding, but which is stored and another: it is untied
+// and where it is not quantized:
+//   - names without the model's prefix, as its base class is saved: they get it
+//   - more blocks than config.json counts: they are left out
+//   - a linear layer's bias that config.json asks for and that is not stored: zeros
+//   - one that is stored and that config.json does not ask for: no part of the model
+// Returns what a user should know of that. Throws Error for fewer blocks.
+std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint);
+
+}  // namespace roundhouse
