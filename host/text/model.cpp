@@ -38,7 +38,7 @@ Vocabulary read_vocabulary(const Component& model) {
   Vocabulary vocabulary;
   vocabulary.reserve(entries->size());
   for (const auto& [token, id] : entries->items()) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > std::numeric_limits<int32_t>::max()) {
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > std::numeric_limits<int32_t>::max()) {
       model.fail(cat("the id of \"", token, "\" is not an integer of 31 bits"));
     }
     vocabulary.emplace(token, id.get<int32_t>());

@@ -166,7 +166,7 @@ json model_of(const SentencePieceModel& model) {
     for (const auto& piece : model.pieces) vocab.push_back({piece.text, static_cast<double>(piece.score)});
     return {{"type", "Unigram"},
             {"vocab", std::move(vocab)},
-            {"unk_id", model.unk < 0 ? json() : json(static_cast<uint64_t>(model.unk))},
+            {"unk_id", model.unk < 0 ? json() : json(model.unk)},
             {"byte_fallback", model.byte_fallback}};
   }
   Vocabulary ids;

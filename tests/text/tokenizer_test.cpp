@@ -65,14 +65,14 @@ std::string difference(const std::vector<int32_t>& actual, const std::vector<int
              expected.size(), ", ...", around(expected));
 }
 
-// The folders with a tokenizer.json: the repository's, and those of a folder of one's own.
+// The folders with recorded ids: the repository's, and those of a folder of one's own.
 std::vector<fs::path> tokenizer_folders() {
   std::vector<fs::path> parents = {kTokenizers};
   if (const char* more = std::getenv("ROUNDHOUSE_TOKENIZER_CASES")) parents.emplace_back(more);
   std::vector<fs::path> folders;
   for (const fs::path& parent : parents) {
     for (const auto& entry : fs::directory_iterator(parent)) {
-      if (fs::exists(entry.path() / "tokenizer.json")) folders.push_back(entry.path());
+      if (fs::exists(entry.path() / "expected.json")) folders.push_back(entry.path());
     }
   }
   std::sort(folders.begin(), folders.end());
@@ -94,10 +94,10 @@ TEST_P(RecordedTokenizer, GivesThePackagesIds) {
   const Tokenizer tokenizer = Tokenizer::load(GetParam());
   const auto texts = texts_of(GetParam().parent_path());
   const auto expected = nlohmann::json::parse(read(GetParam() / "expected.json"));
-  ASSERT_EQ(expected.size(), texts.size());
-  for (const auto& [name, text] : texts) {
+  ASSERT_GT(expected.size(), 10u);
+  for (const auto& [name, record] : expected.items()) {
     SCOPED_TRACE(name);
-    const auto& record = expected.at(name);
+    const std::string& text = texts.at(name);
     const std::vector<int32_t> plain = tokenizer.encode(text, false);
     EXPECT_EQ(difference(plain, record.at("plain")), "");
     EXPECT_EQ(difference(tokenizer.encode(text), record.at("ids")), "");
