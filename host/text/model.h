@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,9 +31,6 @@ class TokenModel {
   virtual std::optional<std::string_view> token(int32_t id) const = 0;
   virtual size_t vocab_size() const = 0;
 };
-
-// Throws Error when the model is of a type not supported, or damaged.
-std::unique_ptr<const TokenModel> make_model(const Component& component);
 
 // What the models read alike: "vocab" as an object; a text that may be null or missing, which gives ""; the tokens
 // <0x00> to <0xFF>.

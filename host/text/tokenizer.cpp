@@ -7,7 +7,7 @@
 
 #include "host/base/error.h"
 #include "host/text/added_tokens.h"
-#include "host/text/model.h"
+#include "host/text/make_model.h"
 #include "host/text/normalizer.h"
 #include "host/text/post_processor.h"
 #include "host/text/pre_tokenizer.h"

@@ -67,9 +67,10 @@ class Gguf(unittest.TestCase):
         return file
 
     def spm_model(self):
-        """The model that the reference exported."""
+        """The model that the reference exported, which reads tokenizer.model even beside another tokenizer.json."""
         model = self.folder / "tiny-llama-spm"
         shutil.copytree(MODEL, model)
+        (model / "tokenizer.json").unlink()
         shutil.copy(support.DATA / "models" / "tiny-llama-spm" / "tokenizer.model", model)
         return model
 
@@ -131,9 +132,9 @@ class Gguf(unittest.TestCase):
     def test_unigram_tokenizer(self):
         model = self.changed_model()
         pieces = [["<unk>", 0.0], ["<s>", 0.0], ["</s>", 0.0], ["<0x41>", -1.5], ["\u2581", -2.0], ["\u2581once", -3.25]]
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         tokenizer = {"version": "1.0", "normalizer": {"type": "Prepend", "prepend": "\u2581"},
-                     "added_tokens": [{"id": 1, "content": "<s>", "special": True},
-                                      {"id": 2, "content": "</s>", "special": True}],
+                     "added_tokens": [{"id": 1, "content": "<s>", **flags}, {"id": 2, "content": "</s>", **flags}],
                      "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}}
         support.write_json(model / "tokenizer.json", tokenizer)
         ours = metadata(self.export(model, "Q8_0"))
