@@ -34,7 +34,9 @@ void add_logits(Command program, Context& context) {
     const Architecture architecture = Architecture::load(config, Context::architecture_folders());
     const auto source = open_checkpoint(catalogue, o->model, architecture.facts());
     const std::vector<int32_t> ids =
-        o->text.empty() ? o->ids : evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen).front();
+        o->text.empty()
+            ? o->ids
+            : evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen, architecture.vocab_size()).front();
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));

@@ -88,19 +88,21 @@ struct Texts {
 };
 
 // Reads all texts of the recipe. Where no pass needs calibration data, what the recipe names must be readable all the
-// same.
-Texts load_texts(const Plan& plan) {
+// same. `rows` of the embedding.
+Texts load_texts(const Plan& plan, int64_t rows) {
   const Recipe& recipe = plan.recipe;
   Texts texts;
   if (!recipe.calibration.data && !recipe.evaluation) return texts;
   const Tokenizer tokenizer = Tokenizer::load(recipe.model);
   texts.pad_id = tokenizer.pad_id();
-  if (passes(plan).any())
+  if (passes(plan).any()) {
     texts.calibration = calibrate(recipe, tokenizer).samples;
-  else if (recipe.calibration.data)
+    require_rows(texts.calibration, tokenizer, rows, *recipe.calibration.data);
+  } else if (recipe.calibration.data) {
     read_texts(*recipe.calibration.data);
+  }
   if (recipe.evaluation)
-    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer, recipe.evaluation->seqlen);
+    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer, recipe.evaluation->seqlen, rows);
   return texts;
 }
 
@@ -224,7 +226,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   // What can be known before the long work: the texts, the weights, the output.
-  Texts texts = load_texts(plan);
+  Texts texts = load_texts(plan, architecture.vocab_size());
   check_finite(architecture, source);
   Fingerprints fingerprints;
   Observations seen;

@@ -319,8 +319,7 @@ TEST(Tokenizer, RefusesASentencePieceModelCutAnywhere) {
     EXPECT_TRUE(message == "no error" || message.find("/tokenizer.model: ") != std::string::npos) << message;
   }
   folder.write("tokenizer.model", "");
-  EXPECT_NE(error_in(folder.path()).find("is no SentencePiece model, or damaged: it has no pieces"),
-            std::string::npos);
+  EXPECT_NE(error_in(folder.path()).find("is no SentencePiece model, or damaged: it has no pieces"), std::string::npos);
 }
 
 // The package loads it, and fails when a text needs the token.

@@ -315,16 +315,17 @@ class TokenizerExport {
     for (const auto& [name, key] : kTokens) write(key, role(name));
   }
 
-  // Writes whether texts have the role's token at that end; returns the token. One that stands there without having the
-  // role gets it if no other has.
+  // Writes whether texts have the role's token at that end; returns the token. What stands alone before every text is
+  // bos to llama.cpp, which uses it for nothing else; eos ends a generation as well and stays what it is.
   std::optional<int64_t> around(const char* side, const char* name) {
     const std::vector<int64_t> ids = facts_.at(side);
     std::optional<int64_t> id = role(name);
-    if (!id && ids.size() == 1 && vocabulary_.has(ids[0])) id = ids[0];
+    const bool is_bos = name == std::string("bos");
+    if (ids.size() == 1 && vocabulary_.has(ids[0]) && (is_bos || !id)) id = ids[0];
     const bool added = ids.size() == 1 && id == ids[0];
     if (!ids.empty() && !added)
-      rh::log(RH_LOG_WARNING, cat("gguf: the tokenizer puts ", ids.size(), " tokens ", side,
-                                  " every text, which are not ", name, "; llama.cpp will not put them there"));
+      rh::log(RH_LOG_WARNING, cat("gguf: the tokenizer puts other tokens than ", name, " ", side,
+                                  " every text; llama.cpp will not put them there"));
     out_.flag(cat("tokenizer.ggml.add_", name, "_token"), added);
     return id;
   }
