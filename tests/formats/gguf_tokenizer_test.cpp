@@ -140,7 +140,7 @@ TEST(GgufTokenizer, FlagsAreWrittenWhateverTheConfigurationSays) {
   EXPECT_EQ(other_bos.at("tokenizer.ggml.bos_token_id"), 0);
   json behind = template_with(text, 0);
   std::swap(behind["single"][0], behind["single"][1]);
-  const json other_eos = ChangedTokenizer({{"post_processor", behind}}).metadata({{"eos_token_id", 5}});
+  const json other_eos = ChangedTokenizer(json{{"post_processor", behind}}).metadata({{"eos_token_id", 5}});
   EXPECT_EQ(flags(other_eos), std::pair(false, false));
   EXPECT_EQ(other_eos.at("tokenizer.ggml.eos_token_id"), 5);
   EXPECT_EQ(flags(metadata_of(kTokenizers / "made-roberta")), std::pair(true, true));
