@@ -95,6 +95,11 @@ std::optional<std::string_view> AddedTokens::text(int32_t id) const {
   return found == tokens_.end() ? std::nullopt : std::optional<std::string_view>(found->second.text);
 }
 
+std::optional<std::string_view> AddedTokens::content(int32_t id) const {
+  const auto found = tokens_.find(id);
+  return found == tokens_.end() ? std::nullopt : std::optional<std::string_view>(found->second.content);
+}
+
 bool AddedTokens::is_special(int32_t id) const {
   const auto found = tokens_.find(id);
   return found != tokens_.end() && found->second.special;

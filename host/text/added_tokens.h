@@ -33,6 +33,8 @@ class AddedTokens {
   std::optional<int32_t> token_id(std::string_view content) const;
   // What the decoder gets for an id: the content, normalized if the token is matched normalized.
   std::optional<std::string_view> text(int32_t id) const;
+  // As the file has it.
+  std::optional<std::string_view> content(int32_t id) const;
   bool is_special(int32_t id) const;
   // Added tokens that the model's vocabulary lacks.
   size_t count_beyond(const TokenModel& model) const;

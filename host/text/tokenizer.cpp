@@ -25,7 +25,6 @@ struct Tokenizer::Parts {
   void encode_text(std::string_view text, std::vector<int32_t>& ids) const;
   void encode_piece(Piece piece, std::vector<int32_t>& ids) const;
   std::optional<int32_t> token_id(std::string_view token) const;
-  std::optional<std::string_view> token(int32_t id) const;
   std::optional<int32_t> role(const std::string& name) const;
 
   std::unique_ptr<const Normalizer> normalizer;       // may be null
@@ -89,11 +88,6 @@ std::optional<int32_t> Tokenizer::Parts::token_id(std::string_view token) const 
   return id ? id : model->token_id(token);
 }
 
-std::optional<std::string_view> Tokenizer::Parts::token(int32_t id) const {
-  const auto text = added.text(id);
-  return text ? text : model->token(id);
-}
-
 std::optional<int32_t> Tokenizer::Parts::role(const std::string& name) const {
   const auto found = roles.find(name);
   return found == roles.end() ? std::nullopt : std::optional(found->second);
@@ -142,7 +136,9 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   std::vector<std::string> tokens;
   for (const int32_t id : ids) {
     if (skip_special_tokens && parts_->added.is_special(id)) continue;
-    if (const auto text = parts_->token(id)) tokens.emplace_back(*text);
+    auto text = parts_->added.text(id);
+    if (!text) text = parts_->model->token(id);
+    if (text) tokens.emplace_back(*text);
   }
   std::string result;
   if (parts_->decoder) {
@@ -160,7 +156,10 @@ std::optional<int32_t> Tokenizer::pad_id() const { return parts_->role("pad_toke
 std::optional<int32_t> Tokenizer::bos_id() const { return parts_->role("bos_token"); }
 std::optional<int32_t> Tokenizer::eos_id() const { return parts_->role("eos_token"); }
 std::optional<int32_t> Tokenizer::token_id(std::string_view token) const { return parts_->token_id(token); }
-std::string Tokenizer::token(int32_t id) const { return std::string(parts_->token(id).value_or("")); }
+std::string Tokenizer::token(int32_t id) const {
+  const auto added = parts_->added.content(id);
+  return std::string(added ? *added : parts_->model->token(id).value_or(""));
+}
 size_t Tokenizer::vocab_size() const {
   return parts_->model->vocab_size() + parts_->added.count_beyond(*parts_->model);
 }
