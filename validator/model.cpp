@@ -226,6 +226,8 @@ Model::Model(const LayerKind& kind, const fs::path& folder, unsigned seed) : kin
   facts_.json["architecture"] = architecture_json();
   facts_.json["plan"] = plan;
   facts_.json["tuning"] = {{"iters", 0}};
+  facts_.json["tokenizer"] = {
+      {"json", tokenizer_json()}, {"before", {0}}, {"after", json::array()}, {"roles", {{"bos", 0}, {"eos", 1}}}};
   facts_.json["host"] = {{"name", "roundhouse-validate"}, {"version", "0"}};
   facts_.paths["model"] = folder.string();
   fs::create_directories(folder);

@@ -209,12 +209,17 @@ const void* export_extension(const char* id) {
 
 ExportSession::ExportSession(OutputFolder& folder, const Facts& facts, const rh_plan& plan, uint64_t max_shard_bytes,
                              Decode decode, const rh_host* host)
-    : folder_(folder), paths_(facts.paths), decode_(std::move(decode)) {
+    : folder_(folder), large_(facts.large), paths_(facts.paths), decode_(std::move(decode)) {
   for (const auto& [key, value] : facts.json) json_[key] = value.dump();
   table_ = {sizeof table_, 0, host, this, &plan, max_shard_bytes, cancellation_flag()};
 }
 
-const char* ExportSession::json(const std::string& key) const { return find_text(json_, key); }
+const char* ExportSession::json(const std::string& key) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (const auto large = large_.find(key); large != large_.end() && !json_.contains(key))
+    json_[key] = large->second().dump();
+  return find_text(json_, key);
+}
 const char* ExportSession::path(const std::string& key) const { return find_text(paths_, key); }
 
 void release_reader_pages() {

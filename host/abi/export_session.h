@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -23,6 +24,8 @@ class ExportSession {
   struct Facts {
     std::map<std::string, nlohmann::json> json;  // by the keys of rh_model.json
     std::map<std::string, std::string> paths;    // by the keys of rh_model.path
+    // Facts of rh_model.json that are large: made when a format first asks.
+    std::map<std::string, std::function<nlohmann::json()>> large{};
   };
 
   // `plan` must outlive the session. `host` is what the format was started with.
@@ -37,14 +40,17 @@ class ExportSession {
   static const ExportSession& of(const rh_export* table) { return *static_cast<const ExportSession*>(table->data); }
   OutputFolder& folder() const { return folder_; }
   uint64_t max_shard_bytes() const { return table_.max_shard_bytes; }
-  // NULL when there is no such fact.
+  // NULL when there is no such fact. May be called from any thread.
   const char* json(const std::string& key) const;
   const char* path(const std::string& key) const;
   void decode(const rh_encoded_layer& layer, rh_tensor& output) const { decode_(layer, output); }
 
  private:
   OutputFolder& folder_;
-  std::map<std::string, std::string> json_, paths_;
+  mutable std::map<std::string, std::string> json_;
+  mutable std::mutex mutex_;  // of json_
+  std::map<std::string, std::function<nlohmann::json()>> large_;
+  std::map<std::string, std::string> paths_;
   Decode decode_;
   rh_export table_;
 };

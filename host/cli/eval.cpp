@@ -29,7 +29,7 @@ void add_eval(Command program, Context& context) {
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
-    const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen);
+    const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen, architecture.vocab_size());
     const InputQuantization activations = activations_of(architecture, *source, catalogue);
     const Perplexity result = measure(o->model, architecture, *source, sequences, activations.hook);
     if (o->json) {

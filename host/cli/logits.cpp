@@ -34,7 +34,9 @@ void add_logits(Command program, Context& context) {
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const std::vector<int32_t> ids =
-        o->text.empty() ? o->ids : evaluation_sequences(o->text, Tokenizer::load(config), seqlen).front();
+        o->text.empty()
+            ? o->ids
+            : evaluation_sequences(o->text, Tokenizer::load(config), seqlen, architecture.vocab_size()).front();
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));

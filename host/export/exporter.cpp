@@ -7,6 +7,7 @@
 #include "host/base/error.h"
 #include "host/checkpoint/output.h"
 #include "host/plan/format_facts.h"
+#include "host/text/tokenizer.h"
 
 namespace roundhouse {
 
@@ -59,7 +60,8 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
                                             {"architecture", about},
                                             {"plan", plan_facts(plan)},
                                             {"tuning", tuning_facts(plan.recipe)}},
-                                   .paths = {{"model", model_folder.string()}}};
+                                   .paths = {{"model", model_folder.string()}},
+                                   .large = {{"tokenizer", [model_folder] { return Tokenizer::facts(model_folder); }}}};
   const auto decode = [this](const rh_encoded_layer& layer, rh_tensor& output) {
     if (!current_ || layer.layer->name != current_->plan.info.name)
       throw Error(cat("decode is only for the layer that is being added, not for ", layer.layer->name));

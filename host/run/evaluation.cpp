@@ -23,7 +23,7 @@ OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model,
 }
 
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
-                                                       int seqlen) {
+                                                       int seqlen, int64_t rows) {
   std::vector<std::vector<int32_t>> sequences;
   const bool windows = data.extension() == ".txt";
   for (const std::string& text : windows ? std::vector{read_file(data)} : read_texts(data)) {
@@ -35,6 +35,7 @@ std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::pa
     }
   }
   if (sequences.empty()) throw Error(cat(data.string(), " has no text of two tokens or more to score"));
+  require_rows(sequences, tokenizer, rows, data);
   return sequences;
 }
 

@@ -26,9 +26,9 @@ OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model,
                        const std::vector<std::filesystem::path>& descriptor_folders);
 
 // The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of
-// `seqlen` for .txt. Throws Error when nothing is left to score.
+// `seqlen` for .txt. Throws Error when nothing is left to score, or a token is beyond the embedding's `rows`.
 std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
-                                                       int seqlen);
+                                                       int seqlen, int64_t rows);
 
 // What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be
 // done is warned of.

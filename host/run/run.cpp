@@ -102,19 +102,23 @@ struct Texts {
 
 // Reads all texts of the recipe. Where no pass needs calibration data, what the recipe names must be readable all the
 // same.
-Texts load_texts(const Plan& plan, int64_t positions) {
+Texts load_texts(const Plan& plan, const Architecture& architecture) {
   const Recipe& recipe = plan.recipe;
+  const int64_t rows = architecture.vocab_size();
   Texts texts;
   if (!recipe.calibration.data && !recipe.evaluation) return texts;
   const Tokenizer tokenizer = Tokenizer::load(recipe.model);
   texts.pad_id = tokenizer.pad_id();
-  if (passes(plan).any())
+  if (passes(plan).any()) {
     texts.calibration = calibrate(recipe, tokenizer).samples;
-  else if (recipe.calibration.data)
+    require_rows(texts.calibration, tokenizer, rows, *recipe.calibration.data);
+  } else if (recipe.calibration.data) {
     read_texts(*recipe.calibration.data);
+  }
   if (recipe.evaluation)
-    texts.evaluation = evaluation_sequences(recipe.evaluation->data, tokenizer,
-                                            static_cast<int>(std::min(recipe.evaluation->seqlen, positions)));
+    texts.evaluation =
+        evaluation_sequences(recipe.evaluation->data, tokenizer,
+                             static_cast<int>(std::min(recipe.evaluation->seqlen, architecture.max_positions())), rows);
   return texts;
 }
 
@@ -237,7 +241,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   // What can be known before the long work: the texts, the weights, the output.
-  Texts texts = load_texts(plan, architecture.max_positions());
+  Texts texts = load_texts(plan, architecture);
   FiniteSource source(*original.tensors);
   check_all(architecture, source);
   Fingerprints fingerprints;

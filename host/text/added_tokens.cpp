@@ -1,7 +1,6 @@
 #include "host/text/added_tokens.h"
 
 #include <algorithm>
-#include <cassert>
 
 #include "host/base/error.h"
 #include "host/text/unicode.h"
@@ -25,38 +24,7 @@ bool ends_with_word(std::string_view text) { return is_word_character(text.subst
 
 }  // namespace
 
-const Trie::Node* Trie::child(const Node& node, char byte) const {
-  const auto found = std::find_if(node.children.begin(), node.children.end(),
-                                  [byte](const auto& entry) { return entry.first == byte; });
-  return found == node.children.end() ? nullptr : &nodes_[static_cast<size_t>(found->second)];
-}
-
-void Trie::insert(std::string_view text, int32_t id) {
-  assert(!text.empty());
-  size_t at = 0;
-  for (const char byte : text) {
-    const Node* next = child(nodes_[at], byte);
-    if (next == nullptr) {
-      nodes_[at].children.emplace_back(byte, static_cast<int32_t>(nodes_.size()));
-      next = &nodes_.emplace_back();
-    }
-    at = static_cast<size_t>(next - nodes_.data());
-  }
-  if (nodes_[at].id < 0) nodes_[at].id = id;
-}
-
-std::optional<Trie::Match> Trie::longest_at(std::string_view text, size_t at) const {
-  std::optional<Match> longest;
-  const Node* node = &nodes_.front();
-  for (size_t end = at; end < text.size(); ++end) {
-    node = child(*node, text[end]);
-    if (node == nullptr) break;
-    if (node->id >= 0) longest = Match{end + 1 - at, node->id};
-  }
-  return longest;
-}
-
-AddedTokens::AddedTokens(const nlohmann::json& list, const std::string& file, const Bpe& model,
+AddedTokens::AddedTokens(const nlohmann::json& list, const std::string& file, const TokenModel& model,
                          const Normalizer* normalizer) {
   int32_t next_id = static_cast<int32_t>(model.vocab_size());
   for (const nlohmann::json& entry : list) {
@@ -127,12 +95,17 @@ std::optional<std::string_view> AddedTokens::text(int32_t id) const {
   return found == tokens_.end() ? std::nullopt : std::optional<std::string_view>(found->second.text);
 }
 
+std::optional<std::string_view> AddedTokens::content(int32_t id) const {
+  const auto found = tokens_.find(id);
+  return found == tokens_.end() ? std::nullopt : std::optional<std::string_view>(found->second.content);
+}
+
 bool AddedTokens::is_special(int32_t id) const {
   const auto found = tokens_.find(id);
   return found != tokens_.end() && found->second.special;
 }
 
-size_t AddedTokens::count_beyond(const Bpe& model) const {
+size_t AddedTokens::count_beyond(const TokenModel& model) const {
   return static_cast<size_t>(std::count_if(
       ids_.begin(), ids_.end(), [&](const auto& entry) { return !model.token_id(entry.first).has_value(); }));
 }

@@ -1,8 +1,6 @@
 #include "host/text/bpe.h"
 
 #include <bit>
-#include <cstdio>
-#include <limits>
 #include <queue>
 #include <tuple>
 
@@ -12,18 +10,10 @@
 namespace roundhouse {
 namespace {
 
-// Old files do not name the type; then the merges tell.
 const nlohmann::json& merges_of(const Component& model) {
   const auto merges = model.json().find("merges");
-  const bool present = merges != model.json().end();
-  if (model.type() != "BPE" && !(model.type().empty() && present)) model.unsupported("BPE");
-  if (!present || !merges->is_array()) model.fail("has no list of \"merges\"");
+  if (merges == model.json().end() || !merges->is_array()) model.fail("has no list of \"merges\"");
   return *merges;
-}
-
-std::string optional_text(const Component& model, const char* key) {
-  const auto found = model.json().find(key);
-  return found == model.json().end() || found->is_null() ? "" : model.text(key);
 }
 
 // A merge is ["a", "b"], or "a b" in files of versions before 0.20.
@@ -77,7 +67,9 @@ const MergeTable::Merge* MergeTable::find(int32_t left, int32_t right) const {
 }
 
 Bpe::Bpe(const Component& model)
-    : merges_(merges_of(model).size()),
+    : vocabulary_(read_vocabulary(model)),
+      merges_(merges_of(model).size()),
+      unknown_name_(optional_text(model, "unk_token")),
       prefix_(optional_text(model, "continuing_subword_prefix")),
       suffix_(optional_text(model, "end_of_word_suffix")),
       fuse_unknown_(model.flag("fuse_unk", false)),
@@ -87,31 +79,10 @@ Bpe::Bpe(const Component& model)
   if (dropout != model.json().end() && !dropout->is_null() && *dropout != 0) {
     model.fail("\"dropout\" draws tokens at random; set it to null");
   }
-  read_vocabulary(model);
+  for (const auto& [text, id] : vocabulary_) tokens_[id] = {text, first_of(text), last_of(text)};
+  if (!unknown_name_.empty()) unknown_ = token_id(unknown_name_);
+  if (byte_fallback_) byte_tokens_ = byte_tokens(vocabulary_);
   read_merges(model);
-}
-
-void Bpe::read_vocabulary(const Component& model) {
-  const auto vocabulary = model.json().find("vocab");
-  if (vocabulary == model.json().end() || !vocabulary->is_object()) model.fail("has no \"vocab\" object");
-  vocabulary_.reserve(vocabulary->size());
-  tokens_.reserve(vocabulary->size());
-  for (const auto& [token, id] : vocabulary->items()) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > std::numeric_limits<int32_t>::max()) {
-      model.fail(cat("the id of \"", token, "\" is not an integer of 31 bits"));
-    }
-    const auto entry = vocabulary_.emplace(token, id.get<int32_t>()).first;
-    tokens_[entry->second] = {entry->first, first_of(entry->first), last_of(entry->first)};
-  }
-  const std::string unknown = optional_text(model, "unk_token");
-  unknown_ = unknown.empty() ? std::nullopt : token_id(unknown);
-  if (!unknown.empty() && !unknown_) model.fail(cat("\"unk_token\" ", unknown, " is not in the vocabulary"));
-  if (!byte_fallback_) return;
-  for (int byte = 0; byte < 256; ++byte) {
-    char name[8];
-    std::snprintf(name, sizeof(name), "<0x%02X>", byte);
-    byte_tokens_.push_back(token_id(name));
-  }
 }
 
 void Bpe::read_merges(const Component& model) {
@@ -179,7 +150,8 @@ std::vector<int32_t> Bpe::split(std::string_view word) const {
       symbols.push_back(*id);
     } else if (byte_fallback_ && append_bytes(text, symbols)) {
       continue;
-    } else if (unknown_) {
+    } else if (!unknown_name_.empty()) {
+      if (!unknown_) fail_unknown(text, unknown_name_);
       if (!fuse_unknown_) flush_unknown();
       unknown_waits = true;
     }

@@ -10,16 +10,9 @@
 #include <unordered_set>
 #include <vector>
 
-#include "host/text/component.h"
+#include "host/text/model.h"
 
 namespace roundhouse {
-
-// Strings to ids, searchable by string_view.
-struct StringHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-};
-using Vocabulary = std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>>;
 
 // The merge of two neighbouring tokens, if there is one. Open addressing with linear probing: a text asks it a few
 // times a character, and std::unordered_map spends most of that on following pointers.
@@ -47,20 +40,18 @@ class MergeTable {
   std::vector<Slot> slots_;  // a power of two, at most 2/3 used
 };
 
-// Thread-safe.
-class Bpe {
+class Bpe : public TokenModel {
  public:
-  // Throws Error when the model is not BPE, or damaged.
   explicit Bpe(const Component& model);
   Bpe(const Bpe&) = delete;  // tokens_ points into vocabulary_
   Bpe& operator=(const Bpe&) = delete;
 
   // Appends the tokens of one word. Time is O(n log n) in its length.
-  void encode(std::string_view word, std::vector<int32_t>& ids) const;
+  void encode(std::string_view word, std::vector<int32_t>& ids) const override;
 
-  std::optional<int32_t> token_id(std::string_view token) const;
-  std::optional<std::string_view> token(int32_t id) const;
-  size_t vocab_size() const { return vocabulary_.size(); }
+  std::optional<int32_t> token_id(std::string_view token) const override;
+  std::optional<std::string_view> token(int32_t id) const override;
+  size_t vocab_size() const override { return vocabulary_.size(); }
 
  private:
   struct Token {
@@ -69,7 +60,6 @@ class Bpe {
     char32_t last;
   };
 
-  void read_vocabulary(const Component& model);
   void read_merges(const Component& model);
   // A word before merging: a token a character, or several where it falls back on bytes.
   std::vector<int32_t> split(std::string_view word) const;
@@ -81,9 +71,10 @@ class Bpe {
   std::unordered_map<int32_t, Token> tokens_;
   MergeTable merges_;
   std::unordered_set<uint64_t> joints_;  // last and first character on either side of the merges
-  std::optional<int32_t> unknown_;
-  std::string prefix_;  // put before every character of a word but the first to look it up
-  std::string suffix_;  // put after the last
+  std::string unknown_name_;             // empty: unknown characters are left out
+  std::optional<int32_t> unknown_;       // none, too, where the vocabulary lacks it
+  std::string prefix_;                   // put before every character of a word but the first to look it up
+  std::string suffix_;                   // put after the last
   bool fuse_unknown_;
   bool byte_fallback_;
   bool ignore_merges_;                               // a word in the vocabulary is one token, whatever its merges give

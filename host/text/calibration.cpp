@@ -130,6 +130,17 @@ CalibrationSet load_calibration(const CalibrationRequest& request, const Tokeniz
   return set;
 }
 
+void require_rows(const std::vector<std::vector<int32_t>>& texts, const Tokenizer& tokenizer, int64_t rows,
+                  const std::filesystem::path& data) {
+  for (const std::vector<int32_t>& ids : texts) {
+    const auto beyond = std::find_if(ids.begin(), ids.end(), [rows](int32_t id) { return id >= rows; });
+    if (beyond == ids.end()) continue;
+    throw Error(cat(data.string(), ": ", tokenizer.token(*beyond), " is ", *beyond, ", the embedding has ", rows,
+                    " rows: resize it (resize_token_embeddings in transformers), or give the tokenizer that the model "
+                    "was trained with"));
+  }
+}
+
 std::string summary(const CalibrationSet& set, const CalibrationRequest& request) {
   if (set.samples.size() == static_cast<size_t>(request.samples)) {
     return cat(set.samples.size(), " samples of ", request.seqlen, " tokens from ", set.read, " texts");

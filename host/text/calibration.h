@@ -42,6 +42,10 @@ struct CalibrationSet {
 // the reference takes from a local .json or .jsonl, in its order. Throws Error when there is none.
 CalibrationSet load_calibration(const CalibrationRequest& request, const Tokenizer& tokenizer);
 
+// Throws Error naming the token when the texts of `data` have one beyond the embedding's `rows`.
+void require_rows(const std::vector<std::vector<int32_t>>& texts, const Tokenizer& tokenizer, int64_t rows,
+                  const std::filesystem::path& data);
+
 // "96 of 760 usable: 600 too short for seqlen 2048, 64 repetitive", and what that means for the number asked for.
 std::string summary(const CalibrationSet& set, const CalibrationRequest& request);
 

@@ -53,7 +53,7 @@ char32_t Component::character(const char* key) const {
 
 size_t Component::count(const char* key) const {
   const nlohmann::json& value = at(key);
-  if (!value.is_number_unsigned()) fail(cat("\"", key, "\" is not a count"));
+  if (!value.is_number_integer() || value.get<int64_t>() < 0) fail(cat("\"", key, "\" is not a count"));
   return value.get<size_t>();
 }
 

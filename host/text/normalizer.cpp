@@ -5,7 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "host/base/error.h"
+#include "host/text/base64.h"
 #include "host/text/byte_level.h"
+#include "host/text/charsmap.h"
 #include "host/text/unicode.h"
 
 namespace roundhouse {
@@ -119,6 +122,105 @@ class ByteLevel : public Normalizer {
   void apply(Piece& piece) const override { piece.text = ByteLevelAlphabet::instance().encode(piece.text); }
 };
 
+class Precompiled : public Normalizer {
+ public:
+  explicit Precompiled(const Component& component) : charsmap_(read(component)) {}
+  void apply(Piece& piece) const override { piece.text = charsmap_.normalize(piece.text); }
+
+ private:
+  static Charsmap read(const Component& component) {
+    const auto bytes = decode_base64(component.text("precompiled_charsmap"));
+    if (!bytes) component.fail("\"precompiled_charsmap\" is not base64");
+    try {
+      return Charsmap(*bytes);
+    } catch (const Error& error) {
+      component.fail(cat("\"precompiled_charsmap\": ", error.what()));
+    }
+  }
+
+  Charsmap charsmap_;
+};
+
+// SentencePiece's rules for machine translation: without controls, every kind of space a space.
+class Nmt : public Normalizer {
+ public:
+  void apply(Piece& piece) const override {
+    std::string kept;
+    for (size_t at = 0; at < piece.text.size();) {
+      const bool first = at == 0;
+      const char32_t c = unicode::next(piece.text, at);
+      if (is_space(c)) {
+        kept += ' ';
+      } else if (!is_removed(c)) {
+        unicode::append(kept, c);
+      } else if (first) {
+        piece.at_start = false;
+      }
+    }
+    piece.text = std::move(kept);
+  }
+
+ private:
+  static bool is_removed(char32_t c) {
+    return (c >= 0x1 && c <= 0x8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f || c == 0x9f;
+  }
+  static bool is_space(char32_t c) {
+    return c == 0x9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 || (c >= 0x200b && c <= 0x200f) || c == 0x2028 ||
+           c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
+  }
+};
+
+// BERT's BasicTokenizer, up to its splitting.
+class Bert : public Normalizer {
+ public:
+  explicit Bert(const Component& component)
+      : clean_(component.flag("clean_text")),
+        chinese_(component.flag("handle_chinese_chars")),
+        lowercase_(component.flag("lowercase")),
+        strip_accents_(component.flag("strip_accents", lowercase_)) {}
+  void apply(Piece& piece) const override {
+    std::string text;
+    for (size_t at = 0; at < piece.text.size();) {
+      const char32_t c = unicode::next(piece.text, at);
+      if (clean_ && is_removed(c)) continue;
+      const bool spaced = chinese_ && is_chinese(c);
+      if (spaced) text += ' ';
+      unicode::append(text, clean_ && unicode::is_whitespace(c) ? ' ' : c);
+      if (spaced) text += ' ';
+    }
+    if (strip_accents_) text = without_accents(unicode::normalize(text, unicode::Form::kNFD));
+    piece.text.clear();
+    for (size_t at = 0; at < text.size();) {
+      const char32_t c = unicode::next(text, at);
+      lowercase_ ? unicode::append_lower(piece.text, c) : unicode::append(piece.text, c);
+    }
+  }
+
+ private:
+  static bool is_removed(char32_t c) {
+    return c == 0 || c == 0xfffd || (c != '\t' && c != '\n' && c != '\r' && unicode::is_control(c));
+  }
+  // The package's blocks of ideographs, with its gap before 0x2b920.
+  static bool is_chinese(char32_t c) {
+    return (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x4e00 && c <= 0x9fff) || (c >= 0xf900 && c <= 0xfaff) ||
+           (c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) ||
+           (c >= 0x2f800 && c <= 0x2fa1f);
+  }
+  static std::string without_accents(const std::string& text) {
+    std::string kept;
+    for (size_t at = 0; at < text.size();) {
+      const char32_t c = unicode::next(text, at);
+      if (!unicode::is_accent(c)) unicode::append(kept, c);
+    }
+    return kept;
+  }
+
+  bool clean_;
+  bool chinese_;
+  bool lowercase_;
+  bool strip_accents_;
+};
+
 std::optional<unicode::Form> form_named(const std::string& name) {
   if (name == "NFC") return unicode::Form::kNFC;
   if (name == "NFD") return unicode::Form::kNFD;
@@ -139,8 +241,12 @@ std::unique_ptr<const Normalizer> make_normalizer(const Component& component) {
   if (type == "StripAccents") return std::make_unique<StripAccents>();
   if (type == "Lowercase") return std::make_unique<Lowercase>();
   if (type == "ByteLevel") return std::make_unique<ByteLevel>();
+  if (type == "Precompiled") return std::make_unique<Precompiled>(component);
+  if (type == "Nmt") return std::make_unique<Nmt>();
+  if (type == "BertNormalizer") return std::make_unique<Bert>(component);
   component.unsupported(
-      "Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip, StripAccents, Lowercase and ByteLevel");
+      "Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip, StripAccents, Lowercase, ByteLevel, Precompiled, Nmt "
+      "and BertNormalizer");
 }
 
 }  // namespace roundhouse

@@ -231,6 +231,20 @@ class Whitespace : public PreTokenizer {
   }
 };
 
+// BERT's words: between white space, every punctuation mark by itself.
+class Bert : public PreTokenizer {
+ public:
+  void split(Piece piece, std::vector<Piece>& parts) const override {
+    std::vector<Piece> words;
+    const std::vector<Span> spaces = character_spans(piece.text, unicode::is_whitespace);
+    split_at(std::move(piece), spaces, Behavior::kRemoved, words);
+    for (Piece& word : words) {
+      const std::vector<Span> spans = character_spans(word.text, unicode::is_punctuation);
+      split_at(std::move(word), spans, Behavior::kIsolated, parts);
+    }
+  }
+};
+
 }  // namespace
 
 std::unique_ptr<const PreTokenizer> make_pre_tokenizer(const Component& component) {
@@ -253,8 +267,10 @@ std::unique_ptr<const PreTokenizer> make_pre_tokenizer(const Component& componen
     const char32_t delimiter = component.character("delimiter");
     return std::make_unique<CharacterSplit>([delimiter](char32_t c) { return c == delimiter; }, Behavior::kRemoved);
   }
+  if (type == "BertPreTokenizer") return std::make_unique<Bert>();
   component.unsupported(
-      "Sequence, ByteLevel, Split, Metaspace, Whitespace, WhitespaceSplit, Digits, Punctuation and CharDelimiterSplit");
+      "Sequence, ByteLevel, Split, Metaspace, Whitespace, WhitespaceSplit, Digits, Punctuation, CharDelimiterSplit and "
+      "BertPreTokenizer");
 }
 
 }  // namespace roundhouse

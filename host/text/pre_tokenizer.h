@@ -1,4 +1,4 @@
-// The "pre_tokenizer" of tokenizer.json: cuts a text into the words that BPE merges within.
+// The "pre_tokenizer" of tokenizer.json: cuts a text into the words that the model cuts into tokens.
 #pragma once
 
 #include <memory>

@@ -173,6 +173,35 @@ class BpeSuffix : public Decoder {
   std::string suffix_;
 };
 
+// A token without the prefix begins a word. With `cleanup`, the spaces that splitting put around punctuation go.
+class WordPiece : public Decoder {
+ public:
+  explicit WordPiece(const Component& component)
+      : prefix_(component.text("prefix")), cleanup_(component.flag("cleanup")) {}
+  Strings apply(Strings tokens) const override {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (i > 0 && !prefix_.empty() && tokens[i].starts_with(prefix_)) {
+        tokens[i].erase(0, prefix_.size());
+      } else if (i > 0) {
+        tokens[i].insert(0, " ");
+      }
+      if (cleanup_) clean(tokens[i]);
+    }
+    return tokens;
+  }
+
+ private:
+  static void clean(std::string& text) {
+    constexpr std::pair<const char*, const char*> kRules[] = {
+        {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (const auto& [from, to] : kRules) replace_all(text, from, to);
+  }
+
+  std::string prefix_;
+  bool cleanup_;
+};
+
 }  // namespace
 
 std::unique_ptr<const Decoder> make_decoder(const Component& component) {
@@ -185,7 +214,8 @@ std::unique_ptr<const Decoder> make_decoder(const Component& component) {
   if (type == "Replace") return std::make_unique<Replace>(component);
   if (type == "Metaspace") return std::make_unique<Metaspace>(component);
   if (type == "BPEDecoder") return std::make_unique<BpeSuffix>(component);
-  component.unsupported("Sequence, ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace and BPEDecoder");
+  if (type == "WordPiece") return std::make_unique<WordPiece>(component);
+  component.unsupported("Sequence, ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace, BPEDecoder and WordPiece");
 }
 
 }  // namespace roundhouse

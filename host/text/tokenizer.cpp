@@ -1,62 +1,46 @@
 #include "host/text/tokenizer.h"
 
 #include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "host/base/error.h"
-#include "host/base/files.h"
 #include "host/text/added_tokens.h"
-#include "host/text/bpe.h"
+#include "host/text/make_model.h"
 #include "host/text/normalizer.h"
 #include "host/text/post_processor.h"
 #include "host/text/pre_tokenizer.h"
 #include "host/text/token_decoder.h"
+#include "host/text/tokenizer_files.h"
 #include "host/text/unicode.h"
 
 namespace roundhouse {
-namespace {
 
 namespace fs = std::filesystem;
 
-// The content of a token's role ("pad_token"): a string or an added token's object, in the first file that has the key.
-std::optional<std::string> role_content(const std::vector<nlohmann::json>& files, const char* role) {
-  for (const nlohmann::json& file : files) {
-    const auto found = file.find(role);
-    if (found == file.end()) continue;
-    if (found->is_string()) return found->get<std::string>();
-    if (found->is_object() && found->contains("content") && (*found)["content"].is_string()) {
-      return (*found)["content"].get<std::string>();
-    }
-    return std::nullopt;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
 struct Tokenizer::Parts {
-  Parts(const nlohmann::json& json, const std::string& file);
+  explicit Parts(const TokenizerFiles& files);
 
   void encode_text(std::string_view text, std::vector<int32_t>& ids) const;
   void encode_piece(Piece piece, std::vector<int32_t>& ids) const;
   std::optional<int32_t> token_id(std::string_view token) const;
+  std::optional<int32_t> role(const std::string& name) const;
 
   std::unique_ptr<const Normalizer> normalizer;       // may be null
   std::unique_ptr<const PreTokenizer> pre_tokenizer;  // may be null
   std::unique_ptr<const Decoder> decoder;             // may be null
   SpecialTokens special;
-  Bpe model;
+  std::unique_ptr<const TokenModel> model;
   AddedTokens added;
-  std::optional<int32_t> pad, bos, eos;
-
- private:
-  static Bpe read_model(const nlohmann::json& json, const std::string& file) {
-    if (!json.contains("model")) throw Error(cat(file, ": has no \"model\""));
-    return Bpe(Component(json["model"], file, "model"));
-  }
+  std::map<std::string, int32_t> roles;  // "bos_token" and the others
 };
 
-Tokenizer::Parts::Parts(const nlohmann::json& json, const std::string& file) : model(read_model(json, file)) {
+Tokenizer::Parts::Parts(const TokenizerFiles& files) {
+  const nlohmann::json& json = files.json;
+  const std::string& file = files.file;
+  if (!json.contains("model")) throw Error(cat(file, ": has no \"model\""));
+  model = make_model(Component(json["model"], file, "model"));
   const auto component = [&](const char* place) -> std::optional<Component> {
     const auto found = json.find(place);
     if (found == json.end() || found->is_null()) return std::nullopt;
@@ -66,7 +50,11 @@ Tokenizer::Parts::Parts(const nlohmann::json& json, const std::string& file) : m
   if (const auto part = component("pre_tokenizer")) pre_tokenizer = make_pre_tokenizer(*part);
   if (const auto part = component("decoder")) decoder = make_decoder(*part);
   if (const auto part = component("post_processor")) special = read_post_processor(*part);
-  if (json.contains("added_tokens")) added = AddedTokens(json["added_tokens"], file, model, normalizer.get());
+  if (json.contains("added_tokens")) added = AddedTokens(json["added_tokens"], file, *model, normalizer.get());
+  for (const auto& [name, text] : files.roles)
+    if (const auto id = token_id(text)) roles[name] = *id;
+  if (files.before) special.before.insert(special.before.begin(), token_id(*files.before).value());
+  if (files.after) special.after.push_back(token_id(*files.after).value());
 }
 
 // Added tokens matched raw come first, then each text between them is normalized and cut at those matched normalized.
@@ -89,15 +77,20 @@ void Tokenizer::Parts::encode_text(std::string_view text, std::vector<int32_t>& 
 }
 
 void Tokenizer::Parts::encode_piece(Piece piece, std::vector<int32_t>& ids) const {
-  if (!pre_tokenizer) return model.encode(piece.text, ids);
+  if (!pre_tokenizer) return model->encode(piece.text, ids);
   std::vector<Piece> words;
   pre_tokenizer->split(std::move(piece), words);
-  for (const Piece& word : words) model.encode(word.text, ids);
+  for (const Piece& word : words) model->encode(word.text, ids);
 }
 
 std::optional<int32_t> Tokenizer::Parts::token_id(std::string_view token) const {
   const auto id = added.token_id(token);
-  return id ? id : model.token_id(token);
+  return id ? id : model->token_id(token);
+}
+
+std::optional<int32_t> Tokenizer::Parts::role(const std::string& name) const {
+  const auto found = roles.find(name);
+  return found == roles.end() ? std::nullopt : std::optional(found->second);
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
@@ -106,20 +99,26 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::load(const fs::path& model_dir) {
-  const fs::path file = model_dir / "tokenizer.json";
-  auto parts = std::make_unique<Parts>(read_json_object(file), file.string());
-  std::vector<nlohmann::json> roles;
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    if (fs::exists(model_dir / name)) roles.push_back(read_json_object(model_dir / name));
+  return Tokenizer(std::make_unique<Parts>(read_tokenizer_files(model_dir)));
+}
+
+nlohmann::json Tokenizer::facts(const fs::path& model_dir) {
+  try {
+    TokenizerFiles files = read_tokenizer_files(model_dir);
+    const Parts parts(files);
+    nlohmann::json roles = nlohmann::json::object();
+    for (const auto& [name, id] : parts.roles) roles[name.substr(0, name.find('_'))] = id;
+    for (nlohmann::json& token : files.json["added_tokens"]) {
+      const auto id = parts.token_id(token["content"].get_ref<const std::string&>());
+      token["id"] = id ? nlohmann::json(*id) : nlohmann::json();
+    }
+    return {{"json", std::move(files.json)},
+            {"before", parts.special.before},
+            {"after", parts.special.after},
+            {"roles", std::move(roles)}};
+  } catch (const Error& error) {
+    return {{"error", error.what()}};
   }
-  const auto role_id = [&](const char* role) -> std::optional<int32_t> {
-    const auto content = role_content(roles, role);
-    return content ? parts->token_id(*content) : std::nullopt;
-  };
-  parts->pad = role_id("pad_token");
-  parts->bos = role_id("bos_token");
-  parts->eos = role_id("eos_token");
-  return Tokenizer(std::move(parts));
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens, size_t max_tokens) const {
@@ -138,7 +137,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   for (const int32_t id : ids) {
     if (skip_special_tokens && parts_->added.is_special(id)) continue;
     auto text = parts_->added.text(id);
-    if (!text) text = parts_->model.token(id);
+    if (!text) text = parts_->model->token(id);
     if (text) tokens.emplace_back(*text);
   }
   std::string result;
@@ -153,10 +152,16 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   return result;
 }
 
-std::optional<int32_t> Tokenizer::pad_id() const { return parts_->pad; }
-std::optional<int32_t> Tokenizer::bos_id() const { return parts_->bos; }
-std::optional<int32_t> Tokenizer::eos_id() const { return parts_->eos; }
+std::optional<int32_t> Tokenizer::pad_id() const { return parts_->role("pad_token"); }
+std::optional<int32_t> Tokenizer::bos_id() const { return parts_->role("bos_token"); }
+std::optional<int32_t> Tokenizer::eos_id() const { return parts_->role("eos_token"); }
 std::optional<int32_t> Tokenizer::token_id(std::string_view token) const { return parts_->token_id(token); }
-size_t Tokenizer::vocab_size() const { return parts_->model.vocab_size() + parts_->added.count_beyond(parts_->model); }
+std::string Tokenizer::token(int32_t id) const {
+  const auto added = parts_->added.content(id);
+  return std::string(added ? *added : parts_->model->token(id).value_or(""));
+}
+size_t Tokenizer::vocab_size() const {
+  return parts_->model->vocab_size() + parts_->added.count_beyond(*parts_->model);
+}
 
 }  // namespace roundhouse

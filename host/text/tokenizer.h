@@ -1,4 +1,4 @@
-// Text to token ids and back, after a model's tokenizer.json.
+// Text to token ids and back, after a model's tokenizer files.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,15 +15,23 @@
 
 namespace roundhouse {
 
-// A BPE tokenizer, byte-level or in SentencePiece's manner, with the ids that the `tokenizers` package gives. Movable;
-// const members may be called from any thread. "truncation" and "padding" of tokenizer.json are not applied: they are
+// A tokenizer (BPE, Unigram, WordPiece or WordLevel) with the ids that the `tokenizers` package gives, added tokens being
+// those that transformers adds. Movable; const members may be called from any thread. "truncation" and "padding" of tokenizer.json are not applied: they are
 // left-overs of whoever saved the file. Characters that are newer than the Unicode tables of the installed Oniguruma
 // and utf8proc may be split differently.
 class Tokenizer {
  public:
-  // Reads `model_dir`/tokenizer.json, and tokenizer_config.json and special_tokens_map.json where there, for the roles
-  // of pad, bos and eos. Throws Error naming the file and the component when one is missing, damaged or not supported.
+  // Reads the files that read_tokenizer_files() lists. Throws Error naming the file and the component when one is
+  // missing, damaged or not supported.
   static Tokenizer load(const std::filesystem::path& model_dir);
+
+  // What formats are told of a model's tokenizer (the key "tokenizer" of ext/model.h):
+  //   "json"           as tokenizer.json, whatever its files; the added tokens are those of all files, each with the
+  //                    "id" that texts get for it
+  //   "before", "after"  the ids around an empty text
+  //   "roles"          {"bos": id, "eos": .., "unk", "sep", "pad", "cls", "mask"}, as far as there are such tokens
+  // Where there is no tokenizer that can be read, {"error": why}.
+  static nlohmann::json facts(const std::filesystem::path& model_dir);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -40,6 +49,8 @@ class Tokenizer {
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;
   std::optional<int32_t> token_id(std::string_view token) const;
+  // As it stands in the vocabulary; empty for an id that there is not.
+  std::string token(int32_t id) const;
   // The model's vocabulary and the added tokens beyond it.
   size_t vocab_size() const;
 

@@ -75,6 +75,21 @@ size_t last_begin(std::string_view text) {
   return begin;
 }
 
+size_t grapheme_end(std::string_view text, size_t at) {
+  utf8proc_int32_t state = 0;
+  for (char32_t before = next(text, at); at < text.size();) {
+    size_t end = at;
+    const char32_t c = next(text, end);
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(before), static_cast<utf8proc_int32_t>(c),
+                                         &state)) {
+      break;
+    }
+    before = c;
+    at = end;
+  }
+  return at;
+}
+
 void append(std::string& text, char32_t c) {
   utf8proc_uint8_t bytes[4];
   const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(c), bytes);
@@ -107,6 +122,13 @@ bool is_punctuation(char32_t c) {
 bool is_mark(char32_t c) {
   const auto kind = category(c);
   return kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME;
+}
+
+bool is_accent(char32_t c) { return category(c) == UTF8PROC_CATEGORY_MN; }
+
+bool is_control(char32_t c) {
+  const auto kind = category(c);
+  return kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_CF || kind == UTF8PROC_CATEGORY_CO;
 }
 
 void append_lower(std::string& text, char32_t c) {

@@ -15,6 +15,8 @@ std::string replace_invalid(std::string_view bytes);
 char32_t next(std::string_view text, size_t& at);
 // Where the last character of the text begins. REQUIRES: the text is not empty.
 size_t last_begin(std::string_view text);
+// Where the grapheme cluster (Unicode's annex 29, extended) that starts at text[at] ends. REQUIRES: at < text.size().
+size_t grapheme_end(std::string_view text, size_t at);
 void append(std::string& text, char32_t c);
 std::string to_utf8(char32_t c);
 
@@ -22,6 +24,8 @@ bool is_whitespace(char32_t c);   // property White_Space
 bool is_numeric(char32_t c);      // general category N
 bool is_punctuation(char32_t c);  // general category P, and every ASCII symbol that is neither letter nor digit
 bool is_mark(char32_t c);         // general category M
+bool is_accent(char32_t c);       // general category Mn: a mark that takes no room of its own
+bool is_control(char32_t c);      // general categories Cc, Cf and Co
 // Lower case without context: U+0130 alone becomes two characters.
 void append_lower(std::string& text, char32_t c);
 

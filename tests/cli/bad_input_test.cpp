@@ -61,9 +61,35 @@ TEST_F(BadInput, NaNWeightNamesTheLayer) {
 
 TEST_F(BadInput, TokenizerOfAnotherKind) {
   const auto model = copy_model();
-  write("model/tokenizer.json", R"({"version": "1.0", "added_tokens": [], "model": {"type": "Unigram", "vocab": []}})");
-  expect_refused(run_on(model), {"tokenizer.json", "Unigram"});
-  expect_refused(run_on(model) + " --set tuning.iters=0", {"tokenizer.json", "Unigram"});
+  write("model/tokenizer.json",
+        R"({"version": "1.0", "added_tokens": [], "model": {"type": "Morphemes", "vocab": []}})");
+  expect_refused(run_on(model), {"tokenizer.json", "Morphemes"});
+  expect_refused(run_on(model) + " --set tuning.iters=0", {"tokenizer.json", "Morphemes"});
+}
+
+TEST_F(BadInput, NoTokenizer) {
+  const auto model = copy_model();
+  std::filesystem::remove(model / "tokenizer.json");
+  expect_refused(run_on(model), {model.string() + ": there is no tokenizer: none of tokenizer.json, tekken.json"});
+}
+
+TEST_F(BadInput, ATokenBeyondTheEmbeddingIsToldBeforeTheWork) {
+  const auto model = copy_model();
+  nlohmann::json tokenizer = nlohmann::json::parse(read(model / "tokenizer.json"));
+  nlohmann::json token = tokenizer["added_tokens"][0];
+  token.update({{"id", 2048}, {"content", "<tool_9>"}});
+  tokenizer["added_tokens"].push_back(token);
+  write("model/tokenizer.json", tokenizer.dump());
+  std::string texts;
+  for (int i = 0; i < 16; ++i) {
+    std::string text = "<tool_9> once";
+    for (int word = 0; word < 100; ++word) text += " upon a time";
+    texts += nlohmann::json{{"text", text}}.dump() + "\n";
+  }
+  const auto data = write("tools.jsonl", texts);
+  const std::string message = data.string() + ": <tool_9> is 2048, the embedding has 2048 rows: resize it";
+  expect_refused(run_on(model) + " --set tuning.iters=0 --set evaluation.data=" + data.string(), {message});
+  expect_refused(run_on(model) + " --set calibration.data=" + data.string(), {message});
 }
 
 TEST_F(BadInput, EmptyDataset) {

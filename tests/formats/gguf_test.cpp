@@ -8,6 +8,7 @@
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/model/architecture.h"
+#include "host/text/tokenizer.h"
 #include "tests/formats/format_fixture.h"
 
 namespace roundhouse::formats {
@@ -55,7 +56,8 @@ ExportSession::Facts facts() {
   return {{{"config", json::object()},
            {"architecture", tiny_llama()},
            {"plan", {{"data_type", nullptr}, {"layers", json::object()}}}},
-          {{"model", fs::path(TEST_DATA) / "models/tiny-llama"}}};
+          {{"model", fs::path(TEST_DATA) / "models/tiny-llama"}},
+          {{"tokenizer", [] { return Tokenizer::facts(fs::path(TEST_DATA) / "models/tiny-llama"); }}}};
 }
 
 // Everything that `reader` has, written by the format and opened again.

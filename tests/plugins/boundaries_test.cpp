@@ -74,7 +74,7 @@ TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
       {"recipe", {"base", "yaml"}},
       {"model", {"base", "yaml"}},
       {"plan", {"base", "checkpoint", "report", "abi", "discovery", "recipe", "model"}},
-      {"export", {"base", "checkpoint", "abi", "discovery", "recipe", "model", "plan"}},
+      {"export", {"base", "checkpoint", "text", "abi", "discovery", "recipe", "model", "plan"}},
       {"tuning", {"base", "checkpoint", "text", "abi", "discovery", "recipe", "model", "plan", "export"}},
       {"run",
        {"base", "checkpoint", "text", "report", "abi", "discovery", "recipe", "model", "plan", "tuning", "export"}},

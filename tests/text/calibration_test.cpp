@@ -125,6 +125,18 @@ using Mask = std::vector<uint8_t>;
 
 Mask mask_of(std::vector<int32_t> ids, std::optional<int32_t> pad_id) { return loss_mask(ids, pad_id); }
 
+TEST_F(CalibrationFile, ATokenBeyondTheEmbeddingIsNamed) {
+  const Tokenizer tokenizer = load_tokenizer("made-phi");
+  const int32_t last = static_cast<int32_t>(tokenizer.vocab_size()) - 1;
+  EXPECT_NO_THROW(require_rows({{0, last}}, tokenizer, last + 1, "texts.jsonl"));
+  EXPECT_EQ(message_of([&] {
+              require_rows({{0}, {1, last, 0}}, tokenizer, last, "texts.jsonl");
+            }),
+            cat("texts.jsonl: \t\t is ", last, ", the embedding has ", last,
+                " rows: resize it (resize_token_embeddings in transformers), or give the tokenizer that the model was "
+                "trained with"));
+}
+
 TEST(LossMask, LeavesOutPaddingAndTheLastPosition) {
   EXPECT_EQ(mask_of({5, 0, 6, 7, 0, 0}, 0), (Mask{1, 0, 1, 1, 0, 0}));
   EXPECT_EQ(mask_of({5, 6, 7, 7, 7}, 0), (Mask{1, 1, 1, 1, 0}));

@@ -1,16 +1,20 @@
-"""Makes the tokenizer tests' data with the `tokenizers` package (0.23.3).
+"""Makes the tokenizer tests' data with the packages tokenizers (0.23.3), transformers (5.23.0), sentencepiece (0.2.3).
 
-    make_tokenizer_cases.py make FOLDER      trains the small tokenizers of PIPELINES into FOLDER/<name>/tokenizer.json
-                                             (other files each time: the package breaks ties of its alphabet at random)
-    make_tokenizer_cases.py record FOLDER    writes FOLDER/<name>/expected.json: the package's ids for every text of
-                                             FOLDER/texts.json (made from HARD_TEXTS when missing)
+    make_tokenizer_cases.py make FOLDER [NAME...]     trains the small tokenizers of PIPELINES into
+                                             FOLDER/<name>/tokenizer.json, and writes those of FORMS in other files
+                                             (other files each time: tokenizers breaks ties of its alphabet at random)
+    make_tokenizer_cases.py record FOLDER [NAME...]   writes FOLDER/<name>/expected.json: the package's ids for every
+                                             text of FOLDER/texts.json (made from HARD_TEXTS when missing); for FORMS,
+                                             whose package is transformers or sentencepiece, those of FORM_TEXTS
 
 An entry of texts.json is {"name", and "text", "hex" (bytes) or "file" (beside texts.json)}.
 """
 
+import base64
 import json
 import pathlib
 import sys
+import tempfile
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -234,18 +238,216 @@ def splits():
     return train(tokenizer, 400, ["<s>"], pre_tokenizers.ByteLevel.alphabet())
 
 
-PIPELINES = [gpt2, phi, roberta, llama3, qwen2, smollm, llama2, mistral, gemma, some_bytes, flags, affixes, splits]
+def word_piece():
+    """BERT's."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=40))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece("##", cleanup=True)
+    special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=450, special_tokens=special_tokens, limit_alphabet=150, show_progress=False
+    )
+    tokenizer.train_from_iterator(training_texts() * 2, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
 
 
-def make(folder):
+def unigram():
+    """T5's manner, with SentencePiece's compiled normalization, here a small one."""
+    import sentencepiece.sentencepiece_model_pb2 as model_pb2
+
+    proto = model_pb2.ModelProto.FromString(sentence_piece("unigram", 400, normalization_rules=True))
+    tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=0))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Nmt(),
+            normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap),
+            normalizers.Replace(Regex(" {2,}"), " "),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 2)])
+    return tokenizer
+
+
+PIPELINES = [
+    gpt2, phi, roberta, llama3, qwen2, smollm, llama2, mistral, gemma, some_bytes, flags, affixes, splits, word_piece,
+    unigram,
+]  # fmt: skip
+
+
+def training_texts():
+    return [text for name, text in HARD_TEXTS.items() if isinstance(text, str) and "run" not in name]
+
+
+def sentence_piece(algorithm, size, normalization_rules=False, **options):
+    """The bytes of a SentencePiece model. `normalization_rules`: a few of nmt_nfkc's, whose table has 240 KB."""
+    import sentencepiece
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        lines = [line for text in training_texts() for line in text.splitlines() if line.strip() and "\0" not in line]
+        (folder / "texts").write_text("\n".join(lines * 3), encoding="utf-8")
+        if normalization_rules:
+            rules = {"ﬁ": "fi", "ﬂ": "fl", "①": "1", "™": "TM", "ﷺ": "صلى الله", "\u3000": " ", "\xa0": " ", "\xad": "",
+                     "\u200b": "", "e\u0301": "é", "n\u0303": "ñ", "\t": " ", "Ⅷ": "VIII", "…": "...", "\u212b": "\u00c5"}
+            rows = ["\t".join(" ".join(f"{ord(c):X}" for c in side) for side in rule) for rule in rules.items()]
+            (folder / "rules").write_text("\n".join(rows) + "\n")
+            options["normalization_rule_tsv"] = folder / "rules"
+        sentencepiece.SentencePieceTrainer.train(
+            input=folder / "texts", model_prefix=str(folder / "made"), model_type=algorithm, vocab_size=size,
+            character_coverage=0.98, hard_vocab_limit=False, minloglevel=2, **options)  # fmt: skip
+        return (folder / "made.model").read_bytes()
+
+
+def bytes_of(token):
+    """What a token of a byte-level vocabulary stands for."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    return bytes(byte_of[character] for character in token)
+
+
+def ranked_tokens():
+    """Byte-level tokens, those of one byte first."""
+    vocab = json.loads(llama3().to_str())["model"]["vocab"]
+    tokens = [bytes_of(token) for token in sorted(vocab, key=vocab.get) if not token.startswith("<|")]
+    return sorted(tokens, key=lambda token: (len(token) > 1, token if len(token) == 1 else b""))
+
+
+def vocabulary_and_merges(pipeline):
+    model = json.loads(pipeline().to_str())["model"]
+    return {
+        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
+        "merges.txt": "#version: 0.2\n" + "\n".join(" ".join(merge) for merge in model["merges"]) + "\n",
+    }
+
+
+def gpt2_files():
+    """OPT's folder."""
+    files = vocabulary_and_merges(roberta)
+    token = {"__type": "AddedToken", "normalized": True, "lstrip": False, "rstrip": False, "single_word": False}
+    config = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "pad_token": "<pad>", "errors": "replace"}
+    for role in ("bos_token", "eos_token", "unk_token"):
+        config[role] = {**token, "content": "</s>"}
+    size = len(json.loads(files["vocab.json"]))
+    files["added_tokens.json"] = json.dumps({"WORD": size + 1, "[L]": size})
+    files["special_tokens_map.json"] = json.dumps({"bos_token": {"content": "<s>", **token}, "eos_token": "</s>"})
+    return files, config
+
+
+def qwen2_files():
+    files = vocabulary_and_merges(qwen2)
+    size = len(json.loads(files["vocab.json"]))
+    token = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    decoder = {size + 3: {**token, "content": "[L]"}, size + 7: {**token, "content": "WORD", "special": False}}
+    return files, {"tokenizer_class": "Qwen2Tokenizer", "add_bos_token": False, "added_tokens_decoder": decoder}
+
+
+def tekken_files():
+    tokens = ranked_tokens()
+    special = ["<unk>", "<s>", "</s>", "[INST]", "[L]"]
+    content = {
+        "config": {"pattern": LLAMA3_WORDS, "default_vocab_size": len(tokens) - 5 + 8, "default_num_special_tokens": 8},
+        "vocab": [
+            {"rank": rank, "token_bytes": base64.b64encode(token).decode(), "token_str": None}
+            for rank, token in enumerate(tokens)
+        ],
+        "special_tokens": [{"rank": i, "token_str": text, "is_control": True} for i, text in enumerate(special)],
+    }
+    config = {"tokenizer_class": "TokenizersBackend", "add_bos_token": True, "bos_token": "<s>", "eos_token": "</s>"}
+    return {"tekken.json": json.dumps(content)}, config
+
+
+def tiktoken_files():
+    tokens = ranked_tokens()
+    lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(tokens)]
+    token = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    decoder = {
+        len(tokens) + 2: {**token, "content": "<|begin_of_text|>"},
+        len(tokens) + 4: {**token, "content": "<|eot_id|>"},
+    }
+    config = {"tokenizer_class": "TokenizersBackend", "bos_token": "<|begin_of_text|>", "add_bos_token": True}
+    return {"tiktoken.model": "".join(lines)}, {**config, "added_tokens_decoder": decoder}
+
+
+def bert_files():
+    vocab = json.loads(word_piece().to_str())["model"]["vocab"]
+    return {"vocab.txt": "".join(token + "\n" for token in sorted(vocab, key=vocab.get))}, {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": False,
+    }
+
+
+def llama_files():
+    model = sentence_piece(
+        "bpe", 600, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        user_defined_symbols=["[L]"],
+    )  # fmt: skip
+    return {"tokenizer.model": model}, {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": False}
+
+
+def unigram_files():
+    return {"tokenizer.model": sentence_piece("unigram", 600, normalization_rules=True, byte_fallback=True)}, {}
+
+
+def added_files():
+    """Tokens that tokenizer.json lacks, and others flags for one that it has."""
+    tokenizer = gpt2()
+    tokenizer.add_tokens([AddedToken("WORD", normalized=False)])
+    data = json.loads(tokenizer.to_str())
+    size = tokenizer.get_vocab_size()
+    token = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": False}
+    decoder = {
+        size - 1: {**token, "content": "WORD", "single_word": True},
+        size + 2: {**token, "content": "[L]", "lstrip": True},
+    }
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "extra_special_tokens": ["[R]"]}
+    return {"tokenizer.json": json.dumps(data, ensure_ascii=False)}, {**config, "added_tokens_decoder": decoder}
+
+
+FORMS = [
+    gpt2_files, qwen2_files, tekken_files, tiktoken_files, bert_files, llama_files, unigram_files, added_files,
+]  # fmt: skip
+FORM_TEXTS = [
+    "empty", "space", "words", "leading and trailing space", "tabs and newlines", "digits", "contractions", "emoji",
+    "chinese", "latin with accents", "combining marks", "compatibility forms", "invisible characters",
+    "special tokens", "special tokens of llama 3", "added tokens", "mixed",
+]  # fmt: skip
+
+
+def folder_name(function):
+    return "made-" + function.__name__.replace("_", "-")
+
+
+def make(folder, names):
     for pipeline in PIPELINES:
-        path = folder / ("made-" + pipeline.__name__.replace("_", "-"))
+        path = folder / folder_name(pipeline)
+        if names and path.name not in names:
+            continue
         path.mkdir(parents=True, exist_ok=True)
         data = json.loads(pipeline().to_str())
         if pipeline is affixes:
             data["model"]["merges"] = [" ".join(merge) for merge in data["model"]["merges"]]
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         (path / "tokenizer.json").write_text(text, encoding="utf-8")
+    for form in FORMS:
+        path = folder / folder_name(form)
+        if names and path.name not in names:
+            continue
+        path.mkdir(parents=True, exist_ok=True)
+        files, config = form()
+        for name, content in files.items():
+            (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        if config:
+            (path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def read_texts(folder):
@@ -264,22 +466,53 @@ def read_texts(folder):
         yield entry["name"], text
 
 
-def record(folder):
+class Package:
+    """The ids of the package that reads the folder's files."""
+
+    def __init__(self, path):
+        if path.name == folder_name(unigram_files):
+            import sentencepiece
+
+            model = sentencepiece.SentencePieceProcessor(model_file=str(path / "tokenizer.model"))
+            self.ids = lambda text, special: model.encode(text)
+            self.decode = model.decode
+        elif path.name in map(folder_name, FORMS):
+            from transformers import AutoTokenizer, TokenizersBackend
+
+            config = json.loads((path / "tokenizer_config.json").read_text())
+            backend = config["tokenizer_class"] == "TokenizersBackend"
+            model = (TokenizersBackend if backend else AutoTokenizer).from_pretrained(path)
+            self.ids = lambda text, special: model(text, add_special_tokens=special)["input_ids"]
+            self.decode = lambda ids: model.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        else:
+            model = Tokenizer.from_file(str(path / "tokenizer.json"))
+            model.no_truncation()
+            model.no_padding()
+            self.ids = lambda text, special: model.encode(text, add_special_tokens=special).ids
+            self.decode = lambda ids: model.decode(ids, skip_special_tokens=False)
+
+
+def record(folder, names):
     texts = dict(read_texts(folder))
-    for path in sorted(folder.glob("*/tokenizer.json")):
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if names and path.name not in names:
+            continue
+        package = Package(path)
+        form = path.name in map(folder_name, FORMS)
         expected = {}
         for name, text in texts.items():
-            plain = tokenizer.encode(text, add_special_tokens=False).ids
-            ids = tokenizer.encode(text).ids
-            expected[name] = {"ids": ids, "plain": plain, "decoded": tokenizer.decode(plain, skip_special_tokens=False)}
-        path.with_name("expected.json").write_text(json.dumps(expected, separators=(",", ":")), encoding="utf-8")
+            if form and name not in FORM_TEXTS:
+                continue
+            # SentencePiece itself looks for no special tokens in a text.
+            if path.name == folder_name(unigram_files) and "special" in name:
+                continue
+            plain = package.ids(text, False)
+            expected[name] = {"ids": package.ids(text, True), "plain": plain, "decoded": package.decode(plain)}
+        (path / "expected.json").write_text(json.dumps(expected, separators=(",", ":")), encoding="utf-8")
 
 
 if __name__ == "__main__":
     commands = {"make": make, "record": record}
-    if len(sys.argv) != 3 or sys.argv[1] not in commands:
+    if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
-    commands[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    commands[sys.argv[1]](pathlib.Path(sys.argv[2]), sys.argv[3:])

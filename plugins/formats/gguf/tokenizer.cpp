@@ -41,11 +41,6 @@ std::string text_of(const json& map, const char* key) {
   return found != map.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// A token that tokenizer_config.json gives as its text, or as an object with it.
-std::string content(const json& token) {
-  return token.is_object() ? text_of(token, "content") : token.is_string() ? token.get<std::string>() : "";
-}
-
 bool is_byte(const std::string& token) {
   return token.size() == 6 && token.starts_with("<0x") && token.back() == '>' &&
          token.substr(3, 2).find_first_not_of("0123456789ABCDEF") == std::string::npos;
@@ -75,6 +70,10 @@ class Vocabulary {
     types_[id] = static_cast<int32_t>(type);
   }
 
+  bool has(int64_t id) const { return id >= 0 && id < static_cast<int64_t>(texts_.size()); }
+  bool is(int64_t id, const std::string& text) const { return has(id) && texts_[id] == text; }
+  TokenType type(int64_t id) const { return static_cast<TokenType>(types_[id]); }
+
   void add_to(Metadata& metadata, bool with_scores) const {
     if (beyond_ > 0)
       rh::log(RH_LOG_WARNING, cat("gguf: ", beyond_, " tokens of the tokenizer lie beyond the model's vocabulary of ",
@@ -93,61 +92,59 @@ class Vocabulary {
 
 class TokenizerExport {
  public:
-  TokenizerExport(Metadata& metadata, const std::string& folder, size_t vocab, std::string pre)
+  TokenizerExport(Metadata& metadata, const std::string& folder, const json& facts, const json& model_config,
+                  size_t vocab, std::string pre)
       : out_(metadata),
         folder_(folder),
         pre_(std::move(pre)),
         vocabulary_(vocab),
-        tokenizer_(read_json(folder_ / "tokenizer.json")),
+        facts_(facts),
+        tokenizer_(facts.at("json")),
         config_(read_json(folder_ / "tokenizer_config.json")),
-        model_config_(read_json(folder_ / "config.json")) {}
+        model_config_(model_config) {}
 
   void run() {
-    if (fs::is_regular_file(folder_ / "tokenizer.model"))
-      sentence_piece();
-    else if (const std::string type = model_type();
-             type == "BPE" && tokenizer_.at("model").value("byte_fallback", false))
-      merged_pieces();
-    else if (type == "BPE" && has_byte_level())
+    const std::string type = text_of(model(), "type");  // files before tokenizers 0.9 name none
+    const bool pairs = type == "BPE" || (type.empty() && model().contains("merges"));
+    if (pairs && has_byte_level())
       byte_level();
+    else if (fs::is_regular_file(folder_ / "tokenizer.model"))
+      sentence_piece();
+    else if (pairs && model().value("byte_fallback", false))
+      merged_pieces();
     else if (type == "Unigram")
       unigram();
     else
-      throw rh::Error(RH_INVALID_ARGUMENT,
-                      cat(folder_.string(), ": ",
-                          type.empty() ? "there is no tokenizer.json and no tokenizer.model, and a GGUF file holds one"
-                                       : cat("llama.cpp has no tokenizer of the type ", type)));
+      throw rh::Error(RH_INVALID_ARGUMENT, cat(folder_.string(), ": llama.cpp has no tokenizer of the type ", type,
+                                               pairs ? " without bytes" : ""));
     special_tokens();
     chat_template();
   }
 
  private:
-  std::string model_type() const { return tokenizer_.contains("model") ? text_of(tokenizer_.at("model"), "type") : ""; }
   const json& model() const { return tokenizer_.at("model"); }
 
   // ---- SentencePiece ----
-
-  void begin_pieces() {
-    out_.text("tokenizer.ggml.model", "llama");
-    out_.text(kPre, "default");
-  }
 
   void sentence_piece() {
     const fs::path path = folder_ / "tokenizer.model";
     const std::vector<SentencePiece> pieces = parse_sentence_pieces(read_text(path).value_or(""), path.string());
     for (size_t id = 0; id < pieces.size(); ++id)
       vocabulary_.set(static_cast<int64_t>(id), pieces[id].text, pieces[id].score, pieces[id].type);
-    const json added_tokens = read_json(folder_ / "added_tokens.json");
-    for (const auto& [text, id] : added_tokens.items())
-      if (id.is_number_integer()) vocabulary_.set(id, text, kNeverMerged, TokenType::kUserDefined);
-    if (const auto added = config_.find("added_tokens_decoder"); added != config_.end() && added->is_object())
-      for (const auto& [id, token] : added->items())
-        vocabulary_.set(std::atoll(id.c_str()), text_of(token, "content"), kNeverMerged,
-                        token.value("special", false) ? TokenType::kControl : TokenType::kUserDefined);
-    begin_pieces();
-    vocabulary_.add_to(out_, true);
-    if (const auto prefix = config_.find("add_prefix_space"); prefix != config_.end() && prefix->is_boolean())
-      out_.flag("tokenizer.ggml.add_space_prefix", *prefix);
+    follow_host();
+    finish_pieces();
+  }
+
+  // The host's ids count where its files say something else than the pieces.
+  void follow_host() {
+    const auto follow = [this](const std::string& text, int64_t id) {
+      if (vocabulary_.has(id) && !vocabulary_.is(id, text)) vocabulary_.set(id, text, kNeverMerged, TokenType::kNormal);
+    };
+    const json& vocab = model().at("vocab");
+    if (vocab.is_object())
+      for (const auto& [text, id] : vocab.items()) follow(text, id);
+    else
+      for (size_t id = 0; id < vocab.size(); ++id) follow(vocab[id].at(0), static_cast<int64_t>(id));
   }
 
   // A BPE of pieces with byte fallback: SentencePiece converted. llama.cpp merges the neighbours whose union has the
@@ -170,7 +167,7 @@ class TokenizerExport {
                                                                             : 0,
                       type);
     }
-    finish_pieces(unknown);
+    finish_pieces();
   }
 
   void unigram() {
@@ -187,12 +184,13 @@ class TokenizerExport {
                                                                  : TokenType::kNormal;
       vocabulary_.set(static_cast<int64_t>(id), text, vocab[id].at(1), type);
     }
-    finish_pieces(unknown >= 0 ? vocab.at(unknown).at(0).get<std::string>() : "");
+    finish_pieces();
   }
 
-  void finish_pieces(const std::string& unknown) {
-    add_added_tokens(unknown);
-    begin_pieces();
+  void finish_pieces() {
+    add_added_tokens();
+    out_.text("tokenizer.ggml.model", "llama");
+    out_.text(kPre, "default");
     vocabulary_.add_to(out_, true);
     out_.flag("tokenizer.ggml.add_space_prefix", prepends_space());
   }
@@ -204,12 +202,17 @@ class TokenizerExport {
     return text.erase(text.find(' '), 1);
   }
 
-  void add_added_tokens(const std::string& unknown) {
+  void add_added_tokens() {
     for (const json& token : tokenizer_.value("added_tokens", json::array())) {
+      if (!token.at("id").is_number_integer()) continue;
+      const int64_t id = token.at("id");
       const std::string text = text_of(token, "content");
-      if (text == unknown) continue;
-      vocabulary_.set(token.at("id"), text, kNeverMerged,
-                      token.value("special", false) ? TokenType::kControl : TokenType::kUserDefined);
+      // The unknown, bytes, and what SentencePiece itself calls control or user-defined stay that.
+      const bool told = vocabulary_.is(id, text) && vocabulary_.type(id) != TokenType::kNormal &&
+                        vocabulary_.type(id) != TokenType::kUnused;
+      if (!told)
+        vocabulary_.set(id, text, kNeverMerged,
+                        token.value("special", false) ? TokenType::kControl : TokenType::kUserDefined);
     }
   }
 
@@ -242,7 +245,7 @@ class TokenizerExport {
     out_.text("tokenizer.ggml.model", "gpt2");
     out_.text(kPre, pre_.empty() ? known_pre_tokenizer() : pre_);
     for (const auto& [text, id] : model().at("vocab").items()) vocabulary_.set(id, text, 0, TokenType::kNormal);
-    add_added_tokens("");
+    add_added_tokens();
     vocabulary_.add_to(out_, false);
     std::vector<std::string> merges;
     for (const json& merge : model().at("merges"))
@@ -255,6 +258,8 @@ class TokenizerExport {
   std::string known_pre_tokenizer() const {
     constexpr const char* kWordsOf =
         R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+    constexpr const char* kTekkenWords =
+        R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
     const auto words_of = [&](const std::string& digits) {
       std::string pattern = kWordsOf;
       return pattern.replace(pattern.find("%s"), 2, digits);
@@ -276,6 +281,7 @@ class TokenizerExport {
     if (what == "digits, words") return "starcoder";
     if (what == words_of("{1,3}") + ", bytes") return "llama-bpe";
     if (what == words_of("") + ", bytes") return "qwen2";
+    if (what == std::string(kTekkenWords) + ", bytes") return "tekken";
     throw rh::Error(
         RH_INVALID_ARGUMENT,
         cat((folder_ / "tokenizer.json").string(), ": which of llama.cpp's pre-tokenizers this is (", what,
@@ -284,42 +290,44 @@ class TokenizerExport {
 
   // ---- both ----
 
-  std::optional<int64_t> added_token(const std::string& text) const {
-    for (const json& token : tokenizer_.value("added_tokens", json::array()))
-      if (text_of(token, "content") == text) return token.at("id").get<int64_t>();
-    return std::nullopt;
+  // The token of a role, in the files' words or the model's; none beyond the model's vocabulary.
+  std::optional<int64_t> role(const char* name) const {
+    std::optional<int64_t> id;
+    if (const auto found = facts_.at("roles").find(name); found != facts_.at("roles").end()) id = found->get<int64_t>();
+    const auto said = model_config_.find(cat(name, "_token_id"));
+    if (!id && said != model_config_.end() && said->is_number_integer()) id = said->get<int64_t>();
+    return id && vocabulary_.has(*id) ? id : std::nullopt;
   }
 
+  // llama.cpp puts bos before texts and eos behind them, as far as the flags say; without flags it follows a default of
+  // its own. So both are written, as the host's tokenizer does it.
   void special_tokens() {
+    const std::optional<int64_t> bos = around("before", "bos"), eos = around("after", "eos");
     constexpr struct {
       const char *name, *key;
-    } kTokens[] = {{"bos", "bos"},       {"eos", "eos"},     {"unk", "unknown"},
-                   {"sep", "seperator"}, {"pad", "padding"}, {"mask", "mask"}};  // ggml spells it so
-    for (const auto& [name, key] : kTokens) {
-      std::optional<int64_t> id;
-      if (const auto token = config_.find(cat(name, "_token")); token != config_.end())
-        id = added_token(content(*token));
-      const auto said = model_config_.find(cat(name, "_token_id"));
-      if (!id && said != model_config_.end() && said->is_number_integer()) id = said->get<int64_t>();
-      if (id && *id >= 0) out_.u32(cat("tokenizer.ggml.", key, "_token_id"), static_cast<uint64_t>(*id));
-    }
-    added_around("bos", 0);
-    added_around("eos", -1);
+    } kTokens[] = {
+        {"unk", "unknown"}, {"sep", "seperator"}, {"pad", "padding"}, {"mask", "mask"}};  // ggml spells it so
+    const auto write = [this](const char* key, std::optional<int64_t> id) {
+      if (id) out_.u32(cat("tokenizer.ggml.", key, "_token_id"), static_cast<uint64_t>(*id));
+    };
+    write("bos", bos);
+    write("eos", eos);
+    for (const auto& [name, key] : kTokens) write(key, role(name));
   }
 
-  // Whether texts get the token: as tokenizer_config.json says, else the post-processor's template.
-  void added_around(const std::string& name, int position) {
-    const std::string key = cat("tokenizer.ggml.add_", name, "_token");
-    if (const auto said = config_.find(cat("add_", name, "_token")); said != config_.end() && said->is_boolean())
-      return out_.flag(key, *said);
-    const std::string token = content(config_.value(name + "_token", json()));
-    for (const json& part : parts_of("post_processor", "processors")) {
-      const json single = part.value("single", json::array());
-      if (text_of(part, "type") != "TemplateProcessing" || single.empty()) continue;
-      const json& edge = position == 0 ? single.front() : single.back();
-      out_.flag(key, edge.contains("SpecialToken") && text_of(edge.at("SpecialToken"), "id") == token);
-      return;
-    }
+  // Writes whether texts have the role's token at that end; returns the token. What stands alone before every text is
+  // bos to llama.cpp, which uses it for nothing else; eos ends a generation as well and stays what it is.
+  std::optional<int64_t> around(const char* side, const char* name) {
+    const std::vector<int64_t> ids = facts_.at(side);
+    std::optional<int64_t> id = role(name);
+    const bool is_bos = name == std::string("bos");
+    if (ids.size() == 1 && vocabulary_.has(ids[0]) && (is_bos || !id)) id = ids[0];
+    const bool added = ids.size() == 1 && id == ids[0];
+    if (!ids.empty() && !added)
+      rh::log(RH_LOG_WARNING, cat("gguf: the tokenizer puts other tokens than ", name, " ", side,
+                                  " every text; llama.cpp will not put them there"));
+    out_.flag(cat("tokenizer.ggml.add_", name, "_token"), added);
+    return id;
   }
 
   void chat_template() {
@@ -341,14 +349,21 @@ class TokenizerExport {
   const fs::path folder_;
   const std::string pre_;
   Vocabulary vocabulary_;
-  const json tokenizer_, config_, model_config_;
+  const json& facts_;      // what the host tells of the tokenizer
+  const json& tokenizer_;  // as tokenizer.json
+  const json config_;
+  const json& model_config_;
 };
 
 }  // namespace
 
-void add_tokenizer(Metadata& metadata, const std::string& folder, size_t vocab, const std::string& pre) {
+void add_tokenizer(Metadata& metadata, const rh_export& target, size_t vocab, const std::string& pre) {
+  const std::string folder = model_folder(target);
   try {
-    TokenizerExport(metadata, folder, vocab, pre).run();
+    const json facts = json::parse(rh::model_text(target, "tokenizer"));
+    const json model_config = json::parse(rh::model_text(target, "config"));
+    if (facts.contains("error")) throw rh::Error(RH_INVALID_ARGUMENT, facts.at("error"));
+    TokenizerExport(metadata, folder, facts, model_config, vocab, pre).run();
   } catch (const json::exception& e) {
     throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tokenizer's files are damaged: ", e.what()));
   }

@@ -7,8 +7,9 @@
 
 namespace roundhouse::formats {
 
-// Adds tokenizer.ggml.* and the chat template, with `vocab` tokens: missing ones are filled up. `pre` names llama.cpp's
-// pre-tokenizer; empty: told from tokenizer.json. Throws rh::Error for a tokenizer that llama.cpp does not have.
-void add_tokenizer(Metadata& metadata, const std::string& folder, size_t vocab, const std::string& pre);
+// Adds tokenizer.ggml.* as the host tells of the tokenizer, and the chat template, with `vocab` tokens: missing ones are
+// filled up. `pre` names llama.cpp's pre-tokenizer; empty: told from the tokenizer. Throws rh::Error for a tokenizer that
+// the host cannot read or llama.cpp does not have.
+void add_tokenizer(Metadata& metadata, const rh_export& target, size_t vocab, const std::string& pre);
 
 }  // namespace roundhouse::formats

@@ -175,7 +175,7 @@ Metadata GgufWriter::model_metadata() const {
   add_hyperparameters(metadata, id, architecture_);
   metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
-  add_tokenizer(metadata, model_folder(target_), architecture_.at("vocab"), option(options_, "pre"));
+  add_tokenizer(metadata, target_, architecture_.at("vocab"), option(options_, "pre"));
   return metadata;
 }
 

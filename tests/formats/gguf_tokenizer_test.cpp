@@ -1,0 +1,188 @@
+// The tokenizer inside a GGUF file beside the host's: the same ids, and the same tokens around a text.
+#include <fstream>
+
+#include "host/base/error.h"
+#include "host/checkpoint/gguf_file.h"
+#include "host/model/architecture.h"
+#include "host/text/tokenizer.h"
+#include "tests/formats/format_fixture.h"
+
+namespace roundhouse::formats {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const fs::path kTokenizers = fs::path(TEST_DATA) / "text/tokenizers";
+constexpr int kVocab = 2100;  // more than any of the tokenizers has
+
+// The metadata of an export of a model with the tokenizer of `folder`. Throws Error with the format's message.
+json metadata_of(const fs::path& folder, const json& config = json::object()) {
+  const FormatPlugin format("gguf");
+  json architecture = Architecture::load(fs::path(TEST_DATA) / "models/tiny-llama",
+                                         {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"})
+                          .facts();
+  architecture["vocab"] = kVocab;
+  const std::string norm = "model.layers.0.input_layernorm.weight";
+  const TemporaryFolder temporary;
+  OutputFolder output(temporary.path() / "out", false);
+  TestPlan plan({{"pre", "gpt-2"}}, architecture);
+  plan.add_tensor(norm, {256}, DType::kF32);
+  const ExportSession::Facts facts{{{"config", config},
+                                    {"architecture", architecture},
+                                    {"plan", {{"data_type", nullptr}, {"layers", json::object()}}}},
+                                   {{"model", folder.string()}},
+                                   {{"tokenizer", [&folder] { return Tokenizer::facts(folder); }}}};
+  const ExportSession session(output, facts, plan.get(), 1 << 30, nullptr);
+  rh_error error{};
+  rh_writer* writer = nullptr;
+  if (format->begin(format.get(), session.get(), &writer, &error) != RH_OK) throw Error(error.message);
+  const Tensor weight(DType::kF32, {256});
+  const rh_tensor view = weight.view();
+  if (writer->add_tensor(writer, norm.c_str(), &view, &error) != RH_OK) throw Error(error.message);
+  if (writer->finish(writer, &error) != RH_OK) throw Error(error.message);
+  output.finish();
+  for (const auto& entry : fs::directory_iterator(temporary.path() / "out"))
+    if (entry.path().extension() == ".gguf")
+      return GgufFile(std::make_shared<const MappedFile>(entry.path())).metadata();
+  throw Error("no file was written");
+}
+
+std::vector<fs::path> folders() {
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(kTokenizers))
+    if (fs::is_directory(entry)) folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+TEST(GgufTokenizer, HasTheHostsIdsAndFlags) {
+  int compared = 0;
+  for (const fs::path& folder : folders()) {
+    SCOPED_TRACE(folder.filename());
+    json metadata;
+    try {
+      metadata = metadata_of(folder);
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(": llama.cpp has no tokenizer of the type "), std::string::npos)
+          << error.what();
+      continue;
+    }
+    ++compared;
+    const Tokenizer tokenizer = Tokenizer::load(folder);
+    const auto tokens = metadata.at("tokenizer.ggml.tokens").get<std::vector<std::string>>();
+    const auto types = metadata.at("tokenizer.ggml.token_type").get<std::vector<int>>();
+    ASSERT_EQ(tokens.size(), static_cast<size_t>(kVocab));
+    size_t used = 0;
+    for (int32_t id = 0; id < kVocab; ++id) {
+      if (types[static_cast<size_t>(id)] == 5) continue;  // unused
+      EXPECT_EQ(tokenizer.token_id(tokens[static_cast<size_t>(id)]), id) << tokens[static_cast<size_t>(id)];
+      ++used;
+    }
+    EXPECT_EQ(used, tokenizer.vocab_size());
+    std::vector<int32_t> around;  // as llama.cpp does it
+    for (const std::string role : {"bos", "eos"})
+      if (metadata.at(cat("tokenizer.ggml.add_", role, "_token")))
+        around.push_back(metadata.at(cat("tokenizer.ggml.", role, "_token_id")));
+    EXPECT_EQ(around, tokenizer.encode(""));
+  }
+  EXPECT_GE(compared, 20);
+}
+
+// A folder with made-gpt2's tokenizer.json, changed, and other files.
+class ChangedTokenizer {
+ public:
+  explicit ChangedTokenizer(const json& changes, const std::map<std::string, json>& files = {}) {
+    json tokenizer = read_json(kTokenizers / "made-gpt2/tokenizer.json");
+    for (const json& token : changes.value("more_tokens", json::array())) tokenizer["added_tokens"].push_back(token);
+    if (changes.contains("post_processor")) tokenizer["post_processor"] = changes["post_processor"];
+    write("tokenizer.json", tokenizer);
+    for (const auto& [name, content] : files) write(name, content);
+  }
+  json metadata(const json& config = json::object()) const { return metadata_of(folder_.path(), config); }
+
+ private:
+  void write(const std::string& name, const json& content) const {
+    std::ofstream(folder_.path() / name) << content.dump();
+  }
+  TemporaryFolder folder_;
+};
+
+json template_with(const std::string& token, int id) {
+  return {{"type", "TemplateProcessing"},
+          {"single", {{{"SpecialToken", {{"id", token}}}}, {{"Sequence", {{"id", "A"}}}}}},
+          {"special_tokens", {{token, {{"ids", {id}}}}}}};
+}
+
+TEST(GgufTokenizer, FlagsAreWrittenWhateverTheConfigurationSays) {
+  const std::string text = "<|endoftext|>";
+  const auto flags = [](const json& metadata) {
+    return std::pair(metadata.at("tokenizer.ggml.add_bos_token").get<bool>(),
+                     metadata.at("tokenizer.ggml.add_eos_token").get<bool>());
+  };
+  const json with_template{{"post_processor", template_with(text, 0)}};
+  // The template alone tells; the token's role is known from config.json, or from nowhere.
+  EXPECT_EQ(flags(ChangedTokenizer(with_template).metadata({{"bos_token_id", 0}})), std::pair(true, false));
+  const json unnamed = ChangedTokenizer(with_template).metadata();
+  EXPECT_EQ(flags(unnamed), std::pair(true, false));
+  EXPECT_EQ(unnamed.at("tokenizer.ggml.bos_token_id"), 0);
+  // transformers reads add_bos_token only where there is no tokenizer.json.
+  const json says_no{{"bos_token", text}, {"add_bos_token", false}},
+      says_yes{{"bos_token", text}, {"add_bos_token", true}};
+  EXPECT_EQ(flags(ChangedTokenizer(with_template, {{"tokenizer_config.json", says_no}}).metadata()),
+            std::pair(true, false));
+  EXPECT_EQ(flags(ChangedTokenizer(json::object(), {{"tokenizer_config.json", says_yes}}).metadata()),
+            std::pair(false, false));
+  EXPECT_EQ(flags(ChangedTokenizer(json::object()).metadata()), std::pair(false, false));
+  // What stands before texts is bos to llama.cpp, whatever else has the name; eos ends a generation and stays.
+  const json other_bos = ChangedTokenizer(with_template).metadata({{"bos_token_id", 5}});
+  EXPECT_EQ(flags(other_bos), std::pair(true, false));
+  EXPECT_EQ(other_bos.at("tokenizer.ggml.bos_token_id"), 0);
+  json behind = template_with(text, 0);
+  std::swap(behind["single"][0], behind["single"][1]);
+  const json other_eos = ChangedTokenizer(json{{"post_processor", behind}}).metadata({{"eos_token_id", 5}});
+  EXPECT_EQ(flags(other_eos), std::pair(false, false));
+  EXPECT_EQ(other_eos.at("tokenizer.ggml.eos_token_id"), 5);
+  EXPECT_EQ(flags(metadata_of(kTokenizers / "made-roberta")), std::pair(true, true));
+}
+
+TEST(GgufTokenizer, AddedTokensOfEveryFileHaveTheIdsOfTexts) {
+  const json flags{{"lstrip", false}, {"rstrip", false}, {"normalized", false}, {"single_word", false}};
+  const auto token = [&flags](const std::string& text, bool special) {
+    json whole = flags;
+    whole.update({{"content", text}, {"special", special}});
+    return whole;
+  };
+  json beyond_a_gap = token("<gap>", true);
+  beyond_a_gap["id"] = 900;
+  const json more{{"more_tokens", {beyond_a_gap}}};
+  const size_t size = Tokenizer::load(kTokenizers / "made-gpt2").vocab_size();
+
+  const json decoder{{"added_tokens_decoder", {{"901", token("<tool>", true)}, {"905", token("word", false)}}}};
+  const json known = ChangedTokenizer(more, {{"tokenizer_config.json", decoder}}).metadata();
+  const auto& tokens = known.at("tokenizer.ggml.tokens");
+  EXPECT_EQ(tokens.at(size), "<gap>");
+  EXPECT_EQ(tokens.at(size + 1), "<tool>");
+  EXPECT_EQ(tokens.at(size + 2), "word");
+  EXPECT_EQ(tokens.at(size + 3), cat("[PAD", size + 3, "]"));
+  const auto& types = known.at("tokenizer.ggml.token_type");
+  EXPECT_EQ(types.at(size), 3);
+  EXPECT_EQ(types.at(size + 2), 4);
+
+  const json file = ChangedTokenizer(json::object(), {{"added_tokens.json", {{"<tool>", size}}}}).metadata();
+  EXPECT_EQ(file.at("tokenizer.ggml.tokens").at(size), "<tool>");
+}
+
+TEST(GgufTokenizer, WithoutATokenizerTheHostsMessageIsTold) {
+  const TemporaryFolder folder;
+  try {
+    metadata_of(folder.path());
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("there is no tokenizer: none of tokenizer.json"), std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace roundhouse::formats
