@@ -172,7 +172,8 @@ Value Value::dict(std::vector<std::pair<Value, Value>> entries) {
   return value;
 }
 
-Value Value::from_json(const nlohmann::ordered_json& json) {
+Value Value::from_json(const nlohmann::ordered_json& json, int depth) {
+  if (depth > kMaxValueDepth) throw TemplateError(cat("lists and dicts are nested deeper than ", kMaxValueDepth));
   using Type = nlohmann::ordered_json::value_t;
   switch (json.type()) {
     case Type::boolean:
@@ -190,13 +191,13 @@ Value Value::from_json(const nlohmann::ordered_json& json) {
     case Type::array: {
       std::vector<Value> items;
       items.reserve(json.size());
-      for (const auto& item : json) items.push_back(from_json(item));
+      for (const auto& item : json) items.push_back(from_json(item, depth + 1));
       return list(std::move(items));
     }
     case Type::object: {
       std::vector<std::pair<Value, Value>> entries;
       entries.reserve(json.size());
-      for (const auto& [key, item] : json.items()) entries.emplace_back(key, from_json(item));
+      for (const auto& [key, item] : json.items()) entries.emplace_back(key, from_json(item, depth + 1));
       return dict(std::move(entries));
     }
     default:

@@ -133,8 +133,8 @@ class Value {
   // Throws TemplateError beyond the limits of extents.
   static Value list(std::vector<Value> items, bool tuple = false);
   static Value dict(std::vector<std::pair<Value, Value>> entries);
-  // Throws TemplateError for whole numbers beyond 64 bits.
-  static Value from_json(const nlohmann::ordered_json& json);
+  // Throws TemplateError for whole numbers beyond 64 bits, and beyond the limit of depth.
+  static Value from_json(const nlohmann::ordered_json& json, int depth = 0);
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
   bool is_none() const { return std::holds_alternative<None>(data_); }
