@@ -8,7 +8,6 @@
 #include "host/cli/context.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/run/evaluation.h"
-#include "host/text/calibration.h"
 
 namespace roundhouse::cli {
 
@@ -33,8 +32,10 @@ void add_logits(Command program, Context& context) {
     const std::string& config = o->config.empty() ? o->model : o->config;
     const Architecture architecture = Architecture::load(config, Context::architecture_folders());
     const auto source = open_checkpoint(catalogue, o->model, architecture.facts());
+    const ChatTemplates chat(config, Calibration().date);
     const std::vector<int32_t> ids =
-        o->text.empty() ? o->ids : evaluation_sequences(o->text, Tokenizer::load(config), o->seqlen).front();
+        o->text.empty() ? o->ids
+                        : evaluation_sequences(o->text, {.chat = &chat}, Tokenizer::load(config), o->seqlen).front();
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));

@@ -6,7 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "host/jinja/interpreter.h"
+#include "host/jinja/context.h"
+#include "host/jinja/syntax.h"
 
 namespace roundhouse::jinja {
 
@@ -29,7 +30,7 @@ class Bound {
   std::vector<std::string> names_;
 };
 
-using Function = Value (*)(Interpreter&, const Value& value, Arguments& arguments);
+using Function = Value (*)(Context&, const Value& value, Arguments& arguments);
 // NULL: there is none.
 Function find_filter(const std::string& name);
 Function find_test(const std::string& name);
@@ -42,12 +43,12 @@ bool would_change(const Value& value, const std::string& name);
 std::vector<std::pair<std::string, Value>> global_functions();
 
 // The first `limit` occurrences of a text replaced; -1: all of them.
-Value replaced(Interpreter& interpreter, const std::string& text, const std::string& from, const std::string& to,
+Value replaced(Context& context, const std::string& text, const std::string& from, const std::string& to,
                int64_t limit);
-Value binary(Interpreter& interpreter, Operator op, const Value& a, const Value& b);
-bool compares(Interpreter& interpreter, Operator op, const Value& a, const Value& b);
+Value binary(Context& context, Operator op, const Value& a, const Value& b);
+bool compares(Context& context, Operator op, const Value& a, const Value& b);
 // Python's "%s has %d" % arguments.
-std::string percent_format(Interpreter& interpreter, const std::string& format, const std::vector<Value>& values,
+std::string percent_format(Context& context, const std::string& format, const std::vector<Value>& values,
                            const Dict* named);
 
 }  // namespace roundhouse::jinja

@@ -11,7 +11,7 @@ namespace roundhouse::jinja {
 namespace {
 
 template <std::string (*kConvert)(std::string_view)>
-Value convert(Interpreter& in, const Value& value, Arguments& arguments) {
+Value convert(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "this filter", {});
   return in.made(kConvert(in.text(value)));
 }
@@ -37,19 +37,19 @@ std::string title(std::string_view text) {
   return result;
 }
 
-Value trim(Interpreter& in, const Value& value, Arguments& arguments) {
+Value trim(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "trim", {"chars"});
   return in.made(std::string(strip(in.text(value), bound.optional_text(0), true, true)));
 }
 
-Value replace(Interpreter& in, const Value& value, Arguments& arguments) {
+Value replace(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "replace", {"old", "new", "count"});
   const bool all = !bound[2] || bound[2]->is_none();
   if (!bound[0] || !bound[1]) throw TemplateError("replace: takes an old and a new text");
   return replaced(in, in.text(value), in.text(*bound[0]), in.text(*bound[1]), all ? -1 : bound.whole(2, -1));
 }
 
-Value tojson(Interpreter& in, const Value& value, Arguments& arguments) {
+Value tojson(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "tojson", {"ensure_ascii", "indent", "separators", "sort_keys"});
   JsonStyle style;
   style.ascii = bound.flag(0, false);
@@ -74,7 +74,7 @@ Value tojson(Interpreter& in, const Value& value, Arguments& arguments) {
   return in.made(to_json_text(value, style));
 }
 
-Value length(Interpreter& in, const Value& value, Arguments& arguments) {
+Value length(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "length", {});
   if (value.text()) return static_cast<int64_t>(text_length(*value.text()));
   if (value.dict()) return static_cast<int64_t>(value.dict()->entries.size());
@@ -82,34 +82,34 @@ Value length(Interpreter& in, const Value& value, Arguments& arguments) {
   return static_cast<int64_t>(in.items(value).size());
 }
 
-Value default_filter(Interpreter&, const Value& value, Arguments& arguments) {
+Value default_filter(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "default", {"default_value", "boolean"});
   if (!value.is_undefined() && !(bound.flag(1, false) && !value.truth())) return value;
   return bound[0] ? *bound[0] : "";
 }
 
-Value first(Interpreter& in, const Value& value, Arguments&) {
+Value first(Context& in, const Value& value, Arguments&) {
   const Items all = in.items(value);
   return all.empty() ? Value::undefined("there is no first item") : all[0];
 }
 
-Value last(Interpreter& in, const Value& value, Arguments&) {
+Value last(Context& in, const Value& value, Arguments&) {
   const Items all = in.items(value);
   return all.empty() ? Value::undefined("there is no last item") : all[all.size() - 1];
 }
 
-Value list_filter(Interpreter& in, const Value& value, Arguments&) {
+Value list_filter(Context& in, const Value& value, Arguments&) {
   const Items all = in.items(value);
   return value.list() && !value.list()->tuple ? value : in.made(std::vector<Value>(all.begin(), all.end()));
 }
 
-Value string_filter(Interpreter& in, const Value& value, Arguments&) {
+Value string_filter(Context& in, const Value& value, Arguments&) {
   return value.text() ? value : in.made(in.text(value));
 }
 
-Value safe(Interpreter&, const Value& value, Arguments&) { return value; }
+Value safe(Context&, const Value& value, Arguments&) { return value; }
 
-Value escape(Interpreter& in, const Value& value, Arguments&) {
+Value escape(Context& in, const Value& value, Arguments&) {
   std::string result;
   for (const char c : in.text(value)) {
     if (c == '&')
@@ -128,7 +128,7 @@ Value escape(Interpreter& in, const Value& value, Arguments&) {
   return in.made(std::move(result));
 }
 
-Value reverse(Interpreter& in, const Value& value, Arguments&) {
+Value reverse(Context& in, const Value& value, Arguments&) {
   if (const std::string* text = value.text()) {
     std::u32string characters = decode_utf8(*text);
     std::reverse(characters.begin(), characters.end());
@@ -138,7 +138,7 @@ Value reverse(Interpreter& in, const Value& value, Arguments&) {
   return in.made(std::vector<Value>(std::make_reverse_iterator(all.end()), std::make_reverse_iterator(all.begin())));
 }
 
-Value items(Interpreter& in, const Value& value, Arguments&) {
+Value items(Context& in, const Value& value, Arguments&) {
   std::vector<Value> pairs;
   if (const auto dict = value.dict()) {
     for (const auto& [key, item] : dict->entries) pairs.push_back(in.made({key, item}, true));
@@ -148,7 +148,7 @@ Value items(Interpreter& in, const Value& value, Arguments&) {
   return in.made(std::move(pairs));
 }
 
-Value indent(Interpreter& in, const Value& value, Arguments& arguments) {
+Value indent(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "indent", {"width", "first", "blank"});
   const bool is_text = bound[0] && bound[0]->text();
   const int64_t width = is_text ? 0 : std::clamp<int64_t>(bound.whole(0, 4), 0, 10'000);
@@ -165,7 +165,7 @@ Value indent(Interpreter& in, const Value& value, Arguments& arguments) {
   return in.made(std::move(result));
 }
 
-Value int_filter(Interpreter&, const Value& value, Arguments& arguments) {
+Value int_filter(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "int", {"default", "base"});
   const Value otherwise = bound[0] ? *bound[0] : Value(int64_t{0});
   if (const auto whole = value.as_int()) return *whole;
@@ -198,7 +198,7 @@ Value int_filter(Interpreter&, const Value& value, Arguments& arguments) {
   return static_cast<int64_t>(number);
 }
 
-Value float_filter(Interpreter&, const Value& value, Arguments& arguments) {
+Value float_filter(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "float", {"default"});
   if (const auto number = value.as_number()) return *number;
   if (const std::string* text = value.text()) {
@@ -211,13 +211,13 @@ Value float_filter(Interpreter&, const Value& value, Arguments& arguments) {
   return bound[0] ? *bound[0] : Value(0.0);
 }
 
-Value abs_filter(Interpreter& in, const Value& value, Arguments&) {
+Value abs_filter(Context& in, const Value& value, Arguments&) {
   const auto number = value.as_number();
   if (!number) value.fail("have a size");
   return *number < 0 ? binary(in, Operator::kSub, int64_t{0}, value) : value;
 }
 
-Value round_filter(Interpreter&, const Value& value, Arguments& arguments) {
+Value round_filter(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "round", {"precision", "method"});
   const std::string method = bound[1] ? bound.text(1) : "common";
   const int precision = static_cast<int>(std::clamp<int64_t>(bound.whole(0, 0), -300, 300));
@@ -235,7 +235,7 @@ Value round_filter(Interpreter&, const Value& value, Arguments& arguments) {
   return (method == "ceil" ? std::ceil(*number * scale) : std::floor(*number * scale)) / scale;
 }
 
-Value format(Interpreter& in, const Value& value, Arguments& arguments) {
+Value format(Context& in, const Value& value, Arguments& arguments) {
   std::vector<std::pair<Value, Value>> entries;
   for (const auto& [name, item] : arguments.named) entries.emplace_back(name, item);
   if (!entries.empty() && !arguments.positional.empty())
@@ -248,7 +248,7 @@ Value format(Interpreter& in, const Value& value, Arguments& arguments) {
 // ---- of sequences ----
 
 // item.a.0.b for "a.0.b".
-Value by_path(Interpreter& in, Value item, const Value& path) {
+Value by_path(Context& in, Value item, const Value& path) {
   if (!path.text()) return in.item(item, path);
   for (const std::string& part : split_at(*path.text(), ".", -1, false)) {
     const bool is_number = !part.empty() && part.size() < 10 && part.find_first_not_of("0123456789") == part.npos;
@@ -260,8 +260,8 @@ Value by_path(Interpreter& in, Value item, const Value& path) {
 // What filters sort, join and compare by: an attribute, in lower case unless case counts.
 class Key {
  public:
-  Key(Interpreter& interpreter, const Value* path, bool case_counts)
-      : in_(interpreter), path_(path && !path->is_none() ? path : nullptr), case_counts_(case_counts) {}
+  Key(Context& context, const Value* path, bool case_counts)
+      : in_(context), path_(path && !path->is_none() ? path : nullptr), case_counts_(case_counts) {}
 
   Value operator()(const Value& item) const {
     const Value value = path_ ? by_path(in_, item, *path_) : item;
@@ -269,20 +269,20 @@ class Key {
   }
 
  private:
-  Interpreter& in_;
+  Context& in_;
   const Value* path_;
   bool case_counts_;
 };
 
 template <typename Item>
-void sort_by_keys(Interpreter& in, std::vector<std::pair<Value, Item>>& items, bool reversed) {
+void sort_by_keys(Context& in, std::vector<std::pair<Value, Item>>& items, bool reversed) {
   std::stable_sort(items.begin(), items.end(), [&](const auto& a, const auto& b) {
     in.budget().spend_steps(1);
     return reversed ? Value::compare(b.first, a.first) < 0 : Value::compare(a.first, b.first) < 0;
   });
 }
 
-Value sort(Interpreter& in, const Value& value, Arguments& arguments) {
+Value sort(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "sort", {"reverse", "case_sensitive", "attribute"});
   const Key key(in, bound[2], bound.flag(1, false));
   std::vector<std::pair<Value, Value>> keyed;
@@ -293,7 +293,7 @@ Value sort(Interpreter& in, const Value& value, Arguments& arguments) {
   return in.made(std::move(sorted));
 }
 
-Value dictsort(Interpreter& in, const Value& value, Arguments& arguments) {
+Value dictsort(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "dictsort", {"case_sensitive", "by", "reverse"});
   const std::string by = bound[1] ? bound.text(1) : "key";
   if (by != "key" && by != "value") throw TemplateError("dictsort: is by key or by value");
@@ -309,7 +309,7 @@ Value dictsort(Interpreter& in, const Value& value, Arguments& arguments) {
   return in.made(std::move(sorted));
 }
 
-Value unique(Interpreter& in, const Value& value, Arguments& arguments) {
+Value unique(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "unique", {"case_sensitive", "attribute"});
   const Key key(in, bound[1], bound.flag(0, false));
   std::vector<Value> seen, kept;
@@ -324,7 +324,7 @@ Value unique(Interpreter& in, const Value& value, Arguments& arguments) {
 }
 
 template <int kSign>
-Value extreme(Interpreter& in, const Value& value, Arguments& arguments) {
+Value extreme(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, kSign < 0 ? "min" : "max", {"case_sensitive", "attribute"});
   const Key key(in, bound[1], bound.flag(0, false));
   Value best = Value::undefined("an empty list has no smallest or largest item"), best_key;
@@ -339,7 +339,7 @@ Value extreme(Interpreter& in, const Value& value, Arguments& arguments) {
   return best;
 }
 
-Value sum(Interpreter& in, const Value& value, Arguments& arguments) {
+Value sum(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "sum", {"attribute", "start"});
   const Key key(in, bound[0], true);
   Value total = bound[1] ? *bound[1] : Value(int64_t{0});
@@ -347,7 +347,7 @@ Value sum(Interpreter& in, const Value& value, Arguments& arguments) {
   return total;
 }
 
-Value join(Interpreter& in, const Value& value, Arguments& arguments) {
+Value join(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "join", {"d", "attribute"});
   const Key key(in, bound[1], true);
   const std::string separator = bound[0] ? in.text(*bound[0]) : "";
@@ -376,7 +376,7 @@ const std::string& name_in(const Arguments& arguments, size_t at, const char* fu
   return *arguments.positional[at].text();
 }
 
-Value map(Interpreter& in, const Value& value, Arguments& arguments) {
+Value map(Context& in, const Value& value, Arguments& arguments) {
   std::vector<Value> mapped;
   const Items all = in.items(value.truth() ? value : Value());  // none is empty here
   if (arguments.positional.empty()) {
@@ -398,7 +398,7 @@ Value map(Interpreter& in, const Value& value, Arguments& arguments) {
 
 // select, reject, selectattr, rejectattr.
 template <bool kKeeps, bool kByAttribute>
-Value select(Interpreter& in, const Value& value, Arguments& arguments) {
+Value select(Context& in, const Value& value, Arguments& arguments) {
   const size_t at = kByAttribute ? 1 : 0;
   if (kByAttribute && arguments.positional.empty()) throw TemplateError("selectattr: an attribute is missing");
   const bool has_test = arguments.positional.size() > at;

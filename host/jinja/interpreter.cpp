@@ -16,7 +16,7 @@ constexpr size_t kWeightPerStep = 256;
 
 // loop.cycle(a, b, ...): one of them in turn.
 Value loop_cycle(size_t index) {
-  Callable callable{"cycle", [index](Interpreter&, Arguments& arguments) {
+  Callable callable{"cycle", [index](Context&, Arguments& arguments) {
                       if (arguments.positional.empty()) throw TemplateError("loop.cycle: takes values");
                       return arguments.positional[index % arguments.positional.size()];
                     }};
@@ -50,11 +50,10 @@ class Interpreter::Depth {
 };
 
 Interpreter::Interpreter(const Syntax& syntax, std::chrono::year_month_day date, Budget budget)
-    : syntax_(syntax), date_(date), budget_(budget), scope_(std::make_shared<Scope>()) {}
+    : Context(date, budget), syntax_(syntax), scope_(std::make_shared<Scope>()) {}
 
 Interpreter::~Interpreter() {
   for (const auto& scope : closures_) scope->names.clear();
-  for (const auto& held : namespaces_) held->attributes.clear();
 }
 
 std::string Interpreter::run(const Dict& variables) {
@@ -75,55 +74,8 @@ std::string Interpreter::run(const Dict& variables) {
   return out;
 }
 
-Value Interpreter::made(std::string text) {
-  budget_.spend_bytes(text.size() + sizeof(Value));
-  return text;
-}
-
-Value Interpreter::made(std::vector<Value> items, bool tuple) {
-  budget_.spend_bytes((items.size() + 2) * sizeof(Value));
-  budget_.spend_steps(items.size());
-  return Value::list(std::move(items), tuple);
-}
-
-Value Interpreter::made_dict(std::vector<std::pair<Value, Value>> entries) {
-  budget_.spend_bytes((entries.size() + 1) * 2 * sizeof(Value));
-  budget_.spend_steps(entries.size());
-  return Value::dict(std::move(entries));
-}
-
-Value Interpreter::made_namespace(std::vector<std::pair<std::string, Value>> attributes) {
-  budget_.spend_bytes((attributes.size() + 1) * 2 * sizeof(Value));
-  namespaces_.push_back(std::make_shared<Namespace>(Namespace{std::move(attributes)}));
-  return namespaces_.back();
-}
-
-Items Interpreter::items(const Value& value) {
-  if (const auto list = value.list()) return Items(list);
-  std::vector<Value> items;
-  if (const auto dict = value.dict()) {
-    for (const auto& [key, item] : dict->entries) items.push_back(key);
-  } else if (const std::string* text = value.text()) {
-    for (const char32_t c : decode_utf8(*text)) {
-      std::string character;
-      append_utf8(character, c);
-      items.push_back(made(std::move(character)));
-    }
-  } else if (!value.is_undefined()) {
-    value.fail("be iterated over");
-  }
-  return Items(made(std::move(items)).list());
-}
-
-std::string Interpreter::text(const Value& value) {
-  if (const std::string* text = value.text()) return *text;
-  // Beyond the texts themselves a printed value has little: quotes, escapes, numbers.
-  budget_.spend_bytes(4 * value.extent().weight);
-  return value.str();
-}
-
 void Interpreter::print(const std::string& text) {
-  budget_.spend_bytes(text.size());
+  budget().spend_bytes(text.size());
   *out_ += text;
 }
 
@@ -138,7 +90,7 @@ void Interpreter::exec(const Block& block, Flow& flow) {
 
 void Interpreter::exec(const Stmt& stmt, Flow& flow) {
   const Depth depth(*this);
-  budget_.spend_steps(1);
+  budget().spend_steps(1);
   line_ = stmt.line;
   switch (stmt.kind) {
     case Stmt::Kind::kText:
@@ -229,7 +181,7 @@ void Interpreter::exec_for(const Stmt& stmt) {
   const auto loop = std::make_shared<Loop>(Loop{items, 0});
   for (; loop->index < items.size() && flow != Flow::kBreak; ++loop->index) {
     flow = Flow::kNext;
-    budget_.spend_steps(1);
+    budget().spend_steps(1);
     line_ = stmt.line;
     enter(items[loop->index]);
     scope_->set(syntax_.known.loop, std::shared_ptr<const Loop>(loop));
@@ -269,9 +221,9 @@ void Interpreter::assign(const Target& target, const Value& value) {
 
 Value Interpreter::macro(const Stmt& stmt) {
   closures_.push_back(scope_);
-  budget_.spend_bytes(sizeof(Callable) + sizeof(Scope) + scope_->names.size() * sizeof(Value));
-  Callable callable{stmt.macro.name, [&stmt, around = scope_](Interpreter& interpreter, Arguments& arguments) {
-                      return interpreter.call_macro(stmt, around, arguments);
+  budget().spend_bytes(sizeof(Callable) + sizeof(Scope) + scope_->names.size() * sizeof(Value));
+  Callable callable{stmt.macro.name, [this, &stmt, around = scope_](Context&, Arguments& arguments) {
+                      return call_macro(stmt, around, arguments);
                     }};
   return std::make_shared<const Callable>(std::move(callable));
 }
@@ -342,7 +294,7 @@ Value Interpreter::eval_name(Symbol symbol) {
 
 Value Interpreter::eval(const Expr& expr) {
   const Depth depth(*this);
-  budget_.spend_steps(1);
+  budget().spend_steps(1);
   line_ = expr.line;
   switch (expr.kind) {
     case Expr::Kind::kConstant:
@@ -429,7 +381,7 @@ Value Interpreter::eval_slice(const Expr& expr) {
 
   const std::u32string characters = list ? std::u32string() : decode_utf8(*object.text());
   const auto size = static_cast<int64_t>(list ? list->items.size() : characters.size());
-  budget_.spend_steps(static_cast<size_t>(size) / 16);
+  budget().spend_steps(static_cast<size_t>(size) / 16);
   const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
   const auto place = [&](const std::optional<int64_t>& part, int64_t otherwise) {
     return part ? std::clamp(*part < 0 ? *part + size : *part, low, high) : otherwise;
@@ -455,7 +407,7 @@ Value Interpreter::eval_compare(const Expr& expr) {
   for (size_t i = 0; i < expr.operators.size(); ++i) {
     Value right = eval(*expr.args[i + 1]);
     line_ = expr.line;
-    budget_.spend_steps((left.extent().weight + right.extent().weight) / kWeightPerStep);
+    budget().spend_steps((left.extent().weight + right.extent().weight) / kWeightPerStep);
     if (!compares(*this, expr.operators[i], left, right)) return false;
     left = std::move(right);
   }
@@ -474,7 +426,7 @@ Value Interpreter::eval_dict(const Expr& expr) {
   for (size_t i = 0; i < expr.args.size(); i += 2) {
     Value key = eval(*expr.args[i]), value = eval(*expr.args[i + 1]);
     if (key.dict() || (key.list() && !key.list()->tuple)) key.fail("be a key");
-    budget_.spend_steps(entries.size() / 16);
+    budget().spend_steps(entries.size() / 16);
     const auto same = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.first == key; });
     if (same != entries.end())
       same->second = std::move(value);
@@ -517,7 +469,7 @@ Value Interpreter::eval_call(const Expr& expr, const Value* caller) {
   Arguments arguments = eval_arguments(expr, caller);
   line_ = expr.line;
   if (method) {
-    budget_.spend_steps(object.extent().weight / kWeightPerStep);
+    budget().spend_steps(object.extent().weight / kWeightPerStep);
     return method(*this, object, arguments);
   }
   const auto callable = function.callable();
@@ -530,15 +482,15 @@ Value Interpreter::attribute(const Value& object, const std::string& name) {
   if (object.is_undefined()) object.fail("have attributes");
   if (would_change(object, name)) return Value::undefined(cat("a template must not change a ", object.type_name()));
   if (const auto dict = object.dict()) {
-    budget_.spend_steps(dict->entries.size() / 16);
+    budget().spend_steps(dict->entries.size() / 16);
     if (!find_method(object, name)) {
       const Value* value = dict->find(std::string_view(name));
       return value ? *value : Value::undefined(cat("'dict object' has no attribute '", name, "'"));
     }
   }
   if (const Function method = find_method(object, name)) {
-    Callable callable{name, [object, method](Interpreter& interpreter, Arguments& arguments) {
-                        return method(interpreter, object, arguments);
+    Callable callable{name, [object, method](Context& context, Arguments& arguments) {
+                        return method(context, object, arguments);
                       }};
     return std::make_shared<const Callable>(std::move(callable));
   }
@@ -567,11 +519,11 @@ Value Interpreter::attribute(const Value& object, const std::string& name) {
 Value Interpreter::item(const Value& object, const Value& key) {
   if (object.is_undefined()) object.fail("have items");
   if (const auto dict = object.dict()) {
-    budget_.spend_steps(dict->entries.size() / 16);
+    budget().spend_steps(dict->entries.size() / 16);
     if (const Value* value = dict->find(key)) return *value;
   } else if (const auto index = key.as_int(); index && (object.list() || object.text())) {
     const auto list = object.list();
-    if (!list) budget_.spend_steps(object.text()->size() / 16);
+    if (!list) budget().spend_steps(object.text()->size() / 16);
     const auto size = static_cast<int64_t>(list ? list->items.size() : text_length(*object.text()));
     const int64_t at = *index < 0 ? *index + size : *index;
     if (at < 0 || at >= size) return Value::undefined(cat("the ", object.type_name(), " has no item ", *index));
@@ -587,14 +539,14 @@ Value Interpreter::item(const Value& object, const Value& key) {
 Value Interpreter::filter(const std::string& name, const Value& value, Arguments& arguments) {
   const Function function = find_filter(name);
   if (!function) throw TemplateError(cat("there is no filter named '", name, "', or it is not supported"));
-  budget_.spend_steps(value.extent().weight / kWeightPerStep);
+  budget().spend_steps(value.extent().weight / kWeightPerStep);
   return function(*this, value, arguments);
 }
 
 bool Interpreter::test(const std::string& name, const Value& value, Arguments& arguments) {
   const Function function = find_test(name);
   if (!function) throw TemplateError(cat("there is no test named '", name, "', or it is not supported"));
-  budget_.spend_steps(1);
+  budget().spend_steps(1);
   return function(*this, value, arguments).truth();
 }
 

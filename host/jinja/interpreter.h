@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "host/jinja/context.h"
 #include "host/jinja/syntax.h"
-#include "host/jinja/value.h"
 
 namespace roundhouse::jinja {
 
@@ -21,32 +21,18 @@ struct Scope {
   void set(Symbol symbol, Value value);
 };
 
-class Interpreter {
+class Interpreter : public Context {
  public:
   Interpreter(const Syntax& syntax, std::chrono::year_month_day date, Budget budget);
-  Interpreter(const Interpreter&) = delete;
-  ~Interpreter();
+  ~Interpreter() override;
 
   // Throws Error with the line. REQUIRES: is called once.
   std::string run(const Dict& variables);
 
-  // ---- for filters, tests, methods and functions ----
-
-  Budget& budget() { return budget_; }
-  std::chrono::year_month_day date() const { return date_; }
-  // A text that was made, counted.
-  Value made(std::string text);
-  Value made(std::vector<Value> items, bool tuple = false);
-  Value made_dict(std::vector<std::pair<Value, Value>> entries);
-  // A namespace with these attributes.
-  Value made_namespace(std::vector<std::pair<std::string, Value>> attributes);
-  // What a for loop goes through. Throws TemplateError when there is no such thing.
-  Items items(const Value& value);
-  std::string text(const Value& value);  // as it is printed, counted
-  Value attribute(const Value& object, const std::string& name);
-  Value item(const Value& object, const Value& key);
-  Value filter(const std::string& name, const Value& value, Arguments& arguments);
-  bool test(const std::string& name, const Value& value, Arguments& arguments);
+  Value attribute(const Value& object, const std::string& name) override;
+  Value item(const Value& object, const Value& key) override;
+  Value filter(const std::string& name, const Value& value, Arguments& arguments) override;
+  bool test(const std::string& name, const Value& value, Arguments& arguments) override;
 
  private:
   enum class Flow { kNext, kBreak, kContinue };
@@ -76,12 +62,8 @@ class Interpreter {
   Value call_macro(const Stmt& stmt, const std::shared_ptr<Scope>& around, Arguments& arguments);
 
   const Syntax& syntax_;
-  const std::chrono::year_month_day date_;
-  Budget budget_;
   std::shared_ptr<Scope> scope_;
-  // Scopes that macros look into, and namespaces: they may hold themselves, and are emptied at the end.
-  std::vector<std::shared_ptr<Scope>> closures_;
-  std::vector<std::shared_ptr<Namespace>> namespaces_;
+  std::vector<std::shared_ptr<Scope>> closures_;  // that macros look into: they may hold themselves, and end empty
   std::string* out_ = nullptr;
   Value captured_;  // for the filters of a block
   int depth_ = 0;

@@ -25,24 +25,24 @@ int64_t count_of(const std::string& text, const std::string& part) {
 }
 
 template <std::string (*kConvert)(std::string_view)>
-Value convert(Interpreter& in, const Value& value, Arguments& arguments) {
+Value convert(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "this method", {});
   return in.made(kConvert(self(value)));
 }
 
 template <bool (*kTest)(std::string_view)>
-Value check(Interpreter&, const Value& value, Arguments& arguments) {
+Value check(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "this method", {});
   return kTest(self(value));
 }
 
 template <bool kLeft, bool kRight>
-Value strip_method(Interpreter& in, const Value& value, Arguments& arguments) {
+Value strip_method(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "strip", {"chars"});
   return in.made(std::string(strip(self(value), bound.optional_text(0), kLeft, kRight)));
 }
 
-Value strings(Interpreter& in, std::vector<std::string> parts, bool tuple = false) {
+Value strings(Context& in, std::vector<std::string> parts, bool tuple = false) {
   std::vector<Value> items;
   items.reserve(parts.size());
   for (std::string& part : parts) items.push_back(in.made(std::move(part)));
@@ -50,7 +50,7 @@ Value strings(Interpreter& in, std::vector<std::string> parts, bool tuple = fals
 }
 
 template <bool kFromRight>
-Value split_method(Interpreter& in, const Value& value, Arguments& arguments) {
+Value split_method(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "split", {"sep", "maxsplit"});
   const auto separator = bound.optional_text(0);
   const int64_t limit = bound.whole(1, -1);
@@ -60,13 +60,13 @@ Value split_method(Interpreter& in, const Value& value, Arguments& arguments) {
   return strings(in, split_at(self(value), *separator, limit, kFromRight));
 }
 
-Value splitlines(Interpreter& in, const Value& value, Arguments& arguments) {
+Value splitlines(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "splitlines", {"keepends"});
   return strings(in, split_lines(self(value), bound.flag(0, false)));
 }
 
 template <bool kFromRight>
-Value partition(Interpreter& in, const Value& value, Arguments& arguments) {
+Value partition(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "partition", {"sep"});
   const std::string& text = self(value);
   const std::string& separator = bound.text(0);
@@ -79,7 +79,7 @@ Value partition(Interpreter& in, const Value& value, Arguments& arguments) {
 }
 
 template <bool kEnd>
-Value starts_or_ends(Interpreter&, const Value& value, Arguments& arguments) {
+Value starts_or_ends(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, kEnd ? "endswith" : "startswith", {"affix"});
   const auto has = [&](const std::string& affix) {
     return kEnd ? self(value).ends_with(affix) : self(value).starts_with(affix);
@@ -92,13 +92,13 @@ Value starts_or_ends(Interpreter&, const Value& value, Arguments& arguments) {
   });
 }
 
-Value replace_method(Interpreter& in, const Value& value, Arguments& arguments) {
+Value replace_method(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "replace", {"old", "new", "count"});
   return replaced(in, self(value), bound.text(0), bound.text(1), bound.whole(2, -1));
 }
 
 template <bool kPrefix>
-Value remove_affix(Interpreter& in, const Value& value, Arguments& arguments) {
+Value remove_affix(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, kPrefix ? "removeprefix" : "removesuffix", {"affix"});
   const std::string &text = self(value), &affix = bound.text(0);
   if (kPrefix) return in.made(text.starts_with(affix) ? text.substr(affix.size()) : text);
@@ -112,20 +112,20 @@ int64_t find_in(const std::string& text, const std::string& part, bool from_righ
 }
 
 template <bool kFromRight, bool kMustBe>
-Value find_method_of_text(Interpreter&, const Value& value, Arguments& arguments) {
+Value find_method_of_text(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "find", {"sub"});
   const int64_t at = find_in(self(value), bound.text(0), kFromRight);
   if (kMustBe && at < 0) throw TemplateError("index: the text is not there");
   return at;
 }
 
-Value count_in_text(Interpreter&, const Value& value, Arguments& arguments) {
+Value count_in_text(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "count", {"sub"});
   const std::string &text = self(value), &part = bound.text(0);
   return count_of(text, part);
 }
 
-Value join_method(Interpreter& in, const Value& value, Arguments& arguments) {
+Value join_method(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "join", {"iterable"});
   std::string result;
   bool first = true;
@@ -140,7 +140,7 @@ Value join_method(Interpreter& in, const Value& value, Arguments& arguments) {
 }
 
 // {}, {0} and {name}, without what may stand behind a colon.
-Value format_method(Interpreter& in, const Value& value, Arguments& arguments) {
+Value format_method(Context& in, const Value& value, Arguments& arguments) {
   std::string result;
   size_t next = 0;
   const std::string& format = self(value);
@@ -176,7 +176,7 @@ Value format_method(Interpreter& in, const Value& value, Arguments& arguments) {
 }
 
 template <int kSide>  // -1: space behind the text, 1: in front of it, 0: around it
-Value justify(Interpreter& in, const Value& value, Arguments& arguments) {
+Value justify(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "this method", {"width", "fillchar"});
   const auto length = static_cast<int64_t>(text_length(self(value)));
   const int64_t missing = std::max<int64_t>(bound.whole(0, 0) - length, 0);
@@ -190,7 +190,7 @@ Value justify(Interpreter& in, const Value& value, Arguments& arguments) {
   return in.made(front + self(value) + back);
 }
 
-Value zfill(Interpreter& in, const Value& value, Arguments& arguments) {
+Value zfill(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "zfill", {"width"});
   const std::string& text = self(value);
   const int64_t missing = std::max<int64_t>(bound.whole(0, 0) - static_cast<int64_t>(text_length(text)), 0);
@@ -202,7 +202,7 @@ Value zfill(Interpreter& in, const Value& value, Arguments& arguments) {
 // ---- of lists and dicts ----
 
 template <bool kCount>
-Value find_in_list(Interpreter&, const Value& value, Arguments& arguments) {
+Value find_in_list(Context&, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, kCount ? "count" : "index", {"value"});
   const auto& items = value.list()->items;
   const Value wanted = bound[0] ? *bound[0] : Value();
@@ -212,9 +212,9 @@ Value find_in_list(Interpreter&, const Value& value, Arguments& arguments) {
   return static_cast<int64_t>(found - items.begin());
 }
 
-Value copy(Interpreter&, const Value& value, Arguments&) { return value; }
+Value copy(Context&, const Value& value, Arguments&) { return value; }
 
-Value dict_get(Interpreter& in, const Value& value, Arguments& arguments) {
+Value dict_get(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "get", {"key", "default"});
   if (!bound[0]) throw TemplateError("get: the key is missing");
   in.budget().spend_steps(value.dict()->entries.size() / 16);
@@ -223,7 +223,7 @@ Value dict_get(Interpreter& in, const Value& value, Arguments& arguments) {
 }
 
 template <bool kKeys, bool kValues>
-Value dict_parts(Interpreter& in, const Value& value, Arguments& arguments) {
+Value dict_parts(Context& in, const Value& value, Arguments& arguments) {
   const Bound bound(arguments, "this method", {});
   std::vector<Value> parts;
   for (const auto& [key, item] : value.dict()->entries)
@@ -233,12 +233,12 @@ Value dict_parts(Interpreter& in, const Value& value, Arguments& arguments) {
 
 // ---- functions ----
 
-Value raise_exception(Interpreter& in, const Value&, Arguments& arguments) {
+Value raise_exception(Context& in, const Value&, Arguments& arguments) {
   const Bound bound(arguments, "raise_exception", {"message"});
   throw TemplateError(bound[0] ? in.text(*bound[0]) : "the template raises an exception");
 }
 
-Value strftime_now(Interpreter& in, const Value&, Arguments& arguments) {
+Value strftime_now(Context& in, const Value&, Arguments& arguments) {
   const Bound bound(arguments, "strftime_now", {"format"});
   const std::chrono::sys_days days = in.date();
   const std::chrono::weekday weekday(days);
@@ -266,7 +266,7 @@ Value strftime_now(Interpreter& in, const Value&, Arguments& arguments) {
   return in.made(std::move(result));
 }
 
-Value range(Interpreter& in, const Value&, Arguments& arguments) {
+Value range(Context& in, const Value&, Arguments& arguments) {
   const Bound bound(arguments, "range", {"start", "stop", "step"});
   const int64_t start = bound[1] ? bound.whole(0, 0) : 0, stop = bound.whole(bound[1] ? 1 : 0, 0);
   const int64_t step = bound.whole(2, 1);
@@ -282,7 +282,7 @@ Value range(Interpreter& in, const Value&, Arguments& arguments) {
 }
 
 // The entries of dict(...) and namespace(...): a dict, or pairs, and named ones.
-std::vector<std::pair<Value, Value>> entries_of(Interpreter& in, const Arguments& arguments) {
+std::vector<std::pair<Value, Value>> entries_of(Context& in, const Arguments& arguments) {
   std::vector<std::pair<Value, Value>> entries;
   const auto set = [&](const Value& key, const Value& value) {
     in.budget().spend_steps(1 + entries.size() / 16);
@@ -309,11 +309,11 @@ std::vector<std::pair<Value, Value>> entries_of(Interpreter& in, const Arguments
   return entries;
 }
 
-Value dict_function(Interpreter& in, const Value&, Arguments& arguments) {
+Value dict_function(Context& in, const Value&, Arguments& arguments) {
   return in.made_dict(entries_of(in, arguments));
 }
 
-Value namespace_function(Interpreter& in, const Value&, Arguments& arguments) {
+Value namespace_function(Context& in, const Value&, Arguments& arguments) {
   std::vector<std::pair<std::string, Value>> attributes;
   for (auto& [key, value] : entries_of(in, arguments)) {
     if (!key.text()) key.fail("be a name in a namespace");
@@ -356,7 +356,7 @@ int64_t Bound::whole(size_t i, int64_t otherwise) const {
   return *number;
 }
 
-Value replaced(Interpreter& in, const std::string& text, const std::string& from, const std::string& to,
+Value replaced(Context& in, const std::string& text, const std::string& from, const std::string& to,
                int64_t limit) {
   const int64_t all = count_of(text, from);
   in.budget().spend_bytes(static_cast<size_t>(limit < 0 ? all : std::min(all, limit)) * to.size());
@@ -380,7 +380,7 @@ Function find_method(const Value& value, const std::string& name) {
       {"islower", check<is_lower>},
       {"isnumeric", check<is_numeric>},
       {"isspace",
-       [](Interpreter&, const Value& v, Arguments&) -> Value {
+       [](Context&, const Value& v, Arguments&) -> Value {
          return !self(v).empty() && strip(self(v), std::nullopt, true, false).empty();
        }},
       {"isupper", check<is_upper>},
@@ -438,8 +438,8 @@ bool would_change(const Value& value, const std::string& name) {
 std::vector<std::pair<std::string, Value>> global_functions() {
   std::vector<std::pair<std::string, Value>> functions;
   const auto add = [&](const char* name, Function function) {
-    Callable callable{name, [function](Interpreter& interpreter, Arguments& arguments) {
-                        return function(interpreter, Value(), arguments);
+    Callable callable{name, [function](Context& context, Arguments& arguments) {
+                        return function(context, Value(), arguments);
                       }};
     functions.emplace_back(name, std::make_shared<const Callable>(std::move(callable)));
   };

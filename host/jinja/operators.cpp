@@ -83,12 +83,12 @@ Value numbers(Operator op, double a, double b) {
   }
 }
 
-Value repeated(Interpreter& interpreter, const Value& value, int64_t times) {
+Value repeated(Context& context, const Value& value, int64_t times) {
   const size_t count = static_cast<size_t>(std::max<int64_t>(times, 0));
   const size_t size = value.text() ? value.text()->size() : value.list()->items.size() * sizeof(Value);
   size_t all = 0;
   if (__builtin_mul_overflow(size, count, &all) || all > static_cast<size_t>(INT64_MAX)) overflow();
-  interpreter.budget().spend_bytes(all);  // before it is there
+  context.budget().spend_bytes(all);  // before it is there
   if (size == 0) return value;
   if (const std::string* text = value.text()) {
     std::string result;
@@ -98,17 +98,17 @@ Value repeated(Interpreter& interpreter, const Value& value, int64_t times) {
   const auto list = value.list();
   std::vector<Value> items;
   for (size_t i = 0; i < count; ++i) items.insert(items.end(), list->items.begin(), list->items.end());
-  return interpreter.made(std::move(items), list->tuple);
+  return context.made(std::move(items), list->tuple);
 }
 
-bool is_in(Interpreter& interpreter, const Value& item, const Value& container) {
+bool is_in(Context& context, const Value& item, const Value& container) {
   if (const std::string* text = container.text()) {
     if (!item.text()) throw TemplateError(cat("a value of type ", item.type_name(), " cannot be looked for in a text"));
     return text->find(*item.text()) != text->npos;
   }
   if (const auto dict = container.dict()) return dict->find(item) != nullptr;
   if (!container.list() && !container.is_undefined()) container.fail("be looked into");
-  const Items items = interpreter.items(container);
+  const Items items = context.items(container);
   return std::find(items.begin(), items.end(), item) != items.end();
 }
 
@@ -126,9 +126,9 @@ std::string padded(std::string text, const Part& part) {
   return part.flags.find('-') != std::string::npos ? text + space : space + text;
 }
 
-std::string formatted(const Part& part, const Value& value, Interpreter& interpreter) {
+std::string formatted(const Part& part, const Value& value, Context& context) {
   if (part.kind == 's' || part.kind == 'r' || part.kind == 'a') {
-    std::string text = part.kind == 's' ? interpreter.text(value) : value.repr();
+    std::string text = part.kind == 's' ? context.text(value) : value.repr();
     if (part.precision >= 0) text = encode_utf8(decode_utf8(text).substr(0, static_cast<size_t>(part.precision)));
     return padded(std::move(text), part);
   }
@@ -152,7 +152,7 @@ std::string formatted(const Part& part, const Value& value, Interpreter& interpr
 
 }  // namespace
 
-std::string percent_format(Interpreter& interpreter, const std::string& format, const std::vector<Value>& values,
+std::string percent_format(Context& context, const std::string& format, const std::vector<Value>& values,
                            const Dict* named) {
   std::string result;
   size_t used = 0;
@@ -194,38 +194,38 @@ std::string percent_format(Interpreter& interpreter, const std::string& format, 
       if (used >= values.size()) throw TemplateError("a format has more % than values");
       value = &values[used++];
     }
-    interpreter.budget().spend_bytes(value->extent().weight + static_cast<size_t>(part.width));
-    result += formatted(part, *value, interpreter);
+    context.budget().spend_bytes(value->extent().weight + static_cast<size_t>(part.width));
+    result += formatted(part, *value, context);
   }
   if (used < values.size() && !named) throw TemplateError("a format has fewer % than values");
   return result;
 }
 
-Value binary(Interpreter& interpreter, Operator op, const Value& a, const Value& b) {
+Value binary(Context& context, Operator op, const Value& a, const Value& b) {
   if (const auto x = a.as_int(), y = b.as_int(); x && y) return whole_numbers(op, *x, *y);
   if (const auto x = a.as_number(), y = b.as_number(); x && y) return numbers(op, *x, *y);
   if (op == Operator::kAdd) {
-    if (a.text() && b.text()) return interpreter.made(*a.text() + *b.text());
+    if (a.text() && b.text()) return context.made(*a.text() + *b.text());
     if (const auto x = a.list(), y = b.list(); x && y && x->tuple == y->tuple) {
       std::vector<Value> items = x->items;
       items.insert(items.end(), y->items.begin(), y->items.end());
-      return interpreter.made(std::move(items), x->tuple);
+      return context.made(std::move(items), x->tuple);
     }
   }
   if (op == Operator::kMul) {
-    if ((a.text() || a.list()) && b.as_int()) return repeated(interpreter, a, *b.as_int());
-    if ((b.text() || b.list()) && a.as_int()) return repeated(interpreter, b, *a.as_int());
+    if ((a.text() || a.list()) && b.as_int()) return repeated(context, a, *b.as_int());
+    if ((b.text() || b.list()) && a.as_int()) return repeated(context, b, *a.as_int());
   }
   if (op == Operator::kMod && a.text()) {
     const auto list = b.list();
     const auto dict = b.dict();
     const std::vector<Value> values = list && list->tuple ? list->items : std::vector<Value>{b};
-    return interpreter.made(percent_format(interpreter, *a.text(), values, dict.get()));
+    return context.made(percent_format(context, *a.text(), values, dict.get()));
   }
   refuse(op, a, b);
 }
 
-bool compares(Interpreter& interpreter, Operator op, const Value& a, const Value& b) {
+bool compares(Context& context, Operator op, const Value& a, const Value& b) {
   switch (op) {
     case Operator::kEq:
       return a == b;
@@ -240,9 +240,9 @@ bool compares(Interpreter& interpreter, Operator op, const Value& a, const Value
     case Operator::kGe:
       return Value::compare(a, b) >= 0;
     case Operator::kNotIn:
-      return !is_in(interpreter, a, b);
+      return !is_in(context, a, b);
     default:
-      return is_in(interpreter, a, b);
+      return is_in(context, a, b);
   }
 }
 

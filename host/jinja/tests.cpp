@@ -14,17 +14,17 @@ const Value& other(const Arguments& arguments) {
 }
 
 template <Operator kOperator>
-Value compare(Interpreter& in, const Value& value, Arguments& arguments) {
+Value compare(Context& in, const Value& value, Arguments& arguments) {
   in.budget().spend_steps((value.extent().weight + other(arguments).extent().weight) / 256);
   return compares(in, kOperator, value, other(arguments));
 }
 
-Value divisible(Interpreter& in, const Value& value, Arguments& arguments) {
+Value divisible(Context& in, const Value& value, Arguments& arguments) {
   return !binary(in, Operator::kMod, value, other(arguments)).truth();
 }
 
 template <int64_t kRest>
-Value parity(Interpreter& in, const Value& value, Arguments&) {
+Value parity(Context& in, const Value& value, Arguments&) {
   return binary(in, Operator::kMod, value, int64_t{2}) == Value(kRest);
 }
 
@@ -35,7 +35,7 @@ bool is_iterable(const Value& value) { return value.is_undefined() || value.text
 Function find_test(const std::string& name) {
   using V = const Value&;
   using A = Arguments&;
-  using I = Interpreter&;
+  using I = Context&;
   static const std::map<std::string_view, Function> kTests = {
       {"!=", compare<Operator::kNe>},
       {"<", compare<Operator::kLt>},

@@ -16,7 +16,7 @@
 
 namespace roundhouse::jinja {
 
-class Interpreter;
+class Context;
 class Value;
 
 // What goes wrong while rendering, without its line.
@@ -106,7 +106,7 @@ struct Arguments {
 
 struct Callable {
   std::string name;
-  std::function<Value(Interpreter&, Arguments&)> call;
+  std::function<Value(Context&, Arguments&)> call;
 };
 
 class Value {

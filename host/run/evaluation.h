@@ -8,15 +8,16 @@
 
 #include "host/discovery/catalogue.h"
 #include "host/model/perplexity.h"
+#include "host/text/records.h"
 #include "host/text/tokenizer.h"
 #include "host/tuning/input_quantization.h"
 
 namespace roundhouse {
 
-// The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of
-// `seqlen` for .txt. Throws Error when nothing is left to score.
-std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
-                                                       int seqlen);
+// The token sequences of a text file: windows of `seqlen` of a .txt, else a record at a time, each cut at `seqlen`.
+// Throws Error for what read_texts() does, and when nothing is left to score.
+std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const ReadOptions& read,
+                                                       const Tokenizer& tokenizer, int seqlen);
 
 // What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be
 // done is warned of.
