@@ -34,8 +34,9 @@ void add_logits(Command program, Context& context) {
     const auto source = open_checkpoint(catalogue, o->model, architecture.facts());
     const ChatTemplates chat(config, Calibration().date);
     const std::vector<int32_t> ids =
-        o->text.empty() ? o->ids
-                        : evaluation_sequences(o->text, {.chat = &chat}, Tokenizer::load(config), o->seqlen).front();
+        o->text.empty()
+            ? o->ids
+            : evaluation_sequences(o->text, {.field = {}, .chat = &chat}, Tokenizer::load(config), o->seqlen).front();
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));

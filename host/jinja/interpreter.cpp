@@ -489,9 +489,8 @@ Value Interpreter::attribute(const Value& object, const std::string& name) {
     }
   }
   if (const Function method = find_method(object, name)) {
-    Callable callable{name, [object, method](Context& context, Arguments& arguments) {
-                        return method(context, object, arguments);
-                      }};
+    Callable callable{
+        name, [object, method](Context& context, Arguments& arguments) { return method(context, object, arguments); }};
     return std::make_shared<const Callable>(std::move(callable));
   }
   if (const auto held = object.ns()) {

@@ -309,9 +309,7 @@ std::vector<std::pair<Value, Value>> entries_of(Context& in, const Arguments& ar
   return entries;
 }
 
-Value dict_function(Context& in, const Value&, Arguments& arguments) {
-  return in.made_dict(entries_of(in, arguments));
-}
+Value dict_function(Context& in, const Value&, Arguments& arguments) { return in.made_dict(entries_of(in, arguments)); }
 
 Value namespace_function(Context& in, const Value&, Arguments& arguments) {
   std::vector<std::pair<std::string, Value>> attributes;
@@ -356,8 +354,7 @@ int64_t Bound::whole(size_t i, int64_t otherwise) const {
   return *number;
 }
 
-Value replaced(Context& in, const std::string& text, const std::string& from, const std::string& to,
-               int64_t limit) {
+Value replaced(Context& in, const std::string& text, const std::string& from, const std::string& to, int64_t limit) {
   const int64_t all = count_of(text, from);
   in.budget().spend_bytes(static_cast<size_t>(limit < 0 ? all : std::min(all, limit)) * to.size());
   return in.made(replace_text(text, from, to, limit));
@@ -438,9 +435,8 @@ bool would_change(const Value& value, const std::string& name) {
 std::vector<std::pair<std::string, Value>> global_functions() {
   std::vector<std::pair<std::string, Value>> functions;
   const auto add = [&](const char* name, Function function) {
-    Callable callable{name, [function](Context& context, Arguments& arguments) {
-                        return function(context, Value(), arguments);
-                      }};
+    Callable callable{
+        name, [function](Context& context, Arguments& arguments) { return function(context, Value(), arguments); }};
     functions.emplace_back(name, std::make_shared<const Callable>(std::move(callable)));
   };
   add("dict", dict_function);

@@ -37,9 +37,9 @@ struct DataFile {
 };
 
 struct Calibration {
-  std::vector<DataFile> data;        // none: there is no calibration
-  std::optional<std::string> field;  // the key of a record's text or conversation
-  bool concatenate = false;          // pack texts into samples
+  std::vector<DataFile> data;                                        // none: there is no calibration
+  std::optional<std::string> field;                                  // the key of a record's text or conversation
+  bool concatenate = false;                                          // pack texts into samples
   std::chrono::year_month_day date = std::chrono::July / 26 / 2024;  // for chat templates; that which Llama 3's assume
   int64_t samples = 128;
   int64_t seqlen = 2048;  // tokens a sample

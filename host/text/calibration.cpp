@@ -163,7 +163,8 @@ CalibrationSet load_calibration(const CalibrationRequest& request, const Tokeniz
   for (size_t i = 0; i < request.files.size(); ++i) {
     const std::filesystem::path& path = request.files[i].path;
     if (wanted[i] == 0)
-      throw Error(cat(path.string(), ": its share of ", request.samples, " samples is none; raise calibration.samples"));
+      throw Error(
+          cat(path.string(), ": its share of ", request.samples, " samples is none; raise calibration.samples"));
     CalibrationSet set = Sampler(request, path, wanted[i], tokenizer).take();
     if (set.samples.empty()) {
       const std::string lines = is_plain_text(path) && !request.concatenate ? " (a line is a text)" : "";

@@ -109,8 +109,8 @@ const Json* first_member(const Json& record, std::initializer_list<const char*> 
 
 bool is_conversation(const Json& value) {
   return value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), [](const Json& message) {
-    return message.is_object() && (message.contains("role") || message.contains("from"));
-  });
+           return message.is_object() && (message.contains("role") || message.contains("from"));
+         });
 }
 
 // A value that a table, or a careful author, keeps as JSON in a string.
@@ -123,7 +123,7 @@ Json unpacked(const Json& value) {
 // "from" and "value", as ShareGPT has them, in the words of chat templates.
 Json as_message(const Json& message) {
   static const std::map<std::string, std::string> kRoles = {
-      {"human", "user"},    {"gpt", "assistant"},  {"chatgpt", "assistant"}, {"bot", "assistant"},
+      {"human", "user"},      {"gpt", "assistant"},    {"chatgpt", "assistant"},       {"bot", "assistant"},
       {"model", "assistant"}, {"observation", "tool"}, {"function_call", "assistant"}, {"function_response", "tool"}};
   Json result = message;
   if (!message.contains("role")) {
@@ -187,8 +187,9 @@ Json pair_of(const Json& record) {
 
 // Keys whose value is a text, but not one to read.
 bool names_no_text(const std::string& key) {
-  static const std::vector<std::string> kKeys = {"id",   "_id",  "uid",    "uuid", "guid", "key",  "index", "idx", "hash",
-                                                 "url",  "path", "file",   "name", "date", "label", "source", "timestamp"};
+  static const std::vector<std::string> kKeys = {"id",    "_id",  "uid",   "uuid",   "guid",     "key",
+                                                 "index", "idx",  "hash",  "url",    "path",     "file",
+                                                 "name",  "date", "label", "source", "timestamp"};
   return contains(kKeys, key);
 }
 
@@ -342,7 +343,8 @@ void read_table(const std::string& content, const fs::path& path, char separator
 }
 
 void read_plain(std::string_view content, bool paragraphs, Records& records) {
-  if (!paragraphs) return for_each_line(content, [&](std::string_view line, int) { records.texts.push_back({std::string(line)}); });
+  if (!paragraphs)
+    return for_each_line(content, [&](std::string_view line, int) { records.texts.push_back({std::string(line)}); });
   std::string paragraph;
   int last = 0;
   const auto flush = [&] {
@@ -360,9 +362,10 @@ void read_plain(std::string_view content, bool paragraphs, Records& records) {
 [[noreturn]] void refuse_type(const fs::path& path, const std::string& extension) {
   const std::string name = path.string(), converted = path.stem().string() + ".jsonl";
   if (extension == ".parquet") {
-    throw Error(cat(name, ": is Parquet, which is not read here. Convert it: python3 -c \"import pandas; "
-                          "pandas.read_parquet('", name, "').to_json('", converted,
-                    "', orient='records', lines=True, force_ascii=False)\""));
+    throw Error(cat(name,
+                    ": is Parquet, which is not read here. Convert it: python3 -c \"import pandas; "
+                    "pandas.read_parquet('",
+                    name, "').to_json('", converted, "', orient='records', lines=True, force_ascii=False)\""));
   }
   if (extension == ".gz" || extension == ".zst" || extension == ".zip" || extension == ".xz" || extension == ".bz2")
     throw Error(cat(name, ": is compressed; unpack it first"));

@@ -30,9 +30,9 @@ class TokenPieces {
   const Tokenizer* tokenizer_;
   bool special_tokens_;
   size_t length_;
-  int given_ = 0;                // pieces
-  std::string_view part_;        // that the first piece is cut from
-  std::vector<int32_t> ready_;   // of further pieces
+  int given_ = 0;               // pieces
+  std::string_view part_;       // that the first piece is cut from
+  std::vector<int32_t> ready_;  // of further pieces
 };
 
 // All of the ids.

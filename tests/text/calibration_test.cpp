@@ -49,10 +49,8 @@ TEST(Calibration, TakesTheReferencesSamples) {
   ASSERT_GE(recorded.size(), 5u);
   for (const auto& record : recorded) {
     SCOPED_TRACE(record.at("data").get<std::string>() + " " + record.at("tokenizer").get<std::string>());
-    const CalibrationRequest request{{{kData / record.at("data").get<std::string>()}},
-                                     record.at("samples"),
-                                     record.at("seqlen"),
-                                     record.at("seed")};
+    const CalibrationRequest request{
+        {{kData / record.at("data").get<std::string>()}}, record.at("samples"), record.at("seqlen"), record.at("seed")};
     CalibrationSet set = load_calibration(request, load_tokenizer(record.at("tokenizer")));
     const auto expected = record.at("expected").get<std::vector<std::vector<int32_t>>>();
     // Where there are too few, what follows in longer texts stands behind them.
