@@ -268,7 +268,10 @@ Json parse(std::string_view text) {
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {
-    throw Error(cat("is not valid JSON: ", error.what()));
+    if (unicode::replace_invalid(text) != text)
+      throw Error("is not valid JSON: it is not UTF-8. Convert the file, from Latin-1 with iconv -f LATIN1 -t UTF-8");
+    const std::string what = error.what();
+    throw Error(cat("is not valid JSON: ", what.substr(0, what.find("; last read: "))));  // which may be the whole line
   }
 }
 

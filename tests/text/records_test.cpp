@@ -204,7 +204,7 @@ TEST_F(RecordsTest, LongTextsGiveManySamplesWhereTheyAreNeeded) {
 }
 
 TEST_F(RecordsTest, PartsOfALongTextGiveTheIdsOfTheWhole) {
-  const Tokenizer tokenizer = load_tokenizer("tinystories-656k");
+  const Tokenizer tokenizer = load_tokenizer("made-llama3");
   const std::string text = words(60000);
   ASSERT_GT(text.size(), 300000u);
   const Ids whole = tokenizer.encode(text, true);
