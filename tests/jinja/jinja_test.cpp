@@ -101,17 +101,20 @@ TEST(Jinja, ErrorsNameTheLineAndTheReason) {
 // ---- bounds: templates come from anywhere ----
 
 TEST(Jinja, StepsMemoryAndDepthAreBounded) {
+  const Json none = Json::object();
+  const RenderLimits few{.steps = 100'000, .bytes = 1 << 22};
   const std::string loops = "{% set r = range(99999) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}";
-  EXPECT_EQ(message_of(loops), "line 1: the template takes too many steps");
+  EXPECT_EQ(message_of(loops, none, few), "line 1: the template takes too many steps");
   const std::string memory = "line 1: the template takes too much memory";
   EXPECT_EQ(message_of("{% set ns = namespace(t='ab') %}{% for a in range(99) %}{% set ns.t = ns.t ~ ns.t %}"
-                       "{% endfor %}"),
+                       "{% endfor %}",
+                       none, few),
             memory);
   EXPECT_EQ(message_of("{{ 'abc' * 4611686018427387904 }}"), "line 1: a whole number is beyond 64 bits");
-  EXPECT_EQ(message_of("{{ 'abc' * 1000000000 }}"), memory);
-  EXPECT_EQ(message_of("{{ ('a' * 100000) | replace('', 'b' * 100000) }}"), memory);
-  EXPECT_EQ(message_of("{{ ('a' * 100000).replace('a', 'b' * 100000) }}"), memory);
-  EXPECT_EQ(message_of("{{ ('\\n' * 1000000) | indent(9999) }}"), memory);
+  EXPECT_EQ(message_of("{{ 'abc' * 1000000000 }}", none, few), memory);
+  EXPECT_EQ(message_of("{{ ('a' * 100000) | replace('', 'b' * 100000) }}", none, few), memory);
+  EXPECT_EQ(message_of("{{ ('a' * 100000).replace('a', 'b' * 100000) }}", none, few), memory);
+  EXPECT_EQ(message_of("{{ ('\\n' * 10000) | indent(9999) }}", none, few), memory);
   EXPECT_EQ(message_of("{{ '%500s' * 100000 % 1 }}"), "line 1: a format has more % than values");
   EXPECT_EQ(message_of("{{ range(100001) }}"), "line 1: range: has more than 100000 numbers");
   const std::string doubled = "{% set ns = namespace(x=[1]) %}{% for a in range(99) %}{% set ns.x = [ns.x, ns.x] %}";
@@ -127,7 +130,7 @@ TEST(Jinja, StepsMemoryAndDepthAreBounded) {
   EXPECT_EQ(message_of(sum + " }}"), "line 1: the expression is too long");
   for (int i = 0; i < 5000; ++i) ifs += "{% if 1 %}";
   EXPECT_EQ(message_of(ifs), "line 1: the template is nested too deeply");
-  EXPECT_EQ(message_of("{% for a in range(999) %}{% endfor %}", Json::object(), {.steps = 9}),
+  EXPECT_EQ(message_of("{% for a in range(999) %}{% endfor %}", none, {.steps = 9}),
             "line 1: the template takes too many steps");
 }
 
