@@ -12,7 +12,7 @@ namespace roundhouse::cli {
 
 void add_eval(Command program, Context& context) {
   struct Options {
-    std::string model, config, data;
+    std::string model, config, data, field;
     int seqlen = 2048;
     bool json = false;
   };
@@ -20,7 +20,8 @@ void add_eval(Command program, Context& context) {
   Command command = program.add_command("eval", "Perplexity of a model, original or exported");
   command.add_option("MODEL", o->model, "The model's folder, or its id on the Hugging Face Hub").required();
   command.add_option("--config", o->config, "The folder of config.json and the tokenizer, when MODEL has none");
-  command.add_option("--data", o->data, ".jsonl or .json: a record at a time; .txt: in windows").required();
+  command.add_option("--data", o->data, ".jsonl, .json, .csv: a record at a time; .txt: in windows").required();
+  command.add_option("--field", o->field, "The key of a record's text or conversation, when it is no usual one");
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
@@ -29,7 +30,9 @@ void add_eval(Command program, Context& context) {
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
-    const auto sequences = evaluation_sequences(o->data, tokenizer, seqlen, architecture.vocab_size());
+    const ChatTemplates chat(config, Calibration().date);
+    const ReadOptions read{.field = o->field.empty() ? std::nullopt : std::optional(o->field), .chat = &chat};
+    const auto sequences = evaluation_sequences(o->data, read, tokenizer, seqlen, architecture.vocab_size());
     const InputQuantization activations = activations_of(architecture, *source, catalogue);
     const Perplexity result = measure(o->model, architecture, *source, sequences, activations.hook);
     if (o->json) {

@@ -8,7 +8,6 @@
 #include "host/checkpoint/writer.h"
 #include "host/cli/context.h"
 #include "host/run/evaluation.h"
-#include "host/text/calibration.h"
 
 namespace roundhouse::cli {
 
@@ -33,10 +32,13 @@ void add_logits(Command program, Context& context) {
     const auto folder = find_model(o->model), config = o->config.empty() ? folder : find_model(o->config);
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
-    const std::vector<int32_t> ids =
-        o->text.empty()
-            ? o->ids
-            : evaluation_sequences(o->text, Tokenizer::load(config), seqlen, architecture.vocab_size()).front();
+    std::vector<int32_t> ids = o->ids;
+    if (!o->text.empty()) {
+      const ChatTemplates chat(config, Calibration().date);
+      ids = evaluation_sequences(o->text, {.field = {}, .chat = &chat}, Tokenizer::load(config), seqlen,
+                                 architecture.vocab_size())
+                .front();
+    }
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));

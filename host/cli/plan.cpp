@@ -1,4 +1,5 @@
-// roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins; nothing is computed.
+// roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins, and its texts read; nothing is
+// computed.
 #include <iostream>
 #include <memory>
 
@@ -6,6 +7,7 @@
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/planner.h"
+#include "host/run/texts.h"
 
 namespace roundhouse::cli {
 
@@ -25,6 +27,7 @@ void add_plan(Command program, Context& context) {
     Catalogue catalogue = context.catalogue();
     const Original original = open_original(catalogue, recipe.model, Context::architecture_folders());
     const Plan plan = make_plan(recipe, original, catalogue);
+    load_texts(plan, original.architecture);
     std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
   });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/checkpoint/imatrix_file.h"
 
 namespace roundhouse {
@@ -68,7 +69,9 @@ void read_importance(Plan& plan, const Architecture& architecture) {
 
 void save_importance(const Plan& plan, const Architecture& architecture, const Importance& importance, int64_t tokens) {
   const Calibration& calibration = plan.recipe.calibration;
-  Imatrix imatrix{{}, calibration.data->string(), tokens / calibration.seqlen, calibration.seqlen};
+  std::vector<std::string> files;
+  for (const DataFile& data : calibration.data) files.push_back(data.file.string());
+  Imatrix imatrix{{}, joined(files), tokens / calibration.seqlen, calibration.seqlen};
   for (const LayerPlan& layer : plan.layers)
     if (const auto found = importance.find(layer.info.name); found != importance.end())
       imatrix.entries[imatrix_name(plan, architecture, layer)] = {found->second, static_cast<double>(tokens)};

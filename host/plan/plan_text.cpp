@@ -114,8 +114,12 @@ std::string what_text(const LayerPlan& layer) {
 }
 
 std::string calibration_text(const Calibration& calibration) {
-  if (!calibration.data) return "none";
-  return cat(calibration.data->string(), ", ", calibration.samples, " samples of ", calibration.seqlen, " tokens");
+  if (calibration.data.empty()) return "none";
+  std::vector<std::string> files;
+  for (const DataFile& data : calibration.data)
+    files.push_back(cat(data.file.string(), data.share ? cat(" (share ", *data.share, ")") : ""));
+  return cat(joined(files), ", ", calibration.samples, " samples of ", calibration.seqlen, " tokens",
+             calibration.concatenate ? ", packed" : "");
 }
 
 std::string tuning_text(const Tuning& tuning, const Calibration& calibration) {

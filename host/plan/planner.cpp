@@ -468,8 +468,8 @@ void Planner::check_calibration() {
                           : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
                                               : "calibrated activation ranges need";
   const Calibration& calibration = recipe.calibration;
-  if (!calibration.data) {
-    plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json or .jsonl)"));
+  if (calibration.data.empty()) {
+    plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json, .jsonl or .csv)"));
   } else if (calibration.seqlen > info.positions) {
     const std::string longer = cat("calibration.seqlen ", calibration.seqlen, " is beyond the ", info.positions,
                                    " positions that the model knows");

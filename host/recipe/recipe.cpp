@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <map>
 
 #include "host/base/error.h"
@@ -26,10 +27,13 @@ constexpr int64_t kMaxThreads = 4096;
 
 constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
   visit("data", calibration.data);
+  visit("field", calibration.field);
   visit("samples", calibration.samples, 1);
   visit("seqlen", calibration.seqlen, 2);  // the last position is masked
   visit("batch_size", calibration.batch_size, 1);
   visit("seed", calibration.seed, 0);
+  visit("concatenate", calibration.concatenate);
+  visit("date", calibration.date);
 };
 
 constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
@@ -43,6 +47,7 @@ constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
 
 constexpr auto kEvaluationFields = [](auto& evaluation, auto&& visit) {
   visit("data", evaluation.data);
+  visit("field", evaluation.field);
   visit("seqlen", evaluation.seqlen, 2);
 };
 
@@ -56,6 +61,47 @@ fs::path read_file_path(const Node& node) {
   const fs::path path = node.as_path();
   if (!fs::is_regular_file(path)) node.fail(cat("there is no file ", path.string()));
   return path;
+}
+
+// A file, or a list of files and of {file, share}. Shares are for all of them or for none.
+std::vector<DataFile> read_data_files(const Node& node) {
+  if (!node.is_list()) return {{read_file_path(node), std::nullopt}};
+  std::vector<DataFile> files;
+  for (const Node& item : node.as_list()) {
+    if (!item.is_map()) {
+      files.push_back({read_file_path(item), std::nullopt});
+      continue;
+    }
+    item.only({"file", "share"});
+    DataFile& file = files.emplace_back(DataFile{read_file_path(item.at("file")), std::nullopt});
+    if (const Node* share = item.find("share")) {
+      file.share = share->as_number(0);
+      if (*file.share == 0) share->fail("must be greater than 0; leave the file out if it shall give nothing");
+    }
+  }
+  if (files.empty()) node.fail("must name at least one file");
+  for (const DataFile& file : files)
+    if (file.share.has_value() != files[0].share.has_value()) node.fail("must give a share of every file, or of none");
+  return files;
+}
+
+std::chrono::year_month_day read_date(const Node& node) {
+  const std::string& text = node.as_text();
+  int year = 0;
+  unsigned month = 0, day = 0;
+  char more = 0;
+  if (text.size() == 10 && std::sscanf(text.c_str(), "%4d-%2u-%2u%c", &year, &month, &day, &more) == 3) {
+    const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(month), std::chrono::day(day)};
+    if (date.ok()) return date;
+  }
+  node.fail(cat("must be a date such as 2024-07-26, not ", text));
+}
+
+std::string date_text(const std::chrono::year_month_day& date) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%04d-%02u-%02u", static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
+                static_cast<unsigned>(date.day()));
+  return text;
 }
 
 class FieldReader {
@@ -74,9 +120,15 @@ class FieldReader {
     if (node->is_text() && node->as_text() != "auto") node->fail("must be a number or auto, not " + node->as_text());
     field = node->is_text() ? std::nullopt : std::optional(node->as_number(0));
   }
+  void operator()(const char* key, std::optional<std::string>& field) const {
+    if (const Node* node = map_.find(key)) field = node->as_text();
+  }
   void operator()(const char* key, fs::path& field) const { field = read_file_path(map_.at(key)); }
-  void operator()(const char* key, std::optional<fs::path>& field) const {
-    if (const Node* node = map_.find(key)) field = read_file_path(*node);
+  void operator()(const char* key, std::vector<DataFile>& field) const {
+    if (const Node* node = map_.find(key)) field = read_data_files(*node);
+  }
+  void operator()(const char* key, std::chrono::year_month_day& field) const {
+    if (const Node* node = map_.find(key)) field = read_date(*node);
   }
 
  private:
@@ -91,9 +143,21 @@ class FieldWriter {
     map[key] = field ? ordered_json(*field) : ordered_json("auto");
   }
   void operator()(const char* key, const fs::path& field) { map[key] = field.string(); }
-  void operator()(const char* key, const std::optional<fs::path>& field) {
-    if (field) map[key] = field->string();
+  void operator()(const char* key, const std::optional<std::string>& field) {
+    if (field) map[key] = *field;
   }
+  void operator()(const char* key, const std::vector<DataFile>& field) {
+    if (field.size() == 1 && !field[0].share) {
+      map[key] = field[0].file.string();
+    } else if (!field.empty()) {
+      for (const DataFile& file : field) {
+        ordered_json entry = {{"file", file.file.string()}};
+        if (file.share) entry["share"] = *file.share;
+        map[key].push_back(std::move(entry));
+      }
+    }
+  }
+  void operator()(const char* key, const std::chrono::year_month_day& field) { map[key] = date_text(field); }
   ordered_json map = ordered_json::object();
 };
 
@@ -232,7 +296,7 @@ int64_t read_size(const Node& node) {
 // The output folder is replaced as a whole.
 void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const fs::path& file) {
   std::vector<fs::path> inputs = {recipe.model, file};
-  if (recipe.calibration.data) inputs.push_back(*recipe.calibration.data);
+  for (const DataFile& data : recipe.calibration.data) inputs.push_back(data.file);
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
   for (const auto& imatrix : {recipe.imatrix.file, recipe.imatrix.save})
     if (imatrix) inputs.push_back(*imatrix);

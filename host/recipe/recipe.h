@@ -1,6 +1,7 @@
 // What a user asks for: the recipe file, typed and checked, and nothing that needs the model or a plugin.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -27,8 +28,19 @@ struct LayerRule {
   bool operator==(const LayerRule&) const = default;
 };
 
+// A file of texts.
+struct DataFile {
+  std::filesystem::path file;
+  std::optional<double> share;  // of the samples, in proportion to those of the other files; nothing: all the same
+
+  bool operator==(const DataFile&) const = default;
+};
+
 struct Calibration {
-  std::optional<std::filesystem::path> data;  // .txt, .json, .jsonl
+  std::vector<DataFile> data;                                        // none: there is no calibration
+  std::optional<std::string> field;                                  // the key of a record's text or conversation
+  bool concatenate = false;                                          // pack texts into samples
+  std::chrono::year_month_day date = std::chrono::July / 26 / 2024;  // for chat templates; that which Llama 3's assume
   int64_t samples = 128;
   int64_t seqlen = 2048;  // tokens a sample
   int64_t batch_size = 8;
@@ -78,7 +90,8 @@ struct DeviceChoice {
 
 struct Evaluation {
   std::filesystem::path data;
-  int64_t seqlen = 512;  // tokens a window
+  std::optional<std::string> field;  // as for calibration
+  int64_t seqlen = 512;              // tokens a window
 
   bool operator==(const Evaluation&) const = default;
 };

@@ -4,13 +4,12 @@
 #include <set>
 
 #include "host/base/error.h"
-#include "host/base/files.h"
 #include "host/base/log.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/original.h"
 #include "host/report/progress.h"
-#include "host/text/calibration.h"
+#include "host/text/token_pieces.h"
 
 namespace roundhouse {
 
@@ -22,16 +21,20 @@ OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model,
   return opened;
 }
 
-std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
-                                                       int seqlen, int64_t rows) {
+std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const ReadOptions& read,
+                                                       const Tokenizer& tokenizer, int seqlen, int64_t rows) {
   std::vector<std::vector<int32_t>> sequences;
-  const bool windows = data.extension() == ".txt";
-  for (const std::string& text : windows ? std::vector{read_file(data)} : read_texts(data)) {
-    std::vector<int32_t> ids = tokenizer.encode(text);
-    for (size_t begin = 0; begin < ids.size(); begin += seqlen) {
-      const size_t end = std::min(ids.size(), begin + seqlen);
-      if (end - begin >= 2) sequences.emplace_back(ids.begin() + begin, ids.begin() + end);
-      if (!windows) break;
+  const auto length = static_cast<size_t>(seqlen);
+  if (is_plain_text(data)) {
+    const std::vector<int32_t> ids = encode_in_parts(read_plain_text(data), tokenizer, true);
+    for (size_t begin = 0; begin + 2 <= ids.size(); begin += length)
+      sequences.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(begin),
+                             ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), begin + length)));
+  } else {
+    for (const Text& text : read_texts(data, read)) {
+      std::vector<int32_t> ids = encode_in_parts(text.text, tokenizer, !text.templated);
+      ids.resize(std::min(ids.size(), length));
+      if (ids.size() >= 2) sequences.push_back(std::move(ids));
     }
   }
   if (sequences.empty()) throw Error(cat(data.string(), " has no text of two tokens or more to score"));

@@ -9,6 +9,7 @@
 
 #include "host/discovery/catalogue.h"
 #include "host/model/perplexity.h"
+#include "host/text/records.h"
 #include "host/text/tokenizer.h"
 #include "host/tuning/input_quantization.h"
 
@@ -25,10 +26,10 @@ struct OpenedModel {
 OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& config,
                        const std::vector<std::filesystem::path>& descriptor_folders);
 
-// The token sequences of a text file: a record at a time for .json and .jsonl, each cut at `seqlen`; windows of
-// `seqlen` for .txt. Throws Error when nothing is left to score, or a token is beyond the embedding's `rows`.
-std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const Tokenizer& tokenizer,
-                                                       int seqlen, int64_t rows);
+// The token sequences of a text file: windows of `seqlen` of a .txt, else a record at a time, each cut at `seqlen`.
+// Throws Error for what read_texts() does, when nothing is left to score, or a token is beyond the embedding's `rows`.
+std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const ReadOptions& read,
+                                                       const Tokenizer& tokenizer, int seqlen, int64_t rows);
 
 // What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be
 // done is warned of.

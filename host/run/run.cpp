@@ -24,7 +24,7 @@
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 #include "host/run/report_page.h"
-#include "host/text/calibration.h"
+#include "host/run/texts.h"
 #include "host/tuning/device.h"
 #include "host/tuning/input_quantization.h"
 #include "host/tuning/quantize.h"
@@ -85,42 +85,6 @@ class RunSink : public QuantizeSink {
   std::vector<BlockReport> blocks_;
   std::set<std::string> seen_;  // names of tensors
 };
-
-CalibrationSet calibrate(const Recipe& recipe, const Tokenizer& tokenizer) {
-  const Calibration& wanted = recipe.calibration;
-  const CalibrationRequest request{*wanted.data, static_cast<int>(wanted.samples), static_cast<int>(wanted.seqlen),
-                                   static_cast<uint64_t>(wanted.seed)};
-  CalibrationSet set = load_calibration(request, tokenizer);
-  if (static_cast<int>(set.samples.size()) < request.samples) log::warning(summary(set, request));
-  return set;
-}
-
-struct Texts {
-  std::vector<std::vector<int32_t>> calibration, evaluation;  // token ids of each sample or sequence
-  std::optional<int32_t> pad_id;
-};
-
-// Reads all texts of the recipe. Where no pass needs calibration data, what the recipe names must be readable all the
-// same.
-Texts load_texts(const Plan& plan, const Architecture& architecture) {
-  const Recipe& recipe = plan.recipe;
-  const int64_t rows = architecture.vocab_size();
-  Texts texts;
-  if (!recipe.calibration.data && !recipe.evaluation) return texts;
-  const Tokenizer tokenizer = Tokenizer::load(recipe.model);
-  texts.pad_id = tokenizer.pad_id();
-  if (passes(plan).any()) {
-    texts.calibration = calibrate(recipe, tokenizer).samples;
-    require_rows(texts.calibration, tokenizer, rows, *recipe.calibration.data);
-  } else if (recipe.calibration.data) {
-    read_texts(*recipe.calibration.data);
-  }
-  if (recipe.evaluation)
-    texts.evaluation =
-        evaluation_sequences(recipe.evaluation->data, tokenizer,
-                             static_cast<int>(std::min(recipe.evaluation->seqlen, architecture.max_positions())), rows);
-  return texts;
-}
 
 // Throws Error when the disk is known to have less room than the plan expects to need.
 void check_room(const Plan& plan) {

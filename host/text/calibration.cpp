@@ -1,64 +1,28 @@
 #include "host/text/calibration.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <numeric>
 #include <string_view>
+#include <utility>
 
 #include "host/base/error.h"
-#include "host/base/files.h"
 #include "host/base/random.h"
+#include "host/text/token_pieces.h"
 #include "host/text/unicode.h"
 
 namespace roundhouse {
 namespace {
 
-using Json = nlohmann::ordered_json;  // the values of an object come in the file's order
-
-constexpr const char* kRecordHelp = "a record must be a string, or an object with a \"text\"";
-
-bool is_blank(std::string_view bytes) { return bytes.find_first_not_of(" \t\r\n\v\f") == bytes.npos; }
-
-// Calls visit(line, number) for every line that is not blank; numbers start at 1.
-template <typename Visit>
-void for_each_line(std::string_view content, Visit visit) {
-  int number = 0;
-  for (size_t begin = 0; begin < content.size();) {
-    const size_t end = std::min(content.find('\n', begin), content.size());
-    std::string_view line = content.substr(begin, end - begin);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    begin = end + 1;
-    ++number;
-    if (!is_blank(line)) visit(line, number);
-  }
-}
-
-// `where` names the record for messages.
-std::string text_of(const Json& record, const std::string& where) {
-  const Json* value = &record;
-  if (record.is_object() && record.size() == 1) {
-    value = &record.begin().value();
-  } else if (record.is_object() && record.contains("text")) {
-    value = &record["text"];
-  }
-  if (!value->is_string()) throw Error(cat(where, ": has no text; ", kRecordHelp));
-  return value->get<std::string>();
-}
-
-Json parse(std::string_view text, const std::string& where) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {
-    throw Error(cat(where, ": is not valid JSON: ", error.what()));
-  }
-}
-
 // Python's str.isspace: Unicode's white space and the four ASCII separators.
 bool is_python_space(char32_t c) { return unicode::is_whitespace(c) || (c >= 0x1c && c <= 0x1f); }
 
 std::string_view without_trailing_space(std::string_view text) {
-  size_t end = 0;
-  for (size_t at = 0; at < text.size();) {
-    if (!is_python_space(unicode::next(text, at))) end = at;
+  size_t end = text.size();
+  while (end > 0) {
+    const size_t last = unicode::last_begin(text.substr(0, end));
+    size_t at = last;
+    if (!is_python_space(unicode::next(text, at))) break;
+    end = last;
   }
   return text.substr(0, end);
 }
@@ -72,62 +36,151 @@ std::string counts(const CalibrationSet& set, const CalibrationRequest& request)
              " too short for seqlen ", request.seqlen, ", ", set.repetitive, " repetitive");
 }
 
-}  // namespace
-
-std::vector<std::string> read_texts(const std::filesystem::path& path) {
-  const std::string extension = path.extension().string();
-  if (extension != ".txt" && extension != ".jsonl" && extension != ".json") {
-    throw Error(cat(path.string(), ": calibration data must be a .txt, .json or .jsonl file"));
+// Takes the samples of one file.
+class Sampler {
+ public:
+  Sampler(const CalibrationRequest& request, const std::filesystem::path& path, size_t wanted,
+          const Tokenizer& tokenizer)
+      : request_(request), tokenizer_(tokenizer), wanted_(wanted), seqlen_(static_cast<size_t>(request.seqlen)) {
+    ReadOptions options = request.read;
+    options.paragraphs = request.concatenate;
+    texts_ = read_texts(path, options);
+    set_.read = static_cast<int>(texts_.size());
+    PythonRandom(request.seed).shuffle(texts_);
   }
-  const std::string content = read_file(path);
-  std::vector<std::string> texts;
-  if (extension == ".txt") {
-    const std::string valid = unicode::replace_invalid(content);
-    for_each_line(valid, [&](std::string_view line, int) { texts.emplace_back(line); });
-  } else if (extension == ".jsonl") {
-    for_each_line(content, [&](std::string_view line, int number) {
-      const std::string where = cat(path.string(), ":", number);
-      texts.push_back(text_of(parse(line, where), where));
-    });
-  } else if (!is_blank(content)) {
-    const Json records = parse(content, path.string());
-    if (!records.is_array() && !records.is_object())
-      throw Error(cat(path.string(), ": is neither a list nor an object"));
-    for (const auto& [key, record] : records.items()) {
-      texts.push_back(text_of(record, cat(path.string(), ": record ", key)));
+
+  CalibrationSet take() {
+    if (request_.concatenate) {
+      concatenate();
+    } else {
+      take_beginnings();
+      take_further();
+    }
+    return std::move(set_);
+  }
+
+ private:
+  bool enough() const { return set_.samples.size() == wanted_; }
+
+  static std::string_view content(const Text& text) {
+    return text.templated ? std::string_view(text.text) : without_trailing_space(text.text);
+  }
+
+  void take_beginnings() {
+    for (const Text& text : texts_) {
+      if (enough()) return;
+      TokenPieces pieces(content(text), tokenizer_, !text.templated, seqlen_);
+      std::vector<int32_t> ids = pieces.next();
+      if (ids.size() < seqlen_) {
+        ++set_.too_short;
+        continue;
+      }
+      longer_.push_back(std::move(pieces));
+      if (is_repetitive(ids)) {
+        ++set_.repetitive;
+      } else {
+        set_.samples.push_back(std::move(ids));
+      }
     }
   }
-  if (texts.empty()) throw Error(cat(path.string(), ": holds no text; give at least one record"));
-  return texts;
+
+  void take_further() {
+    while (!enough() && !longer_.empty()) {
+      std::vector<TokenPieces> still_longer;
+      for (TokenPieces& pieces : longer_) {
+        if (enough()) return;
+        std::vector<int32_t> ids = pieces.next();
+        if (ids.size() < seqlen_) continue;
+        still_longer.push_back(std::move(pieces));
+        if (is_repetitive(ids)) continue;
+        set_.samples.push_back(std::move(ids));
+        ++set_.further;
+      }
+      longer_ = std::move(still_longer);
+    }
+  }
+
+  void concatenate() {
+    const bool adds_none = tokenizer_.encode("", true).empty();
+    std::vector<int32_t> row;
+    for (const Text& text : texts_) {
+      TokenPieces pieces(content(text), tokenizer_, !text.templated, seqlen_);
+      for (std::vector<int32_t> ids = pieces.next(); !ids.empty(); ids = pieces.next()) {
+        row.insert(row.end(), ids.begin(), ids.end());
+        cut(row);
+        if (enough()) return;
+      }
+      if (adds_none && !text.templated && tokenizer_.eos_id()) row.push_back(*tokenizer_.eos_id());
+    }
+    cut(row);
+  }
+
+  void cut(std::vector<int32_t>& row) {
+    while (row.size() >= seqlen_ && !enough()) {
+      const auto end = row.begin() + request_.seqlen;
+      std::vector<int32_t> ids(row.begin(), end);
+      row.erase(row.begin(), end);
+      if (!is_repetitive(ids)) set_.samples.push_back(std::move(ids));
+    }
+  }
+
+  const CalibrationRequest& request_;
+  const Tokenizer& tokenizer_;
+  const size_t wanted_, seqlen_;
+  std::vector<Text> texts_;
+  std::vector<TokenPieces> longer_;  // texts that gave a whole piece
+  CalibrationSet set_;
+};
+
+// Samples of each file: in proportion to the shares, what is left over to the largest remainders.
+std::vector<size_t> quotas(const CalibrationRequest& request) {
+  double all = 0;
+  for (const CalibrationFile& file : request.files) all += file.share;
+  std::vector<size_t> quotas;
+  std::vector<double> remainders;
+  for (const CalibrationFile& file : request.files) {
+    const double exact = request.samples * (file.share / all);
+    quotas.push_back(static_cast<size_t>(exact));
+    remainders.push_back(exact - static_cast<double>(quotas.back()));
+  }
+  std::vector<size_t> order(quotas.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return remainders[a] > remainders[b]; });
+  size_t left = static_cast<size_t>(request.samples) - std::accumulate(quotas.begin(), quotas.end(), size_t{0});
+  for (size_t i = 0; left > 0; --left, ++i) ++quotas[order[i % order.size()]];
+  return quotas;
 }
+
+}  // namespace
 
 CalibrationSet load_calibration(const CalibrationRequest& request, const Tokenizer& tokenizer) {
   if (request.samples < 1 || request.seqlen < 1) {
     throw Error(
         cat("calibration needs at least 1 sample of 1 token; asked for ", request.samples, " of ", request.seqlen));
   }
-  std::vector<std::string> texts = read_texts(request.data);
-  PythonRandom(request.seed).shuffle(texts);
-
-  const auto seqlen = static_cast<size_t>(request.seqlen);
-  CalibrationSet set;
-  set.read = static_cast<int>(texts.size());
-  for (const std::string& text : texts) {
-    if (set.samples.size() == static_cast<size_t>(request.samples)) break;
-    std::vector<int32_t> ids = tokenizer.encode(without_trailing_space(text), true, seqlen);
-    if (ids.size() < seqlen) {
-      ++set.too_short;
-    } else if (is_repetitive(ids)) {
-      ++set.repetitive;
-    } else {
-      set.samples.push_back(std::move(ids));
+  const std::vector<size_t> wanted = quotas(request);
+  CalibrationSet all;
+  for (size_t i = 0; i < request.files.size(); ++i) {
+    const std::filesystem::path& path = request.files[i].path;
+    if (wanted[i] == 0)
+      throw Error(
+          cat(path.string(), ": its share of ", request.samples, " samples is none; raise calibration.samples"));
+    CalibrationSet set = Sampler(request, path, wanted[i], tokenizer).take();
+    if (set.samples.empty()) {
+      const std::string lines = is_plain_text(path) && !request.concatenate ? " (a line is a text)" : "";
+      throw Error(cat(path.string(), ": no calibration sample: ", counts(set, request), lines, ". ",
+                      request.concatenate
+                          ? "Give more text or a smaller seqlen."
+                          : "Set calibration.concatenate: true, which packs short texts into samples, give longer "
+                            "texts, or a smaller seqlen."));
     }
+    all.read += set.read;
+    all.too_short += set.too_short;
+    all.repetitive += set.repetitive;
+    all.further += set.further;
+    std::move(set.samples.begin(), set.samples.end(), std::back_inserter(all.samples));
   }
-  if (set.samples.empty()) {
-    throw Error(cat(request.data.string(), ": no calibration sample: ", counts(set, request),
-                    ". Give longer texts or a smaller seqlen."));
-  }
-  return set;
+  return all;
 }
 
 void require_rows(const std::vector<std::vector<int32_t>>& texts, const Tokenizer& tokenizer, int64_t rows,
@@ -143,8 +196,11 @@ void require_rows(const std::vector<std::vector<int32_t>>& texts, const Tokenize
 
 std::string summary(const CalibrationSet& set, const CalibrationRequest& request) {
   if (set.samples.size() == static_cast<size_t>(request.samples)) {
-    return cat(set.samples.size(), " samples of ", request.seqlen, " tokens from ", set.read, " texts");
+    return cat(set.samples.size(), " samples of ", request.seqlen, " tokens from ", set.read, " texts",
+               set.further > 0 ? cat(", ", set.further, " of them from inside of long texts") : "");
   }
+  if (request.concatenate)
+    return cat(set.read, " texts give ", set.samples.size(), " samples; ", request.samples, " were asked for");
   return cat(counts(set, request), "; ", request.samples, " samples were asked for");
 }
 

@@ -1,4 +1,4 @@
-// Calibration data: texts of a local file, tokenised to samples of one length, as the reference picks them.
+// Calibration data: texts of local files, tokenised to samples of one length, as the reference picks them.
 #pragma once
 
 #include <cstddef>
@@ -9,37 +9,41 @@
 #include <string>
 #include <vector>
 
+#include "host/text/records.h"
 #include "host/text/tokenizer.h"
 
 namespace roundhouse {
 
-// The texts of a file, in its order and as they stand there:
-//   .txt    one text a line (blank lines are skipped);
-//   .jsonl  one JSON record a line (blank lines are skipped);
-//   .json   a list of records, or an object whose values are the records.
-// A record is a string, an object with one key (of any name), or an object with a "text".
-// Throws Error when the file is missing, of another type, holds no text, or has a record without text (naming its line
-// or place).
-std::vector<std::string> read_texts(const std::filesystem::path& path);
+struct CalibrationFile {
+  std::filesystem::path path;
+  double share = 1;  // of the samples, in proportion to the shares of the other files
+};
 
 struct CalibrationRequest {
-  std::filesystem::path data;
+  std::vector<CalibrationFile> files;
   int samples = 128;
   int seqlen = 2048;  // tokens a sample
   uint64_t seed = 42;
+  bool concatenate = false;
+  ReadOptions read = {};
 };
 
 struct CalibrationSet {
   std::vector<std::vector<int32_t>> samples;  // each of seqlen ids; at most as many as asked for
-  int read = 0;                               // texts in the file
+  int read = 0;                               // texts in the files
   // Texts passed over. Counted until there are samples enough, so over all texts when there are not.
   int too_short = 0;   // fewer tokens than seqlen
   int repetitive = 0;  // the last token makes up more than half of the sample
+  int further = 0;     // samples that are no beginnings of texts
 };
 
-// The texts, without white space at their ends, shuffled as CPython's random.Random(seed) does, cut to seqlen tokens;
-// the first `samples` of them that are neither too short nor repetitive. With the same seed these are the samples that
-// the reference takes from a local .json or .jsonl, in its order. Throws Error when there is none.
+// Of each file its share of the samples: the texts, without white space at their ends unless a chat template made
+// them, shuffled as CPython's random.Random(seed) does, cut to seqlen tokens; the first that are neither too short nor
+// repetitive. With the same seed these are the samples that the reference takes from a local .json or .jsonl, in its
+// order. Where they are too few, what follows in texts that are longer is taken, too: of each text its second piece,
+// then the third ones. With `concatenate` the shuffled texts, each with the tokenizer's special tokens, or where it has
+// none with the end-of-text token behind it, are one row of tokens, cut every seqlen; texts of a .txt are then
+// paragraphs. Throws Error when a file gives no sample.
 CalibrationSet load_calibration(const CalibrationRequest& request, const Tokenizer& tokenizer);
 
 // Throws Error naming the token when the texts of `data` have one beyond the embedding's `rows`.

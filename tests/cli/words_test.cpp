@@ -25,6 +25,7 @@ struct Exempt {
 };
 const std::vector<Exempt> kExempt = {
     {"int", "", false, "C++'s type, outside strings"},
+    {"int", "host/jinja/", true, "the type of Python and the filter of Jinja2"},
     {"gguf", "host/checkpoint/gguf_file", true, "the container of imatrix files"},
     {"gguf", "host/checkpoint/imatrix_file", true, "the container of imatrix files"},
     {"gguf", "host/checkpoint/CMakeLists.txt", true, "names gguf_file"},

@@ -36,6 +36,12 @@ class CalibrationFile : public testing::Test {
 
 using Texts = std::vector<std::string>;
 
+Texts contents(const fs::path& path, const ReadOptions& options = {}) {
+  Texts all;
+  for (const Text& text : read_texts(path, options)) all.push_back(text.text);
+  return all;
+}
+
 // record_calibration.py recorded what the reference takes.
 TEST(Calibration, TakesTheReferencesSamples) {
   std::ifstream file(kData / "calibration.json");
@@ -43,42 +49,47 @@ TEST(Calibration, TakesTheReferencesSamples) {
   ASSERT_GE(recorded.size(), 5u);
   for (const auto& record : recorded) {
     SCOPED_TRACE(record.at("data").get<std::string>() + " " + record.at("tokenizer").get<std::string>());
-    const CalibrationRequest request{kData / record.at("data").get<std::string>(), record.at("samples"),
-                                     record.at("seqlen"), record.at("seed")};
-    const CalibrationSet set = load_calibration(request, load_tokenizer(record.at("tokenizer")));
-    EXPECT_EQ(set.samples, record.at("expected").get<std::vector<std::vector<int32_t>>>());
+    const CalibrationRequest request{
+        {{kData / record.at("data").get<std::string>()}}, record.at("samples"), record.at("seqlen"), record.at("seed")};
+    CalibrationSet set = load_calibration(request, load_tokenizer(record.at("tokenizer")));
+    const auto expected = record.at("expected").get<std::vector<std::vector<int32_t>>>();
+    // Where there are too few, what follows in longer texts stands behind them.
+    EXPECT_EQ(set.samples.size(), expected.size() + static_cast<size_t>(set.further));
+    EXPECT_TRUE(set.further == 0 || expected.size() < static_cast<size_t>(request.samples));
+    set.samples.resize(std::min(set.samples.size(), expected.size()));
+    EXPECT_EQ(set.samples, expected);
   }
 }
 
 TEST(Calibration, CountsWhatItPassesOver) {
-  const CalibrationRequest request{kData / "records.json", 10, 16, 0};
+  const CalibrationRequest request{{{kData / "records.json"}}, 1000, 16, 0};
   const CalibrationSet set = load_calibration(request, load_tokenizer("stories260K"));
   EXPECT_EQ(set.read, 11);
   EXPECT_EQ(set.too_short, 2);   // "too short" and ""
   EXPECT_EQ(set.repetitive, 1);  // "a a a ..."
-  EXPECT_EQ(set.samples.size(), 8u);
+  EXPECT_EQ(set.samples.size(), 8u + static_cast<size_t>(set.further));
   EXPECT_EQ(summary(set, request),
-            "8 of 11 usable: 2 too short for seqlen 16, 1 repetitive; 10 samples were asked for");
+            "8 of 11 usable: 2 too short for seqlen 16, 1 repetitive; 1000 samples were asked for");
 }
 
 TEST(Calibration, SummaryOfEnoughNamesTheSamples) {
-  const CalibrationRequest request{kData / "stories.jsonl", 8, 64, 42};
+  const CalibrationRequest request{{{kData / "stories.jsonl"}}, 8, 64, 42};
   const CalibrationSet set = load_calibration(request, load_tokenizer("tinystories-656k"));
   EXPECT_EQ(summary(set, request), "8 samples of 64 tokens from 40 texts");
 }
 
 TEST_F(CalibrationFile, TextLinesAreTexts) {
-  const auto path = folder_.write("a.txt", "one\r\n\n  \n two \nthree\xff");
-  EXPECT_EQ(read_texts(path), (Texts{"one", " two ", "three\xef\xbf\xbd"}));
+  const auto path = folder_.write("a.txt", "\xef\xbb\xbfone\r\n\n  \n two \nthree\xff");
+  EXPECT_EQ(contents(path), (Texts{"one", " two ", "three\xef\xbf\xbd"}));
 }
 
 TEST_F(CalibrationFile, RecordsOfJsonLines) {
   const auto path = folder_.write("a.jsonl", "\"one\"\n{\"text\": \"two\", \"id\": 2}\n\n{\"any\": \"three\\n\"}\r\n");
-  EXPECT_EQ(read_texts(path), (Texts{"one", "two", "three\n"}));
+  EXPECT_EQ(contents(path), (Texts{"one", "two", "three\n"}));
 }
 
 TEST_F(CalibrationFile, ObjectsKeepTheOrderOfTheFile) {
-  EXPECT_EQ(read_texts(folder_.write("a.json", R"({"z": "first", "a": {"text": "second"}})")),
+  EXPECT_EQ(contents(folder_.write("a.json", R"({"z": "first", "a": {"text": "second"}})")),
             (Texts{"first", "second"}));
 }
 
@@ -102,7 +113,8 @@ TEST_F(CalibrationFile, ErrorsSayWhere) {
   for (const char* name : {"a.txt", "a.json", "a.jsonl"}) {
     EXPECT_PRED2(contains, problem(name, " \n"), ": holds no text; give at least one record");
   }
-  EXPECT_PRED2(contains, problem("a.parquet", "x"), ": calibration data must be a .txt, .json or .jsonl file");
+  EXPECT_PRED2(contains, problem("a.parquet", "x"), ": is Parquet, which is not read here. Convert it");
+  EXPECT_PRED2(contains, problem("a.docx", "x"), ": texts must be in a .txt, .json, .jsonl, .csv or .tsv file");
 }
 
 TEST_F(CalibrationFile, MissingFileIsNamed) {
@@ -113,12 +125,13 @@ TEST_F(CalibrationFile, NoUsableSampleIsAnErrorWithCounts) {
   const auto path = folder_.write("a.txt", "short\na a a a a a a a a a a a a a a a a a a a\n");
   const Tokenizer tokenizer = load_tokenizer("stories260K");
   EXPECT_EQ(message_of([&] {
-              load_calibration({path, 4, 8, 1}, tokenizer);
+              load_calibration({{{path}}, 4, 8, 1}, tokenizer);
             }),
             path.string() +
-                ": no calibration sample: 0 of 2 usable: 1 too short for seqlen 8, 1 repetitive. "
-                "Give longer texts or a smaller seqlen.");
-  EXPECT_PRED2(contains, message_of([&] { load_calibration({path, 0, 8, 1}, tokenizer); }), "at least 1 sample");
+                ": no calibration sample: 0 of 2 usable: 1 too short for seqlen 8, 1 repetitive (a line is a text). "
+                "Set calibration.concatenate: true, which packs short texts into samples, give longer texts, or a "
+                "smaller seqlen.");
+  EXPECT_PRED2(contains, message_of([&] { load_calibration({{{path}}, 0, 8, 1}, tokenizer); }), "at least 1 sample");
 }
 
 using Mask = std::vector<uint8_t>;
