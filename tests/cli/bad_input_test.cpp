@@ -105,8 +105,22 @@ TEST_F(BadInput, NoSampleIsLongEnough) {
   expect_refused("run " + write_recipe().string() + " --set calibration.data=" + data.string(), {"short.jsonl", "64"});
 }
 
+TEST_F(BadInput, PlanReadsEveryRecord) {
+  const auto data =
+      write("texts.jsonl", "{\"text\": \"Once.\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n");
+  const std::string with = " --set calibration.data=" + data.string(),
+                    held = "evaluation: {data: " + data.string() + "}\n";
+  expect_refused("plan " + write_recipe().string() + with, {"texts.jsonl:2: ", "has no chat template"});
+  expect_refused("plan " + write_recipe().string() + " --set tuning.iters=0" + with, {"texts.jsonl:2: "});
+  expect_refused("plan " + write_recipe(held).string(), {"texts.jsonl:2: "});
+}
+
 TEST_F(BadInput, FewerSamplesThanAskedAreUsedAndCounted) {
-  const Outcome outcome = run("run " + write_recipe().string() + " --set calibration.samples=100000");
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "Once upon a time there was a dog. ";
+  const auto data = write("one.txt", text + "\n" + "too short");
+  const Outcome outcome = run("run " + write_recipe().string() +
+                              " --set calibration.samples=100000 --set calibration.data=" + data.string());
   EXPECT_EQ(outcome.code, 0) << outcome.output;
   EXPECT_NE(outcome.output.find("100000"), std::string::npos) << outcome.output;
 }
