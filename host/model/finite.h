@@ -22,9 +22,9 @@ class FiniteSource : public TensorSource {
   std::vector<std::string> names() const override { return source_.names(); }
   bool contains(const std::string& name) const override { return source_.contains(name); }
   std::string location() const override { return source_.location(); }
+  TensorInfo info(const std::string& name) override { return source_.info(name); }
   bool checks_finite(const std::string&) const override { return true; }
   Tensor load(const std::string& name) override;
-  TensorInfo info(const std::string& name) override { return source_.info(name); }
 
  private:
   TensorSource& source_;

@@ -9,6 +9,7 @@
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/original.h"
 #include "host/report/progress.h"
+#include "host/text/calibration.h"
 #include "host/text/token_pieces.h"
 
 namespace roundhouse {

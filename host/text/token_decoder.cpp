@@ -183,7 +183,7 @@ class WordPiece : public Decoder {
       if (i > 0 && !prefix_.empty() && tokens[i].starts_with(prefix_)) {
         tokens[i].erase(0, prefix_.size());
       } else if (i > 0) {
-        tokens[i].insert(0, " ");
+        tokens[i].insert(tokens[i].begin(), ' ');
       }
       if (cleanup_) clean(tokens[i]);
     }

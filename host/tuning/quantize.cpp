@@ -48,6 +48,7 @@ class HeldSource : public TensorSource {
   std::vector<std::string> names() const override { return source_.names(); }
   bool contains(const std::string& name) const override { return source_.contains(name); }
   std::string location() const override { return source_.location(); }
+  TensorInfo info(const std::string& name) override { return source_.info(name); }
   bool checks_finite(const std::string& name) const override { return source_.checks_finite(name); }
   Tensor load(const std::string& name) override {
     const auto found = held_.find(name);

@@ -196,7 +196,7 @@ TEST_F(Quantize, EachTensorIsLoadedOnce) {
     Problem p = problem(kUntied, recipe);
     Counting source(p.source);
     Recording sink;
-    quantize({p.plan, p.architecture, source, p.catalogue, p.samples, std::nullopt}, sink);
+    quantize({p.plan, p.architecture, source, nullptr, p.catalogue, p.samples, std::nullopt}, sink);
     const std::vector<std::string> outside = p.architecture.outer_tensors();
     EXPECT_EQ(source.loads.size(), p.source.names().size());
     for (const auto& [name, loads] : source.loads)
