@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/ggml.h"
+#include "kernels/ggml_search.h"
 
 namespace roundhouse::kernels {
 
@@ -23,6 +24,8 @@ struct GgmlCpu {
   // The tunables that `step` updates are also those that `input` reads.
   void (*sign_step)(const GgmlLayer& layer, const GgmlInput& input, const OutputGradient& gradient,
                     const TunableStep& step, int64_t begin, int64_t end);
+  // The best parameters of each block; a block does not depend on those beside it.
+  void (*search)(const GgmlLayer& layer, const GgmlSearch& input, GgmlBlock* out, int64_t begin, int64_t end);
 };
 
 // What this build has and this processor runs, from the slowest (scalar) to the fastest, and the one to use

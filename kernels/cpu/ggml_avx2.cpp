@@ -2,12 +2,14 @@
 // clang-format off
 #include "kernels/cpu/lanes_avx2.h"
 #include "kernels/cpu/ggml_kernels.h"
+#include "kernels/cpu/ggml_search_kernels.h"
 // clang-format on
 #include "kernels/cpu/ggml_targets.h"
 
 namespace roundhouse::kernels {
 
 const GgmlCpu kGgmlAvx2{
-    "avx2", ggml_range, ggml_forward, ggml_codes, ggml_gradients<TunableGradients>, ggml_gradients<TunableStep>};
+    "avx2",     ggml_range, ggml_forward, ggml_codes, ggml_gradients<TunableGradients>, ggml_gradients<TunableStep>,
+    ggml_search};
 
 }  // namespace roundhouse::kernels

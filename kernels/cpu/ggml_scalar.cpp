@@ -2,12 +2,14 @@
 // clang-format off
 #include "kernels/cpu/lanes_scalar.h"
 #include "kernels/cpu/ggml_kernels.h"
+#include "kernels/cpu/ggml_search_kernels.h"
 // clang-format on
 #include "kernels/cpu/ggml_targets.h"
 
 namespace roundhouse::kernels {
 
 const GgmlCpu kGgmlScalar{
-    "scalar", ggml_range, ggml_forward, ggml_codes, ggml_gradients<TunableGradients>, ggml_gradients<TunableStep>};
+    "scalar",   ggml_range, ggml_forward, ggml_codes, ggml_gradients<TunableGradients>, ggml_gradients<TunableStep>,
+    ggml_search};
 
 }  // namespace roundhouse::kernels

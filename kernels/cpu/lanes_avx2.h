@@ -37,6 +37,7 @@ KERNEL_FN LaneMask equal(Lanes a, Lanes b) {
 KERNEL_FN LaneMask greater(Lanes a, Lanes b) {
   return {_mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ)};
 }
+KERNEL_FN bool any(LaneMask mask) { return _mm256_movemask_ps(_mm256_or_ps(mask.lo, mask.hi)) != 0; }
 KERNEL_FN Lanes keep(LaneMask mask, Lanes a) { return {_mm256_and_ps(mask.lo, a.lo), _mm256_and_ps(mask.hi, a.hi)}; }
 KERNEL_FN Lanes drop(LaneMask mask, Lanes a) {
   return {_mm256_andnot_ps(mask.lo, a.lo), _mm256_andnot_ps(mask.hi, a.hi)};

@@ -41,6 +41,7 @@ KERNEL_FN Lanes min_of(Lanes a, Lanes b) { return _mm512_min_ps(a.x, b.x); }
 KERNEL_FN Lanes max_of(Lanes a, Lanes b) { return _mm512_max_ps(a.x, b.x); }
 KERNEL_FN LaneMask equal(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_EQ_OQ); }
 KERNEL_FN LaneMask greater(Lanes a, Lanes b) { return _mm512_cmp_ps_mask(a.x, b.x, _CMP_GT_OQ); }
+KERNEL_FN bool any(LaneMask mask) { return mask != 0; }
 KERNEL_FN Lanes keep(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(mask, a.x); }
 KERNEL_FN Lanes drop(LaneMask mask, Lanes a) { return _mm512_maskz_mov_ps(static_cast<LaneMask>(~mask), a.x); }
 KERNEL_FN Lanes select(LaneMask mask, Lanes a, Lanes b) { return _mm512_mask_blend_ps(mask, b.x, a.x); }

@@ -65,6 +65,11 @@ KERNEL_FN LaneMask equal(Lanes a, Lanes b) {
 KERNEL_FN LaneMask greater(Lanes a, Lanes b) {
   return each_mask([&](int i) { return a.x[i] > b.x[i]; });
 }
+KERNEL_FN bool any(LaneMask mask) {
+  for (bool lane : mask.x)
+    if (lane) return true;
+  return false;
+}
 KERNEL_FN Lanes keep(LaneMask mask, Lanes a) {
   return each_lane([&](int i) { return keep(mask.x[i], a.x[i]); });
 }

@@ -43,29 +43,26 @@ std::vector<float> decode(BlockType type, const uint8_t* bytes, int64_t cols) {
 }
 
 // The row as blocks, each element at its nearest code.
-std::vector<float> searched(BlockType type, const float* w, int64_t cols, const float* importance) {
+std::vector<uint8_t> searched_blocks(BlockType type, const float* w, int64_t cols, const float* importance) {
   const BlockFacts& facts = ggml::facts(type);
-  ggml::SearchedRow row;
-  ggml::search_row(type, w, cols, importance, row);
+  std::vector<GgmlBlock> row(cols / facts.block_cols);
+  ggml::search_row(type, w, cols, importance, row.data());
   std::vector<uint8_t> bytes(cols / facts.block_cols * facts.block_bytes);
   for (int64_t b = 0; b < cols / facts.block_cols; ++b) {
-    GgmlBlock block = {};
-    block.d = row.d[b];
-    block.dmin = facts.symmetric ? 0 : row.dmin[b];
     uint8_t codes[kernels::kMostBlockCols];
     for (int i = 0; i < facts.block_cols; ++i) {
-      const int group = i / facts.group_cols;
-      const int64_t index = b * facts.groups() + group;
-      block.scale_code[group] = facts.super_bits == 0 ? 1 : row.scale_code[index];
-      block.minimum_code[group] = facts.super_bits == 0 ? 1 : facts.symmetric ? 0 : row.minimum_code[index];
-      const float minimum = facts.symmetric ? 0 : row.minimum[index], scale = row.scale[index];
+      const float scale = row[b].scale[i / facts.group_cols], minimum = row[b].minimum[i / facts.group_cols];
       const float code = scale == 0 ? 0 : std::nearbyint((w[b * facts.block_cols + i] + minimum) / scale);
       const float low = static_cast<float>(-middle(facts)), high = low + static_cast<float>((1 << facts.bits) - 1);
       codes[i] = static_cast<uint8_t>(std::clamp(code, low, high) + static_cast<float>(middle(facts)));
     }
-    ggml::pack_block(type, block, codes, bytes.data() + b * facts.block_bytes);
+    ggml::pack_block(type, row[b], codes, bytes.data() + b * facts.block_bytes);
   }
-  return decode(type, bytes.data(), cols);
+  return bytes;
+}
+
+std::vector<float> searched(BlockType type, const float* w, int64_t cols, const float* importance) {
+  return decode(type, searched_blocks(type, w, cols, importance).data(), cols);
 }
 
 double mean_square(const float* w, int64_t n) {
@@ -134,6 +131,40 @@ TEST(GgmlSearch, IsNoWorseThanLlamaCpp) {
         EXPECT_LE(ours[0], theirs[0]) << name << ", by llama.cpp's weights";
         EXPECT_LE(ours[1], theirs[1]) << name << ", plain";
       }
+    }
+  }
+}
+
+// FNV-1a of the blocks of both weights, without importance and with it. A model quantized again is the same file.
+constexpr uint64_t kRecordedBlocks[][2] = {
+    {0x81493edd944027ec, 0xe9191429e1782f82},  // q4_0
+    {0x3e5d2deaf7151afc, 0x3f4903d7ef5867eb},  // q4_1
+    {0x4ae8013e0dafa7dd, 0x709a1237799412a0},  // q5_0
+    {0x872303ea3fd60598, 0xa679e6e8dc4227dc},  // q5_1
+    {0x755a2598cc60b6b6, 0x8e8cbfff02c0dbe2},  // q8_0
+    {0x72caba7441d7ac68, 0x6872a2574794f17c},  // q2_k
+    {0xf2cf475ffc323ef, 0x8f4472ed2dfdbac9},   // q3_k
+    {0x2c7debf4f3ad44b0, 0x2400194fc07c1efa},  // q4_k
+    {0x90eaf3d476e449da, 0xeb612034aac371c2},  // q5_k
+    {0x3e1d409af3a8bbef, 0x251368b1f649656b},  // q6_k
+};
+
+TEST(GgmlSearch, BlocksAreThoseOfEarlierVersions) {
+  SafetensorsFolder recorded(TEST_DATA "/goldens/gguf_llama_cpp.safetensors");
+  const Tensor importances = recorded.load("importance");
+  for (BlockType type : kTypes) {
+    for (bool weighs : {false, true}) {
+      uint64_t digest = 0xcbf29ce484222325;
+      for (const char* name : {"gaussian", "heavy_tailed"}) {
+        const Tensor weight = recorded.load(name);
+        const int64_t cols = weight.dim(1);
+        for (int64_t row = 0; row < weight.dim(0); ++row)
+          for (uint8_t byte :
+               searched_blocks(type, weight.as<float>() + row * cols, cols, weighs ? importances.as<float>() : nullptr))
+            digest = (digest ^ byte) * 0x100000001b3;
+      }
+      EXPECT_EQ(digest, kRecordedBlocks[static_cast<int>(type)][weighs])
+          << ggml::facts(type).name << (weighs ? " with importance" : "") << std::hex << ": 0x" << digest;
     }
   }
 }

@@ -135,6 +135,35 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   return out;
 }
 
+// The search of the problem's weights, which are float32, with errors weighed by the gradient's.
+inline Results search_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
+  const GgmlLayer& layer = p.layer;
+  const int64_t blocks = ggml_blocks(layer);
+  const std::vector<float> x = p.weight.values();
+  std::vector<float> square = p.gradient.values(), absolute = square, fit = square;
+  for (size_t i = 0; i < square.size(); ++i) {
+    square[i] = std::fabs(square[i]);
+    absolute[i] = square[square.size() - 1 - i];
+    fit[i] = square[i] + 0.2f;
+  }
+  const bool both = p.type == ggml::BlockType::kQ2_K;
+  const GgmlSearch input{x.data(), square.data(), both ? absolute.data() : nullptr, both ? fit.data() : square.data()};
+  std::vector<GgmlBlock> found(blocks);
+  in_parts(blocks, [&](int64_t begin, int64_t end) { cpu.search(layer, input, found.data(), begin, end); });
+  Results out;
+  for (const GgmlBlock& block : found) {
+    out["searched d"].push_back(block.d);
+    out["searched dmin"].push_back(block.dmin);
+    for (int i = 0; i < ggml_block_groups(layer); ++i) {
+      out["searched scale code"].push_back(block.scale_code[i]);
+      out["searched minimum code"].push_back(block.minimum_code[i]);
+      out["searched scale"].push_back(block.scale[i]);
+      out["searched minimum"].push_back(block.minimum[i]);
+    }
+  }
+  return out;
+}
+
 // Calls body(problem) for every block type and element type.
 template <typename Body>
 void for_ggml_problems(const std::function<float(std::mt19937&, int64_t)>& fill, Body&& body) {

@@ -78,16 +78,9 @@ bool wants_reference(BlockType type, const rh_scheme& scheme) {
 
 GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
   const rh_scheme& scheme = *layer.scheme;
-  const BlockFacts& fact = facts(type);
-  GgmlLayer out{};
+  GgmlLayer out = layer_of(type);
   out.rows = layer.rows;
   out.cols = layer.cols;
-  out.bits = fact.bits;
-  out.block_cols = fact.block_cols;
-  out.group_cols = fact.group_cols;
-  out.super_bits = fact.super_bits;
-  out.symmetric = fact.symmetric;
-  out.positive = type == BlockType::kQ8_0;
   out.searched = scheme.rounding == RH_ROUNDING_SEARCH;
   out.reference = !out.searched && has_reference(type) && wants_reference(type, scheme);
   out.weight = element_of(layer.dtype, "the weight");
@@ -174,23 +167,27 @@ void GgmlQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
 }
 
 void GgmlQuantizer::search(const rh_prepare_args& args) const {
-  const int64_t cols = layer_.cols, blocks = cols / layer_.block_cols, groups = cols / layer_.group_cols;
+  const int64_t cols = layer_.cols, blocks = cols / layer_.block_cols;
+  const int per_block = ggml_block_groups(layer_);
   const auto* importance = rh::data_or_null<const float>(args.importance);
   const auto state = [&](size_t i) { return rh::data<float>(*args.states[i]); };
   // What a type does not have stays so.
   std::fill_n(state(kDmin), ggml_blocks(layer_), 0.0f);
-  std::fill_n(state(kScaleCode), ggml_groups(layer_), 1.0f);
   std::fill_n(state(kMinimumCode), ggml_groups(layer_), 1.0f);
   rh::parallel_for(layer_.rows, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> weight(cols);
-    SearchedRow found;
+    std::vector<GgmlBlock> found(blocks);
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t i = 0; i < cols; ++i) weight[i] = load_element(layer_.weight, args.input->data, row * cols + i);
-      search_row(type_, weight.data(), cols, importance, found);
-      std::copy(found.d.begin(), found.d.end(), state(kD) + row * blocks);
-      std::copy(found.dmin.begin(), found.dmin.end(), state(kDmin) + row * blocks);
-      std::copy(found.scale_code.begin(), found.scale_code.end(), state(kScaleCode) + row * groups);
-      std::copy(found.minimum_code.begin(), found.minimum_code.end(), state(kMinimumCode) + row * groups);
+      search_row(type_, weight.data(), cols, importance, found.data());
+      for (int64_t i = 0; i < blocks; ++i) {
+        const int64_t block = row * blocks + i, group = block * per_block;
+        state(kD)[block] = found[i].d;
+        std::copy_n(found[i].scale_code, per_block, state(kScaleCode) + group);
+        if (layer_.symmetric) continue;
+        state(kDmin)[block] = found[i].dmin;
+        std::copy_n(found[i].minimum_code, per_block, state(kMinimumCode) + group);
+      }
     }
   });
 }
