@@ -57,7 +57,10 @@ TEST_F(Run, SameSeedSameBitsForAnyThreadCount) {
 
 TEST_F(Run, CtrlCEndsItAndLeavesNothing) {
   const std::string recipe = write_recipe().string() + " --set tuning.iters=100000";
-  const Outcome outcome = run_command("timeout --preserve-status --signal INT 4 " + kProgram + " run " + recipe);
+  // Job control, for without it a shell lets its children ignore SIGINT.
+  const Outcome outcome =
+      run_command("bash -c 'set -m; " + kProgram + " run " + recipe + " & while kill -0 $! && [ ! -e " +
+                  (work_ / "out.partial").string() + " ]; do sleep 0.1; done; sleep 1; kill -INT $!; wait $!'");
   EXPECT_EQ(outcome.code, 130) << outcome.output;
   EXPECT_NE(outcome.output.find("cancelled"), std::string::npos) << outcome.output;
   for (const auto& entry : std::filesystem::directory_iterator(work_))
