@@ -338,6 +338,7 @@ bool takes_plan(const rh_format* format, const LayerKind& kind) {
 
 std::vector<LayerKind> accepted_kinds(const rh_format* format) {
   const rh_format_descriptor& d = *format->descriptor;
+  if (d.encoding_count == 0) throw Skip{text(d.id, " is only read: it lists no encoding")};
   std::set<std::string> ids(d.encodings, d.encodings + d.encoding_count);
   std::vector<LayerKind> out;
   for (const LayerKind& kind : layer_kinds()) {

@@ -73,6 +73,21 @@ void ExportedCheckpoint::decode_to(DType dtype) {
     if (item.quantized) item.dtype = dtype;
 }
 
+std::optional<std::string> ExportedCheckpoint::side_file(const std::string& name) {
+  if (!RH_HAS(reader_.get(), side_file)) return std::nullopt;
+  std::optional<std::string> contents;
+  const auto take = [](void* to, const void* bytes, uint64_t size) {
+    static_cast<std::optional<std::string>*>(to)->emplace(static_cast<const char*>(bytes), size);
+  };
+  rh_error error{};
+  const PluginCall here(plugin_, "side_file", cat(name, " of ", folder_));
+  const rh_code code = reader_->side_file(reader_.get(), name.c_str(), take, &contents, &error);
+  if (code == RH_OK) return contents;
+  if (code == RH_NOT_FOUND) return std::nullopt;
+  error.message[sizeof error.message - 1] = 0;
+  throw Error(cat(plugin_, ", side_file ", name, " of ", folder_, ": ", error.message));
+}
+
 TensorInfo ExportedCheckpoint::info(const std::string& name) {
   const Item& entry = item(name);
   return {entry.dtype, entry.shape, entry.file};

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -45,6 +46,8 @@ class ExportedCheckpoint : public TensorSource {
   const Item& item(const std::string& name) const;
   // What the checkpoint records beside its tensors, by the keys of ext/model.h: "tuning", "config". May be empty.
   const nlohmann::json& facts() const { return facts_; }
+  // A file that the checkpoint holds within itself ("tokenizer.json"); nullopt: it holds no such file.
+  std::optional<std::string> side_file(const std::string& name);
   // As load(), but into a tensor of the item's shape; a quantized layer's weight as F32, F16 or BF16.
   void read(const std::string& name, rh_tensor& output);
   // What a quantized layer's weight is packed from, as its encoding declares it; and its input's calibrated range.

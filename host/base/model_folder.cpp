@@ -174,7 +174,7 @@ std::optional<std::string> quantization_method(const fs::path& folder) {
   const json file = read_json_object(folder / "hf_quant_config.json");
   const std::string producer = text_at(object_at(file, "producer"), "name");
   const std::string algorithm = text_at(object_at(file, "quantization"), "quant_algo");
-  return cat(producer.empty() ? "modelopt" : producer, algorithm.empty() ? "" : " ", algorithm);
+  return cat(producer.empty() ? "hf_quant_config.json" : producer, algorithm.empty() ? "" : " ", algorithm);
 }
 
 }  // namespace roundhouse

@@ -8,6 +8,7 @@
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
 #include "host/cli/context.h"
+#include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/layer_check.h"
 #include "host/report/table.h"
@@ -42,7 +43,8 @@ void run(Context& context, const Options& o) {
   Catalogue catalogue = context.catalogue();
   catalogue.format(o.format);  // throws for one that is not there
   const fs::path folder = find_model(o.folder);
-  const Architecture architecture = Architecture::load(folder, Context::architecture_folders());
+  const ModelFiles files(catalogue, folder);
+  const Architecture architecture = Architecture::load(files.folder(), Context::architecture_folders());
   Recipe recipe;
   recipe.model = fs::weakly_canonical(folder);
   recipe.output =
@@ -57,7 +59,7 @@ void run(Context& context, const Options& o) {
   auto* const exported = dynamic_cast<ExportedCheckpoint*>(source.get());
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
   take_recorded_tuning(*exported, recipe);
-  const Fingerprints fingerprints = convert(recipe, architecture, *exported, catalogue, o.overwrite);
+  const Fingerprints fingerprints = convert(recipe, architecture, *exported, files.folder(), catalogue, o.overwrite);
 
   const fs::path file = fingerprint_file(recipe.output);
   fs::create_directories(file.parent_path());

@@ -5,6 +5,7 @@
 #include "host/base/error.h"
 #include "host/base/model_folder.h"
 #include "host/cli/context.h"
+#include "host/discovery/model_files.h"
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 
@@ -26,7 +27,9 @@ void add_eval(Command program, Context& context) {
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const auto folder = find_model(o->model), config = o->config.empty() ? folder : find_model(o->config);
+    const auto folder = find_model(o->model);
+    const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
+    const auto& config = files.folder();
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const Tokenizer tokenizer = Tokenizer::load(config);
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));

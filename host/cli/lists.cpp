@@ -61,7 +61,8 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
   Rows rows{{"format", "packs", "aliases", "summary", "plugin"}};
   json out = json::array();
   for (const FormatRecord* f : catalogue.formats()) {
-    rows.push_back({f->id, joined(f->encodings), alias_names(f->aliases), f->summary, f->plugin.string()});
+    rows.push_back({f->id, f->encodings.empty() ? "(only read)" : joined(f->encodings), alias_names(f->aliases),
+                    f->summary, f->plugin.string()});
     out.push_back({{"id", f->id},
                    {"summary", f->summary},
                    {"encodings", f->encodings},
@@ -73,12 +74,19 @@ void list_formats(const Catalogue& catalogue, bool as_json) {
   print(catalogue, rows, out, as_json);
 }
 
+// Those that write as well as read.
+std::vector<const FormatRecord*> written_formats(const Catalogue& catalogue) {
+  std::vector<const FormatRecord*> formats = catalogue.formats();
+  std::erase_if(formats, [](const FormatRecord* f) { return f->encodings.empty(); });
+  return formats;
+}
+
 // A layer that every group size in use divides, to ask the plugins about.
 constexpr int64_t kProbeSize = 4096;
 
 // Why each format cannot hold a layer of this scheme, "" where it can.
 std::vector<std::string> refusals(Catalogue& catalogue, const Preset& preset, const json& fields, std::string& what) {
-  const std::vector<const FormatRecord*>& formats = catalogue.formats();
+  const std::vector<const FormatRecord*> formats = written_formats(catalogue);
   LayerPlan layer;
   layer.info.name = "model.layers.0.mlp.up_proj";
   layer.info.role = "up_proj";
@@ -105,7 +113,7 @@ std::vector<std::string> refusals(Catalogue& catalogue, const Preset& preset, co
 }
 
 void list_schemes(Catalogue& catalogue, bool as_json) {
-  const std::vector<const FormatRecord*>& formats = catalogue.formats();
+  const std::vector<const FormatRecord*> formats = written_formats(catalogue);
   Rows rows{{"scheme", "what"}};
   for (const FormatRecord* f : formats) rows.front().push_back(f->id);
   json out = json::array();

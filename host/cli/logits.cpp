@@ -7,6 +7,7 @@
 #include "host/base/model_folder.h"
 #include "host/checkpoint/writer.h"
 #include "host/cli/context.h"
+#include "host/discovery/model_files.h"
 #include "host/run/evaluation.h"
 
 namespace roundhouse::cli {
@@ -29,7 +30,9 @@ void add_logits(Command program, Context& context) {
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const auto folder = find_model(o->model), config = o->config.empty() ? folder : find_model(o->config);
+    const auto folder = find_model(o->model);
+    const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
+    const auto& config = files.folder();
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     std::vector<int32_t> ids = o->ids;

@@ -25,9 +25,9 @@ void add_plan(Command program, Context& context) {
   command.set_action([&context, o] {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
-    const Original original = open_original(catalogue, recipe.model, Context::architecture_folders());
+    const Original original = open_original(catalogue, recipe, Context::architecture_folders());
     const Plan plan = make_plan(recipe, original, catalogue);
-    load_texts(plan, original.architecture);
+    load_texts(plan, original);
     std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
   });
 }

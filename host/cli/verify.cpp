@@ -7,6 +7,7 @@
 #include "host/base/error.h"
 #include "host/base/model_folder.h"
 #include "host/cli/context.h"
+#include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/report/table.h"
 
@@ -36,7 +37,8 @@ void add_verify(Command program, Context& context) {
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const fs::path folder = find_model(o->folder);
-    const Architecture architecture = Architecture::load(folder, Context::architecture_folders());
+    const Architecture architecture =
+        Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders());
     std::string format;
     const auto checkpoint = open_checkpoint(catalogue, folder, architecture.facts(), &format);
     const Verification result = verify(architecture, *checkpoint, find_fingerprints(folder));

@@ -21,29 +21,33 @@ bool is_plain(SafetensorsFolder& checkpoint) {
 
 }  // namespace
 
-std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
-                                              const nlohmann::json& architecture, std::string* format_id) {
-  std::string surest, loaded;
+std::string format_of(Catalogue& catalogue, const std::filesystem::path& path) {
+  std::string surest;
   int32_t highest = 0;
   for (const FormatRecord* record : catalogue.formats()) {
     const LoadedFormat format = catalogue.format(record->id);
-    const PluginCall here(format.label, "probe", folder.native());
-    const int32_t score = format.table->probe(format.table, folder.c_str());
-    if (score > highest) {
-      highest = score;
-      surest = record->id;
-    }
-    loaded += cat(loaded.empty() ? "" : ", ", record->id);
+    const PluginCall here(format.label, "probe", path.native());
+    const int32_t score = format.table->probe(format.table, path.c_str());
+    if (score <= highest) continue;
+    highest = score;
+    surest = record->id;
   }
+  return surest;
+}
+
+std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::filesystem::path& folder,
+                                              const nlohmann::json& architecture, std::string* format_id) {
+  const std::string surest = format_of(catalogue, folder);
   if (format_id) *format_id = surest;
   if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue.format(surest), folder, architecture);
   auto original = std::make_unique<SafetensorsFolder>(folder);
   const auto method = quantization_method(folder);
-  if (method && !is_plain(*original))
-    throw Error(cat(folder.string(), " is quantized already (", *method,
-                    "), and no loaded format reads that: give the original model. Loaded formats: ",
-                    loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
-  return original;
+  if (!method || is_plain(*original)) return original;
+  std::string loaded;
+  for (const FormatRecord* record : catalogue.formats()) loaded += cat(loaded.empty() ? "" : ", ", record->id);
+  throw Error(cat(folder.string(), " is quantized already (", *method,
+                  "), and no loaded format reads that: give the original model. Loaded formats: ",
+                  loaded.empty() ? "none" : loaded, ". ", catalogue.where_it_looked()));
 }
 
 std::unique_ptr<TensorSource> open_source(Catalogue& catalogue, const std::filesystem::path& folder,

@@ -11,6 +11,9 @@
 
 namespace roundhouse {
 
+// The format that is the surest that the checkpoint at `path` is its own, or empty.
+std::string format_of(Catalogue& catalogue, const std::filesystem::path& path);
+
 // Asks every loaded format whether the checkpoint is its own; the surest one opens it, and `format_id` (when not NULL)
 // becomes its id. When none does, the folder is an original checkpoint and `format_id` becomes empty; but when its
 // weights are quantized, throws Error.

@@ -152,7 +152,7 @@ void take_recorded_tuning(const ExportedCheckpoint& source, Recipe& recipe) {
 }
 
 Fingerprints convert(const Recipe& recipe, const Architecture& architecture, ExportedCheckpoint& source,
-                     Catalogue& catalogue, bool overwrite) {
+                     const std::filesystem::path& files, Catalogue& catalogue, bool overwrite) {
   const Plan plan = Planner(recipe, architecture, source, catalogue).take();
   std::map<std::string, const LayerPlan*> layers;  // the quantized ones, by weight
   std::set<std::string> biases;
@@ -163,7 +163,7 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
   }
   warn_of_dropped_inputs(plan, catalogue);
 
-  Exporter exporter(catalogue, plan, architecture, recipe.model, overwrite);
+  Exporter exporter(catalogue, plan, architecture, files, overwrite);
   const std::vector<std::string> names = source.names();
   for (const std::string& name : names) {
     if (const auto found = layers.find(name); found != layers.end()) {

@@ -54,7 +54,8 @@ std::vector<ExportTarget> export_targets(const Recipe& recipe) {
 Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
                    const std::filesystem::path& model_folder, bool overwrite) {
   nlohmann::json config = architecture.config();
-  config.erase("quantization_config");  // of a checkpoint that is repacked: the format writes its own
+  // Of a checkpoint that is repacked: the format writes its own. The second is compressed-tensors' older key.
+  for (const char* key : {"quantization_config", "compression_config"}) config.erase(key);
   const nlohmann::json about = architecture.facts();
   const ExportSession::Facts facts{.json = {{"config", std::move(config)},
                                             {"architecture", about},

@@ -135,6 +135,7 @@ void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Cat
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
                            const LayerPlan& layer) {
   const std::vector<std::string>& packs = catalogue.find_format(format)->encodings;
+  if (packs.empty()) return cat("the format ", format, " only reads checkpoints; choose another for the output");
   if (!contains(packs, layer.encoding->id()) && !contains(packs, kAnyEncoding))
     return cat("the format ", format, " does not pack ", layer.encoding->id(), ", only ", joined(packs));
   try {

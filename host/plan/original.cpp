@@ -131,10 +131,12 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
   return warnings;
 }
 
-Original open_original(Catalogue& catalogue, const std::filesystem::path& folder,
+Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders) {
-  Original original{Architecture::load(folder, descriptor_folders), nullptr, {}};
-  original.tensors = open_source(catalogue, folder, original.architecture.facts());
+  ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""));
+  Architecture architecture = Architecture::load(files.folder(), descriptor_folders);
+  Original original{std::move(files), std::move(architecture), nullptr, {}};
+  original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());
   original.warnings = reconcile(original.architecture, *original.tensors);
   return original;
 }

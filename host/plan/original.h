@@ -7,18 +7,21 @@
 #include <vector>
 
 #include "host/discovery/catalogue.h"
+#include "host/discovery/model_files.h"
 #include "host/model/architecture.h"
+#include "host/recipe/recipe.h"
 
 namespace roundhouse {
 
 struct Original {
+  ModelFiles files;  // config.json and the tokenizer
   Architecture architecture;
   std::unique_ptr<TensorSource> tensors;
   std::vector<std::string> warnings;  // in what config.json and the tensors differ, and what holds
 };
 
-// Opens it as open_source() does, and reconciles the two.
-Original open_original(Catalogue& catalogue, const std::filesystem::path& folder,
+// Opens the recipe's model as open_source() does, and reconciles the two.
+Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders);
 
 // Compares config.json with the tensors of a checkpoint, once and before all else; where they differ, the tensors hold,

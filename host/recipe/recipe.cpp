@@ -180,9 +180,7 @@ ordered_json write_section(const Section& section, auto fields) {
 
 fs::path read_model(const Node& node) {
   try {
-    const fs::path path = find_model(node.as_text(), node.as_path());
-    if (!fs::is_directory(path)) throw Error(cat(path.string(), " is a file: the folder of a model is expected"));
-    return path;
+    return find_model(node.as_text(), node.as_path());
   } catch (const Error& e) {
     node.fail(e.what());
   }
@@ -298,8 +296,8 @@ void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const f
   std::vector<fs::path> inputs = {recipe.model, file};
   for (const DataFile& data : recipe.calibration.data) inputs.push_back(data.file);
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
-  for (const auto& imatrix : {recipe.imatrix.file, recipe.imatrix.save})
-    if (imatrix) inputs.push_back(*imatrix);
+  for (const auto& input : {recipe.tokenizer, recipe.imatrix.file, recipe.imatrix.save})
+    if (input) inputs.push_back(*input);
   for (const fs::path& input : inputs)
     if (is_within(input, recipe.output))
       output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));
@@ -389,14 +387,18 @@ double minmax_learning_rate(const Tuning& tuning, int bits) {
 Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides,
                    const std::vector<fs::path>& preset_folders) {
   const Node root = read_with_overrides(file, overrides);
-  root.only({"version", "model", "output", "scheme", "layers", "calibration", "tuning", "imatrix", "formats", "device",
-             "evaluation", "threads", "memory", "max_shard_size"});
+  root.only({"version", "model", "tokenizer", "output", "scheme", "layers", "calibration", "tuning", "imatrix",
+             "formats", "device", "evaluation", "threads", "memory", "max_shard_size"});
   if (const Node& version = root.at("version"); version.as_int(1) != kVersion)
     version.fail(cat("this Roundhouse reads recipes of version ", kVersion, " only"));
 
   const std::vector<Preset> presets = list_presets(preset_folders);
   Recipe recipe;
   recipe.model = read_model(root.at("model"));
+  if (const Node* tokenizer = root.find("tokenizer")) {
+    recipe.tokenizer = read_model(*tokenizer);
+    if (!fs::is_directory(*recipe.tokenizer)) tokenizer->fail(cat(recipe.tokenizer->string(), " is no folder"));
+  }
   recipe.output = root.at("output").as_path();
   recipe.scheme = read_scheme(root.at("scheme"), presets);
   if (const Node* layers = root.find("layers"); layers && !layers->is_null())
@@ -428,6 +430,7 @@ std::string to_yaml(const Recipe& recipe) {
                       {"device", device_text(recipe.device)}};
   for (const LayerRule& rule : recipe.layers) map["layers"].push_back(write_rule(rule));
   for (const FormatChoice& format : recipe.formats) map["formats"].push_back(write_format(format));
+  if (recipe.tokenizer) map["tokenizer"] = recipe.tokenizer->string();
   for (const auto& [key, file] : {std::pair{"file", recipe.imatrix.file}, {"save", recipe.imatrix.save}})
     if (file) map["imatrix"][key] = file->string();
   if (recipe.evaluation) map["evaluation"] = write_section(*recipe.evaluation, kEvaluationFields);

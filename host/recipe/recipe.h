@@ -99,6 +99,7 @@ struct Evaluation {
 // Paths are absolute.
 struct Recipe {
   std::filesystem::path model, output;
+  std::optional<std::filesystem::path> tokenizer;  // a folder; empty: the model's own
   SchemeChoice scheme;
   std::vector<LayerRule> layers;
   Calibration calibration;

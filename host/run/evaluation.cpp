@@ -62,6 +62,7 @@ Perplexity measure(const std::string& label, const Architecture& architecture, T
 
 uint64_t weight_bytes(const std::filesystem::path& folder) {
   static const std::set<std::string> kOther{".json", ".jsonl", ".txt", ".md", ".model", ".jinja", ".yaml", ".html"};
+  if (std::filesystem::is_regular_file(folder)) return std::filesystem::file_size(folder);
   uint64_t bytes = 0;
   if (holds_safetensors(folder)) {
     for (const auto& file : SafetensorsFolder(folder).files()) bytes += std::filesystem::file_size(file);

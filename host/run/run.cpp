@@ -189,7 +189,7 @@ void write_notes(const RunReport& report, const Fingerprints& fingerprints) {
 RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Clock total, clock;
   const Recipe& recipe = request.recipe;
-  const Original original = open_original(catalogue, recipe.model, request.architecture_folders);
+  const Original original = open_original(catalogue, recipe, request.architecture_folders);
   const Architecture& architecture = original.architecture;
   const Plan plan = make_plan(recipe, original, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
@@ -205,13 +205,13 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   // What can be known before the long work: the texts, the weights, the output.
-  Texts texts = load_texts(plan, architecture);
+  Texts texts = load_texts(plan, original);
   FiniteSource source(*original.tensors);
   check_all(architecture, source);
   Fingerprints fingerprints;
   Observations seen;
   {
-    Exporter exporter(catalogue, plan, architecture, recipe.model, request.overwrite);
+    Exporter exporter(catalogue, plan, architecture, original.files.folder(), request.overwrite);
     check_room(plan);
     report.seconds.prepare = clock.lap();
     RunSink sink(exporter, recipe, architecture.blocks());

@@ -24,12 +24,14 @@ CalibrationRequest request_of(const Calibration& wanted, const ChatTemplates& ch
 
 }  // namespace
 
-Texts load_texts(const Plan& plan, const Architecture& architecture) {
+Texts load_texts(const Plan& plan, const Original& original) {
   const Recipe& recipe = plan.recipe;
+  const Architecture& architecture = original.architecture;
+  const std::filesystem::path& folder = original.files.folder();
   Texts texts;
   if (recipe.calibration.data.empty() && !recipe.evaluation) return texts;
-  const ChatTemplates chat(recipe.model, recipe.calibration.date);
-  const Tokenizer tokenizer = Tokenizer::load(recipe.model);
+  const ChatTemplates chat(folder, recipe.calibration.date);
+  const Tokenizer tokenizer = Tokenizer::load(folder);
   texts.pad_id = tokenizer.pad_id();
   const CalibrationRequest request = request_of(recipe.calibration, chat);
   if (passes(plan).any()) {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "host/model/architecture.h"
+#include "host/plan/original.h"
 #include "host/plan/plan.h"
 
 namespace roundhouse {
@@ -17,6 +17,6 @@ struct Texts {
 
 // Reads every record of the recipe's texts, so that whatever is wrong with one of them is known before the work. Where
 // no pass needs calibration data, what the recipe names must be readable all the same. Evaluation windows have at most the model's positions. Throws Error.
-Texts load_texts(const Plan& plan, const Architecture& architecture);
+Texts load_texts(const Plan& plan, const Original& original);
 
 }  // namespace roundhouse

@@ -43,13 +43,13 @@ const Damage kDamages[] = {
        t[kLayer + ".qzeros"] = Tensor(DType::kI32, {4, 8 * 9});
      },
      "down_proj.qzeros of [4, 72] does not hold zero points of 2 to 8 bits"},
-    {"PermutedColumns",
+    {"GroupThatIsNotThere",
      [](Tensors& t) {
        Tensor permuted(DType::kI32, {512});
-       permuted.as<int32_t>()[5] = 1;
+       permuted.as<int32_t>()[5] = 4;
        t[kLayer + ".g_idx"] = permuted;
      },
-     "down_proj.g_idx permutes columns"},
+     "down_proj.g_idx names the group 4, and scales of [4, 256] have 4"},
     {"GroupsOfAnotherWidth",
      [](Tensors& t) {
        Tensor wide(DType::kI32, {512});

@@ -196,6 +196,91 @@ TEST(Gguf, AModelThatFitsIntoOneFileIsNotSplit) {
   EXPECT_TRUE(fs::exists(written.folder() / "tiny-llama-Q8_0.gguf"));
 }
 
+// What the reader makes of the metadata of a model with this config.json.
+json rebuilt_config(const json& config) {
+  const TemporaryFolder temporary;
+  const fs::path model = temporary.path() / "model", out = temporary.path() / "out";
+  fs::create_directory(model);
+  std::ofstream(model / "config.json") << config.dump();
+  ExportSession::Facts about = facts();
+  about.json["architecture"] =
+      Architecture::load(model, {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"}).facts();
+  TestPlan plan(json::object(), about.json["architecture"]);
+  for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
+    if (name[0] == 'm' || !config.value("tie_word_embeddings", false)) plan.add_tensor(name, {1024, 64}, DType::kF16);
+  const FormatPlugin format("gguf");
+  OutputFolder folder(out, false);
+  const ExportSession session(folder, about, plan.get(), 1 << 30, nullptr);
+  rh_error error{};
+  rh_writer* writer = nullptr;
+  if (format->begin(format.get(), session.get(), &writer, &error) != RH_OK) throw Error(error.message);
+  const Tensor weight(DType::kF16, {1024, 64});
+  const rh_tensor view = weight.view();
+  for (uint64_t i = 0; i < plan.get().tensor_count; ++i)
+    EXPECT_EQ(writer->add_tensor(writer, plan.get().tensors[i]->name, &view, &error), RH_OK) << error.message;
+  if (writer->finish(writer, &error) != RH_OK) throw Error(error.message);
+  folder.finish();
+  const TestReader reader(format, out);
+  EXPECT_EQ(reader.error(), "");
+  return json::parse(reader.get()->facts_json(reader.get())).at("config");
+}
+
+TEST(Gguf, ConfigurationsComeBack) {
+  const json common{{"architectures", {"LlamaForCausalLM"}},
+                    {"model_type", "llama"},
+                    {"dtype", "float16"},
+                    {"vocab_size", 1024},
+                    {"hidden_size", 64},
+                    {"intermediate_size", 128},
+                    {"num_hidden_layers", 2},
+                    {"max_position_embeddings", 8192},
+                    {"num_attention_heads", 4},
+                    {"num_key_value_heads", 2},
+                    {"head_dim", 16},
+                    {"rms_norm_eps", 1e-5},
+                    {"rope_theta", 500000.0},
+                    {"tie_word_embeddings", false}};
+  const auto with = [&](const json& changes) {
+    json config = common;
+    config.update(changes);
+    return config;
+  };
+  const json scaling{{"rope_type", "llama3"},
+                     {"factor", 32.0},
+                     {"low_freq_factor", 1.0},
+                     {"high_freq_factor", 4.0},
+                     {"original_max_position_embeddings", 8192}};
+  const json windows{{"architectures", {"Qwen3ForCausalLM"}},
+                     {"model_type", "qwen3"},
+                     {"use_sliding_window", true},
+                     {"sliding_window", 512},
+                     {"layer_types", {"full_attention", "sliding_attention"}}};
+  for (const json& config :
+       {common, with({{"tie_word_embeddings", true}}),
+        with({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.5}}}}), with({{"rope_scaling", scaling}}),
+        with({{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 512}}),
+        with({{"architectures", {"Qwen2ForCausalLM"}}, {"model_type", "qwen2"}}), with(windows)}) {
+    const json rebuilt = rebuilt_config(config);
+    for (const auto& [key, value] : config.items())
+      EXPECT_EQ(rebuilt.value(key, json()), value) << key << "\n" << config;
+  }
+}
+
+TEST(Gguf, RotaryFactorsOfNobodyAreNamed) {
+  // What Llama 3 would have with other bounds.
+  const json scaling{{"rope_type", "llama3"},
+                     {"factor", 32.0},
+                     {"low_freq_factor", 2.0},
+                     {"high_freq_factor", 3.0},
+                     {"original_max_position_embeddings", 1024}};
+  json config = read_json(fs::path(TEST_DATA) / "models/tiny-llama/config.json");
+  config["rope_scaling"] = scaling;
+  config["rope_theta"] = 500000.0;
+  config.erase("rope_parameters");
+  EXPECT_NE(rebuilt_config(config).at("rope_scaling").at("rope_type").get<std::string>().find("rope_freqs.weight"),
+            std::string::npos);
+}
+
 TEST(Gguf, WithoutAnArchitectureNamesStayTheFilesOwn) {
   const FormatPlugin format("gguf");
   const TestReader reader(format, exports() / "gguf_q8_0");

@@ -1,5 +1,7 @@
 // The tokenizer inside a GGUF file beside the host's: the same ids, and the same tokens around a text.
 #include <fstream>
+#include <map>
+#include <set>
 
 #include "host/base/error.h"
 #include "host/checkpoint/gguf_file.h"
@@ -16,17 +18,16 @@ using nlohmann::json;
 const fs::path kTokenizers = fs::path(TEST_DATA) / "text/tokenizers";
 constexpr int kVocab = 2100;  // more than any of the tokenizers has
 
-// The metadata of an export of a model with the tokenizer of `folder`. Throws Error with the format's message.
-json metadata_of(const fs::path& folder, const json& config = json::object()) {
+// An export of a model with the tokenizer of `folder`, in `out`. Throws Error with the format's message.
+void export_model(const fs::path& folder, const json& config, const json& options, const fs::path& out) {
   const FormatPlugin format("gguf");
   json architecture = Architecture::load(fs::path(TEST_DATA) / "models/tiny-llama",
                                          {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"})
                           .facts();
   architecture["vocab"] = kVocab;
   const std::string norm = "model.layers.0.input_layernorm.weight";
-  const TemporaryFolder temporary;
-  OutputFolder output(temporary.path() / "out", false);
-  TestPlan plan({{"pre", "gpt-2"}}, architecture);
+  OutputFolder output(out, false);
+  TestPlan plan(options, architecture);
   plan.add_tensor(norm, {256}, DType::kF32);
   const ExportSession::Facts facts{{{"config", config},
                                     {"architecture", architecture},
@@ -42,6 +43,12 @@ json metadata_of(const fs::path& folder, const json& config = json::object()) {
   if (writer->add_tensor(writer, norm.c_str(), &view, &error) != RH_OK) throw Error(error.message);
   if (writer->finish(writer, &error) != RH_OK) throw Error(error.message);
   output.finish();
+}
+
+// Its metadata.
+json metadata_of(const fs::path& folder, const json& config = json::object()) {
+  const TemporaryFolder temporary;
+  export_model(folder, config, {{"pre", "gpt-2"}}, temporary.path() / "out");
   for (const auto& entry : fs::directory_iterator(temporary.path() / "out"))
     if (entry.path().extension() == ".gguf")
       return GgufFile(std::make_shared<const MappedFile>(entry.path())).metadata();
@@ -87,6 +94,69 @@ TEST(GgufTokenizer, HasTheHostsIdsAndFlags) {
     EXPECT_EQ(around, tokenizer.encode(""));
   }
   EXPECT_GE(compared, 20);
+}
+
+// The reader's tokenizer.json, in a folder.
+void rebuild(const fs::path& model, const fs::path& to) {
+  const FormatPlugin format("gguf");
+  const TestReader reader(format, model);
+  ASSERT_EQ(reader.error(), "");
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    std::string contents;
+    const auto take = [](void* text, const void* bytes, uint64_t size) {
+      static_cast<std::string*>(text)->assign(static_cast<const char*>(bytes), size);
+    };
+    rh_error error{};
+    ASSERT_EQ(reader.get()->side_file(reader.get(), name, take, &contents, &error), RH_OK) << error.message;
+    std::ofstream(to / name, std::ios::binary) << contents;
+  }
+}
+
+// What GGUF has no word for; the rebuilt tokenizer then does what llama.cpp does.
+const std::map<std::string, const char*> kUnsaid = {
+    {"made-added-files", "added tokens that strip blanks"},
+    {"made-gemma", "bytes that are not decoded"},
+    {"made-llama-files", "a space before the first word only"},
+    {"made-mistral", "a space before the first word only"},
+    {"made-roberta", "a space before the first word, of bytes"},
+    {"made-some-bytes", "a vocabulary without some bytes"},
+    {"made-unigram", "the likeliest pieces instead of merges"},
+    {"made-unigram-files", "the likeliest pieces instead of merges"},
+    {"tinystories-656k", "added tokens that are found after the text was normalized"},
+};
+
+TEST(GgufTokenizer, IsRebuiltWithTheSameIds) {
+  std::set<std::string> compared, unsaid;
+  const json texts = read_json(kTokenizers / "texts.json");
+  for (const fs::path& folder : folders()) {
+    SCOPED_TRACE(folder.filename());
+    const TemporaryFolder temporary;
+    try {
+      export_model(folder, json::object(), json::object(), temporary.path() / "out");
+    } catch (const Error&) {
+      continue;  // no tokenizer of llama.cpp's
+    }
+    const fs::path rebuilt = temporary.path() / "rebuilt";
+    fs::create_directory(rebuilt);
+    rebuild(temporary.path() / "out", rebuilt);
+    const Tokenizer original = Tokenizer::load(folder), again = Tokenizer::load(rebuilt);
+    const std::string name = folder.filename();
+    (kUnsaid.contains(name) ? unsaid : compared).insert(name);
+    EXPECT_EQ(original.bos_id() ? again.bos_id() : std::nullopt, original.bos_id());
+    EXPECT_EQ(original.eos_id() ? again.eos_id() : std::nullopt, original.eos_id());
+    bool same = true;
+    for (const json& entry : texts) {
+      if (!entry.contains("text")) continue;
+      const std::string text = entry["text"];
+      const auto ids = original.encode(text);
+      same = same && again.encode(text) == ids && again.decode(ids) == original.decode(ids);
+      EXPECT_TRUE(same || kUnsaid.contains(name)) << entry["name"];
+    }
+    EXPECT_EQ(same, !kUnsaid.contains(name));
+  }
+  for (const char* name : {"made-gpt2", "made-llama2", "made-llama3", "made-qwen2", "made-smollm", "made-tekken-files"})
+    EXPECT_TRUE(compared.contains(name)) << name;
+  EXPECT_EQ(unsaid.size(), kUnsaid.size());
 }
 
 // A folder with made-gpt2's tokenizer.json, changed, and other files.

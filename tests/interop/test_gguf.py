@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import support
 
@@ -176,6 +176,59 @@ class Gguf(unittest.TestCase):
         for file in (out / "fake").glob("*.safetensors"):
             fake |= load_file(file)
         self.assertEqual(support.tensor_difference(theirs, fake), "")
+
+    def source(self, file):
+        """The file alone, where nothing stands beside it."""
+        folder = self.folder / "downloaded"
+        folder.mkdir(exist_ok=True)
+        return pathlib.Path(shutil.copy(file, folder))
+
+    def run_from(self, model, **recipe):
+        """The output folder of a recipe that starts from a GGUF file, with the weights as they are."""
+        folder = self.folder / "from"
+        folder.mkdir()
+        return support.export(folder, model=str(model), scheme={"bits": 16}, formats=["fake"], **recipe)
+
+    def test_a_file_is_a_model_with_the_weights_config_and_tokenizer_of_its_source(self):
+        for model in (MODEL, support.EXAMPLES / "tinystories-656k"):
+            with self.subTest(model.name), tempfile.TemporaryDirectory() as folder:
+                self.folder = pathlib.Path(folder)
+                out = support.export(self.folder, model=str(model), scheme={"bits": 16}, formats=[{"id": "gguf", "file_type": "BF16"}])
+                (file,) = out.glob("*.gguf")
+                fake = self.run_from(self.source(file))
+                theirs = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+                again = AutoModelForCausalLM.from_pretrained(fake, dtype=torch.float32)
+                self.assertEqual(support.tensor_difference(again.state_dict(), theirs.state_dict()), "")
+                text = "Once upon a time, Lily had 12 red balls.\nShe didn't  share them!"
+                ids = AutoTokenizer.from_pretrained(model)(text).input_ids
+                self.assertEqual(AutoTokenizer.from_pretrained(fake)(text).input_ids, ids)
+                with torch.inference_mode():
+                    logits = [m(torch.tensor([ids])).logits for m in (theirs, again)]
+                self.assertTrue(torch.equal(*logits))
+
+    def test_a_quantized_file_is_a_model_with_the_weights_of_the_package_gguf(self):
+        file = self.source(self.export(MODEL, "Q4_K_M"))
+        ours = load_file(self.run_from(file.parent) / "model.safetensors")  # a folder with nothing else
+        theirs = {name: tensor.to(ours[name].dtype) for name, tensor in weights(file, source_names(2)).items()}
+        self.assertEqual(support.tensor_difference(ours, theirs), "")
+
+    def test_the_tokenizer_may_be_another_folders(self):
+        out = support.export(self.folder, model=str(MODEL), scheme={"bits": 16}, formats=[{"id": "gguf", "file_type": "BF16"}])
+        (file,) = out.glob("*.gguf")
+        other = support.EXAMPLES / "tinystories-656k"
+        fake = self.run_from(self.source(file), tokenizer=str(other))
+        self.assertEqual((fake / "tokenizer.json").read_bytes(), (other / "tokenizer.json").read_bytes())
+
+    def test_other_architectures_are_refused_by_name(self):
+        file = self.folder / "gemma.gguf"
+        writer = gguf.GGUFWriter(file, "gemma3")
+        writer.add_tensor("token_embd.weight", np.zeros((8, 32), np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        with self.assertRaisesRegex(AssertionError, "gemma3"):
+            self.run_from(file)
 
     def test_transformers_computes_our_logits(self):
         file = self.export(MODEL, "Q5_K_M")

@@ -1,4 +1,7 @@
 // The format `auto_awq`: AWQ checkpoints in the layout of its GEMM kernels, 4 bits.
+#include <algorithm>
+#include <cctype>
+
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
 #include "plugins/formats/lib/text.h"
@@ -6,8 +9,18 @@
 namespace roundhouse::formats {
 namespace {
 
-bool is_own(const Json& quantization) {
-  return text_at(quantization, "quant_method") == "awq" && text_at(quantization, "version", "gemm") == "gemm";
+// AutoAWQ's first files have quant_config.json alone, which names no method.
+Json own_quantization(const std::string& folder) {
+  Json quantization = quantization_in(folder, "quant_config.json");
+  const bool unnamed =
+      quantization.contains("w_bit") && quantization.contains("q_group_size") && !quantization.contains("quant_method");
+  return unnamed || text_at(quantization, "quant_method") == "awq" ? quantization : Json::object();
+}
+
+// "GEMM" in AutoAWQ's own files, "gemm" in transformers'; exllama and ipex are kernels for the same bytes.
+bool has_gemm_layout(std::string version) {
+  std::transform(version.begin(), version.end(), version.begin(), [](unsigned char c) { return std::tolower(c); });
+  return version == "gemm" || version == "exllama" || version == "ipex";
 }
 
 class AwqWriter : public IntWriter {
@@ -69,21 +82,20 @@ class AutoAwq : public rh::Format {
     return std::make_unique<AwqWriter>(target);
   }
 
-  int32_t probe(const std::string& folder) const override {
-    return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
-  }
+  int32_t probe(const std::string& folder) const override { return own_quantization(folder).empty() ? 0 : 100; }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     const std::string folder = source.path;
     const Json config = read_config(folder);
-    const Json quantization = quantization_of(config);
-    if (!is_own(quantization)) {
-      throw rh::Error(RH_INVALID_ARGUMENT,
-                      cat(folder, "/config.json: not a checkpoint of AWQ's GEMM layout (quant_method ",
-                          text_at(quantization, "quant_method", "none"), ", version ",
-                          text_at(quantization, "version", "none"), ")"));
-    }
-    return int_reader(folder, config, IntLayout::kAwq);
+    const Json quantization = own_quantization(folder);
+    rh::require(!quantization.empty(),
+                cat(folder, "/config.json: quant_method is not awq, so this is no AWQ checkpoint"));
+    const std::string version = text_at(quantization, "version", "gemm");
+    rh::require(has_gemm_layout(version) && text_at(quantization, "backend") != "llm-awq",
+                cat(folder, "/config.json: the layout of AWQ's ",
+                    has_gemm_layout(version) ? "backend llm-awq" : "version " + version,
+                    " is not read, only that of the version gemm; most models are published in it as well"));
+    return int_reader(folder, config, quantization, IntLayout::kAwq);
   }
 };
 

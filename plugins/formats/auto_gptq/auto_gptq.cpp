@@ -4,11 +4,18 @@
 
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {
 
-bool is_own(const Json& quantization) { return text_at(quantization, "quant_method") == "gptq"; }
+// AutoGPTQ's first files have quantize_config.json alone, which names no method.
+Json own_quantization(const std::string& folder) {
+  Json quantization = quantization_in(folder, "quantize_config.json");
+  const bool unnamed = quantization.contains("bits") && quantization.contains("group_size") &&
+                       !quantization.contains("quant_method") && text_at(quantization, "checkpoint_format") != "marlin";
+  return unnamed || text_at(quantization, "quant_method") == "gptq" ? quantization : Json::object();
+}
 
 // A regular expression that matches `name` alone.
 std::string exactly(const std::string& name) {
@@ -84,17 +91,20 @@ class AutoGptq : public rh::Format {
     return std::make_unique<GptqWriter>(target);
   }
 
-  int32_t probe(const std::string& folder) const override {
-    return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
-  }
+  int32_t probe(const std::string& folder) const override { return own_quantization(folder).empty() ? 0 : 100; }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     const std::string folder = source.path;
     const Json config = read_config(folder);
-    const Json quantization = quantization_of(config);
-    rh::require(is_own(quantization), folder + "/config.json: quant_method is not gptq, so this is no GPTQ checkpoint");
-    const bool second = text_at(quantization, "checkpoint_format") == "gptq_v2";
-    return int_reader(folder, config, second ? IntLayout::kDirect : IntLayout::kMinusOne);
+    const Json quantization = own_quantization(folder);
+    rh::require(!quantization.empty(),
+                folder + "/config.json: quant_method is not gptq, so this is no GPTQ checkpoint");
+    const std::string form = text_at(quantization, "checkpoint_format", "gptq");
+    rh::require(
+        form == "gptq" || form == "gptq_v2",
+        cat(folder, "/config.json: checkpoint_format ", form,
+            " is not read; gptq and gptq_v2 are. GPTQModel converts it: load it, and save it with format=\"gptq\""));
+    return int_reader(folder, config, quantization, form == "gptq_v2" ? IntLayout::kDirect : IntLayout::kMinusOne);
   }
 };
 

@@ -192,7 +192,7 @@ class AutoRound : public rh::Format {
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
     const auto layout = int_layout(quantization);
-    if (is_own(quantization) && layout) return int_reader(folder, config, *layout);
+    if (is_own(quantization) && layout) return int_reader(folder, config, quantization, *layout);
     if (!is_own(quantization) || !is_float(quantization)) {
       throw rh::Error(
           RH_INVALID_ARGUMENT,

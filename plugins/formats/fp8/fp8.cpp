@@ -1,4 +1,5 @@
-// The format `fp8`: e4m3 weights with a scale for each block of 128 x 128, as DeepSeek's checkpoints have them.
+// The format `fp8`: e4m3 weights with a scale for each block of 128 x 128, as DeepSeek's checkpoints have them. It reads
+// those with a scale for each row or for the tensor as well, and those of quant_method fbgemm_fp8.
 #include "plugins/formats/lib/checkpoint_writer.h"
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/float_layout.h"
@@ -10,7 +11,8 @@ namespace {
 constexpr int64_t kBlock = 128;
 
 bool is_own(const Json& quantization) {
-  return text_at(quantization, "quant_method") == "fp8" && quantization.contains("weight_block_size");
+  const std::string method = text_at(quantization, "quant_method");
+  return method == "fp8" || method == "fbgemm_fp8";
 }
 
 // Throws rh::Error unless it is e4m3 in blocks, and the input e4m3 in dynamic groups as wide.
@@ -86,22 +88,38 @@ class Fp8 : public rh::Format {
     const std::string folder = source.path;
     const Json config = read_config(folder);
     const Json quantization = quantization_of(config);
-    rh::require(
-        is_own(quantization),
-        folder + "/config.json: quant_method is not fp8 with a weight_block_size, so this is no such checkpoint");
-    const Json& block = quantization.at("weight_block_size");
-    rh::require(block.is_array() && block.size() == 2 && block[0].is_number_integer() && block[1].is_number_integer() &&
-                    block[0] > 0 && block[1] > 0,
+    rh::require(is_own(quantization),
+                folder + "/config.json: quant_method is neither fp8 nor fbgemm_fp8, so this is no such checkpoint");
+    const Json block = quantization.value("weight_block_size", Json());
+    rh::require(block.is_null() || (block.is_array() && block.size() == 2 && block[0].is_number_integer() &&
+                                    block[1].is_number_integer() && block[0] > 0 && block[1] > 0),
                 folder + "/config.json: weight_block_size is not two positive numbers");
-    rh::require(text_at(quantization, "activation_scheme", "dynamic") == "dynamic",
-                folder + "/config.json: activation_scheme is not dynamic, which is all that is read");
+    const int64_t block_rows = block.is_null() ? 0 : block[0].get<int64_t>();
+    const int64_t block_cols = block.is_null() ? 0 : block[1].get<int64_t>();
+    const std::string scheme = text_at(quantization, "activation_scheme", "dynamic");
+    rh::require(scheme == "dynamic" || scheme == "static",
+                cat(folder, "/config.json: activation_scheme is ", scheme, ", neither dynamic nor static"));
     const rh_data_type dtype = config_dtype(config, folder);
     return std::make_unique<LayerReader>(
         folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-          auto layer = std::make_unique<FloatLayer>(
-              name, rh::ScaledFp8(RH_FP8_E4M3, block[0], block[1]),
-              FloatLayer::Tensors{find(tensors, "weight"), find(tensors, "weight_scale_inv"), nullptr}, dtype);
-          layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 1, block[1], RH_INPUT_DYNAMIC), 0, 0}});
+          const rh_tensor* weight = find(tensors, "weight");
+          const rh_tensor* inverse = find(tensors, "weight_scale_inv");  // the scale all the same
+          const rh_tensor* scale = inverse ? inverse : find(tensors, "weight_scale");
+          const rh::ScaledFp8 made = stored_fp8(name, weight, scale, block_rows, block_cols);
+          auto layer = std::make_unique<FloatLayer>(name, made, FloatLayer::Tensors{weight, scale, nullptr}, dtype);
+          const int64_t cols = layer->cols();
+          if (scheme == "dynamic") {
+            const int64_t group = block_cols > 0 ? block_cols : cols;
+            layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 1, group, RH_INPUT_DYNAMIC), 0, 0}});
+            return layer;
+          }
+          const rh_tensor* input = find(tensors, "input_scale");
+          const rh_tensor* range = input ? input : find(tensors, "activation_scale");
+          if (!range)
+            throw rh::Error(RH_DATA_LOSS, name +
+                                              ": activation_scheme is static, but it has neither an input_scale nor an "
+                                              "activation_scale");
+          layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 0, cols, RH_INPUT_CALIBRATED), 0, 0}, range});
           return layer;
         });
   }
@@ -118,4 +136,5 @@ struct Definition {
 }  // namespace
 }  // namespace roundhouse::formats
 
-RH_PLUGIN(roundhouse::formats::Definition, "fp8", "Roundhouse", "0.1.0", "Writes and reads block fp8 checkpoints.")
+RH_PLUGIN(roundhouse::formats::Definition, "fp8", "Roundhouse", "0.1.0",
+          "Writes block fp8 checkpoints, and reads fp8 ones.")

@@ -37,6 +37,9 @@ class ByteWriter {
 constexpr const char* kSplitNumber = "split.no";  // from 0
 constexpr const char* kSplitCount = "split.count";
 
+// The tensor of rotary_factors().
+constexpr const char* kRotaryFactors = "rope_freqs.weight";
+
 class Metadata {
  public:
   void text(const std::string& key, const std::string& value);

@@ -1,11 +1,14 @@
 #include "plugins/formats/gguf/reader.h"
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <limits>
 #include <set>
 
 #include "plugins/formats/gguf/metadata.h"
+#include "plugins/formats/gguf/model_config.h"
+#include "plugins/formats/gguf/tokenizer_json.h"
 #include "plugins/formats/gguf/writer.h"
 #include "plugins/formats/lib/text.h"
 
@@ -15,11 +18,16 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint32_t kMaxDims = 4;
+constexpr const char* kEmbedding = "token_embd.weight";
 
 // A file's header, read from its beginning; nothing is taken that the file is too short for.
 class Header {
  public:
-  Header(std::ifstream& stream, uint64_t size, const std::string& path) : stream_(stream), size_(size), path_(path) {}
+  Header(std::ifstream& stream, uint64_t size, const std::string& path, uint64_t position = 0)
+      : stream_(stream), size_(size), path_(path), position_(position) {
+    stream_.clear();
+    stream_.seekg(static_cast<std::streamoff>(position_));
+  }
 
   template <typename T>
   T number() {
@@ -44,6 +52,7 @@ class Header {
     stream_.seekg(static_cast<std::streamoff>(position_));
   }
   void skip_value(GgufValue type);
+  Json value(GgufValue type);
   uint64_t position() const { return position_; }
   [[noreturn]] void fail(const std::string& why) const { throw rh::Error(RH_DATA_LOSS, cat(path_, ": ", why)); }
 
@@ -57,8 +66,17 @@ class Header {
   std::ifstream& stream_;
   const uint64_t size_;
   const std::string& path_;
-  uint64_t position_ = 0;
+  uint64_t position_;
 };
+
+// The shortest decimal number that is this float: 1e-05, not 9.99999974737875e-06.
+double written_number(float value) {
+  char text[32];
+  const auto [end, error] = std::to_chars(text, text + sizeof text, value);
+  double number = value;
+  std::from_chars(text, end, number);
+  return number;
+}
 
 // 0: it has no fixed size.
 uint64_t value_bytes(GgufValue type) {
@@ -78,6 +96,46 @@ void Header::skip_value(GgufValue type) {
   for (uint64_t i = 0; i < count; ++i) skip(number<uint64_t>(), 1);
 }
 
+Json Header::value(GgufValue type) {
+  switch (type) {
+    case GgufValue::kU8:
+      return number<uint8_t>();
+    case GgufValue::kI8:
+      return number<int8_t>();
+    case GgufValue::kU16:
+      return number<uint16_t>();
+    case GgufValue::kI16:
+      return number<int16_t>();
+    case GgufValue::kU32:
+      return number<uint32_t>();
+    case GgufValue::kI32:
+      return number<int32_t>();
+    case GgufValue::kU64:
+      return number<uint64_t>();
+    case GgufValue::kI64:
+      return number<int64_t>();
+    case GgufValue::kF32:
+      return written_number(number<float>());
+    case GgufValue::kF64:
+      return number<double>();
+    case GgufValue::kBool:
+      return number<uint8_t>() != 0;
+    case GgufValue::kString:
+      return text();
+    case GgufValue::kArray:
+      break;
+    default:
+      fail(cat("a value has the unknown type ", static_cast<uint32_t>(type)));
+  }
+  const auto element = number<GgufValue>();
+  const auto count = number<uint64_t>();
+  if (element == GgufValue::kArray) fail("a list holds lists");
+  expect(count, std::max<uint64_t>(1, value_bytes(element)));
+  Json list = Json::array();
+  for (uint64_t i = 0; i < count; ++i) list.push_back(value(element));
+  return list;
+}
+
 rh_data_type element_type(const GgmlType& type) {
   if (type.quantized() || type.bytes == 4) return rh::kF32;  // the source's type is not told
   return type.id == 1 ? rh::kF16 : rh::kBF16;
@@ -85,10 +143,24 @@ rh_data_type element_type(const GgmlType& type) {
 
 }  // namespace
 
-std::vector<std::string> gguf_files(const std::string& folder) {
-  std::vector<std::string> files;
+std::vector<std::string> gguf_files(const std::string& path) {
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+  if (fs::is_regular_file(path, ignored)) {
+    if (fs::path(path).extension() != ".gguf") return {};
+    const size_t part = path.rfind("-00001-of-");
+    if (part == std::string::npos) return {path};
+    std::vector<std::string> parts;  // name-00001-of-00003.gguf and its kin
+    for (const auto& entry : fs::directory_iterator(fs::path(path).parent_path(), ignored)) {
+      const std::string name = entry.path().string();
+      if (name.size() == path.size() && name.starts_with(path.substr(0, part + 1)) &&
+          name.ends_with(path.substr(part + 6)))
+        parts.push_back(name);
+    }
+    std::sort(parts.begin(), parts.end());
+    return parts;
+  }
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(path, ignored)) {
     if (entry.path().extension() == ".safetensors") return {};
     if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
   }
@@ -106,6 +178,12 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   }
   std::set<std::string> seen;
   for (size_t i = 0; i < files_.size(); ++i) read_header(i);
+  for (auto item = items_.begin(); rotary_factors_ && item != items_.end(); ++item) {
+    if (item->get() != rotary_factors_) continue;
+    left_out_ = std::move(*item);
+    items_.erase(item);
+    break;
+  }
   for (const auto& item : items_)
     if (!seen.insert(item->name).second)
       throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
@@ -126,6 +204,7 @@ void GgufReader::read_header(size_t file) {
   for (uint64_t i = 0; i < values; ++i) {
     const std::string key = header.text();
     const auto type = header.number<GgufValue>();
+    if (file == 0) values_[key] = {type, header.position()};
     if (key == "general.alignment" && type == GgufValue::kU32)
       alignment = header.number<uint32_t>();
     else if (key == kSplitNumber && type == GgufValue::kU16)
@@ -168,6 +247,13 @@ void GgufReader::read_header(size_t file) {
     item->bytes = static_cast<uint64_t>(elements / cols * item->type->row_bytes(cols));
     item->offset = header.number<uint64_t>();
     if (item->offset % alignment != 0) header.fail(cat("the tensor ", name, " is not aligned"));
+    if (name == kRotaryFactors) {
+      // It follows from the configuration, which facts_json() gives.
+      if (item->type->bytes != 4 || item->type->quantized())
+        header.fail(cat("the tensor ", name, " is not of float32"));
+      rotary_factors_ = item.get();
+    }
+    stored_[name] = item.get();
     item->name = names_.from_gguf(name);
     item->heads = names_.interleaved_heads(name);
     if (item->heads > 0 && (item->shape[0] % item->heads != 0 || item->shape[0] / item->heads % 2 != 0))
@@ -186,6 +272,52 @@ void GgufReader::read_header(size_t file) {
     const int64_t rows = static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols);
     item.encoding = {rh::GgmlBlock(item.type->block), rows, cols};
   }
+}
+
+Json GgufReader::value(const std::string& key) {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return nullptr;
+  File& file = files_[0];
+  return Header(file.stream, file.size, file.path, found->second.second).value(found->second.first);
+}
+
+int64_t GgufReader::vocabulary() const {
+  const auto embedding = stored_.find(kEmbedding);
+  return embedding == stored_.end() ? 0 : embedding->second->shape[0];
+}
+
+const char* GgufReader::dtype_name() const {
+  const auto embedding = stored_.find(kEmbedding);
+  if (embedding == stored_.end() || embedding->second->type->quantized()) return "bfloat16";
+  const GgmlType& type = *embedding->second->type;
+  return type.bytes == 4 ? "float32" : rh::same_type(element_type(type), rh::kF16) ? "float16" : "bfloat16";
+}
+
+std::vector<float> GgufReader::rotary_factors() {
+  std::vector<float> factors;
+  if (!rotary_factors_) return factors;
+  const std::vector<uint8_t> bytes = rows_of(*rotary_factors_);
+  factors.resize(bytes.size() / sizeof(float));
+  std::memcpy(factors.data(), bytes.data(), factors.size() * sizeof(float));
+  return factors;
+}
+
+const char* GgufReader::facts_json() {
+  if (!facts_.empty()) return facts_.c_str();
+  facts_ = "{}";
+  try {
+    facts_ = Json{{"config", model_config(*this)}}.dump();
+  } catch (const std::exception& e) {  // this call cannot fail
+    rh::log(RH_LOG_WARNING, cat("gguf: no configuration can be had from the file: ", e.what()));
+  }
+  return facts_.c_str();
+}
+
+bool GgufReader::side_file(const std::string& name, std::string& contents) {
+  if (name == "config.json") contents = model_config(*this).dump(2) + "\n";
+  if (name == "tokenizer.json") contents = tokenizer_json(*this);
+  if (name == "tokenizer_config.json") contents = tokenizer_config_json(*this);
+  return !contents.empty();
 }
 
 const GgufReader::Item& GgufReader::at(uint64_t index) const {

@@ -2,17 +2,21 @@
 #pragma once
 
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plugins/formats/gguf/ggml_type.h"
+#include "plugins/formats/gguf/metadata.h"
 #include "plugins/formats/gguf/names.h"
 
 namespace roundhouse::formats {
 
-// The GGUF files of a folder, by name; empty when it holds safetensors too, or is no folder.
-std::vector<std::string> gguf_files(const std::string& folder);
+// The GGUF files of a folder, by name; empty when it holds safetensors too. Of a file itself, or of the first of several
+// parts, all parts.
+std::vector<std::string> gguf_files(const std::string& path);
 
 class GgufReader : public rh::Reader {
  public:
@@ -24,6 +28,19 @@ class GgufReader : public rh::Reader {
   void item(uint64_t index, rh_item& out) override;
   void read(uint64_t index, rh_tensor& output) override;
   void read_encoded(uint64_t index, rh_tensor* const* tensors) override;
+  // The model's configuration, and its tokenizer, in the form of a Hugging Face folder.
+  const char* facts_json() override;
+  bool side_file(const std::string& name, std::string& contents) override;
+
+  // A value of the metadata; null: there is none.
+  Json value(const std::string& key);
+  // Whether there is a tensor of that name in the file.
+  bool stores(const std::string& tensor) const { return stored_.count(tensor) > 0; }
+  // Rows of the embedding, 0: there is none. The dtype of config.json that suits it.
+  int64_t vocabulary() const;
+  const char* dtype_name() const;
+  // What llama.cpp divides rotary frequencies by; empty: nothing.
+  std::vector<float> rotary_factors();
 
  private:
   struct Item {
@@ -42,6 +59,8 @@ class GgufReader : public rh::Reader {
     uint64_t size;
   };
 
+  using Stored = std::pair<GgufValue, uint64_t>;  // its type, and where it begins
+
   void read_header(size_t file);
   const Item& at(uint64_t index) const;
   std::vector<uint8_t> rows_of(const Item& item);
@@ -49,6 +68,11 @@ class GgufReader : public rh::Reader {
   Names names_;
   std::vector<File> files_;
   std::vector<std::unique_ptr<Item>> items_;
+  std::map<std::string, Stored> values_;       // of the first file
+  std::map<std::string, const Item*> stored_;  // by their names in the file
+  const Item* rotary_factors_ = nullptr;
+  std::unique_ptr<Item> left_out_;
+  std::string facts_;
 };
 
 }  // namespace roundhouse::formats

@@ -9,6 +9,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "plugins/formats/gguf/pre_tokenizer.h"
 #include "plugins/formats/gguf/sentencepiece.h"
 #include "plugins/formats/lib/text.h"
 
@@ -256,14 +257,6 @@ class TokenizerExport {
 
   // llama.cpp knows pre-tokenizers by names (src/llama-vocab.cpp); here they are told by what they do.
   std::string known_pre_tokenizer() const {
-    constexpr const char* kWordsOf =
-        R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-    constexpr const char* kTekkenWords =
-        R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-    const auto words_of = [&](const std::string& digits) {
-      std::string pattern = kWordsOf;
-      return pattern.replace(pattern.find("%s"), 2, digits);
-    };
     std::string what;
     for (const json& part : parts_of("pre_tokenizer", "pretokenizers")) {
       const std::string type = text_of(part, "type");
@@ -279,9 +272,9 @@ class TokenizerExport {
     }
     if (what == "words") return "gpt-2";
     if (what == "digits, words") return "starcoder";
-    if (what == words_of("{1,3}") + ", bytes") return "llama-bpe";
-    if (what == words_of("") + ", bytes") return "qwen2";
-    if (what == std::string(kTekkenWords) + ", bytes") return "tekken";
+    constexpr std::string_view kBytes = ", bytes";
+    if (what.ends_with(kBytes))
+      if (const PreTokenizer* known = pre_tokenizer_of(what.substr(0, what.size() - kBytes.size()))) return known->name;
     throw rh::Error(
         RH_INVALID_ARGUMENT,
         cat((folder_ / "tokenizer.json").string(), ": which of llama.cpp's pre-tokenizers this is (", what,

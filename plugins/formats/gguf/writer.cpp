@@ -11,8 +11,6 @@
 namespace roundhouse::formats {
 namespace {
 
-constexpr const char* kRotaryFactors = "rope_freqs.weight";
-
 int64_t elements(const std::vector<int64_t>& shape) {
   int64_t n = 1;
   for (const int64_t size : shape) n *= size;

@@ -23,8 +23,9 @@ void write_config(const rh_export& target, const Json& quantization) {
   copy_side_files(target);
 }
 
-Json read_config(const std::string& folder) {
-  const std::string path = (fs::path(folder) / "config.json").string();
+namespace {
+
+Json read_object(const std::string& path) {
   std::ifstream file(path);
   if (!file) throw rh::Error(RH_NOT_FOUND, path + " cannot be read");
   try {
@@ -35,6 +36,10 @@ Json read_config(const std::string& folder) {
   }
   throw rh::Error(RH_DATA_LOSS, path + " is not a JSON object");
 }
+
+}  // namespace
+
+Json read_config(const std::string& folder) { return read_object((fs::path(folder) / "config.json").string()); }
 
 Json read_config_or_empty(const std::string& folder) {
   try {
@@ -52,6 +57,16 @@ std::string text_at(const Json& json, const char* key, const char* otherwise) {
 Json quantization_of(const Json& config) {
   const auto found = config.find("quantization_config");
   return found != config.end() && found->is_object() ? *found : Json::object();
+}
+
+Json quantization_in(const std::string& folder, const char* name) {
+  const Json config = read_config_or_empty(folder);
+  if (config.contains("quantization_config")) return quantization_of(config);
+  try {
+    return read_object((fs::path(folder) / name).string());
+  } catch (const rh::Error&) {
+    return Json::object();
+  }
 }
 
 rh_data_type config_dtype(const Json& config, const std::string& folder) {

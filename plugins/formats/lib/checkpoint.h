@@ -36,6 +36,9 @@ Json read_config_or_empty(const std::string& folder);
 std::string text_at(const Json& json, const char* key, const char* otherwise = "");
 // config.json's quantization_config, or an empty object.
 Json quantization_of(const Json& config);
+// As quantization_of, from the folder's own file `name` where config.json says nothing of quantization: older exporters
+// wrote that alone. Empty when there is no such file either, or it is damaged.
+Json quantization_in(const std::string& folder, const char* name);
 
 // The element type that config.json declares; f32 when it declares none. For another word, such as auto, that of
 // the largest tensor of floating-point numbers in the folder.

@@ -36,12 +36,19 @@ rh_data_type code_type(const FloatEncoding& encoding) {
 int64_t rows_of(const rh_tensor* codes) { return codes && codes->ndim == 2 ? codes->shape[0] : 0; }
 int64_t cols_of(const rh_tensor* codes, int bits) { return codes && codes->ndim == 2 ? codes->shape[1] * 8 / bits : 0; }
 
+// Powers of two, E8M0, which some store as plain bytes.
+bool is_exponent(const rh_tensor& scale) {
+  return scale.dtype.kind == RH_KIND_FLOAT8_E8M0FNU || rh::same_type(scale.dtype, rh::kU8);
+}
+
+bool is_fp8(rh_data_type dtype) { return rh::same_type(dtype, kF8E4M3) || rh::same_type(dtype, kF8E5M2); }
+
 FloatEncoding filled_in(FloatEncoding encoding, int64_t rows, int64_t cols, const rh_tensor* scale) {
   auto* fp8 = std::get_if<rh::ScaledFp8>(&encoding);
   if (!fp8) return encoding;
   if (fp8->group_rows == 0) fp8->group_rows = rows;
   if (fp8->group_cols == 0) fp8->group_cols = cols;
-  if (scale) fp8->scale = scale->dtype;
+  if (scale) fp8->scale = is_exponent(*scale) ? rh::kF32 : scale->dtype;
   return encoding;
 }
 
@@ -123,6 +130,26 @@ void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_la
   }
 }
 
+rh::ScaledFp8 stored_fp8(const std::string& name, const rh_tensor* weight, const rh_tensor* scale, int64_t block_rows,
+                         int64_t block_cols) {
+  if (!weight || weight->ndim != 2 || !is_fp8(weight->dtype) || !scale)
+    throw rh::Error(RH_DATA_LOSS, name + ": it has a scale or a weight, but no matrix of 8-bit floats with its scale");
+  const int64_t rows = weight->shape[0], cols = weight->shape[1], count = rh::elements(*scale);
+  rh::ScaledFp8 out(rh::same_type(weight->dtype, kF8E4M3) ? RH_FP8_E4M3 : RH_FP8_E5M2, 0, 0);
+  if (block_rows > 0 && count == rh::detail::groups_of(rows, block_rows) * rh::detail::groups_of(cols, block_cols)) {
+    out.group_rows = block_rows;
+    out.group_cols = block_cols;
+  } else if (count == rows && count > 1) {
+    out.group_rows = 1;
+  } else if (count != 1) {
+    throw rh::Error(
+        RH_DATA_LOSS,
+        cat(name, ": its scale ", shape_text(*scale), " is not one number, one for each of ", rows, " rows",
+            block_rows > 0 ? cat(", or one for each block of ", block_rows, " x ", block_cols) : std::string()));
+  }
+  return out;
+}
+
 FloatLayer::FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype)
     : StoredLayer(name, rows_of(tensors.codes), cols_of(tensors.codes, code_bits(encoding)), dtype),
       encoding_(filled_in(encoding, rows(), cols(), tensors.scale)),
@@ -134,11 +161,10 @@ FloatLayer::FloatLayer(const std::string& name, FloatEncoding encoding, const Te
   if (bits < 8 && cols() * bits % 32) damaged("a row is no whole number of 32-bit words");
   if (!tensors.scale) damaged("its scale is missing");
   const rh_tensor& scale = *tensors.scale;
-  const bool is_fp8 = std::holds_alternative<rh::ScaledFp8>(encoding_), two_level = has_global_scale(encoding_);
+  const bool is_scaled = std::holds_alternative<rh::ScaledFp8>(encoding_), two_level = has_global_scale(encoding_);
   const bool is_float = scale.dtype.kind == RH_KIND_FLOAT || scale.dtype.kind == RH_KIND_BFLOAT;
-  if (is_fp8 ? !is_float : !rh::same_type(scale.dtype, two_level ? kF8E4M3 : rh::kU8)) {
-    damaged("its scale has another element type");
-  }
+  const bool known = two_level ? rh::same_type(scale.dtype, kF8E4M3) : is_exponent(scale) || (is_scaled && is_float);
+  if (!known) damaged("its scale has another element type");
   rh::Encoding declared = made(encoding_, rows(), cols());
   const int64_t count = elements(declared.specs()[1]);
   if (rh::elements(scale) != count) damaged(cat("scale ", shape_text(scale), " should have ", count, " elements"));
@@ -170,8 +196,29 @@ std::vector<uint8_t> FloatLayer::unpacked_codes() const {
 void FloatLayer::read_encoded(rh_tensor* const* tensors) const {
   const std::vector<uint8_t> codes = unpacked_codes();
   copy_bytes(codes.data(), codes.size(), *tensors[0], name());
-  copy_bytes(tensors_.scale->data, rh::bytes(*tensors_.scale), *tensors[1], name());
-  if (tensors_.global_scale) copy_bytes(tensors_.global_scale->data, sizeof(float), *tensors[2], name());
+  if (std::holds_alternative<rh::ScaledFp8>(encoding_) && is_exponent(*tensors_.scale)) {
+    const std::vector<float> powers = rh::element_values(rh::kE8M0);
+    std::vector<float> scales(rh::elements(*tensors_.scale));
+    for (size_t i = 0; i < scales.size(); ++i) scales[i] = powers[rh::data<const uint8_t>(*tensors_.scale)[i]];
+    copy_bytes(scales.data(), scales.size() * sizeof(float), *tensors[1], name());
+  } else {
+    copy_bytes(tensors_.scale->data, rh::bytes(*tensors_.scale), *tensors[1], name());
+  }
+  if (!tensors_.global_scale) return;
+  const float stored = rh::data<float>(*tensors_.global_scale)[0], global = tensors_.inverse ? 1 / stored : stored;
+  copy_bytes(&global, sizeof global, *tensors[2], name());
+}
+
+void FloatLayer::read(rh_tensor& output) const {
+  if (!tensors_.inverse) return StoredLayer::read(output);
+  const std::vector<uint8_t> codes = unpacked_codes();
+  const std::vector<float> values = rh::element_values(rh::kFp4E2M1);
+  std::vector<float> steps = rh::element_values(rh::kFp8E4M3);
+  for (float& step : steps) step *= rh::data<float>(*tensors_.global_scale)[0];
+  const auto* scales = rh::data<const uint8_t>(*tensors_.scale);
+  rh::detail::write_groups(output, 1, std::get<rh::Nvfp>(encoding_).group_cols, [&](int64_t group) {
+    return [&, step = steps[scales[group]]](int64_t i) { return values[codes[i]] * step; };
+  });
 }
 
 }  // namespace roundhouse::formats

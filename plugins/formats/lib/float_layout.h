@@ -42,18 +42,27 @@ void add_codes(TensorWriter& file, const rh_encoded_layer& encoded);
 void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& encoded,
                 std::vector<int64_t> shape = {});
 
-// A layer that is stored so.
+// The encoding of stored 8-bit floats, by the shape of their scale: one number, one a row, or one for each block of
+// block_rows x block_cols (0: there are no blocks). Throws rh::Error when it is none of them.
+rh::ScaledFp8 stored_fp8(const std::string& name, const rh_tensor* weight, const rh_tensor* scale,
+                         int64_t block_rows = 0, int64_t block_cols = 0);
+
+// A layer that is stored so. Scales of scaled-fp8/1 may be exponents as well, E8M0.
 class FloatLayer : public StoredLayer {
  public:
   struct Tensors {
     const rh_tensor* codes;
     const rh_tensor* scale;
     const rh_tensor* global_scale;  // nullptr: 1
+    bool inverse = false;           // weights are multiplied with global_scale, not divided by it, as ModelOpt's are
   };
   // group_rows and group_cols of ScaledFp8 may be 0: all of the layer's. Throws rh::Error when the tensors do not fit
   // together.
   FloatLayer(const std::string& name, FloatEncoding encoding, const Tensors& tensors, rh_data_type dtype);
 
+  // With an inverse global scale the weight is code * (scale * global_scale), as it was meant. What read_encoded gives
+  // then decodes to others in the last bits, because nvfp/1 divides.
+  void read(rh_tensor& output) const override;
   void read_encoded(rh_tensor* const* tensors) const override;
 
  private:

@@ -58,15 +58,13 @@ void check_tensor(const StoredInt& layer, const char* name, const rh_tensor* ten
   if (tensor->ndim != ndim) fail(layer, name, cat("has the shape ", shape_text(*tensor)));
 }
 
-// The width of a group from g_idx, which must say column / width. Anything else is a permuted layer.
+// The width of a group when g_idx says column / width, else 0: the columns are in an order of their own.
 int64_t group_width(const StoredInt& layer) {
   const int64_t cols = layer.g_idx->shape[0];
   const auto* group = rh::data<const int32_t>(*layer.g_idx);
   const int64_t width = std::find_if(group, group + cols, [](int32_t g) { return g != 0; }) - group;
-  for (int64_t c = 0; c < cols; ++c) {
-    if (width == 0 || group[c] != c / width)
-      fail(layer, "g_idx", "permutes columns (act-order), which is not supported");
-  }
+  for (int64_t c = 0; c < cols; ++c)
+    if (width == 0 || group[c] != c / width) return 0;
   return width;
 }
 
@@ -104,7 +102,7 @@ PackedInt pack(const AffineLayer& layer, IntLayout layout) {
 void StoredInt::resolve(IntLayout layout, int64_t group_size) {
   check_tensor(*this, "qweight", qweight, rh::kI32, 2);
   check_tensor(*this, "qzeros", qzeros, rh::kI32, 2);
-  check_tensor(*this, "scales", scales, rh::kF16, 2);
+  check_tensor(*this, "scales", scales, scales && rh::same_type(scales->dtype, rh::kBF16) ? rh::kBF16 : rh::kF16, 2);
   const int64_t group_count = scales->shape[0];
   rows = scales->shape[1];
   const int64_t zero_bits = qzeros->shape[1] * 32;
@@ -121,14 +119,27 @@ void StoredInt::resolve(IntLayout layout, int64_t group_size) {
     fail(*this, "qweight",
          cat("of ", shape_text(*qweight), " does not hold ", bits, "-bit codes for scales of ", shape_text(*scales)));
   }
+  bool told = false;  // by g_idx, how wide groups are
   if (g_idx) {
     check_tensor(*this, "g_idx", g_idx, rh::kI32, 1);
     if (g_idx->shape[0] != cols) fail(*this, "g_idx", cat("has the shape ", shape_text(*g_idx)));
-    group_size = group_width(*this);
+    const int64_t width = group_width(*this);
+    if (width > 0) {
+      told = true;
+      group_size = width;
+      g_idx = nullptr;
+    }
+  }
+  if (g_idx) {
+    const auto* group = rh::data<const int32_t>(*g_idx);
+    const auto wrong = std::find_if(group, group + cols, [&](int32_t g) { return g < 0 || g >= group_count; });
+    if (wrong != group + cols)
+      fail(*this, "g_idx",
+           cat("names the group ", *wrong, ", and scales of ", shape_text(*scales), " have ", group_count));
   }
   group_cols = group_size <= 0 ? cols : std::min(group_size, cols);
   // A layer with a group size of its own, which config.json may hide behind a regular expression.
-  if (!g_idx && groups() != group_count && cols % group_count == 0) group_cols = cols / group_count;
+  if (!told && groups() != group_count && cols % group_count == 0) group_cols = cols / group_count;
   if (groups() != group_count) {
     fail(*this, "scales",
          cat("of ", shape_text(*scales), " does not fit ", cols, " columns in groups of ", group_size));

@@ -2,8 +2,8 @@
 //
 //   L.qweight  i32  codes as bit streams
 //   L.qzeros   i32 [groups, rows * bits / 32]  zero points of a group, a bit stream along the rows
-//   L.scales   f16 [groups, rows]
-//   L.g_idx    i32 [cols]  the group of each column; optional
+//   L.scales   f16 [groups, rows]; others' may be bf16
+//   L.g_idx    i32 [cols]  the group of each column; optional. Ours says column / group width, desc_act's anything
 //   L.bias         [rows]; optional
 #pragma once
 
@@ -36,7 +36,7 @@ struct StoredInt {
   const rh_tensor* qweight = nullptr;
   const rh_tensor* qzeros = nullptr;
   const rh_tensor* scales = nullptr;
-  const rh_tensor* g_idx = nullptr;
+  const rh_tensor* g_idx = nullptr;  // after resolve() only where it does not say column / group_cols
 
   // Follow from the shapes, by resolve().
   int bits = 0;
@@ -53,6 +53,7 @@ struct StoredInt {
 
 // zero_point: [rows, groups].
 void unpack_zero_points(const StoredInt& layer, IntLayout layout, uint8_t* zero_point);
+// Its scales are the stored bits, of f16 or bf16; g_idx is not in it.
 AffineLayer unpack(const StoredInt& layer, IntLayout layout);
 
 }  // namespace roundhouse::formats

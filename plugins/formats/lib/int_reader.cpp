@@ -12,7 +12,8 @@ int64_t group_size_at(const Json& scheme, int64_t otherwise) {
 
 // The group size that config.json gives a layer by its exact name, or all layers.
 int64_t group_size(const Json& quantization, const std::string& layer) {
-  const int64_t common = group_size_at(quantization, -1);
+  // "q_group_size": AutoAWQ's word.
+  const int64_t common = group_size_at(quantization, quantization.value("q_group_size", int64_t{-1}));
   const auto extra = quantization.find("extra_config");
   return extra != quantization.end() && extra->contains(layer) ? group_size_at(extra->at(layer), common) : common;
 }
@@ -21,7 +22,10 @@ class IntLayer : public StoredLayer {
  public:
   IntLayer(const std::string& name, const StoredInt& stored, IntLayout layout, rh_data_type dtype)
       : StoredLayer(name, stored.rows, stored.cols, dtype), stored_(stored), layout_(layout) {
-    set_encoding({rh::AffineInt(stored.bits, stored.symmetric, 1, stored.group_cols), stored.rows, stored.cols});
+    rh::AffineInt made(stored.bits, stored.symmetric, 1, stored.group_cols);
+    made.scale = stored.scales->dtype;
+    made.group_index = stored.g_idx != nullptr;
+    set_encoding({made, stored.rows, stored.cols});
   }
 
   void read_encoded(rh_tensor* const* tensors) const override {
@@ -29,6 +33,10 @@ class IntLayer : public StoredLayer {
     copy_bytes(unpacked.codes.data(), unpacked.codes.size(), *tensors[0], name());
     copy_bytes(unpacked.scale.data(), unpacked.scale.size() * sizeof(uint16_t), *tensors[1], name());
     if (!stored_.symmetric) copy_bytes(unpacked.zero_point.data(), unpacked.zero_point.size(), *tensors[2], name());
+    if (stored_.g_idx) {
+      const rh_tensor& index = *tensors[stored_.symmetric ? 2 : 3];
+      copy_bytes(stored_.g_idx->data, rh::bytes(*stored_.g_idx), index, name());
+    }
   }
 
  private:
@@ -38,8 +46,8 @@ class IntLayer : public StoredLayer {
 
 }  // namespace
 
-std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, IntLayout layout) {
-  const Json quantization = quantization_of(config);
+std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, const Json& quantization,
+                                        IntLayout layout) {
   const rh_data_type dtype = config_dtype(config, folder);
   return std::make_unique<LayerReader>(folder, quantization,
                                        [&](const std::string& name, const LayerReader::Tensors& tensors) {

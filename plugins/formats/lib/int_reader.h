@@ -9,7 +9,9 @@
 
 namespace roundhouse::formats {
 
-// `config` is the folder's config.json, with a quantization_config. Throws rh::Error when the checkpoint is damaged.
-std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, IntLayout layout);
+// `config` is the folder's config.json, `quantization` what it or another file says of the quantization. Throws rh::Error
+// when the checkpoint is damaged.
+std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, const Json& quantization,
+                                        IntLayout layout);
 
 }  // namespace roundhouse::formats

@@ -14,10 +14,15 @@ constexpr std::string_view kParts[] = {"weight",
                                        "weight_packed",
                                        "weight_scale",
                                        "weight_scale_inv",
+                                       "weight_scale_2",
                                        "weight_global_scale",
                                        "weight_zero_point",
                                        "weight_shape",
+                                       "weight_g_idx",
+                                       "pre_quant_scale",
+                                       "activation_scale",
                                        "input_scale",
+                                       "input_scale_ub",
                                        "input_global_scale",
                                        "input_zero_point",
                                        "qweight",
@@ -27,6 +32,15 @@ constexpr std::string_view kParts[] = {"weight",
 
 // Each of them makes a layer a quantized one.
 constexpr std::string_view kQuantized[] = {"weight_scale", "weight_scale_inv", "weight_packed", "qweight", "qzeros"};
+
+// Of a quantized cache of keys and values.
+constexpr std::string_view kCacheScales[] = {"k_scale", "v_scale", "q_scale", "prob_scale", "kv_scale", "output_scale"};
+
+bool is_cache_scale(const std::string& tensor) {
+  const size_t dot = tensor.rfind('.');
+  return dot != std::string::npos &&
+         std::count(std::begin(kCacheScales), std::end(kCacheScales), std::string_view(tensor).substr(dot + 1)) > 0;
+}
 
 // The layer's name in that of a tensor that may be one of its parts, else "".
 std::string layer_of(const std::string& tensor) {
@@ -94,6 +108,9 @@ const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name
 
 LayerReader::LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer)
     : tensors_(folder), facts_(recorded_facts(quantization).dump()) {
+  const auto cache = quantization.find("kv_cache_scheme");
+  const bool has_cache = cache != quantization.end() && !cache->is_null();
+  int64_t cache_scales = 0;
   std::map<std::string, Tensors> parts;
   for (const auto& entry : tensors_.entries()) {
     const std::string layer = layer_of(entry.name);
@@ -104,6 +121,10 @@ LayerReader::LayerReader(const std::string& folder, const Json& quantization, co
     return std::none_of(std::begin(kQuantized), std::end(kQuantized), [&](const auto& p) { return of.contains(p); });
   });
   for (const auto& entry : tensors_.entries()) {
+    if (has_cache && is_cache_scale(entry.name)) {
+      ++cache_scales;
+      continue;
+    }
     const auto layer = parts.find(layer_of(entry.name));
     if (layer == parts.end()) {
       items_.push_back({&entry, nullptr});
@@ -116,6 +137,10 @@ LayerReader::LayerReader(const std::string& folder, const Json& quantization, co
       layer->second.clear();
     }
   }
+  if (cache_scales > 0)
+    rh::log(RH_LOG_INFO,
+            cat(folder, ": ", cache_scales,
+                " scales of a quantized cache of keys and values are left out: they say nothing of weights"));
 }
 
 const LayerReader::Item& LayerReader::at(uint64_t index) const {

@@ -28,7 +28,7 @@ class StoredLayer {
 
   void describe(rh_item& out) const;
   // Dequantizes into f32, f16 or bf16; `output` has the layer's shape.
-  void read(rh_tensor& output) const;
+  virtual void read(rh_tensor& output) const;
   virtual void read_encoded(rh_tensor* const* tensors) const = 0;
   void read_activation(rh_tensor* const* tensors) const;
 
@@ -58,6 +58,20 @@ class StoredLayer {
 // Copies a stored tensor's bytes, or values, to one of the same size. `name` is for the message.
 void copy_bytes(const void* from, size_t size, const rh_tensor& to, const std::string& name);
 
+// A format that is only read: it lists no encoding, so that nothing is asked of it but to open checkpoints.
+class ReadOnlyFormat : public rh::Format {
+ public:
+  ReadOnlyFormat(const char* id, const char* summary) : Format(id, summary, {}) {}
+  void check(const rh_format_layer&, const char*) const override { refuse(); }
+  void plan(const rh_plan&, std::vector<rh::Answer>&) const override { refuse(); }
+  std::unique_ptr<rh::Writer> begin(const rh_export&) const override { refuse(); }
+
+ private:
+  [[noreturn]] static void refuse() {
+    throw rh::Error(RH_INVALID_ARGUMENT, "this format is only read; choose another one for the output");
+  }
+};
+
 class LayerReader : public rh::Reader {
  public:
   // By what follows the layer's name and the dot: "weight", "weight_scale".
@@ -65,7 +79,8 @@ class LayerReader : public rh::Reader {
   using MakeLayer = std::function<std::unique_ptr<StoredLayer>(const std::string& name, const Tensors& tensors)>;
 
   // A layer is quantized that has a "weight_scale", "weight_scale_inv", "weight_packed", "qweight" or "qzeros"; all other
-  // tensors are as they are stored. `quantization`: config.json's.
+  // tensors are as they are stored. `quantization`: config.json's; when it has a kv_cache_scheme, the scales of the
+  // cache of keys and values are left out.
   LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer);
 
   uint64_t count() const override { return items_.size(); }

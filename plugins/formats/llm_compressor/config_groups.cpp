@@ -1,5 +1,7 @@
 #include "config_groups.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <roundhouse/encoding/decode.hpp>
 #include <string_view>
 
@@ -177,15 +179,21 @@ std::string unsaid_of_input(const rh_format_layer& layer) {
 
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale) {
   const std::string strategy = scheme.weights.at("strategy");
-  const bool is_byte = scale.dtype.kind == RH_KIND_UINT;
+  const bool is_byte = scale.dtype.kind == RH_KIND_UINT || scale.dtype.kind == RH_KIND_FLOAT8_E8M0FNU;
   if (strategy == "tensor_group") return rh::Nvfp(is_byte ? RH_NVFP_UE5M3 : RH_NVFP_E4M3, group_size(scheme.weights));
   if (is_byte) return rh::Mx(mx_element(scheme.weights.at("num_bits")), group_size(scheme.weights));
   rh::ScaledFp8 out(RH_FP8_E4M3, 1, 0);
   if (strategy == "tensor") out.group_rows = 0;
   if (strategy == "group") out.group_cols = group_size(scheme.weights);
   if (strategy == "block") {
-    out.group_rows = scheme.weights.at("block_structure").at(0);
-    out.group_cols = scheme.weights.at("block_structure").at(1);
+    Json block = scheme.weights.at("block_structure");
+    if (block.is_string()) {  // "128x128", in older files
+      const std::string text = block;
+      block = {std::atoll(text.c_str()), std::atoll(text.c_str() + std::min(text.find('x') + 1, text.size()))};
+    }
+    out.group_rows = block.at(0);
+    out.group_cols = block.at(1);
+    rh::require(out.group_rows > 0 && out.group_cols > 0, "block_structure is not two positive numbers");
   }
   return out;
 }
@@ -210,6 +218,8 @@ std::optional<StoredActivation> stored_activation(const LayerScheme& scheme, int
   const int64_t group_rows = strategy == "tensor" ? 0 : 1;
   const int64_t group_cols = strategy == "group" ? group_size(inputs) : cols;
   const int dynamic = range ? RH_INPUT_CALIBRATED : RH_INPUT_DYNAMIC;
+  // A fixed zero point of the input has no place in its encoding: it is as if nothing was said of the input.
+  if (!is_float && range && !inputs.at("symmetric")) return std::nullopt;
   if (is_float) return StoredActivation{{rh::ScaledFp8(RH_FP8_E4M3, group_rows, group_cols, dynamic), 0, 0}, range};
   return StoredActivation{{rh::AffineInt(bits, inputs.at("symmetric"), group_rows, group_cols, dynamic), 0, 0}, range};
 }

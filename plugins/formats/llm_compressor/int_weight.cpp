@@ -107,57 +107,78 @@ IntWeight::IntWeight(const std::string& name, const Json& arguments, const Layer
                      rh_data_type dtype)
     : StoredLayer(name, shape_of(tensors).first, shape_of(tensors).second, dtype),
       bits_(arguments.at("num_bits")),
-      symmetric_(arguments.at("symmetric")),
+      symmetric_(arguments.value("symmetric", true)),
+      whole_tensor_(arguments.at("strategy") == "tensor"),
       group_cols_(arguments.at("strategy") == "group" ? arguments.at("group_size").get<int64_t>() : cols()),
       codes_(find(tensors, "weight_packed")),
       scale_(find(tensors, "weight_scale")),
-      zero_point_(symmetric_ ? nullptr : find(tensors, "weight_zero_point")) {
+      zero_point_(symmetric_ ? nullptr : find(tensors, "weight_zero_point")),
+      group_index_(find(tensors, "weight_g_idx")) {
   const bool packed = codes_ != nullptr;
   if (!packed) codes_ = find(tensors, "weight");
   const std::string strategy = arguments.at("strategy");
-  if (strategy != "channel" && strategy != "group") {
-    damaged("integer weights with the strategy " + strategy + " cannot be read; channel and group can");
+  if (strategy != "tensor" && strategy != "channel" && strategy != "group") {
+    damaged("integer weights with the strategy " + strategy + " cannot be read; tensor, channel and group can");
   }
-  if (bits_ < 1 || bits_ > 8 || rows() <= 0 || cols() <= 0 || group_cols_ <= 0) {
+  if (bits_ < 2 || bits_ > 8 || rows() <= 0 || cols() <= 0 || group_cols_ <= 0) {
     damaged(cat(bits_, " bits, ", rows(), " rows, ", cols(), " columns in groups of ", group_cols_,
                 " are no weight; weight_shape may be missing"));
   }
-  if (!(packed ? is_matrix(codes_, rh::kI32, rows(), stream_words(cols(), bits_))
-               : is_matrix(codes_, rh::kI8, rows(), cols()))) {
+  straddling_ = !packed || codes_->ndim != 2 || codes_->shape[1] == stream_words(cols(), bits_);
+  if (!(packed ? is_matrix(codes_, rh::kI32, rows(), words(cols())) : is_matrix(codes_, rh::kI8, rows(), cols()))) {
     damaged(cat("its codes are not ", rows(), " rows of ", cols(), " codes of ", bits_, " bits"));
   }
-  if (!scale_ || !is_matrix(scale_, scale_->dtype, rows(), groups())) {
-    damaged(cat("weight_scale is not [", rows(), ", ", groups(), "]"));
+  if (!scale_ || rh::elements(*scale_) != scale_rows() * groups()) {
+    damaged(cat("weight_scale is not [", scale_rows(), ", ", groups(), "]"));
   }
-  if (!symmetric_ && !(packed ? is_matrix(zero_point_, rh::kI32, stream_words(rows(), bits_), groups())
-                              : is_matrix(zero_point_, rh::kI8, rows(), groups()))) {
-    damaged(cat("weight_zero_point does not hold [", rows(), ", ", groups(), "] numbers of ", bits_, " bits"));
+  const bool unpacked_zeros = zero_point_ && rh::same_type(zero_point_->dtype, rh::kI8);
+  if (!symmetric_ && !(unpacked_zeros ? rh::elements(*zero_point_) == scale_rows() * groups()
+                                      : packed && is_matrix(zero_point_, rh::kI32, words(scale_rows()), groups()))) {
+    damaged(cat("weight_zero_point does not hold [", scale_rows(), ", ", groups(), "] numbers of ", bits_, " bits"));
   }
-  rh::AffineInt made(bits_, symmetric_, 1, group_cols_);
+  if (group_index_) {
+    if (!rh::same_type(group_index_->dtype, rh::kI32) || rh::elements(*group_index_) != cols())
+      damaged(cat("weight_g_idx is not ", cols(), " numbers of type I32"));
+    const auto* index = rh::data<int32_t>(*group_index_);
+    if (std::find(index, index + cols(), -1) != index + cols()) group_index_ = nullptr;
+  }
+  rh::AffineInt made(bits_, symmetric_, whole_tensor_ ? rows() : 1, group_cols_);
   made.scale = scale_->dtype;
+  made.group_index = group_index_ != nullptr;
   set_encoding({made, rows(), cols()});
+}
+
+int64_t IntWeight::words(int64_t count) const {
+  const int64_t in_a_word = 32 / bits_;
+  return straddling_ ? stream_words(count, bits_) : (count + in_a_word - 1) / in_a_word;
+}
+
+void IntWeight::unpack_numbers(const uint32_t* words, int64_t count, uint8_t* values, int64_t stride) const {
+  if (straddling_) return unpack_stream(words, count, bits_, values, stride);
+  const int64_t in_a_word = 32 / bits_;
+  for (int64_t i = 0; i < count; ++i)
+    values[i] = static_cast<uint8_t>(words[i / in_a_word * stride] >> (i % in_a_word * bits_) & ((1u << bits_) - 1));
 }
 
 std::vector<uint8_t> IntWeight::codes() const {
   if (rh::same_type(codes_->dtype, rh::kI8)) return shifted(rh::data<uint8_t>(*codes_), rows() * cols(), offset());
   std::vector<uint8_t> out(rows() * cols());
-  const int64_t words = stream_words(cols(), bits_);
   rh::parallel_for(rows(), kRowsPerChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      unpack_stream(rh::data<uint32_t>(*codes_) + r * words, cols(), bits_, out.data() + r * cols());
-    }
+    for (int64_t r = begin; r < end; ++r)
+      unpack_numbers(rh::data<uint32_t>(*codes_) + r * words(cols()), cols(), out.data() + r * cols());
   });
   return out;
 }
 
 std::vector<uint8_t> IntWeight::zero_points() const {
-  if (symmetric_) return std::vector<uint8_t>(rows() * groups(), offset());
+  const int64_t count = scale_rows();
+  if (symmetric_) return std::vector<uint8_t>(count * groups(), offset());
   const auto* bytes = rh::data<uint8_t>(*zero_point_);
-  if (rh::same_type(zero_point_->dtype, rh::kI8)) return shifted(bytes, rows() * groups(), offset());
-  std::vector<uint8_t> out(rows() * groups()), column(rows());
+  if (rh::same_type(zero_point_->dtype, rh::kI8)) return shifted(bytes, count * groups(), offset());
+  std::vector<uint8_t> out(count * groups()), column(count);
   for (int64_t g = 0; g < groups(); ++g) {
-    unpack_stream(rh::data<uint32_t>(*zero_point_) + g, rows(), bits_, column.data(), groups());
-    for (int64_t r = 0; r < rows(); ++r) out[r * groups() + g] = column[r];
+    unpack_numbers(rh::data<uint32_t>(*zero_point_) + g, count, column.data(), groups());
+    for (int64_t r = 0; r < count; ++r) out[r * groups() + g] = column[r];
   }
   return out;
 }
@@ -166,9 +187,12 @@ void IntWeight::read_encoded(rh_tensor* const* tensors) const {
   const std::vector<uint8_t> codes = this->codes();
   copy_bytes(codes.data(), codes.size(), *tensors[0], name());
   copy_bytes(scale_->data, rh::bytes(*scale_), *tensors[1], name());
-  if (symmetric_) return;
-  const std::vector<uint8_t> zero_points = this->zero_points();
-  copy_bytes(zero_points.data(), zero_points.size(), *tensors[2], name());
+  rh_tensor* const* next = tensors + 2;
+  if (!symmetric_) {
+    const std::vector<uint8_t> zero_points = this->zero_points();
+    copy_bytes(zero_points.data(), zero_points.size(), **next++, name());
+  }
+  if (group_index_) copy_bytes(group_index_->data, rh::bytes(*group_index_), **next, name());
 }
 
 }  // namespace roundhouse::formats

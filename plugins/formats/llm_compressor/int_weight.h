@@ -6,6 +6,10 @@
 //   L.weight_scale       f16 or bf16 [rows, groups]; may be negative
 //   L.weight_zero_point  if asymmetric: i32 [ceil(rows * bits / 32), groups], each group's a bit stream down a column;
 //                        "int-quantized": i8 [rows, groups], less 2^(bits-1)
+//
+// What is read besides: scales and zero points of one number for the tensor; a "naive-quantized" weight, as
+// "int-quantized"; unpacked zero points beside packed codes, and codes that straddle no word, as older releases had them;
+//   L.weight_g_idx       i32 [cols]  the group of each column (actorder); -1 in it: the groups are neighbours
 #pragma once
 
 #include <string>
@@ -29,15 +33,20 @@ class IntWeight : public StoredLayer {
  private:
   std::vector<uint8_t> codes() const;
   std::vector<uint8_t> zero_points() const;
+  void unpack_numbers(const uint32_t* words, int64_t count, uint8_t* values, int64_t stride = 1) const;
+  int64_t words(int64_t count) const;
   int64_t groups() const { return (cols() + group_cols_ - 1) / group_cols_; }
+  int64_t scale_rows() const { return whole_tensor_ ? 1 : rows(); }
   uint8_t offset() const { return static_cast<uint8_t>(1 << (bits_ - 1)); }
 
   const int bits_;
-  const bool symmetric_;
+  const bool symmetric_, whole_tensor_;
+  bool straddling_ = true;  // codes lie across words
   int64_t group_cols_;
   const rh_tensor* codes_;
   const rh_tensor* scale_;
   const rh_tensor* zero_point_;
+  const rh_tensor* group_index_;  // nullptr: groups are neighbours
 };
 
 }  // namespace roundhouse::formats

@@ -26,7 +26,41 @@ constexpr char kOptions[] = R"({
 // The release whose layout this is; before it, widths other than 1, 2, 4 and 8 bits were packed in another way.
 constexpr char kLayoutVersion[] = "0.20.0";
 
-bool is_own(const Json& quantization) { return text_at(quantization, "quant_method") == "compressed-tensors"; }
+// config.json's quantization_config; in old files compression_config, whose quantization may be within it, beside a
+// sparsity_config. Empty: it is not a checkpoint of compressed-tensors.
+Json own_quantization(const Json& config) {
+  Json quantization = quantization_of(config);
+  const auto old = config.find("compression_config");
+  if (quantization.empty() && old != config.end() && old->is_object()) {
+    quantization = *old;
+    if (const auto inner = old->find("quantization_config"); inner != old->end() && inner->is_object()) {
+      quantization = *inner;
+      quantization["sparsity_config"] = old->value("sparsity_config", Json());
+    }
+    if (!quantization.contains("quant_method")) quantization["quant_method"] = "compressed-tensors";
+  }
+  const std::string method = text_at(quantization, "quant_method");
+  return method == "compressed-tensors" || method == "sparseml" ? quantization : Json::object();
+}
+
+// Throws rh::Error for what more is done to weights than to round them.
+void refuse_other_forms(const Json& quantization, const std::string& where) {
+  const Json none = Json::object();
+  const auto part = [&](const char* key) -> const Json& {
+    const auto found = quantization.find(key);
+    return found != quantization.end() && found->is_object() ? *found : none;
+  };
+  std::string form = text_at(part("sparsity_config"), "format", "dense");
+  if (const std::string packing = text_at(quantization, "format"); packing == "marlin-24") form = packing;
+  rh::require(form == "dense", cat(where, ": the sparse format ", form,
+                                   " is not read. compressed-tensors turns it into a dense one: load the model with "
+                                   "transformers, and save it decompressed"));
+  const auto& transforms = part("transform_config");
+  rh::require(!transforms.contains("config_groups") || transforms.at("config_groups").empty(),
+              cat(where,
+                  ": transform_config: the weights are rotated, and the model rotates its hidden states to match, "
+                  "which is not read; start from the model before the rotation"));
+}
 
 rh_data_type scale_dtype(const char* options_json) {
   const std::string name = text_at(Json::parse(options_json), "output_dtype", "float16");
@@ -101,22 +135,19 @@ class Writer : public CheckpointWriter {
 
 // ---- reading ----
 
-// The config groups, and which layers each is for: a name, "re:" and a regular expression, or the class
-// Linear, in this order.
+// The config groups, and which layers each is for: a name, "re:" and a regular expression, or a class, in this order.
 class Groups {
  public:
   explicit Groups(const Json& quantization) {
     for (const auto& [name, group] : quantization.at("config_groups").items()) {
+      if (group.at("weights").is_null()) continue;  // of inputs or outputs alone
       LayerScheme scheme{text_at(group, "format", text_at(quantization, "format").c_str()), group.at("weights"),
                          group.value("input_activations", Json())};
       for (const std::string target : group.at("targets")) {
-        if (target.starts_with("re:")) {
+        if (target.starts_with("re:"))
           patterns_.push_back({std::regex(target.substr(3)), schemes_.size()});
-        } else if (target == "Linear") {
-          all_ = schemes_.size();
-        } else {
+        else
           names_[target] = schemes_.size();
-        }
       }
       schemes_.push_back(std::move(scheme));
     }
@@ -127,15 +158,18 @@ class Groups {
     for (const auto& [pattern, index] : patterns_) {
       if (std::regex_search(layer, pattern, std::regex_constants::match_continuous)) return schemes_[index];
     }
-    if (!all_) throw rh::Error(RH_DATA_LOSS, layer + ": config.json has no config group for this layer");
-    return schemes_[*all_];
+    // A checkpoint does not say of what class a module is: an embedding is known by its name, all others are linear.
+    const bool embedding = layer.substr(layer.rfind('.') + 1).starts_with("embed");
+    if (const auto found = names_.find(embedding ? "Embedding" : "Linear"); found != names_.end())
+      return schemes_[found->second];
+    if (schemes_.size() == 1) return schemes_[0];
+    throw rh::Error(RH_DATA_LOSS, layer + ": config.json has no config group for this layer");
   }
 
  private:
   std::vector<LayerScheme> schemes_;
-  std::map<std::string, size_t> names_;
+  std::map<std::string, size_t> names_;  // and classes
   std::vector<std::pair<std::regex, size_t>> patterns_;
-  std::optional<size_t> all_;
 };
 
 std::unique_ptr<StoredLayer> make_layer(const std::string& name, const LayerScheme& scheme,
@@ -192,14 +226,15 @@ class LlmCompressor : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override { return std::make_unique<Writer>(target); }
 
   int32_t probe(const std::string& folder) const override {
-    return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;
+    return own_quantization(read_config_or_empty(folder)).empty() ? 0 : 100;
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     const std::string folder = source.path;
     const Json config = read_config(folder);
-    const Json quantization = quantization_of(config);
-    rh::require(is_own(quantization), folder + "/config.json: quant_method is not compressed-tensors");
+    const Json quantization = own_quantization(config);
+    rh::require(!quantization.empty(), folder + "/config.json: quant_method is not compressed-tensors");
+    refuse_other_forms(quantization, folder + "/config.json");
     const rh_data_type dtype = config_dtype(config, folder);
     try {
       const Groups groups(quantization);

@@ -1,0 +1,34 @@
+// Where a model's config.json and tokenizer are.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include "host/discovery/catalogue.h"
+
+namespace roundhouse {
+
+// A folder with the model's config.json and the files of its tokenizer: its own, unless the checkpoint holds them within
+// itself, as a GGUF file does, or the tokenizer is to be another folder's. Then they are in a temporary folder of the
+// model's name, gone with this object; tokenizer files that lie beside the checkpoint win.
+class ModelFiles {
+ public:
+  // `model`: a folder, or a file that a loaded format reads. `tokenizer`: the folder of the tokenizer; empty: the
+  // model's own. Throws Error.
+  ModelFiles(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& tokenizer = {});
+  // `folder` has them.
+  explicit ModelFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  ~ModelFiles();
+  ModelFiles(ModelFiles&& other) noexcept;
+  ModelFiles& operator=(ModelFiles&& other) = delete;
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  void make_folder(const std::string& name);
+
+  std::filesystem::path folder_, temporary_;  // empty: there is none
+};
+
+}  // namespace roundhouse

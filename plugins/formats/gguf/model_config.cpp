@@ -1,0 +1,103 @@
+#include "plugins/formats/gguf/model_config.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "plugins/formats/lib/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+struct Family {
+  const char *architecture, *model_type, *model_class;
+};
+constexpr Family kFamilies[] = {{"llama", "llama", "LlamaForCausalLM"},
+                                {"qwen2", "qwen2", "Qwen2ForCausalLM"},
+                                {"qwen3", "qwen3", "Qwen3ForCausalLM"}};
+// llama.cpp's architecture llama with a sliding window.
+constexpr Family kMistral{"llama", "mistral", "MistralForCausalLM"};
+
+constexpr struct {
+  const char *key, *config;
+} kNumbers[] = {{"vocab_size", "vocab_size"},
+                {"embedding_length", "hidden_size"},
+                {"feed_forward_length", "intermediate_size"},
+                {"block_count", "num_hidden_layers"},
+                {"context_length", "max_position_embeddings"},
+                {"attention.head_count", "num_attention_heads"},
+                {"attention.head_count_kv", "num_key_value_heads"},
+                {"attention.key_length", "head_dim"},
+                {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
+                {"rope.freq_base", "rope_theta"}};
+
+// Llama 3.1's scaling, of which GGUF keeps the divisors alone: Llama 3.1 to 3.3 differ in the factor only.
+Json llama3_scaling(const std::vector<float>& factors, const Json& config) {
+  Json scaling{{"rope_type", "llama3"},
+               {"factor", std::round(*std::max_element(factors.begin(), factors.end()))},
+               {"low_freq_factor", 1.0},
+               {"high_freq_factor", 4.0},
+               {"original_max_position_embeddings", 8192}};
+  const Json rotary{{"scaling", "llama3"},        {"theta", config.at("rope_theta")}, {"factor", scaling.at("factor")},
+                    {"dims", factors.size() * 2}, {"low_freq_factor", 1.0},           {"high_freq_factor", 4.0},
+                    {"original_positions", 8192}};
+  const std::vector<float> known = rotary_factors({{"rotary", rotary}});
+  const bool same = std::equal(factors.begin(), factors.end(), known.begin(), known.end(),
+                               [](float a, float b) { return std::abs(a - b) <= 1e-3f * b; });
+  return same ? scaling : Json{{"rope_type", "the divisors of rope_freqs.weight, which config.json has no form for"}};
+}
+
+}  // namespace
+
+Json model_config(GgufReader& file) {
+  const Json said = file.value("general.architecture");
+  const std::string id = said.is_string() ? said.get<std::string>() : "";
+  const auto* family = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+                                    [&](const Family& known) { return id == known.architecture; });
+  if (family == std::end(kFamilies)) return {{"model_type", id}};
+  const auto value = [&](const char* key) { return file.value(cat(id, ".", key)); };
+  // One number for all blocks: llama.cpp knows one for each as well.
+  const auto number = [&](const char* key) -> Json {
+    Json found = value(key);
+    if (!found.is_array() || found.empty()) return found;
+    return std::count(found.begin(), found.end(), found[0]) == static_cast<int64_t>(found.size()) ? found[0] : found;
+  };
+  const Json window = number("attention.sliding_window");
+  const bool has_window = window.is_number_integer() && window > 0;
+  if (id == kMistral.architecture && has_window) family = &kMistral;
+
+  Json config{{"architectures", {family->model_class}}, {"model_type", family->model_type}, {"hidden_act", "silu"}};
+  config["dtype"] = file.dtype_name();
+  for (const auto& [key, name] : kNumbers)
+    if (const Json found = number(key); !found.is_null()) config[name] = found;
+  if (!config.contains("num_key_value_heads") && config.contains("num_attention_heads"))
+    config["num_key_value_heads"] = config["num_attention_heads"];
+  if (!config.contains("rope_theta")) config["rope_theta"] = 10000.0;
+  if (const int64_t rows = file.vocabulary(); rows > 0) config["vocab_size"] = rows;
+  config["tie_word_embeddings"] = !file.stores("output.weight");
+  if (id == "llama" || id == "qwen3") config["attention_bias"] = file.stores("blk.0.attn_q.bias");
+  if (id == "llama") config["mlp_bias"] = file.stores("blk.0.ffn_up.bias");
+  if (has_window) {
+    config["sliding_window"] = window;
+    const Json pattern = value("attention.sliding_window_pattern");
+    config["use_sliding_window"] = true;
+    if (id != "llama") {
+      Json labels = Json::array();
+      for (int64_t i = 0; i < config.value("num_hidden_layers", int64_t{0}); ++i) {
+        const bool told = pattern.is_array() && static_cast<size_t>(i) < pattern.size() && pattern[i].is_boolean();
+        labels.push_back(!told || pattern[i].get<bool>() ? "sliding_attention" : "full_attention");
+      }
+      config["layer_types"] = labels;
+    }
+  }
+  const Json scaling = value("rope.scaling.type"), factor = value("rope.scaling.factor");
+  if (scaling.is_string() && scaling != "none" && !factor.is_null())
+    config["rope_scaling"] = {{"rope_type", scaling}, {"factor", factor}};
+  if (const std::vector<float> factors = file.rotary_factors(); !factors.empty())
+    config["rope_scaling"] = llama3_scaling(factors, config);
+  for (const char* token : {"bos", "eos"})
+    if (const Json found = file.value(cat("tokenizer.ggml.", token, "_token_id")); found.is_number())
+      config[cat(token, "_token_id")] = found;
+  return config;
+}
+
+}  // namespace roundhouse::formats

@@ -1,0 +1,13 @@
+// A model's config.json, from a GGUF file's metadata.
+#pragma once
+
+#include "plugins/formats/gguf/reader.h"
+
+namespace roundhouse::formats {
+
+// In the words of Hugging Face's config.json. For an architecture of llama.cpp that is not known here it is the model_type
+// alone, under llama.cpp's name, so that whoever looks for the family can name it. What config.json has no form for stands
+// there as a value that its reader refuses. Throws rh::Error for a damaged file.
+Json model_config(GgufReader& file);
+
+}  // namespace roundhouse::formats

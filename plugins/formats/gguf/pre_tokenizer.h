@@ -1,0 +1,26 @@
+// How byte-level tokenizers divide texts into words. llama.cpp knows the ways by names (src/llama-vocab.cpp).
+#pragma once
+
+#include <string>
+
+#include "plugins/formats/lib/checkpoint.h"
+
+namespace roundhouse::formats {
+
+struct PreTokenizer {
+  const char* name;
+  const char* words;           // a regular expression; "": GPT-2's, which ByteLevel has within itself
+  bool digits = false;         // each is a word of its own, before all else
+  bool nfc = false;            // texts are composed first
+  bool adds_bos = false;       // where a file does not say
+  bool ignore_merges = false;  // a word that is a token is one
+};
+
+// nullptr: it is not known here.
+const PreTokenizer* pre_tokenizer(const std::string& name);
+// The first that divides texts by `words`, or nullptr.
+const PreTokenizer* pre_tokenizer_of(const std::string& words);
+// As in tokenizer.json.
+Json pre_tokenizer_json(const PreTokenizer& pre);
+
+}  // namespace roundhouse::formats
