@@ -60,6 +60,12 @@ nlohmann::json read_json_object(const std::filesystem::path& path) {
   }
 }
 
+void write_file(const std::filesystem::path& path, const std::string& contents) {
+  std::ofstream file(path, std::ios::binary);
+  file << contents;
+  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
+}
+
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder) {
   const auto inner = std::filesystem::weakly_canonical(path), outer = std::filesystem::weakly_canonical(folder);
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();

@@ -1,4 +1,4 @@
-// Reading small files whole.
+// Small files, read and written whole.
 #pragma once
 
 #include <filesystem>
@@ -14,6 +14,8 @@ std::string read_file(const std::filesystem::path& path);
 nlohmann::json parse_json(const std::string& text);
 // parse_json() of a file. Throws Error for what read_file does, and when the file does not hold a JSON object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
+// Writes the file, in place of an older one. Throws Error.
+void write_file(const std::filesystem::path& path, const std::string& contents);
 
 // Whether `path` is `folder` or lies in it.
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder);

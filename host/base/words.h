@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cctype>
 #include <string>
 #include <string_view>
@@ -14,6 +15,13 @@ inline std::string joined(const std::vector<std::string>& words) {
   std::string all;
   for (const std::string& word : words) all += (all.empty() ? "" : ", ") + word;
   return all.empty() ? "none" : all;
+}
+
+// "a", "a and b", "a and 3 others". REQUIRES: !names.empty().
+inline std::string first_of(const std::vector<std::string>& names) {
+  assert(!names.empty());
+  if (names.size() == 1) return names[0];
+  return names[0] + " and " + (names.size() == 2 ? names[1] : std::to_string(names.size() - 1) + " others");
 }
 
 // A word for a shell's command line, in quotation marks where it needs them.

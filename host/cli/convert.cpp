@@ -7,6 +7,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/checkpoint/weight_bytes.h"
 #include "host/cli/context.h"
 #include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"

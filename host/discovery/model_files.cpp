@@ -3,12 +3,12 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <fstream>
 #include <iterator>
 #include <utility>
 
 #include "host/abi/format_reader.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/discovery/open_checkpoint.h"
 
 namespace roundhouse {
@@ -43,12 +43,6 @@ bool copy_tokenizer(const fs::path& from, const fs::path& to) {
 bool is_tokenizer_file(const fs::path& path) {
   return std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), path.filename()) !=
          std::end(kTokenizerFiles);
-}
-
-void write_file(const fs::path& path, const std::string& contents) {
-  std::ofstream file(path, std::ios::binary);
-  file << contents;
-  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
 }
 
 }  // namespace

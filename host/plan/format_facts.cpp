@@ -5,6 +5,7 @@
 
 #include "host/abi/format_query.h"
 #include "host/base/error.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 
@@ -43,8 +44,9 @@ std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const Fo
     if (answers[i].what == RH_TENSOR_REFUSED) refused[plan.tensors[i].name] = answers[i].reason;
   }
   for (const auto& [reason, names] : warned)
-    plan.warnings.push_back(cat("the format ", format.id, ": ", reason, " (", names[0],
-                                names.size() > 1 ? cat(" and ", names.size() - 1, " others") : "", ")"));
+    if (const std::string text = cat("the format ", format.id, ": ", reason, " (", first_of(names), ")");
+        !contains(plan.warnings, text))
+      plan.warnings.push_back(text);
   for (LayerPlan& layer : plan.layers) {
     const auto found = refused.find(layer.info.name + ".weight");
     if (found == refused.end()) continue;

@@ -18,19 +18,6 @@ using nlohmann::json;
 
 constexpr const char* kAnyEncoding = "*";  // of a format that lets the data type decode
 
-// Codes are what has an element for each weight; they are packed.
-uint64_t packed_bytes(const rh_encoding& encoding, uint64_t weights, int bits) {
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
-    const rh_tensor_spec& spec = *encoding.tensors[i];
-    uint64_t elements = 1;
-    for (int d = 0; d < spec.ndim; ++d) elements *= static_cast<uint64_t>(spec.shape[d]);
-    const uint64_t element_bits = elements == weights ? static_cast<uint64_t>(bits) : spec.dtype.bits;
-    bytes += (elements * element_bits + 7) / 8;
-  }
-  return bytes;
-}
-
 class LayerChecker {
  public:
   LayerChecker(const std::vector<FormatChoice>& formats, Catalogue& catalogue)
@@ -88,8 +75,7 @@ void LayerChecker::check_weight(LayerPlan& layer) {
   const rh_encoding* encoding = quantizer.info().encoding;
   if (!encoding) throw Error(cat("the data type ", scheme.dtype, " emits no encoding for weights"));
   layer.encoding = std::make_shared<EncodingCopy>(*encoding);
-  layer.encoded_bytes =
-      packed_bytes(*encoding, static_cast<uint64_t>(target.rows) * static_cast<uint64_t>(target.cols), scheme.bits);
+  layer.encoded_bytes = packed_bytes(*encoding, layer.info, scheme.bits);
   check_formats_hold(layer);
 }
 
@@ -118,6 +104,19 @@ std::vector<std::string> LayerChecker::dtypes_that_could(TensorScheme scheme, co
 }
 
 }  // namespace
+
+uint64_t packed_bytes(const rh_encoding& encoding, const LinearInfo& layer, int bits) {
+  const auto weights = static_cast<uint64_t>(layer.out_features * layer.in_features);
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < encoding.tensor_count; ++i) {
+    const rh_tensor_spec& spec = *encoding.tensors[i];
+    uint64_t elements = 1;
+    for (int d = 0; d < spec.ndim; ++d) elements *= static_cast<uint64_t>(spec.shape[d]);
+    const uint64_t element_bits = elements == weights ? static_cast<uint64_t>(bits) : spec.dtype.bits;
+    bytes += (elements * element_bits + 7) / 8;
+  }
+  return bytes;
+}
 
 void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue) {
   if (!layer.problems.empty()) return;

@@ -15,6 +15,9 @@ namespace roundhouse {
 // instead, to layer.problems; else fills in encoding and encoded_bytes. Does nothing with a layer that has problems.
 void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue);
 
+// Bytes of an encoding's tensors, with codes, of which each weight has one, packed to `bits`.
+uint64_t packed_bytes(const rh_encoding& encoding, const LinearInfo& layer, int bits);
+
 // Why a format cannot hold the layer, or "". REQUIRES: the layer has an encoding.
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,
                            const LayerPlan& layer);

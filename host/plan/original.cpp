@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/discovery/open_checkpoint.h"
 
@@ -16,12 +17,6 @@ bool same_values(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape() || !is_floating(a.dtype()) || !is_floating(b.dtype())) return false;
   if (a.dtype() != b.dtype()) return same_values(a.to(DType::kF32), b.to(DType::kF32));
   return a.data() == b.data() || std::memcmp(a.data(), b.data(), a.bytes()) == 0;
-}
-
-// "a", "a and b", "a and 3 others".
-std::string first_of(const std::vector<std::string>& names) {
-  if (names.size() == 1) return names[0];
-  return names.size() == 2 ? cat(names[0], " and ", names[1]) : cat(names[0], " and ", names.size() - 1, " others");
 }
 
 class Reconciler {

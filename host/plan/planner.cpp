@@ -9,6 +9,7 @@
 #include "host/base/error.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
+#include "host/checkpoint/weight_bytes.h"
 #include "host/plan/estimate.h"
 #include "host/plan/format_facts.h"
 #include "host/plan/imatrix.h"
@@ -80,6 +81,7 @@ class Planner {
     if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.scheme.weight; }))
       warn("no layer is quantized");
     estimate(plan_, source_, catalogue_, architecture_.hidden_size());
+    if (quantized_) plan_.bytes_before = weight_bytes(plan_.recipe.model);  // not as decoded
     return std::move(plan_);
   }
 
@@ -377,6 +379,7 @@ void Planner::keep_stored() {
     if (!item || !item->encoding || layer.scheme.weight) continue;
     LayerPlan packed = layer;
     packed.encoding = std::make_shared<EncodingCopy>(*item->encoding);
+    packed.encoded_bytes = packed_bytes(*item->encoding, layer.info, 8);
     if (item->activation_encoding)
       packed.activation_encoding = std::make_shared<EncodingCopy>(*item->activation_encoding);
     const auto refuses = [&](const FormatChoice& format) {
@@ -396,7 +399,10 @@ bool Planner::release_refused() {
     layer.problems.clear();
     any = true;
   }
-  if (any) plan_.formats.clear();
+  if (any) {  // they are asked again
+    plan_.formats.clear();
+    plan_.problems.clear();
+  }
   return any;
 }
 
@@ -411,12 +417,9 @@ void Planner::note_stored() {
     else
       (layer.encoding ? kept : written).push_back(layer.info.name);
   }
-  const auto said = [](const std::vector<std::string>& names) {
-    return cat(names[0], names.size() > 1 ? cat(" and ", names.size() - 1, " others") : "");
-  };
   std::string text = cat("the source is quantized: ", decoded, " layers are decoded to float32 and quantized again");
-  if (!kept.empty()) text += cat("; packed as they are: ", said(kept));
-  if (!written.empty()) text += cat("; written as float32: ", said(written));
+  if (!kept.empty()) text += cat("; packed as they are: ", first_of(kept));
+  if (!written.empty()) text += cat("; written as float32: ", first_of(written));
   if (decoded || !kept.empty() || !written.empty()) warn(text);
 }
 

@@ -1,11 +1,9 @@
 #include "host/run/evaluation.h"
 
 #include <algorithm>
-#include <set>
 
 #include "host/base/error.h"
 #include "host/base/log.h"
-#include "host/checkpoint/safetensors.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/original.h"
 #include "host/report/progress.h"
@@ -58,19 +56,6 @@ Perplexity measure(const std::string& label, const Architecture& architecture, T
   Progress progress("evaluating", architecture.blocks());
   return perplexity(
       architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook);
-}
-
-uint64_t weight_bytes(const std::filesystem::path& folder) {
-  static const std::set<std::string> kOther{".json", ".jsonl", ".txt", ".md", ".model", ".jinja", ".yaml", ".html"};
-  if (std::filesystem::is_regular_file(folder)) return std::filesystem::file_size(folder);
-  uint64_t bytes = 0;
-  if (holds_safetensors(folder)) {
-    for (const auto& file : SafetensorsFolder(folder).files()) bytes += std::filesystem::file_size(file);
-    return bytes;
-  }
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && !kOther.contains(entry.path().extension())) bytes += entry.file_size();
-  return bytes;
 }
 
 }  // namespace roundhouse

@@ -38,8 +38,4 @@ InputQuantization activations_of(const Architecture& architecture, TensorSource&
 Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
                    const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook = {});
 
-// Bytes of a checkpoint that is a file, or of the files in its folder that hold weights: the safetensors that are read, or else all but JSON, text
-// and tokenizer files.
-uint64_t weight_bytes(const std::filesystem::path& folder);
-
 }  // namespace roundhouse

@@ -3,16 +3,17 @@
 #include <sys/resource.h>
 
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "host/abi/format_reader.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/log.h"
 #include "host/base/words.h"
 #include "host/checkpoint/output.h"
+#include "host/checkpoint/weight_bytes.h"
 #include "host/export/exporter.h"
 #include "host/export/verify.h"
 #include "host/model/finite.h"
@@ -51,20 +52,8 @@ class RunSink : public QuantizeSink {
   RunSink(Exporter& exporter, const Recipe& recipe, int64_t blocks)
       : exporter_(exporter), iters_(recipe.tuning.iters), progress_("block", blocks) {}
 
-  void layer(const EncodedLayer& layer) override {
-    seen_.insert({layer.plan.info.name + ".weight", layer.bias.elements() > 0 ? layer.plan.info.name + ".bias" : ""});
-    exporter_.layer(layer);
-  }
-  void tensor(const std::string& name, const Tensor& tensor) override {
-    seen_.insert(name);
-    exporter_.tensor(name, tensor);
-  }
-  // Hands on what is planned and has not come: a bias that is stored with a quantized layer and is not the layer's.
-  void add_rest(const Plan& plan, TensorSource& source) {
-    for (const TensorPlan& planned : plan.tensors)
-      if (!seen_.contains(planned.name) && source.contains(planned.name))
-        tensor(planned.name, source.load(planned.name));
-  }
+  void layer(const EncodedLayer& layer) override { exporter_.layer(layer); }
+  void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
   void iteration(int64_t block, int64_t iteration, double loss) override {
     progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
                      cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
@@ -83,7 +72,6 @@ class RunSink : public QuantizeSink {
   int64_t iters_;
   Progress progress_;
   std::vector<BlockReport> blocks_;
-  std::set<std::string> seen_;  // names of tensors
 };
 
 // Throws Error when the disk is known to have less room than the plan expects to need.
@@ -169,12 +157,6 @@ uint64_t peak_memory_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
-}
-
 void write_notes(const RunReport& report, const Fingerprints& fingerprints) {
   std::filesystem::create_directories(report.notes());
   write_file(report.output / kOutputMarker, "");  // the folder above several formats is ours too
@@ -218,7 +200,6 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(original.tensors.get()), catalogue,
                      std::move(texts.calibration), texts.pad_id, report.device},
                     sink);
-    sink.add_rest(plan, source);
     fingerprints = exporter.finish();
     if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report.blocks = sink.take_blocks();

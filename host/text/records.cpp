@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;  // the values of an object come in the fil
 
 constexpr const char* kRecordHelp =
     "a record must be a string, or an object with \"text\", \"messages\", \"conversations\", or \"prompt\" and "
-    "\"response\"; calibration.field names another key";
+    "\"response\"; `field` beside the data names another key";
 constexpr const char* kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 bool is_blank(std::string_view bytes) { return bytes.find_first_not_of(" \t\r\n\v\f") == bytes.npos; }
@@ -50,8 +50,9 @@ std::string extension_of(const fs::path& path) {
 // ---- bytes ----
 
 std::string convert_help(const fs::path& path, const char* encoding) {
-  const std::string name = path.string(), converted = cat(path.stem().string(), "-utf8", path.extension().string());
-  return cat(". Convert it: iconv -f ", encoding, " -t UTF-8 '", name, "' > '", converted, "'");
+  const std::string converted = cat(path.stem().string(), "-utf8", path.extension().string());
+  return cat(". Convert it: iconv -f ", encoding, " -t UTF-8 ", shell_quoted(path.string()), " > ",
+             shell_quoted(converted));
 }
 
 // The bytes of a text file, without UTF-8's mark. Throws Error for UTF-16 and for what is no text.
@@ -242,10 +243,10 @@ class Records {
   Text field_of(const Json& record) const {
     const std::string& field = *options_.field;
     const auto found = record.find(field);
-    if (found == record.end()) throw Error(cat("has no \"", field, "\", which calibration.field names"));
+    if (found == record.end()) throw Error(cat("has no \"", field, "\", which `field` names"));
     if (const Json value = unpacked(*found); is_conversation(value)) return templated(messages_of(value), record);
     if (!found->is_string())
-      throw Error(cat("\"", field, "\", which calibration.field names, is neither a text nor a conversation"));
+      throw Error(cat("\"", field, "\", which `field` names, is neither a text nor a conversation"));
     return {found->get<std::string>()};
   }
 

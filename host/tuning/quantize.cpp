@@ -297,12 +297,13 @@ class Run {
         encoded.activation_tensors = activation->encode();
       }
       sink_.layer(encoded);
-      done_.insert({name + ".weight", name + ".bias"});
+      done_.insert(name + ".weight");
+      if (layer->plan().info.has_bias) done_.insert(name + ".bias");  // another one is no part of the layer
     }
     for (const std::string& name : names) {
       if (const auto kept = kept_.find(name); kept != kept_.end() && done_.insert(name).second) {
         with_stored_layer(*kept->second, *in_.quantized, [&](const EncodedLayer& layer) { sink_.layer(layer); });
-        done_.insert(kept->second->info.name + ".bias");
+        done_.insert(kept->second->info.name + ".bias");  // it came with the layer
       }
       const std::string exported = exported_name(in_.architecture, stored_, name);
       if (exported.empty() || !source_.contains(name) || !done_.insert(exported).second) continue;

@@ -78,9 +78,15 @@ TEST_F(Sources, ALayerThatIsLeftAloneStaysPacked) {
   const std::string said = run_from_source(
       "--set scheme=W4A16 --set 'formats=[auto_gptq]' --set 'layers=[{match: \"re:.*down_proj\", scheme: none}]'");
   EXPECT_NE(said.find("12 layers are decoded to float32 and quantized again; packed as they are: "
-                      "model.layers.0.mlp.down_proj and 1 others"),
+                      "model.layers.0.mlp.down_proj and model.layers.1.mlp.down_proj"),
             std::string::npos)
       << said;
+  const Outcome plan = run("plan --json " + (work_ / "out/roundhouse/recipe.yaml").string() +
+                           " --set output=" + (work_ / "other").string());
+  ASSERT_EQ(plan.code, 0) << plan.output;
+  const double planned = json::parse(plan.output.substr(plan.output.find('{')))["formats"][0]["bytes_estimate"];
+  EXPECT_NEAR(planned, static_cast<double>(std::filesystem::file_size(work_ / "out/model.safetensors")),
+              0.05 * planned);
   SafetensorsFolder source(work_ / "source"), made(work_ / "out");
   for (const char* part : {".qweight", ".scales", ".qzeros"})
     expect_same_tensor(source, made, std::string("model.layers.1.mlp.down_proj") + part);
@@ -93,7 +99,9 @@ TEST_F(Sources, ALayerThatIsLeftAloneIsDecodedWhereAFormatCannotHoldIt) {
   make_source("FP8_BLOCK", "fp8");
   const std::string said = run_from_source(
       "--set scheme=W4A16 --set 'formats=[auto_gptq]' --set 'layers=[{match: \"re:.*down_proj\", scheme: none}]'");
-  EXPECT_NE(said.find("written as float32: model.layers.0.mlp.down_proj and 1 others"), std::string::npos) << said;
+  EXPECT_NE(said.find("written as float32: model.layers.0.mlp.down_proj and model.layers.1.mlp.down_proj"),
+            std::string::npos)
+      << said;
   SafetensorsFolder made(work_ / "out");
   EXPECT_EQ(made.load("model.layers.1.mlp.down_proj.weight").dtype(), DType::kF32);
   EXPECT_EQ(report()["models"][1]["problems"], json::array());

@@ -88,7 +88,7 @@ TEST_F(RecordsTest, UsualKeysAndTheNamedOne) {
                ":1: has no text: \"id\" names none; a record must be");
   EXPECT_EQ(read("a.jsonl", R"({"id": "abc", "body": "x", "text": "y"})", "body"), (Texts{"x"}));
   EXPECT_EQ(read("a.jsonl", R"({"chat": [{"from": "human", "value": "x"}]})", "chat"), (Texts{"T:<s>[user]x"}));
-  EXPECT_EQ(problem("a.jsonl", R"({"text": "y"})", "body"), ":1: has no \"body\", which calibration.field names");
+  EXPECT_EQ(problem("a.jsonl", R"({"text": "y"})", "body"), ":1: has no \"body\", which `field` names");
   EXPECT_PRED2(contains, problem("a.jsonl", R"({"a": 1, "b": 2})"), "(its keys: a, b)");
 }
 
