@@ -384,7 +384,8 @@ Value map(Context& in, const Value& value, Arguments& arguments) {
     if (!bound[0]) throw TemplateError("map: a filter or an attribute is missing");
     for (const Value& item : all) {
       Value found = by_path(in, item, *bound[0]);
-      mapped.push_back(found.is_undefined() && bound[1] ? *bound[1] : std::move(found));
+      if (found.is_undefined() && bound[1]) found = *bound[1];
+      mapped.push_back(std::move(found));
     }
     return in.made(std::move(mapped));
   }

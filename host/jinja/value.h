@@ -67,11 +67,11 @@ struct List {
 class Items {
  public:
   explicit Items(std::shared_ptr<const List> list) : list_(std::move(list)) {}
-  auto begin() const { return list_->items.begin(); }
-  auto end() const { return list_->items.end(); }
-  size_t size() const { return list_->items.size(); }
-  bool empty() const { return list_->items.empty(); }
-  const Value& operator[](size_t i) const { return list_->items[i]; }
+  std::vector<Value>::const_iterator begin() const;
+  std::vector<Value>::const_iterator end() const;
+  size_t size() const;
+  bool empty() const;
+  const Value& operator[](size_t i) const;
   const std::shared_ptr<const List>& list() const { return list_; }
 
  private:
@@ -187,6 +187,13 @@ class Value {
                std::shared_ptr<const Callable>>
       data_;
 };
+
+// After the class, which they need whole.
+inline std::vector<Value>::const_iterator Items::begin() const { return list_->items.begin(); }
+inline std::vector<Value>::const_iterator Items::end() const { return list_->items.end(); }
+inline size_t Items::size() const { return list_->items.size(); }
+inline bool Items::empty() const { return list_->items.empty(); }
+inline const Value& Items::operator[](size_t i) const { return list_->items[i]; }
 
 struct JsonStyle {
   bool ascii = false, sort_keys = false;

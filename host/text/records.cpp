@@ -108,6 +108,9 @@ const Json* first_member(const Json& record, std::initializer_list<const char*> 
   return nullptr;
 }
 
+// A value that is there, and not an empty text.
+bool has_text(const Json* value) { return value && *value != Json(""); }
+
 bool is_conversation(const Json& value) {
   return value.is_array() && !value.empty() && std::all_of(value.begin(), value.end(), [](const Json& message) {
            return message.is_object() && (message.contains("role") || message.contains("from"));
@@ -174,10 +177,10 @@ Json pair_of(const Json& record) {
   // Pairs of preferences repeat the prompt in their answers.
   const bool is_whole = is_conversation(answered) && as_message(answered[0])["role"] != "assistant";
   if (!is_whole) {
-    if (const Json* system = first_member(record, {"system", "system_prompt"}); system && *system != "")
+    if (const Json* system = first_member(record, {"system", "system_prompt"}); has_text(system))
       append_turn(messages, "system", *system);
     const Json* input = member(record, "input");
-    if (asked.is_string() && input && input->is_string() && *input != "" && record.contains("instruction"))
+    if (asked.is_string() && has_text(input) && input->is_string() && record.contains("instruction"))
       append_turn(messages, "user", cat(asked.get<std::string>(), "\n\n", input->get<std::string>()));
     else
       append_turn(messages, "user", asked);
