@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cstdlib>
 #include <cstring>
 #include <roundhouse/plugin.hpp>
@@ -72,6 +73,7 @@ std::string Block::damage() const {
 }
 
 void Block::seal() {
+  assert(pages_);
   std::memset(data_, kSealedByte, size_);
   ::mprotect(base_, total_, PROT_NONE);
   sealed_ = true;

@@ -1,6 +1,7 @@
 #include "validator/pipeline.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -174,6 +175,7 @@ class Pipeline::Call {
 
 Pipeline::Pipeline(const Case& c, const Value& input, const CallOptions& options)
     : case_(c), options_(options), input_(input), layer_(std::make_unique<LayerBlock>(c, options.pages, options.grow)) {
+  assert(options.pages || !options.seal);
   create();
   const auto add = [&](bool wanted, void (Pipeline::*step)()) {
     if (wanted) steps_.push_back(step);

@@ -5,6 +5,8 @@
 #include <roundhouse/entry.h>
 #include <roundhouse/format.h>
 
+#include <cassert>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -44,7 +46,10 @@ class ErrorSlot {
   // anything else.
   void check(rh_code code, const std::string& where) const;
   // REQUIRES: check().
-  std::string message() const { return error_.message; }
+  std::string message() const {
+    assert(std::memchr(error_.message, 0, sizeof error_.message));
+    return error_.message;
+  }
 
  private:
   rh_error error_;

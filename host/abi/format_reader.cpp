@@ -1,5 +1,6 @@
 #include "host/abi/format_reader.h"
 
+#include <cassert>
 #include <utility>
 
 #include "host/abi/export_session.h"
@@ -99,6 +100,7 @@ Tensor ExportedCheckpoint::load(const std::string& name) {
 
 TensorSet ExportedCheckpoint::load_encoded(const std::string& name) {
   if (!RH_HAS(reader_.get(), read_encoded)) fail_missing(plugin_, "read_encoded", "repacking");
+  assert(item(name).encoding);
   TensorSet tensors(item(name).encoding->tensors, item(name).encoding->tensor_count);
   call_plugin(plugin_, "read_encoded", cat(name, " in ", folder_), [&](rh_error* error) {
     return reader_->read_encoded(reader_.get(), item(name).index, tensors.data(), error);
@@ -107,6 +109,7 @@ TensorSet ExportedCheckpoint::load_encoded(const std::string& name) {
 }
 
 TensorSet ExportedCheckpoint::load_activation(const std::string& name) {
+  assert(item(name).activation_encoding);
   TensorSet tensors(item(name).activation_encoding->tensors, item(name).activation_encoding->tensor_count);
   if (tensors.size() == 0) return tensors;
   if (!RH_HAS(reader_.get(), read_activation)) fail_missing(plugin_, "read_activation", "repacking");

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -69,6 +70,7 @@ OutputFolder::File::~File() {
 }
 
 void OutputFolder::File::commit() {
+  open_.reset();
   try {
     sync_and_close();
     if (::rename(path().c_str(), target_.c_str()) != 0)
@@ -194,7 +196,9 @@ OutputFolder::File OutputFolder::create(const std::string& name) {
   std::error_code code;
   fs::create_directories(target.parent_path(), code);
   if (code) throw Error(cat("cannot create the folder ", target.parent_path().string(), ": ", code.message()));
-  return File(std::move(target));
+  File file(std::move(target));
+  file.open_ = files_;
+  return file;
 }
 
 void OutputFolder::copy(const fs::path& from, const std::string& name) {
@@ -227,6 +231,7 @@ void OutputFolder::rename(const std::string& from, const std::string& to) {
 }
 
 void OutputFolder::finish() {
+  assert(files_.use_count() == 1);
   std::error_code code;
   for (fs::recursive_directory_iterator it(partial_, code), end; !code && it != end; it.increment(code))
     if (is_folder(it->path())) sync_folder(it->path());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,7 @@ class OutputFolder {
     friend class OutputFolder;
     explicit File(std::filesystem::path target);
     std::filesystem::path target_;
+    std::shared_ptr<const void> open_;  // the folder's files_, until commit()
   };
 
   // Creates the partial folder and the folders above it, so that an output that cannot be written is found before the
@@ -66,9 +68,10 @@ class OutputFolder {
 
   std::filesystem::path path_, partial_, replaced_;
   bool overwrite_;
-  std::vector<std::filesystem::path> made_parents_;  // outermost first
-  int lock_ = -1;                                    // descriptor of the partial folder; open: it is ours
-  bool kept_ = false;                                // finish() has been there: nothing to remove
+  std::vector<std::filesystem::path> made_parents_;               // outermost first
+  std::shared_ptr<const void> files_ = std::make_shared<char>();  // shared with every open File
+  int lock_ = -1;                                                 // descriptor of the partial folder; open: it is ours
+  bool kept_ = false;                                             // finish() has been there: nothing to remove
   CrashNote note_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -54,6 +55,7 @@ SafetensorsWriter::SafetensorsWriter(OutputFolder& folder, uint64_t max_shard_by
     : folder_(folder), max_shard_bytes_(max_shard_bytes), metadata_(std::move(metadata)) {}
 
 void SafetensorsWriter::add(const std::string& name, DType dtype, const std::vector<int64_t>& shape, const void* data) {
+  assert(!finished_);
   if (name == "__metadata__") throw Error("a tensor cannot be called __metadata__: safetensors reserves that name");
   if (!names_.insert(name).second) throw Error(cat("tensor ", name, " would be written twice"));
   const uint64_t bytes = bytes_of(dtype, shape);
@@ -110,6 +112,8 @@ void SafetensorsWriter::close_shard() {
 }
 
 void SafetensorsWriter::finish() {
+  assert(!finished_);
+  finished_ = true;
   if (spool_ || shards_.empty()) close_shard();
   nlohmann::json index{{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", nlohmann::json::object()}};
   for (size_t i = 0; i < shards_.size(); ++i) {

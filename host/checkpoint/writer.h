@@ -53,6 +53,7 @@ class SafetensorsWriter {
   std::vector<Pending> pending_;                  // tensors in the spool
   std::vector<std::vector<std::string>> shards_;  // names of the tensors in each closed shard
   uint64_t total_bytes_ = 0;
+  bool finished_ = false;
 };
 
 // Writes one safetensors file, in this order. Throws Error.

@@ -1,5 +1,6 @@
 #include "host/plan/format_facts.h"
 
+#include <cassert>
 #include <map>
 
 #include "host/abi/format_query.h"
@@ -10,6 +11,7 @@ namespace roundhouse {
 using nlohmann::json;
 
 FormatLayer format_layer(const LayerPlan& layer) {
+  assert(layer.encoding);
   return {layer.info.name, layer.info.role, layer.info.out_features,  layer.info.in_features,
           layer.dtype,     layer.encoding,  layer.activation_encoding};
 }

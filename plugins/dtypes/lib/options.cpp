@@ -1,6 +1,7 @@
 #include "plugins/dtypes/lib/options.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <roundhouse/error.hpp>
@@ -45,5 +46,6 @@ const std::string& Options::operator[](const std::string& key) const {
 
 double Options::number(const std::string& key, double otherwise) const {
   const std::string& value = (*this)[key];
+  assert(value.find_first_not_of("+-.0123456789Ee") == std::string::npos);
   return value.empty() ? otherwise : std::stod(value);
 }

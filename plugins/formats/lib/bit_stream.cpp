@@ -1,6 +1,7 @@
 #include "plugins/formats/lib/bit_stream.h"
 
 #include <algorithm>
+#include <cassert>
 #include <roundhouse/plugin.hpp>
 
 namespace roundhouse::formats {
@@ -12,6 +13,7 @@ constexpr int64_t kRowsPerChunk = 16;
 // Calls body(row, first column, first word) for each block of 32 values, neighbouring rows first.
 template <typename Body>
 void for_blocks(int64_t rows, int64_t cols, int bits, Body&& body) {
+  assert(cols % 32 == 0);
   rh::parallel_for(rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t block = 0; block < cols / 32; ++block) {
       for (int64_t row = begin; row < end; ++row) body(row, block * 32, block * bits);
@@ -25,6 +27,7 @@ void pack_stream(const uint8_t* values, int64_t count, int bits, uint32_t* words
   uint64_t pending = 0;
   int filled = 0;
   for (int64_t i = 0; i < count; ++i) {
+    assert(values[i] >> bits == 0);
     pending |= static_cast<uint64_t>(values[i]) << filled;
     filled += bits;
     if (filled >= 32) {

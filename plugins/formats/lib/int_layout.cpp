@@ -1,6 +1,7 @@
 #include "plugins/formats/lib/int_layout.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "plugins/formats/lib/bit_stream.h"
 #include "plugins/formats/lib/text.h"
@@ -72,6 +73,7 @@ int64_t group_width(const StoredInt& layer) {
 }  // namespace
 
 PackedInt pack(const AffineLayer& layer, IntLayout layout) {
+  assert(layer.rows % 32 == 0 && layer.cols % 32 == 0);
   const int64_t groups = layer.groups();
   const int64_t zero_words = stream_words(layer.rows, layer.bits);
   const bool awq = layout == IntLayout::kAwq;
@@ -91,6 +93,7 @@ PackedInt pack(const AffineLayer& layer, IntLayout layout) {
   for (int64_t g = 0; g < groups; ++g) {
     for (int64_t r = 0; r < layer.rows; ++r) {
       out.scales[g * layer.rows + r] = layer.scale[r * groups + g];
+      assert(layer.zero_point[r * groups + g] >= offset);
       zero_points[r] = layer.zero_point[(awq ? awq_row(r) : r) * groups + g] - offset;
     }
     pack_stream(zero_points.data(), layer.rows, layer.bits, out.qzeros.data() + g * zero_words);
