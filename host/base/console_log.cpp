@@ -1,4 +1,4 @@
-// The program's sink. Apart from log.cpp, so that programs with a sink of their own do not link spdlog.
+// The program's sink, a library of its own, so that programs with another one do not link spdlog.
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
