@@ -74,13 +74,13 @@ lint: $(LINT)/installed.stamp $(VENV)/test.stamp
 format: $(LINT)/installed.stamp
 	$(LINT)/bin/python tests/lint/format.py --fix
 
-# Timed tests are left out (CMakePresets.json). LeakSanitizer's own thread crashes now and then in a process whose threads are ending: what passes again had nothing.
+# Timed tests are left out (CMakePresets.json).
 sanitize: SANITIZED := tests_without_libtorch
 sanitize-fast: SANITIZED := tests_of_memory
 sanitize sanitize-fast: $(VENV)/test.stamp
 	cmake --preset asan
 	cmake --build --preset asan --target $(SANITIZED)
-	ctest --preset asan -j "$$(nproc)" --repeat until-pass:2
+	ctest --preset asan -j "$$(nproc)"
 
 aarch64: $(VENV)/libtorch.stamp
 	$(call install,g++-aarch64-linux-gnu)
