@@ -40,7 +40,7 @@ fs::path main_file(const fs::path& folder) {
     if (extension == ".safetensors") found.push_back(it->path());
     pickled |= extension == ".bin" || extension == ".pt" || extension == ".pth";
   }
-  if (code) throw Error(cat("cannot list ", folder.string(), ": ", code.message()));
+  if (code) throw Error(cat("cannot list ", folder.string(), ": ", code.message()), failure_of(code.value()));
   std::sort(found.begin(), found.end());
   if (found.size() != 1) refuse_folder(folder, found, pickled);
   return found.front();
@@ -52,8 +52,8 @@ SafetensorsFolder::SafetensorsFolder(fs::path folder_or_file) : location_(std::m
   std::error_code code;
   const fs::file_status status = fs::status(location_, code);
   if (status.type() == fs::file_type::not_found)
-    throw Error(cat("no model at ", location_.string(), ": there is no such file or folder"));
-  if (code) throw Error(cat("cannot read ", location_.string(), ": ", code.message()));
+    throw Error(cat("no model at ", location_.string(), ": there is no such file or folder"), Failure::kNotFound);
+  if (code) throw Error(cat("cannot read ", location_.string(), ": ", code.message()), failure_of(code.value()));
   const fs::path file = fs::is_directory(status) ? main_file(location_) : location_;
   if (file.extension() == ".json") {
     add_shards(file);
@@ -162,7 +162,7 @@ const SafetensorsFolder::Stored* SafetensorsFolder::find(const std::string& name
 
 const SafetensorsFolder::Stored& SafetensorsFolder::get(const std::string& name) const {
   const Stored* stored = find(name);
-  if (!stored) throw Error(cat("tensor ", name, " is not in ", location_.string()));
+  if (!stored) throw Error(cat("tensor ", name, " is not in ", location_.string()), Failure::kNotFound);
   return *stored;
 }
 
