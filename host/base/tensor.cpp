@@ -18,9 +18,6 @@ using kernels::float_from_bfloat;
 using kernels::float_from_half;
 using kernels::half_from_float;
 
-// Numbers of DLDataTypeCode for which tensor.h has no name.
-constexpr uint8_t kKindFloat8E4M3Fnuz = 11, kKindFloat8E5M2Fnuz = 13;
-
 struct Row {
   DType dtype;
   const char* safetensors;
