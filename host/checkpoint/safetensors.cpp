@@ -86,7 +86,8 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
       missing += (missing.empty() ? "" : ", ") + shard;
   if (!missing.empty())
     throw Error(cat(index.string(), " names files that are missing beside it: ", missing,
-                    ". Download the checkpoint again.", fetch_hint(index.parent_path())));
+                    ". Download the checkpoint again.", fetch_hint(index.parent_path())),
+                Failure::kDataLoss);
 
   struct Shard {
     std::string name;
@@ -112,7 +113,8 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
       throw Error(cat(index.string(), " places tensor ", tensor, " in ", shard,
                       ", but it is not there, nor in its other files.",
                       " The index and the files do not belong together: download the checkpoint again.",
-                      fetch_hint(index.parent_path())));
+                      fetch_hint(index.parent_path())),
+                  Failure::kDataLoss);
   metadata_ = shards.front().header.metadata;
   for (Shard& shard : shards) {
     std::erase_if(shard.header.tensors, [&](const auto& tensor) { return chosen.at(tensor.name) != shard.name; });
