@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "host/abi/export_session.h"
-#include "host/abi/format_view.h"
+#include "host/abi/views.h"
 #include "tests/checkpoint/file_limit.h"
 #include "tests/temp_folder.h"
 
