@@ -358,6 +358,18 @@ void cancel(Context& context) {
     } catch (const Refused& r) {
       expect(r.code == RH_CANCELLED, r.call, "RH_CANCELLED, or the whole result", text("code ", r.code));
     }
+    const Values whole = run_all(c);
+    for (int64_t begun = 1;; begun += begun / 2 + 1) {
+      const CancelAfter cancel(begun);
+      CallOptions late = options;
+      late.cancelled = cancel.flag();
+      try {
+        expect_same(whole, Pipeline(c, input, late).run(), c, "RH_CANCELLED, or the whole result");
+      } catch (const Refused& r) {
+        expect(r.code == RH_CANCELLED, r.call, "RH_CANCELLED, or the whole result", text("code ", r.code));
+      }
+      if (!cancel.cancelled()) break;
+    }
   });
 }
 

@@ -1,4 +1,7 @@
 // Writing through a format: what it asks of its host, faults of the disk, and the ends of an export.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <roundhouse/plugin.hpp>
@@ -174,6 +177,22 @@ void cancel(Context& context) {
       expect_closed(where);
       fs::remove_all(context.scratch / "out");
     }
+    for (int64_t begun = 1;; begun += begun / 2 + 1) {
+      const std::string where = text(kind.label(), ", cancelled when ", begun, " chunks and writes had begun");
+      const CancelAfter cancel(begun);
+      ExportOptions late = options;
+      late.cancelled = cancel.flag();
+      try {
+        write_model(format, model, context.scratch / "out", late);
+        expect_model(model, read_model(format, context.scratch / "out"), where);
+      } catch (const Refused& r) {
+        expect_cancelled(r);
+        expect(!fs::exists(context.scratch / "out"), where, "no folder", "there is one");
+      }
+      expect_closed(where);
+      fs::remove_all(context.scratch / "out");
+      if (!cancel.cancelled()) break;
+    }
     write_model(format, model, context.scratch / "out");
     try {
       expect_model(model, read_model(format, context.scratch / "out", options), kind.label() + ", read when cancelled");
@@ -317,7 +336,10 @@ void full_disk(Context& context) {
       try {
         ExportOptions options;
         options.check_errors = true;
-        write_model(format, model, context.scratch / "out", options);
+        Export target(format, model, context.scratch / "out", options);
+        for (int i = 0; target.step(); ++i)
+          if (i == 1 && resume_of(format)) target.save();
+        target.finish();
       } catch (const Refused&) {
         refused = true;
       }
@@ -335,6 +357,116 @@ void full_disk(Context& context) {
       }
     }
   });
+}
+
+// ---- going on in another process ----
+
+// The first steps of an export, in a process that is gone without an end: `before` and then saved, `lost` more, and
+// with `finished` the writer's finish. Returns what was saved.
+std::string save_elsewhere(const rh_format* format, const Model& model, const fs::path& scratch, int before, int lost,
+                           bool finished) {
+  const fs::path answer = scratch / "answer";
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    json said;
+    const auto failed = [&](const std::string& where, const std::string& expected, const std::string& actual) {
+      said = {{"where", where}, {"expected", expected}, {"actual", actual}};
+    };
+    try {
+      ExportOptions options;
+      options.unfinished = Partial::kKeep;
+      Export target(format, model, scratch / "out", options);
+      for (int i = 0; i < before; ++i) target.step();
+      const std::string saved = target.save();
+      for (int i = 0; i < lost; ++i) target.step();
+      if (finished) target.finish_writer();
+      said["saved"] = json::binary({saved.begin(), saved.end()});
+    } catch (const Failure& f) {
+      failed(f.where, f.expected, f.actual);
+    } catch (const Refused& r) {
+      failed(r.call, "RH_OK", text("code ", r.code, ": ", printable(r.message.c_str())));
+    } catch (const std::exception& e) {
+      failed(place(), "an answer that the host can use", e.what());
+    }
+    const std::vector<uint8_t> bytes = json::to_cbor(said);
+    std::ofstream(answer, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    ::_exit(EXIT_SUCCESS);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  expect(WIFEXITED(status) && fs::exists(answer), place(), "the call returns", "the process ended");
+  const std::string bytes = read_file(answer);
+  const json said = json::from_cbor(bytes.begin(), bytes.end());
+  if (!said.contains("saved")) fail(said.at("where"), said.at("expected"), said.at("actual"));
+  const auto& saved = said.at("saved").get_binary();
+  return {saved.begin(), saved.end()};
+}
+
+void expect_same_files(const std::map<std::string, std::string>& expected, const fs::path& folder,
+                       const std::string& where) {
+  const auto files = files_in(folder);
+  const char* const rule = "the same files as of an export without a break";
+  for (const auto& [name, bytes] : files) expect(expected.count(name), where, rule, "also " + name);
+  for (const auto& [name, bytes] : expected)
+    expect(files.count(name) && files.at(name) == bytes, where, rule,
+           name + (files.count(name) ? " is another one" : " is missing"));
+}
+
+void resume(Context& context) {
+  bool any = false;
+  const fs::path out = context.scratch / "out";
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    if (!resume_of(format)) return;
+    any = true;
+    for (const LayerKind& kind : few(kinds)) {
+      const Model model(kind, context.scratch / "model", 1);
+      write_model(format, model, context.scratch / "whole");
+      const auto whole = files_in(context.scratch / "whole");
+      fs::remove_all(context.scratch / "whole");
+      int steps = 0;
+      {
+        Export target(format, model, out);  // the writer goes on after it was saved
+        steps = target.steps();
+        while (target.step()) target.save();
+        target.finish();
+        expect_same_files(whole, out, "an export that was saved after each call, " + kind.label());
+        expect_closed("an export that was saved");
+        fs::remove_all(out);
+      }
+      std::string saved;
+      for (const auto& [before, lost] : {std::pair{0, 0}, {1, 2}, {2, 0}, {3, steps - 3}, {steps, 0}}) {
+        const std::string where =
+            text(kind.label(), ", saved after ", before, " calls and restored after ", lost, " more");
+        saved = save_elsewhere(format, model, context.scratch, before, lost, before + lost == steps);
+        use = {};
+        ExportOptions options;
+        options.unfinished = Partial::kTakeUp;
+        options.saved = &saved;
+        Export target(format, model, out, options);
+        target.skip(before);
+        while (target.step()) continue;
+        target.finish();
+        expect_closed(where);
+        expect_same_files(whole, out, where);
+        fs::remove_all(out);
+      }
+      for (const std::string& damaged : {std::string(), std::string("x"), saved.substr(0, saved.size() / 2)}) {
+        save_elsewhere(format, model, context.scratch, 2, 0, false);
+        use = {};
+        ExportOptions options;
+        options.unfinished = Partial::kTakeUp;
+        options.saved = &damaged;
+        options.check_errors = true;
+        try {
+          const Export target(format, model, out, options);
+        } catch (const Refused&) {
+        }
+        expect_closed("restore from damaged bytes");
+        fs::remove_all(fs::path(out) += ".partial");
+      }
+    }
+  });
+  if (!any) throw Skip{"no format resumes"};
 }
 
 void incomplete(Context& context) {
@@ -471,6 +603,8 @@ void add_format_tests(std::vector<Test>& tests) {
         "host.h", only_output},
        {"format.full-disk", "a short write or a full disk is an error of the export, wherever it happens", "host.h",
         full_disk},
+       {"format.resume", "a writer that was saved goes on in another process, and finish gives the same bytes",
+        "ext/resume.h", resume},
        {"format.incomplete", "finish frees the writer whatever the result", "format.h", incomplete},
        {"format.leaks", "finish, abort and close give back what the calls took", "format.h", leaks},
        {"format.no-threads", "plugins start no threads", "host.h", no_threads},

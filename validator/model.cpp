@@ -353,8 +353,22 @@ std::vector<LayerKind> accepted_kinds(const rh_format* format) {
   return out;
 }
 
+const rh_resume* resume_of(const rh_format* format) {
+  if (!format->get_extension) return nullptr;
+  const auto* table = static_cast<const rh_resume*>(
+      guarded("get_extension", [&] { return format->get_extension(format, RH_EXT_RESUME); }));
+  if (table)
+    expect(table->struct_size >= sizeof(rh_resume) && table->save && table->restore, "rh_resume", "a whole table",
+           "NULL or smaller");
+  return table;
+}
+
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
-    : format_(format), model_(model), options_(options), folder_(folder, true), plan_(model, options) {
+    : format_(format),
+      model_(model),
+      options_(options),
+      folder_(folder, true, options.unfinished),
+      plan_(model, options) {
   const ExportSession::Facts none;
   session_ = std::make_unique<ExportSession>(
       folder_, options.facts ? model.facts() : none, *plan_.get(), kShardBytes,
@@ -372,13 +386,17 @@ Export::Export(const rh_format* format, const Model& model, const fs::path& fold
   export_bytes_.assign(sizeof table + options.grow, 0xa5);
   table.struct_size = static_cast<uint32_t>(export_bytes_.size());
   std::memcpy(export_bytes_.data(), &table, sizeof table);
-  call_format(text("begin of ", format->descriptor->id, ", ", model.kind().label()), options.check_errors,
+  const auto* target = reinterpret_cast<const rh_export*>(export_bytes_.data());
+  const char* const call = options.saved ? "restore" : "begin";
+  call_format(text(call, " of ", format->descriptor->id, ", ", model.kind().label()), options.check_errors,
               [&](rh_error* error) {
-                return format->begin(format, reinterpret_cast<const rh_export*>(export_bytes_.data()), &writer_, error);
+                return options.saved ? resume_of(format)->restore(format, target, options.saved->data(),
+                                                                  options.saved->size(), &writer_, error)
+                                     : format->begin(format, target, &writer_, error);
               });
   expect(writer_ && writer_->struct_size >= sizeof(rh_writer) && writer_->add_layer && writer_->add_tensor &&
              writer_->finish && writer_->abort,
-         "begin", "a whole rh_writer", writer_ ? "one with NULL functions, or a smaller one" : "NULL");
+         call, "a whole rh_writer", writer_ ? "one with NULL functions, or a smaller one" : "NULL");
   for (const Model::Layer& layer : model.layers()) steps_.push_back([this, &layer] { add_layer(layer); });
   for (const auto& tensor : model.tensors())
     steps_.push_back([this, &tensor] { add_tensor(tensor.first, tensor.second); });
@@ -427,10 +445,28 @@ void Export::add_tensor(const std::string& name, const Value& value) {
   if (options_.seal) tensor.seal();
 }
 
-void Export::finish() {
+std::string Export::save() {
+  std::vector<std::string> taken;
+  call_format("save, " + model_.kind().label(), options_.check_errors, [&](rh_error* error) {
+    return resume_of(format_)->save(
+        writer_,
+        [](void* list, const void* bytes, uint64_t size) {
+          static_cast<std::vector<std::string>*>(list)->emplace_back(static_cast<const char*>(bytes), size);
+        },
+        &taken, error);
+  });
+  expect(taken.size() == 1, "save", "one call of take", text(taken.size()));
+  return taken[0];
+}
+
+void Export::finish_writer() {
   rh_writer* writer = std::exchange(writer_, nullptr);
   call_format("finish, " + model_.kind().label(), options_.check_errors,
               [&](rh_error* error) { return writer->finish(writer, error); });
+}
+
+void Export::finish() {
+  finish_writer();
   folder_.finish();
 }
 

@@ -1,6 +1,7 @@
 // A made-up model of one block, exported through a format and read back.
 #pragma once
 
+#include <roundhouse/ext/resume.h>
 #include <roundhouse/format.h>
 
 #include <map>
@@ -26,6 +27,8 @@ struct ExportOptions {
   int layers = -1;             // so many are added; -1: all
   bool extra = false;          // the plan has a tensor more, which the architecture does not know
   const volatile int32_t* cancelled = nullptr;
+  Partial unfinished = Partial::kRemove;
+  const std::string* saved = nullptr;  // what save() gave: restore makes the writer
 };
 
 // The model, all its quantized layers of one kind. Writes the source's side files into `folder`.
@@ -79,14 +82,22 @@ std::vector<LayerKind> accepted_kinds(const rh_format* format);
 rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows, int64_t cols, ErrorSlot& error,
                     const std::string& options = "{}", uint32_t grow = 0);
 
+// The format's extension, or nullptr. Throws Failure unless it is whole.
+const rh_resume* resume_of(const rh_format* format);
+
 // An export in steps: begin, one layer or tensor each, finish.
 class Export {
  public:
   // Throws Refused when begin does.
   Export(const rh_format* format, const Model& model, const std::filesystem::path& folder,
          const ExportOptions& options = {});
-  ~Export();      // aborts what is not finished
-  bool step();    // adds the next one; false when there is none left
+  ~Export();    // aborts what is not finished
+  bool step();  // adds the next one; false when there is none left
+  void skip(int steps) { next_ += static_cast<size_t>(steps); }
+  int steps() const { return static_cast<int>(steps_.size()); }
+  // Of a format that resumes.
+  std::string save();
+  void finish_writer();
   void finish();  // the writer's, then the host's
   void abort();
   const std::filesystem::path& partial() const { return folder_.partial(); }

@@ -27,13 +27,23 @@ void log_write(const rh_host*, int32_t, const char* message) { (void)std::strlen
 
 constexpr int kThreads = 4;
 
+CancelAfter* cancelling = nullptr;
+
+// A chunk or a write begins.
+void count_work() {
+  if (cancelling) cancelling->count();
+}
+
 int32_t max_threads(const rh_host*) { return faults.schedule == Schedule::kThreads ? kThreads : 1; }
 
 void run_parallel(const rh_host*, int64_t n, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
   grain = std::max<int64_t>(1, grain);
   std::vector<int64_t> begins;
   for (int64_t begin = 0; begin < n; begin += grain) begins.push_back(begin);
-  const auto chunk = [&](int64_t begin) { body(context, begin, std::min(n, begin + grain)); };
+  const auto chunk = [&](int64_t begin) {
+    count_work();
+    body(context, begin, std::min(n, begin + grain));
+  };
   switch (faults.schedule) {
     case Schedule::kInOrder:
       std::for_each(begins.begin(), begins.end(), chunk);
@@ -63,6 +73,7 @@ const rh_safetensors& real_safetensors() {
 
 // False when the write succeeds.
 bool disk_is_full(rh_error* error) {
+  count_work();
   const bool reached = faults.writes_until_full >= 0 && use.writes >= faults.writes_until_full;
   const bool full = reached && (!faults.full_once || use.failed == 0);
   ++use.writes;
@@ -108,6 +119,13 @@ const rh_output kOutput{sizeof(rh_output),
                         [](const rh_export* e, const char* path, const char* name, rh_error* error) {
                           if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
                           return real_output().copy(e, path, name, error);
+                        },
+                        [](rh_file* file, uint64_t* length, rh_error* error) {
+                          if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
+                          return real_output().sync(file, length, error);
+                        },
+                        [](const rh_export* e, const char* name, uint64_t length, rh_file** out, rh_error* error) {
+                          return created(real_output().reopen(e, name, length, out, error), use.open_files);
                         }};
 
 const rh_safetensors kSafetensors{
@@ -127,8 +145,9 @@ const rh_safetensors kSafetensors{
       --use.open_readers;
       real_safetensors().close(reader);
     },
-    [](const rh_export* e, const char* metadata, rh_st_writer** out, rh_error* error) {
-      return created(real_safetensors().create(e, metadata, out, error), use.open_writers);
+    [](const rh_export* e, const char* metadata, const rh_st_tensor* const* tensors, uint64_t count, rh_st_writer** out,
+       rh_error* error) {
+      return created(real_safetensors().create(e, metadata, tensors, count, out, error), use.open_writers);
     },
     [](rh_st_writer* writer, const char* name, const rh_tensor* tensor, rh_error* error) {
       if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
@@ -143,6 +162,16 @@ const rh_safetensors kSafetensors{
     [](rh_st_writer* writer) {
       --use.open_writers;
       real_safetensors().abort(writer);
+    },
+    [](rh_st_writer* writer, void (*take)(void* context, const void* bytes, uint64_t size), void* context,
+       rh_error* error) {
+      if (disk_is_full(error)) return RH_RESOURCE_EXHAUSTED;
+      return real_safetensors().save(writer, take, context, error);
+    },
+    [](const rh_export* e, const char* metadata, const rh_st_tensor* const* tensors, uint64_t count, const void* bytes,
+       uint64_t size, rh_st_writer** out, rh_error* error) {
+      return created(real_safetensors().restore(e, metadata, tensors, count, bytes, size, out, error),
+                     use.open_writers);
     }};
 
 const void* get_extension(const rh_host*, const char* id) {
@@ -156,6 +185,9 @@ const void* get_extension(const rh_host*, const char* id) {
 }
 
 }  // namespace
+
+CancelAfter::CancelAfter(int64_t begun) : left_(begun) { cancelling = this; }
+CancelAfter::~CancelAfter() { cancelling = nullptr; }
 
 const rh_host* test_host() {
   static const rh_host host{sizeof(rh_host),    RH_ABI_MAJOR, RH_ABI_MINOR,  "roundhouse-validate",

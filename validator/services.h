@@ -3,6 +3,7 @@
 
 #include <roundhouse/format.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -20,6 +21,24 @@ struct Faults {
   bool full_once = false;          // for one write
 };
 extern Faults faults;
+
+// While it lives: cancels when so many chunks of parallel_for and writes have begun.
+class CancelAfter {
+ public:
+  explicit CancelAfter(int64_t begun);
+  ~CancelAfter();
+  CancelAfter(const CancelAfter&) = delete;
+  CancelAfter& operator=(const CancelAfter&) = delete;
+  const volatile int32_t* flag() const { return &flag_; }
+  bool cancelled() const { return flag_ != 0; }
+  void count() {
+    if (--left_ == 0) flag_ = 1;
+  }
+
+ private:
+  std::atomic<int64_t> left_;
+  volatile int32_t flag_ = 0;
+};
 
 // Since the last reset: what plugins did with the output and safetensors extensions.
 struct Use {

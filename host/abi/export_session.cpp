@@ -5,6 +5,7 @@
 #include <roundhouse/ext/output.h>
 #include <roundhouse/ext/safetensors.h>
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -91,56 +92,67 @@ T& given(T* pointer, const char* what) {
 
 const char* model_json(const rh_export* export_, const char* key) {
   const char* value = nullptr;
-  answer_plugin(nullptr, RH_INTERNAL, [&] { value = ExportSession::of(export_).json(&given(key, "key")); });
+  answer_plugin(nullptr, [&] { value = ExportSession::of(export_).json(&given(key, "key")); });
   return value;
 }
 
 const char* model_path(const rh_export* export_, const char* key) {
   const char* value = nullptr;
-  answer_plugin(nullptr, RH_INTERNAL, [&] { value = ExportSession::of(export_).path(&given(key, "key")); });
+  answer_plugin(nullptr, [&] { value = ExportSession::of(export_).path(&given(key, "key")); });
   return value;
 }
 
 // ---- output ----
 
 rh_code output_create(const rh_export* export_, const char* name, rh_file** out, rh_error* error) {
-  return answer_plugin(error, RH_UNAVAILABLE, [&] {
-    *out = new rh_file{ExportSession::of(export_).folder().create(&given(name, "file name"))};
-  });
+  return answer_plugin(
+      error, [&] { *out = new rh_file{ExportSession::of(export_).folder().create(&given(name, "file name"))}; });
 }
 
 rh_code output_write(rh_file* file, const void* bytes, uint64_t size, rh_error* error) {
-  return answer_plugin(error, RH_RESOURCE_EXHAUSTED, [&] { file->file.write(bytes, size); });
+  return answer_plugin(error, [&] { file->file.write(bytes, size); });
 }
 
 rh_code output_write_at(rh_file* file, uint64_t offset, const void* bytes, uint64_t size, rh_error* error) {
-  return answer_plugin(error, RH_RESOURCE_EXHAUSTED, [&] { file->file.write_at(offset, bytes, size); });
+  return answer_plugin(error, [&] { file->file.write_at(offset, bytes, size); });
 }
 
 rh_code output_commit(rh_file* file, rh_error* error) {
   const std::unique_ptr<rh_file> owned(file);
-  return answer_plugin(error, RH_DATA_LOSS, [&] { owned->file.commit(); });
+  return answer_plugin(error, [&] { owned->file.commit(); });
 }
 
 void output_discard(rh_file* file) { delete file; }
 
-rh_code output_copy(const rh_export* export_, const char* path, const char* name, rh_error* error) {
-  return answer_plugin(error, RH_UNAVAILABLE, [&] {
-    ExportSession::of(export_).folder().copy(&given(path, "path"), &given(name, "file name"));
+rh_code output_sync(rh_file* file, uint64_t* length, rh_error* error) {
+  return answer_plugin(error, [&] {
+    const uint64_t bytes = file->file.sync();
+    if (length) *length = bytes;
   });
+}
+
+rh_code output_reopen(const rh_export* export_, const char* name, uint64_t length, rh_file** out, rh_error* error) {
+  return answer_plugin(error, [&] {
+    *out = new rh_file{ExportSession::of(export_).folder().reopen(&given(name, "file name"), length)};
+  });
+}
+
+rh_code output_copy(const rh_export* export_, const char* path, const char* name, rh_error* error) {
+  return answer_plugin(
+      error, [&] { ExportSession::of(export_).folder().copy(&given(path, "path"), &given(name, "file name")); });
 }
 
 // ---- safetensors ----
 
 rh_code reader_open(const rh_host*, const char* folder, rh_st_reader** out, rh_error* error) {
-  return answer_plugin(error, RH_DATA_LOSS, [&] { *out = new rh_st_reader(&given(folder, "folder")); });
+  return answer_plugin(error, [&] { *out = new rh_st_reader(&given(folder, "folder")); });
 }
 
 uint64_t reader_count(const rh_st_reader* reader) { return reader->names.size(); }
 
 rh_code reader_get(rh_st_reader* reader, uint64_t index, const char** name, const rh_tensor** view, rh_error* error) {
   if (index >= reader->names.size()) return report_error(error, RH_OUT_OF_RANGE, "no tensor has that index");
-  return answer_plugin(error, RH_DATA_LOSS, [&] {
+  return answer_plugin(error, [&] {
     const std::string& found = reader->names[index];
     if (view) *view = reader->view(found);
     if (name) *name = found.c_str();
@@ -150,21 +162,55 @@ rh_code reader_get(rh_st_reader* reader, uint64_t index, const char** name, cons
 rh_code reader_find(rh_st_reader* reader, const char* name, const rh_tensor** view, rh_error* error) {
   if (!name || !reader->source.contains(name))
     return report_error(error, RH_NOT_FOUND, cat("there is no tensor ", name ? name : "").c_str());
-  return answer_plugin(error, RH_DATA_LOSS, [&] { *view = reader->view(name); });
+  return answer_plugin(error, [&] { *view = reader->view(name); });
 }
 
 void reader_close(rh_st_reader* reader) { delete reader; }
 
-rh_code writer_create(const rh_export* export_, const char* metadata_json, rh_st_writer** out, rh_error* error) {
-  return answer_plugin(error, RH_INVALID_ARGUMENT, [&] {
-    const auto& session = ExportSession::of(export_);
-    auto metadata = json::parse(metadata_json ? metadata_json : "{}").get<std::map<std::string, std::string>>();
-    *out = new rh_st_writer{SafetensorsWriter(session.folder(), session.max_shard_bytes(), std::move(metadata))};
+rh_st_writer* make_writer(const rh_export* export_, const char* metadata_json, const rh_st_tensor* const* tensors,
+                          uint64_t count, std::string_view saved) {
+  const auto& session = ExportSession::of(export_);
+  std::vector<TensorSpec> specs;
+  for (uint64_t i = 0; i < count; ++i) {
+    const rh_st_tensor& t = given((&given(tensors, "list of tensors"))[i], "tensor");
+    const std::string name = &given(t.name, "tensor name");
+    if (t.ndim < 0 || t.ndim > RH_MAX_DIMS || (t.ndim > 0 && !t.shape) ||
+        std::any_of(t.shape, t.shape + t.ndim, [](int64_t size) { return size < 0; }))
+      throw Error(cat("tensor ", name, " has no shape that a tensor can have"));
+    specs.push_back({name, from_rh(t.dtype), {t.shape, t.shape + t.ndim}});
+  }
+  const json metadata = json::parse(metadata_json ? metadata_json : "{}", nullptr, /*allow_exceptions=*/false);
+  if (!metadata.is_object() ||
+      std::any_of(metadata.begin(), metadata.end(), [](const json& value) { return !value.is_string(); }))
+    throw Error("the metadata of safetensors files are no JSON object of strings");
+  return new rh_st_writer{SafetensorsWriter(session.folder(), session.max_shard_bytes(),
+                                            metadata.get<std::map<std::string, std::string>>(), specs, saved)};
+}
+
+rh_code writer_create(const rh_export* export_, const char* metadata_json, const rh_st_tensor* const* tensors,
+                      uint64_t count, rh_st_writer** out, rh_error* error) {
+  return answer_plugin(error, [&] { *out = make_writer(export_, metadata_json, tensors, count, {}); });
+}
+
+rh_code writer_restore(const rh_export* export_, const char* metadata_json, const rh_st_tensor* const* tensors,
+                       uint64_t count, const void* bytes, uint64_t size, rh_st_writer** out, rh_error* error) {
+  return answer_plugin(error, [&] {
+    const std::string_view saved(static_cast<const char*>(bytes), size);
+    if (saved.empty()) throw Error("nothing was saved of the safetensors files", Failure::kDataLoss);
+    *out = make_writer(export_, metadata_json, tensors, count, saved);
+  });
+}
+
+rh_code writer_save(rh_st_writer* writer, void (*take)(void* context, const void* bytes, uint64_t size), void* context,
+                    rh_error* error) {
+  return answer_plugin(error, [&] {
+    const std::string saved = writer->writer.save();
+    take(context, saved.data(), saved.size());
   });
 }
 
 rh_code writer_add(rh_st_writer* writer, const char* name, const rh_tensor* tensor, rh_error* error) {
-  return answer_plugin(error, RH_RESOURCE_EXHAUSTED, [&] {
+  return answer_plugin(error, [&] {
     const rh_tensor& t = given(tensor, "tensor");
     if (t.device.type != RH_DEVICE_CPU || t.strides)
       throw Error(cat("tensor ", &given(name, "tensor name"), " is not a contiguous tensor in host memory"));
@@ -174,7 +220,7 @@ rh_code writer_add(rh_st_writer* writer, const char* name, const rh_tensor* tens
 
 rh_code writer_finish(rh_st_writer* writer, rh_error* error) {
   const std::unique_ptr<rh_st_writer> owned(writer);
-  return answer_plugin(error, RH_RESOURCE_EXHAUSTED, [&] { owned->writer.finish(); });
+  return answer_plugin(error, [&] { owned->writer.finish(); });
 }
 
 void writer_abort(rh_st_writer* writer) { delete writer; }
@@ -182,18 +228,19 @@ void writer_abort(rh_st_writer* writer) { delete writer; }
 // ---- decode ----
 
 rh_code decode(const rh_export* export_, const rh_encoded_layer* layer, rh_tensor* output, rh_error* error) {
-  return answer_plugin(error, RH_INTERNAL, [&] {
-    ExportSession::of(export_).decode(given(layer, "layer"), given(output, "output tensor"));
-  });
+  return answer_plugin(
+      error, [&] { ExportSession::of(export_).decode(given(layer, "layer"), given(output, "output tensor")); });
 }
 
 constexpr rh_model kModel{sizeof(rh_model), 0, &model_json, &model_path};
-constexpr rh_output kOutput{
-    sizeof(rh_output), 0,           &output_create, &output_write, &output_write_at, &output_commit,
-    &output_discard,   &output_copy};
+constexpr rh_output kOutput{sizeof(rh_output), 0,
+                            &output_create,    &output_write,
+                            &output_write_at,  &output_commit,
+                            &output_discard,   &output_copy,
+                            &output_sync,      &output_reopen};
 constexpr rh_safetensors kSafetensors{
-    sizeof(rh_safetensors), 0,           &reader_open,   &reader_count, &reader_get, &reader_find, &reader_close,
-    &writer_create,         &writer_add, &writer_finish, &writer_abort};
+    sizeof(rh_safetensors), 0,           &reader_open,   &reader_count, &reader_get,  &reader_find,   &reader_close,
+    &writer_create,         &writer_add, &writer_finish, &writer_abort, &writer_save, &writer_restore};
 constexpr rh_decode kDecode{sizeof(rh_decode), 0, &decode};
 
 }  // namespace

@@ -14,7 +14,7 @@ const void* find_extension(const rh_format* format, const char* id) {
 }
 
 void take_text(void* context, const char* text) {
-  answer_plugin(nullptr, RH_INTERNAL, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
+  answer_plugin(nullptr, [&] { *static_cast<std::string*>(context) = text ? text : ""; });
 }
 
 }  // namespace
@@ -33,7 +33,7 @@ std::vector<TensorAnswer> ask_plan(const LoadedFormat& format, const rh_plan& pl
     bool valid = true;
   } answers{std::vector<TensorAnswer>(plan.tensor_count), std::vector<bool>(plan.tensor_count), true};
   const auto take = [](void* context, uint64_t tensor, int32_t what, const char* reason) {
-    answer_plugin(nullptr, RH_INTERNAL, [&] {
+    answer_plugin(nullptr, [&] {
       auto& all = *static_cast<Answers*>(context);
       if (tensor >= all.tensors.size() || all.given[tensor] || what < RH_TENSOR_PACKED || what > RH_TENSOR_REFUSED) {
         all.valid = false;

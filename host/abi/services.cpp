@@ -22,7 +22,7 @@ log::Level level(int32_t severity) {
 }
 
 void log_write(const rh_host*, int32_t severity, const char* message) {
-  answer_plugin(nullptr, RH_INTERNAL, [&] { log::write(level(severity), message ? message : ""); });
+  answer_plugin(nullptr, [&] { log::write(level(severity), message ? message : ""); });
 }
 
 int32_t max_threads(const rh_host*) { return threads(); }

@@ -19,14 +19,16 @@ const void* export_extension(const char* id);
 // Fills `error` (when there is one), cutting the message to what fits.
 rh_code report_error(rh_error* error, rh_code code, const char* message) noexcept;
 
-// Runs `body` on behalf of a plugin: an Error becomes `code`, and no exception crosses.
+rh_code code_of(Failure failure) noexcept;
+
+// Runs `body` on behalf of a plugin: an Error becomes the code of what failed, and no exception crosses.
 template <typename Body>
-rh_code answer_plugin(rh_error* error, rh_code code, Body&& body) noexcept {
+rh_code answer_plugin(rh_error* error, Body&& body) noexcept {
   try {
     body();
     return RH_OK;
   } catch (const Error& e) {
-    return report_error(error, code, e.what());
+    return report_error(error, code_of(e.failure()), e.what());
   } catch (const std::bad_alloc&) {
     return report_error(error, RH_RESOURCE_EXHAUSTED, "out of memory");
   } catch (const std::exception& e) {

@@ -7,7 +7,7 @@ volatile int32_t flag = 0;
 
 }  // namespace
 
-Cancelled::Cancelled() : Error("cancelled") {}
+Cancelled::Cancelled() : Error("cancelled", Failure::kCancelled) {}
 
 const volatile int32_t* cancellation_flag() noexcept { return &flag; }
 

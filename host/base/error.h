@@ -1,17 +1,54 @@
 // Errors that a user can meet, and a small string builder for their messages.
 #pragma once
 
+#include <cerrno>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
 namespace roundhouse {
 
+// What failed, for callers that cannot read: a plugin gets the code that fits.
+enum class Failure {
+  kInvalid,       // what was asked for cannot be
+  kNotFound,      // a file or a tensor is not there
+  kExhausted,     // no memory, no room on the disk, too many open files
+  kDataLoss,      // a file is damaged, or cut off
+  kPrecondition,  // not at this point of the work
+  kUnavailable,   // the system does not let us
+  kCancelled,
+};
+
 // Thrown for everything that a user can cause. The message says what, where (file, layer, plugin path) and what to do.
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& message, Failure failure = Failure::kInvalid)
+      : std::runtime_error(message), failure_(failure) {}
+  Failure failure() const { return failure_; }
+
+ private:
+  Failure failure_;
 };
+
+// What an errno means.
+inline Failure failure_of(int code) {
+  switch (code) {
+    case ENOENT:
+    case ENOTDIR:
+      return Failure::kNotFound;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+      return Failure::kExhausted;
+    case EIO:
+      return Failure::kDataLoss;
+    default:
+      return Failure::kUnavailable;
+  }
+}
 
 // Joins its arguments as text: cat("layer ", name, " has ", n, " rows").
 template <typename... Args>

@@ -18,9 +18,6 @@ using kernels::float_from_bfloat;
 using kernels::float_from_half;
 using kernels::half_from_float;
 
-// Numbers of DLDataTypeCode for which tensor.h has no name.
-constexpr uint8_t kKindFloat8E4M3Fnuz = 11, kKindFloat8E5M2Fnuz = 13;
-
 struct Row {
   DType dtype;
   const char* safetensors;
@@ -46,8 +43,8 @@ constexpr std::array<Row, 22> kRows{{
     {DType::kF8E4M3, "F8_E4M3", "float8_e4m3fn", {RH_KIND_FLOAT8_E4M3FN, 8, 1}},
     {DType::kF8E5M2, "F8_E5M2", "float8_e5m2", {RH_KIND_FLOAT8_E5M2, 8, 1}},
     {DType::kF8E8M0, "F8_E8M0", "float8_e8m0fnu", {RH_KIND_FLOAT8_E8M0FNU, 8, 1}},
-    {DType::kF8E4M3Fnuz, "F8_E4M3FNUZ", "float8_e4m3fnuz", {kKindFloat8E4M3Fnuz, 8, 1}},
-    {DType::kF8E5M2Fnuz, "F8_E5M2FNUZ", "float8_e5m2fnuz", {kKindFloat8E5M2Fnuz, 8, 1}},
+    {DType::kF8E4M3Fnuz, "F8_E4M3FNUZ", "float8_e4m3fnuz", {RH_KIND_FLOAT8_E4M3FNUZ, 8, 1}},
+    {DType::kF8E5M2Fnuz, "F8_E5M2FNUZ", "float8_e5m2fnuz", {RH_KIND_FLOAT8_E5M2FNUZ, 8, 1}},
     {DType::kF6E2M3, "F6_E2M3", "float6_e2m3fn", {RH_KIND_FLOAT6_E2M3FN, 6, 1}},
     {DType::kF6E3M2, "F6_E3M2", "float6_e3m2fn", {RH_KIND_FLOAT6_E3M2FN, 6, 1}},
     {DType::kF4E2M1, "F4", "float4_e2m1fn", {RH_KIND_FLOAT4_E2M1FN, 4, 1}},

@@ -1,6 +1,7 @@
 #include "host/checkpoint/append_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -17,7 +18,24 @@ namespace roundhouse {
 
 AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd_ < 0) throw Error(cat("cannot create ", path_.string(), ": ", std::strerror(errno)));
+  if (fd_ < 0) throw Error(cat("cannot create ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
+}
+
+AppendFile::AppendFile(std::filesystem::path path, uint64_t length) : path_(std::move(path)), size_(length) {
+  fd_ = ::open(path_.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd_ < 0) throw Error(cat("cannot open ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
+  struct stat info = {};
+  const bool known = ::fstat(fd_, &info) == 0;
+  const bool shorter = known && static_cast<uint64_t>(info.st_size) < length;
+  if (known && !shorter && ::ftruncate(fd_, static_cast<off_t>(length)) == 0 &&
+      ::lseek(fd_, static_cast<off_t>(length), SEEK_SET) >= 0)
+    return;
+  const int code = errno;
+  ::close(fd_);
+  if (shorter)
+    throw Error(cat(path_.string(), " has ", info.st_size, " bytes, and ", length, " were written"),
+                Failure::kDataLoss);
+  throw Error(cat("cannot cut ", path_.string(), " to ", length, " bytes: ", std::strerror(code)), failure_of(code));
 }
 
 AppendFile::AppendFile(AppendFile&& other) noexcept
@@ -32,7 +50,7 @@ void AppendFile::fail(int code, uint64_t missing) const {
                          " bytes were written, ", missing, " more were to follow");
   struct statvfs disk = {};
   if (::fstatvfs(fd_, &disk) == 0) text += cat(", ", uint64_t{disk.f_bavail} * disk.f_frsize, " are free on that disk");
-  throw Error(text + ". Make room, or choose an output on another disk.");
+  throw Error(text + ". Make room, or choose an output on another disk.", failure_of(code));
 }
 
 void AppendFile::write(const void* data, uint64_t bytes) {
@@ -81,17 +99,38 @@ void AppendFile::append(int source, const std::filesystem::path& source_path, ui
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0)
       throw Error(cat("cannot read ", source_path.string(), ": ",
-                      n < 0 ? std::strerror(errno) : cat("it ends ", bytes, " bytes too early").c_str()));
+                      n < 0 ? std::strerror(errno) : cat("it ends ", bytes, " bytes too early").c_str()),
+                  Failure::kDataLoss);
     write(buffer.data(), static_cast<uint64_t>(n));
     position += n;
     bytes -= static_cast<uint64_t>(n);
   }
 }
 
+void AppendFile::read_at(uint64_t offset, void* data, uint64_t bytes) const {
+  char* next = static_cast<char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd_, next, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0)
+      throw Error(cat("cannot read ", path_.string(), ": ", n < 0 ? std::strerror(errno) : "it ends too early"),
+                  Failure::kDataLoss);
+    next += n;
+    offset += static_cast<uint64_t>(n);
+    bytes -= static_cast<uint64_t>(n);
+  }
+}
+
+uint64_t AppendFile::sync() {
+  struct stat info = {};
+  if (::fsync(fd_) != 0 || ::fstat(fd_, &info) != 0) fail(errno, 0);
+  return static_cast<uint64_t>(info.st_size);
+}
+
 void AppendFile::sync_and_close() {
-  if (::fsync(fd_) != 0) fail(errno, 0);
+  sync();
   if (::close(std::exchange(fd_, -1)) != 0)
-    throw Error(cat("cannot write ", path_.string(), ": ", std::strerror(errno)));
+    throw Error(cat("cannot write ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
 }
 
 uint64_t free_bytes(std::filesystem::path path) {
@@ -100,7 +139,7 @@ uint64_t free_bytes(std::filesystem::path path) {
   while (!std::filesystem::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
   struct statvfs disk = {};
   if (::statvfs(path.c_str(), &disk) != 0)
-    throw Error(cat("cannot ask for the free space of ", path.string(), ": ", std::strerror(errno)));
+    throw Error(cat("cannot ask for the free space of ", path.string(), ": ", std::strerror(errno)), failure_of(errno));
   return uint64_t{disk.f_bavail} * disk.f_frsize;
 }
 

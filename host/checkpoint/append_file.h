@@ -11,6 +11,8 @@ class AppendFile {
  public:
   // Creates the file, or empties it. Throws Error.
   explicit AppendFile(std::filesystem::path path);
+  // Opens a file that is there and cuts it to `length`. Throws Error when it is shorter.
+  AppendFile(std::filesystem::path path, uint64_t length);
   AppendFile(AppendFile&& other) noexcept;
   ~AppendFile();
   AppendFile& operator=(AppendFile&&) = delete;
@@ -24,7 +26,11 @@ class AppendFile {
   // `source_path` is for messages.
   void append(int source, const std::filesystem::path& source_path, uint64_t offset, uint64_t bytes);
 
-  // Forces the data to the disk and closes. Throws Error.
+  // Reads bytes that were written. Throws Error.
+  void read_at(uint64_t offset, void* data, uint64_t bytes) const;
+
+  // Forces the data to the disk, and returns how long the file is. Throws Error.
+  uint64_t sync();
   void sync_and_close();
 
   bool is_open() const { return fd_ >= 0; }

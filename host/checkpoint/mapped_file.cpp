@@ -20,8 +20,9 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
     const int code = errno;
     std::error_code ignored;
     if (code == ENOENT && std::filesystem::is_symlink(path_, ignored))
-      throw Error(cat(path_.string(), " is a link to a file that is missing. Download the checkpoint again."));
-    throw Error(cat("cannot open ", path_.string(), ": ", std::strerror(code)));
+      throw Error(cat(path_.string(), " is a link to a file that is missing. Download the checkpoint again."),
+                  Failure::kNotFound);
+    throw Error(cat("cannot open ", path_.string(), ": ", std::strerror(code)), failure_of(code));
   }
   struct stat info = {};
   void* mapping = MAP_FAILED;
@@ -32,9 +33,10 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
     if (mapping == MAP_FAILED) code = errno;
   }
   ::close(fd);
-  if (code != 0) throw Error(cat("cannot read ", path_.string(), ": ", std::strerror(code)));
+  if (code != 0) throw Error(cat("cannot read ", path_.string(), ": ", std::strerror(code)), failure_of(code));
   if (!regular) throw Error(cat(path_.string(), " is not a regular file"));
-  if (info.st_size == 0) throw Error(cat(path_.string(), " is empty (0 bytes). Download or copy it again."));
+  if (info.st_size == 0)
+    throw Error(cat(path_.string(), " is empty (0 bytes). Download or copy it again."), Failure::kDataLoss);
   data_ = static_cast<std::byte*>(mapping);
   size_ = static_cast<uint64_t>(info.st_size);
 }

@@ -19,6 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kTemporary = ".tmp";  // what the name of a file that is not committed ends in
+
 fs::path with_suffix(fs::path path, const char* suffix) { return path += suffix; }
 
 bool is_there(const fs::path& path) {
@@ -58,15 +60,22 @@ void sync_folder(const fs::path& folder) {
   if (fd >= 0) ::close(fd);
   // EINVAL: this file system has no fsync for folders.
   if (code != 0 && code != EINVAL)
-    throw Error(cat("cannot write the folder ", folder.string(), ": ", std::strerror(code)));
+    throw Error(cat("cannot write the folder ", folder.string(), ": ", std::strerror(code)), failure_of(code));
 }
 
 }  // namespace
 
-OutputFolder::File::File(fs::path target) : AppendFile(with_suffix(target, ".tmp")), target_(std::move(target)) {}
+OutputFolder::File::File(AppendFile file, fs::path target, bool keep, std::shared_ptr<const void> open)
+    : AppendFile(std::move(file)), target_(std::move(target)), keep_(keep), open_(std::move(open)) {}
 
 OutputFolder::File::~File() {
-  if (is_open()) ::unlink(path().c_str());
+  if (is_open() && !keep_) ::unlink(path().c_str());
+}
+
+uint64_t OutputFolder::File::sync() {
+  const uint64_t length = AppendFile::sync();
+  sync_folder(path().parent_path());
+  return length;
 }
 
 void OutputFolder::File::commit() {
@@ -74,18 +83,21 @@ void OutputFolder::File::commit() {
   try {
     sync_and_close();
     if (::rename(path().c_str(), target_.c_str()) != 0)
-      throw Error(cat("cannot rename ", path().string(), " to ", target_.string(), ": ", std::strerror(errno)));
+      throw Error(cat("cannot rename ", path().string(), " to ", target_.string(), ": ", std::strerror(errno)),
+                  failure_of(errno));
+    if (keep_) sync_folder(target_.parent_path());
   } catch (...) {
-    ::unlink(path().c_str());
+    if (!keep_) ::unlink(path().c_str());
     throw;
   }
 }
 
-OutputFolder::OutputFolder(fs::path path, bool overwrite)
+OutputFolder::OutputFolder(fs::path path, bool overwrite, Partial unfinished)
     : path_(resolve(path)),
       partial_(with_suffix(path_, ".partial")),
       replaced_(with_suffix(path_, ".replaced")),
-      overwrite_(overwrite) {
+      overwrite_(overwrite),
+      unfinished_(unfinished) {
   try {
     make_parents();
     claim_partial();
@@ -103,7 +115,8 @@ OutputFolder::~OutputFolder() { discard(); }
 
 void OutputFolder::discard() {
   std::error_code ignored;
-  if (!kept_) {
+  const bool keep = unfinished_ != Partial::kRemove && lock_ >= 0;
+  if (!finished_ && !keep) {
     if (lock_ >= 0) fs::remove_all(partial_, ignored);
     std::for_each(made_parents_.rbegin(), made_parents_.rend(), [](const fs::path& p) { ::rmdir(p.c_str()); });
   }
@@ -125,6 +138,8 @@ void OutputFolder::make_parents() {
 }
 
 void OutputFolder::claim_partial() {
+  if (unfinished_ == Partial::kTakeUp && !is_there(partial_ / kOutputMarker))
+    throw Error(cat("there is nothing to go on with: ", partial_.string(), " is not there"), Failure::kNotFound);
   if (::mkdir(partial_.c_str(), 0777) != 0 && errno != EEXIST)
     throw Error(cat("cannot write to the output's folder ", path_.parent_path().string(), ": ", std::strerror(errno)));
   const int fd = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -142,6 +157,7 @@ void OutputFolder::claim_partial() {
                     " file). Move it, or choose another output."));
   }
   lock_ = fd;
+  if (unfinished_ == Partial::kTakeUp) return;
 
   try {
     for (const auto& entry : fs::directory_iterator(partial_))
@@ -150,6 +166,10 @@ void OutputFolder::claim_partial() {
     throw Error(cat("cannot clear what an earlier run left: ", e.what()));
   }
   AppendFile marker(partial_ / kOutputMarker);
+  if (unfinished_ == Partial::kRemove) return;
+  sync_folder(partial_);
+  for (const fs::path& made : made_parents_) sync_folder(made.parent_path());
+  sync_folder(path_.parent_path());
 }
 
 // An earlier run may have died between the two renames of finish(), or before it had removed what it replaced.
@@ -186,7 +206,7 @@ void OutputFolder::check_target() const {
 fs::path OutputFolder::inside(const std::string& name) const {
   const fs::path relative = fs::path(name).lexically_normal();
   if (!relative.has_filename() || relative.is_absolute() || *relative.begin() == ".." || relative == "." ||
-      relative == kOutputMarker || name.find('\0') != std::string::npos)
+      relative == kOutputMarker || relative.extension() == kTemporary || name.find('\0') != std::string::npos)
     throw Error(cat("a file in the output folder ", path_.string(), " cannot be called \"", name, "\""));
   return partial_ / relative;
 }
@@ -195,16 +215,26 @@ OutputFolder::File OutputFolder::create(const std::string& name) {
   fs::path target = inside(name);
   std::error_code code;
   fs::create_directories(target.parent_path(), code);
-  if (code) throw Error(cat("cannot create the folder ", target.parent_path().string(), ": ", code.message()));
-  File file(std::move(target));
-  file.open_ = files_;
-  return file;
+  if (code)
+    throw Error(cat("cannot create the folder ", target.parent_path().string(), ": ", code.message()),
+                failure_of(code.value()));
+  if (unfinished_ != Partial::kRemove)
+    for (fs::path p = target.parent_path(); p != partial_; p = p.parent_path()) sync_folder(p.parent_path());
+  return {AppendFile(with_suffix(target, kTemporary)), std::move(target), unfinished_ != Partial::kRemove, files_};
+}
+
+OutputFolder::File OutputFolder::reopen(const std::string& name, uint64_t length) {
+  fs::path target = inside(name);
+  const fs::path temporary = with_suffix(target, kTemporary);
+  if (!is_there(temporary) && ::rename(target.c_str(), temporary.c_str()) != 0)
+    throw Error(cat("cannot go on with ", target.string(), ": ", std::strerror(errno)), failure_of(errno));
+  return {AppendFile(temporary, length), std::move(target), unfinished_ != Partial::kRemove, files_};
 }
 
 void OutputFolder::copy(const fs::path& from, const std::string& name) {
   File file = create(name);
   const int source = ::open(from.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (source < 0) throw Error(cat("cannot open ", from.string(), ": ", std::strerror(errno)));
+  if (source < 0) throw Error(cat("cannot open ", from.string(), ": ", std::strerror(errno)), failure_of(errno));
   try {
     struct stat info = {};
     if (::fstat(source, &info) != 0 || !S_ISREG(info.st_mode))
@@ -224,21 +254,20 @@ void OutputFolder::write_text(const std::string& name, std::string_view text) {
   file.commit();
 }
 
-void OutputFolder::rename(const std::string& from, const std::string& to) {
-  const fs::path source = inside(from), target = inside(to);
-  if (::rename(source.c_str(), target.c_str()) != 0)
-    throw Error(cat("cannot rename ", source.string(), " to ", target.string(), ": ", std::strerror(errno)));
-}
-
 void OutputFolder::finish() {
   assert(files_.use_count() == 1);
   std::error_code code;
-  for (fs::recursive_directory_iterator it(partial_, code), end; !code && it != end; it.increment(code))
-    if (is_folder(it->path())) sync_folder(it->path());
+  std::vector<fs::path> folders, abandoned;  // abandoned: files that were not committed
+  for (fs::recursive_directory_iterator it(partial_, code), end; !code && it != end; it.increment(code)) {
+    if (is_folder(it->path())) folders.push_back(it->path());
+    if (it->path().extension() == kTemporary) abandoned.push_back(it->path());
+  }
+  for (const fs::path& file : abandoned) ::unlink(file.c_str());
+  for (const fs::path& folder : folders) sync_folder(folder);
   if (code) throw Error(cat("cannot list ", partial_.string(), ": ", code.message()));
   sync_folder(partial_);
 
-  kept_ = true;  // from here on the work is done, and is kept even when it cannot get its name
+  finished_ = true;  // from here on the work is done, and is kept even when it cannot get its name
   const auto fail = [&](const std::string& why) {
     throw Error(cat("the output is complete, but it stays in ", partial_.string(), ": ", why, ". Move it yourself."));
   };

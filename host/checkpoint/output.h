@@ -1,6 +1,7 @@
 // An output folder that appears whole or not at all.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,32 +15,42 @@ namespace roundhouse {
 
 inline constexpr const char* kOutputMarker = ".roundhouse";
 
-// Files are written into "<path>.partial"; finish() renames it to `path`. Without finish() the destructor removes it,
-// and what a killed or crashed run left there is removed by the next one. Not thread-safe.
+// What becomes of "<path>.partial" while it is not finished.
+enum class Partial {
+  kRemove,  // the destructor removes it, and what an earlier run left there goes first
+  kKeep,    // it stays for a later run, with the files that were not committed; what an earlier run left goes first
+  kTakeUp,  // as kKeep, but what an earlier run left is gone on with
+};
+
+// Files are written into "<path>.partial"; finish() renames it to `path`. Not thread-safe.
 //
 // An empty file kOutputMarker marks the folders that this class made, and only such folders, or empty ones, are ever
 // removed: overwriting can not delete the user's own model. A lock on "<path>.partial" keeps two runs apart.
 class OutputFolder {
  public:
-  // A file under a temporary name until commit(); the destructor without commit() removes it.
+  // A file under a temporary name until commit(): its own and ".tmp". The destructor without commit() removes it, unless
+  // the folder is kept.
   class File : public AppendFile {
    public:
     File(File&&) noexcept = default;
     ~File();
+    // Forces the data to the disk, so that reopen() finds them, and returns the file's length. Throws Error.
+    uint64_t sync();
     // Forces the data to the disk and gives the file its name, in place of an older file. Throws Error.
     void commit();
 
    private:
     friend class OutputFolder;
-    explicit File(std::filesystem::path target);
+    File(AppendFile file, std::filesystem::path target, bool keep, std::shared_ptr<const void> open);
     std::filesystem::path target_;
+    bool keep_;
     std::shared_ptr<const void> open_;  // the folder's files_, until commit()
   };
 
   // Creates the partial folder and the folders above it, so that an output that cannot be written is found before the
   // long work. Throws Error when that fails, when another run writes to `path`, or when `path` is there and not empty:
-  // without `overwrite`, or when this class did not make it.
-  OutputFolder(std::filesystem::path path, bool overwrite);
+  // without `overwrite`, or when this class did not make it; and when there is nothing to take up.
+  OutputFolder(std::filesystem::path path, bool overwrite, Partial unfinished = Partial::kRemove);
   ~OutputFolder();
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
@@ -47,11 +58,13 @@ class OutputFolder {
   const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& partial() const { return partial_; }
 
-  // `name` is relative to the folder and stays inside it; folders in it are made. All throw Error.
+  // `name` is relative to the folder, stays inside it, and does not end in ".tmp"; folders in it are made. All throw
+  // Error.
   File create(const std::string& name);
+  // The file that was created as `name`, by this object or before kTakeUp, and may have been committed; cut to `length`.
+  File reopen(const std::string& name, uint64_t length);
   void copy(const std::filesystem::path& from, const std::string& name);
   void write_text(const std::string& name, std::string_view text);
-  void rename(const std::string& from, const std::string& to);
 
   // REQUIRES: every File is committed or destroyed.
   // An old folder at `path` is moved to "<path>.replaced" first and removed at the end. When the new one cannot get its
@@ -68,10 +81,11 @@ class OutputFolder {
 
   std::filesystem::path path_, partial_, replaced_;
   bool overwrite_;
+  Partial unfinished_;
   std::vector<std::filesystem::path> made_parents_;               // outermost first
   std::shared_ptr<const void> files_ = std::make_shared<char>();  // shared with every open File
   int lock_ = -1;                                                 // descriptor of the partial folder; open: it is ours
-  bool kept_ = false;                                             // finish() has been there: nothing to remove
+  bool finished_ = false;                                         // finish() has been there: nothing to remove
   CrashNote note_;
 };
 

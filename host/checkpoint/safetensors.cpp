@@ -40,7 +40,7 @@ fs::path main_file(const fs::path& folder) {
     if (extension == ".safetensors") found.push_back(it->path());
     pickled |= extension == ".bin" || extension == ".pt" || extension == ".pth";
   }
-  if (code) throw Error(cat("cannot list ", folder.string(), ": ", code.message()));
+  if (code) throw Error(cat("cannot list ", folder.string(), ": ", code.message()), failure_of(code.value()));
   std::sort(found.begin(), found.end());
   if (found.size() != 1) refuse_folder(folder, found, pickled);
   return found.front();
@@ -52,8 +52,8 @@ SafetensorsFolder::SafetensorsFolder(fs::path folder_or_file) : location_(std::m
   std::error_code code;
   const fs::file_status status = fs::status(location_, code);
   if (status.type() == fs::file_type::not_found)
-    throw Error(cat("no model at ", location_.string(), ": there is no such file or folder"));
-  if (code) throw Error(cat("cannot read ", location_.string(), ": ", code.message()));
+    throw Error(cat("no model at ", location_.string(), ": there is no such file or folder"), Failure::kNotFound);
+  if (code) throw Error(cat("cannot read ", location_.string(), ": ", code.message()), failure_of(code.value()));
   const fs::path file = fs::is_directory(status) ? main_file(location_) : location_;
   if (file.extension() == ".json") {
     add_shards(file);
@@ -86,7 +86,8 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
       missing += (missing.empty() ? "" : ", ") + shard;
   if (!missing.empty())
     throw Error(cat(index.string(), " names files that are missing beside it: ", missing,
-                    ". Download the checkpoint again.", fetch_hint(index.parent_path())));
+                    ". Download the checkpoint again.", fetch_hint(index.parent_path())),
+                Failure::kDataLoss);
 
   struct Shard {
     std::string name;
@@ -112,7 +113,8 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
       throw Error(cat(index.string(), " places tensor ", tensor, " in ", shard,
                       ", but it is not there, nor in its other files.",
                       " The index and the files do not belong together: download the checkpoint again.",
-                      fetch_hint(index.parent_path())));
+                      fetch_hint(index.parent_path())),
+                  Failure::kDataLoss);
   metadata_ = shards.front().header.metadata;
   for (Shard& shard : shards) {
     std::erase_if(shard.header.tensors, [&](const auto& tensor) { return chosen.at(tensor.name) != shard.name; });
@@ -162,7 +164,7 @@ const SafetensorsFolder::Stored* SafetensorsFolder::find(const std::string& name
 
 const SafetensorsFolder::Stored& SafetensorsFolder::get(const std::string& name) const {
   const Stored* stored = find(name);
-  if (!stored) throw Error(cat("tensor ", name, " is not in ", location_.string()));
+  if (!stored) throw Error(cat("tensor ", name, " is not in ", location_.string()), Failure::kNotFound);
   return *stored;
 }
 

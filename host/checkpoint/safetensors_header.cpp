@@ -20,7 +20,7 @@ constexpr uint64_t kLengthBytes = 8;  // of the field before the header
 constexpr const char* kGetAgain = " Download or copy it again.";
 
 [[noreturn]] void refuse(const MappedFile& file, const std::string& what) {
-  throw Error(cat(file.path().string(), ": ", what));
+  throw Error(cat(file.path().string(), ": ", what), Failure::kDataLoss);
 }
 
 // A pass over JSON before it is parsed: refuses damage, repeated keys and deep nesting. (nlohmann's parser callback

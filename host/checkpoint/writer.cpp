@@ -1,7 +1,5 @@
 #include "host/checkpoint/writer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cassert>
@@ -39,96 +37,165 @@ std::string json_object(const std::vector<std::string>& members) {
   return json + "}";
 }
 
-std::string temporary_name(size_t shard) { return cat("shard-", shard, ".safetensors"); }
-
-std::string final_name(size_t shard, size_t count) {
-  if (count == 1) return "model.safetensors";
-  std::array<char, 80> name;
-  std::snprintf(name.data(), name.size(), "model-%05zu-of-%05zu.safetensors", shard + 1, count);
-  return name.data();
+std::string described(DType dtype, const std::vector<int64_t>& shape) {
+  return cat(safetensors_name(dtype), " ", shape_text(shape));
 }
 
 }  // namespace
 
 SafetensorsWriter::SafetensorsWriter(OutputFolder& folder, uint64_t max_shard_bytes,
-                                     std::map<std::string, std::string> metadata)
-    : folder_(folder), max_shard_bytes_(max_shard_bytes), metadata_(std::move(metadata)) {}
-
-void SafetensorsWriter::add(const std::string& name, DType dtype, const std::vector<int64_t>& shape, const void* data) {
-  assert(!finished_);
-  if (name == "__metadata__") throw Error("a tensor cannot be called __metadata__: safetensors reserves that name");
-  if (!names_.insert(name).second) throw Error(cat("tensor ", name, " would be written twice"));
-  const uint64_t bytes = bytes_of(dtype, shape);
-  if (spool_ && spool_->size() > 0 && spool_->size() + bytes > max_shard_bytes_) close_shard();
-  if (!spool_) {
-    spool_.emplace(folder_.partial() / "spool");
-    ::unlink(spool_->path().c_str());  // it goes with its descriptor, whatever happens
+                                     const std::map<std::string, std::string>& metadata,
+                                     const std::vector<TensorSpec>& tensors, std::string_view saved)
+    : folder_(folder) {
+  divide(tensors, max_shard_bytes);
+  std::string about;
+  if (!metadata.empty()) {
+    std::vector<std::string> texts;
+    for (const auto& [key, value] : metadata) texts.push_back(cat(quoted(key), ":", quoted(value)));
+    about = cat("\"__metadata__\":", json_object(texts));
   }
-  pending_.push_back({name, dtype, shape, spool_->size(), bytes});
-  spool_->write(data, bytes);
-  total_bytes_ += bytes;
+  for (Shard& shard : shards_) {
+    std::sort(shard.names.begin(), shard.names.end(), [&](const std::string& a, const std::string& b) {
+      const auto left = layout_rank(tensors_.at(a).dtype), right = layout_rank(tensors_.at(b).dtype);
+      return left != right ? left < right : a < b;
+    });
+    shard.missing = shard.names.size();
+    shard.head = head(shard, about);
+  }
+  if (!saved.empty()) restore(saved);
 }
 
-std::string SafetensorsWriter::header() const {
-  std::vector<std::string> members;
-  if (!metadata_.empty()) {
-    std::vector<std::string> texts;
-    for (const auto& [key, value] : metadata_) texts.push_back(cat(quoted(key), ":", quoted(value)));
-    members.push_back(cat("\"__metadata__\":", json_object(texts)));
+void SafetensorsWriter::divide(const std::vector<TensorSpec>& tensors, uint64_t max_shard_bytes) {
+  shards_.emplace_back();
+  uint64_t shard_bytes = 0;
+  for (const TensorSpec& tensor : tensors) {
+    if (tensor.name == "__metadata__")
+      throw Error("a tensor cannot be called __metadata__: safetensors reserves that name");
+    const uint64_t bytes = bytes_of(tensor.dtype, tensor.shape);
+    if (static_cast<uint64_t>(count_elements(tensor.shape)) * bits_of(tensor.dtype) != bytes * 8)
+      throw Error(cat("tensor ", tensor.name, ": ", described(tensor.dtype, tensor.shape),
+                      " does not fill whole bytes, as safetensors wants it"));
+    if (shard_bytes > 0 && shard_bytes + bytes > max_shard_bytes) {
+      shards_.emplace_back();
+      shard_bytes = 0;
+    }
+    if (!tensors_.emplace(tensor.name, Placed{tensor.dtype, tensor.shape, shards_.size() - 1, 0, false}).second)
+      throw Error(cat("tensor ", tensor.name, " would be written twice"));
+    shards_.back().names.push_back(tensor.name);
+    shard_bytes += bytes;
+    total_bytes_ += bytes;
   }
-  uint64_t offset = 0;
-  for (const Pending& tensor : pending_) {
-    members.push_back(cat(quoted(tensor.name), ":{\"dtype\":\"", safetensors_name(tensor.dtype),
-                          "\",\"shape\":", nlohmann::json(tensor.shape).dump(), ",\"data_offsets\":[", offset, ",",
-                          offset + tensor.bytes, "]}"));
-    offset += tensor.bytes;
+}
+
+std::string SafetensorsWriter::head(const Shard& shard, const std::string& metadata) {
+  std::vector<std::string> members;
+  if (!metadata.empty()) members.push_back(metadata);
+  uint64_t offset = 0;  // from the beginning of the data
+  for (const std::string& name : shard.names) {
+    Placed& tensor = tensors_.at(name);
+    tensor.offset = offset;
+    offset += bytes_of(tensor.dtype, tensor.shape);
+    members.push_back(cat(quoted(name), ":{\"dtype\":\"", safetensors_name(tensor.dtype),
+                          "\",\"shape\":", nlohmann::json(tensor.shape).dump(), ",\"data_offsets\":[", tensor.offset,
+                          ",", offset, "]}"));
   }
   std::string json = json_object(members);
   json.resize((json.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8
   if (json.size() > kMaxSafetensorsHeader)
-    throw Error(cat(pending_.size(), " tensors are too many for one safetensors file. Choose a smaller shard size."));
+    throw Error(
+        cat(shard.names.size(), " tensors are too many for one safetensors file. Choose a smaller shard size."));
+  const uint64_t length = json.size();  // little-endian, as this machine
+  json.insert(0, reinterpret_cast<const char*>(&length), sizeof length);
+  for (const std::string& name : shard.names) tensors_.at(name).offset += json.size();
   return json;
 }
 
-void SafetensorsWriter::close_shard() {
-  std::sort(pending_.begin(), pending_.end(), [](const Pending& a, const Pending& b) {
-    const auto left = layout_rank(a.dtype), right = layout_rank(b.dtype);
-    return left != right ? left < right : a.name < b.name;
-  });
-  const std::string json = header();
-  const uint64_t length = json.size();  // little-endian, as this machine
-  OutputFolder::File file = folder_.create(temporary_name(shards_.size()));
-  file.write(&length, sizeof length);
-  file.write(json.data(), json.size());
-  std::vector<std::string> names;
-  for (const Pending& tensor : pending_) {
-    file.append(spool_->fd(), spool_->path(), tensor.offset, tensor.bytes);
-    names.push_back(tensor.name);
+std::string SafetensorsWriter::file_name(size_t shard) const {
+  if (shards_.size() == 1) return "model.safetensors";
+  std::array<char, 80> name;
+  std::snprintf(name.data(), name.size(), "model-%05zu-of-%05zu.safetensors", shard + 1, shards_.size());
+  return name.data();
+}
+
+void SafetensorsWriter::add(const std::string& name, DType dtype, const std::vector<int64_t>& shape, const void* data) {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) throw Error(cat("tensor ", name, " was not announced when the file was begun"));
+  Placed& tensor = found->second;
+  if (dtype != tensor.dtype || shape != tensor.shape)
+    throw Error(cat("tensor ", name, " is ", described(dtype, shape), ", but was announced as ",
+                    described(tensor.dtype, tensor.shape)));
+  if (tensor.added) throw Error(cat("tensor ", name, " would be written twice"));
+  Shard& shard = shards_[tensor.shard];
+  if (!shard.file) {
+    shard.file.emplace(folder_.create(file_name(tensor.shard)));
+    shard.file->write(shard.head.data(), shard.head.size());
   }
-  file.commit();
-  shards_.push_back(std::move(names));
-  pending_.clear();
-  spool_.reset();
+  shard.file->write_at(tensor.offset, data, bytes_of(dtype, shape));
+  tensor.added = true;
+  if (--shard.missing > 0) return;
+  shard.file->commit();
+  shard.file.reset();
+}
+
+// {"added": "1101", one digit for each tensor in the order of their names, "lengths": {file name: bytes}}
+std::string SafetensorsWriter::save() {
+  std::string added;
+  for (const auto& [name, tensor] : tensors_) added += tensor.added ? '1' : '0';
+  nlohmann::json saved{{"added", added}, {"lengths", nlohmann::json::object()}};
+  for (size_t i = 0; i < shards_.size(); ++i)
+    if (shards_[i].file) saved["lengths"][file_name(i)] = shards_[i].file->sync();
+  return saved.dump();
+}
+
+void SafetensorsWriter::restore(std::string_view saved) {
+  const nlohmann::json state = nlohmann::json::parse(saved, nullptr, /*allow_exceptions=*/false);
+  if (!state.is_object() || !state.contains("added") || !state["added"].is_string() || !state.contains("lengths") ||
+      !state["lengths"].is_object() || state["added"].get<std::string>().size() != tensors_.size())
+    throw Error("what was saved of the safetensors files is damaged, or of other tensors", Failure::kDataLoss);
+  const std::string added = state["added"];
+  size_t next = 0;
+  for (auto& [name, tensor] : tensors_) {
+    tensor.added = added[next++] == '1';
+    if (tensor.added) --shards_[tensor.shard].missing;
+  }
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    Shard& shard = shards_[i];
+    if (shard.missing == shard.names.size()) continue;  // nothing of it was there
+    const std::string name = file_name(i);
+    const auto length = state["lengths"].find(name);
+    const bool open = length != state["lengths"].end() && length->is_number_unsigned();
+    if (open != (shard.missing > 0))
+      throw Error("what was saved of the safetensors files is damaged", Failure::kDataLoss);
+    if (!open && !std::filesystem::exists(folder_.partial() / name))
+      throw Error(cat((folder_.partial() / name).string(), " is missing"), Failure::kDataLoss);
+    if (!open) continue;
+    shard.file.emplace(folder_.reopen(name, *length));
+    std::string head(shard.head.size(), '\0');
+    shard.file->read_at(0, head.data(), head.size());
+    if (head != shard.head)
+      throw Error(cat(shard.file->path().string(), " was begun with other tensors"), Failure::kDataLoss);
+  }
 }
 
 void SafetensorsWriter::finish() {
   assert(!finished_);
   finished_ = true;
-  if (spool_ || shards_.empty()) close_shard();
+  for (const auto& [name, tensor] : tensors_)
+    if (!tensor.added) throw Error(cat("tensor ", name, " was announced, but has not come"), Failure::kPrecondition);
+  if (tensors_.empty()) folder_.write_text(file_name(0), shards_[0].head);
+  if (shards_.size() == 1) return;
   nlohmann::json index{{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", nlohmann::json::object()}};
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    const std::string name = final_name(i, shards_.size());
-    folder_.rename(temporary_name(i), name);
-    for (const std::string& tensor : shards_[i]) index["weight_map"][tensor] = name;
-  }
-  if (shards_.size() > 1) folder_.write_text("model.safetensors.index.json", index.dump(2) + "\n");
+  for (const auto& [name, tensor] : tensors_) index["weight_map"][name] = file_name(tensor.shard);
+  folder_.write_text("model.safetensors.index.json", index.dump(2) + "\n");
 }
 
 void write_safetensors_file(const std::filesystem::path& file,
                             const std::vector<std::pair<std::string, Tensor>>& tensors) {
   // The writer fills a folder; the one file is moved out of it, and the folder goes.
   OutputFolder folder(cat(file.string(), ".folder"), false);
-  SafetensorsWriter writer(folder, UINT64_MAX, {});
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype(), tensor.shape()});
+  SafetensorsWriter writer(folder, UINT64_MAX, {}, specs);
   for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
   writer.finish();
   std::error_code code;

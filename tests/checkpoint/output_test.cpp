@@ -37,14 +37,13 @@ TEST(OutputFolder, AppearsOnFinish) {
     file.commit();
     EXPECT_TRUE(fs::exists(output.partial() / "stream.bin"));
     output.write_text("config.json", "{1}");  // replaces
-    output.rename("stream.bin", "renamed.bin");
     EXPECT_FALSE(fs::exists(folder / "out"));
     output.finish();
   }
   EXPECT_EQ(list(folder.path()), (Names{"out", "source"}));
-  EXPECT_EQ(list(folder / "out"), (Names{".roundhouse", "config.json", "empty.txt", "renamed.bin", "sub"}));
+  EXPECT_EQ(list(folder / "out"), (Names{".roundhouse", "config.json", "empty.txt", "stream.bin", "sub"}));
   EXPECT_EQ(read_file(folder / "out/config.json"), "{1}");
-  EXPECT_EQ(read_file(folder / "out/renamed.bin"), "abc");
+  EXPECT_EQ(read_file(folder / "out/stream.bin"), "abc");
   EXPECT_EQ(read_file(folder / "out/sub/copy.txt"), "some text");
   EXPECT_EQ(read_file(folder / "out/empty.txt"), "");
 }
@@ -69,6 +68,51 @@ TEST(OutputFolder, AFileWithoutCommitGoesAway) {
     moved.write("b", 1);
   }
   EXPECT_EQ(list(output.partial()), Names{".roundhouse"});
+}
+
+TEST(OutputFolder, WhatIsKeptIsTakenUp) {
+  TempFolder folder;
+  uint64_t length = 0;
+  {
+    OutputFolder output(folder / "out", false, Partial::kKeep);
+    output.write_text("config.json", "{}");
+    OutputFolder::File file = output.create("sub/stream.bin");
+    file.write("ab", 2);
+    file.write_at(4, "e", 1);
+    length = file.sync();
+    file.write("lost", 4);
+    OutputFolder::File other = output.create("abandoned");
+  }
+  EXPECT_EQ(length, 5u);
+  EXPECT_EQ(list(folder.path()), Names{"out.partial"});
+  {
+    OutputFolder output(folder / "out", false, Partial::kTakeUp);
+    EXPECT_EQ(list(output.partial()), (Names{".roundhouse", "abandoned.tmp", "config.json", "sub"}));
+    OutputFolder::File file = output.reopen("sub/stream.bin", length);
+    file.write("f", 1);
+    file.write_at(2, "cd", 2);
+    file.commit();
+    output.reopen("sub/stream.bin", 4).commit();  // although it was committed
+    output.finish();
+  }
+  EXPECT_EQ(list(folder.path()), Names{"out"});
+  EXPECT_EQ(list(folder / "out"), (Names{".roundhouse", "config.json", "sub"}));
+  EXPECT_EQ(read_file(folder / "out/sub/stream.bin"), "abcd");
+}
+
+TEST(OutputFolder, TakesUpOnlyWhatIsThere) {
+  TempFolder folder;
+  EXPECT_TRUE(
+      contains(error_of([&] { OutputFolder(folder / "out", false, Partial::kTakeUp); }), "nothing to go on with"));
+  EXPECT_EQ(list(folder.path()), Names{});
+  { OutputFolder(folder / "out", false, Partial::kKeep).write_text("a", "1234"); }
+  {
+    OutputFolder output(folder / "out", false, Partial::kTakeUp);
+    EXPECT_TRUE(contains(error_of([&] { output.reopen("b", 0); }), "cannot go on with"));
+    EXPECT_TRUE(contains(error_of([&] { output.reopen("a", 5); }), "has 4 bytes, and 5 were written"));
+  }
+  OutputFolder fresh(folder / "out", false, Partial::kKeep);
+  EXPECT_EQ(list(fresh.partial()), Names{".roundhouse"});
 }
 
 TEST(OutputFolder, TrailingSlashAndLinksNameTheSameFolder) {
@@ -138,8 +182,8 @@ TEST(OutputFolder, APlaceThatCannotBeWrittenIsRefusedAtOnce) {
 TEST(OutputFolder, NamesStayInside) {
   TempFolder folder;
   OutputFolder output(folder / "out", false);
-  const std::vector<std::string> names{
-      "", ".", "..", "../x", "a/../../x", "/etc/x", "sub/", ".roundhouse", std::string("a\0b", 3)};
+  const std::vector<std::string> names{"",       ".",    "..",          "../x",  "a/../../x",
+                                       "/etc/x", "sub/", ".roundhouse", "a.tmp", std::string("a\0b", 3)};
   for (const std::string& name : names)
     EXPECT_TRUE(contains(error_of([&] { output.write_text(name, "x"); }), "cannot be called")) << name;
   EXPECT_EQ(list(folder.path()), Names{"out.partial"});

@@ -62,7 +62,9 @@ const Damage kDamages[] = {
 // A checkpoint of `tensors` with the given config.json.
 void write_checkpoint(const std::filesystem::path& out, const Tensors& tensors, const std::string& config) {
   OutputFolder folder(out, false);
-  SafetensorsWriter writer(folder, uint64_t{1} << 30, {});
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype(), tensor.shape()});
+  SafetensorsWriter writer(folder, uint64_t{1} << 30, {}, specs);
   for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
   writer.finish();
   folder.write_text("config.json", config);

@@ -159,6 +159,12 @@ std::string write(const FormatPlugin& format, const std::filesystem::path& path,
     const rh_tensor view = tensor.view();
     EXPECT_EQ(message_of([&](rh_error* e) { return writer->add_tensor(writer, name.c_str(), &view, e); }), "");
   }
+  for (const auto& name : kept) {
+    const Tensor weight(DType::kBF16, {2, 3});
+    const rh_tensor view = weight.view();
+    const std::string tensor = name + ".weight";
+    EXPECT_EQ(message_of([&](rh_error* e) { return writer->add_tensor(writer, tensor.c_str(), &view, e); }), "");
+  }
   const std::string failure = message_of([&](rh_error* error) { return writer->finish(writer, error); });
   if (failure.empty()) folder.finish();
   return failure;

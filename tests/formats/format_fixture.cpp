@@ -173,8 +173,10 @@ TestExport::TestExport(const FormatPlugin& format, std::filesystem::path folder,
   facts.json["config"] = {{"model_type", "llama"}, {"dtype", std::string(config_name(layers.at(0).dtype))}};
   facts.json["tuning"] = {{"iters", 0}};
   facts.json["plan"] = {{"data_type", "int"}, {"layers", nlohmann::json::object()}};
-  for (const TestLayer& layer : layers)
+  for (const TestLayer& layer : layers) {
     plan_.add_layer(layer.name, layer.rows, layer.cols, layer.dtype, EncodedView(layer).encoding);
+    if (layer.bias.elements() > 0) plan_.add_tensor(layer.name + ".bias", layer.bias.shape(), layer.bias.dtype());
+  }
   for (const auto& name : skipped) plan_.add_tensor(name + ".weight", {2, 3}, DType::kBF16);
   if (const std::string refusal = plan_.refusal(format); !refusal.empty()) throw Error(refusal);
   facts.paths["model"] = source.empty() ? "/nonexistent" : source.string();

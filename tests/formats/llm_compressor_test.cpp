@@ -478,7 +478,9 @@ TEST(LlmCompressor, RefusesDamagedCheckpoints) {
     const TemporaryFolder temporary;
     const auto out = temporary.path() / "damaged";
     OutputFolder folder(out, false);
-    SafetensorsWriter writer(folder, uint64_t{1} << 30, {});
+    std::vector<TensorSpec> specs;
+    for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype(), tensor.shape()});
+    SafetensorsWriter writer(folder, uint64_t{1} << 30, {}, specs);
     for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
     writer.finish();
     folder.write_text("config.json", read_json(exports() / damage.folder / "config.json").dump());

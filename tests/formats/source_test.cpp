@@ -226,12 +226,11 @@ class RefusedSource : public testing::TestWithParam<Refusal> {};
 TEST_P(RefusedSource, SaysWhy) {
   const TemporaryFolder temporary;
   const auto out = temporary.path() / "model";
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const auto& [name, tensor] : GetParam().tensors) tensors.emplace_back(cat("l.", name), tensor);
+  if (tensors.empty()) tensors.emplace_back("l.bias", Tensor(DType::kF32, {1}));
   OutputFolder folder(out, false);
-  SafetensorsWriter writer(folder, uint64_t{1} << 30, {});
-  for (const auto& [name, tensor] : GetParam().tensors)
-    writer.add(cat("l.", name), tensor.dtype(), tensor.shape(), tensor.data());
-  if (GetParam().tensors.empty()) writer.add("l.bias", DType::kF32, {1}, Tensor(DType::kF32, {1}).data());
-  writer.finish();
+  write_safetensors_file(folder.partial() / "model.safetensors", tensors);
   folder.write_text("config.json", cat(R"({"quantization_config": )", GetParam().quantization, "}"));
   folder.finish();
   const FormatPlugin format(GetParam().format);

@@ -7,7 +7,7 @@
 #include "host/checkpoint/safetensors.h"
 #include "kernels/floats.h"
 #include "plugins/formats/lib/text.h"
-#include "tests/formats/format_fixture.h"
+#include "tests/formats/encoded_fixture.h"
 
 namespace roundhouse::formats {
 namespace {
@@ -113,8 +113,8 @@ TEST(WriteRead, TakesScalesOfEveryType) {
 }
 
 TEST(WriteRead, KeepsUnquantizedTensorsAndBias) {
-  Tensor embedding(DType::kBF16, {3, 5}), bias(DType::kBF16, {32});
-  for (int i = 0; i < 15; ++i) embedding.as<uint16_t>()[i] = static_cast<uint16_t>(0x3f80 + i);
+  Tensor embedding(DType::kBF16, {2, 3}), bias(DType::kBF16, {32});
+  for (int i = 0; i < 6; ++i) embedding.as<uint16_t>()[i] = static_cast<uint16_t>(0x3f80 + i);
   for (int i = 0; i < 32; ++i) bias.as<uint16_t>()[i] = static_cast<uint16_t>(0x4000 + i);
   for (const char* name : {"auto_round", "auto_gptq", "auto_awq", "fake"}) {
     SCOPED_TRACE(name);
@@ -122,7 +122,7 @@ TEST(WriteRead, KeepsUnquantizedTensorsAndBias) {
     const TemporaryFolder temporary;
     auto layer = random_layer(kName, 4, 32, 64, 32, true);
     layer.bias = bias;
-    TestExport target(format, temporary.path() / "out", {layer});
+    TestExport target(format, temporary.path() / "out", {layer}, {"model.embed_tokens"});
     ASSERT_EQ(target.add_tensor("model.embed_tokens.weight", embedding), "");
     ASSERT_EQ(target.add_layer(layer), "");
     ASSERT_EQ(target.finish(), "");
@@ -233,6 +233,34 @@ TEST(MixedConfig, ThatAwqCannotSay) {
             "have 64, this one has 32");
   EXPECT_NE(begin("lm_head", 64).find("the engines that read this format know no quantized layer outside the blocks"),
             std::string::npos);
+}
+
+TEST(WriteRead, CopiesTensorsOfEveryTypeByteForByte) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const DType dtype :
+       {DType::kF64,        DType::kF32,    DType::kF16,    DType::kBF16,   DType::kI64,    DType::kI32,
+        DType::kI16,        DType::kI8,     DType::kU64,    DType::kU32,    DType::kU16,    DType::kU8,
+        DType::kBool,       DType::kC64,    DType::kF8E4M3, DType::kF8E5M2, DType::kF8E8M0, DType::kF8E4M3Fnuz,
+        DType::kF8E5M2Fnuz, DType::kF6E2M3, DType::kF6E3M2, DType::kF4E2M1}) {
+    Tensor tensor(dtype, {2, 4});
+    for (size_t i = 0; i < tensor.bytes(); ++i) tensor.as<uint8_t>()[i] = static_cast<uint8_t>(37 * i + 200);
+    tensors.emplace_back("extra." + std::string(safetensors_name(dtype)), tensor);
+  }
+  const TestLayer layer = random_layer(kName, 4, 32, 64, 32, true);
+  const EncodedLayer encoded{kName,
+                             32,
+                             64,
+                             {RH_ENCODING_AFFINE_INT,
+                              {{"bits", 4}, {"group_cols", 32}, {"group_rows", 1}, {"symmetric", true}},
+                              {{"codes", layer.codes}, {"scale", layer.scale}}}};
+  for (const char* name : {"auto_round", "auto_gptq", "auto_awq", "llm_compressor"}) {
+    SCOPED_TRACE(name);
+    const FormatPlugin format(name);
+    const TemporaryFolder temporary;
+    ASSERT_EQ(write(format, temporary.path() / "out", {encoded}, {}, nlohmann::json::object(), tensors), "");
+    const TestReader reader(format, temporary.path() / "out");
+    for (const auto& [key, tensor] : tensors) expect_same_bits(reader.read(key), tensor, key);
+  }
 }
 
 TEST(WriteRead, CopiesTokenizerAndGenerationConfig) {

@@ -71,7 +71,7 @@ TEST_F(FormatIo, WritesThroughTheHostsExtensions) {
             (nlohmann::json{{"config", {{"model_type", "tiny"}}}, {"unknown", nullptr}, {"options", {{"level", 3}}}}));
   EXPECT_TRUE(fs::exists(root_ / "out/tokenizer.json"));
   SafetensorsFolder written(root_ / "out");
-  EXPECT_EQ(written.metadata().at("format"), "fixture");
+  EXPECT_EQ(written.metadata().at("format"), "pt");
   EXPECT_EQ(written.load("layers.0.down.decoded").as<float>()[0], -1.0f);  // through the session's decode
 }
 

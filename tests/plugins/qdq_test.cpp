@@ -24,13 +24,8 @@ class Qdq : public Sandbox {
   // Writes the tensors, runs, and gives what came out.
   std::unique_ptr<SafetensorsFolder> run(const std::vector<std::pair<std::string, Tensor>>& tensors,
                                          const json& options = {{"bits", 8}}, const std::string& dtype = "fixture") {
-    std::filesystem::remove_all(root_ / "in");
-    OutputFolder folder(root_ / "in", true);
-    SafetensorsWriter writer(folder, 1 << 20, {});
-    for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
-    writer.finish();
-    folder.finish();
-    run_qdq(catalogue_, dtype, options, root_ / "in/model.safetensors", root_ / "out.safetensors");
+    write_safetensors_file(root_ / "in.safetensors", tensors);
+    run_qdq(catalogue_, dtype, options, root_ / "in.safetensors", root_ / "out.safetensors");
     return std::make_unique<SafetensorsFolder>(root_ / "out.safetensors");
   }
   static Names sorted_names(const SafetensorsFolder& folder) {

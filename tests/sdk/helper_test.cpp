@@ -66,6 +66,28 @@ class Helper : public testing::Test {
   const rh_dtype* dtype_ = nullptr;
 };
 
+TEST_F(Helper, ParallelForEndsWhenTheCallIsCancelled) {
+  volatile int32_t cancelled = 0;
+  int64_t chunks = 0;
+  const auto work = [&] {
+    rh::parallel_for(100, 10, [&](int64_t begin, int64_t) {
+      ++chunks;
+      if (begin == 30) cancelled = 1;
+    });
+  };
+  {
+    const rh::Cancellation here(&cancelled);
+    EXPECT_EQ(rh::guard(&error_, work), RH_CANCELLED);
+    EXPECT_EQ(chunks, 4);
+    EXPECT_EQ(rh::guard(&error_, work), RH_CANCELLED);
+    EXPECT_EQ(chunks, 4);
+    const rh::Cancellation inner(nullptr);
+    EXPECT_EQ(rh::guard(&error_, work), RH_OK);
+  }
+  EXPECT_EQ(chunks, 14);
+  EXPECT_EQ(rh::guard(&error_, work), RH_OK);
+}
+
 TEST_F(Helper, DeclaresWhatTheClassesSay) {
   EXPECT_EQ(entry_->get_factory(RH_FORMAT_FACTORY), nullptr);
   EXPECT_EQ(entry_->get_factory("roundhouse.dtype-factory/1x"), nullptr);

@@ -74,6 +74,7 @@ enum class Defect {
   ThreadLocal,
   NeedsParallel,
   DropsCancelled,
+  DropsCancelledChunks,
   // numbers
   ThrowsInForward,
   LosesRaggedColumns,
@@ -349,6 +350,7 @@ rh_code forward(rh_quantizer *table, const rh_exec *exec, const rh_forward_args 
   float *scales = args->results && args->results[0] ? floats(args->results[0]) : nullptr;
   if (has(Defect::NeedsResults)) *static_cast<volatile float *>(floats(args->results[0])) = 0;
   for_rows(rows, [&](int64_t first, int64_t last) {
+    if (has(Defect::DropsCancelledChunks) && exec->cancelled && *exec->cancelled) return;
     for (int64_t row = first; row < last; ++row)
       for (int64_t g = 0; g < q->per_row; ++g) {
         const float scale = group_scale(q, args->input, args->tunables, args->states, row, g) + noise;

@@ -7,6 +7,7 @@
 #include <roundhouse/ext/assign.h>
 #include <roundhouse/ext/model.h>
 #include <roundhouse/ext/output.h>
+#include <roundhouse/ext/resume.h>
 #include <roundhouse/format.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,13 @@ enum class Defect {
   DropsCancelledRead,
   GarbageFacts,
   AnyFile,
+  ResumeStartsOver,
+  SaveForgetsBuffer,
+  SaveRemembersInGlobals,
+  SaveLeavesMark,
+  SavesTwice,
+  IgnoresFailedSync,
+  RestoreCrashesOnGarbage,
   // reading
   LosesTensor,
   LosesHighBits,
@@ -193,6 +201,8 @@ struct Writer {
   const char *kept;  // KeepsPointer
 };
 std::string shared_buffer;
+std::string held_back;       // SaveForgetsBuffer
+uint64_t remembered_length;  // SaveRemembersInGlobals
 
 Writer *self(rh_writer *writer) { return static_cast<Writer *>(writer->data); }
 
@@ -201,9 +211,11 @@ rh_code write(Writer *w, const std::string &bytes, rh_error *error) {
     shared_buffer += bytes;
     return RH_OK;
   }
+  std::string next = bytes;
+  if (has(Defect::SaveForgetsBuffer)) next.swap(held_back);
   rh_error ignored;
   const rh_code code =
-      w->output->write(w->file, bytes.data(), bytes.size(), has(Defect::IgnoresFailedWrite) ? &ignored : error);
+      w->output->write(w->file, next.data(), next.size(), has(Defect::IgnoresFailedWrite) ? &ignored : error);
   if (code != RH_OK) w->failed = true;
   return has(Defect::IgnoresFailedWrite) ? RH_OK : code;
 }
@@ -274,6 +286,7 @@ rh_code finish(rh_writer *writer, rh_error *error) {
     put_tensor(out, rh_tensor{nullptr, {RH_DEVICE_CPU, 0}, 1, {RH_KIND_UINT, 8, 1}, shape, nullptr, 0});
     write(w, out, error);
   }
+  if (has(Defect::SaveForgetsBuffer)) write(w, "", error);
   if (w->failed && !has(Defect::IgnoresFailedWrite)) {
     w->output->discard(w->file);
     return end(w, fail(error, RH_DATA_LOSS, "an earlier write failed"));
@@ -290,7 +303,8 @@ void abort_writer(rh_writer *writer) {
   end(w, RH_OK);
 }
 
-rh_code begin(const rh_format *, const rh_export *target, rh_writer **out, rh_error *error) {
+// `saved`: the length of the file that another writer has left, or NULL.
+rh_code make_writer(const rh_export *target, const uint64_t *saved, rh_writer **out, rh_error *error) {
   const auto *output = static_cast<const rh_output *>(host->get_extension(host, RH_EXT_OUTPUT));
   if (!output && !has(Defect::NeedsOutput)) return fail(error, RH_UNIMPLEMENTED, "the host has no output extension");
   if (!empty_object(target->plan->options_json)) {
@@ -302,9 +316,10 @@ rh_code begin(const rh_format *, const rh_export *target, rh_writer **out, rh_er
     exports += static_cast<int>(strlen(model->json(target, "config")) > 1000000);
   }
   rh_file *file = nullptr;
-  rh_code code = output->create(target, kFile, &file, error);
+  rh_code code =
+      saved ? output->reopen(target, kFile, *saved, &file, error) : output->create(target, kFile, &file, error);
   if (code != RH_OK) return code;
-  code = output->write(file, kMagic, strlen(kMagic), error);
+  if (!saved) code = output->write(file, kMagic, strlen(kMagic), error);
   if (code != RH_OK) {
     output->discard(file);
     return code;
@@ -315,8 +330,46 @@ rh_code begin(const rh_format *, const rh_export *target, rh_writer **out, rh_er
   w->file = file;
   w->table = {sizeof w->table, 0, w, add_layer, add_tensor, finish, abort_writer};
   shared_buffer.clear();
+  held_back.clear();
   *out = &w->table;
   return RH_OK;
+}
+
+rh_code begin(const rh_format *, const rh_export *target, rh_writer **out, rh_error *error) {
+  return make_writer(target, nullptr, out, error);
+}
+
+// ---- resuming: what is saved is the length of the file ----
+
+rh_code save(rh_writer *writer, void (*take)(void *context, const void *bytes, uint64_t size), void *context,
+             rh_error *error) {
+  Writer *w = self(writer);
+  uint64_t length = 0;
+  if (has(Defect::SaveLeavesMark)) write(w, std::string(1, RH_ITEM_TENSOR), error);
+  const rh_code code = w->output->sync(w->file, &length, error);
+  if (code != RH_OK && !has(Defect::IgnoresFailedSync)) {
+    w->failed = true;
+    return code;
+  }
+  if (has(Defect::SaveRemembersInGlobals)) {
+    remembered_length = length;
+    length = 0;
+  }
+  take(context, &length, sizeof length);
+  if (has(Defect::SavesTwice)) take(context, &length, sizeof length);
+  return RH_OK;
+}
+
+rh_code restore(const rh_format *, const rh_export *target, const void *bytes, uint64_t size, rh_writer **out,
+                rh_error *error) {
+  uint64_t length = 0;
+  if (size != sizeof length) {
+    if (has(Defect::RestoreCrashesOnGarbage)) abort();
+    return fail(error, RH_DATA_LOSS, "what was saved is damaged");
+  }
+  memcpy(&length, bytes, sizeof length);
+  if (has(Defect::SaveRemembersInGlobals)) length = remembered_length;
+  return make_writer(target, has(Defect::ResumeStartsOver) ? nullptr : &length, out, error);
 }
 
 rh_code plan(const rh_format *, const rh_plan *plan,
@@ -547,7 +600,10 @@ rh_code assign_types(const rh_format *, const char *, const char *, const char *
 }
 const rh_assign assign = {sizeof(rh_assign), 0, assign_types};
 
+const rh_resume resume = {sizeof(rh_resume), 0, save, restore};
+
 const void *get_extension(const rh_format *, const char *id) {
+  if (strcmp(id, RH_EXT_RESUME) == 0) return &resume;
   return strcmp(id, RH_EXT_ASSIGN) == 0 ? &assign : nullptr;
 }
 

@@ -81,6 +81,7 @@ class AutoAwq : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<AwqWriter>(target);
   }
+  bool resumes() const override { return true; }
 
   int32_t probe(const std::string& folder) const override { return own_quantization(folder).empty() ? 0 : 100; }
 

@@ -40,12 +40,14 @@ class GptqWriter : public IntWriter {
     config["true_sequential"] = false;
     config["damp_percent"] = 0.01;  // GPTQ's default; transformers wants one between 0 and 1
     config["lm_head"] =
-        std::any_of(layers().begin(), layers().end(), [](const auto& layer) { return !layer.in_block; });
+        std::any_of(layers().begin(), layers().end(), [&](const auto* layer) { return !in_block(layer->name); });
     Json dynamic = Json::object();  // "+:" quantized in its own way, "-:" not quantized
-    for (const auto& layer : layers()) {
-      if (layer.in_block && layer.scheme == plan().common()) continue;
-      dynamic["+:" + exactly(layer.name)] = {
-          {"bits", layer.scheme.bits}, {"group_size", layer.scheme.group_size}, {"sym", layer.scheme.symmetric}};
+    for (const rh_format_layer* layer : layers()) {
+      const IntScheme scheme = plan().of(*layer);
+      // Engines take lm_head and the like only when told.
+      if (in_block(layer->name) && scheme == plan().common()) continue;
+      dynamic["+:" + exactly(layer->name)] = {
+          {"bits", scheme.bits}, {"group_size", scheme.group_size}, {"sym", scheme.symmetric}};
     }
     const auto unquantized = unquantized_in_blocks();
     for (const auto& name : unquantized) dynamic["-:" + exactly(name)] = Json::object();
@@ -57,10 +59,11 @@ class GptqWriter : public IntWriter {
   // The quantized layers' names inside a block ("mlp.down_proj"), each once.
   std::set<std::string> modules_in_block() const {
     std::set<std::string> names;
-    for (const auto& layer : layers()) {
-      if (!layer.in_block) continue;
+    for (const rh_format_layer* layer : layers()) {
+      const std::string name = layer->name;
+      if (!in_block(name)) continue;
       const size_t index = block_prefix().size() + 1;  // "model.layers." is followed by the block's number
-      names.insert(layer.name.substr(layer.name.find('.', index) + 1));
+      names.insert(name.substr(name.find('.', index) + 1));
     }
     return names;
   }
@@ -90,6 +93,7 @@ class AutoGptq : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<GptqWriter>(target);
   }
+  bool resumes() const override { return true; }
 
   int32_t probe(const std::string& folder) const override { return own_quantization(folder).empty() ? 0 : 100; }
 

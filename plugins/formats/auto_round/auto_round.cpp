@@ -44,56 +44,56 @@ class AutoRoundWriter : public CheckpointWriter {
     if (has_ints(*target.plan)) ints_.emplace(*target.plan);
   }
 
-  void add_layer(const rh_encoded_layer& encoded) override {
-    const rh_format_layer& layer = *encoded.layer;
+ private:
+  LayerScheme scheme_of(const rh_format_layer& layer) const {
     const auto encoding = float_encoding(*layer.encoding);
-    const LayerScheme scheme = encoding ? float_layer_scheme(*encoding, layer) : int_layer_scheme(*ints_, layer);
-    if (layers_.empty()) first_ = scheme;
-    layers_.push_back({layer.name, scheme.fields});
-    if (!encoding) {
+    return encoding ? float_layer_scheme(*encoding, layer) : int_layer_scheme(*ints_, layer);
+  }
+
+  void store_layer(const rh_encoded_layer& encoded, TensorWriter& out) override {
+    const rh_format_layer& layer = *encoded.layer;
+    const LayerScheme scheme = scheme_of(layer);
+    if (!float_encoding(*layer.encoding)) {
       const bool gptq = scheme.packing == "auto_round:auto_gptq";
-      return write_int_layer(tensors(), encoded, gptq ? IntLayout::kMinusOne : IntLayout::kDirect, false);
+      return store_int_layer(out, encoded, gptq ? IntLayout::kMinusOne : IntLayout::kDirect, false);
     }
-    if (encoded.bias) tensors().add(cat(layer.name, ".bias"), *encoded.bias);
-    add_codes(tensors(), encoded);
+    if (encoded.bias) out.add(cat(layer.name, ".bias"), *encoded.bias);
+    add_codes(out, encoded);
     const bool is_block = scheme.fields.at("group_size").is_array();
     std::vector<int64_t> shape;  // of the scales, where it is not that of the groups
     if (scheme.fields.at("group_size") == RH_GROUP_TENSOR) shape = {1};
     if (scheme.fields.at("group_size") == RH_GROUP_ROW) shape = {layer.rows};
-    add_scales(tensors(), cat(layer.name, is_block ? ".weight_scale_inv" : ".weight_scale"), encoded, shape);
-    add_input_range(tensors(), encoded);
+    add_scales(out, cat(layer.name, is_block ? ".weight_scale_inv" : ".weight_scale"), encoded, shape);
+    add_input_range(out, encoded);
   }
 
- private:
-  struct WrittenLayer {
-    std::string name;
-    Json fields;
-  };
-
   // What most layers of the blocks have in common.
-  const Json& common() const {
-    const auto count = [&](const WrittenLayer& like) {
-      return std::count_if(layers_.begin(), layers_.end(), [&](const WrittenLayer& layer) {
-        return in_block(layer.name) && layer.fields == like.fields;
-      });
-    };
-    return std::max_element(layers_.begin(), layers_.end(),
-                            [&](const auto& a, const auto& b) { return count(a) < count(b); })
-        ->fields;
+  Json common(const std::vector<LayerScheme>& schemes) const {
+    std::map<std::string, int64_t> counts;  // by the fields
+    const LayerScheme* most = &schemes.at(0);
+    for (size_t i = 0; i < schemes.size(); ++i)
+      if (in_block(layers()[i]->name)) ++counts[schemes[i].fields.dump()];
+    for (const LayerScheme& scheme : schemes)
+      if (counts[scheme.fields.dump()] > counts[most->fields.dump()]) most = &scheme;
+    return most->fields;
   }
 
   Json quantization_config() const override {
-    rh::require(!layers_.empty(), "no layer was quantized: there is nothing to pack");
-    Json config = common();
+    rh::require(!layers().empty(), "no layer was quantized: there is nothing to pack");
+    std::vector<LayerScheme> schemes;
+    for (const rh_format_layer* layer : layers()) schemes.push_back(scheme_of(*layer));
+    const Json usual = common(schemes);
+    Json config = usual;
     const bool input = config.contains("act_bits");
     add_tuning(target(), config);
     config["quant_method"] = "auto-round";
-    if (!first_.packing.empty()) config["packing_format"] = first_.packing;
-    add_fp8_keys(first_, config);
+    if (!schemes[0].packing.empty()) config["packing_format"] = schemes[0].packing;
+    add_fp8_keys(schemes[0], config);
     config["block_name_to_quantize"] = block_prefix();
     Json extra = Json::object();
-    for (const auto& layer : layers_) {
-      if (!in_block(layer.name) || layer.fields != common()) extra[layer.name] = layer.fields;
+    for (size_t i = 0; i < schemes.size(); ++i) {
+      const std::string name = layers()[i]->name;
+      if (!in_block(name) || schemes[i].fields != usual) extra[name] = schemes[i].fields;
     }
     for (const auto& name : unquantized_in_blocks()) {
       extra[name] = {{"bits", 16}, {"data_type", "float"}};
@@ -104,8 +104,6 @@ class AutoRoundWriter : public CheckpointWriter {
   }
 
   std::optional<IntPlan> ints_;
-  LayerScheme first_;
-  std::vector<WrittenLayer> layers_;
 };
 
 class AutoRound : public rh::Format {
@@ -181,6 +179,7 @@ class AutoRound : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<AutoRoundWriter>(target);
   }
+  bool resumes() const override { return true; }
 
   int32_t probe(const std::string& folder) const override {
     const Json quantization = quantization_of(read_config_or_empty(folder));

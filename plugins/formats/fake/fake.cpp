@@ -10,37 +10,33 @@ namespace {
 // Marks our own in config.json, where engines ignore keys that they do not know.
 constexpr const char* kMarker = "roundhouse_format";
 
-class FakeWriter : public rh::Writer {
+class FakeWriter : public rh::SafetensorsWriter {
  public:
   explicit FakeWriter(const rh_export& target)
-      : target_(target), decoder_(rh::required_extension<rh_decode>(RH_EXT_DECODE)), tensors_(target) {}
-
-  void add_layer(const rh_encoded_layer& encoded) override {
-    const rh_format_layer& layer = *encoded.layer;
-    const std::string name = layer.name;
-    std::vector<char> weight(layer.rows * layer.cols * (layer.dtype.bits / 8));
-    int64_t shape[] = {layer.rows, layer.cols};
-    rh_tensor output{weight.data(), {RH_DEVICE_CPU, 0}, 2, layer.dtype, shape, nullptr, 0};
-    rh_error error{};
-    rh::check(decoder_.decode(&target_, &encoded, &output, &error), error);
-    tensors_.add(name + ".weight", output);
-    if (encoded.bias) tensors_.add(name + ".bias", *encoded.bias);
-  }
-
-  void add_tensor(const std::string& name, const rh_tensor& tensor) override { tensors_.add(name, tensor); }
-
-  void finish() override {
-    tensors_.finish();
-    Json config = model_json(target_, "config");
-    config[kMarker] = "fake";
-    write_json(target_, "config.json", config);
-    copy_side_files(target_);
-  }
+      : SafetensorsWriter(target), decoder_(rh::required_extension<rh_decode>(RH_EXT_DECODE)) {}
 
  private:
-  const rh_export& target_;
+  void store_layer(const rh_encoded_layer& encoded, TensorWriter& out) override {
+    const rh_format_layer& layer = *encoded.layer;
+    const std::string name = layer.name;
+    out.add(name + ".weight", layer.dtype, {layer.rows, layer.cols}, [&] {
+      std::vector<char> weight(layer.rows * layer.cols * (layer.dtype.bits / 8));
+      int64_t shape[] = {layer.rows, layer.cols};
+      rh_tensor output{weight.data(), {RH_DEVICE_CPU, 0}, 2, layer.dtype, shape, nullptr, 0};
+      rh::host_call([&](rh_error* e) { return decoder_.decode(&target(), &encoded, &output, e); });
+      return weight;
+    });
+    if (encoded.bias) out.add(name + ".bias", *encoded.bias);
+  }
+
+  void write_files() override {
+    Json config = model_json(target(), "config");
+    config[kMarker] = "fake";
+    write_json(target(), "config.json", config);
+    copy_side_files(target());
+  }
+
   const rh_decode& decoder_;
-  TensorWriter tensors_;
 };
 
 class FakeReader : public rh::Reader {
@@ -70,6 +66,7 @@ class Fake : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<FakeWriter>(target);
   }
+  bool resumes() const override { return true; }
   int32_t probe(const std::string& folder) const override {
     return text_at(read_config_or_empty(folder), kMarker) == "fake" ? 1 : 0;
   }

@@ -33,19 +33,21 @@ class Fp8Writer : public CheckpointWriter {
  public:
   explicit Fp8Writer(const rh_export& target) : CheckpointWriter(target) {}
 
-  void add_layer(const rh_encoded_layer& encoded) override {
+ private:
+  void store_layer(const rh_encoded_layer& encoded, TensorWriter& out) override {
     const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
-    if (encoded.bias) tensors().add(name + ".bias", *encoded.bias);
-    add_codes(tensors(), encoded);
+    if (encoded.bias) out.add(name + ".bias", *encoded.bias);
+    add_codes(out, encoded);
     const int64_t row_blocks = (layer.rows + kBlock - 1) / kBlock, col_blocks = (layer.cols + kBlock - 1) / kBlock;
-    const rh_tensor& scale = require_tensor(encoded, "scale", row_blocks * col_blocks);
-    std::vector<float> inverse(row_blocks * col_blocks);  // of what the weight was multiplied with: the scale itself
-    for (size_t i = 0; i < inverse.size(); ++i) inverse[i] = rh_load(&scale, static_cast<int64_t>(i));
-    tensors().add(name + ".weight_scale_inv", inverse.data(), rh::kF32, {row_blocks, col_blocks});
+    out.add(name + ".weight_scale_inv", rh::kF32, {row_blocks, col_blocks}, [&] {
+      const rh_tensor& scale = require_tensor(encoded, "scale", row_blocks * col_blocks);
+      std::vector<float> inverse(row_blocks * col_blocks);  // of what the weight was multiplied with: the scale itself
+      for (size_t i = 0; i < inverse.size(); ++i) inverse[i] = rh_load(&scale, static_cast<int64_t>(i));
+      return inverse;
+    });
   }
 
- private:
   Json quantization_config() const override {
     Json config{{"quant_method", "fp8"},
                 {"fmt", "e4m3"},
@@ -79,6 +81,7 @@ class Fp8 : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<Fp8Writer>(target);
   }
+  bool resumes() const override { return true; }
 
   int32_t probe(const std::string& folder) const override {
     return is_own(quantization_of(read_config_or_empty(folder))) ? 100 : 0;

@@ -38,6 +38,7 @@ class Gguf : public rh::Format, public rh::Assigner {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<GgufWriter>(target);
   }
+  bool resumes() const override { return true; }
   int32_t probe(const std::string& folder) const override { return gguf_files(folder).empty() ? 0 : 100; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     return std::make_unique<GgufReader>(source.path, Json::parse(source.architecture_json));

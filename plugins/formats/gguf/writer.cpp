@@ -11,6 +11,8 @@
 namespace roundhouse::formats {
 namespace {
 
+constexpr int64_t kElementsPerChunk = 1 << 16;
+
 int64_t elements(const std::vector<int64_t>& shape) {
   int64_t n = 1;
   for (const int64_t size : shape) n *= size;
@@ -96,8 +98,16 @@ GgufWriter::GgufWriter(const rh_export& target)
       names_(architecture_) {
   names_.require_known();
   plan_tensors();
+}
+
+void GgufWriter::start(const std::string* saved) {
   const size_t files = divide();
-  const std::string folder = std::filesystem::path(model_folder(target)).filename().string();
+  const Json state = saved ? Json::parse(*saved, nullptr, /*allow_exceptions=*/false) : Json::object();
+  const Json lengths = state.is_object() ? state.value("lengths", Json()) : Json();
+  if (saved && (lengths.size() != files || text_at(state, "written").size() != slots_.size() ||
+                !std::all_of(lengths.begin(), lengths.end(), [](const Json& n) { return n.is_number_unsigned(); })))
+    throw rh::Error(RH_DATA_LOSS, "what was saved of the GGUF files is damaged, or of other tensors");
+  const std::string folder = std::filesystem::path(model_folder(target_)).filename().string();
   const std::string model = cat(folder.empty() ? "model" : folder, "-", file_type().name);
   for (size_t file = 0; file < files; ++file) {
     Metadata metadata = file == 0 ? model_metadata() : Metadata();
@@ -107,9 +117,15 @@ GgufWriter::GgufWriter(const rh_export& target)
       metadata.i32("split.tensors.count", static_cast<int64_t>(slots_.size()));
     }
     const std::string head = header(metadata, file);
-    files_.push_back(std::make_unique<OutputFile>(target, file_name(model, file, files)));
+    const std::string name = file_name(model, file, files);
+    if (saved) {
+      files_.push_back(std::make_unique<OutputFile>(target_, name, lengths.at(file).get<uint64_t>()));
+      continue;
+    }
+    files_.push_back(std::make_unique<OutputFile>(target_, name));
     files_.back()->write(head.data(), head.size());
   }
+  for (size_t i = 0; saved && i < slots_.size(); ++i) slots_[i].written = text_at(state, "written")[i] == '1';
   if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
     write(slots_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
 }
@@ -250,9 +266,20 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const kernels::Element stored = element_of(*slot.type);
   if (stored == *source) return write(slot, rh::data<uint8_t>(tensor));
   std::vector<uint8_t> converted(slot.bytes);
-  for (int64_t i = 0; i < rh::elements(tensor); ++i)
-    kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+  rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+  });
   write(slot, converted.data());
+}
+
+// {"lengths": [of each file], "written": "1101", a digit for each tensor}
+std::string GgufWriter::save() {
+  Json lengths = Json::array();
+  for (const auto& file : files_) lengths.push_back(file->sync());
+  std::string written;
+  for (const Slot& slot : slots_) written += slot.written ? '1' : '0';
+  return Json{{"lengths", lengths}, {"written", written}}.dump();
 }
 
 void GgufWriter::finish() {

@@ -26,9 +26,11 @@ class GgufWriter : public rh::Writer {
  public:
   explicit GgufWriter(const rh_export& target);
 
+  void start(const std::string* saved) override;
   void add_layer(const rh_encoded_layer& layer) override;
   void add_tensor(const std::string& name, const rh_tensor& tensor) override;
   void finish() override;
+  std::string save() override;
 
  private:
   // A tensor of the file.

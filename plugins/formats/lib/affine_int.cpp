@@ -12,6 +12,8 @@ namespace {
 using kernels::float_from_half;
 using kernels::half_from_float;
 
+constexpr int64_t kRowsPerChunk = 16;
+
 std::vector<uint16_t> half_scales(const rh_encoded_layer& encoded, int64_t count) {
   const rh_tensor& scale = require_tensor(encoded, "scale", count);
   std::vector<uint16_t> halves(count);
@@ -53,17 +55,17 @@ AffineLayer affine_layer(const rh_encoded_layer& encoded) {
 void mirror_zero_points(AffineLayer& layer) {
   const uint8_t max = static_cast<uint8_t>((1 << layer.bits) - 1);
   const int64_t groups = layer.groups();
-  for (int64_t r = 0; r < layer.rows; ++r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t i = r * groups + g;
+  rh::parallel_for(layer.rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * groups; i < end * groups; ++i) {
       if (layer.zero_point[i] != 0) continue;
       layer.zero_point[i] = max;
       layer.scale[i] ^= 0x8000;  // f16's sign
-      uint8_t* row = layer.codes.data() + r * layer.cols;
+      const int64_t g = i % groups;
+      uint8_t* row = layer.codes.data() + i / groups * layer.cols;
       const int64_t last = std::min(layer.cols, (g + 1) * layer.group_cols);
       for (int64_t c = g * layer.group_cols; c < last; ++c) row[c] = max - row[c];
     }
-  }
+  });
 }
 
 }  // namespace roundhouse::formats

@@ -5,16 +5,21 @@
 
 namespace roundhouse::formats {
 
-CheckpointWriter::CheckpointWriter(const rh_export& target) : target_(target), tensors_(target) {
-  const Json architecture = Json::parse(target.plan->architecture_json);
+CheckpointWriter::CheckpointWriter(const rh_export& target) : SafetensorsWriter(target) {
+  const rh_plan& plan = *target.plan;
+  const Json architecture = Json::parse(plan.architecture_json);
   block_prefix_ = text_at(architecture, "block_prefix");
   if (architecture.value("tied_head", false)) tied_head_ = text_at(architecture, "head");
-}
-
-void CheckpointWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   constexpr std::string_view kWeight = ".weight";
-  if (tensor.ndim == 2 && name.ends_with(kWeight)) unquantized_.push_back(name.substr(0, name.size() - kWeight.size()));
-  tensors_.add(name, tensor);
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const rh_planned_tensor& tensor = *plan.tensors[i];
+    const std::string name = tensor.name;
+    if (tensor.layer) {
+      layers_.push_back(tensor.layer);
+    } else if (tensor.ndim == 2 && name.ends_with(kWeight)) {
+      unquantized_.push_back(name.substr(0, name.size() - kWeight.size()));
+    }
+  }
 }
 
 std::vector<std::string> CheckpointWriter::unquantized() const {
@@ -29,10 +34,7 @@ std::vector<std::string> CheckpointWriter::unquantized_in_blocks() const {
   return names;
 }
 
-void CheckpointWriter::finish() {
-  tensors_.finish();
-  write_config(target_, quantization_config());
-}
+void CheckpointWriter::write_files() { write_config(target(), quantization_config()); }
 
 std::string block_prefix(const rh_plan& plan) { return text_at(Json::parse(plan.architecture_json), "block_prefix"); }
 

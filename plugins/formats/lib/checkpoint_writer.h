@@ -8,19 +8,17 @@
 
 namespace roundhouse::formats {
 
-class CheckpointWriter : public rh::Writer {
+// The configuration follows from the plan alone, not from what has come: a writer that was resumed has seen a part.
+class CheckpointWriter : public rh::SafetensorsWriter {
  public:
   explicit CheckpointWriter(const rh_export& target);
-
-  void add_tensor(const std::string& name, const rh_tensor& tensor) override;
-  void finish() override;
 
  protected:
   // The checkpoint's quantization_config. Called once, after the last layer.
   virtual Json quantization_config() const = 0;
 
-  const rh_export& target() const { return target_; }
-  TensorWriter& tensors() { return tensors_; }
+  // The plan's quantized layers.
+  const std::vector<const rh_format_layer*>& layers() const { return layers_; }
   const std::string& block_prefix() const { return block_prefix_; }  // "model.layers"
   bool in_block(const std::string& layer) const { return layer.starts_with(block_prefix_ + "."); }
 
@@ -30,11 +28,12 @@ class CheckpointWriter : public rh::Writer {
   std::vector<std::string> unquantized_in_blocks() const;
 
  private:
-  const rh_export& target_;
-  TensorWriter tensors_;
+  void write_files() override;
+
   std::string block_prefix_;
-  std::string tied_head_;  // has no tensor of its own; "" when not tied
+  std::vector<const rh_format_layer*> layers_;
   std::vector<std::string> unquantized_;
+  std::string tied_head_;  // has no tensor of its own; "" when not tied
 };
 
 // The module prefix of the blocks that the architecture names: "model.layers".

@@ -83,51 +83,52 @@ std::optional<FloatEncoding> float_encoding(const rh_encoding& encoding) {
   return std::nullopt;
 }
 
-void add_codes(TensorWriter& file, const rh_encoded_layer& encoded) {
+void add_codes(TensorWriter& out, const rh_encoded_layer& encoded) {
   const rh_format_layer& layer = *encoded.layer;
   const FloatEncoding encoding = *float_encoding(*layer.encoding);
   const std::string name = layer.name;
-  const auto* codes = rh::data<uint8_t>(require_tensor(encoded, "codes", layer.rows * layer.cols));
+  const rh_tensor& tensor = require_tensor(encoded, "codes", layer.rows * layer.cols);
+  const auto* codes = rh::data<uint8_t>(tensor);
   const int bits = code_bits(encoding);
-  if (bits == 8) return file.add(name + ".weight", codes, code_type(encoding), {layer.rows, layer.cols});
+  if (bits == 8)
+    return out.add(name + ".weight", code_type(encoding), {layer.rows, layer.cols}, [&] { return tensor.data; });
   rh::require(layer.cols * bits % 32 == 0,
               cat(name, ": a row of ", layer.cols, " codes of ", bits, " bits is no whole number of 32-bit words"));
   const int64_t words = layer.cols * bits / 32;
-  std::vector<uint32_t> packed(layer.rows * words);
-  rh::parallel_for(layer.rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
-    std::vector<uint8_t> row(layer.cols);
-    for (int64_t r = begin; r < end; ++r) {
-      std::copy_n(codes + r * layer.cols, layer.cols, row.begin());
-      if (std::any_of(row.begin(), row.end(), [&](uint8_t code) { return code >> bits; })) {
-        throw rh::Error(RH_INVALID_ARGUMENT, cat(name, ": a code does not fit into ", bits, " bits"));
+  out.add(name + ".weight_packed", rh::kU8, {layer.rows, words * 4}, [&] {
+    std::vector<uint32_t> packed(layer.rows * words);
+    rh::parallel_for(layer.rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
+      std::vector<uint8_t> row(layer.cols);
+      for (int64_t r = begin; r < end; ++r) {
+        std::copy_n(codes + r * layer.cols, layer.cols, row.begin());
+        if (std::any_of(row.begin(), row.end(), [&](uint8_t code) { return code >> bits; })) {
+          throw rh::Error(RH_INVALID_ARGUMENT, cat(name, ": a code does not fit into ", bits, " bits"));
+        }
+        if (is_int4(encoding) && std::count(row.begin(), row.end(), 8)) {
+          throw rh::Error(RH_INVALID_ARGUMENT, name + ": -2 cannot be stored as a 4-bit sign and magnitude");
+        }
+        if (is_int4(encoding)) std::transform(row.begin(), row.end(), row.begin(), signed_magnitude);
+        pack_stream(row.data(), layer.cols, bits, packed.data() + r * words);
       }
-      if (is_int4(encoding) && std::count(row.begin(), row.end(), 8)) {
-        throw rh::Error(RH_INVALID_ARGUMENT, name + ": -2 cannot be stored as a 4-bit sign and magnitude");
-      }
-      if (is_int4(encoding)) std::transform(row.begin(), row.end(), row.begin(), signed_magnitude);
-      pack_stream(row.data(), layer.cols, bits, packed.data() + r * words);
-    }
+    });
+    return packed;
   });
-  file.add(name + ".weight_packed", packed.data(), rh::kU8, {layer.rows, words * 4});
 }
 
-void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& encoded,
+void add_scales(TensorWriter& out, const std::string& name, const rh_encoded_layer& encoded,
                 std::vector<int64_t> shape) {
   const rh_format_layer& layer = *encoded.layer;
   const FloatEncoding encoding = *float_encoding(*layer.encoding);
   const int place = rh::tensor_index(*layer.encoding, "scale");
-  if (place < 0) {
-    const float one = 1.0f;
-    return file.add(name, &one, rh::kF32, {1});
-  }
+  if (place < 0) return out.add(name, rh::kF32, {1}, [] { return std::vector{1.0f}; });
   const rh_tensor_spec& spec = *layer.encoding->tensors[place];
   const rh_tensor& scale = require_tensor(encoded, "scale", elements(spec));
   if (shape.empty()) shape.assign(spec.shape, spec.shape + spec.ndim);
-  file.add(name, scale.data, has_global_scale(encoding) ? kF8E4M3 : scale.dtype, std::move(shape));
-  if (has_global_scale(encoding)) {
-    const rh_tensor& global = require_tensor(encoded, "global_scale", 1);
-    file.add(std::string(layer.name) + ".weight_global_scale", global.data, rh::kF32, {1});
-  }
+  const bool two_level = has_global_scale(encoding);
+  out.add(name, two_level ? kF8E4M3 : scale.dtype, shape, [&] { return scale.data; });
+  if (!two_level) return;
+  const rh_tensor& global = require_tensor(encoded, "global_scale", 1);
+  out.add(std::string(layer.name) + ".weight_global_scale", rh::kF32, {1}, [&] { return global.data; });
 }
 
 rh::ScaledFp8 stored_fp8(const std::string& name, const rh_tensor* weight, const rh_tensor* scale, int64_t block_rows,

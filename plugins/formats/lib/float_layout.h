@@ -35,11 +35,11 @@ int code_bits(const FloatEncoding& encoding);
 // The element type of the codes, as mx/1 names it: "fp8_e4m3", "fp4_e2m1".
 const char* element_name(const FloatEncoding& encoding);
 
-// Writes L.weight or L.weight_packed. Throws rh::Error when a row is no whole number of 32-bit words.
-void add_codes(TensorWriter& file, const rh_encoded_layer& encoded);
-// Writes the scales as `name`, and what belongs to them under L. `shape`: of as many elements as there are scales;
-// empty: [rows of groups, groups of a row]. Without a scale (all 1) it writes an f32 [1].
-void add_scales(TensorWriter& file, const std::string& name, const rh_encoded_layer& encoded,
+// Stores L.weight or L.weight_packed. Throws rh::Error when a row is no whole number of 32-bit words.
+void add_codes(TensorWriter& out, const rh_encoded_layer& encoded);
+// Stores the scales as `name`, and what belongs to them under L. `shape`: of as many elements as there are scales;
+// empty: [rows of groups, groups of a row]. Without a scale (all 1) it stores an f32 [1].
+void add_scales(TensorWriter& out, const std::string& name, const rh_encoded_layer& encoded,
                 std::vector<int64_t> shape = {});
 
 // The encoding of stored 8-bit floats, by the shape of their scale: one number, one a row, or one for each block of

@@ -7,14 +7,12 @@
 
 namespace roundhouse::formats {
 
-void add_input_range(TensorWriter& file, const rh_encoded_layer& encoded) {
+void add_input_range(TensorWriter& out, const rh_encoded_layer& encoded) {
   const rh_format_layer& layer = *encoded.layer;
   if (!layer.activation_encoding) return;
   if (rh::is(*layer.activation_encoding, rh::ScaledFp8::kId) &&
-      rh::ScaledFp8::of(*layer.activation_encoding).unit_scale) {
-    const float one = 1;
-    return file.add(cat(layer.name, ".input_scale"), &one, rh::kF32, {1});
-  }
+      rh::ScaledFp8::of(*layer.activation_encoding).unit_scale)
+    return out.add(cat(layer.name, ".input_scale"), rh::kF32, {1}, [] { return std::vector{1.0f}; });
   if (layer.activation_encoding->tensor_count == 0) return;
   const std::string range = layer.activation_encoding->tensors[0]->name;
   const rh_tensor* weight_scale = find_tensor(encoded, "scale");
@@ -22,7 +20,7 @@ void add_input_range(TensorWriter& file, const rh_encoded_layer& encoded) {
   const rh_data_type dtype = as_weight ? weight_scale->dtype : rh::kF32;
   const rh_tensor* value = rh::at(encoded.activation_tensors, 0);
   rh::require(value, cat(layer.name, ": no calibrated range of its input was sent"));
-  file.add(cat(layer.name, ".input_", range), rounded({rh_load(value, 0)}, dtype).data(), dtype, {1});
+  out.add(cat(layer.name, ".input_", range), dtype, {1}, [&] { return rounded({rh_load(value, 0)}, dtype); });
 }
 
 }  // namespace roundhouse::formats

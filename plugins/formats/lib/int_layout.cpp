@@ -70,15 +70,19 @@ int64_t group_width(const StoredInt& layer) {
 
 }  // namespace
 
+std::vector<int64_t> qweight_shape(int64_t rows, int64_t cols, int bits, IntLayout layout) {
+  if (layout == IntLayout::kAwq) return {cols, stream_words(rows, bits)};
+  return {stream_words(cols, bits), rows};
+}
+
 PackedInt pack(const AffineLayer& layer, IntLayout layout) {
   assert(layer.rows % 32 == 0 && layer.cols % 32 == 0);
   const int64_t groups = layer.groups();
   const int64_t zero_words = stream_words(layer.rows, layer.bits);
   const bool awq = layout == IntLayout::kAwq;
   PackedInt out;
-  out.qweight_shape =
-      awq ? std::vector{layer.cols, zero_words} : std::vector{stream_words(layer.cols, layer.bits), layer.rows};
-  out.qweight.resize(out.qweight_shape[0] * out.qweight_shape[1]);
+  const std::vector<int64_t> shape = qweight_shape(layer.rows, layer.cols, layer.bits, layout);
+  out.qweight.resize(shape[0] * shape[1]);
   if (awq) {
     pack_awq_codes(layer, out.qweight.data());
   } else {

@@ -24,8 +24,9 @@ struct PackedInt {
   std::vector<uint32_t> qweight;
   std::vector<uint32_t> qzeros;
   std::vector<uint16_t> scales;
-  std::vector<int64_t> qweight_shape;
 };
+
+std::vector<int64_t> qweight_shape(int64_t rows, int64_t cols, int bits, IntLayout layout);
 
 // REQUIRES: rows and cols are multiples of 32; with kMinusOne, no zero point is 0.
 PackedInt pack(const AffineLayer& layer, IntLayout layout);

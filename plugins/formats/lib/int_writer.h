@@ -10,30 +10,22 @@
 
 namespace roundhouse::formats {
 
-// Packs one layer, with its bias.
-void write_int_layer(TensorWriter& tensors, const rh_encoded_layer& encoded, IntLayout layout, bool group_index);
+// Stores one layer, with its bias.
+void store_int_layer(TensorWriter& out, const rh_encoded_layer& encoded, IntLayout layout, bool group_index);
 
 class IntWriter : public CheckpointWriter {
  public:
   IntWriter(const rh_export& target, IntLayout layout, bool group_index);
 
-  void add_layer(const rh_encoded_layer& layer) override;
-
  protected:
-  struct WrittenLayer {
-    std::string name;
-    IntScheme scheme;
-    bool in_block;  // false: lm_head and the like, which engines take only when told
-  };
-
   const IntPlan& plan() const { return plan_; }
-  const std::vector<WrittenLayer>& layers() const { return layers_; }
 
  private:
+  void store_layer(const rh_encoded_layer& layer, TensorWriter& out) override;
+
   const IntPlan plan_;
   const IntLayout layout_;
   const bool group_index_;
-  std::vector<WrittenLayer> layers_;
 };
 
 }  // namespace roundhouse::formats

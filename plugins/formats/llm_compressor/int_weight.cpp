@@ -73,33 +73,34 @@ std::pair<int64_t, int64_t> shape_of(const LayerReader::Tensors& tensors) {
 
 }  // namespace
 
-void write_int_weight(TensorWriter& file, const rh_encoded_layer& encoded, bool packed, rh_data_type dtype) {
+void store_int_weight(TensorWriter& out, const rh_encoded_layer& encoded, bool packed, rh_data_type dtype) {
   const rh_format_layer& layer = *encoded.layer;
   const auto p = rh::AffineInt::of(*layer.encoding);
   const std::string name = layer.name;
-  const int64_t rows = layer.rows, cols = layer.cols, weights = rows * cols;
-  const int64_t group_cols = std::min(p.group_cols, cols), groups = (cols + group_cols - 1) / group_cols;
+  const int64_t rows = layer.rows, cols = layer.cols, weights = rows * cols, groups = p.groups(cols);
   const uint8_t offset = symmetric_zero_point(p.bits);
-  const auto* codes = rh::data<uint8_t>(require_tensor(encoded, "codes", weights));
-  if (std::any_of(codes, codes + weights, [&](uint8_t code) { return code >> p.bits; })) {
-    throw rh::Error(RH_INVALID_ARGUMENT, cat(name, ": a code does not fit into ", p.bits, " bits"));
-  }
+  const auto codes = [&] {
+    const auto* all = rh::data<uint8_t>(require_tensor(encoded, "codes", weights));
+    if (std::any_of(all, all + weights, [&](uint8_t code) { return code >> p.bits; }))
+      throw rh::Error(RH_INVALID_ARGUMENT, cat(name, ": a code does not fit into ", p.bits, " bits"));
+    return all;
+  };
+  const auto zero_points = [&] { return rh::data<uint8_t>(require_tensor(encoded, "zero_point", rows * groups)); };
   if (packed) {
-    const int64_t shape[] = {rows, cols};
-    file.add(name + ".weight_packed", packed_rows(codes, rows, cols, p.bits).data(), rh::kI32,
-             {rows, stream_words(cols, p.bits)});
-    file.add(name + ".weight_shape", shape, rh::kI64, {2});
+    out.add(name + ".weight_packed", rh::kI32, {rows, stream_words(cols, p.bits)},
+            [&] { return packed_rows(codes(), rows, cols, p.bits); });
+    out.add(name + ".weight_shape", rh::kI64, {2}, [&] { return std::vector{rows, cols}; });
   } else {
-    file.add(name + ".weight", shifted(codes, weights, -offset).data(), rh::kI8, {rows, cols});
+    out.add(name + ".weight", rh::kI8, {rows, cols}, [&] { return shifted(codes(), weights, -offset); });
   }
-  file.add(name + ".weight_scale", scales(encoded, rows * groups, dtype).data(), dtype, {rows, groups});
+  out.add(name + ".weight_scale", dtype, {rows, groups}, [&] { return scales(encoded, rows * groups, dtype); });
   if (p.symmetric) return;
-  const auto* zero_points = rh::data<uint8_t>(require_tensor(encoded, "zero_point", rows * groups));
   if (packed) {
-    file.add(name + ".weight_zero_point", packed_columns(zero_points, rows, groups, p.bits).data(), rh::kI32,
-             {stream_words(rows, p.bits), groups});
+    out.add(name + ".weight_zero_point", rh::kI32, {stream_words(rows, p.bits), groups},
+            [&] { return packed_columns(zero_points(), rows, groups, p.bits); });
   } else {
-    file.add(name + ".weight_zero_point", shifted(zero_points, rows * groups, -offset).data(), rh::kI8, {rows, groups});
+    out.add(name + ".weight_zero_point", rh::kI8, {rows, groups},
+            [&] { return shifted(zero_points(), rows * groups, -offset); });
   }
 }
 

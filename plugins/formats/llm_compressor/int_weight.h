@@ -21,7 +21,7 @@
 namespace roundhouse::formats {
 
 // `dtype`: of the scales.
-void write_int_weight(TensorWriter& file, const rh_encoded_layer& encoded, bool packed, rh_data_type dtype);
+void store_int_weight(TensorWriter& out, const rh_encoded_layer& encoded, bool packed, rh_data_type dtype);
 
 class IntWeight : public StoredLayer {
  public:

@@ -75,52 +75,60 @@ class Writer : public CheckpointWriter {
   explicit Writer(const rh_export& target)
       : CheckpointWriter(target), int_scales_(scale_dtype(target.plan->options_json)), common_(*target.plan) {}
 
-  void add_layer(const rh_encoded_layer& encoded) override {
-    const rh_format_layer& layer = *encoded.layer;
-    const std::string name = layer.name;
-    const LayerScheme scheme = layer_scheme(layer, common_);
-    if (encoded.bias) tensors().add(name + ".bias", *encoded.bias);
-    if (float_encoding(*layer.encoding)) {
-      add_codes(tensors(), encoded);
-      add_scales(tensors(), name + ".weight_scale", encoded,
-                 scheme.weights.at("strategy") == "tensor" ? std::vector<int64_t>{1} : std::vector<int64_t>{});
-    } else {
-      write_int_weight(tensors(), encoded, scheme.format == "pack-quantized", int_scales_);
-    }
-    add_input_range(tensors(), encoded);
-    const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const auto& g) { return g.scheme == scheme; });
-    if (group == groups_.end()) {
-      groups_.push_back({scheme, {name}});
-    } else {
-      group->layers.push_back(name);
-    }
-  }
-
  private:
   struct Group {
     LayerScheme scheme;
     std::vector<std::string> layers;
   };
 
+  void store_layer(const rh_encoded_layer& encoded, TensorWriter& out) override {
+    const rh_format_layer& layer = *encoded.layer;
+    const std::string name = layer.name;
+    const LayerScheme scheme = layer_scheme(layer, common_);
+    if (encoded.bias) out.add(name + ".bias", *encoded.bias);
+    if (float_encoding(*layer.encoding)) {
+      add_codes(out, encoded);
+      add_scales(out, name + ".weight_scale", encoded,
+                 scheme.weights.at("strategy") == "tensor" ? std::vector<int64_t>{1} : std::vector<int64_t>{});
+    } else {
+      store_int_weight(out, encoded, scheme.format == "pack-quantized", int_scales_);
+    }
+    add_input_range(out, encoded);
+  }
+
+  std::vector<Group> groups() const {
+    std::vector<Group> all;
+    for (const rh_format_layer* layer : layers()) {
+      const LayerScheme scheme = layer_scheme(*layer, common_);
+      const auto group = std::find_if(all.begin(), all.end(), [&](const auto& g) { return g.scheme == scheme; });
+      if (group == all.end())
+        all.push_back({scheme, {layer->name}});
+      else
+        group->layers.push_back(layer->name);
+    }
+    return all;
+  }
+
   Json quantization_config() const override {
-    Json groups = Json::object();
-    for (size_t i = 0; i < groups_.size(); ++i) {
-      const Group& group = groups_[i];
+    const std::vector<Group> groups = this->groups();
+    Json config_groups = Json::object();
+    for (size_t i = 0; i < groups.size(); ++i) {
+      const Group& group = groups[i];
       // vLLM fuses layers and matches the class of the result before the names of its parts: where schemes differ,
       // only names tell them apart.
-      groups[cat("group_", i)] = {{"targets", groups_.size() == 1 ? Json::array({"Linear"}) : Json(group.layers)},
-                                  {"weights", group.scheme.weights},
-                                  {"input_activations", group.scheme.inputs},
-                                  {"output_activations", nullptr},
-                                  {"format", group.scheme.format}};
+      config_groups[cat("group_", i)] = {{"targets", groups.size() == 1 ? Json::array({"Linear"}) : Json(group.layers)},
+                                         {"weights", group.scheme.weights},
+                                         {"input_activations", group.scheme.inputs},
+                                         {"output_activations", nullptr},
+                                         {"format", group.scheme.format}};
     }
-    const bool mixed = std::any_of(groups_.begin(), groups_.end(),
-                                   [&](const auto& g) { return g.scheme.format != groups_[0].scheme.format; });
+    const bool mixed = std::any_of(groups.begin(), groups.end(),
+                                   [&](const auto& g) { return g.scheme.format != groups[0].scheme.format; });
     return {{"quant_method", "compressed-tensors"},
             {"version", kLayoutVersion},
-            {"format", mixed ? "mixed-precision" : groups_.at(0).scheme.format},
+            {"format", mixed ? "mixed-precision" : groups.at(0).scheme.format},
             {"quantization_status", "compressed"},
-            {"config_groups", groups},
+            {"config_groups", config_groups},
             {"ignore", unquantized()},
             {"kv_cache_scheme", nullptr},
             {"global_compression_ratio", nullptr},
@@ -130,7 +138,6 @@ class Writer : public CheckpointWriter {
 
   const rh_data_type int_scales_;
   const CommonGroups common_;
-  std::vector<Group> groups_;
 };
 
 // ---- reading ----
@@ -228,6 +235,7 @@ class LlmCompressor : public rh::Format {
   int32_t probe(const std::string& folder) const override {
     return own_quantization(read_config_or_empty(folder)).empty() ? 0 : 100;
   }
+  bool resumes() const override { return true; }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     const std::string folder = source.path;

@@ -69,9 +69,15 @@ std::vector<uint8_t> packed(const uint8_t* codes, const Record& record) {
 
 class FlatWriter : public rh::Writer {
  public:
-  explicit FlatWriter(const rh_export& target) : target_(target), file_(target, kFile) {
-    file_.write(kMagic, sizeof kMagic);
+  explicit FlatWriter(const rh_export& target) : target_(target) {}
+
+  // A file that only grows is resumed at its length.
+  void start(const std::string* saved) override {
+    if (saved) return void(file_ = std::make_unique<rh::OutputFile>(target_, kFile, length_of(*saved)));
+    file_ = std::make_unique<rh::OutputFile>(target_, kFile);
+    file_->write(kMagic, sizeof kMagic);
   }
+  std::string save() override { return std::to_string(file_->sync()); }
 
   void add_layer(const rh_encoded_layer& encoded) override {
     const rh_format_layer& layer = *encoded.layer;
@@ -88,24 +94,30 @@ class FlatWriter : public rh::Writer {
     const rh_tensor& scale = rh::require_tensor(encoded, "scale", record.groups());
     const std::vector<uint8_t> bits = packed(rh::data<uint8_t>(codes), record);
     begin_record(std::string(layer.name) + ".weight", record);
-    file_.write(bits.data(), bits.size());
-    file_.write(scale.data, rh::bytes(scale));
-    if (!made.symmetric) file_.write(rh::require_tensor(encoded, "zero_point", record.groups()).data, record.groups());
+    file_->write(bits.data(), bits.size());
+    file_->write(scale.data, rh::bytes(scale));
+    if (!made.symmetric) file_->write(rh::require_tensor(encoded, "zero_point", record.groups()).data, record.groups());
     if (encoded.bias) add_tensor(std::string(layer.name) + ".bias", *encoded.bias);
   }
   void add_tensor(const std::string& name, const rh_tensor& tensor) override {
     Record record = record_of(tensor.dtype, tensor.ndim);
     for (int32_t i = 0; i < tensor.ndim; ++i) record.shape[i] = tensor.shape[i];
     begin_record(name, record);
-    file_.write(tensor.data, rh::bytes(tensor));
+    file_->write(tensor.data, rh::bytes(tensor));
   }
   void finish() override {
-    file_.commit();
+    file_->commit();
     rh::write_text(target_, "config.json", rh::model_text(target_, "config"));
     rh::copy_side_files(target_);
   }
 
  private:
+  static uint64_t length_of(const std::string& saved) {
+    char* end = nullptr;
+    const uint64_t length = std::strtoull(saved.c_str(), &end, 10);
+    if (saved.empty() || *end) throw rh::Error(RH_DATA_LOSS, "what was saved is not the length of model.flat");
+    return length;
+  }
   static Record record_of(rh_data_type type, int32_t ndim) {
     Record record{};
     record.kind = type.kind;
@@ -115,12 +127,12 @@ class FlatWriter : public rh::Writer {
   }
   void begin_record(const std::string& name, Record record) {
     record.name_bytes = static_cast<uint32_t>(name.size());
-    file_.write(&record, sizeof record);
-    file_.write(name.data(), name.size());
+    file_->write(&record, sizeof record);
+    file_->write(name.data(), name.size());
   }
 
   const rh_export& target_;
-  rh::OutputFile file_;
+  std::unique_ptr<rh::OutputFile> file_;
 };
 
 class FlatReader : public rh::Reader {
@@ -227,6 +239,7 @@ class Flat : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<FlatWriter>(target);
   }
+  bool resumes() const override { return true; }
   int32_t probe(const std::string& path) const override {
     char magic[sizeof kMagic] = {};
     std::ifstream(path + "/" + kFile, std::ios::binary).read(magic, sizeof magic);

@@ -11,37 +11,35 @@ namespace {
 
 constexpr const char* kMarker = "nf4.json";  // by which probe() knows the folder
 
-class Nf4Writer : public rh::Writer {
+class Nf4Writer : public rh::SafetensorsWriter {
  public:
-  explicit Nf4Writer(const rh_export& target) : target_(target), file_(target) {}
+  explicit Nf4Writer(const rh_export& target) : SafetensorsWriter(target) {}
 
-  void add_layer(const rh_encoded_layer& encoded) override {
+ private:
+  void store_layer(const rh_encoded_layer& encoded, rh::TensorWriter& out) override {
     const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
     const auto made = Nf4Encoding::of(*layer.encoding);
-    const uint8_t* const codes = rh::data<uint8_t>(rh::require_tensor(encoded, "codes", layer.rows * layer.cols));
     const int64_t packed_cols = (layer.cols + 1) / 2;
-    std::vector<uint8_t> packed(static_cast<size_t>(layer.rows * packed_cols));
-    for (int64_t r = 0; r < layer.rows; ++r)
-      for (int64_t c = 0; c < layer.cols; ++c)
-        packed[r * packed_cols + c / 2] |= static_cast<uint8_t>(codes[r * layer.cols + c] << (c % 2 * 4));
-    const int64_t layout[4] = {layer.cols, made.group_cols, layer.dtype.kind, layer.dtype.bits};
-    file_.add(name + ".nf4", packed.data(), rh::kU8, {layer.rows, packed_cols});
-    file_.add(name + ".nf4_scale", rh::require_tensor(encoded, "scale", layer.rows * made.groups(layer.cols)));
-    file_.add(name + ".nf4_layout", layout, rh::kI64, {4});
-    if (encoded.bias) file_.add(name + ".bias", *encoded.bias);
+    out.add(name + ".nf4", rh::kU8, {layer.rows, packed_cols}, [&] {
+      const uint8_t* const codes = rh::data<uint8_t>(rh::require_tensor(encoded, "codes", layer.rows * layer.cols));
+      std::vector<uint8_t> packed(static_cast<size_t>(layer.rows * packed_cols));
+      for (int64_t r = 0; r < layer.rows; ++r)
+        for (int64_t c = 0; c < layer.cols; ++c)
+          packed[r * packed_cols + c / 2] |= static_cast<uint8_t>(codes[r * layer.cols + c] << (c % 2 * 4));
+      return packed;
+    });
+    out.add(name + ".nf4_scale", rh::require_tensor(encoded, "scale", layer.rows * made.groups(layer.cols)));
+    out.add(name + ".nf4_layout", rh::kI64, {4}, [&] {
+      return std::vector<int64_t>{layer.cols, made.group_cols, layer.dtype.kind, layer.dtype.bits};
+    });
+    if (encoded.bias) out.add(name + ".bias", *encoded.bias);
   }
-  void add_tensor(const std::string& name, const rh_tensor& tensor) override { file_.add(name, tensor); }
-  void finish() override {
-    file_.finish();
-    rh::write_text(target_, "config.json", rh::model_text(target_, "config"));
-    rh::write_text(target_, kMarker, "{\"version\": 1}\n");
-    rh::copy_side_files(target_);
+  void write_files() override {
+    rh::write_text(target(), "config.json", rh::model_text(target(), "config"));
+    rh::write_text(target(), kMarker, "{\"version\": 1}\n");
+    rh::copy_side_files(target());
   }
-
- private:
-  const rh_export& target_;
-  rh::TensorWriter file_;
 };
 
 class Nf4Reader : public rh::Reader {
@@ -129,6 +127,7 @@ class Nf4Format : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<Nf4Writer>(target);
   }
+  bool resumes() const override { return true; }
   int32_t probe(const std::string& path) const override { return std::ifstream(path + "/" + kMarker) ? 10 : 0; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     return std::make_unique<Nf4Reader>(source.path);

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -24,33 +26,164 @@ void host_call(Call&& call) {
   check(call(&error), error);
 }
 
-// model.safetensors of an export. Removed by the host unless finish() was called.
+// A call take(context, bytes, size) that keeps the bytes in the string `context`.
+inline void take_bytes(void* context, const void* bytes, uint64_t size) {
+  static_cast<std::string*>(context)->assign(static_cast<const char*>(bytes), size);
+}
+
+// The safetensors of an export, which must be told what they will hold before the first bytes are there. So add() is
+// called twice for each tensor: before open() it notes name, type and shape, after it it writes. One function that
+// describes what is stored, and is run twice, cannot say two things; SafetensorsWriter runs it so.
+// Removed by the host unless finish() was called.
 class TensorWriter {
  public:
-  explicit TensorWriter(const rh_export& target) : api_(required_extension<rh_safetensors>(RH_EXT_SAFETENSORS)) {
-    // "format" tells transformers which framework's tensors these are.
-    host_call([&](rh_error* e) { return api_.create(&target, R"({"format": "pt"})", &writer_, e); });
-  }
+  explicit TensorWriter(const rh_export& target)
+      : target_(target), api_(required_extension<rh_safetensors>(RH_EXT_SAFETENSORS)) {}
   ~TensorWriter() {
     if (writer_) api_.abort(writer_);
   }
   TensorWriter(const TensorWriter&) = delete;
   TensorWriter& operator=(const TensorWriter&) = delete;
 
+  // Stores the tensor as it is. Before open() it has no data.
   void add(const std::string& name, const rh_tensor& tensor) {
+    throw_if_cancelled();
+    if (!writer_) return note(name, tensor.dtype, {tensor.shape, tensor.shape + tensor.ndim});
     host_call([&](rh_error* e) { return api_.add(writer_, name.c_str(), &tensor, e); });
   }
-  // Adds a tensor of the plugin's own; `data` is read before this returns.
-  void add(const std::string& name, const void* data, rh_data_type dtype, std::vector<int64_t> shape) {
-    add(name, *View(const_cast<void*>(data), dtype, std::move(shape)).get());
+  // Stores what data() returns: a pointer, or a vector of as many bytes as the tensor has. It is called after open() only,
+  // so that all that reads a layer's data belongs into it.
+  template <typename Data>
+  void add(const std::string& name, rh_data_type dtype, const std::vector<int64_t>& shape, Data&& data) {
+    if (!writer_) return note(name, dtype, shape);
+    const auto& made = data();
+    const View view(const_cast<void*>(pointer(made)), dtype, shape);
+    if constexpr (!std::is_pointer_v<std::decay_t<decltype(made)>>)
+      require(made.size() * sizeof(*made.data()) == bytes(*view.get()),
+              name + ": the data are not as many bytes as its type and shape say");
+    add(name, *view.get());
   }
+
+  // From here on add() writes. `saved`: as save() gave it, to go on from there, or nullptr.
+  void open(const std::string* saved) {
+    std::vector<rh_st_tensor> tensors;
+    for (const Noted& t : noted_)
+      tensors.push_back(
+          {sizeof(rh_st_tensor), static_cast<int32_t>(t.shape.size()), t.name.c_str(), t.dtype, 0, t.shape.data()});
+    std::vector<const rh_st_tensor*> pointers;
+    for (const rh_st_tensor& t : tensors) pointers.push_back(&t);
+    const char* const metadata = R"({"format": "pt"})";  // tells transformers which framework's tensors these are
+    host_call([&](rh_error* e) {
+      return saved ? api_.restore(&target_, metadata, pointers.data(), pointers.size(), saved->data(), saved->size(),
+                                  &writer_, e)
+                   : api_.create(&target_, metadata, pointers.data(), pointers.size(), &writer_, e);
+    });
+    noted_ = {};
+  }
+  // Forces what was added to the disk.
+  std::string save() {
+    std::string saved;
+    host_call([&](rh_error* e) { return api_.save(writer_, &take_bytes, &saved, e); });
+    return saved;
+  }
+  // Throws Error when a tensor has not come.
   void finish() {
     host_call([&](rh_error* e) { return api_.finish(std::exchange(writer_, nullptr), e); });
   }
 
  private:
+  struct Noted {
+    std::string name;
+    rh_data_type dtype;
+    std::vector<int64_t> shape;
+  };
+  void note(const std::string& name, rh_data_type dtype, std::vector<int64_t> shape) {
+    noted_.push_back({name, dtype, std::move(shape)});
+  }
+  static const void* pointer(const void* data) { return data; }
+  template <typename T>
+  static const void* pointer(const std::vector<T>& data) {
+    return data.data();
+  }
+
+  const rh_export& target_;
   const rh_safetensors& api_;
   rh_st_writer* writer_ = nullptr;
+  std::vector<Noted> noted_;
+};
+
+// A writer of a checkpoint whose tensors are all in safetensors. It resumes: Format::resumes() may return true.
+class SafetensorsWriter : public Writer {
+ public:
+  explicit SafetensorsWriter(const rh_export& target) : target_(target), tensors_(target) {}
+
+  void start(const std::string* saved) override {
+    const rh_plan& plan = *target_.plan;
+    std::map<std::string, const rh_planned_tensor*> biases;  // of the quantized layers: they come with the layer
+    for (uint64_t i = 0; i < plan.tensor_count; ++i)
+      if (const rh_format_layer* layer = plan.tensors[i]->layer) biases[layer->name + std::string(".bias")] = nullptr;
+    for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+      const auto bias = biases.find(plan.tensors[i]->name);
+      if (bias != biases.end()) bias->second = plan.tensors[i];
+    }
+    for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+      const rh_planned_tensor& tensor = *plan.tensors[i];
+      if (tensor.layer)
+        note_layer(*tensor.layer, biases[tensor.layer->name + std::string(".bias")]);
+      else if (!biases.count(tensor.name))
+        store_tensor(tensor.name, without_data(tensor.dtype, tensor.ndim, tensor.shape), tensors_);
+    }
+    tensors_.open(saved);
+  }
+  void add_layer(const rh_encoded_layer& layer) override { store_layer(layer, tensors_); }
+  void add_tensor(const std::string& name, const rh_tensor& tensor) override { store_tensor(name, tensor, tensors_); }
+  void finish() override {
+    tensors_.finish();
+    write_files();
+  }
+  std::string save() override { return tensors_.save(); }
+
+ protected:
+  // Adds to `out` what a layer is stored as. Runs twice for each layer: at the start of the export, with the encodings of
+  // the plan and tensors whose data are NULL, and when the layer has come. So it keeps nothing, reads types and shapes
+  // where it likes, and data only in the functions that it hands to out.add().
+  virtual void store_layer(const rh_encoded_layer& layer, TensorWriter& out) = 0;
+  // The same for a tensor that is not quantized.
+  virtual void store_tensor(const std::string& name, const rh_tensor& tensor, TensorWriter& out) {
+    out.add(name, tensor);
+  }
+  // Writes the other files, when all tensors are there.
+  virtual void write_files() = 0;
+
+  const rh_export& target() const { return target_; }
+
+ private:
+  static rh_tensor without_data(rh_data_type dtype, int32_t ndim, const int64_t* shape) {
+    return {nullptr, {RH_DEVICE_CPU, 0}, ndim, dtype, const_cast<int64_t*>(shape), nullptr, 0};
+  }
+  // The tensors of an encoding, without data.
+  struct NoData {
+    explicit NoData(const rh_encoding* encoding) {
+      for (uint32_t i = 0; encoding && i < encoding->tensor_count; ++i) {
+        const rh_tensor_spec& spec = *encoding->tensors[i];
+        tensors.push_back(without_data(spec.dtype, spec.ndim, spec.shape));
+      }
+      for (const rh_tensor& tensor : tensors) pointers.push_back(&tensor);
+    }
+    std::vector<rh_tensor> tensors;
+    std::vector<const rh_tensor*> pointers;
+  };
+  void note_layer(const rh_format_layer& layer, const rh_planned_tensor* planned_bias) {
+    const NoData weight(layer.encoding), activation(layer.activation_encoding);
+    const rh_tensor bias =
+        planned_bias ? without_data(planned_bias->dtype, planned_bias->ndim, planned_bias->shape) : rh_tensor{};
+    store_layer({sizeof(rh_encoded_layer), 0, &layer, weight.pointers.data(), planned_bias ? &bias : nullptr,
+                 layer.activation_encoding ? activation.pointers.data() : nullptr},
+                tensors_);
+  }
+
+  const rh_export& target_;
+  TensorWriter tensors_;
 };
 
 // The safetensors of a folder. Views are valid as long as this object.
@@ -101,6 +234,11 @@ class OutputFile {
   OutputFile(const rh_export& target, const std::string& name) : api_(required_extension<rh_output>(RH_EXT_OUTPUT)) {
     host_call([&](rh_error* e) { return api_.create(&target, name.c_str(), &file_, e); });
   }
+  // The file that an earlier process left, cut to the length that its sync() had returned.
+  OutputFile(const rh_export& target, const std::string& name, uint64_t length)
+      : api_(required_extension<rh_output>(RH_EXT_OUTPUT)) {
+    host_call([&](rh_error* e) { return api_.reopen(&target, name.c_str(), length, &file_, e); });
+  }
   ~OutputFile() {
     if (file_) api_.discard(file_);
   }
@@ -112,6 +250,12 @@ class OutputFile {
   }
   void write_at(uint64_t offset, const void* bytes, uint64_t size) {
     host_call([&](rh_error* e) { return api_.write_at(file_, offset, bytes, size, e); });
+  }
+  // Forces the file to the disk and returns its length.
+  uint64_t sync() {
+    uint64_t length = 0;
+    host_call([&](rh_error* e) { return api_.sync(file_, &length, e); });
+    return length;
   }
   void commit() {
     host_call([&](rh_error* e) { return api_.commit(std::exchange(file_, nullptr), e); });

@@ -12,6 +12,7 @@
 #include "dtype.h"
 #include "encoding/encoding.hpp"
 #include "error.hpp"
+#include "host.hpp"
 #include "tensor.hpp"
 
 namespace rh {
@@ -166,7 +167,10 @@ class Dtype {
 
   template <typename Args, void (Quantizer::*method)(const rh_exec&, const Args&)>
   static rh_code call(rh_quantizer* q, const rh_exec* exec, const Args* args, rh_error* error) {
-    return guard(error, [&] { (instance(q).object.get()->*method)(*exec, *args); });
+    return guard(error, [&] {
+      const Cancellation here(exec->cancelled);
+      (instance(q).object.get()->*method)(*exec, *args);
+    });
   }
 
   std::vector<rh_alias> alias_storage_;

@@ -12,7 +12,9 @@
 
 #include "error.hpp"
 #include "ext/assign.h"
+#include "ext/resume.h"
 #include "format.h"
+#include "host.hpp"
 #include "tensor.hpp"
 
 namespace rh {
@@ -20,9 +22,14 @@ namespace rh {
 class Writer {
  public:
   virtual ~Writer() = default;
+  // Opens the files. Called once, first. `saved`: what an earlier process had from save(), to go on from there; nullptr,
+  // as always for a format that does not resume: from the beginning.
+  virtual void start(const std::string* /*saved*/) {}
   virtual void add_layer(const rh_encoded_layer& layer) = 0;
   virtual void add_tensor(const std::string& name, const rh_tensor& tensor) = 0;
   virtual void finish() = 0;
+  // For a format that resumes: forces to the disk what was added, and returns what start() needs to go on.
+  virtual std::string save() { throw Error(RH_UNIMPLEMENTED, "this format starts over"); }
 };
 
 class Reader {
@@ -107,6 +114,8 @@ class Format {
   virtual std::unique_ptr<Reader> open(const rh_open& source) const = 0;
   // nullptr: layers have the recipe's schemes.
   virtual const Assigner* assigner() const { return nullptr; }
+  // Whether its writers have save(), and go on from what it gave: rh_resume.
+  virtual bool resumes() const { return false; }
 
   const rh_format* table() const { return &table_; }
 
@@ -115,6 +124,7 @@ class Format {
   struct Instance {
     Table table;
     std::unique_ptr<Object> object;
+    const volatile int32_t* cancelled;
   };
   using WriterInstance = Instance<rh_writer, Writer>;
   using ReaderInstance = Instance<rh_reader, Reader>;
@@ -156,23 +166,39 @@ class Format {
     return score;
   }
 
-  static rh_code begin_trampoline(const rh_format* format, const rh_export* target, rh_writer** out, rh_error* error) {
+  // Runs call(object) for a writer or a reader.
+  template <typename Instance, typename Call>
+  static rh_code on(Instance& made, rh_error* error, Call&& call) {
     return guard(error, [&] {
+      const Cancellation here(made.cancelled);
+      call(*made.object);
+    });
+  }
+
+  static rh_code begin_trampoline(const rh_format* format, const rh_export* target, rh_writer** out, rh_error* error) {
+    return make_writer(format, *target, nullptr, out, error);
+  }
+  static rh_code make_writer(const rh_format* format, const rh_export& target, const std::string* saved,
+                             rh_writer** out, rh_error* error) {
+    return guard(error, [&] {
+      const Cancellation here(target.cancelled);
       auto made = std::make_unique<WriterInstance>();
-      made->object = self(format).begin(*target);
+      made->object = self(format).begin(target);
+      made->object->start(saved);
+      made->cancelled = target.cancelled;
       auto& t = made->table;
       t = rh_writer{};
       t.struct_size = sizeof t;
       t.data = made.get();
       t.add_layer = [](rh_writer* w, const rh_encoded_layer* layer, rh_error* e) {
-        return guard(e, [&] { instance(w).object->add_layer(*layer); });
+        return on(instance(w), e, [&](Writer& writer) { writer.add_layer(*layer); });
       };
       t.add_tensor = [](rh_writer* w, const char* name, const rh_tensor* tensor, rh_error* e) {
-        return guard(e, [&] { instance(w).object->add_tensor(name, *tensor); });
+        return on(instance(w), e, [&](Writer& writer) { writer.add_tensor(name, *tensor); });
       };
       t.finish = [](rh_writer* w, rh_error* e) {
         std::unique_ptr<WriterInstance> owned(&instance(w));
-        return guard(e, [&] { owned->object->finish(); });
+        return on(*owned, e, [&](Writer& writer) { writer.finish(); });
       };
       t.abort = [](rh_writer* w) { delete &instance(w); };
       *out = &made.release()->table;
@@ -182,7 +208,9 @@ class Format {
   static rh_code open_trampoline(const rh_format* format, const rh_open* source, rh_reader** out, rh_error* error) {
     return guard(error, [&] {
       auto made = std::make_unique<ReaderInstance>();
+      const Cancellation here(source->cancelled);
       made->object = self(format).open(*source);
+      made->cancelled = source->cancelled;
       auto& t = made->table;
       t = rh_reader{};
       t.struct_size = sizeof t;
@@ -190,23 +218,23 @@ class Format {
       t.close = [](rh_reader* r) { delete &instance(r); };
       t.count = [](const rh_reader* r) { return instance(r).object->count(); };
       t.item = [](rh_reader* r, uint64_t index, rh_item* item, rh_error* e) {
-        return guard(e, [&] { instance(r).object->item(index, *item); });
+        return on(instance(r), e, [&](Reader& reader) { reader.item(index, *item); });
       };
       t.read = [](rh_reader* r, uint64_t index, rh_tensor* output, rh_error* e) {
-        return guard(e, [&] { instance(r).object->read(index, *output); });
+        return on(instance(r), e, [&](Reader& reader) { reader.read(index, *output); });
       };
       t.read_encoded = [](rh_reader* r, uint64_t index, rh_tensor* const* tensors, rh_error* e) {
-        return guard(e, [&] { instance(r).object->read_encoded(index, tensors); });
+        return on(instance(r), e, [&](Reader& reader) { reader.read_encoded(index, tensors); });
       };
       t.read_activation = [](rh_reader* r, uint64_t index, rh_tensor* const* tensors, rh_error* e) {
-        return guard(e, [&] { instance(r).object->read_activation(index, tensors); });
+        return on(instance(r), e, [&](Reader& reader) { reader.read_activation(index, tensors); });
       };
       t.facts_json = [](rh_reader* r) { return instance(r).object->facts_json(); };
       t.side_file = [](rh_reader* r, const char* name, void (*take)(void* context, const void* bytes, uint64_t size),
                        void* context, rh_error* e) {
-        return guard(e, [&] {
+        return on(instance(r), e, [&](Reader& reader) {
           std::string contents;
-          if (!instance(r).object->side_file(name, contents))
+          if (!reader.side_file(name, contents))
             throw Error(RH_NOT_FOUND, std::string("the checkpoint holds no ") + name);
           take(context, contents.data(), contents.size());
         });
@@ -220,9 +248,27 @@ class Format {
                                    rh_error* error) {
     return guard(error, [&] { take(context, self(format).assigner()->assign(layers, architecture, options).c_str()); });
   }
+  static rh_code save_trampoline(rh_writer* writer, void (*take)(void* context, const void* bytes, uint64_t size),
+                                 void* context, rh_error* error) {
+    return on(instance(writer), error, [&](Writer& w) {
+      const std::string saved = w.save();
+      take(context, saved.data(), saved.size());
+    });
+  }
+  static rh_code restore_trampoline(const rh_format* format, const rh_export* target, const void* bytes, uint64_t size,
+                                    rh_writer** out, rh_error* error) {
+    return guard(error, [&] {
+      const std::string saved(static_cast<const char*>(bytes), size);
+      rh_error failure{};
+      rh::check(make_writer(format, *target, &saved, out, &failure), failure);
+    });
+  }
   static const void* extension_trampoline(const rh_format* format, const char* id) {
     static const rh_assign assign{sizeof(rh_assign), 0, &assign_trampoline};
-    return std::strcmp(id, RH_EXT_ASSIGN) == 0 && self(format).assigner() ? &assign : nullptr;
+    static const rh_resume resume{sizeof(rh_resume), 0, &save_trampoline, &restore_trampoline};
+    if (std::strcmp(id, RH_EXT_ASSIGN) == 0 && self(format).assigner()) return &assign;
+    if (std::strcmp(id, RH_EXT_RESUME) == 0 && self(format).resumes()) return &resume;
+    return nullptr;
   }
 
   std::vector<const char*> encodings_;

@@ -32,44 +32,86 @@ static int64_t elements(const rh_tensor *t) {
 
 /* ---- writing ---- */
 
+/* What a checkpoint holds is told before it is written: the same functions run with a writer that has no file yet, and
+ * note names, types and shapes, and later with the data. */
 typedef struct writer {
   rh_writer table;
   const rh_export *target;
   const rh_safetensors *api;
-  rh_st_writer *file;
+  rh_st_writer *file; /* NULL: noting */
+  const rh_st_tensor **noted;
+  uint64_t count;
 } writer;
 
 static writer *writing(rh_writer *w) { return (writer *)w->data; }
 
-/* Adds `tensor`, unless it is NULL, as LAYER.what. */
-static rh_code add(writer *w, const char *layer, const char *what, const rh_tensor *tensor, rh_error *error) {
-  char name[MAX_NAME];
-  if (!tensor) return RH_OK;
-  snprintf(name, sizeof name, "%s.%s", layer, what);
-  return w->api->add(w->file, name, tensor, error);
+static rh_code note(writer *w, const char *name, const rh_tensor *tensor, rh_error *error) {
+  const size_t length = strlen(name) + 1;
+  rh_st_tensor *made = (rh_st_tensor *)malloc(sizeof *made + length);
+  const rh_st_tensor **grown = (const rh_st_tensor **)realloc((void *)w->noted, (w->count + 1) * sizeof *grown);
+  if (grown) w->noted = grown;
+  if (!made || !grown) {
+    free(made);
+    return fail(error, RH_RESOURCE_EXHAUSTED, "@NAME@", "out of memory");
+  }
+  *made = (rh_st_tensor){sizeof *made, tensor->ndim, (char *)(made + 1), tensor->dtype, 0, tensor->shape};
+  memcpy(made + 1, name, length);
+  w->noted[w->count++] = made;
+  return RH_OK;
 }
 
-static rh_code add_layer(rh_writer *table, const rh_encoded_layer *encoded, rh_error *error) {
-  writer *w = writing(table);
-  const rh_format_layer *layer = encoded->layer;
-  int64_t layout[4], count[1] = {4};
+static void free_notes(writer *w) {
+  for (uint64_t i = 0; i < w->count; ++i) free((void *)w->noted[i]);
+  free((void *)w->noted);
+}
+
+/* Adds LAYER.what. Shapes of tensors that are noted live until the file is created. */
+static rh_code add(writer *w, const char *layer, const char *what, const rh_tensor *tensor, rh_error *error) {
+  char name[MAX_NAME];
+  snprintf(name, sizeof name, "%s%s%s", layer, *what ? "." : "", what);
+  return w->file ? w->api->add(w->file, name, tensor, error) : note(w, name, tensor, error);
+}
+
+/* `tensors`: NULL, or those of the encoding. */
+static rh_code store_layer(writer *w, const rh_format_layer *layer, const rh_tensor *const *tensors, rh_error *error) {
+  static int64_t count[1] = {4};
+  int64_t layout[4];
   rh_tensor view = {layout, {RH_DEVICE_CPU, 0}, 1, {RH_KIND_INT, 64, 1}, count, NULL, 0};
   rh_affine_int made;
   rh_code code = RH_OK;
   if (!rh_affine_int_parse(layer->encoding->parameters_json, &made))
     return fail(error, RH_INVALID_ARGUMENT, layer->name, "its encoding has no such parameters");
-  for (uint32_t i = 0; i < layer->encoding->tensor_count && code == RH_OK; ++i)
-    code = add(w, layer->name, layer->encoding->tensors[i]->name, encoded->tensors[i], error);
+  for (uint32_t i = 0; i < layer->encoding->tensor_count && code == RH_OK; ++i) {
+    const rh_tensor_spec *spec = layer->encoding->tensors[i];
+    rh_tensor none = {NULL, {RH_DEVICE_CPU, 0}, spec->ndim, spec->dtype, (int64_t *)spec->shape, NULL, 0};
+    code = add(w, layer->name, spec->name, tensors ? tensors[i] : &none, error);
+  }
   layout[0] = made.bits;
   layout[1] = made.group_cols;
   layout[2] = layer->dtype.kind;
   layout[3] = layer->dtype.bits;
-  if (code == RH_OK) code = add(w, layer->name, "layout", &view, error);
-  return code == RH_OK ? add(w, layer->name, "bias", encoded->bias, error) : code;
+  return code == RH_OK ? add(w, layer->name, "layout", &view, error) : code;
+}
+
+/* Notes all that the plan will send. A layer's bias is one of its tensors, and is stored under its name. */
+static rh_code note_plan(writer *w, const rh_plan *plan, rh_error *error) {
+  rh_code code = RH_OK;
+  for (uint64_t i = 0; i < plan->tensor_count && code == RH_OK; ++i) {
+    const rh_planned_tensor *t = plan->tensors[i];
+    rh_tensor none = {NULL, {RH_DEVICE_CPU, 0}, t->ndim, t->dtype, (int64_t *)t->shape, NULL, 0};
+    code = t->layer ? store_layer(w, t->layer, NULL, error) : add(w, t->name, "", &none, error);
+  }
+  return code;
+}
+
+static rh_code add_layer(rh_writer *table, const rh_encoded_layer *encoded, rh_error *error) {
+  writer *w = writing(table);
+  const rh_code code = store_layer(w, encoded->layer, encoded->tensors, error);
+  return code == RH_OK && encoded->bias ? add(w, encoded->layer->name, "bias", encoded->bias, error) : code;
 }
 
 static rh_code add_tensor(rh_writer *table, const char *name, const rh_tensor *tensor, rh_error *error) {
-  return writing(table)->api->add(writing(table)->file, name, tensor, error);
+  return add(writing(table), name, "", tensor, error);
 }
 
 static rh_code write_text(const rh_export *target, const char *name, const char *text, rh_error *error) {
@@ -125,9 +167,11 @@ static rh_code begin(const rh_format *format, const rh_export *target, rh_writer
   w->api = (const rh_safetensors *)extension(RH_EXT_SAFETENSORS);
   model = (const rh_model *)extension(RH_EXT_MODEL);
   if (w->api && extension(RH_EXT_OUTPUT) && model && model->json(target, "config") && model->path(target, "model"))
-    code = w->api->create(target, "{\"format\": \"pt\"}", &w->file, error);
+    code = note_plan(w, target->plan, error);
   else
     code = fail(error, RH_UNIMPLEMENTED, "@NAME@", "this host lacks what it needs to know and to write");
+  if (code == RH_OK) code = w->api->create(target, "{\"format\": \"pt\"}", w->noted, w->count, &w->file, error);
+  free_notes(w);
   if (code != RH_OK) {
     free(w);
     return code;

@@ -11,32 +11,29 @@ namespace {
 
 constexpr const char* kMarker = "@NAME@.json";  // by which probe() knows the folder
 
-class MyWriter : public rh::Writer {
+class MyWriter : public rh::SafetensorsWriter {
  public:
-  explicit MyWriter(const rh_export& target) : target_(target), file_(target) {}
+  explicit MyWriter(const rh_export& target) : SafetensorsWriter(target) {}
 
-  void add_layer(const rh_encoded_layer& encoded) override {
+ private:
+  // Runs for every layer before the first one comes, without data: what needs the data goes into a function, as below.
+  void store_layer(const rh_encoded_layer& encoded, rh::TensorWriter& out) override {
     const rh_format_layer& layer = *encoded.layer;
     const std::string name = layer.name;
     const auto made = rh::AffineInt::of(*layer.encoding);
-    const int64_t layout[6] = {made.bits,       made.symmetric,   made.group_rows,
-                               made.group_cols, layer.dtype.kind, layer.dtype.bits};
     for (uint32_t i = 0; i < layer.encoding->tensor_count; ++i)
-      file_.add(name + "." + layer.encoding->tensors[i]->name, *encoded.tensors[i]);
-    file_.add(name + ".layout", layout, rh::kI64, {6});
-    if (encoded.bias) file_.add(name + ".bias", *encoded.bias);
+      out.add(name + "." + layer.encoding->tensors[i]->name, *encoded.tensors[i]);
+    out.add(name + ".layout", rh::kI64, {6}, [&] {
+      return std::vector<int64_t>{made.bits,       made.symmetric,   made.group_rows,
+                                  made.group_cols, layer.dtype.kind, layer.dtype.bits};
+    });
+    if (encoded.bias) out.add(name + ".bias", *encoded.bias);
   }
-  void add_tensor(const std::string& name, const rh_tensor& tensor) override { file_.add(name, tensor); }
-  void finish() override {
-    file_.finish();
-    rh::write_text(target_, "config.json", rh::model_text(target_, "config"));
-    rh::write_text(target_, kMarker, "{\"version\": 1}\n");
-    rh::copy_side_files(target_);
+  void write_files() override {
+    rh::write_text(target(), "config.json", rh::model_text(target(), "config"));
+    rh::write_text(target(), kMarker, "{\"version\": 1}\n");
+    rh::copy_side_files(target());
   }
-
- private:
-  const rh_export& target_;
-  rh::TensorWriter file_;
 };
 
 class MyReader : public rh::Reader {
@@ -113,6 +110,7 @@ class MyFormat : public rh::Format {
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
     return std::make_unique<MyWriter>(target);
   }
+  bool resumes() const override { return true; }
   int32_t probe(const std::string& path) const override { return std::ifstream(path + "/" + kMarker) ? 10 : 0; }
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     return std::make_unique<MyReader>(source.path);
