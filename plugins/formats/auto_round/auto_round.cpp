@@ -70,30 +70,34 @@ class AutoRoundWriter : public CheckpointWriter {
     Json fields;
   };
 
-  // What most layers of the blocks have in common.
-  const Json& common() const {
-    const auto count = [&](const WrittenLayer& like) {
-      return std::count_if(layers_.begin(), layers_.end(), [&](const WrittenLayer& layer) {
-        return in_block(layer.name) && layer.fields == like.fields;
-      });
-    };
-    return std::max_element(layers_.begin(), layers_.end(),
-                            [&](const auto& a, const auto& b) { return count(a) < count(b); })
-        ->fields;
+  // What most layers of the blocks have in common: of equally many, what came first.
+  Json common() const {
+    std::vector<std::pair<Json, int64_t>> kinds;
+    for (const WrittenLayer& layer : layers_) {
+      const auto found =
+          std::find_if(kinds.begin(), kinds.end(), [&](const auto& kind) { return kind.first == layer.fields; });
+      (found == kinds.end() ? kinds.emplace_back(layer.fields, 0) : *found).second += in_block(layer.name);
+    }
+    return std::max_element(kinds.begin(), kinds.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
   }
 
   Json quantization_config() const override {
     rh::require(!layers_.empty(), "no layer was quantized: there is nothing to pack");
-    Json config = common();
+    const Json most = common();
+    Json config = most;
     const bool input = config.contains("act_bits");
     add_tuning(target(), config);
     config["quant_method"] = "auto-round";
     if (!first_.packing.empty()) config["packing_format"] = first_.packing;
     add_fp8_keys(first_, config);
-    config["block_name_to_quantize"] = block_prefix();
+    config["block_name_to_quantize"] = block_prefixes();
     Json extra = Json::object();
     for (const auto& layer : layers_) {
-      if (!in_block(layer.name) || layer.fields != common()) extra[layer.name] = layer.fields;
+      if (in_block(layer.name) && layer.fields == most) continue;
+      extra[layer.name] = layer.fields;
+      if (const std::string module = module_name(layer.name); !module.empty()) extra[module] = layer.fields;
     }
     for (const auto& name : unquantized_in_blocks()) {
       extra[name] = {{"bits", 16}, {"data_type", "float"}};

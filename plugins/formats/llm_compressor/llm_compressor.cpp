@@ -89,11 +89,10 @@ class Writer : public CheckpointWriter {
     }
     add_input_range(tensors(), encoded);
     const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const auto& g) { return g.scheme == scheme; });
-    if (group == groups_.end()) {
-      groups_.push_back({scheme, {name}});
-    } else {
-      group->layers.push_back(name);
-    }
+    std::vector<std::string>& layers =
+        group == groups_.end() ? groups_.emplace_back(Group{scheme, {}}).layers : group->layers;
+    layers.push_back(name);
+    if (std::string module = module_name(name); !module.empty()) layers.push_back(std::move(module));
   }
 
  private:
