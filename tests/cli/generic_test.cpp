@@ -106,6 +106,21 @@ TEST_F(Generic, ExportsOfUnknownFamiliesAreVerifiedAndConverted) {
   EXPECT_NE(again.output.find("packed as they are: model.layers.0.mlp.down_proj"), std::string::npos) << again.output;
 }
 
+// Of the example's layers only down_proj has columns in multiples of 96.
+TEST_F(Generic, LayersThatDoNotFitStayAsTheyAre) {
+  const std::string command = "plan " + write_recipe().string() +
+                              " --set tuning.iters=0 --set architecture=generic --set 'formats=[auto_gptq]' --set "
+                              "'scheme={preset: W4A16, group_size: 96}'";
+  const Outcome plan = run(command);
+  EXPECT_EQ(plan.code, 0);
+  EXPECT_NE(plan.output.find("warning: model.layers.0.mlp.gate_proj and 11 others stay as they are: plugin auto_gptq"),
+            std::string::npos)
+      << plan.output;
+  const Outcome named = run(command + " --set 'layers=[{match: \"re:.*gate_proj\"}]'");
+  EXPECT_NE(named.code, 0);  // what the recipe names must fit
+  EXPECT_NE(named.output.find("128 is not one of 96"), std::string::npos) << named.output;
+}
+
 TEST_F(Generic, NanInAWeightEndsTheRunWithItsName) {
   const std::filesystem::path model = copy_model();
   const std::string file = (model / "model.safetensors").string();
