@@ -20,7 +20,8 @@ void take_text(void* context, const char* text) {
 }  // namespace
 
 void check_format(const LoadedFormat& format, const FormatLayer& layer, const nlohmann::json& options) {
-  const rh_format_layer asked = view(layer);
+  rh_stack stack;
+  const rh_format_layer asked = view(layer, stack);
   const std::string text = options.dump();
   call_plugin(format.label, "check", layer.name,
               [&](rh_error* error) { return format.table->check(format.table, &asked, text.c_str(), error); });

@@ -7,6 +7,7 @@
 #include "host/abi/plugin_call.h"
 #include "host/base/cancel.h"
 #include "host/base/error.h"
+#include "host/base/stacked_source.h"
 
 namespace roundhouse {
 
@@ -132,6 +133,11 @@ TensorSet ExportedCheckpoint::load_activation(const std::string& name) {
     return reader_->read_activation(reader_.get(), item(name).index, tensors.data(), error);
   });
   return tensors;
+}
+
+ExportedCheckpoint* exported_checkpoint(TensorSource& source) {
+  if (auto* const stacked = dynamic_cast<StackedSource*>(&source)) return exported_checkpoint(stacked->inner());
+  return dynamic_cast<ExportedCheckpoint*>(&source);
 }
 
 }  // namespace roundhouse

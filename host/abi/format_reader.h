@@ -69,4 +69,7 @@ class ExportedCheckpoint : public TensorSource {
   nlohmann::json facts_ = nlohmann::json::object();
 };
 
+// The exported checkpoint that a source is, or takes its stacks from; nullptr: it is another one.
+ExportedCheckpoint* exported_checkpoint(TensorSource& source);
+
 }  // namespace roundhouse

@@ -15,7 +15,7 @@ namespace {
 constexpr uint64_t kWorkspaceAlignment = 256;
 
 // A QuantizerTarget as plugins see it. Borrows from it.
-rh_layer layer_view(const QuantizerTarget& target) {
+rh_layer layer_view(const QuantizerTarget& target, rh_stack& stack) {
   rh_layer layer{};
   layer.struct_size = sizeof layer;
   layer.target = target.target;
@@ -25,6 +25,10 @@ rh_layer layer_view(const QuantizerTarget& target) {
   layer.cols = target.cols;
   layer.dtype = to_rh(target.dtype);
   layer.matrices = 1;
+  if (target.stack) {
+    stack = target.stack->view();
+    layer.stack = &stack;
+  }
   return layer;
 }
 
@@ -68,7 +72,8 @@ std::string encoding_fault(const rh_encoding* encoding) {
 
 void check_dtype(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target) {
   const SchemeView asked(scheme);
-  rh_layer layer = layer_view(target);
+  rh_stack stack;
+  rh_layer layer = layer_view(target, stack);
   layer.scheme = asked.get();
   call_plugin(dtype.label, "check", target.layer,
               [&](rh_error* error) { return dtype.table->check(dtype.table, &layer, error); });
@@ -82,14 +87,16 @@ void Quantizer::Destroy::operator()(rh_quantizer* table) const {
 Quantizer::Quantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target)
     : plugin_(dtype.label), layer_(target.layer), rows_(target.rows) {
   const SchemeView asked(scheme);
-  rh_layer layer = layer_view(target);
+  rh_stack stack;
+  rh_layer layer = layer_view(target, stack);
   layer.scheme = asked.get();
   make(dtype, layer);
 }
 
 Quantizer::Quantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target)
     : plugin_(dtype.label), layer_(target.layer), rows_(target.rows) {
-  rh_layer layer = layer_view(target);
+  rh_stack stack;
+  rh_layer layer = layer_view(target, stack);
   layer.encoding = &encoding;
   make(dtype, layer);
 }

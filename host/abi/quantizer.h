@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "host/abi/loaded.h"
 #include "host/base/scheme.h"
+#include "host/base/stack.h"
 #include "host/base/tensor.h"
 
 namespace roundhouse {
@@ -21,6 +23,7 @@ struct QuantizerTarget {
   int64_t cols = 0;   // in_features
   DType dtype = DType::kF32;
   int32_t target = RH_TARGET_WEIGHT;
+  std::optional<StackPlace> stack = std::nullopt;
 };
 
 // Where a call runs.

@@ -29,7 +29,7 @@ EncodingCopy::EncodingCopy(const rh_encoding& encoding)
   table_ = {sizeof table_, encoding.tensor_count, id_.c_str(), text_.c_str(), pointers_.data()};
 }
 
-rh_format_layer view(const FormatLayer& layer) {
+rh_format_layer view(const FormatLayer& layer, rh_stack& stack) {
   rh_format_layer out{};
   out.struct_size = sizeof out;
   out.dtype = to_rh(layer.dtype);
@@ -39,6 +39,10 @@ rh_format_layer view(const FormatLayer& layer) {
   out.cols = layer.cols;
   out.encoding = &layer.encoding->get();
   out.activation_encoding = layer.activation_encoding ? &layer.activation_encoding->get() : nullptr;
+  if (layer.stack) {
+    stack = layer.stack->view();
+    out.stack = &stack;
+  }
   return out;
 }
 
@@ -51,7 +55,7 @@ void PlanView::add(const std::string& name, std::vector<int64_t> shape, DType dt
   entry.name = name;
   entry.shape = std::move(shape);
   entry.layer = std::move(layer);
-  if (entry.layer) entry.layer_view = roundhouse::view(*entry.layer);
+  if (entry.layer) entry.layer_view = roundhouse::view(*entry.layer, entry.stack_view);
   entry.view = {};
   entry.view.struct_size = sizeof entry.view;
   entry.view.ndim = static_cast<int32_t>(entry.shape.size());

@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "host/base/scheme.h"
+#include "host/base/stack.h"
 #include "host/base/tensor.h"
 
 namespace roundhouse {
@@ -58,10 +60,11 @@ struct FormatLayer {
   DType dtype = DType::kF32;  // of the weight in the source
   std::shared_ptr<const EncodingCopy> encoding;
   std::shared_ptr<const EncodingCopy> activation_encoding;  // nullptr: the input is not quantized
+  std::optional<StackPlace> stack = std::nullopt;
 };
 
-// Borrows from `layer`, which must stay where it is.
-rh_format_layer view(const FormatLayer& layer);
+// Borrows from `layer` and from `stack`, which is filled in where the layer has one; both must stay where they are.
+rh_format_layer view(const FormatLayer& layer, rh_stack& stack);
 
 // The whole of an export, in the source's order. Owns what it points to.
 class PlanView {
@@ -82,6 +85,7 @@ class PlanView {
     std::vector<int64_t> shape;
     std::unique_ptr<const FormatLayer> layer;
     rh_format_layer layer_view;
+    rh_stack stack_view;
     rh_planned_tensor view;
   };
   std::string options_, architecture_;

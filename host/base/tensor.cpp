@@ -170,4 +170,11 @@ Tensor Tensor::to(DType target) const {
   return out;
 }
 
+Tensor Tensor::matrix(int64_t index) const {
+  const size_t size = bytes() / static_cast<size_t>(dim(0));
+  return Tensor(dtype_, {dim(1), dim(2)}, as<char>() + static_cast<size_t>(index) * size, storage_);
+}
+
+Tensor TensorSource::load_matrix(const std::string& name, int64_t index) { return load(name).matrix(index); }
+
 }  // namespace roundhouse

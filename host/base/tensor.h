@@ -82,6 +82,8 @@ class Tensor {
 
   // A view for plugins; it borrows this object's shape, so this object must outlive it and stay where it is.
   rh_tensor view() const;
+  // The matrix `index` of three dimensions; shares the storage.
+  Tensor matrix(int64_t index) const;
   // A copy converted to another floating type, rounded to nearest even.
   Tensor to(DType dtype) const;
 
@@ -108,11 +110,15 @@ class TensorSource {
   virtual bool contains(const std::string& name) const = 0;
   // Throws Error when missing or damaged. The result may borrow a mapped file.
   virtual Tensor load(const std::string& name) = 0;
+  // The matrix `index` of a tensor of three dimensions.
+  virtual Tensor load_matrix(const std::string& name, int64_t index);
   // What load() would return.
   virtual TensorInfo info(const std::string& name) {
     const Tensor tensor = load(name);
     return {tensor.dtype(), tensor.shape(), location()};
   }
+  // Lets pages of mapped files leave this process's resident memory; they come back when they are touched.
+  virtual void release_pages() const {}
   // The folder, for messages.
   virtual std::string location() const = 0;
   // Whether load() throws Error for this tensor when it holds NaN or infinity, so that nobody else need look.

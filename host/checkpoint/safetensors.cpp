@@ -188,6 +188,18 @@ Tensor SafetensorsFolder::load(const std::string& name) {
                 [](const auto& file, uint64_t begin, uint64_t end) { return MappedFile::lease(file, begin, end); });
 }
 
+Tensor SafetensorsFolder::load_matrix(const std::string& name, int64_t index) {
+  const Stored& stored = get(name);
+  const std::vector<int64_t>& shape = stored.tensor.shape;
+  return borrow(name,
+                [&](const auto& file, uint64_t begin, uint64_t end) {
+                  const uint64_t bytes = (end - begin) / static_cast<uint64_t>(shape.at(0));
+                  begin += bytes * static_cast<uint64_t>(index);
+                  return MappedFile::lease(file, begin, begin + bytes);
+                })
+      .matrix(index);
+}
+
 Tensor SafetensorsFolder::map(const std::string& name) {
   return borrow(name, [](const auto& file, uint64_t, uint64_t) { return file; });
 }

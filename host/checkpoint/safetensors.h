@@ -31,10 +31,12 @@ class SafetensorsFolder : public TensorSource {
   // The tensor borrows the mapping, read-only, and keeps it alive; data that is not aligned to its element size, as old
   // files have, is copied.
   Tensor load(const std::string& name) override;
+  // As load(), and so that no more than the matrix is read.
+  Tensor load_matrix(const std::string& name, int64_t index) override;
   // As load(), for tensors that are held long before they are read: nothing is read ahead, and the pages stay resident
   // until release_pages().
   Tensor map(const std::string& name);
-  void release_pages() const;
+  void release_pages() const override;
   std::string location() const override { return location_.string(); }
 
   // Throws Error like load().

@@ -12,6 +12,7 @@
 #include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/plan/layer_check.h"
+#include "host/plan/original.h"
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 
@@ -45,7 +46,6 @@ void run(Context& context, const Options& o) {
   catalogue.format(o.format);  // throws for one that is not there
   const fs::path folder = find_model(o.folder);
   const ModelFiles files(catalogue, folder);
-  const Architecture architecture = Architecture::load(files.folder(), Context::architecture_folders());
   Recipe recipe;
   recipe.model = fs::weakly_canonical(folder);
   recipe.output =
@@ -55,8 +55,11 @@ void run(Context& context, const Options& o) {
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
 
+  Architecture architecture =
+      Architecture::load(files.folder(), Context::architecture_folders(), {.family = "", .generic = true});
   std::string source_format;
-  const auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
+  auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
+  match(architecture, source);
   auto* const exported = dynamic_cast<ExportedCheckpoint*>(source.get());
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
   take_recorded_tuning(*exported, recipe);

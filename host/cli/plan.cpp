@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "host/cli/context.h"
-#include "host/discovery/open_checkpoint.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/planner.h"
 #include "host/run/texts.h"

@@ -9,6 +9,7 @@
 #include "host/cli/context.h"
 #include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
+#include "host/plan/original.h"
 #include "host/report/table.h"
 
 namespace roundhouse::cli {
@@ -37,10 +38,11 @@ void add_verify(Command program, Context& context) {
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const fs::path folder = find_model(o->folder);
-    const Architecture architecture =
-        Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders());
+    Architecture architecture = Architecture::load(ModelFiles(catalogue, folder).folder(),
+                                                   Context::architecture_folders(), {.family = "", .generic = true});
     std::string format;
-    const auto checkpoint = open_checkpoint(catalogue, folder, architecture.facts(), &format);
+    auto checkpoint = open_checkpoint(catalogue, folder, architecture.facts(), &format);
+    match(architecture, checkpoint);
     const Verification result = verify(architecture, *checkpoint, find_fingerprints(folder));
     if (o->json) {
       std::cout << nlohmann::json{{"folder", o->folder},

@@ -38,10 +38,11 @@ class Planner {
     plan_.tied_head = architecture.tied_head();
     for (int64_t block = 0; block < architecture.blocks(); ++block)
       for (const LinearInfo& info : architecture.block_linears(block)) add_known(info, block);
+    for (const LinearInfo& info : architecture.outer_linears()) add_known(info, -1);
     known_.insert(architecture.head().name);
     for (const std::string& name : source.names())
       if (source.item(name).quantized && !known_.contains(layer_of(name))) add_other(name, architecture);
-    add_known(architecture.head(), -1);  // the last, as in a run's plan
+    if (architecture.has_head()) add_known(architecture.head(), -1);  // the last, as in a run's plan
     add_tensors(architecture);
     if (std::none_of(plan_.layers.begin(), plan_.layers.end(),
                      [](const LayerPlan& l) { return l.encoding != nullptr; }))

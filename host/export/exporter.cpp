@@ -94,6 +94,8 @@ void Exporter::layer(const EncodedLayer& layer) {
   about.cols = info.in_features;
   about.encoding = &layer.encoding;
   about.activation_encoding = layer.activation_encoding;
+  const rh_stack stack = info.stack ? info.stack->view() : rh_stack{};
+  if (info.stack) about.stack = &stack;
   rh_encoded_layer record{};
   record.layer = &about;
   record.tensors = tensors.data();

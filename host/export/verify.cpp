@@ -96,7 +96,8 @@ struct Needed {
 Needed needed_tensors(const Architecture& architecture) {
   Needed needed;
   std::vector<LinearInfo> linears;
-  if (!architecture.tied_head()) linears.push_back(architecture.head());
+  if (!architecture.tied_head() && architecture.has_head()) linears.push_back(architecture.head());
+  for (const LinearInfo& linear : architecture.outer_linears()) linears.push_back(linear);
   for (const std::string& name : architecture.outer_tensors()) needed.others.insert(name);
   for (int64_t block = 0; block < architecture.blocks(); ++block) {
     for (const LinearInfo& linear : architecture.block_linears(block)) linears.push_back(linear);

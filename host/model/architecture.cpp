@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "host/model/descriptor.h"
 #include "host/model/resolve.h"
 
 namespace roundhouse {
@@ -61,17 +60,51 @@ std::map<std::string, std::string> read_imatrix_names(const Value& root) {
 }  // namespace
 
 Architecture Architecture::load(const std::filesystem::path& model_dir,
-                                const std::vector<std::filesystem::path>& descriptor_dirs) {
-  Descriptor descriptor = find_descriptor(model_dir, descriptor_dirs);
+                                const std::vector<std::filesystem::path>& descriptor_dirs, const FamilyChoice& choice) {
   Architecture architecture;
-  architecture.info_ = resolve(descriptor);
-  architecture.imatrix_names_ = read_imatrix_names(Value(descriptor));
-  architecture.config_ = std::move(descriptor.config);
-  architecture.names_ = descriptor.yaml.value("names", nlohmann::json::object());
+  architecture.descriptor_ = std::make_shared<const Descriptor>(find_descriptor(model_dir, descriptor_dirs, choice));
+  const Descriptor& descriptor = *architecture.descriptor_;
+  architecture.config_ = descriptor.config;
+  if (is_generic(descriptor)) {
+    architecture.generic_.emplace();
+    architecture.info_.family = Value(descriptor).at("family").text();
+    return architecture;
+  }
+  architecture.resolve_names(descriptor);
   return architecture;
 }
 
+void Architecture::resolve_names(const Descriptor& descriptor) {
+  info_ = resolve(descriptor);
+  imatrix_names_ = read_imatrix_names(Value(descriptor));
+  names_ = descriptor.yaml.value("names", nlohmann::json::object());
+}
+
+std::vector<StackedTensor> Architecture::stacks(TensorSource& source) const {
+  return generic_ ? find_stacks(*descriptor_, source) : std::vector<StackedTensor>();
+}
+
+void Architecture::match(TensorSource& source) {
+  if (!generic_) {
+    for (const nlohmann::json& spelling : descriptor_->spellings) {
+      Descriptor descriptor = *descriptor_;
+      descriptor.yaml = spelling;
+      if (!source.contains(resolve(descriptor).embedding + ".weight")) continue;
+      resolve_names(descriptor);
+      break;
+    }
+    return;
+  }
+  generic_ = read_generic(*descriptor_, source);
+  info_.block_prefix = generic_->block_prefix;
+  info_.head = generic_->head;
+  info_.tied_head = !generic_->head_is_stored;
+  imatrix_names_ = generic_->imatrix_names;
+  if (!generic_->modules.empty()) names_["modules"] = generic_->modules;
+}
+
 nlohmann::json Architecture::facts() const {
+  if (generic_ && info_.head.name.empty()) return nlohmann::json::object();
   nlohmann::json windows = nlohmann::json::array();
   for (const BlockInfo& block : info_.blocks) {
     windows.push_back(nullptr);
@@ -97,6 +130,7 @@ nlohmann::json Architecture::facts() const {
 }
 
 std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
+  if (generic_) return generic_->blocks.at(static_cast<size_t>(block)).linears;
   std::vector<LinearInfo> linears;
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     if (const auto& attention = step.attention)
@@ -109,7 +143,12 @@ std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
   return linears;
 }
 
+std::vector<LinearInfo> Architecture::outer_linears() const {
+  return generic_ ? generic_->outside.linears : std::vector<LinearInfo>();
+}
+
 std::vector<std::string> Architecture::block_tensors(int64_t block) const {
+  if (generic_) return generic_->blocks.at(static_cast<size_t>(block)).tensors;
   std::vector<std::string> names;
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     append(names, step.norm_in);
@@ -130,6 +169,7 @@ void Architecture::untie_head() {
 }
 
 std::vector<std::string> Architecture::outer_tensors() const {
+  if (generic_) return generic_->outside.tensors;
   std::vector<std::string> names{info_.embedding + ".weight"};
   if (info_.learned_positions) names.push_back(info_.learned_positions->name + ".weight");
   append(names, info_.project_in);
@@ -142,7 +182,8 @@ std::vector<std::string> Architecture::outer_tensors() const {
 
 std::string exported_name(const Architecture& architecture, const std::vector<std::string>& stored,
                           const std::string& tensor) {
-  if (!architecture.tied_head() || tensor != architecture.head().name + ".weight") return tensor;
+  if (architecture.generic() || !architecture.tied_head() || tensor != architecture.head().name + ".weight")
+    return tensor;
   const std::string embedding = architecture.embedding_name() + ".weight";
   return std::find(stored.begin(), stored.end(), embedding) == stored.end() ? embedding : "";
 }

@@ -3,11 +3,16 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "host/base/tensor.h"
+#include "host/model/descriptor.h"
+#include "host/model/generic.h"
 #include "host/model/structure.h"
 
 namespace roundhouse {
@@ -15,13 +20,23 @@ namespace roundhouse {
 // Safe to read from several threads.
 class Architecture {
  public:
-  // Reads model_dir/config.json and the descriptor (*.yaml) in descriptor_dirs that lists its model_type; the first
-  // found wins, and folders that do not exist are passed over. Throws Error.
+  // Reads model_dir/config.json and the descriptor (*.yaml) in descriptor_dirs that lists its model_type, or that
+  // `choice` names; the first found wins, and folders that do not exist are passed over. Throws Error.
   static Architecture load(const std::filesystem::path& model_dir,
-                           const std::vector<std::filesystem::path>& descriptor_dirs);
+                           const std::vector<std::filesystem::path>& descriptor_dirs, const FamilyChoice& choice = {});
+  // The stacks of experts that a generic architecture wants as their matrices (StackedSource).
+  std::vector<StackedTensor> stacks(TensorSource& source) const;
+  // Takes from the checkpoint's tensors what config.json leaves open: of a generic architecture all, of another how
+  // its names are spelled. Called once, before all but facts() and stacks().
+  void match(TensorSource& source);
+
+  // Nothing is known of what its blocks compute: weights can be rounded, and that is all.
+  bool generic() const { return generic_.has_value(); }
+  // Weights of a generic architecture that are no layers, and why.
+  const std::vector<std::pair<std::string, std::string>>& left() const { return generic_->left; }
 
   const std::string& family() const { return info_.family; }
-  int64_t blocks() const { return static_cast<int64_t>(info_.blocks.size()); }
+  int64_t blocks() const { return static_cast<int64_t>(generic_ ? generic_->blocks.size() : info_.blocks.size()); }
   int64_t vocab_size() const { return info_.vocab; }
   int64_t hidden_size() const { return info_.hidden; }
   int64_t max_positions() const { return info_.positions; }
@@ -33,7 +48,12 @@ class Architecture {
   // Blocks are named block_prefix() + "." + index.
   const std::string& block_prefix() const { return info_.block_prefix; }
 
+  // Layers outside the blocks, but for the head; only a generic architecture has some.
+  std::vector<LinearInfo> outer_linears() const;
+
   const LinearInfo& head() const { return info_.head; }
+  // Of a generic architecture a tied head is no layer.
+  bool has_head() const { return !generic_ || generic_->head_is_layer; }
   // Where the head is tied, a checkpoint may store its weight under the head's name, the embedding's, or both.
   bool tied_head() const { return info_.tied_head; }
   // Gives the head a weight of its own, here and in config(): what config.json says of it is not so.
@@ -44,15 +64,19 @@ class Architecture {
 
   const DecoderInfo& info() const { return info_; }
   const nlohmann::json& config() const { return config_; }
-  // What plugins are told: "architecture" of rh_model in host.h.
+  // What plugins are told: "architecture" of rh_model in host.h. {} before match() has read a generic architecture.
   nlohmann::json facts() const;
   // The names that importance matrices have for the model's modules, without ".weight"; "{}" in both stands for a block's
   // index. A module that is missing has its own name.
   const std::map<std::string, std::string>& imatrix_names() const { return imatrix_names_; }
 
  private:
+  void resolve_names(const Descriptor& descriptor);
+
+  std::shared_ptr<const Descriptor> descriptor_;
   DecoderInfo info_;
-  nlohmann::json config_, names_;
+  std::optional<GenericModel> generic_;
+  nlohmann::json config_, names_ = nlohmann::json::object();
   std::map<std::string, std::string> imatrix_names_;
 };
 

@@ -32,6 +32,42 @@ std::string joined(const auto& texts) {
 
 std::string shown(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
+// "" where there is none. section: of a map in config.json.
+std::string model_type(const json& config, const char* section = nullptr) {
+  if (section) return config.contains(section) && config[section].is_object() ? model_type(config[section]) : "";
+  const auto type = config.find("model_type");
+  return type != config.end() && type->is_string() ? type->get<std::string>() : "";
+}
+
+// The value of "a.b" in a map; nullptr where it is not there.
+const json* value_at(const json& map, const std::string& path) {
+  if (const auto found = map.find(path); found != map.end()) return &*found;
+  const size_t dot = path.find('.');
+  const auto inner = map.find(path.substr(0, dot));
+  if (dot == std::string::npos || inner == map.end() || !inner->is_object()) return nullptr;
+  return value_at(*inner, path.substr(dot + 1));
+}
+
+// Spells the descriptor out.
+Descriptor with_spellings(Descriptor descriptor) {
+  const auto spellings = Value(descriptor).find("spellings");
+  if (!spellings) return descriptor;
+  json unspelled = descriptor.yaml;
+  unspelled.erase("spellings");
+  for (const Value& words : spellings->items()) {
+    std::string text = unspelled.dump();
+    for (const auto& [word, value] : words.members()) {
+      const std::string from = "{" + word + "}", to = value.text();
+      for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+        text.replace(at, from.size(), to);
+    }
+    descriptor.spellings.push_back(json::parse(text));
+  }
+  if (descriptor.spellings.empty()) spellings->fail("a list of maps");
+  descriptor.yaml = descriptor.spellings.front();
+  return descriptor;
+}
+
 }  // namespace
 
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs) {
@@ -43,7 +79,8 @@ std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>
       const Value root(descriptor);
       if (root.at("version").integer() != kVersion)
         throw Error(cat(root.at("version").origin(), ": this Roundhouse reads version ", kVersion, " only"));
-      FamilyRecord& record = families.emplace_back(FamilyRecord{root.at("family").text(), {}, file});
+      FamilyRecord& record =
+          families.emplace_back(FamilyRecord{root.at("family").text(), {}, file, descriptor.yaml.contains("weights")});
       for (const Value& model_type : root.at("model_types").items())
         if (known.insert(model_type.text()).second) record.model_types.push_back(model_type.text());
     }
@@ -52,30 +89,46 @@ std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>
 }
 
 Descriptor find_descriptor(const std::filesystem::path& model_dir,
-                           const std::vector<std::filesystem::path>& descriptor_dirs) {
+                           const std::vector<std::filesystem::path>& descriptor_dirs, const FamilyChoice& choice) {
   Descriptor found;
   found.config_file = model_dir / "config.json";
   require_config(model_dir);
   found.config = read_json_object(found.config_file);
-  const auto type = found.config.find("model_type");
-  if (type == found.config.end() || !type->is_string())
+  const std::string type = model_type(found.config),
+                    text_type = cat(type, "/", model_type(found.config, "text_config"));
+  if (type.empty() && choice.family.empty() && !choice.generic)
     throw Error(cat(found.config_file.string(), ": has no model_type, so its architecture is not known"));
 
-  std::set<std::string> known;
+  std::set<std::string> known, families;
+  std::filesystem::path generic;
   for (const FamilyRecord& record : list_families(descriptor_dirs)) {
-    known.insert(record.model_types.begin(), record.model_types.end());
     const auto& listed = record.model_types;
-    if (std::find(listed.begin(), listed.end(), type->get_ref<const std::string&>()) == listed.end()) continue;
+    known.insert(listed.begin(), listed.end());
+    families.insert(record.family);
+    if (record.generic && generic.empty()) generic = record.file;
+    const bool lists = std::any_of(listed.begin(), listed.end(),
+                                   [&](const std::string& each) { return each == type || each == text_type; });
+    if (!(choice.family.empty() ? lists : record.family == choice.family)) continue;
     found.file = record.file;
     found.yaml = yaml::Node::load(record.file).as_json();
+    return with_spellings(std::move(found));
+  }
+  if (choice.generic && !generic.empty()) {
+    found.file = generic;
+    found.yaml = yaml::Node::load(generic).as_json();
     return found;
   }
   std::vector<std::string> searched;
   for (const auto& dir : descriptor_dirs) searched.push_back(dir.string());
-  throw Error(cat(found.config_file.string(), ": no architecture descriptor lists the model_type ", shown(*type),
-                  ". Known: ", known.empty() ? "none" : joined(known), ". Searched: ", joined(searched),
+  if (!choice.family.empty())
+    throw Error(cat("architecture: no descriptor is of the family ", choice.family, ". Known: ", joined(families),
+                    ". Searched: ", joined(searched)));
+  throw Error(cat(found.config_file.string(), ": no architecture descriptor lists the model_type ",
+                  shown(found.config["model_type"]), ". Known: ", known.empty() ? "none" : joined(known),
+                  ". Searched: ", joined(searched),
                   ". To add one, put a YAML file that lists it into one of these folders, after the model of those "
-                  "in configs/architectures (README.md there explains them)."));
+                  "in configs/architectures (README.md there explains them).",
+                  !generic.empty() ? " Weights of any family can be rounded without one: set tuning.iters to 0." : ""));
 }
 
 Value::Value(const Descriptor& descriptor) : Value(descriptor, descriptor.yaml, descriptor.file, "") {}
@@ -94,8 +147,9 @@ void Value::follow_key() {
   }
   const json& config = descriptor_->config;
   for (const std::string& name : names) {
-    if (!config.contains(name) || (config[name].empty() && name != names.back())) continue;
-    value_ = config[name];
+    const json* const found = value_at(config, name);
+    if (!found || (found->empty() && name != names.back())) continue;
+    value_ = *found;
     file_ = descriptor_->config_file;
     path_ = name;
     return;

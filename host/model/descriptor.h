@@ -15,23 +15,33 @@ namespace roundhouse {
 struct Descriptor {
   std::filesystem::path file, config_file;
   nlohmann::json yaml, config;
+  // `yaml` with the words of each of its `spellings` in place of "{WORD}"; itself it has the first. Empty: it has none.
+  std::vector<nlohmann::json> spellings = {};
 };
 
-// Throws Error when config.json cannot be read, or no descriptor lists its model_type.
+// Which descriptor a model has.
+struct FamilyChoice {
+  std::string family;    // that of this family; "": that which lists the model_type
+  bool generic = false;  // where none lists it, the generic one
+};
+
+// A descriptor lists a model_type, or "TYPE/TEXT": with the model_type of config.json's text_config. Throws Error when
+// config.json cannot be read, or there is no such descriptor.
 Descriptor find_descriptor(const std::filesystem::path& model_dir,
-                           const std::vector<std::filesystem::path>& descriptor_dirs);
+                           const std::vector<std::filesystem::path>& descriptor_dirs, const FamilyChoice& choice = {});
 
 // A descriptor that is there for a family, and what it lists.
 struct FamilyRecord {
   std::string family;
   std::vector<std::string> model_types;  // those that no descriptor before it lists
   std::filesystem::path file;
+  bool generic = false;  // it describes no blocks: generic.h
 };
 // All in these folders, best first. Throws Error for a descriptor that cannot be read.
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs);
 
 // A value of the descriptor, or of config.json where the descriptor says {key: NAME}. Borrows the Descriptor.
-//   {key: NAME}                     the value of config.json's NAME, which must be there
+//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a
 //   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
 //   {key: [NAME, OTHER], ...}       the first that is there and neither null nor empty
 // The accessors throw Error naming file and key when the value has another type.

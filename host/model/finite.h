@@ -24,6 +24,7 @@ class FiniteSource : public TensorSource {
   std::string location() const override { return source_.location(); }
   TensorInfo info(const std::string& name) override { return source_.info(name); }
   bool checks_finite(const std::string&) const override { return true; }
+  void release_pages() const override { source_.release_pages(); }
   Tensor load(const std::string& name) override;
 
  private:

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "host/base/stack.h"
+
 namespace roundhouse {
 
 // A linear layer. Its weight is the tensor name + ".weight", [out_features, in_features]; its bias name + ".bias".
@@ -15,6 +17,7 @@ struct LinearInfo {
   std::string siblings;  // linears of a block with the same non-empty label read the same input ("qkv", "gate_up")
   int64_t out_features = 0, in_features = 0;
   bool has_bias = false;
+  std::optional<StackPlace> stack = std::nullopt;  // of one of several experts
 };
 
 enum class NormKind { kRms, kLayer };  // an RMS norm has a weight and no bias

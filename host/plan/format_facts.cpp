@@ -13,8 +13,8 @@ using nlohmann::json;
 
 FormatLayer format_layer(const LayerPlan& layer) {
   assert(layer.encoding);
-  return {layer.info.name, layer.info.role, layer.info.out_features,  layer.info.in_features,
-          layer.dtype,     layer.encoding,  layer.activation_encoding};
+  return {layer.info.name, layer.info.role, layer.info.out_features,   layer.info.in_features,
+          layer.dtype,     layer.encoding,  layer.activation_encoding, layer.info.stack};
 }
 
 std::unique_ptr<PlanView> plan_view(const Plan& plan, const json& options, const json& architecture) {

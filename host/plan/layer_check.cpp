@@ -35,8 +35,8 @@ class LayerChecker {
 };
 
 void LayerChecker::check_activation(LayerPlan& layer) {
-  const QuantizerTarget target{layer.info.name,        layer.info.role, -1,
-                               layer.info.in_features, layer.dtype,     RH_TARGET_ACTIVATION};
+  const QuantizerTarget target{layer.info.name,      layer.info.role, -1, layer.info.in_features, layer.dtype,
+                               RH_TARGET_ACTIVATION, layer.info.stack};
   const TensorScheme& scheme = *layer.scheme.activation;
   try {
     if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_ACTIVATIONS))
@@ -57,8 +57,8 @@ void LayerChecker::check_activation(LayerPlan& layer) {
 }
 
 void LayerChecker::check_weight(LayerPlan& layer) {
-  const QuantizerTarget target{layer.info.name,        layer.info.role, layer.info.out_features,
-                               layer.info.in_features, layer.dtype,     RH_TARGET_WEIGHT};
+  const QuantizerTarget target{layer.info.name, layer.info.role,  layer.info.out_features, layer.info.in_features,
+                               layer.dtype,     RH_TARGET_WEIGHT, layer.info.stack};
   const TensorScheme& scheme = *layer.scheme.weight;
   if (layer.dtype != DType::kF32 && layer.dtype != DType::kF16 && layer.dtype != DType::kBF16)
     throw Error(cat("the weight is ", safetensors_name(layer.dtype), "; F32, F16 and BF16 can be quantized"));

@@ -114,6 +114,7 @@ void Reconciler::compare_biases() {
 
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint) {
   std::vector<std::string> warnings;
+  if (architecture.generic()) return warnings;
   if (auto* const original = dynamic_cast<SafetensorsFolder*>(&checkpoint))
     warnings = Reconciler(architecture, *original).run();
   const std::string embedding = architecture.embedding_name() + ".weight", head = architecture.head().name + ".weight";
@@ -126,12 +127,20 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
   return warnings;
 }
 
+void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
+  if (const std::vector<StackedTensor> stacks = architecture.stacks(*tensors); !stacks.empty())
+    tensors = std::make_unique<StackedSource>(std::move(tensors), stacks);
+  architecture.match(*tensors);
+}
+
 Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders) {
+  const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0};
   ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""));
-  Architecture architecture = Architecture::load(files.folder(), descriptor_folders);
+  Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
   Original original{std::move(files), std::move(architecture), nullptr, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());
+  match(original.architecture, original.tensors);
   original.warnings = reconcile(original.architecture, *original.tensors);
   return original;
 }

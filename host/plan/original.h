@@ -20,9 +20,12 @@ struct Original {
   std::vector<std::string> warnings;  // in what config.json and the tensors differ, and what holds
 };
 
-// Opens the recipe's model as open_source() does, and reconciles the two.
+// Opens the recipe's model as open_source() does, matches and reconciles the two.
 Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders);
+
+// Architecture::match(), with the stacks that it wants as matrices.
+void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors);
 
 // Compares config.json with the tensors of a checkpoint, once and before all else; where they differ, the tensors hold,
 // as in transformers:
@@ -32,7 +35,8 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
 //   - more blocks than config.json counts: they are left out
 //   - a linear layer's bias that config.json asks for and that is not stored: zeros
 //   - one that is stored and that config.json does not ask for: no part of the model
-// Returns what a user should know of that. Throws Error for fewer blocks.
+// Returns what a user should know of that; nothing of a generic architecture, which is what the tensors are. Throws
+// Error for fewer blocks.
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint);
 
 }  // namespace roundhouse

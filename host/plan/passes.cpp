@@ -8,7 +8,8 @@ Passes passes(const Plan& plan) {
     p.ranges |= layer.calibrated_input;
     if (!layer.scheme.weight) continue;
     p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
-    p.importance |= layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file;
+    p.importance |=
+        layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file && !plan.rounds_only;
   }
   p.importance |= plan.recipe.imatrix.save.has_value();
   p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);

@@ -66,7 +66,9 @@ struct Plan {
   std::string block_prefix;  // "model.layers"
   int64_t blocks = 0;
   bool tied_head = false;
-  Importance importance;  // read from the recipe's imatrix.file
+  bool rounds_only = false;                               // the architecture is generic: the blocks cannot be computed
+  std::vector<std::pair<std::string, std::string>> left;  // weights that are no layers, and why: of a generic one
+  Importance importance;                                  // read from the recipe's imatrix.file
   uint64_t bytes_before = 0;
   uint64_t activation_bytes = 0;           // of all calibration samples, where they pass through the blocks
   std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see estimate.cpp

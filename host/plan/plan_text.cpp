@@ -1,6 +1,10 @@
 #include "host/plan/plan_text.h"
 
 #include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "host/base/error.h"
@@ -36,7 +40,8 @@ const char* rounding_text(Rounding rounding) {
 }
 
 // "{0-3,7}" of 3 and more blocks, "*" when they are all.
-std::string blocks_text(const std::vector<int64_t>& blocks, int64_t all) {
+std::string blocks_text(const std::set<int64_t>& numbers, int64_t all) {
+  const std::vector<int64_t> blocks(numbers.begin(), numbers.end());
   if (static_cast<int64_t>(blocks.size()) == all && all > 1) return "*";
   std::string ranges;
   for (size_t i = 0; i < blocks.size();) {
@@ -49,17 +54,47 @@ std::string blocks_text(const std::vector<int64_t>& blocks, int64_t all) {
   return blocks.size() == 1 ? ranges : "{" + ranges + "}";
 }
 
-// Layers that differ in nothing but their block.
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+// A name's first number between dots, or nothing.
+struct Numbered {
+  std::string before, after;
+  std::optional<int64_t> number;
+
+  explicit Numbered(const std::string& name) : before(name) {
+    for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+      int64_t value = 0;
+      const char* const end = name.data() + name.size();
+      const auto [rest, error] = std::from_chars(name.data() + dot + 1, end, value);
+      if (error != std::errc() || (rest != end && *rest != '.')) continue;
+      before = name.substr(0, dot + 1);
+      after = std::string(rest, end);
+      number = value;
+      return;
+    }
+  }
+};
+
+// Layers that differ in nothing but their block, and another number behind it.
 struct Group {
-  std::string suffix;  // of their names, after the block's number
-  std::string about;   // what else they have in common
+  std::string before, after;  // of that other number in their names, without the block's
+  std::string about;          // what else they have in common
   const LayerPlan* first = nullptr;
-  std::vector<int64_t> blocks;  // empty: one layer outside the blocks
+  std::set<int64_t> blocks;   // empty: they are outside the blocks
+  std::set<int64_t> numbers;  // empty: there is no other number
+  size_t layers = 0;
 
   std::string name(const Plan& plan) const {
-    return blocks.empty() ? first->info.name : cat(plan.block_prefix, ".", blocks_text(blocks, plan.blocks), suffix);
+    std::string text = blocks.empty() ? "" : cat(plan.block_prefix, ".", blocks_text(blocks, plan.blocks));
+    text += before;
+    if (!numbers.empty()) text += blocks_text(numbers, -1);
+    return text + after;
   }
-  size_t count() const { return std::max<size_t>(1, blocks.size()); }
+  size_t count() const { return layers; }
 };
 
 class Groups {
@@ -68,13 +103,16 @@ class Groups {
 
   void add(const LayerPlan& layer, const std::string& about) {
     const std::string block = cat(plan_.block_prefix, ".", layer.block);
-    const std::string suffix = layer.block < 0 ? "" : layer.info.name.substr(block.size());
+    const Numbered name(layer.block < 0 ? layer.info.name : layer.info.name.substr(block.size()));
     const auto same = [&](const Group& g) {
-      return layer.block >= 0 && !g.blocks.empty() && g.suffix == suffix && g.about == about;
+      return g.blocks.empty() == (layer.block < 0) && g.before == name.before && g.after == name.after &&
+             g.about == about;
     };
     auto group = std::find_if(all.begin(), all.end(), same);
-    if (group == all.end()) group = all.insert(all.end(), Group{suffix, about, &layer, {}});
-    if (layer.block >= 0) group->blocks.push_back(layer.block);
+    if (group == all.end()) group = all.insert(all.end(), Group{name.before, name.after, about, &layer, {}, {}});
+    if (layer.block >= 0) group->blocks.insert(layer.block);
+    if (name.number) group->numbers.insert(*name.number);
+    ++group->layers;
   }
 
   std::vector<Group> all;  // by first layer
@@ -83,10 +121,23 @@ class Groups {
   const Plan& plan_;
 };
 
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-    text.replace(at, from.size(), to);
-  return text;
+// Every number in a name as *.
+std::string without_numbers(const std::string& name) {
+  const Numbered numbered(name);
+  return numbered.number ? numbered.before + "*" + without_numbers(numbered.after) : name;
+}
+
+// What a generic architecture leaves alone, alike names together.
+std::string left_text(const Plan& plan) {
+  std::map<std::pair<std::string, std::string>, size_t> counts;
+  std::vector<std::pair<std::string, std::string>> order;
+  for (const auto& [name, why] : plan.left) {
+    const std::pair key{without_numbers(name), replaced(why, name, "the layer")};
+    if (++counts[key] == 1) order.push_back(key);
+  }
+  std::vector<std::vector<std::string>> rows = {{"left as it is", "count", "why"}};
+  for (const auto& key : order) rows.push_back({key.first, std::to_string(counts[key]), key.second});
+  return format_table(rows);
 }
 
 // The text with "the layer" for its name, but what is quoted, in brackets or quotation marks, as it was written.
@@ -178,7 +229,8 @@ std::string describe(const Plan& plan) {
   if (plan.seconds_estimate && *plan.seconds_estimate > 0)
     text += cat("time         about ", format_seconds(*plan.seconds_estimate), " on a CPU\n");
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
-  text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n", format_table(formats));
+  text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n",
+              plan.left.empty() ? "" : left_text(plan) + "\n", format_table(formats));
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, reason] : format.omitted)
       text += cat("\n", format.id, " does not store ", name, ": ", reason);
@@ -229,13 +281,15 @@ json to_json(const Plan& plan) {
     for (const auto& [name, reason] : format.omitted) omitted[name] = reason;
     formats.push_back({{"id", format.id}, {"bytes_estimate", format.bytes_estimate}, {"omitted", omitted}});
   }
-  return {{"scheme", to_json(plan.scheme)},
-          {"layers", std::move(layers)},
-          {"tensors", std::move(tensors)},
-          {"formats", std::move(formats)},
-          {"block_prefix", plan.block_prefix},
-          {"tied_head", plan.tied_head},
-          {"dtype", config_name(plan.layers.at(0).dtype)}};
+  json plan_json = {{"scheme", to_json(plan.scheme)},
+                    {"layers", std::move(layers)},
+                    {"tensors", std::move(tensors)},
+                    {"formats", std::move(formats)},
+                    {"block_prefix", plan.block_prefix},
+                    {"tied_head", plan.tied_head},
+                    {"dtype", config_name(plan.layers.at(0).dtype)}};
+  for (const auto& [name, why] : plan.left) plan_json["left"].push_back({{"name", name}, {"why", why}});
+  return plan_json;
 }
 
 }  // namespace roundhouse

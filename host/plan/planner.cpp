@@ -44,14 +44,13 @@ std::set<std::string> known_tensors(const Architecture& architecture) {
 class Planner {
  public:
   Planner(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue)
-      : architecture_(architecture),
-        source_(source),
-        quantized_(dynamic_cast<ExportedCheckpoint*>(&source)),
-        catalogue_(catalogue) {
+      : architecture_(architecture), source_(source), quantized_(exported_checkpoint(source)), catalogue_(catalogue) {
     plan_.recipe = recipe;
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
     plan_.tied_head = architecture.tied_head();
+    plan_.rounds_only = architecture.generic();
+    if (plan_.rounds_only) plan_.left = architecture.left();
     const std::vector<std::string> stored = source.names();
     const std::set<std::string> known = known_tensors(architecture);
     for (const std::string& name : stored) {
@@ -70,8 +69,12 @@ class Planner {
     check_tensors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
+    if (plan_.rounds_only) leave_unfit();
     keep_stored();
-    check_calibration();
+    if (plan_.rounds_only)
+      check_rounding_alone();
+    else
+      check_calibration();
     note_weights_only();
     require_no_problems();
     ask_formats();
@@ -113,6 +116,8 @@ class Planner {
   bool release_refused();
   void note_stored();
   const ExportedCheckpoint::Item* stored(const LayerPlan& layer) const;
+  void leave_unfit();
+  void check_rounding_alone();
   void check_calibration();
   void note_weights_only();
   void warn(const std::string& text) {
@@ -219,7 +224,8 @@ void Planner::check_formats() {
 void Planner::add_layers() {
   for (int64_t block = 0; block < architecture_.blocks(); ++block)
     for (const LinearInfo& info : architecture_.block_linears(block)) add_layer(info, block);
-  add_layer(architecture_.head(), -1);
+  for (const LinearInfo& info : architecture_.outer_linears()) add_layer(info, -1);
+  if (architecture_.has_head()) add_layer(architecture_.head(), -1);
 }
 
 void Planner::add_layer(const LinearInfo& info, int64_t block) {
@@ -229,10 +235,11 @@ void Planner::add_layer(const LinearInfo& info, int64_t block) {
   decide(layer);
 }
 
-// The first entry that matches. Without one, a layer of a block has the recipe's scheme, and the head stays as it is.
+// The first entry that matches. Without one, the head and the embedding stay as they are, and all else has the recipe's
+// scheme.
 void Planner::decide(LayerPlan& layer) {
-  const bool is_head = layer.block < 0;
-  if (!is_head) layer.scheme = plan_.scheme;
+  const std::string& name = layer.info.name;
+  if (name != architecture_.head().name && name != architecture_.embedding_name()) layer.scheme = plan_.scheme;
   for (size_t i = 0; i < rules_.size(); ++i) {
     const LayerRule& rule = plan_.recipe.layers[i];
     if (!rule.match.matches(layer.info.name)) continue;
@@ -272,7 +279,8 @@ void Planner::assign() {
   LayerPlan embedding;
   embedding.info = {architecture_.embedding_name(),      "embedding", "", architecture_.vocab_size(),
                     architecture_.info().embedding_size, false};
-  plan_.layers.push_back(embedding);
+  const bool has_embedding = !embedding.info.name.empty();
+  if (has_embedding) plan_.layers.push_back(embedding);
   json layers{{"data_type", plan_.scheme.weight ? json(plan_.scheme.weight->dtype) : json()},
               {"layers", json::array()}};
   for (const LayerPlan& layer : plan_.layers)
@@ -281,7 +289,7 @@ void Planner::assign() {
                                 {"rows", layer.info.out_features},
                                 {"cols", layer.info.in_features}});
   const json facts = architecture_.facts();
-  plan_.layers.pop_back();
+  if (has_embedding) plan_.layers.pop_back();
   for (const FormatChoice& format : plan_.recipe.formats) {
     if (!catalogue_.find_format(format.id)) continue;  // told already
     try {
@@ -481,6 +489,50 @@ void Planner::check_calibration() {
     else
       warn(longer);
   }
+}
+
+// Layers of a generic architecture that cannot be quantized as the recipe says, where others can, stay as they are.
+void Planner::leave_unfit() {
+  const auto quantized = [](const LayerPlan& layer) { return layer.encoding && layer.problems.empty(); };
+  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), quantized)) return;
+  std::map<std::string, std::vector<std::string>> unfit;  // by what is told of them
+  for (LayerPlan& layer : plan_.layers) {
+    if (layer.problems.empty() || !layer.matched.empty()) continue;
+    std::string problem = layer.problems.front();
+    for (size_t at = 0; (at = problem.find(layer.info.name, at)) != std::string::npos;)
+      problem.replace(at, layer.info.name.size(), "the layer");
+    unfit[problem].push_back(layer.info.name);
+    layer.scheme = {};
+    layer.encoding = layer.activation_encoding = nullptr;
+    layer.encoded_bytes = 0;
+    layer.calibrated_input = false;
+    layer.problems.clear();
+  }
+  for (const auto& [problem, names] : unfit)
+    warn(cat(names[0],
+             names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is", ": ",
+             problem));
+}
+
+// What a generic architecture cannot do, and what works.
+void Planner::check_rounding_alone() {
+  const Recipe& recipe = plan_.recipe;
+  const std::string alone = cat("the architecture ", architecture_.family(), " rounds weights and computes no blocks");
+  const std::string describe =
+      "describe the family (configs/architectures/README.md says how), and leave out `architecture`";
+  if (plan_.layers.empty())
+    plan_.problems.push_back("no weight of the checkpoint is a linear layer by its name and shape");
+  if (recipe.tuning.iters > 0) plan_.problems.push_back(cat("tuning.iters: ", alone, ": set it to 0, or ", describe));
+  if (recipe.imatrix.save)
+    plan_.problems.push_back(
+        cat("imatrix.save: ", alone, ", so that no importance is collected: leave it out, or ", describe));
+  for (LayerPlan& layer : plan_.layers)
+    if (layer.calibrated_input)
+      layer.problems.push_back(cat("its input has a calibrated range, but ", alone,
+                                   ": take ranges from each input (act_dynamic: true), leave inputs as they are "
+                                   "(act_bits: 16), or ",
+                                   describe));
+  if (recipe.evaluation) warn(cat("evaluation.data is not used: ", alone));
 }
 
 // A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes

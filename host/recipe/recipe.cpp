@@ -387,8 +387,8 @@ double minmax_learning_rate(const Tuning& tuning, int bits) {
 Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides,
                    const std::vector<fs::path>& preset_folders) {
   const Node root = read_with_overrides(file, overrides);
-  root.only({"version", "model", "tokenizer", "output", "scheme", "layers", "calibration", "tuning", "imatrix",
-             "formats", "device", "evaluation", "threads", "memory", "max_shard_size"});
+  root.only({"version", "model", "tokenizer", "architecture", "output", "scheme", "layers", "calibration", "tuning",
+             "imatrix", "formats", "device", "evaluation", "threads", "memory", "max_shard_size"});
   if (const Node& version = root.at("version"); version.as_int(1) != kVersion)
     version.fail(cat("this Roundhouse reads recipes of version ", kVersion, " only"));
 
@@ -399,6 +399,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
     recipe.tokenizer = read_model(*tokenizer);
     if (!fs::is_directory(*recipe.tokenizer)) tokenizer->fail(cat(recipe.tokenizer->string(), " is no folder"));
   }
+  if (const Node* node = root.find("architecture")) recipe.architecture = node->as_text();
   recipe.output = root.at("output").as_path();
   recipe.scheme = read_scheme(root.at("scheme"), presets);
   if (const Node* layers = root.find("layers"); layers && !layers->is_null())
@@ -428,6 +429,7 @@ std::string to_yaml(const Recipe& recipe) {
                       {"tuning", write_section(recipe.tuning, kTuningFields)},
                       {"formats", ordered_json::array()},
                       {"device", device_text(recipe.device)}};
+  if (!recipe.architecture.empty()) map["architecture"] = recipe.architecture;
   for (const LayerRule& rule : recipe.layers) map["layers"].push_back(write_rule(rule));
   for (const FormatChoice& format : recipe.formats) map["formats"].push_back(write_format(format));
   if (recipe.tokenizer) map["tokenizer"] = recipe.tokenizer->string();

@@ -100,6 +100,7 @@ struct Evaluation {
 struct Recipe {
   std::filesystem::path model, output;
   std::optional<std::filesystem::path> tokenizer;  // a folder; empty: the model's own
+  std::string architecture;                        // the family of the descriptor to use; "": the model_type decides
   SchemeChoice scheme;
   std::vector<LayerRule> layers;
   Calibration calibration;

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <set>
@@ -29,6 +30,7 @@
 #include "host/tuning/device.h"
 #include "host/tuning/input_quantization.h"
 #include "host/tuning/quantize.h"
+#include "host/tuning/round.h"
 #include "host/tuning/rounded_source.h"
 
 namespace roundhouse {
@@ -49,10 +51,19 @@ class Clock {
 // Shows the work, hands its results to the formats, and keeps what the report needs.
 class RunSink : public QuantizeSink {
  public:
-  RunSink(Exporter& exporter, const Recipe& recipe, int64_t blocks)
-      : exporter_(exporter), iters_(recipe.tuning.iters), progress_("block", blocks) {}
+  RunSink(Exporter& exporter, const Plan& plan)
+      : exporter_(exporter),
+        iters_(plan.recipe.tuning.iters),
+        layers_alone_(plan.rounds_only),
+        progress_(layers_alone_ ? "layer" : "block",
+                  layers_alone_ ? std::count_if(plan.layers.begin(), plan.layers.end(),
+                                                [](const LayerPlan& layer) { return layer.encoding != nullptr; })
+                                : plan.blocks) {}
 
-  void layer(const EncodedLayer& layer) override { exporter_.layer(layer); }
+  void layer(const EncodedLayer& layer) override {
+    exporter_.layer(layer);
+    if (layers_alone_) progress_.update(layers_++, 1, layer.plan.info.name);
+  }
   void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
   void iteration(int64_t block, int64_t iteration, double loss) override {
     progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
@@ -70,6 +81,8 @@ class RunSink : public QuantizeSink {
  private:
   Exporter& exporter_;
   int64_t iters_;
+  bool layers_alone_;   // they come without blocks
+  int64_t layers_ = 0;  // so many then
   Progress progress_;
   std::vector<BlockReport> blocks_;
 };
@@ -100,7 +113,8 @@ struct Made {
 // the original with their activations quantized as the plan says.
 std::vector<ModelRow> evaluate(const Made& made, const std::vector<std::vector<int32_t>>& sequences) {
   const Recipe& recipe = made.plan.recipe;
-  const InputHook activations = activation_hook(made.plan.layers, made.catalogue, made.seen.ranges);
+  const InputHook activations =
+      sequences.empty() ? InputHook() : activation_hook(made.plan.layers, made.catalogue, made.seen.ranges);
   const auto score = [&](ModelRow& row, TensorSource& tensors, const InputHook& hook) {
     if (!sequences.empty()) row.perplexity = measure(row.name, made.architecture, tensors, sequences, hook);
   };
@@ -189,17 +203,22 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan, original);
   FiniteSource source(*original.tensors);
-  check_all(architecture, source);
+  if (!plan.rounds_only) check_all(architecture, source);  // else each layer when its turn comes
   Fingerprints fingerprints;
   Observations seen;
   {
     Exporter exporter(catalogue, plan, architecture, original.files.folder(), request.overwrite);
     check_room(plan);
     report.seconds.prepare = clock.lap();
-    RunSink sink(exporter, recipe, architecture.blocks());
-    seen = quantize({plan, architecture, source, dynamic_cast<ExportedCheckpoint*>(original.tensors.get()), catalogue,
-                     std::move(texts.calibration), texts.pad_id, report.device},
-                    sink);
+    RunSink sink(exporter, plan);
+    const QuantizeInput input{plan,         architecture,
+                              source,       exported_checkpoint(*original.tensors),
+                              catalogue,    std::move(texts.calibration),
+                              texts.pad_id, report.device};
+    if (plan.rounds_only)
+      round_layers(input, sink);
+    else
+      seen = quantize(input, sink);
     fingerprints = exporter.finish();
     if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report.blocks = sink.take_blocks();

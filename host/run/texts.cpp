@@ -29,7 +29,7 @@ Texts load_texts(const Plan& plan, const Original& original) {
   const Architecture& architecture = original.architecture;
   const std::filesystem::path& folder = original.files.folder();
   Texts texts;
-  if (recipe.calibration.data.empty() && !recipe.evaluation) return texts;
+  if (plan.rounds_only || (recipe.calibration.data.empty() && !recipe.evaluation)) return texts;
   const ChatTemplates chat(folder, recipe.calibration.date);
   const Tokenizer tokenizer = Tokenizer::load(folder);
   texts.pad_id = tokenizer.pad_id();

@@ -17,7 +17,8 @@ const Tensor* importance_of(const LayerPlan& plan, const Importance& importance)
 LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, const Tensor& weight, at::Device device)
     : plan_(plan),
       quantizer_(catalogue.dtype(plan.scheme.weight->dtype), *plan.scheme.weight,
-                 {plan.info.name, plan.info.role, weight.dim(0), weight.dim(1), weight.dtype(), RH_TARGET_WEIGHT},
+                 {plan.info.name, plan.info.role, weight.dim(0), weight.dim(1), weight.dtype(), RH_TARGET_WEIGHT,
+                  plan.info.stack},
                  device),
       weight_(to_torch(weight).to(quantizer_.device())) {
   if (plan.scheme.weight->rounding != Rounding::kTuned || !quantizer().can_tune()) return;

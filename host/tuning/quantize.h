@@ -40,6 +40,7 @@ struct QuantizeInput {
 };
 
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.
+// REQUIRES: the plan does not round only; round.h does that.
 Observations quantize(const QuantizeInput& input, QuantizeSink& sink);
 
 }  // namespace roundhouse

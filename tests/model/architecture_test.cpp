@@ -163,9 +163,31 @@ TEST_F(ArchitectureTest, AnUnknownModelTypeSaysWhatIsKnownAndWhereToAddOne) {
   json config = llama_config();
   config["model_type"] = "mamba";
   EXPECT_THAT(error_of([&] { load(config); }),
-              AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, mistral, opt, qwen2, qwen3"),
-                    HasSubstr(kShipped.string()), HasSubstr("To add one")));
+              AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, llava/llama, mistral, "),
+                    HasSubstr("set tuning.iters to 0"), HasSubstr(kShipped.string()), HasSubstr("To add one")));
   EXPECT_THAT(error_of([&] { load(config, {dir_}); }), HasSubstr("Known: none"));
+}
+
+TEST_F(ArchitectureTest, AKeyMayLieInAMap) {
+  json config{{"model_type", "llava"}, {"text_config", llama_config()}};
+  const Architecture architecture = load(config);
+  EXPECT_EQ(architecture.family(), "llava");
+  EXPECT_EQ(architecture.hidden_size(), 64);
+  EXPECT_EQ(architecture.block_linears(1)[6].name, "language_model.model.layers.1.mlp.down_proj");
+  config["text_config"].erase("hidden_size");
+  EXPECT_THAT(error_of([&] { load(config); }), HasSubstr("config.json: the key text_config.hidden_size is missing"));
+  config["text_config"]["model_type"] = "gemma";
+  EXPECT_THAT(error_of([&] { load(config); }), HasSubstr("no architecture descriptor lists the model_type \"llava\""));
+}
+
+TEST_F(ArchitectureTest, AFamilyCanBeAskedFor) {
+  json config = llama_config();
+  config["model_type"] = "nobody";
+  write("config.json", config.dump());
+  EXPECT_EQ(Architecture::load(dir_, {kShipped}, {.family = "mistral"}).family(), "mistral");
+  EXPECT_TRUE(Architecture::load(dir_, {kShipped}, {.family = "", .generic = true}).generic());
+  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}, {.family = "misral"}); }),
+              AllOf(HasSubstr("architecture: no descriptor is of the family misral"), HasSubstr("mistral")));
 }
 
 TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {

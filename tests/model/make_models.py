@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.utils import logging
 
 VOCAB = 97
@@ -43,6 +43,24 @@ def without(*keys):
     return edit
 
 
+def multimodal(text, **vision):
+    """A text of Llama's sizes, and a vision tower as small as may be."""
+    vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, patch_size=4,
+                  image_size=16) | vision
+    return dict(text_config=LLAMA | text, vision_config=vision, tie_word_embeddings=False)
+
+
+MROPE = dict(rope_type="default", rope_theta=700.0, mrope_section=[1, 1, 2])
+
+
+def flat(config):
+    """As config.json was before text_config: its keys beside the others, and rope_scaling by its old name."""
+    text = config.pop("text_config")
+    rope = text.pop("rope_parameters")
+    config.update({key: value for key, value in text.items() if key not in ("model_type", "dtype")})
+    config.update(rope_theta=rope["rope_theta"], rope_scaling=dict(type="mrope", mrope_section=rope["mrope_section"]))
+
+
 # name: (model_type, config, edit of config.json or None)
 CASES = {
     "llama": ("llama", LLAMA, None),
@@ -71,6 +89,16 @@ CASES = {
     "opt_350m": ("opt", OPT | dict(do_layer_norm_before=False, word_embed_proj_dim=32), None),
     "opt_untied": ("opt", OPT | dict(tie_word_embeddings=False, enable_bias=False, activation_function="gelu",
                                      layer_norm_elementwise_affine=False), None),
+    # The language part of multimodal models.
+    "qwen2_5_vl": ("qwen2_5_vl", multimodal(dict(rope_parameters=MROPE), depth=2, num_heads=2, out_hidden_size=48), None),
+    "qwen2_5_vl_flat": ("qwen2_5_vl", multimodal(dict(rope_parameters=MROPE), depth=2, num_heads=2, out_hidden_size=48),
+                        flat),
+    "qwen3_vl": ("qwen3_vl", multimodal(dict(rope_parameters=MROPE, head_dim=16), depth=2, num_heads=2,
+                                        out_hidden_size=48, num_position_embeddings=16, deepstack_visual_indexes=[0]),
+                 None),
+    "mistral3": ("mistral3", multimodal(dict(model_type="mistral", sliding_window=7, head_dim=12), model_type="pixtral"),
+                 None),
+    "llava": ("llava", multimodal(dict(model_type="llama"), model_type="clip_vision_model"), None),
     # Families that the host does not ship: their descriptors stand beside this file.
     "phi": ("phi", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=900.0,
                                                      partial_rotary_factor=0.5)), None),
@@ -132,7 +160,8 @@ def perplexity(model, sequences):
 
 def make(folder, model_type, settings, edit, edit_tensors=None):
     generator = torch.Generator().manual_seed(7)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **settings))
+    auto = AutoModelForImageTextToText if "text_config" in settings else AutoModelForCausalLM
+    model = auto.from_config(AutoConfig.for_model(model_type, **settings))
     randomize(model, generator)
     model.save_pretrained(folder)
     if edit:
@@ -147,7 +176,7 @@ def make(folder, model_type, settings, edit, edit_tensors=None):
         save_file(tensors, path, metadata={"format": "pt"})
 
     # What counts is what transformers makes of the files.
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     ids = torch.randint(0, VOCAB, (3, SEQLEN), generator=generator)
     sequences = [torch.randint(0, VOCAB, (n,), generator=generator).tolist() for n in (9, 24, 1, 24, 2)]
     reference = folder / "reference"

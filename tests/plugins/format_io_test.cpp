@@ -49,7 +49,8 @@ class FormatIo : public Sandbox {
     FormatWriter writer(catalogue_.format("fixture_format"), session);
     const rh_tensor codes = codes_.view();
     const rh_tensor* tensors[] = {&codes};
-    const rh_format_layer written = view(down);
+    rh_stack stack;
+    const rh_format_layer written = view(down, stack);
     rh_encoded_layer encoded{};
     encoded.layer = &written;
     encoded.tensors = tensors;

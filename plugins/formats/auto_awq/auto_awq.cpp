@@ -36,7 +36,7 @@ class AwqWriter : public IntWriter {
     // Symmetric layers have theirs stored as well (8 everywhere), and engines that are told false either read them
     // nevertheless or refuse their fast kernels.
     config["zero_point"] = true;
-    config["to_quant_block_names"] = block_prefix();
+    config["to_quant_block_names"] = block_prefixes();
     config["modules_to_not_convert"] = unquantized();
     return config;
   }

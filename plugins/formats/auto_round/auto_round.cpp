@@ -67,15 +67,17 @@ class AutoRoundWriter : public CheckpointWriter {
     add_input_range(out, encoded);
   }
 
-  // What most layers of the blocks have in common.
+  // What most layers of the blocks have in common: of equally many, what came first.
   Json common(const std::vector<LayerScheme>& schemes) const {
-    std::map<std::string, int64_t> counts;  // by the fields
-    const LayerScheme* most = &schemes.at(0);
-    for (size_t i = 0; i < schemes.size(); ++i)
-      if (in_block(layers()[i]->name)) ++counts[schemes[i].fields.dump()];
-    for (const LayerScheme& scheme : schemes)
-      if (counts[scheme.fields.dump()] > counts[most->fields.dump()]) most = &scheme;
-    return most->fields;
+    std::vector<std::pair<Json, int64_t>> kinds;
+    for (size_t i = 0; i < schemes.size(); ++i) {
+      const Json& fields = schemes[i].fields;
+      const auto found = std::find_if(kinds.begin(), kinds.end(), [&](const auto& kind) { return kind.first == fields; });
+      (found == kinds.end() ? kinds.emplace_back(fields, 0) : *found).second += in_block(layers()[i]->name);
+    }
+    return std::max_element(kinds.begin(), kinds.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
   }
 
   Json quantization_config() const override {
@@ -89,11 +91,13 @@ class AutoRoundWriter : public CheckpointWriter {
     config["quant_method"] = "auto-round";
     if (!schemes[0].packing.empty()) config["packing_format"] = schemes[0].packing;
     add_fp8_keys(schemes[0], config);
-    config["block_name_to_quantize"] = block_prefix();
+    config["block_name_to_quantize"] = block_prefixes();
     Json extra = Json::object();
     for (size_t i = 0; i < schemes.size(); ++i) {
       const std::string name = layers()[i]->name;
-      if (!in_block(name) || schemes[i].fields != usual) extra[name] = schemes[i].fields;
+      if (in_block(name) && schemes[i].fields == usual) continue;
+      extra[name] = schemes[i].fields;
+      if (const std::string module = module_name(name); !module.empty()) extra[module] = schemes[i].fields;
     }
     for (const auto& name : unquantized_in_blocks()) {
       extra[name] = {{"bits", 16}, {"data_type", "float"}};

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
+
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 
@@ -9,6 +12,8 @@ CheckpointWriter::CheckpointWriter(const rh_export& target) : SafetensorsWriter(
   const rh_plan& plan = *target.plan;
   const Json architecture = Json::parse(plan.architecture_json);
   block_prefix_ = text_at(architecture, "block_prefix");
+  const Json names = architecture.value("names", Json::object());
+  if (const auto modules = names.find("modules"); modules != names.end()) modules_ = *modules;
   if (architecture.value("tied_head", false)) tied_head_ = text_at(architecture, "head");
   constexpr std::string_view kWeight = ".weight";
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
@@ -22,16 +27,35 @@ CheckpointWriter::CheckpointWriter(const rh_export& target) : SafetensorsWriter(
   }
 }
 
+std::string CheckpointWriter::module_name(const std::string& stored) const {
+  for (size_t end = stored.size(); end != std::string::npos && end > 0; end = stored.rfind('.', end - 1))
+    if (const std::string module = text_at(modules_, stored.substr(0, end).c_str()); !module.empty())
+      return module + stored.substr(end);
+  return "";
+}
+
+std::string CheckpointWriter::block_prefixes() const {
+  const std::string module = module_name(block_prefix_);
+  return module.empty() ? block_prefix_ : cat(block_prefix_, ",", module);
+}
+
 std::vector<std::string> CheckpointWriter::unquantized() const {
   std::vector<std::string> names = unquantized_;
   if (!tied_head_.empty()) names.push_back(tied_head_);
+  add_module_names(names);
   return names;
 }
 
 std::vector<std::string> CheckpointWriter::unquantized_in_blocks() const {
   std::vector<std::string> names = unquantized_;
   std::erase_if(names, [&](const std::string& name) { return !in_block(name); });
+  add_module_names(names);
   return names;
+}
+
+void CheckpointWriter::add_module_names(std::vector<std::string>& names) const {
+  for (size_t i = 0, stored = names.size(); i < stored; ++i)
+    if (std::string module = module_name(names[i]); !module.empty()) names.push_back(std::move(module));
 }
 
 void CheckpointWriter::write_files() { write_config(target(), quantization_config()); }

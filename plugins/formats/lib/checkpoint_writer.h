@@ -20,17 +20,24 @@ class CheckpointWriter : public rh::SafetensorsWriter {
   // The plan's quantized layers.
   const std::vector<const rh_format_layer*>& layers() const { return layers_; }
   const std::string& block_prefix() const { return block_prefix_; }  // "model.layers"
+  // The prefix, and after a comma the one in transformers where it is another.
+  std::string block_prefixes() const;
+  // The module that transformers has for a stored one, by names.modules of the architecture; "" where it is the same.
+  std::string module_name(const std::string& stored) const;
   bool in_block(const std::string& layer) const { return layer.starts_with(block_prefix_ + "."); }
 
   // The modules whose two-dimensional weight stays as it is, known to the architecture or not, so that engines do not
-  // look for a quantized one: linear layers, and the embedding, which engines pass over.
+  // look for a quantized one: linear layers, and the embedding, which engines pass over. Those that transformers calls
+  // otherwise are there by both names.
   std::vector<std::string> unquantized() const;
   std::vector<std::string> unquantized_in_blocks() const;
 
  private:
   void write_files() override;
+  void add_module_names(std::vector<std::string>& names) const;
 
   std::string block_prefix_;
+  Json modules_ = Json::object();  // prefixes in transformers, by the stored ones
   std::vector<const rh_format_layer*> layers_;
   std::vector<std::string> unquantized_;
   std::string tied_head_;  // has no tensor of its own; "" when not tied

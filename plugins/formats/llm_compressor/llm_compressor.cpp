@@ -101,10 +101,9 @@ class Writer : public CheckpointWriter {
     for (const rh_format_layer* layer : layers()) {
       const LayerScheme scheme = layer_scheme(*layer, common_);
       const auto group = std::find_if(all.begin(), all.end(), [&](const auto& g) { return g.scheme == scheme; });
-      if (group == all.end())
-        all.push_back({scheme, {layer->name}});
-      else
-        group->layers.push_back(layer->name);
+      std::vector<std::string>& names = group == all.end() ? all.emplace_back(Group{scheme, {}}).layers : group->layers;
+      names.push_back(layer->name);
+      if (std::string module = module_name(layer->name); !module.empty()) names.push_back(std::move(module));
     }
     return all;
   }

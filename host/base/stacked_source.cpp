@@ -1,0 +1,106 @@
+#include "host/base/stacked_source.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "host/base/error.h"
+#include "host/base/parallel.h"
+
+namespace roundhouse {
+namespace {
+
+template <typename Element>
+void transpose(const Tensor& from, const Tensor& to) {
+  constexpr int64_t kTile = 32;  // square tiles, so that neither side runs through all of memory
+  const int64_t rows = to.dim(0), cols = to.dim(1);
+  const Element* const source = from.as<Element>();
+  Element* const target = to.as<Element>();
+  parallel_for((rows + kTile - 1) / kTile, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile)
+      for (int64_t first = 0; first < cols; first += kTile)
+        for (int64_t r = tile * kTile; r < std::min(rows, (tile + 1) * kTile); ++r)
+          for (int64_t c = first; c < std::min(cols, first + kTile); ++c) target[r * cols + c] = source[c * rows + r];
+  });
+}
+
+Tensor transposed(const Tensor& matrix) {
+  const Tensor out(matrix.dtype(), {matrix.dim(1), matrix.dim(0)});
+  switch (size_of(matrix.dtype())) {
+    case 1:
+      transpose<uint8_t>(matrix, out);
+      break;
+    case 2:
+      transpose<uint16_t>(matrix, out);
+      break;
+    case 4:
+      transpose<uint32_t>(matrix, out);
+      break;
+    default:
+      transpose<uint64_t>(matrix, out);
+  }
+  return out;
+}
+
+std::string numbered(std::string name, int64_t matrix) {
+  const size_t at = name.find("{}");
+  return name.replace(at, 2, std::to_string(matrix));
+}
+
+}  // namespace
+
+StackedSource::StackedSource(std::unique_ptr<TensorSource> inner, const std::vector<StackedTensor>& stacks)
+    : inner_(std::move(inner)) {
+  std::unordered_map<std::string, const StackedTensor*> by_name;
+  for (const StackedTensor& stack : stacks) by_name[stack.name] = &stack;
+  for (const std::string& name : inner_->names()) {
+    const auto found = by_name.find(name);
+    if (found == by_name.end()) {
+      names_.push_back(name);
+      continue;
+    }
+    const StackedTensor& stack = *found->second;
+    const int64_t count = inner_->info(name).shape.at(0), parts = static_cast<int64_t>(stack.parts.size());
+    for (int64_t matrix = 0; matrix < count; ++matrix)
+      for (int64_t part = 0; part < parts; ++part) {
+        const std::string weight = numbered(stack.parts[static_cast<size_t>(part)], matrix);
+        if (inner_->contains(weight) ||
+            !parts_.emplace(weight, Part{name, matrix, part, parts, stack.transposed}).second)
+          throw Error(cat(location(), ": ", weight, ", a matrix of ", name, ", is also there by itself"));
+        names_.push_back(weight);
+      }
+  }
+}
+
+bool StackedSource::contains(const std::string& name) const { return parts_.contains(name) || inner_->contains(name); }
+
+int32_t StackedSource::storage(const std::string& name) const {
+  const auto found = parts_.find(name);
+  if (found == parts_.end()) return RH_STACK_SEPARATE;
+  return found->second.transposed ? RH_STACK_COLS : RH_STACK_ROWS;
+}
+
+TensorInfo StackedSource::info(const std::string& name) {
+  const auto found = parts_.find(name);
+  if (found == parts_.end()) return inner_->info(name);
+  TensorInfo info = inner_->info(found->second.tensor);
+  info.shape.erase(info.shape.begin());
+  if (found->second.transposed) std::swap(info.shape[0], info.shape[1]);
+  info.shape[0] /= found->second.parts;
+  return info;
+}
+
+Tensor StackedSource::load(const std::string& name) {
+  const auto found = parts_.find(name);
+  if (found == parts_.end()) return inner_->load(name);
+  const Part& part = found->second;
+  Tensor matrix = inner_->load_matrix(part.tensor, part.matrix);
+  if (part.transposed) matrix = transposed(matrix);
+  if (part.parts == 1) return matrix;
+  const int64_t rows = matrix.dim(0) / part.parts;
+  const size_t bytes = matrix.bytes() / static_cast<size_t>(part.parts);
+  return Tensor(matrix.dtype(), {rows, matrix.dim(1)}, matrix.as<char>() + static_cast<size_t>(part.part) * bytes,
+                matrix.storage());
+}
+
+}  // namespace roundhouse

@@ -1,0 +1,123 @@
+#include "host/tuning/round.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/base/cancel.h"
+#include "host/base/error.h"
+#include "host/base/parallel.h"
+#include "host/export/stored_layer.h"
+#include "host/model/finite.h"
+#include "host/model/torch_tensor.h"
+#include "host/tuning/layer_quantizer.h"
+
+namespace roundhouse {
+namespace {
+
+class LayerRounding {
+ public:
+  LayerRounding(const QuantizeInput& input, QuantizeSink& sink) : in_(input), sink_(sink), device_(input.device) {
+    at::set_num_threads(threads());
+    for (const LayerPlan& layer : in_.plan.layers) {
+      if (!layer.encoding) continue;
+      layers_[layer.info.name + ".weight"] = &layer;
+      if (!layer.info.siblings.empty()) siblings_[layer.info.siblings].push_back(&layer);
+    }
+  }
+
+  void run() {
+    const at::NoGradGuard no_grad;
+    for (const std::string& name : in_.source.names()) {
+      throw_if_cancelled();
+      // A file's pages come in groups, and those of a neighbour stay when a tensor goes.
+      if (loaded_ > kLoadedBetweenReleases) {
+        in_.source.release_pages();
+        loaded_ = 0;
+      }
+      const auto found = layers_.find(name);
+      if (found == layers_.end()) {
+        if (!is_bias(name)) sink_.tensor(name, load(name));
+        continue;
+      }
+      const LayerPlan& layer = *found->second;
+      try {
+        if (layer.kept())
+          with_stored_layer(layer, *in_.quantized, [&](const EncodedLayer& stored) { sink_.layer(stored); });
+        else
+          round(layer);
+      } catch (const Cancelled&) {
+        throw;
+      } catch (const Error& e) {
+        throw Error(cat(layer.info.name, ": ", e.what()));
+      }
+    }
+  }
+
+ private:
+  // It comes with its layer.
+  bool is_bias(const std::string& name) const {
+    constexpr std::string_view kBias = ".bias";
+    if (!name.ends_with(kBias)) return false;
+    const auto layer = layers_.find(name.substr(0, name.size() - kBias.size()) + ".weight");
+    return layer != layers_.end() && layer->second->info.has_bias;
+  }
+
+  Tensor load(const std::string& name) {
+    Tensor tensor = in_.source.load(name);
+    if (!in_.source.checks_finite(name)) check_finite(tensor, name, in_.source.location());
+    loaded_ += tensor.bytes();
+    return tensor;
+  }
+
+  void round(const LayerPlan& plan) {
+    const Tensor weight = load(plan.info.name + ".weight");
+    LayerQuantizer layer(in_.catalogue, plan, weight, device_);
+    const auto importance = in_.plan.importance.find(plan.info.name);
+    const bool weighed = plan.scheme.weight->rounding == Rounding::kSearch;
+    layer.prepare(statistic(plan, layer),
+                  weighed && importance != in_.plan.importance.end() ? to_torch(importance->second) : at::Tensor());
+    const std::vector<Tensor> tensors = layer.encode();
+    const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
+    EncodedLayer encoded{plan, layer.encoding(), tensors, bias, [&](const rh_tensor* const* from, rh_tensor& output) {
+                           layer.quantizer().decode(Exec(), from, output);
+                         }};
+    if (plan.activation_encoding) encoded.activation_encoding = &plan.activation_encoding->get();
+    sink_.layer(encoded);
+  }
+
+  // Of all layers that read the same input, where the data type shares it: each of them is loaded once more.
+  at::Tensor statistic(const LayerPlan& plan, LayerQuantizer& layer) {
+    const rh_quantizer_info& info = layer.quantizer().info();
+    if (plan.info.siblings.empty() || !(info.flags & RH_QUANTIZER_SHARED_STATISTIC)) return layer.measure();
+    const auto [known, first] = shared_.try_emplace(plan.info.siblings);
+    if (!first) return known->second;
+    at::Tensor sum = layer.measure();
+    for (const LayerPlan* other : siblings_.at(plan.info.siblings)) {
+      if (other == &plan || !sum.defined() || !other->scheme.weight) continue;
+      LayerQuantizer sibling(in_.catalogue, *other, load(other->info.name + ".weight"), device_);
+      if (!(sibling.quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC)) continue;
+      sum = reduced(info.reduce, sum, sibling.measure());
+    }
+    return known->second = sum;
+  }
+
+  const QuantizeInput& in_;
+  QuantizeSink& sink_;
+  at::Device device_;
+  static constexpr size_t kLoadedBetweenReleases = 256 << 20;
+  size_t loaded_ = 0;                                         // bytes since pages were released
+  std::unordered_map<std::string, const LayerPlan*> layers_;  // what becomes of a weight, by its name
+  std::unordered_map<std::string, std::vector<const LayerPlan*>> siblings_;
+  std::unordered_map<std::string, at::Tensor> shared_;  // statistics, by siblings
+};
+
+}  // namespace
+
+void round_layers(const QuantizeInput& input, QuantizeSink& sink) { LayerRounding(input, sink).run(); }
+
+}  // namespace roundhouse

@@ -1,0 +1,11 @@
+// Rounding without the model: one layer at a time, in the order of the checkpoint.
+#pragma once
+
+#include "host/tuning/quantize.h"
+
+namespace roundhouse {
+
+// REQUIRES: the plan rounds only. Throws Error; the sink then got a part.
+void round_layers(const QuantizeInput& input, QuantizeSink& sink);
+
+}  // namespace roundhouse
