@@ -16,7 +16,16 @@ constexpr size_t kStringBytes = 8192;
 // ---- one case ----
 
 const char* rounding_name(int rounding) {
-  return rounding == RH_ROUNDING_PLAIN ? "plain" : rounding == RH_ROUNDING_SEARCH ? "searched" : "tuned";
+  switch (rounding) {
+    case RH_ROUNDING_PLAIN:
+      return "plain";
+    case RH_ROUNDING_SEARCH:
+      return "searched";
+    case RH_ROUNDING_TUNED:
+      return "tuned";
+    default:
+      return "tuned from a search";
+  }
 }
 
 // ---- where schemes come from ----
@@ -60,7 +69,7 @@ std::vector<Scheme> expand(const Scheme& base, const std::set<std::string>& fixe
   std::vector<int> all_bits{4, 8, 2, 3, 6, 5};
   std::vector<Group> groups{{1, 32}, {1, 16}, {1, 64}, {1, RH_GROUP_ROW}, {1, RH_GROUP_TENSOR}, {4, 32}, {128, 128}};
   std::vector<bool> symmetries{true, false}, dynamics{true, false};
-  std::vector<int> roundings{RH_ROUNDING_TUNED, RH_ROUNDING_PLAIN, RH_ROUNDING_SEARCH};
+  std::vector<int> roundings{RH_ROUNDING_TUNED, RH_ROUNDING_PLAIN, RH_ROUNDING_SEARCH, RH_ROUNDING_TUNED_SEARCH};
   if (is_fixed("bits")) all_bits = {base.bits};
   if (is_fixed("group_size")) groups = {{base.group_rows, base.group_cols}};
   if (is_fixed("sym")) symmetries = {base.symmetric};

@@ -42,7 +42,7 @@ struct Case {
   uint32_t matrices = 1;                    // one below the other in `rows`
 
   bool is_weight() const { return target == RH_TARGET_WEIGHT; }
-  bool tuned() const { return scheme.rounding == RH_ROUNDING_TUNED; }
+  bool tuned() const { return scheme.rounding == RH_ROUNDING_TUNED || scheme.rounding == RH_ROUNDING_TUNED_SEARCH; }
   std::string label() const;
 };
 

@@ -30,6 +30,7 @@ void honest_support(Context& context) {
       if (c.dtype != dtype) continue;
       taken.insert(c.is_weight() ? RH_SUPPORTS_WEIGHTS : RH_SUPPORTS_ACTIVATIONS);
       if (c.scheme.rounding == RH_ROUNDING_SEARCH) taken.insert(RH_SUPPORTS_SEARCH);
+      if (c.scheme.rounding == RH_ROUNDING_TUNED_SEARCH) taken.insert(RH_SUPPORTS_TUNED_SEARCH);
     }
     const auto compare = [&](uint32_t bit, const char* name) {
       if (taken.count(bit))
@@ -40,7 +41,10 @@ void honest_support(Context& context) {
     };
     compare(RH_SUPPORTS_WEIGHTS, "RH_SUPPORTS_WEIGHTS");
     compare(RH_SUPPORTS_ACTIVATIONS, "RH_SUPPORTS_ACTIVATIONS");
-    if (supports & RH_SUPPORTS_WEIGHTS) compare(RH_SUPPORTS_SEARCH, "RH_SUPPORTS_SEARCH");
+    if (supports & RH_SUPPORTS_WEIGHTS) {
+      compare(RH_SUPPORTS_SEARCH, "RH_SUPPORTS_SEARCH");
+      compare(RH_SUPPORTS_TUNED_SEARCH, "RH_SUPPORTS_TUNED_SEARCH");
+    }
     for (const Case& c : cases) {
       if (c.dtype != dtype || !c.is_weight() || !c.tuned() || !(supports & RH_SUPPORTS_TUNING)) continue;
       const Pipeline pipeline(c, random_input(c));

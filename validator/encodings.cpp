@@ -103,6 +103,10 @@ std::vector<LayerKind> make_layer_kinds() {
   out.push_back(affine(4, 96, false));
   out.push_back(affine(4, 64, true));
   out.back().mixed = true;
+  for (const rh_data_type scale : {rh::kF16, rh::kF32}) {
+    out.push_back(affine(4, 32, false, scale));
+    out.back().group_index = true;
+  }
   out.push_back(with_input(affine(8, RH_GROUP_ROW, true, rh::kBF16),
                            {RH_ENCODING_AFFINE_INT,
                             {{"bits", 8}, {"group_rows", 1}, {"group_cols", 0}, {"symmetric", true}, {"dynamic", true}},
@@ -193,6 +197,14 @@ void add_affine(Encoded& out, const LayerKind& kind, const Grid& g, int64_t rows
   out.tensors.emplace_back("scale", random.scales(kind.scale, {g.rows, g.cols}));
   if (!kind.parameters.at("symmetric"))
     out.tensors.emplace_back("zero_point", random.bytes({g.rows, g.cols}, [&] { return random.below(codes); }));
+  if (kind.group_index) {
+    Value index{rh::kI32, {cols}, std::vector<unsigned char>(static_cast<size_t>(cols) * sizeof(int32_t))};
+    for (int64_t c = 0; c < cols; ++c) {
+      const auto group = static_cast<int32_t>(c * 5 % g.cols);
+      std::memcpy(&index.bytes[static_cast<size_t>(c) * sizeof group], &group, sizeof group);
+    }
+    out.tensors.emplace_back("group_index", std::move(index));
+  }
   if (kind.outer_scale) out.tensors.emplace_back("outer_scale", one_float(0.25f));
 }
 
@@ -236,6 +248,10 @@ class Formula {
     scale_ = find(layer, "scale");
     zero_points_ = find(layer, "zero_point");
     outer_scale_ = find(layer, "outer_scale");
+    if (const Value* index = find(layer, "group_index")) {
+      group_index_.resize(static_cast<size_t>(cols));
+      std::memcpy(group_index_.data(), index->bytes.data(), index->bytes.size());
+    }
     affine_ = layer.id == RH_ENCODING_AFFINE_INT;
     std::string name = "fp4_e2m1";
     if (affine_) name = "int" + std::to_string(layer.parameters.at("bits").get<int>());
@@ -251,7 +267,8 @@ class Formula {
 
   float weight(int64_t row, int64_t col) const {
     if (block_) return block_weight(row, col);
-    const int64_t group = row / grid_.group_rows * grid_.cols + col / grid_.group_cols;
+    const int64_t group = row / grid_.group_rows * grid_.cols +
+                          (group_index_.empty() ? col / grid_.group_cols : group_index_[static_cast<size_t>(col)]);
     const int code = codes_->bytes[static_cast<size_t>(row * cols_ + col)];
     if (affine_) return affine_weight(code, group);
     const int integer = bits_ && (code & (1 << (bits_ - 1))) ? code - (1 << bits_) : code;
@@ -306,6 +323,7 @@ class Formula {
   const BlockType* block_ = nullptr;
   const SmallFloat* element_ = nullptr;
   const Value *codes_ = nullptr, *scale_ = nullptr, *zero_points_ = nullptr, *outer_scale_ = nullptr;
+  std::vector<int32_t> group_index_;
   Grid grid_{};
   bool affine_ = false;
   int bits_ = 0;
@@ -316,7 +334,8 @@ class Formula {
 
 std::string LayerKind::label() const {
   return text(encoding, " ", parameters.dump(), ", group ", group_cols, mixed ? " and twice that" : "",
-              outer_scale ? ", outer scale" : "", activation ? ", with a quantized input" : "");
+              group_index ? ", group_index" : "", outer_scale ? ", outer scale" : "",
+              activation ? ", with a quantized input" : "");
 }
 
 const std::vector<LayerKind>& layer_kinds() {

@@ -27,7 +27,8 @@ struct LayerKind {
   bool outer_scale = false;
   std::optional<Encoded> activation;  // "group_cols": 0 stands for the layer's columns
 
-  bool mixed = false;  // layers of 128 rows have groups twice as wide
+  bool mixed = false;        // layers of 128 rows have groups twice as wide
+  bool group_index = false;  // of affine-int: columns have groups in an order of their own
 
   std::string label() const;
 };

@@ -128,6 +128,96 @@ void reader_facts(Context& context) {
   });
 }
 
+bool takes(const Answers& answers) {
+  return std::none_of(answers.begin(), answers.end(),
+                      [](const auto& answer) { return answer.second.first == RH_TENSOR_REFUSED; });
+}
+
+// Models that a format may refuse, with answers or as a whole; else it writes them.
+template <typename Body>
+void for_models_with(Context& context, const ModelParts& parts, const char* without, Body&& body) {
+  bool any = false;
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1, parts);
+    Answers answers;
+    try {
+      answers = ask_plan(format, model);
+    } catch (const Refused&) {
+      return;
+    }
+    if (!takes(answers)) return;
+    any = true;
+    write_model(format, model, context.scratch / "out");
+    const ReadItems items = read_model(format, context.scratch / "out");
+    expect_model(model, items, kind.label());
+    body(format, model, answers, items);
+  });
+  if (!any) throw Skip{without};
+}
+
+void biases(Context& context) {
+  for_models_with(context, {.biases = true}, "it refuses layers with a bias",
+                  [&](const rh_format*, const Model& model, const Answers& answers, const ReadItems& items) {
+                    for (const Model::Layer& layer : model.layers()) {
+                      const std::string name = layer.name + ".bias";
+                      if (answers.at(name).first != RH_TENSOR_OMITTED)
+                        expect_tensor(name, *layer.bias, items, model.kind().label());
+                    }
+                  });
+}
+
+// The matrices of a stack come one by one, and are read back so.
+void stacks(Context& context) {
+  for_models_with(
+      context, {.experts = true}, "it refuses stacks of experts",
+      [&](const rh_format* format, const Model& model, const Answers&, const ReadItems&) {
+        const Opened opened(format, context.scratch / "out");
+        rh_reader* reader = opened.reader();
+        for (uint64_t i = 0; i < reader->count(reader); ++i) {
+          rh_item item{};
+          item.struct_size = sizeof item;
+          ErrorSlot error;
+          reader->item(reader, i, &item, error.get());
+          if (!item.stack) continue;  // the reader does not say
+          const std::string where = text("item of ", item.name, ": stack");
+          const auto layer = std::find_if(model.layers().begin(), model.layers().end(),
+                                          [&](const auto& l) { return l.name + ".weight" == item.name; });
+          expect(layer != model.layers().end() && !layer->stack.empty(), where, "NULL", "a stack");
+          const rh_stack& stack = *item.stack;
+          expect(layer->stack == checked_text(stack.name, where), where, layer->stack, printable(stack.name));
+          expect(stack.index == layer->index && stack.count == Model::kExperts, where,
+                 text("matrix ", layer->index, " of ", Model::kExperts), text(stack.index, " of ", stack.count));
+        }
+      });
+}
+
+// Where a tensor is stored, as messages have it.
+void places(Context& context) {
+  for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
+    const Model model(kind, context.scratch / "model", 1);
+    const fs::path folder = context.scratch / "out";
+    write_model(format, model, folder);
+    uint64_t all = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(folder))
+      if (entry.is_regular_file()) all += entry.file_size();
+    const Opened opened(format, folder);
+    rh_reader* reader = opened.reader();
+    for (uint64_t i = 0; i < reader->count(reader); ++i) {
+      rh_item item{};
+      item.struct_size = sizeof item;
+      ErrorSlot error;
+      reader->item(reader, i, &item, error.get());
+      const std::string where = text("item of ", item.name);
+      expect(item.bytes <= all, where, text("at most the ", all, " bytes that there are"), text(item.bytes));
+      if (!item.file) continue;
+      const fs::path file = folder / checked_text(item.file, where + ": file");
+      expect(fs::is_regular_file(file), where, "a file of the checkpoint", file.string());
+      expect(item.offset + (item.bytes > 0) <= fs::file_size(file), where,
+             text("an offset in its file of ", fs::file_size(file), " bytes"), text(item.offset));
+    }
+  });
+}
+
 void any_order(Context& context) {
   for_kinds(context, false, [&](const rh_format* format, const LayerKind& kind) {
     const Model model(kind, context.scratch / "model", 1);
@@ -152,6 +242,10 @@ void probe(Context& context) {
     for (const char* other : {"model", "empty", "no such folder"})
       expect(score(context.scratch / other) <= 0, "probe of " + id, text("0 for the folder \"", other, "\""),
              "a higher score");
+    // A file that the format claims is a checkpoint by itself.
+    for (const auto& entry : fs::recursive_directory_iterator(context.scratch / "out"))
+      if (entry.is_regular_file() && score(entry.path()) > 0)
+        expect_model(model, read_model(format, entry.path()), "open of the file " + entry.path().filename().string());
     fs::create_directories(context.scratch / "damaged");
     std::ofstream(context.scratch / "damaged/config.json") << "{\"quantization_config\": [";
     score(context.scratch / "damaged");
@@ -258,10 +352,16 @@ void add_format_read_tests(std::vector<Test>& tests) {
        {"format.plan", "plan says of each tensor once what is done with it, and so it is done", "format.h", plan},
        {"format.parameters", "layers are described by their encodings: groups of any width, and of several in a plan",
         "encoding.h", parameters},
+       {"format.bias", "a layer's bias comes with the layer, and is stored unless plan omits or refuses it", "format.h",
+        biases},
+       {"format.stacks", "matrices of a stack come one by one; an item's stack is the one it came from", "layer.h",
+        stacks},
+       {"format.places", "an item's file, offset and bytes are those of the checkpoint", "format.h", places},
        {"format.facts", "facts_json is an object; side_file hands out what the checkpoint holds, or RH_NOT_FOUND",
         "format.h", reader_facts},
        {"format.any-order", "layers and tensors come and are read in any order", "format.h", any_order},
-       {"format.probe", "probe is above 0 for the format's own checkpoints, and 0 for others", "format.h", probe},
+       {"format.probe", "probe is above 0 for the format's own checkpoints, and 0 for others; what it claims opens",
+        "format.h", probe},
        {"format.deterministic", "the same calls write the same bytes", "host.h", deterministic},
        {"format.instances", "two exports do not disturb each other", "format.h", interleaved},
        {"format.threads", "what is written does not depend on the thread count", "host.h", threads},

@@ -166,27 +166,35 @@ class EncodingStruct {
 // A layer as formats see it, with its encodings.
 class LayerStruct {
  public:
-  LayerStruct(const std::string& name, const std::string& role, int64_t rows, int64_t cols, const Encoded& encoded,
-              const std::optional<Encoded>& activation, const ExportOptions& options)
-      : name_(name), role_(role), encoding_(encoded, options) {
-    if (activation) activation_.emplace(for_columns(*activation, cols), options);
+  LayerStruct(const Model::Layer& of, const std::optional<Encoded>& activation, const ExportOptions& options)
+      : name_(of.name), role_(of.role), stack_name_(of.stack), encoding_(of.encoded, options) {
+    if (activation) activation_.emplace(for_columns(*activation, of.cols), options);
     rh_format_layer layer{};
     layer.dtype = rh::kBF16;
     layer.name = name_.c_str();
     layer.role = role_.c_str();
-    layer.rows = rows;
-    layer.cols = cols;
+    layer.rows = of.rows;
+    layer.cols = of.cols;
     layer.encoding = encoding_.get();
     layer.activation_encoding = activation_ ? activation_->get() : nullptr;
+    if (!of.stack.empty()) {
+      stack_ = std::make_unique<Grown<rh_stack>>(
+          rh_stack{0, RH_STACK_ROWS, stack_name_.c_str(), of.index, Model::kExperts}, options.grow);
+      layer.stack = stack_->get();
+    }
     layer_ = std::make_unique<Grown<rh_format_layer>>(layer, options.grow);
   }
-  ~LayerStruct() { name_.assign(name_.size(), '\x1b'); }
+  ~LayerStruct() {
+    name_.assign(name_.size(), '\x1b');
+    stack_name_.assign(stack_name_.size(), '\x1b');
+  }
   const rh_format_layer* get() { return layer_->get(); }
   const EncodingStruct& encoding() const { return encoding_; }
   const rh_tensor* const* activation_tensors() const { return activation_ ? activation_->tensors() : nullptr; }
 
  private:
-  std::string name_, role_;
+  std::string name_, role_, stack_name_;
+  std::unique_ptr<Grown<rh_stack>> stack_;
   EncodingStruct encoding_;
   std::optional<EncodingStruct> activation_;
   std::unique_ptr<Grown<rh_format_layer>> layer_;
@@ -207,15 +215,20 @@ void call_format(const std::string& where, bool check_errors, Call&& call) {
 
 std::string Model::architecture() { return architecture_json().dump(); }
 
-Model::Model(const LayerKind& kind, const fs::path& folder, unsigned seed) : kind_(kind) {
+Model::Model(const LayerKind& kind, const fs::path& folder, unsigned seed, const ModelParts& parts) : kind_(kind) {
   json layers = json::object();
-  for (const LayerShape& shape : kLayers) {
+  const auto add = [&](const LayerShape& shape, const std::string& stack, int64_t index) {
     const std::string name = kBlock + shape.name;
-    layers_.push_back({name, shape.role, shape.rows, shape.cols,
-                       random_layer(kind, shape.rows, shape.cols, seed + static_cast<unsigned>(layers_.size())),
-                       std::nullopt});
+    const unsigned own = seed + static_cast<unsigned>(layers_.size());
+    layers_.push_back({name, shape.role, shape.rows, shape.cols, random_layer(kind, shape.rows, shape.cols, own),
+                       std::nullopt, stack, index});
+    if (parts.biases) layers_.back().bias = random_tensor({shape.rows}, own + 100);
     layers[name] = {{"data_type", "made-up"}, {"rounding", "plain"}};
-  }
+  };
+  for (const LayerShape& shape : kLayers) add(shape, "", 0);
+  for (int64_t i = 0; parts.experts && i < kExperts; ++i)
+    add({text("mlp.experts.", i, ".up_proj").c_str(), "up_proj", kIntermediate, kHidden},
+        kBlock + "mlp.experts.up_proj", i);
   const json plan{{"data_type", "made-up"}, {"layers", layers}};
   tensors_ = {{"model.embed_tokens.weight", random_tensor({kVocab, kHidden}, seed + 10)},
               {kBlock + "input_layernorm.weight", random_tensor({kHidden}, seed + 11)},
@@ -239,8 +252,9 @@ rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows
                     const std::string& format_options, uint32_t grow) {
   ExportOptions options;
   options.grow = grow;
-  LayerStruct layer(kBlock + kLayers[0].name, kLayers[0].role, rows, cols, random_layer(kind, rows, cols, 1),
-                    kind.activation, options);
+  LayerStruct layer(
+      {kBlock + kLayers[0].name, kLayers[0].role, rows, cols, random_layer(kind, rows, cols, 1), std::nullopt, "", 0},
+      kind.activation, options);
   return guarded(text("check of ", format->descriptor->id, ", ", kind.label()),
                  [&] { return format->check(format, layer.get(), format_options.c_str(), error.get()); });
 }
@@ -271,9 +285,9 @@ PlanBlock::PlanBlock(const Model& model, const ExportOptions& options) : parts_(
     p.tensors.push_back(std::make_unique<Grown<rh_planned_tensor>>(tensor, grow));
   };
   for (const Model::Layer& layer : model.layers()) {
-    p.layers.push_back(std::make_unique<LayerStruct>(layer.name, layer.role, layer.rows, layer.cols, layer.encoded,
-                                                     model.kind().activation, grown));
+    p.layers.push_back(std::make_unique<LayerStruct>(layer, model.kind().activation, grown));
     add(layer.name + ".weight", {layer.rows, layer.cols}, p.layers.back()->get());
+    if (layer.bias) add(layer.name + ".bias", {layer.rows}, nullptr);
   }
   for (const auto& [name, value] : model.tensors()) add(name, value.shape, nullptr);
   if (options.extra) {
@@ -421,14 +435,18 @@ bool Export::step() {
 
 void Export::add_layer(const Model::Layer& layer) {
   const LayerKind& kind = model_.kind();
-  LayerStruct about(layer.name, layer.role, layer.rows, layer.cols, layer.encoded, kind.activation, options_);
-  Grown<rh_encoded_layer> encoded({0, 0, about.get(), about.encoding().tensors(), nullptr, about.activation_tensors()},
-                                  options_.grow);
+  LayerStruct about(layer, kind.activation, options_);
+  std::unique_ptr<Tensor> bias;
+  if (layer.bias) bias = std::make_unique<Tensor>(*layer.bias, options_.seal);
+  Grown<rh_encoded_layer> encoded(
+      {0, 0, about.get(), about.encoding().tensors(), bias ? bias->view() : nullptr, about.activation_tensors()},
+      options_.grow);
   const std::string where = text("add_layer of ", layer.name, ", ", kind.label());
   call_format(where, options_.check_errors,
               [&](rh_error* error) { return writer_->add_layer(writer_, encoded.get(), error); });
   if (options_.check_inputs)
     expect(about.encoding().change().empty(), where, "inputs stay as they are", about.encoding().change());
+  if (bias && options_.seal) bias->seal();
 }
 
 void Export::add_tensor(const std::string& name, const Value& value) {
@@ -558,16 +576,18 @@ ReadItems read_model(const rh_format* format, const fs::path& folder, const Expo
   return out;
 }
 
+void expect_tensor(const std::string& name, const Value& value, const ReadItems& items, const std::string& where) {
+  const auto found = items.find(name);
+  expect(found != items.end(), where, "the tensor " + name, "it is not there");
+  const ReadItem& item = found->second;
+  expect(item.kind == RH_ITEM_TENSOR, where + ": " + name, "RH_ITEM_TENSOR", text(item.kind));
+  expect(is_float(item.value.type), where + ": " + name, "a float type", type_name(item.value.type));
+  const std::string d = difference(to_value(item.value.type, value.shape, floats(value)), item.value);
+  expect(d.empty(), where + ": " + name, "the tensor as it was added", d);
+}
+
 void expect_model(const Model& model, const ReadItems& items, const std::string& where) {
-  for (const auto& [name, value] : model.tensors()) {
-    const auto found = items.find(name);
-    expect(found != items.end(), where, "the tensor " + name, "it is not there");
-    const ReadItem& item = found->second;
-    expect(item.kind == RH_ITEM_TENSOR, where + ": " + name, "RH_ITEM_TENSOR", text(item.kind));
-    expect(is_float(item.value.type), where + ": " + name, "a float type", type_name(item.value.type));
-    const std::string d = difference(to_value(item.value.type, value.shape, floats(value)), item.value);
-    expect(d.empty(), where + ": " + name, "the tensor as it was added", d);
-  }
+  for (const auto& [name, value] : model.tensors()) expect_tensor(name, value, items, where);
   for (const Model::Layer& layer : model.layers()) {
     const std::string name = layer.name + ".weight", place = where + ": " + name;
     const auto found = items.find(name);
@@ -606,7 +626,7 @@ void expect_model(const Model& model, const ReadItems& items, const std::string&
     const bool known =
         std::any_of(model.tensors().begin(), model.tensors().end(), [&](const auto& t) { return t.first == name; }) ||
         std::any_of(model.layers().begin(), model.layers().end(),
-                    [&](const auto& l) { return l.name + ".weight" == name; });
+                    [&](const auto& l) { return l.name + ".weight" == name || (l.bias && l.name + ".bias" == name); });
     expect(known, where, "the tensors that were added", "also " + name);
   }
 }

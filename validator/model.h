@@ -31,6 +31,12 @@ struct ExportOptions {
   const std::string* saved = nullptr;  // what save() gave: restore makes the writer
 };
 
+// What a model has that not all have.
+struct ModelParts {
+  bool biases = false;   // of all quantized layers
+  bool experts = false;  // a stack of two, in one tensor of the source
+};
+
 // The model, all its quantized layers of one kind. Writes the source's side files into `folder`.
 class Model {
  public:
@@ -39,9 +45,12 @@ class Model {
     int64_t rows, cols;
     Encoded encoded;
     std::optional<Value> bias;
+    std::string stack;  // its name, or ""
+    int64_t index;      // in the stack
   };
+  static constexpr int64_t kExperts = 2;
 
-  Model(const LayerKind& kind, const std::filesystem::path& folder, unsigned seed);
+  Model(const LayerKind& kind, const std::filesystem::path& folder, unsigned seed, const ModelParts& parts = {});
 
   const LayerKind& kind() const { return kind_; }
   const std::vector<Layer>& layers() const { return layers_; }
@@ -145,7 +154,8 @@ using ReadItems = std::map<std::string, ReadItem>;
 // Throws Refused.
 ReadItems read_model(const rh_format* format, const std::filesystem::path& folder, const ExportOptions& options = {});
 
-// Throws Failure unless the items are the model.
+void expect_tensor(const std::string& name, const Value& value, const ReadItems& items, const std::string& where);
+// Throws Failure unless the items are the model; of biases there may be fewer.
 void expect_model(const Model& model, const ReadItems& items, const std::string& where);
 
 }  // namespace roundhouse::validator

@@ -49,6 +49,7 @@ enum class Defect {
   AnyExtension,
   // calls
   HidesActivations,
+  HidesTunedSearch,
   CreateTakesAll,
   UnterminatedError,
   SilentError,
@@ -531,7 +532,8 @@ rh_code check(const rh_dtype *, const rh_layer *layer, rh_error *error) {
     return fail(error, RH_INVALID_ARGUMENT, "the matrices must have equal rows");
   if (s.bits != 8) return fail(error, RH_INVALID_ARGUMENT, "bits must be 8");
   if (!s.symmetric) return fail(error, RH_INVALID_ARGUMENT, "sym must be true");
-  if (s.rounding == RH_ROUNDING_SEARCH) return fail(error, RH_INVALID_ARGUMENT, "there is no search");
+  if (s.rounding == RH_ROUNDING_SEARCH || (s.rounding == RH_ROUNDING_TUNED_SEARCH && !has(Defect::HidesTunedSearch)))
+    return fail(error, RH_INVALID_ARGUMENT, "there is no search");
   if (s.group_rows != 1 || (s.group_cols < 1 && s.group_cols != RH_GROUP_ROW))
     return fail(error, RH_INVALID_ARGUMENT, "group_size must be a number of columns or -1");
   if (!is_f32(layer->dtype) && !is_bf16(layer->dtype))
@@ -568,7 +570,7 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->calibrated = !q->weights && (scheme ? !scheme->dynamic : calibrated_in(layer->encoding));
   q->matrix_rows = layer->matrices > 1 ? layer->rows / layer->matrices : layer->rows;
   if (q->matrix_rows < 1) q->matrix_rows = 1;
-  q->tuned = scheme && scheme->rounding == RH_ROUNDING_TUNED;
+  q->tuned = scheme && scheme->rounding != RH_ROUNDING_PLAIN;
   q->given = !scheme;
   q->type = layer->dtype;
   q->rows = q->weights ? layer->rows : 0;

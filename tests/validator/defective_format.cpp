@@ -72,6 +72,11 @@ enum class Defect {
   LosesTensor,
   LosesHighBits,
   WrongName,
+  IgnoresGroupIndex,
+  LosesBias,
+  StacksCollide,
+  OffsetBeyondFile,
+  ClaimsItsFile,
   NeedsOrder,
   ClaimsAll,
   ClaimsNone,
@@ -251,7 +256,8 @@ rh_code add_layer(rh_writer *writer, const rh_encoded_layer *encoded, rh_error *
   }
   std::string out;
   put(out, uint8_t{RH_ITEM_LAYER});
-  put_text(out, has(Defect::WrongName) ? layer->name : (std::string(layer->name) + ".weight").c_str());
+  const std::string name = has(Defect::StacksCollide) && layer->stack ? layer->stack->name : layer->name;
+  put_text(out, has(Defect::WrongName) ? layer->name : (name + ".weight").c_str());
   put(out, layer->rows);
   put(out, layer->cols);
   put_text(out, layer->encoding->parameters_json);
@@ -263,6 +269,11 @@ rh_code add_layer(rh_writer *writer, const rh_encoded_layer *encoded, rh_error *
     put_tensor(out, *encoded->tensors[i]);
     if (has(Defect::LosesHighBits) && i == 0)
       for (size_t k = begin + 24; k < out.size(); ++k) out[k] &= 0x7;
+  }
+  if (encoded->bias && !has(Defect::LosesBias)) {
+    put(out, uint8_t{RH_ITEM_TENSOR});
+    put_text(out, (name + ".bias").c_str());
+    put_tensor(out, *encoded->bias);
   }
   return write(w, out, error);
 }
@@ -405,6 +416,8 @@ rh_code check(const rh_format *, const rh_format_layer *query, const char *optio
     return fail(error, RH_INVALID_ARGUMENT, "it stores affine-int/1 weights only");
   const rh_tensor_spec &last = *query->encoding->tensors[query->encoding->tensor_count - 1];
   if (strcmp(last.name, "outer_scale") == 0) return fail(error, RH_INVALID_ARGUMENT, "it has no place for outer_scale");
+  if (strcmp(last.name, "group_index") == 0 && !has(Defect::IgnoresGroupIndex))
+    return fail(error, RH_INVALID_ARGUMENT, "groups are neighbouring columns");
   const rh_data_type scale = query->encoding->tensors[1]->dtype;
   if (scale.kind == RH_KIND_FLOAT && scale.bits == 16)
     return fail(error, RH_INVALID_ARGUMENT, "scales are bfloat16 or float32");
@@ -455,6 +468,8 @@ rh_code item(rh_reader *reader, uint64_t index, rh_item *out, rh_error *error) {
   out->ndim = layer ? 2 : static_cast<int32_t>(i.tensor.shape.size());
   out->shape = layer ? i.shape : i.tensor.shape.data();
   out->encoding = layer ? &i.encoding : nullptr;
+  out->file = kFile;
+  out->offset = has(Defect::OffsetBeyondFile) ? 1 << 30 : strlen(kMagic);
   return RH_OK;
 }
 
@@ -589,6 +604,7 @@ rh_code open(const rh_format *, const rh_open *source, rh_reader **out, rh_error
 int32_t probe(const rh_format *, const char *folder) {
   if (has(Defect::ClaimsAll)) return 1;
   if (has(Defect::ClaimsNone)) return 0;
+  if (has(Defect::ClaimsItsFile) && std::string(folder).ends_with(kFile)) return 100;
   return access(path_in(folder).c_str(), R_OK) == 0 ? 100 : 0;
 }
 

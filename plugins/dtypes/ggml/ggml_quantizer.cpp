@@ -95,7 +95,10 @@ GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
 }
 
 GgmlQuantizer::GgmlQuantizer(BlockType type, const rh_layer& layer)
-    : type_(type), name_(layer.name), layer_(make_ggml_layer(type, layer)) {
+    : type_(type),
+      name_(layer.name),
+      layer_(make_ggml_layer(type, layer)),
+      matrix_rows_(layer.rows / std::max(1u, layer.matrices)) {
   info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT | (layer_.searched ? RH_QUANTIZER_CPU_ONLY : 0);
   const int64_t groups = ggml_groups(layer_), blocks = ggml_blocks(layer_);
   tunables_.add("v", rh::kF32, {groups, layer_.group_cols}).lr_group = RH_LR_ROUNDING;
@@ -179,7 +182,8 @@ void GgmlQuantizer::search(const rh_prepare_args& args) const {
     std::vector<GgmlBlock> found(blocks);
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t i = 0; i < cols; ++i) weight[i] = load_element(layer_.weight, args.input->data, row * cols + i);
-      search_row(type_, weight.data(), cols, importance, found.data());
+      search_row(type_, weight.data(), cols, importance ? importance + row / matrix_rows_ * cols : nullptr,
+                 found.data());
       for (int64_t i = 0; i < blocks; ++i) {
         const int64_t block = row * blocks + i, group = block * per_block;
         state(kD)[block] = found[i].d;

@@ -44,6 +44,7 @@ class GgmlQuantizer : public rh::Quantizer {
   BlockType type_;
   std::string name_;
   kernels::GgmlLayer layer_;
+  int64_t matrix_rows_;  // of one matrix of a batch
 };
 
 }  // namespace roundhouse::ggml

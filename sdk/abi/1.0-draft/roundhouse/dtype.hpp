@@ -129,6 +129,11 @@ class Dtype {
     require(layer.scheme || layer.encoding, std::string(layer.name) + ": neither a scheme nor an encoding is given");
     require(layer.matrices <= 1 || descriptor_.supports & RH_SUPPORTS_BATCHES,
             std::string(descriptor_.id) + " quantizes one matrix at a time");
+    require(layer.matrices <= 1 || layer.rows % layer.matrices == 0,
+            std::string(layer.name) + ": the rows are not those of equal matrices");
+    require(!layer.scheme || layer.scheme->rounding != RH_ROUNDING_TUNED_SEARCH ||
+                descriptor_.supports & RH_SUPPORTS_TUNED_SEARCH,
+            std::string(descriptor_.id) + " does not tune from searched scales");
     layer.scheme ? check(layer) : check_encoded(layer);
   }
 
