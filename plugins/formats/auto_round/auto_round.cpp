@@ -72,7 +72,8 @@ class AutoRoundWriter : public CheckpointWriter {
     std::vector<std::pair<Json, int64_t>> kinds;
     for (size_t i = 0; i < schemes.size(); ++i) {
       const Json& fields = schemes[i].fields;
-      const auto found = std::find_if(kinds.begin(), kinds.end(), [&](const auto& kind) { return kind.first == fields; });
+      const auto found =
+          std::find_if(kinds.begin(), kinds.end(), [&](const auto& kind) { return kind.first == fields; });
       (found == kinds.end() ? kinds.emplace_back(fields, 0) : *found).second += in_block(layers()[i]->name);
     }
     return std::max_element(kinds.begin(), kinds.end(),
