@@ -13,12 +13,17 @@
  *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear" or "llama3", "factor",
  *                  "low_freq_factor", "high_freq_factor", "original_positions"} or null, "tied_head",
  *                  "sliding_windows": [positions that a block sees, or null], "block_prefix": "model.layers",
- *                  "head": "lm_head", "names": as in its descriptor}
+ *                  "head": "lm_head", "names": as in its descriptor; "modules" of it maps stored prefixes to those that
+ *                  transformers has for them}. A model of a family without a descriptor has the numbers 0, "rotary" null
+ *                  and all other keys; {} when even its layers are not known.
  *   "plan"         {"data_type": that of most layers, "layers": {LAYER: {"data_type", "rounding": "plain", "search",
  *                  "tuned" or "tuned search"}, ..}}: how the encodings of rh_plan came to be, for a configuration that
  *                  records it
  *   "tuning"       {"iters", "lr", "minmax_lr", "samples", "seqlen", "batch_size", "gradient_accumulation",
  *                  "quantized_input", "search", "seed"}
+ *   "tokenizer"    {"json": tokenizer.json, made where the model has other files, with all added tokens and their ids;
+ *                  "before", "after": the ids that are put around a text; "roles": {"bos": id, "eos", "unk", "pad", ..}},
+ *                  or {"error": why there is none}
  *   "host"         {"name", "version"}
  * Keys of path():
  *   "model"        the source checkpoint's folder
