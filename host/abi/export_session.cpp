@@ -160,12 +160,22 @@ rh_code reader_get(rh_st_reader* reader, uint64_t index, const char** name, cons
 }
 
 rh_code reader_find(rh_st_reader* reader, const char* name, const rh_tensor** view, rh_error* error) {
-  if (!name || !reader->source.contains(name))
-    return report_error(error, RH_NOT_FOUND, cat("there is no tensor ", name ? name : "").c_str());
-  return answer_plugin(error, [&] { *view = reader->view(name); });
+  return answer_plugin(error, [&] {
+    if (!name || !reader->source.contains(name))
+      throw Error(cat("there is no tensor ", name ? name : ""), Failure::kNotFound);
+    *view = reader->view(name);
+  });
 }
 
 void reader_close(rh_st_reader* reader) { delete reader; }
+
+// Whether the bits of the tensor are more than a number of 64 bits counts.
+bool too_large(const rh_st_tensor& tensor) {
+  int64_t bits = tensor.dtype.bits;
+  for (int32_t i = 0; i < tensor.ndim; ++i)
+    if (__builtin_mul_overflow(bits, tensor.shape[i], &bits)) return true;
+  return false;
+}
 
 rh_st_writer* make_writer(const rh_export* export_, const char* metadata_json, const rh_st_tensor* const* tensors,
                           uint64_t count, std::string_view saved) {
@@ -175,7 +185,7 @@ rh_st_writer* make_writer(const rh_export* export_, const char* metadata_json, c
     const rh_st_tensor& t = given((&given(tensors, "list of tensors"))[i], "tensor");
     const std::string name = &given(t.name, "tensor name");
     if (t.ndim < 0 || t.ndim > RH_MAX_DIMS || (t.ndim > 0 && !t.shape) ||
-        std::any_of(t.shape, t.shape + t.ndim, [](int64_t size) { return size < 0; }))
+        std::any_of(t.shape, t.shape + t.ndim, [](int64_t size) { return size < 0; }) || too_large(t))
       throw Error(cat("tensor ", name, " has no shape that a tensor can have"));
     specs.push_back({name, from_rh(t.dtype), {t.shape, t.shape + t.ndim}});
   }

@@ -104,7 +104,17 @@ void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
   const uint64_t index = item(name).index;
   call_plugin(plugin_, "read", cat(name, " in ", folder_),
               [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
+  read_ += rh::bytes(output);
+  if (read_ < kReadBetweenReleases) return;
   release_reader_pages();
+  read_ = 0;
+}
+
+// A stack's matrices come one after the other, and a reader has no parts of a tensor.
+Tensor ExportedCheckpoint::load_matrix(const std::string& name, int64_t index) {
+  if (stack_name_ != name) stack_ = load(name);
+  stack_name_ = name;
+  return stack_.matrix(index);
 }
 
 Tensor ExportedCheckpoint::load(const std::string& name) {

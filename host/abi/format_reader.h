@@ -38,6 +38,7 @@ class ExportedCheckpoint : public TensorSource {
   bool contains(const std::string& name) const override { return items_.count(name) > 0; }
   // In the element type that the format declares for it, or a quantized layer's weight as decode_to() says.
   Tensor load(const std::string& name) override;
+  Tensor load_matrix(const std::string& name, int64_t index) override;
   TensorInfo info(const std::string& name) override;
   // From now on quantized weights are loaded as `dtype`: F32 loses nothing that they hold.
   void decode_to(DType dtype);
@@ -67,6 +68,10 @@ class ExportedCheckpoint : public TensorSource {
   std::vector<std::string> names_;
   std::unordered_map<std::string, Item> items_;
   nlohmann::json facts_ = nlohmann::json::object();
+  Tensor stack_;  // the last that load_matrix() read
+  std::string stack_name_;
+  static constexpr uint64_t kReadBetweenReleases = 64 << 20;
+  uint64_t read_ = 0;  // bytes since pages were released
 };
 
 // The exported checkpoint that a source is, or takes its stacks from; nullptr: it is another one.

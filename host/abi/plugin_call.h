@@ -31,8 +31,34 @@ inline std::string error_text(rh_code code, const rh_error& error) {
       return "an internal error";
     case RH_DATA_LOSS:
       return "damaged or lost data";
+    case RH_OUT_OF_RANGE:
+      return "out of range";
+    case RH_FAILED_PRECONDITION:
+      return "not possible at this point";
+    case RH_UNAVAILABLE:
+      return "the system refuses";
     default:
       return cat("code ", code);
+  }
+}
+
+// The inverse of code_of().
+inline Failure failure_of_code(rh_code code) {
+  switch (code) {
+    case RH_NOT_FOUND:
+      return Failure::kNotFound;
+    case RH_RESOURCE_EXHAUSTED:
+      return Failure::kExhausted;
+    case RH_DATA_LOSS:
+      return Failure::kDataLoss;
+    case RH_FAILED_PRECONDITION:
+      return Failure::kPrecondition;
+    case RH_UNAVAILABLE:
+      return Failure::kUnavailable;
+    case RH_CANCELLED:
+      return Failure::kCancelled;
+    default:
+      return Failure::kInvalid;
   }
 }
 
@@ -46,7 +72,8 @@ void call_plugin(const std::string& plugin, std::string_view function, std::stri
   const rh_code code = call(&error);
   if (code == RH_CANCELLED) throw_if_cancelled();
   if (code != RH_OK)
-    throw Error(cat(plugin, ", ", function, where.empty() ? "" : " of ", where, ": ", error_text(code, error)));
+    throw Error(cat(plugin, ", ", function, where.empty() ? "" : " of ", where, ": ", error_text(code, error)),
+                failure_of_code(code));
 }
 
 // REQUIRES: called when RH_HAS says no.

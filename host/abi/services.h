@@ -33,6 +33,8 @@ rh_code answer_plugin(rh_error* error, Body&& body) noexcept {
     return report_error(error, RH_RESOURCE_EXHAUSTED, "out of memory");
   } catch (const std::exception& e) {
     return report_error(error, RH_INTERNAL, e.what());
+  } catch (...) {  // by a plugin's function that was called back
+    return report_error(error, RH_INTERNAL, "an exception of unknown type");
   }
 }
 

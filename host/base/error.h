@@ -8,14 +8,14 @@
 
 namespace roundhouse {
 
-// What failed, for callers that cannot read: a plugin gets the code that fits.
+// What failed, for callers that need a code and not a text: a plugin gets the code that fits.
 enum class Failure {
   kInvalid,       // what was asked for cannot be
   kNotFound,      // a file or a tensor is not there
   kExhausted,     // no memory, no room on the disk, too many open files
   kDataLoss,      // a file is damaged, or cut off
   kPrecondition,  // not at this point of the work
-  kUnavailable,   // the system does not let us
+  kUnavailable,   // the system refuses
   kCancelled,
 };
 

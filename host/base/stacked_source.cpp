@@ -1,6 +1,7 @@
 #include "host/base/stacked_source.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <utility>
 
@@ -36,8 +37,11 @@ Tensor transposed(const Tensor& matrix) {
     case 4:
       transpose<uint32_t>(matrix, out);
       break;
-    default:
+    case 8:
       transpose<uint64_t>(matrix, out);
+      break;
+    default:
+      assert(false);
   }
   return out;
 }

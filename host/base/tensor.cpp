@@ -107,7 +107,8 @@ Tensor::Tensor(DType dtype, std::vector<int64_t> shape) : dtype_(dtype), shape_(
   const size_t size = bytes();
   if (size == 0) return;
   data_ = std::aligned_alloc(64, (size + 63) / 64 * 64);
-  if (!data_) throw Error(cat("out of memory: a tensor of ", shape_text(shape_), " needs ", size, " bytes"));
+  if (!data_)
+    throw Error(cat("out of memory: a tensor of ", shape_text(shape_), " needs ", size, " bytes"), Failure::kExhausted);
   std::memset(data_, 0, size);
   storage_ = std::shared_ptr<const void>(data_, [](const void* p) { std::free(const_cast<void*>(p)); });
 }

@@ -45,8 +45,8 @@ AppendFile::~AppendFile() {
   if (is_open()) ::close(fd_);
 }
 
-void AppendFile::fail(int code, uint64_t missing) const {
-  std::string text = cat("cannot write ", path_.string(), ": ", std::strerror(code), ". ", size_,
+void AppendFile::fail(int code, uint64_t written, uint64_t missing) const {
+  std::string text = cat("cannot write ", path_.string(), ": ", std::strerror(code), ". ", written,
                          " bytes were written, ", missing, " more were to follow");
   struct statvfs disk = {};
   if (::fstatvfs(fd_, &disk) == 0) text += cat(", ", uint64_t{disk.f_bavail} * disk.f_frsize, " are free on that disk");
@@ -58,7 +58,7 @@ void AppendFile::write(const void* data, uint64_t bytes) {
   while (bytes > 0) {
     const ssize_t n = ::write(fd_, next, bytes);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(errno, bytes);
+    if (n < 0) fail(errno, size_, bytes);
     next += n;
     bytes -= static_cast<uint64_t>(n);
     size_ += static_cast<uint64_t>(n);
@@ -70,7 +70,7 @@ void AppendFile::write_at(uint64_t offset, const void* data, uint64_t bytes) {
   while (bytes > 0) {
     const ssize_t n = ::pwrite(fd_, next, bytes, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(errno, bytes);
+    if (n < 0) fail(errno, offset, bytes);
     next += n;
     bytes -= static_cast<uint64_t>(n);
     offset += static_cast<uint64_t>(n);
@@ -85,7 +85,7 @@ void AppendFile::append(int source, const std::filesystem::path& source_path, ui
     if (in_kernel) {
       const ssize_t n = ::copy_file_range(source, &position, fd_, nullptr, bytes, 0);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO)) fail(errno, bytes);
+      if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO)) fail(errno, size_, bytes);
       // Other errors mean that these file systems cannot do it; 0 may also come from one that has no real sizes.
       in_kernel = n > 0;
       if (n > 0) {
@@ -123,7 +123,7 @@ void AppendFile::read_at(uint64_t offset, void* data, uint64_t bytes) const {
 
 uint64_t AppendFile::sync() {
   struct stat info = {};
-  if (::fsync(fd_) != 0 || ::fstat(fd_, &info) != 0) fail(errno, 0);
+  if (::fsync(fd_) != 0 || ::fstat(fd_, &info) != 0) fail(errno, size_, 0);
   return static_cast<uint64_t>(info.st_size);
 }
 

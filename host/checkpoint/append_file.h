@@ -39,7 +39,7 @@ class AppendFile {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  [[noreturn]] void fail(int code, uint64_t missing) const;
+  [[noreturn]] void fail(int code, uint64_t written, uint64_t missing) const;
 
   std::filesystem::path path_;
   int fd_ = -1;

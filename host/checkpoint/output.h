@@ -19,7 +19,7 @@ inline constexpr const char* kOutputMarker = ".roundhouse";
 enum class Partial {
   kRemove,  // the destructor removes it, and what an earlier run left there goes first
   kKeep,    // it stays for a later run, with the files that were not committed; what an earlier run left goes first
-  kTakeUp,  // as kKeep, but what an earlier run left is gone on with
+  kTakeUp,  // as kKeep, and continues what an earlier run left
 };
 
 // Files are written into "<path>.partial"; finish() renames it to `path`. Not thread-safe.

@@ -172,7 +172,7 @@ DType SafetensorsFolder::dtype(const Stored& stored) const {
   try {
     return dtype_from_safetensors(stored.tensor.dtype);
   } catch (const Error& e) {
-    throw Error(cat(stored.file->path().string(), ": tensor ", stored.tensor.name, ": ", e.what()));
+    throw Error(cat(stored.file->path().string(), ": tensor ", stored.tensor.name, ": ", e.what()), e.failure());
   }
 }
 

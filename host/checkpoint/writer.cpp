@@ -166,14 +166,23 @@ void SafetensorsWriter::restore(std::string_view saved) {
     const bool open = length != state["lengths"].end() && length->is_number_unsigned();
     if (open != (shard.missing > 0))
       throw Error("what was saved of the safetensors files is damaged", Failure::kDataLoss);
-    if (!open && !std::filesystem::exists(folder_.partial() / name))
+    // Of a whole file the length follows from its last tensor.
+    const Placed& last = tensors_.at(shard.names.back());
+    const uint64_t bytes = open ? length->get<uint64_t>() : last.offset + bytes_of(last.dtype, last.shape);
+    try {
+      OutputFolder::File file = folder_.reopen(name, bytes);
+      std::string head(shard.head.size(), '\0');
+      file.read_at(0, head.data(), head.size());
+      if (head != shard.head)
+        throw Error(cat(file.path().string(), " was begun with other tensors"), Failure::kDataLoss);
+      if (open)
+        shard.file.emplace(std::move(file));
+      else
+        file.commit();
+    } catch (const Error& e) {
+      if (e.failure() != Failure::kNotFound) throw;
       throw Error(cat((folder_.partial() / name).string(), " is missing"), Failure::kDataLoss);
-    if (!open) continue;
-    shard.file.emplace(folder_.reopen(name, *length));
-    std::string head(shard.head.size(), '\0');
-    shard.file->read_at(0, head.data(), head.size());
-    if (head != shard.head)
-      throw Error(cat(shard.file->path().string(), " was begun with other tensors"), Failure::kDataLoss);
+    }
   }
 }
 
@@ -181,7 +190,7 @@ void SafetensorsWriter::finish() {
   assert(!finished_);
   finished_ = true;
   for (const auto& [name, tensor] : tensors_)
-    if (!tensor.added) throw Error(cat("tensor ", name, " was announced, but has not come"), Failure::kPrecondition);
+    if (!tensor.added) throw Error(cat("tensor ", name, " was announced but never added"), Failure::kPrecondition);
   if (tensors_.empty()) folder_.write_text(file_name(0), shards_[0].head);
   if (shards_.size() == 1) return;
   nlohmann::json index{{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", nlohmann::json::object()}};

@@ -33,6 +33,7 @@ class Architecture {
   // Nothing is known of what its blocks compute: weights can be rounded, and that is all.
   bool generic() const { return generic_.has_value(); }
   // Weights of a generic architecture that are no layers, and why.
+  // REQUIRES: the descriptor is generic.
   const std::vector<std::pair<std::string, std::string>>& left() const { return generic_->left; }
 
   const std::string& family() const { return info_.family; }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
 #include <unordered_map>
 
 #include "host/base/error.h"
@@ -25,7 +24,7 @@ struct Numbers {
   explicit Numbers(const std::string& name) {
     for (size_t begin = 0; begin < name.size();) {
       const size_t end = std::min(name.find('.', begin), name.size());
-      int64_t value = 0;
+      uint32_t value = 0;  // no sign is a part of it
       const auto [rest, error] = std::from_chars(name.data() + begin, name.data() + end, value);
       if (error == std::errc() && rest == name.data() + end && begin > 0) all.push_back({begin, end, value});
       begin = end + 1;
@@ -158,24 +157,27 @@ class Reader {
     return model_.blocks[index];
   }
 
-  // Layers of a block that differ in a number alone.
+  // Equal layers of a block whose names differ in a number alone, which counts them all from 0.
   void count_stacks() {
-    std::unordered_map<std::string, int64_t> counts;
-    const auto for_experts = [&](const auto& body) {
-      for (GenericModel::Block& block : model_.blocks)
-        for (LinearInfo& layer : block.linears)
-          if (const Numbers numbers(layer.name); numbers.all.size() > 1) {
-            const auto& number = numbers.all.back();
-            body(layer, layer.name.substr(0, number.begin - 1) + layer.name.substr(number.end), number.value);
-          }
-    };
-    for_experts([&](LinearInfo&, const std::string& name, int64_t) { ++counts[name]; });
-    for_experts([&](LinearInfo& layer, const std::string& name, int64_t index) {
-      if (index >= counts[name]) return;
-      const auto* const stacked = dynamic_cast<const StackedSource*>(&source_);
-      layer.stack =
-          StackPlace{name, stacked ? stacked->storage(layer.name + ".weight") : RH_STACK_SEPARATE, index, counts[name]};
-    });
+    std::map<std::string, std::map<int64_t, LinearInfo*>> stacks;
+    for (GenericModel::Block& block : model_.blocks)
+      for (LinearInfo& layer : block.linears)
+        if (const Numbers numbers(layer.name); numbers.all.size() > 1) {
+          const auto& number = numbers.all.back();
+          stacks[layer.name.substr(0, number.begin - 1) + layer.name.substr(number.end)][number.value] = &layer;
+        }
+    const auto* const stacked = dynamic_cast<const StackedSource*>(&source_);
+    for (const auto& [name, layers] : stacks) {
+      const auto count = static_cast<int64_t>(layers.size());
+      const LinearInfo& first = *layers.begin()->second;
+      const bool equal = std::all_of(layers.begin(), layers.end(), [&](const auto& layer) {
+        return layer.second->out_features == first.out_features && layer.second->in_features == first.in_features;
+      });
+      if (count < 2 || !equal || layers.rbegin()->first != count - 1) continue;
+      for (const auto& [index, layer] : layers)
+        layer->stack =
+            StackPlace{name, stacked ? stacked->storage(layer->name + ".weight") : RH_STACK_SEPARATE, index, count};
+    }
   }
 
   static constexpr int64_t kMostBlocks = 1 << 16;  // a larger number in a name counts no blocks
@@ -203,7 +205,7 @@ std::vector<StackedTensor> find_stacks(const Descriptor& descriptor, TensorSourc
   std::optional<bool> transposed;
   for (const std::string& name : source.names()) {
     const TensorInfo info = source.info(name);
-    if (info.shape.size() != 3 || info.shape[0] == 0) continue;
+    if (info.shape.size() != 3 || info.shape[0] == 0 || !is_floating(info.dtype)) continue;
     for (const Value& value : weights.at("stacks").items()) {
       value.only({"match", "hidden", "parts"});
       if (!matches(value.at("match").text(), name)) continue;
@@ -213,10 +215,10 @@ std::vector<StackedTensor> find_stacks(const Descriptor& descriptor, TensorSourc
       const bool plain = info.shape[at] == hidden, other = info.shape[3 - at] == hidden;
       if (!plain && !other)
         throw Error(cat(info.file, ": ", name, " is ", shape_text(info.shape),
-                        ", a stack of matrices of which no side is the hidden size that config.json says (",
-                        hidden ? std::to_string(hidden) : "none",
-                        "): which side is the input cannot be told. Tell it under ", weights.at("hidden").origin(),
-                        ", in a file of your own"));
+                        ", a stack of matrices, and it is not clear which side is the input: ",
+                        hidden ? cat("neither has the ", hidden, " channels of the hidden states")
+                               : "config.json names no hidden size",
+                        ". Set ", weights.at("hidden").origin(), " in a copy of this descriptor"));
       StackedTensor stack{name, {}, other && !plain};
       if (plain && other)
         undecided.push_back(stacks.size());

@@ -28,10 +28,10 @@ struct GenericModel {
   };
   std::string block_prefix;  // "model.layers"; "" when no layer's name has a number
   std::vector<Block> blocks;
-  Block outside;  // without the head
+  Block outside;  // its linears are without the head
   LinearInfo head;
   bool head_is_stored = false;
-  bool head_is_layer = false;                             // it is no embedding too, as config.json says
+  bool head_is_layer = false;                             // config.json does not tie it to the embedding
   std::vector<std::pair<std::string, std::string>> left;  // weights that are no layers, and why
   std::map<std::string, std::string> modules;             // the prefix in transformers, by the stored one
   std::map<std::string, std::string> imatrix_names;       // as Architecture::imatrix_names

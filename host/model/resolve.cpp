@@ -149,7 +149,7 @@ RotaryInfo Resolver::rotary(const Value& value) const {
   if (rotary.dims <= 0 || rotary.dims > info_.head_dim || rotary.dims % 2 != 0)
     (fraction ? *fraction : root_.at("sizes").at("head_dim")).fail("what leaves an even number of rotary features");
 
-  // mrope turns the features of images' positions; those of a text are all alike.
+  // mrope turns the features of images' positions; for a text all three positions are equal.
   if (!type || type->text() == "default" || type->text() == "mrope") return rotary;
   if (type->text() == "linear") {
     rotary.scaling = RotaryInfo::Scaling::kLinear;

@@ -46,18 +46,20 @@ void read_importance(Plan& plan, const Architecture& architecture) {
   const ImatrixEntries entries = read_imatrix(file);
   const std::string advice =
       ". Give the model's own file, or omit imatrix.file: it is then collected from calibration.data";
+  std::vector<std::string> absent, layers;  // entries, and the layers that they would be for
   for (LayerPlan& layer : plan.layers) {
     if (!layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kSearch) continue;
     const std::string name = imatrix_name(plan, architecture, layer);
     auto found = entries.find(name);
     if (found == entries.end()) found = entries.find(own_name(layer));
     if (found == entries.end()) {
-      // llama.cpp leaves the head out unless it is asked for it.
-      if (layer.block < 0)
-        plan.warnings.push_back(
-            cat(file.string(), " has no ", name, ": ", layer.info.name, " is searched without importance"));
-      else
+      // llama.cpp leaves the head out unless it is asked for it; of a family that nobody described names are guessed.
+      if (layer.block < 0 || plan.rounds_only) {
+        absent.push_back(name);
+        layers.push_back(layer.info.name);
+      } else {
         layer.problems.push_back(cat(file.string(), " has no ", name, " for ", layer.info.name, advice));
+      }
     } else if (const std::string why = fault(found->second, layer.info.in_features); !why.empty()) {
       layer.problems.push_back(cat(file.string(), ": ", found->first, " ", why, advice));
     } else {
@@ -65,6 +67,9 @@ void read_importance(Plan& plan, const Architecture& architecture) {
       plan.importance[layer.info.name] = Tensor(DType::kF32, {squares.elements()}, squares.data(), squares.storage());
     }
   }
+  if (!absent.empty())
+    plan.warnings.push_back(cat(file.string(), " has no ", first_of(absent), ": ", first_of(layers),
+                                layers.size() == 1 ? " is" : " are", " searched without importance"));
 }
 
 void save_importance(const Plan& plan, const Architecture& architecture, const Importance& importance, int64_t tokens) {

@@ -82,7 +82,7 @@ class RunSink : public QuantizeSink {
   Exporter& exporter_;
   int64_t iters_;
   bool layers_alone_;   // they come without blocks
-  int64_t layers_ = 0;  // so many then
+  int64_t layers_ = 0;  // finished so far
   Progress progress_;
   std::vector<BlockReport> blocks_;
 };

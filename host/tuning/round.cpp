@@ -34,7 +34,7 @@ class LayerRounding {
     const at::NoGradGuard no_grad;
     for (const std::string& name : in_.source.names()) {
       throw_if_cancelled();
-      // A file's pages come in groups, and those of a neighbour stay when a tensor goes.
+      // A file's pages come in groups, and pages shared with a neighbouring tensor stay mapped.
       if (loaded_ > kLoadedBetweenReleases) {
         in_.source.release_pages();
         loaded_ = 0;
@@ -53,7 +53,7 @@ class LayerRounding {
       } catch (const Cancelled&) {
         throw;
       } catch (const Error& e) {
-        throw Error(cat(layer.info.name, ": ", e.what()));
+        throw Error(cat(layer.info.name, ": ", e.what()), e.failure());
       }
     }
   }

@@ -139,6 +139,27 @@ TEST(Generic, ExpertsByThemselvesAreStacksToo) {
   EXPECT_NE(second.siblings, architecture.block_linears(3)[0].siblings);
 }
 
+// A stack's matrices are equal, and counted from 0 without a gap.
+TEST(Generic, UnequalLayersAreNoStack) {
+  TableSource source({{"layers.0.experts.0.w1.weight", {96, 64}},
+                      {"layers.0.experts.2.w1.weight", {96, 64}},
+                      {"layers.0.experts.0.w2.weight", {96, 64}},
+                      {"layers.0.experts.1.w2.weight", {64, 64}},
+                      {"layers.0.to_out.0.weight", {96, 64}}});
+  Architecture architecture = generic();
+  architecture.match(source);
+  ASSERT_EQ(architecture.blocks(), 1);
+  for (const LinearInfo& layer : architecture.block_linears(0)) EXPECT_FALSE(layer.stack) << layer.name;
+}
+
+TEST(Generic, NumbersHaveNoSign) {
+  TableSource source({{"layers.-1.w1.weight", {96, 64}}, {"layers.0.w1.weight", {96, 64}}});
+  Architecture architecture = generic();
+  architecture.match(source);
+  ASSERT_EQ(architecture.blocks(), 1);
+  EXPECT_THAT(names_of(architecture.outer_linears()), ElementsAre("layers.-1.w1"));
+}
+
 // gate_up of [2, 4, 6] is stored with the input (4, the hidden size) first; down, square, is stored alike.
 TEST(Generic, StacksBecomeMatrices) {
   auto table = std::make_unique<TableSource>(std::vector<std::pair<std::string, std::vector<int64_t>>>{
@@ -178,7 +199,7 @@ TEST(Generic, AStackWhoseInputCannotBeToldIsRefused) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("layers.0.experts.down_proj is [2, 96, 32]"));
-    EXPECT_THAT(e.what(), HasSubstr("(64)"));
+    EXPECT_THAT(e.what(), HasSubstr("neither has the 64 channels of the hidden states"));
   }
 }
 

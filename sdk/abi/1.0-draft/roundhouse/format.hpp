@@ -260,7 +260,8 @@ class Format {
     return guard(error, [&] {
       const std::string saved(static_cast<const char*>(bytes), size);
       rh_error failure{};
-      rh::check(make_writer(format, *target, &saved, out, &failure), failure);
+      const rh_code code = make_writer(format, *target, &saved, out, &failure);
+      rh::check(code == RH_NOT_FOUND ? RH_DATA_LOSS : code, failure);
     });
   }
   static const void* extension_trampoline(const rh_format* format, const char* id) {

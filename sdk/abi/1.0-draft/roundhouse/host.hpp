@@ -77,13 +77,17 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
   } context{&body, Cancellation::current(), {}, nullptr};
   const auto chunk = [](void* opaque, int64_t begin, int64_t end) {
     auto& c = *static_cast<Context*>(opaque);
+    {
+      std::lock_guard<std::mutex> lock(c.mutex);
+      if (c.failure) return;
+    }
     try {
       const Cancellation here(c.cancelled);
       throw_if_cancelled();
       (*c.body)(begin, end);
     } catch (...) {
       std::lock_guard<std::mutex> lock(c.mutex);
-      c.failure = std::current_exception();
+      if (!c.failure) c.failure = std::current_exception();
     }
   };
   if (const auto* table = extension<rh_parallel>(RH_EXT_PARALLEL)) {
