@@ -1,11 +1,13 @@
-// roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins, and its texts read; nothing is
-// computed.
+// roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins, and its texts read; with --deep
+// its weights too. Nothing is computed.
 #include <iostream>
 #include <memory>
 
 #include "host/cli/context.h"
+#include "host/export/exporter.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/planner.h"
+#include "host/run/run.h"
 #include "host/run/texts.h"
 
 namespace roundhouse::cli {
@@ -14,19 +16,22 @@ void add_plan(Command program, Context& context) {
   struct Options {
     std::string recipe;
     std::vector<std::string> overrides;
-    bool json = false;
+    bool json = false, deep = false;
   };
   const auto o = std::make_shared<Options>();
   Command command = program.add_command("plan", "Show what a recipe would do, and stop");
   command.add_option("RECIPE", o->recipe, "The recipe's YAML file").required();
   command.add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
   command.add_flag("--json", o->json, "Print JSON");
+  command.add_flag("--deep", o->deep, "Read every weight too: NaN, and scales that cannot be stored");
   command.set_action([&context, o] {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
     const Original original = open_original(catalogue, recipe, Context::architecture_folders());
     const Plan plan = make_plan(recipe, original, catalogue);
     load_texts(plan, original);
+    rehearse(catalogue, plan, original.architecture, original.files.folder());
+    if (o->deep) read_weights(plan, original, catalogue);
     std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
   });
 }

@@ -1,9 +1,8 @@
 #include "host/discovery/model_files.h"
 
-#include <stdlib.h>
-
 #include <algorithm>
 #include <iterator>
+#include <roundhouse/helper/side_files.hpp>
 #include <utility>
 
 #include "host/abi/format_reader.h"
@@ -29,20 +28,21 @@ constexpr const char* kTokenizerFiles[] = {"tokenizer.json",
                                            "chat_template.jinja",
                                            "chat_template.json"};
 
-// Copies the tokenizer's files; returns whether there were any.
-bool copy_tokenizer(const fs::path& from, const fs::path& to) {
+bool is_tokenizer_file(const fs::path& name) {
+  return name.begin()->string() == "additional_chat_templates" || name.extension() == ".tiktoken" ||
+         std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), name) != std::end(kTokenizerFiles);
+}
+
+// Copies the side files that are the tokenizer's, or those that are not; returns whether there were any.
+bool copy_side_files(const fs::path& from, const fs::path& to, bool of_tokenizer) {
   bool any = false;
-  for (const char* name : kTokenizerFiles) {
-    if (!fs::is_regular_file(from / name)) continue;
+  for (const fs::path name : rh::side_files(from)) {
+    if (is_tokenizer_file(name) != of_tokenizer) continue;
+    fs::create_directories((to / name).parent_path());
     fs::copy_file(from / name, to / name);
     any = true;
   }
   return any;
-}
-
-bool is_tokenizer_file(const fs::path& path) {
-  return std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), path.filename()) !=
-         std::end(kTokenizerFiles);
 }
 
 }  // namespace
@@ -52,9 +52,8 @@ ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::pa
   if (is_folder && fs::exists(model / "config.json")) {
     if (tokenizer.empty()) return;
     make_folder(fs::canonical(model).filename());
-    for (const auto& entry : fs::directory_iterator(model))
-      if (entry.is_regular_file() && entry.path().extension() == ".json" && !is_tokenizer_file(entry.path()))
-        fs::copy_file(entry.path(), folder_ / entry.path().filename());
+    fs::copy_file(model / "config.json", folder_ / "config.json");
+    copy_side_files(model, folder_, /*of_tokenizer=*/false);
   } else {
     const std::string format = format_of(catalogue, model);
     if (format.empty() && !is_folder)
@@ -65,29 +64,18 @@ ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::pa
     if (config == checkpoint.facts().end()) return;
     make_folder(is_folder ? fs::canonical(model).filename() : model.stem());
     write_file(folder_ / "config.json", config->dump(2) + "\n");
-    if (tokenizer.empty() && !copy_tokenizer(is_folder ? model : fs::absolute(model).parent_path(), folder_))
+    if (tokenizer.empty() && !copy_side_files(is_folder ? model : fs::absolute(model).parent_path(), folder_, true))
       for (const char* name : kTokenizerFiles)
         if (const auto contents = checkpoint.side_file(name)) write_file(folder_ / name, *contents);
   }
-  if (!tokenizer.empty() && !copy_tokenizer(tokenizer, folder_))
+  if (!tokenizer.empty() && !copy_side_files(tokenizer, folder_, true))
     throw Error(cat("tokenizer: ", tokenizer.string(), " has no file of a tokenizer"));
 }
 
 // In a temporary folder, so that what is named after the model's folder has the model's name.
 void ModelFiles::make_folder(const std::string& name) {
-  std::string pattern = (fs::temp_directory_path() / "roundhouse.XXXXXX").string();
-  if (!::mkdtemp(pattern.data())) throw Error(cat("cannot make a folder in ", fs::temp_directory_path().string()));
-  temporary_ = pattern;
-  folder_ = temporary_ / name;
+  folder_ = scratch_.emplace().path() / name;
   fs::create_directory(folder_);
 }
-
-ModelFiles::~ModelFiles() {
-  std::error_code ignored;
-  if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
-}
-
-ModelFiles::ModelFiles(ModelFiles&& other) noexcept
-    : folder_(std::move(other.folder_)), temporary_(std::exchange(other.temporary_, {})) {}
 
 }  // namespace roundhouse

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "host/base/scratch_folder.h"
 #include "host/discovery/catalogue.h"
 
 namespace roundhouse {
@@ -19,16 +21,14 @@ class ModelFiles {
   ModelFiles(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& tokenizer = {});
   // `folder` has them.
   explicit ModelFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
-  ~ModelFiles();
-  ModelFiles(ModelFiles&& other) noexcept;
-  ModelFiles& operator=(ModelFiles&& other) = delete;
 
   const std::filesystem::path& folder() const { return folder_; }
 
  private:
   void make_folder(const std::string& name);
 
-  std::filesystem::path folder_, temporary_;  // empty: there is none
+  std::filesystem::path folder_;
+  std::optional<ScratchFolder> scratch_;  // that folder_ lies in
 };
 
 }  // namespace roundhouse

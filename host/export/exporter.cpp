@@ -5,6 +5,7 @@
 #include "host/abi/export_session.h"
 #include "host/abi/format_writer.h"
 #include "host/base/error.h"
+#include "host/base/scratch_folder.h"
 #include "host/checkpoint/output.h"
 #include "host/plan/format_facts.h"
 #include "host/text/tokenizer.h"
@@ -124,6 +125,15 @@ Fingerprints Exporter::finish() {
   for (auto& target : targets_) target->writer.finish();
   for (auto& target : targets_) target->folder.finish();
   return std::move(fingerprints_);
+}
+
+void rehearse(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
+              const std::filesystem::path& model_folder, const std::function<void(Exporter&)>& body) {
+  const ScratchFolder scratch;
+  Plan elsewhere = plan;
+  elsewhere.recipe.output = scratch.path() / "out";
+  Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
+  if (body) body(exporter);
 }
 
 }  // namespace roundhouse

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,5 +42,10 @@ class Exporter {
   Fingerprints fingerprints_;
   const EncodedLayer* current_ = nullptr;  // what the decode extension decodes
 };
+
+// Begins all exports in a temporary folder and gives each layer that `body` makes to them, so that what formats refuse
+// before or at a layer is known without an output. Throws Error as the exports would.
+void rehearse(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
+              const std::filesystem::path& model_folder, const std::function<void(Exporter&)>& body = {});
 
 }  // namespace roundhouse

@@ -9,16 +9,22 @@
 
 namespace roundhouse {
 
-void check_finite(const Tensor& stored, const std::string& name, const std::string& where) {
-  if (!is_floating(stored.dtype()) || stored.elements() == 0) return;
+std::string not_finite(const Tensor& stored) {
+  if (!is_floating(stored.dtype()) || stored.elements() == 0) return "";
   const at::Tensor tensor = to_torch(stored);
   const auto [low, high] = at::aminmax(tensor);  // both are NaN if any element is
-  if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return;
+  if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return "";
   const at::Tensor bad = at::isfinite(tensor.to(at::kFloat)).logical_not().nonzero();
   const at::Tensor first = bad[0].contiguous();
   const std::vector<int64_t> at(first.const_data_ptr<int64_t>(), first.const_data_ptr<int64_t>() + first.numel());
-  throw Error(cat(where, ": ", name, " has ", bad.size(0), " elements that are NaN or infinite, the first at ",
-                  shape_text(at), ". Such a checkpoint is damaged, or overflowed when it was converted."));
+  return cat("has ", bad.size(0), bad.size(0) == 1 ? " element that is" : " elements that are",
+             " NaN or infinite, the first at ", shape_text(at));
+}
+
+void check_finite(const Tensor& stored, const std::string& name, const std::string& where) {
+  if (const std::string what = not_finite(stored); !what.empty())
+    throw Error(
+        cat(where, ": ", name, " ", what, ". Such a checkpoint is damaged, or overflowed when it was converted."));
 }
 
 Tensor FiniteSource::load(const std::string& name) {
@@ -26,16 +32,6 @@ Tensor FiniteSource::load(const std::string& name) {
   if (!checked_.contains(name) && !source_.checks_finite(name)) check_finite(tensor, name, location());
   checked_.insert(name);
   return tensor;
-}
-
-void check_all(const Architecture& architecture, FiniteSource& source) {
-  std::vector<std::string> names = architecture.outer_tensors();
-  for (int64_t block = 0; block < architecture.blocks(); ++block)
-    for (std::string& name : architecture.block_tensors(block)) names.push_back(std::move(name));
-  for (const std::string& name : names) {
-    if (!source.contains(name)) continue;  // a tied head's other name, or missing, which the plan tells
-    source.load(name);
-  }
 }
 
 }  // namespace roundhouse

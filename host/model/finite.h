@@ -3,22 +3,23 @@
 
 #include <string>
 #include <unordered_set>
-#include <vector>
+#include <utility>
 
 #include "host/base/tensor.h"
-#include "host/model/architecture.h"
 
 namespace roundhouse {
 
-// Throws Error, with where the first of them is, when a floating-point tensor holds NaN or infinity. `where`: the
-// checkpoint.
+// "has 3 elements that are NaN or infinite, the first at [0, 1]"; "" when a tensor has none.
+std::string not_finite(const Tensor& tensor);
+// Throws Error with that. `where`: the checkpoint.
 void check_finite(const Tensor& tensor, const std::string& name, const std::string& where);
 
-// Another source, each of whose tensors is checked when it is first loaded, unless that source checks it. `source` must
-// outlive it.
+// Another source, each of whose tensors is checked when it is first loaded, unless that source checks it, or it is one
+// of `extra`, which no part of the model computes with. `source` must outlive it.
 class FiniteSource : public TensorSource {
  public:
-  explicit FiniteSource(TensorSource& source) : source_(source) {}
+  explicit FiniteSource(TensorSource& source, std::unordered_set<std::string> extra = {})
+      : source_(source), checked_(std::move(extra)) {}
   std::vector<std::string> names() const override { return source_.names(); }
   bool contains(const std::string& name) const override { return source_.contains(name); }
   std::string location() const override { return source_.location(); }
@@ -31,8 +32,5 @@ class FiniteSource : public TensorSource {
   TensorSource& source_;
   std::unordered_set<std::string> checked_;
 };
-
-// Loads every tensor of the model once, so that the first that is not finite is told now.
-void check_all(const Architecture& architecture, FiniteSource& source);
 
 }  // namespace roundhouse

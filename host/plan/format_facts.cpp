@@ -51,11 +51,14 @@ std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const Fo
     const auto found = refused.find(layer.info.name + ".weight");
     if (found == refused.end()) continue;
     layer.problems.push_back(cat("the format ", format.id, ": ", found->second));
+    layer.unfit = layer.scheme.weight.has_value();
     refused.erase(found);
   }
-  for (const auto& [name, reason] : refused)
+  std::map<std::string, std::vector<std::string>> others;  // by the reason
+  for (const auto& [name, reason] : refused) others[reason].push_back(name);
+  for (const auto& [reason, names] : others)
     plan.problems.push_back(cat(format.place.text, format.place.text.empty() ? "" : ": ", "the format ", format.id,
-                                " cannot store ", name, ": ", reason));
+                                " cannot store ", first_of(names), ": ", reason));
   return omitted;
 }
 

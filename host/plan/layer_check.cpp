@@ -129,6 +129,7 @@ void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Cat
   } catch (const Error& e) {
     layer.problems.push_back(e.what());
   }
+  layer.unfit = !layer.problems.empty();
 }
 
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,

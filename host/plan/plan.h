@@ -34,6 +34,7 @@ struct LayerPlan {
   uint64_t encoded_bytes = 0;     // of the encoding, with codes packed as densely as their bits allow
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
+  bool unfit = false;  // they are of its data type or a format: left as it is, it has none of them
 
   // It has the encoding that the source packs it from.
   bool kept() const { return encoding && !scheme.weight; }

@@ -127,6 +127,16 @@ std::string without_numbers(const std::string& name) {
   return numbered.number ? numbered.before + "*" + without_numbers(numbered.after) : name;
 }
 
+// The text as a regular expression.
+std::string escaped(const std::string& text) {
+  std::string expression;
+  for (const char c : text) {
+    if (std::string_view("\\.^$|?*+()[]{}").find(c) != std::string_view::npos) expression += '\\';
+    expression += c;
+  }
+  return expression;
+}
+
 // What a generic architecture leaves alone, alike names together.
 std::string left_text(const Plan& plan) {
   std::map<std::pair<std::string, std::string>, size_t> counts;
@@ -185,6 +195,46 @@ std::string memory_text(const Plan& plan) {
   return cat("activations ", format_bytes(needed), undecided ? " on a CPU" : "", ", of them ",
              format_bytes(std::min(needed, limit)), " in memory, ", format_bytes(needed - std::min(needed, limit)),
              " on disk");
+}
+
+// Entries of `layers:` that leave the unfit layers alone: one for all layers whose names differ in numbers, where none of
+// them fits, else the numbers one by one. "" where no other layer would be quantized.
+std::string entries_that_leave(const Plan& plan) {
+  std::map<std::string, size_t> fit;  // layers, by their names without numbers
+  bool any_fits = false;
+  for (const LayerPlan& layer : plan.layers) {
+    if (layer.unfit) continue;
+    ++fit[without_numbers(layer.info.name)];
+    any_fits = any_fits || (layer.encoding && layer.problems.empty());
+  }
+  if (!any_fits) return "";
+  struct Entry {
+    std::string name, before, numbers, after;  // of its first layer; regular expressions
+    size_t layers = 0;
+  };
+  std::vector<Entry> entries;
+  std::map<std::string, size_t> known;  // into entries
+  for (const LayerPlan& layer : plan.layers) {
+    if (!layer.unfit) continue;
+    const std::string& name = layer.info.name;
+    const std::string pattern = without_numbers(name);
+    const Numbered numbered(name);
+    const bool all = !fit.contains(pattern);
+    const auto [found, first] =
+        known.try_emplace(all ? pattern : cat(numbered.before, "*", numbered.after), entries.size());
+    if (first && all) entries.push_back({name, replaced(escaped(pattern), "\\*", "\\d+"), "", ""});
+    if (first && !all) entries.push_back({name, escaped(numbered.before), "", escaped(numbered.after)});
+    Entry& entry = entries[found->second];
+    if (!all && numbered.number) entry.numbers += cat(entry.numbers.empty() ? "" : "|", *numbered.number);
+    ++entry.layers;
+  }
+  std::string text = entries.empty() ? "" : "layers:";
+  for (const Entry& entry : entries) {
+    const std::string numbers = entry.numbers.empty() ? "" : "(" + entry.numbers + ")";
+    const std::string match = entry.layers == 1 ? entry.name : cat("re:", entry.before, numbers, entry.after);
+    text += cat("\n  - {match: '", replaced(match, "'", "''"), "', scheme: none}");
+  }
+  return text;
 }
 
 }  // namespace
@@ -256,6 +306,8 @@ std::string describe_problems(const Plan& plan, const std::string& heading) {
   std::string text = heading;
   for (const auto& [problem, names] : problems)
     text += cat("\n  ", replaced(problem, "\n", "\n  "), names.empty() ? "" : "\n    ", names);
+  if (const std::string entries = entries_that_leave(plan); !entries.empty())
+    text += cat("\nTo leave these layers as they are, add to the recipe, before the entries that it has:\n", entries);
   return text;
 }
 

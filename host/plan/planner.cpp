@@ -405,6 +405,7 @@ bool Planner::release_refused() {
     if (!layer.kept() || layer.problems.empty()) continue;
     layer.encoding = layer.activation_encoding = nullptr;
     layer.problems.clear();
+    layer.unfit = false;
     any = true;
   }
   if (any) {  // they are asked again
@@ -505,7 +506,7 @@ void Planner::leave_unfit() {
     layer.scheme = {};
     layer.encoding = layer.activation_encoding = nullptr;
     layer.encoded_bytes = 0;
-    layer.calibrated_input = false;
+    layer.calibrated_input = layer.unfit = false;
     layer.problems.clear();
   }
   for (const auto& [problem, names] : unfit)

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <memory>
 #include <set>
+#include <unordered_set>
 #include <utility>
 
 #include "host/abi/format_reader.h"
@@ -32,6 +33,7 @@
 #include "host/tuning/quantize.h"
 #include "host/tuning/round.h"
 #include "host/tuning/rounded_source.h"
+#include "host/tuning/weight_check.h"
 
 namespace roundhouse {
 namespace {
@@ -182,6 +184,16 @@ void write_notes(const RunReport& report, const Fingerprints& fingerprints) {
 
 }  // namespace
 
+void read_weights(const Plan& plan, const Original& original, Catalogue& catalogue) {
+  Progress progress("reading", static_cast<int64_t>(original.tensors->names().size()));
+  const std::vector<std::string> warnings =
+      check_weights({plan, original.architecture, *original.tensors, catalogue, original.files.folder(),
+                     resolve_device(plan.recipe.device),
+                     [&](int64_t index, const std::string& name) { progress.update(index, 0, name); }});
+  progress.clear();
+  for (const std::string& warning : warnings) log::warning(warning);
+}
+
 RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Clock total, clock;
   const Recipe& recipe = request.recipe;
@@ -202,13 +214,16 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
 
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan, original);
-  FiniteSource source(*original.tensors);
-  if (!plan.rounds_only) check_all(architecture, source);  // else each layer when its turn comes
+  std::unordered_set<std::string> checked;  // or never computed with
+  for (const TensorPlan& tensor : plan.tensors)
+    if (tensor.extra || !plan.rounds_only) checked.insert(tensor.name);
+  FiniteSource source(*original.tensors, std::move(checked));
   Fingerprints fingerprints;
   Observations seen;
   {
     Exporter exporter(catalogue, plan, architecture, original.files.folder(), request.overwrite);
     check_room(plan);
+    if (!plan.rounds_only) read_weights(plan, original, catalogue);  // else each layer when its turn comes
     report.seconds.prepare = clock.lap();
     RunSink sink(exporter, plan);
     const QuantizeInput input{plan,         architecture,

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "host/discovery/catalogue.h"
+#include "host/plan/original.h"
+#include "host/plan/plan.h"
 #include "host/recipe/recipe.h"
 #include "host/run/run_report.h"
 
@@ -15,6 +17,9 @@ struct RunRequest {
   std::vector<std::filesystem::path> architecture_folders;  // the descriptions of model families
   bool overwrite = false;                                   // replaces an output that exists
 };
+
+// check_weights() with its progress shown and its warnings logged.
+void read_weights(const Plan& plan, const Original& original, Catalogue& catalogue);
 
 // Writes the recipe's checkpoints, and beside them its notes: the complete recipe, the report, the fingerprints. Shows
 // its progress and warns through the log. Throws Error, before the long work for everything that can be known by then;

@@ -1,9 +1,16 @@
 // What bad input gets: one clear message, an exit code that is not 0, and nothing that looks whole.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
 
+#include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
+#include "host/checkpoint/writer.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -18,6 +25,23 @@ class BadInput : public WorkFolder {
       EXPECT_NE(outcome.output.find(fragment), std::string::npos) << "no '" << fragment << "' in: " << outcome.output;
     EXPECT_FALSE(std::filesystem::exists(work_ / "out")) << "a refused run left an output";
     EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial")) << "a refused run left its partial output";
+  }
+  // A copy of the model with other tensors.
+  std::filesystem::path change_weights(const std::function<void(std::map<std::string, Tensor>&)>& change) const {
+    const auto model = copy_model();
+    std::map<std::string, Tensor> tensors;
+    {
+      SafetensorsFolder source(model);
+      for (const std::string& name : source.names()) {
+        const Tensor stored = source.load(name);
+        Tensor copy(stored.dtype(), stored.shape());
+        std::memcpy(copy.data(), stored.data(), stored.bytes());
+        tensors.emplace(name, std::move(copy));
+      }
+    }
+    change(tensors);
+    write_safetensors_file(model / "model.safetensors", {tensors.begin(), tensors.end()});
+    return model;
   }
   std::string run_on(const std::filesystem::path& model) {
     return "run " + write_recipe().string() + " --set model=" + model.string();
@@ -38,25 +62,91 @@ TEST_F(BadInput, TruncatedSafetensors) {
   expect_refused(run_on(model), {"model.safetensors", "truncated"});
 }
 
-TEST_F(BadInput, NaNWeightNamesTheLayer) {
+TEST_F(BadInput, NaNWeightsAreAllTold) {
+  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+    for (const char* layer : {"0.mlp.down_proj", "1.mlp.up_proj"})
+      tensors.at(cat("model.layers.", layer, ".weight")).as<float>()[0] = std::nanf("");
+  });
+  const std::vector<std::string> told = {"model.layers.0.mlp.down_proj.weight has 1 element that is NaN or infinite",
+                                         "model.layers.1.mlp.up_proj.weight has 1 element that is NaN or infinite"};
+  expect_refused(run_on(model), told);
+  expect_refused(run_on(model) + " --set tuning.iters=0", told);
+  expect_refused("plan --deep " + write_recipe().string() + " --set model=" + model.string(), told);
+}
+
+// Found while the last block was written.
+TEST_F(BadInput, NaNThatNoPartOfTheModelReadsIsCarried) {
+  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+    const Tensor extra(DType::kF32, {2, 2});
+    std::fill_n(extra.as<float>(), 4, std::nanf(""));
+    tensors.emplace("mtp.fc.weight", extra);
+  });
+  const Outcome outcome = run("plan --deep " + write_recipe().string() + " --set model=" + model.string());
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_NE(
+      outcome.output.find(model.string() + ": mtp.fc.weight has 4 elements that are NaN or infinite, the first at "
+                                           "[0, 0]. The model does not compute with it: it is carried as it is"),
+      std::string::npos)
+      << outcome.output;
+}
+
+// The advice was a wider scale, which the format could not store in the end.
+TEST_F(BadInput, ScalesThatAFormatCannotStoreAreToldBeforeTheWork) {
+  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+    const Tensor& weight = tensors.at("model.layers.0.mlp.down_proj.weight");
+    for (int64_t i = 0; i < weight.elements(); ++i) weight.as<float>()[i] *= 1e7F;
+  });
+  const std::string entry = "layers:\n  - {match: 'model.layers.0.mlp.down_proj', scheme: none}\n";
+  const auto with = [&](const std::string& more) {
+    return write_recipe("formats: [auto_gptq]\n" + more).string() + " --set model=" + model.string();
+  };
+  const std::string stored = "does not fit into float16, which this format stores; leave the layer unquantized";
+  expect_refused("plan --deep " + with(""),
+                 {"needs a scale beyond float16: set scale_dtype to bfloat16 or float32. With "
+                  "bfloat16: ",
+                  stored, entry});
+  expect_refused("run " + with("") + " --set 'scheme={preset: W4A16, scale_dtype: bfloat16}'", {stored, entry});
+  EXPECT_EQ(run("plan --deep " + with(entry)).code, 0);
+  const Outcome wider = run("plan --deep " + with("") + " --set formats=[fake]");
+  EXPECT_EQ(wider.output.find("With bfloat16"), std::string::npos) << wider.output;
+  EXPECT_EQ(run("run " + with("") + " --set formats=[fake] --set 'scheme={preset: W4A16, scale_dtype: bfloat16}'").code,
+            0);
+}
+
+// An export learned it when it began.
+TEST_F(BadInput, PlanBeginsTheExports) {
   const auto model = copy_model();
-  uint64_t offset = 0;
-  {
-    SafetensorsFolder source(model);
-    const Tensor weight = source.load("model.layers.1.mlp.up_proj.weight");
-    const Tensor first = source.load(source.names().front());
-    offset = static_cast<uint64_t>(static_cast<const char*>(weight.data()) - static_cast<const char*>(first.data()));
-    uint64_t length = 0;
-    std::ifstream(model / "model.safetensors", std::ios::binary).read(reinterpret_cast<char*>(&length), 8);
-    offset += 8 + length;
-  }
-  std::fstream file(model / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
-  const float nan = std::nanf("");
-  file.seekp(static_cast<std::streamoff>(offset));
-  file.write(reinterpret_cast<const char*>(&nan), 4);
-  file.close();
-  expect_refused(run_on(model), {"model.layers.1.mlp.up_proj"});
-  expect_refused(run_on(model) + " --set tuning.iters=0", {"model.layers.1.mlp.up_proj"});
+  nlohmann::json tokenizer = nlohmann::json::parse(read(model / "tokenizer.json"));
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"Regex", "[a-m]+"}}}, {"behavior", "Isolated"}, {"invert", false}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  write("model/tokenizer.json", tokenizer.dump());
+  const std::string plan = "plan " + write_recipe("formats: [gguf]\n").string() + " --set model=" + model.string() +
+                           " --set scheme=GGUF:Q8_0 --set tuning.iters=0";
+  expect_refused(plan, {"which of llama.cpp's pre-tokenizers this is ([a-m]+, bytes) is not known. Name it with the "
+                        "format's option pre"});
+  EXPECT_EQ(run(plan + " --set 'formats=[{id: gguf, pre: llama-bpe}]'").code, 0);
+}
+
+TEST_F(BadInput, WhatGgufHasNoNameForIsToldTogetherWithTheWayOut) {
+  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+    for (const char* name : {"mtp.fc.weight", "mtp.norm.weight", "visual.proj.weight"})
+      tensors.emplace(name, Tensor(DType::kF32, {4}));
+    tensors.emplace("model.position_ids", Tensor(DType::kI64, {4}));
+  });
+  const std::string plan = "plan " + write_recipe("formats: [gguf]\n").string() + " --set model=" + model.string() +
+                           " --set scheme=GGUF:Q8_0 --set tuning.iters=0";
+  expect_refused(plan,
+                 {"the format gguf cannot store mtp.fc.weight and 2 others: the architecture does not know it, and "
+                  "GGUF has no name for it: the option omit_unknown: true leaves such tensors out; other formats "
+                  "carry them"});
+  const Outcome outcome = run(plan + " --set 'formats=[{id: gguf, omit_unknown: true}]'");
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("gguf does not store model.position_ids: a buffer, which no part of the model reads"),
+            std::string::npos)
+      << outcome.output;
 }
 
 TEST_F(BadInput, TokenizerOfAnotherKind) {

@@ -263,21 +263,28 @@ TEST(WriteRead, CopiesTensorsOfEveryTypeByteForByte) {
   }
 }
 
-TEST(WriteRead, CopiesTokenizerAndGenerationConfig) {
+// Fifteen names were copied, and all else was lost.
+TEST(WriteRead, WhatLiesBesideTheWeightsComesAlong) {
   const TemporaryFolder source, temporary;
-  for (const char* name : {"tokenizer.json", "generation_config.json", "chat_template.jinja", "notes.txt"}) {
-    std::ofstream(source.path() / name) << name;
-  }
+  const std::vector<std::string>
+      copied = {"tokenizer.json", "tekken.json", "configuration_own.py", "LICENSE",
+                "additional_chat_templates/tool_use.jinja"},
+      left = {"quantize_config.json", ".gitattributes",  "README.md",      "pytorch_model.bin.index.json",
+              "training_args.bin",    "onnx/model.onnx", "onnx/vocab.txt", "roundhouse/report.html"};
+  for (const std::vector<std::string>& names : {copied, left})
+    for (const std::string& name : names) {
+      std::filesystem::create_directories((source.path() / name).parent_path());
+      std::ofstream(source.path() / name) << name;
+    }
   for (const char* name : {"auto_round", "auto_gptq", "fake"}) {
+    SCOPED_TRACE(name);
     const FormatPlugin format(name);
     const auto layer = random_layer(kName, 4, 32, 64, 32, true);
     TestExport target(format, temporary.path() / name, {layer}, {}, source.path());
     ASSERT_EQ(target.add_layer(layer), "");
     ASSERT_EQ(target.finish(), "");
-    for (const char* file : {"tokenizer.json", "generation_config.json", "chat_template.jinja"}) {
-      EXPECT_TRUE(std::filesystem::exists(temporary.path() / name / file)) << file;
-    }
-    EXPECT_FALSE(std::filesystem::exists(temporary.path() / name / "notes.txt"));
+    for (const std::string& file : copied) EXPECT_TRUE(std::filesystem::exists(temporary.path() / name / file)) << file;
+    for (const std::string& file : left) EXPECT_FALSE(std::filesystem::exists(temporary.path() / name / file)) << file;
   }
 }
 

@@ -155,6 +155,35 @@ TEST(Plan, ACheckpointThatCannotHoldAllLayersIsRefused) {
       << message;
 }
 
+// The lines of a message that leave layers alone, as a recipe has them.
+std::string entries_in(const std::string& message) {
+  const size_t at = message.find("\nlayers:\n");
+  return at == std::string::npos ? "" : message.substr(at + 1) + "\n";
+}
+
+TEST(Plan, TheEntriesThatAMessageOffersLeaveTheLayersAlone) {
+  const fs::path file = fs::path(testing::TempDir()) / "roundhouse-entries.yaml";
+  const auto error_with = [&](const std::string& entries) {
+    std::ofstream(file) << "version: 1\nmodel: " << (kSource / "tests/data/models/tiny-llama").string()
+                        << "\noutput: out\nscheme: W4A16\nformats: [auto_gptq]\ntuning: {iters: 0}\n"
+                        << entries;
+    return error_of(load_recipe(file, {}, {kSource / "configs/schemes"}));
+  };
+  const std::string rules =
+      "  - {match: 're:.*k_proj', bits: 5}\n  - {match: 're:.*0.*down_proj', bits: 9}\n"
+      "  - {match: 're:.*(up|gate)_proj', scheme: {data_type: int, bits: 4, group_size: 96}}\n";
+  const std::string offered = entries_in(error_with("layers:\n" + rules));
+  EXPECT_EQ(offered, R"(layers:
+  - {match: 're:model\.layers\.\d+\.self_attn\.k_proj', scheme: none}
+  - {match: 're:model\.layers\.\d+\.mlp\.gate_proj', scheme: none}
+  - {match: 're:model\.layers\.\d+\.mlp\.up_proj', scheme: none}
+  - {match: 'model.layers.0.mlp.down_proj', scheme: none}
+)");
+  EXPECT_EQ(error_with(offered + rules), "no error");
+  EXPECT_EQ(entries_in(error_with("layers: [{match: 're:.*', bits: 5}]\n")), "") << "nothing would be quantized";
+  fs::remove(file);
+}
+
 TEST(Plan, RoundingFollowsTuningAndSearch) {
   const auto rounding = [](const std::vector<std::string>& overrides) {
     return plan_of(recipe_of("plain", overrides)).layers[0].scheme.weight->rounding;

@@ -123,7 +123,7 @@ TEST_F(RunTest, WhatCanBeKnownBeforeTheWorkIsToldBeforeIt) {
     run(damaged, catalogue());
     FAIL();
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("model.norm.weight has 1 elements that are NaN or infinite, the first at [3]"),
+    EXPECT_NE(std::string(e.what()).find("model.norm.weight has 1 element that is NaN or infinite, the first at [3]"),
               std::string::npos)
         << e.what();
   }

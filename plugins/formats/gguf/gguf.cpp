@@ -64,7 +64,8 @@ class Gguf : public rh::Format, public rh::Assigner {
     static const std::string schema = R"({"type": "object", "properties": {"file_type": {"enum": )" +
                                       file_type_names() +
                                       R"(}, "unquantized": {"enum": ["f32", "f16", "bf16"]}, "pre": {"type": "string"},
-            "split": {"type": "boolean", "default": false}}})";
+            "split": {"type": "boolean", "default": false},
+            "omit_unknown": {"type": "boolean", "default": false}}})";
     return schema.c_str();
   }
 };

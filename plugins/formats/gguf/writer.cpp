@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <utility>
 
 #include "kernels/floats.h"
 #include "plugins/formats/gguf/tokenizer.h"
@@ -65,28 +66,45 @@ const GgmlType& stored_type(const rh_planned_tensor& tensor, const Json& options
   return *type;
 }
 
+bool flag(const Json& options, const char* key) {
+  if (!options.contains(key)) return false;
+  rh::require(options.at(key).is_boolean(), cat("the option ", key, " is not true or false"));
+  return options.at(key);
+}
+
+// What a tensor is called; "" and why where it is left out: llama.cpp computes it, or no part of the model reads it.
+// Throws rh::Error when it has no name.
+std::pair<std::string, const char*> stored_name(const rh_planned_tensor& tensor, const Names& names,
+                                                const Json& options) {
+  if (tensor.extra && !element_of(tensor.dtype)) return {"", "a buffer, which no part of the model reads"};
+  if (tensor.extra && flag(options, "omit_unknown")) return {"", "the architecture does not know it"};
+  if (const auto name = names.to_gguf(tensor.name)) return {*name, ""};
+  return {"", "llama.cpp computes it"};
+}
+
 }  // namespace
 
-bool wants_split(const Json& options) {
-  if (!options.contains("split")) return false;
-  rh::require(options.at("split").is_boolean(), "the option split is not true or false");
-  return options.at("split");
-}
+bool wants_split(const Json& options) { return flag(options, "split"); }
 
 void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   const Json options = Json::parse(plan.options_json);
   wants_split(options);
+  flag(options, "omit_unknown");
   const Names names(Json::parse(plan.architecture_json));
   names.require_known();
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
     try {
-      if (!names.to_gguf(tensor.name))
-        answers[i] = {RH_TENSOR_OMITTED, "llama.cpp computes it"};
+      if (const auto [name, why] = stored_name(tensor, names, options); name.empty())
+        answers[i] = {RH_TENSOR_OMITTED, why};
       else
         stored_type(tensor, options);
     } catch (const rh::Error& e) {
       answers[i] = {RH_TENSOR_REFUSED, e.what()};
+      if (tensor.extra)
+        answers[i].reason =
+            "the architecture does not know it, and GGUF has no name for it: the option omit_unknown: true leaves such "
+            "tensors out; other formats carry them";
     }
   }
 }
@@ -134,10 +152,13 @@ void GgufWriter::plan_tensors() {
   const rh_plan& plan = *target_.plan;
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
-    const auto stored = names_.to_gguf(tensor.name);
-    if (!stored) continue;
+    const std::string stored = stored_name(tensor, names_, options_).first;
+    if (stored.empty()) {
+      omitted_.insert(tensor.name);
+      continue;
+    }
     by_source_[tensor.name] = slots_.size();
-    add_slot(*stored, stored_type(tensor, options_), {tensor.shape, tensor.shape + tensor.ndim});
+    add_slot(stored, stored_type(tensor, options_), {tensor.shape, tensor.shape + tensor.ndim});
   }
   if (const auto factors = rotary_factors(architecture_); !factors.empty())
     add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
@@ -259,7 +280,7 @@ void GgufWriter::add_layer(const rh_encoded_layer& encoded) {
 }
 
 void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
-  if (!names_.to_gguf(name)) return;
+  if (omitted_.count(name)) return;
   Slot& slot = slot_of(name, &tensor);
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));

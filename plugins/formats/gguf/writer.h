@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "plugins/formats/gguf/file_type.h"
@@ -58,6 +59,7 @@ class GgufWriter : public rh::Writer {
   const Names names_;
   std::vector<Slot> slots_;
   std::map<std::string, size_t> by_source_;  // into slots_
+  std::set<std::string> omitted_;            // of the source
   std::vector<std::unique_ptr<OutputFile>> files_;
 };
 

@@ -15,6 +15,7 @@
 #include "ext/model.h"
 #include "ext/output.h"
 #include "ext/safetensors.h"
+#include "helper/side_files.hpp"
 #include "plugin.hpp"
 
 namespace rh {
@@ -288,16 +289,11 @@ inline std::string model_folder(const rh_export& target) {
 
 // Copies what a Hugging Face folder has beside weights and config.json.
 inline void copy_side_files(const rh_export& target) {
-  const std::string folder = model_folder(target);
+  const std::filesystem::path folder = model_folder(target);
   const auto& output = required_extension<rh_output>(RH_EXT_OUTPUT);
-  for (const char* name :
-       {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", "vocab.txt", "chat_template.json",
-        "chat_template.jinja", "preprocessor_config.json", "processor_config.json", "image_processor_config.json",
-        "video_preprocessor_config.json"}) {
-    const std::filesystem::path path = std::filesystem::path(folder) / name;
-    if (!std::filesystem::is_regular_file(path)) continue;
-    host_call([&](rh_error* e) { return output.copy(&target, path.c_str(), name, e); });
+  for (const std::string& name : side_files(folder)) {
+    const std::string path = (folder / name).string();
+    host_call([&](rh_error* e) { return output.copy(&target, path.c_str(), name.c_str(), e); });
   }
 }
 

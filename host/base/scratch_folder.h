@@ -1,0 +1,24 @@
+// A new empty folder among the system's temporary files, gone with this object.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+namespace roundhouse {
+
+class ScratchFolder {
+ public:
+  // Throws Error.
+  ScratchFolder();
+  ~ScratchFolder();
+  ScratchFolder(ScratchFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  ScratchFolder& operator=(ScratchFolder&& other) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace roundhouse
