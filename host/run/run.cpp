@@ -138,10 +138,13 @@ std::vector<ModelRow> evaluate(const Made& made, const std::vector<std::vector<i
     row.format = target.format;
     row.folder = target.folder;
     row.bytes = weight_bytes(target.folder);
-    ExportedCheckpoint exported(made.catalogue.format(target.format), target.folder, made.architecture.facts());
-    const Verification verification = verify(made.architecture, exported, made.fingerprints);
+    const LoadedFormat format = made.catalogue.format(target.format);
+    ExportedCheckpoint exported(format, target.folder, made.architecture.facts());
+    Verification verification = verify(made.architecture, exported, made.fingerprints);
+    add_findings(verification, ask_findings(format, target.folder, made.architecture.facts()));
     row.verified = verification_text(verification);
     row.problems = verification.problems;
+    row.notes = verification.notes;
     score(row, exported, activations);
   }
   return rows;
