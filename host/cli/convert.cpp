@@ -69,13 +69,14 @@ void run(Context& context, const Options& o) {
   fs::create_directories(file.parent_path());
   fingerprints.write(file);
   ExportedCheckpoint written(catalogue.format(o.format), recipe.output, architecture.facts());
-  Verification result = verify(architecture, written, fingerprints);
-  add_findings(result, ask_findings(catalogue.format(o.format), recipe.output, architecture.facts()));
+  const Verification result = verify(architecture, written, fingerprints);
   std::cout << format_table({{"format", "bytes", "folder"},
                              {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},
                              {o.format, format_bytes(weight_bytes(recipe.output)), recipe.output.string()}});
   std::cout << verification_text(result) << "\n";
   for (const std::string& note : result.notes) std::cout << "note: " << note << "\n";
+  for (const std::string& note : finding_notes(catalogue.format(o.format), recipe.output, architecture.facts()))
+    std::cout << "note: " << note << "\n";
   if (result.problems.empty()) return;
   std::string text;
   for (const std::string& problem : result.problems) text += "\n  " + problem;

@@ -223,6 +223,20 @@ void add_findings(Verification& result, const std::vector<Finding>& findings) {
   }
 }
 
+std::vector<std::string> finding_notes(const LoadedFormat& format, const fs::path& checkpoint,
+                                       const nlohmann::json& architecture) {
+  Verification found;
+  try {
+    add_findings(found, ask_findings(format, checkpoint, architecture));
+  } catch (const Error& e) {
+    found.notes.push_back(e.what());
+  }
+  std::vector<std::string> notes;
+  for (const std::string& problem : found.problems) notes.push_back("error " + problem);
+  notes.insert(notes.end(), found.notes.begin(), found.notes.end());
+  return notes;
+}
+
 std::string verification_text(const Verification& result) {
   std::string text = cat(result.tensors, " tensors read");
   if (result.compared > 0)

@@ -49,6 +49,10 @@ struct Verification {
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints);
 // Adds what engines will stumble over: an error is a problem, a warning a note. What several engines share is told once.
 void add_findings(Verification& result, const std::vector<Finding>& findings);
+// Notes of the same, for an export that reads back as it was made: those of an engine that will not load it begin with
+// "error ". What the format cannot look at is a note too.
+std::vector<std::string> finding_notes(const LoadedFormat& format, const std::filesystem::path& checkpoint,
+                                       const nlohmann::json& architecture);
 // One line: how many tensors were read and compared, and the largest difference.
 std::string verification_text(const Verification& result);
 

@@ -21,8 +21,8 @@ struct ModelRow {
   uint64_t bytes = 0;                    // of its weights
   std::optional<Perplexity> perplexity;  // nothing: the recipe has no evaluation data
   std::string verified;                  // of an export: what reading it back has shown
-  std::vector<std::string> problems;     // why it is not what the run made, or what engines will not load
-  std::vector<std::string> notes;        // what is right, but worth knowing
+  std::vector<std::string> problems;     // why it is not what the run made
+  std::vector<std::string> notes;        // what is right, but worth knowing; and what engines stumble over
 };
 
 struct LayerRow {
