@@ -28,14 +28,8 @@ Tensor FiniteSource::load(const std::string& name) {
   return tensor;
 }
 
-void check_all(const Architecture& architecture, FiniteSource& source) {
-  std::vector<std::string> names = architecture.outer_tensors();
-  for (int64_t block = 0; block < architecture.blocks(); ++block)
-    for (std::string& name : architecture.block_tensors(block)) names.push_back(std::move(name));
-  for (const std::string& name : names) {
-    if (!source.contains(name)) continue;  // a tied head's other name, or missing, which the plan tells
-    source.load(name);
-  }
+void check_all(FiniteSource& source) {
+  for (const std::string& name : source.names()) source.load(name);
 }
 
 }  // namespace roundhouse

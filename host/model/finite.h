@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "host/base/tensor.h"
-#include "host/model/architecture.h"
 
 namespace roundhouse {
 
@@ -32,7 +31,7 @@ class FiniteSource : public TensorSource {
   std::unordered_set<std::string> checked_;
 };
 
-// Loads every tensor of the model once, so that the first that is not finite is told now.
-void check_all(const Architecture& architecture, FiniteSource& source);
+// Loads every tensor once, so that the first that is not finite is told now.
+void check_all(FiniteSource& source);
 
 }  // namespace roundhouse

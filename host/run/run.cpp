@@ -207,7 +207,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan, original);
   FiniteSource source(*original.tensors);
-  if (!plan.rounds_only) check_all(architecture, source);  // else each layer when its turn comes
+  if (!plan.rounds_only) check_all(source);  // else each layer when its turn comes
   Fingerprints fingerprints;
   Observations seen;
   {
