@@ -342,6 +342,60 @@ void damaged(Context& context) {
   });
 }
 
+std::map<std::string, std::string> files_in(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) files[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
+  return files;
+}
+
+void lint_rules(Context& context) {
+  bool any = false;
+  for_kinds(context, true, [&](const rh_format* format, const LayerKind& kind) {
+    if (kind.mixed) return;  // engines fuse what has several groups there
+    const Model model(kind, context.scratch / "model", 1);
+    const fs::path out = context.scratch / "out";
+    write_model(format, model, out);
+    const auto before = files_in(out);
+    const auto all = lint(format, out);
+    if (!all) return;
+    any = true;
+    const std::string where = "lint of what was written, " + kind.label();
+    for (const bool architecture : {true, false}) {
+      const auto found = lint(format, out, nullptr, architecture);
+      for (const Finding& finding : *found)
+        expect(finding.severity != RH_FINDING_ERROR, where, "no error", printable(finding.text.c_str()));
+    }
+    expect(lint(format, out) == all, where, "the same findings each time", "others");
+    for (const char* engine : {"vllm", "no such engine"}) {
+      const auto found = lint(format, out, engine);
+      for (const Finding& finding : *found)
+        expect(finding.engine.empty() || finding.engine == engine, text("lint for ", engine),
+               "findings of that engine and of every one", printable(finding.engine.c_str()));
+    }
+    expect(files_in(out) == before, where, "a folder as it was", "a file has changed");
+    for (const auto& [name, bytes] : before) {
+      for (const size_t size : {size_t{0}, bytes.size() / 3, bytes.size() / 2, bytes.size() - 1}) {
+        std::ofstream(out / name, std::ios::binary | std::ios::trunc) << bytes.substr(0, size);
+        at("lint with a damaged " + name);
+        try {
+          for (const char* engine : {static_cast<const char*>(nullptr), "vllm", "llama.cpp"}) {
+            const auto found = lint(format, out, engine);
+            for (const Finding& finding : *found)
+              expect(!engine || finding.engine.empty() || finding.engine == engine, text("lint for ", engine),
+                     "findings of that engine and of every one", printable(finding.engine.c_str()));
+          }
+        } catch (const Refused&) {
+        }
+        expect(use.open_readers == 0, "after lint with a damaged " + name, "every safetensors reader ends in close",
+               text(use.open_readers, " are open"));
+      }
+      std::ofstream(out / name, std::ios::binary | std::ios::trunc) << bytes;
+    }
+  });
+  if (!any) throw Skip{"no format looks for what engines stumble over"};
+}
+
 }  // namespace
 
 void add_format_read_tests(std::vector<Test>& tests) {
@@ -365,6 +419,8 @@ void add_format_read_tests(std::vector<Test>& tests) {
        {"format.deterministic", "the same calls write the same bytes", "host.h", deterministic},
        {"format.instances", "two exports do not disturb each other", "format.h", interleaved},
        {"format.threads", "what is written does not depend on the thread count", "host.h", threads},
+       {"format.lint", "lint finds no error in what was just written, says the same each time, and changes nothing",
+        "ext/lint.h", lint_rules},
        {"format.damaged", "a damaged checkpoint gives an error", "format.h", damaged}});
 }
 

@@ -377,6 +377,40 @@ const rh_resume* resume_of(const rh_format* format) {
   return table;
 }
 
+std::optional<std::vector<Finding>> lint(const rh_format* format, const fs::path& folder, const char* engine,
+                                         bool architecture) {
+  if (!format->get_extension) return std::nullopt;
+  const auto* table =
+      static_cast<const rh_lint*>(guarded("get_extension", [&] { return format->get_extension(format, RH_EXT_LINT); }));
+  if (!table) return std::nullopt;
+  expect(table->struct_size >= sizeof(rh_lint) && table->lint, "rh_lint", "a whole table", "NULL or smaller");
+  const std::string path = folder.string(), facts = architecture ? Model::architecture() : "{}";
+  const rh_open source{sizeof source, 0, path.c_str(), facts.c_str(), nullptr};
+  std::vector<Finding> findings;
+  struct Taken {
+    std::vector<Finding>* findings;
+    std::string wrong;
+  } taken{&findings, ""};
+  call_format("lint of " + path, true, [&](rh_error* error) {
+    return table->lint(
+        format, &source, engine,
+        [](void* context, const rh_finding* f) {
+          auto& t = *static_cast<Taken*>(context);
+          if (!f || f->struct_size < sizeof(rh_finding) || !f->engine || !f->file || !f->message || !f->advice)
+            t.wrong = "a NULL, or a smaller struct";
+          else if (!*f->message)
+            t.wrong = "no message";
+          else if (f->severity != RH_FINDING_ERROR && f->severity != RH_FINDING_WARNING)
+            t.wrong = text("the severity ", f->severity);
+          else
+            t.findings->push_back({f->severity, f->engine, text(f->file, ": ", f->message, ". ", f->advice)});
+        },
+        &taken, error);
+  });
+  expect(taken.wrong.empty(), "lint of " + path, "findings with all texts and a known severity", taken.wrong);
+  return findings;
+}
+
 Export::Export(const rh_format* format, const Model& model, const fs::path& folder, const ExportOptions& options)
     : format_(format),
       model_(model),

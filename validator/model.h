@@ -1,11 +1,13 @@
 // A made-up model of one block, exported through a format and read back.
 #pragma once
 
+#include <roundhouse/ext/lint.h>
 #include <roundhouse/ext/resume.h>
 #include <roundhouse/format.h>
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "host/abi/export_session.h"
@@ -93,6 +95,16 @@ rh_code check_layer(const rh_format* format, const LayerKind& kind, int64_t rows
 
 // The format's extension, or nullptr. Throws Failure unless it is whole.
 const rh_resume* resume_of(const rh_format* format);
+
+struct Finding {
+  int32_t severity;
+  std::string engine, text;
+
+  bool operator==(const Finding&) const = default;
+};
+// What the format's linter finds; nullopt: it has none. Throws Refused, and Failure for a finding that is not whole.
+std::optional<std::vector<Finding>> lint(const rh_format* format, const std::filesystem::path& folder,
+                                         const char* engine = nullptr, bool architecture = true);
 
 // An export in steps: begin, one layer or tensor each, finish.
 class Export {

@@ -1,9 +1,11 @@
 #include "host/abi/format_query.h"
 
 #include <roundhouse/ext/assign.h>
+#include <roundhouse/ext/lint.h>
 
 #include "host/abi/plugin_call.h"
 #include "host/abi/services.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
 
 namespace roundhouse {
@@ -71,6 +73,34 @@ nlohmann::json ask_assignment(const LoadedFormat& format, const nlohmann::json& 
     for (const auto& [layer, fields] : assignment.items()) valid = valid && fields.is_object();
   if (!valid) throw Error(cat(format.label, ", assign: the answer is no JSON object of layers"));
   return assignment;
+}
+
+std::vector<Finding> ask_findings(const LoadedFormat& format, const std::filesystem::path& checkpoint,
+                                  const nlohmann::json& architecture) {
+  const auto* linter = static_cast<const rh_lint*>(find_extension(format.table, RH_EXT_LINT));
+  if (!RH_HAS(linter, lint)) return {};
+  struct Answers {
+    std::vector<Finding> findings;
+    bool valid = true;
+  } answers;
+  const auto take = [](void* context, const rh_finding* finding) {
+    answer_plugin(nullptr, [&] {
+      auto& all = *static_cast<Answers*>(context);
+      const bool whole = RH_HAS(finding, advice) && finding->engine && finding->file && finding->message &&
+                         finding->advice &&
+                         (finding->severity == RH_FINDING_ERROR || finding->severity == RH_FINDING_WARNING);
+      all.valid = all.valid && whole;
+      if (whole)
+        all.findings.push_back(
+            {finding->severity == RH_FINDING_ERROR, finding->engine, finding->file, finding->message, finding->advice});
+    });
+  };
+  const std::string facts = architecture.dump();
+  const rh_open source{sizeof source, 0, checkpoint.c_str(), facts.c_str(), cancellation_flag()};
+  call_plugin(format.label, "lint", checkpoint.native(),
+              [&](rh_error* error) { return linter->lint(format.table, &source, nullptr, take, &answers, error); });
+  if (!answers.valid) throw Error(cat(format.label, ", lint: a finding lacks a text, or has an unknown severity"));
+  return std::move(answers.findings);
 }
 
 }  // namespace roundhouse

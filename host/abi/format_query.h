@@ -1,6 +1,7 @@
 // What a plan asks a format before any work.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -26,5 +27,17 @@ std::vector<TensorAnswer> ask_plan(const LoadedFormat& format, const rh_plan& pl
 // the format's reason, or when the format's answer is not of that form.
 nlohmann::json ask_assignment(const LoadedFormat& format, const nlohmann::json& layers,
                               const nlohmann::json& architecture, const nlohmann::json& options);
+
+// What an engine will stumble over in a finished checkpoint.
+struct Finding {
+  bool is_error = false;
+  std::string engine;  // "": every engine that loads the format
+  std::string file;    // relative to the checkpoint; "": no single one
+  std::string message, advice;
+};
+// Empty when the format does not look. `architecture`: Architecture::facts(). Throws Error with the format's reason, or
+// when its answer is not of that form.
+std::vector<Finding> ask_findings(const LoadedFormat& format, const std::filesystem::path& checkpoint,
+                                  const nlohmann::json& architecture);
 
 }  // namespace roundhouse

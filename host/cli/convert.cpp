@@ -74,6 +74,9 @@ void run(Context& context, const Options& o) {
                              {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},
                              {o.format, format_bytes(weight_bytes(recipe.output)), recipe.output.string()}});
   std::cout << verification_text(result) << "\n";
+  for (const std::string& note : result.notes) std::cout << "note: " << note << "\n";
+  for (const std::string& note : finding_notes(catalogue.format(o.format), recipe.output, architecture.facts()))
+    std::cout << "note: " << note << "\n";
   if (result.problems.empty()) return;
   std::string text;
   for (const std::string& problem : result.problems) text += "\n  " + problem;

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <memory>
 
+#include "host/abi/format_query.h"
 #include "host/base/error.h"
 #include "host/base/model_folder.h"
 #include "host/cli/context.h"
@@ -41,9 +42,34 @@ void add_verify(Command program, Context& context) {
     Architecture architecture = Architecture::load(ModelFiles(catalogue, folder).folder(),
                                                    Context::architecture_folders(), {.family = "", .generic = true});
     std::string format;
-    auto checkpoint = open_checkpoint(catalogue, folder, architecture.facts(), &format);
-    match(architecture, checkpoint);
-    const Verification result = verify(architecture, *checkpoint, find_fingerprints(folder));
+    const nlohmann::json facts = architecture.facts();
+    Verification result;
+    std::vector<Finding> findings;
+    // First what engines make of it: it may say why the checkpoint cannot be opened.
+    std::string unread;
+    try {
+      if (format = format_of(catalogue, folder); !format.empty())
+        findings = ask_findings(catalogue.format(format), folder, facts);
+    } catch (const Error& e) {
+      unread = e.what();
+    }
+    try {
+      auto checkpoint = open_checkpoint(catalogue, folder, facts);
+      match(architecture, checkpoint);
+      result = verify(architecture, *checkpoint, find_fingerprints(folder));
+    } catch (const Error& e) {
+      if (findings.empty()) throw;
+      unread = e.what();
+    }
+    if (!unread.empty()) result.problems.push_back(unread);
+    add_findings(result, findings);
+    nlohmann::json structured = nlohmann::json::array();
+    for (const Finding& f : findings)
+      structured.push_back({{"severity", f.is_error ? "error" : "warning"},
+                            {"engine", f.engine},
+                            {"file", f.file},
+                            {"message", f.message},
+                            {"advice", f.advice}});
     if (o->json) {
       std::cout << nlohmann::json{{"folder", o->folder},
                                   {"format", format},
@@ -51,11 +77,14 @@ void add_verify(Command program, Context& context) {
                                   {"compared", result.compared},
                                   {"largest_difference", result.largest},
                                   {"largest_of", result.largest_of},
-                                  {"problems", result.problems}}
+                                  {"problems", result.problems},
+                                  {"notes", result.notes},
+                                  {"findings", structured}}
                        .dump(2)
                 << "\n";
     } else {
       for (const std::string& problem : result.problems) std::cout << problem << "\n";
+      for (const std::string& note : result.notes) std::cout << "note: " << note << "\n";
       std::cout << verification_text(result) << "\n";
     }
     if (!result.problems.empty())

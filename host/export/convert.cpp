@@ -48,8 +48,11 @@ class Planner {
                      [](const LayerPlan& l) { return l.encoding != nullptr; }))
       throw Error(cat(source.location(), " is not quantized: use `roundhouse run`"));
     require_no_problems();
-    for (const FormatChoice& format : recipe.formats)
-      ask_format(plan_, format, catalogue.format(format.id), architecture.facts());
+    for (const FormatChoice& format : recipe.formats) {
+      FormatPlan& asked = plan_.formats.emplace_back();
+      asked.id = format.id;
+      asked.omitted = ask_format(plan_, format, catalogue.format(format.id), architecture.facts());
+    }
     require_no_problems();
   }
   Plan take() { return std::move(plan_); }

@@ -69,6 +69,8 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
       throw Error(cat("decode is only for the layer that is being added, not for ", layer.layer->name));
     current_->decode(layer.tensors, output);
   };
+  for (const FormatPlan& format : plan.formats)
+    for (const auto& [name, why] : format.omitted) omitted_.insert(name);
   for (const ExportTarget& target : export_targets(plan.recipe))
     targets_.push_back(std::make_unique<Target>(catalogue.format(target.format), target,
                                                 plan_view(plan, target.options, about), overwrite, facts,
@@ -118,7 +120,7 @@ void Exporter::layer(const EncodedLayer& layer) {
 void Exporter::tensor(const std::string& name, const Tensor& tensor) {
   const rh_tensor view = tensor.view();
   for (auto& target : targets_) target->writer.add_tensor(name, view);
-  fingerprints_.add(name, tensor);
+  if (!omitted_.contains(name)) fingerprints_.add(name, tensor);
 }
 
 Fingerprints Exporter::finish() {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class Exporter {
   struct Target;
   std::vector<std::unique_ptr<Target>> targets_;
   Fingerprints fingerprints_;
+  std::set<std::string> omitted_;          // tensors that a format leaves out, on purpose: they have no fingerprint
   const EncodedLayer* current_ = nullptr;  // what the decode extension decodes
 };
 

@@ -7,6 +7,7 @@
 
 #include "host/base/error.h"
 #include "host/base/parallel.h"
+#include "host/base/words.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
 
@@ -34,7 +35,6 @@ int64_t rows_of(const Tensor& tensor) { return tensor.shape().size() < 2 ? 1 : t
 // What one pass over a tensor finds.
 struct Summary {
   std::vector<float> rows;
-  bool finite = true;
   bool constant = true;
 };
 
@@ -72,15 +72,21 @@ Summary summarize(const Tensor& tensor) {
     }
   });
   for (int64_t r = 0; r < rows; ++r) {
-    summary.finite = summary.finite && std::isfinite(summary.rows[r]);
     summary.constant = summary.constant && low[r] == high[r] && low[r] == low[0];
   }
   return summary;
 }
 
+bool all_finite(const std::vector<float>& rows) {
+  return std::all_of(rows.begin(), rows.end(), [](float row) { return std::isfinite(row); });
+}
+
+// Of rows that were finite; infinite when one of them is no longer.
 double relative_difference(const std::vector<float>& actual, const std::vector<float>& expected) {
   double difference = 0, size = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(expected[i])) continue;
+    if (!std::isfinite(actual[i])) return INFINITY;
     difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
     size += std::pow(static_cast<double>(expected[i]), 2);
   }
@@ -142,6 +148,7 @@ fs::path fingerprint_file(const fs::path& output) { return output / "roundhouse"
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints) {
   Verification result;
   const auto problem = [&](const auto&... what) { result.problems.push_back(cat(what...)); };
+  const auto note = [&](const auto&... what) { result.notes.push_back(cat(what...)); };
   const Needed needed = needed_tensors(architecture);
   const auto is_there = [&](const std::string& name) {
     // A tied head may be stored under either name.
@@ -163,15 +170,22 @@ Verification verify(const Architecture& architecture, TensorSource& checkpoint, 
       ++result.tensors;
       if (!is_floating(tensor.dtype()) || tensor.elements() == 0) continue;
       const Summary summary = summarize(tensor);
-      if (!summary.finite) problem(name, " holds NaN or infinity");
+      const auto expected = fingerprints.all().find(name);
+      const bool known = expected != fingerprints.all().end();
+      if (!all_finite(summary.rows)) {
+        if (known && !all_finite(expected->second))
+          note(name, " holds NaN or infinity, as the source does");
+        else
+          problem(name, " holds NaN or infinity");
+      }
       if (const auto weight = needed.weights.find(name); weight != needed.weights.end()) {
         if (tensor.shape() != weight->second)
           problem(name, " has the shape ", shape_text(tensor.shape()), ", but config.json says ",
                   shape_text(weight->second));
-        if (summary.constant && tensor.elements() > 1) problem(name, " is one constant");
+        if (!known && summary.constant && tensor.elements() > 1)
+          note(name, " is one constant, and there is no fingerprint that says whether it was so before");
       }
-      const auto expected = fingerprints.all().find(name);
-      if (expected == fingerprints.all().end()) continue;
+      if (!known) continue;
       ++result.compared;
       if (expected->second.size() != summary.rows.size()) {
         problem(name, " has ", summary.rows.size(), " rows, and the run's had ", expected->second.size());
@@ -182,6 +196,7 @@ Verification verify(const Architecture& architecture, TensorSource& checkpoint, 
         result.largest = difference;
         result.largest_of = name;
       }
+      if (!std::isfinite(difference) && !all_finite(summary.rows) && all_finite(expected->second)) continue;  // told
       if (!(difference <= kTolerance))
         problem(name, " differs from what the run made by about ", 100 * difference, " %");
     } catch (const Error& e) {
@@ -189,6 +204,37 @@ Verification verify(const Architecture& architecture, TensorSource& checkpoint, 
     }
   }
   return result;
+}
+
+void add_findings(Verification& result, const std::vector<Finding>& findings) {
+  std::vector<std::pair<std::string, std::vector<const Finding*>>> told;  // by what is said
+  for (const Finding& finding : findings) {
+    const std::string text = cat(finding.file, finding.file.empty() ? "" : ": ", finding.message,
+                                 finding.advice.empty() ? "" : ". ", finding.advice);
+    const auto same = std::find_if(told.begin(), told.end(), [&](const auto& t) {
+      return t.first == text && t.second[0]->is_error == finding.is_error;
+    });
+    (same == told.end() ? told.emplace_back(text, std::vector<const Finding*>()) : *same).second.push_back(&finding);
+  }
+  for (const auto& [text, by] : told) {
+    std::vector<std::string> engines;
+    for (const Finding* finding : by) engines.push_back(finding->engine.empty() ? "every engine" : finding->engine);
+    (by[0]->is_error ? result.problems : result.notes).push_back(cat("for ", joined(engines), ": ", text));
+  }
+}
+
+std::vector<std::string> finding_notes(const LoadedFormat& format, const fs::path& checkpoint,
+                                       const nlohmann::json& architecture) {
+  Verification found;
+  try {
+    add_findings(found, ask_findings(format, checkpoint, architecture));
+  } catch (const Error& e) {
+    found.notes.push_back(e.what());
+  }
+  std::vector<std::string> notes;
+  for (const std::string& problem : found.problems) notes.push_back("error " + problem);
+  notes.insert(notes.end(), found.notes.begin(), found.notes.end());
+  return notes;
 }
 
 std::string verification_text(const Verification& result) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "host/abi/format_query.h"
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
 
@@ -38,13 +39,20 @@ struct Verification {
   double largest = 0;    // relative difference among those
   std::string largest_of;
   std::vector<std::string> problems;  // empty: the checkpoint is good
+  std::vector<std::string> notes;     // what is right, but worth knowing
 };
 
 // Reads every tensor once, one at a time: all that the architecture needs are there in the shapes that config.json
-// says, every value is finite, no weight is one constant; and each tensor agrees with its fingerprint where there is
-// one
-// (`fingerprints` may be empty). A tensor that cannot be read is a problem, not an exception.
+// says, and each agrees with its fingerprint (`fingerprints` may be empty). It judges the export, never the model: what
+// is not finite or one constant by its fingerprint too was so before. A tensor that cannot be read is a problem, not an
+// exception.
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints);
+// Adds what engines will stumble over: an error is a problem, a warning a note. What several engines share is told once.
+void add_findings(Verification& result, const std::vector<Finding>& findings);
+// Notes of the same, for an export that reads back as it was made: those of an engine that will not load it begin with
+// "error ". What the format cannot look at is a note too.
+std::vector<std::string> finding_notes(const LoadedFormat& format, const std::filesystem::path& checkpoint,
+                                       const nlohmann::json& architecture);
 // One line: how many tensors were read and compared, and the largest difference.
 std::string verification_text(const Verification& result);
 

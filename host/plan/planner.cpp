@@ -12,6 +12,7 @@
 #include "host/checkpoint/weight_bytes.h"
 #include "host/plan/estimate.h"
 #include "host/plan/format_facts.h"
+#include "host/plan/fused.h"
 #include "host/plan/imatrix.h"
 #include "host/plan/layer_check.h"
 #include "host/plan/passes.h"
@@ -81,6 +82,7 @@ class Planner {
     if (release_refused()) ask_formats();
     require_no_problems();
     note_stored();
+    warn_of_fused(plan_, catalogue_);
     if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.scheme.weight; }))
       warn("no layer is quantized");
     estimate(plan_, source_, catalogue_, architecture_.hidden_size());

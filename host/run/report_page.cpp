@@ -48,7 +48,13 @@ std::string models_table(const std::vector<ModelRow>& models) {
                 m.perplexity ? format_number(m.perplexity->value, 4) : "", "</td><td>", escape(m.folder.string()),
                 "</td></tr>");
   }
-  return "<table>" + rows + "</table>";
+  std::string findings;
+  for (const ModelRow& m : models)
+    for (const auto* texts : {&m.problems, &m.notes})
+      for (const std::string& text : *texts)
+        findings += cat("<li>", texts == &m.problems ? "<b>problem</b> " : "", escape(m.folder.string()), ": ",
+                        escape(text), "</li>");
+  return cat("<table>", rows, "</table>", findings.empty() ? "" : cat("<ul>", findings, "</ul>"));
 }
 
 // Horizontal bars, one a model with a perplexity.

@@ -17,7 +17,7 @@ json to_json(const ModelRow& m) {
            {"bytes", m.bytes},
            {"perplexity", m.perplexity ? json(m.perplexity->value) : json()},
            {"tokens", m.perplexity ? m.perplexity->tokens : 0}};
-  if (!m.format.empty()) row.update({{"verified", m.verified}, {"problems", m.problems}});
+  if (!m.format.empty()) row.update({{"verified", m.verified}, {"problems", m.problems}, {"notes", m.notes}});
   return row;
 }
 
@@ -74,6 +74,8 @@ std::string summary(const RunReport& report) {
                          " on ", report.device, ", ", format_seconds(report.seconds.total), " in all; peak memory ",
                          format_bytes(report.peak_memory_bytes), ".\n", spill_text(report.spill),
                          "Report: ", (report.notes() / "report.html").string(), "\n");
+  for (const ModelRow& m : report.models)
+    for (const std::string& note : m.notes) text += cat("Note on ", m.folder.string(), ": ", note, "\n");
   for (const ServeCommand& serve : report.commands) text += cat("Serve with ", serve.engine, ": ", serve.command, "\n");
   return text;
 }

@@ -22,6 +22,7 @@ struct ModelRow {
   std::optional<Perplexity> perplexity;  // nothing: the recipe has no evaluation data
   std::string verified;                  // of an export: what reading it back has shown
   std::vector<std::string> problems;     // why it is not what the run made
+  std::vector<std::string> notes;        // what is right, but worth knowing; and what engines stumble over
 };
 
 struct LayerRow {
@@ -59,8 +60,8 @@ struct RunReport {
 // The contents of report.json:
 //   model, recipe (YAML text), device, seconds {prepare, quantize, evaluate, total}, peak_memory_bytes,
 //   spill    {bytes, read, written, seconds}: calibration activations on disk
-//   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; exports have verified (text)
-//            and problems (texts) too
+//   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; exports have verified (text),
+//            problems and notes (texts) too
 //   blocks   [{block, first_loss, best_loss, best_iteration, seconds}]
 //   layers   [{name, scheme: text}]
 nlohmann::json to_json(const RunReport& report);

@@ -1,7 +1,9 @@
 // What a run exported reads back as what it made, and damage is found.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "host/checkpoint/safetensors.h"
@@ -76,15 +78,106 @@ TEST_F(Verify, FindsNan) {
   EXPECT_NE(outcome.output.find("model.norm.weight holds NaN"), std::string::npos) << outcome.output;
 }
 
-TEST_F(Verify, FindsConstantWeights) {
+TEST_F(Verify, AConstantWeightIsNotedWhereNoFingerprintTellsOfIt) {
   export_model();
   damage([](const std::string& name, Tensor& tensor) {
     if (name == "model.layers.0.self_attn.k_proj.weight") std::memset(tensor.data(), 0, tensor.bytes());
     return true;
   });
-  const Outcome outcome = verify();
+  Outcome outcome = verify();
   EXPECT_EQ(outcome.code, 1);
-  EXPECT_NE(outcome.output.find("k_proj.weight is one constant"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("k_proj.weight differs from what the run made"), std::string::npos) << outcome.output;
+  std::filesystem::remove_all(work_ / "out/roundhouse");
+  outcome = verify();
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_NE(outcome.output.find("note: model.layers.0.self_attn.k_proj.weight is one constant, and there is no "
+                                "fingerprint that says whether it was so before\n"),
+            std::string::npos)
+      << outcome.output;
+}
+
+// A copy of the example model, its tensors changed, as recipe "model".
+class VerifySource : public Verify {
+ protected:
+  void change_source(const std::function<void(std::vector<std::pair<std::string, Tensor>>&)>& change) {
+    const auto folder = copy_model();
+    std::vector<std::pair<std::string, Tensor>> tensors;
+    {
+      SafetensorsFolder model(folder);
+      for (const std::string& name : model.names()) {
+        const Tensor mapped = model.load(name);
+        Tensor copy(mapped.dtype(), mapped.shape());
+        std::memcpy(copy.data(), mapped.data(), mapped.bytes());
+        tensors.emplace_back(name, copy);
+      }
+    }
+    change(tensors);
+    std::filesystem::remove(folder / "model.safetensors");
+    write_safetensors_file(folder / "model.safetensors", tensors);
+  }
+  void expect_verified(const std::string& format, const std::string& scheme) {
+    write("recipe.yaml",
+          "version: 1\nmodel: model\noutput: out\nscheme: " + scheme + "\ntuning: {iters: 0}\ncalibration: {data: " +
+              kExamples + "/texts/tinystories-calibration.jsonl, samples: 2, seqlen: 32}\nformats: [" + format + "]\n");
+    const Outcome made = run("run --overwrite " + (work_ / "recipe.yaml").string());
+    EXPECT_EQ(made.code, 0) << format << ": " << made.output;
+    const Outcome outcome = verify();
+    EXPECT_EQ(outcome.code, 0) << format << ": " << outcome.output;
+  }
+};
+
+TEST_F(VerifySource, AnAllZeroProjectionIsRight) {
+  change_source([](auto& tensors) {
+    for (auto& [name, tensor] : tensors)
+      if (name == "model.layers.0.mlp.down_proj.weight") std::memset(tensor.data(), 0, tensor.bytes());
+  });
+  for (const auto& [format, scheme] : {std::pair{"auto_round", "W4A16"},
+                                       {"auto_gptq", "W4A16"},
+                                       {"auto_awq", "W4A16"},
+                                       {"llm_compressor", "NVFP4"},
+                                       {"fp8", "FP8_BLOCK"},
+                                       {"fake", "W4A16"},
+                                       {"gguf", "GGUF:Q8_0"}})
+    expect_verified(format, scheme);
+}
+
+TEST_F(VerifySource, WhatAFormatLeavesOutIsNotLost) {
+  change_source([](auto& tensors) {
+    Tensor frequencies(DType::kF32, {16});
+    std::fill_n(frequencies.template as<float>(), 16, 1.0f);
+    tensors.emplace_back("model.layers.0.self_attn.rotary_emb.inv_freq", frequencies);
+  });
+  expect_verified("gguf", "GGUF:Q8_0");
+}
+
+TEST_F(VerifySource, NanIsToldBeforeTheWorkAndAsTheSources) {
+  const auto add = [](float value) {
+    return [value](auto& tensors) {
+      Tensor extra(DType::kF32, {4});
+      std::fill_n(extra.template as<float>(), 4, value);
+      tensors.emplace_back("adapter.extra", extra);
+    };
+  };
+  change_source(add(NAN));
+  write("recipe.yaml",
+        "version: 1\nmodel: model\noutput: out\nscheme: W4A16\ntuning: {iters: 0}\nformats: [auto_round]\n");
+  const Outcome refused = run("run " + (work_ / "recipe.yaml").string());
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_TRUE(refused.output.starts_with("error: " + (work_ / "model").string() +
+                                         ": adapter.extra has 4 elements that are NaN or infinite"))
+      << refused.output;
+
+  std::filesystem::remove_all(work_ / "model");
+  change_source(add(1));
+  expect_verified("auto_round", "W4A16");
+  damage([](const std::string& name, Tensor& tensor) {
+    if (name == "adapter.extra") tensor.as<float>()[0] = NAN;
+    return true;
+  });
+  const Outcome converted = run("convert " + (work_ / "out").string() + " --format auto_gptq");
+  EXPECT_EQ(converted.code, 0) << converted.output;
+  EXPECT_NE(converted.output.find("note: adapter.extra holds NaN or infinity, as the source does\n"), std::string::npos)
+      << converted.output;
 }
 
 TEST_F(Verify, FindsLostTensors) {

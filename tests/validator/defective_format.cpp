@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <roundhouse/entry.h>
 #include <roundhouse/ext/assign.h>
+#include <roundhouse/ext/lint.h>
 #include <roundhouse/ext/model.h>
 #include <roundhouse/ext/output.h>
 #include <roundhouse/ext/resume.h>
@@ -45,6 +46,12 @@ enum class Defect {
   LeaksReader,
   StartsThread,
   AnswersTwice,
+  LintFindsGoodFolder,
+  LintForgets,
+  LintWrites,
+  LintIgnoresEngine,
+  LintTrustsSizes,
+  LintLeavesAdviceOut,
   ThrowsInFinish,
   PlanAnswersTwice,
   PlanForgetsOne,
@@ -616,10 +623,32 @@ rh_code assign_types(const rh_format *, const char *, const char *, const char *
 }
 const rh_assign assign = {sizeof(rh_assign), 0, assign_types};
 
+int lints = 0;
+
+// Finds no wrong file, but that no engine loads it.
+rh_code lint_folder(const rh_format *, const rh_open *source, const char *engine,
+                    void (*take)(void *context, const rh_finding *finding), void *context, rh_error *error) {
+  const std::string path = path_in(source->path);
+  FILE *file = fopen(path.c_str(), has(Defect::LintWrites) ? "ab" : "rb");
+  if (!file) return fail(error, RH_NOT_FOUND, path + " cannot be read");
+  if (has(Defect::LintWrites)) fputc(0, file);
+  fseek(file, 0, SEEK_END);
+  if (has(Defect::LintTrustsSizes) && ftell(file) == 0) abort();
+  fclose(file);
+  rh_finding finding = {sizeof finding, RH_FINDING_WARNING, "llama.cpp", kFile, "no engine loads it", "Convert it"};
+  if (has(Defect::LintFindsGoodFolder)) finding.severity = RH_FINDING_ERROR;
+  if (has(Defect::LintLeavesAdviceOut)) finding.advice = nullptr;
+  if (has(Defect::LintForgets) && lints++ > 2) return RH_OK;
+  if (!engine || strcmp(engine, finding.engine) == 0 || has(Defect::LintIgnoresEngine)) take(context, &finding);
+  return RH_OK;
+}
+const rh_lint lint = {sizeof(rh_lint), 0, lint_folder};
+
 const rh_resume resume = {sizeof(rh_resume), 0, save, restore};
 
 const void *get_extension(const rh_format *, const char *id) {
   if (strcmp(id, RH_EXT_RESUME) == 0) return &resume;
+  if (strcmp(id, RH_EXT_LINT) == 0) return &lint;
   return strcmp(id, RH_EXT_ASSIGN) == 0 ? &assign : nullptr;
 }
 

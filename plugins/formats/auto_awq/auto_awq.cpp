@@ -4,6 +4,7 @@
 
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -42,7 +43,7 @@ class AwqWriter : public IntWriter {
   }
 };
 
-class AutoAwq : public rh::Format {
+class AutoAwq : public rh::Format, public rh::Linter {
  public:
   AutoAwq() : Format("auto_awq", "AWQ checkpoints: 4 bit integers.", {RH_ENCODING_AFFINE_INT}, "{}", {{"awq", "{}"}}) {}
 
@@ -61,7 +62,7 @@ class AutoAwq : public rh::Format {
   }
 
   const char* backends_json() const override {
-    return R"([
+    static const std::string backends = with_fuses(R"([
       {"engine": "transformers with auto-round and auto-round-lib", "devices": ["cpu"], "bits": [4],
        "sym": [true, false], "packing": "awq", "priority": 6},
       {"engine": "transformers with auto-round and auto-round-lib", "devices": ["xpu"], "bits": [4], "sym": [true],
@@ -75,7 +76,44 @@ class AutoAwq : public rh::Format {
       {"engine": "transformers with gptqmodel, torch", "devices": ["cpu", "cuda"], "bits": [4],
        "group_sizes": [-1, 16, 32, 64, 128], "sym": [true, false], "packing": "awq", "priority": 2},
       {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4], "sym": [true, false], "packing": "awq",
-       "priority": 6, "command": "vllm serve {folder}"}])";
+       "priority": 6, "command": "vllm serve {folder}"}])");
+    return backends.c_str();
+  }
+
+  const rh::Linter* linter() const override { return this; }
+  std::vector<rh::Finding> lint(const rh_open& source) const override {
+    const std::string folder = source.path;
+    const Json config = read_config(folder), quantization = own_quantization(folder);
+    Findings findings;
+    if (!config.contains("quantization_config"))
+      findings.error(kTransformers, "config.json",
+                     "quantization_config is missing, and transformers does not read quant_config.json",
+                     "Copy what that holds to it, with \"quant_method\": \"awq\"");
+    const char* bits = quantization.contains("w_bit") ? "w_bit" : "bits";  // AutoAWQ's words, and transformers'
+    const char* group_size = quantization.contains("q_group_size") ? "q_group_size" : "group_size";
+    require_key(findings, quantization, kEvery, bits, "a number");
+    require_key(findings, quantization, kEvery, group_size, "a number");
+    require_key(findings, quantization, kEvery, "zero_point", "true or false");
+    if (!findings.any_error()) {
+      const std::vector<std::string> kept = texts_at(quantization, "modules_to_not_convert");
+      Said packed =
+          int_said(static_cast<int>(number_at(quantization, bits, 4)), number_at(quantization, group_size, -1), false);
+      packed.why = "`modules_to_not_convert` does not name it";
+      const auto said = [&](const std::string& module) -> Said {
+        for (const std::string& name : kept)
+          if (module.find(name) != std::string::npos)
+            return {false, cat("`modules_to_not_convert` has ", name, ", which is in its name")};
+        if (module.substr(module.rfind('.') + 1) == "lm_head") return {false, "AWQ's engines know no packed head"};
+        return packed;
+      };
+      lint_modules({.source = source,
+                    .config = config,
+                    .advice = "Add its name to `modules_to_not_convert`",
+                    .said = said,
+                    .make = int_layer_maker(folder, config, quantization, IntLayout::kAwq)},
+                   findings);
+    }
+    return findings.take();
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {

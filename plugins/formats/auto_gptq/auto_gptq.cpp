@@ -1,9 +1,11 @@
 // The format `auto_gptq`: GPTQ checkpoints (version 1), which most engines load.
 #include <algorithm>
+#include <regex>
 #include <set>
 
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -69,7 +71,64 @@ class GptqWriter : public IntWriter {
   }
 };
 
-class AutoGptq : public rh::Format {
+IntLayout layout_of(const Json& quantization) {
+  return text_at(quantization, "checkpoint_format", "gptq") == "gptq_v2" ? IntLayout::kDirect : IntLayout::kMinusOne;
+}
+
+// What GPTQModel and vLLM take from the configuration for a module.
+class ModuleRules {
+ public:
+  explicit ModuleRules(const Json& quantization)
+      : quantization_(quantization), in_block_(texts_at(quantization, "modules_in_block_to_quantize")) {
+    const auto dynamic = quantization.find("dynamic");
+    if (dynamic == quantization.end() || !dynamic->is_object()) return;
+    for (const auto& [rule, fields] : dynamic->items()) {
+      const bool excludes = rule.starts_with("-:");
+      const std::string pattern = excludes || rule.starts_with("+:") ? rule.substr(2) : rule;
+      try {
+        rules_.push_back({excludes, rule, std::regex(pattern), fields.is_object() ? fields : Json::object()});
+      } catch (const std::regex_error&) {
+        broken_.push_back(rule);
+      }
+    }
+  }
+
+  const std::vector<std::string>& broken() const { return broken_; }
+
+  Said of(const std::string& module) const {
+    const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
+      return std::regex_search(module, r.pattern, std::regex_constants::match_continuous);
+    });
+    if (rule != rules_.end() && rule->excludes) return {false, cat("`dynamic` excludes it by ", rule->text)};
+    const bool named = rule != rules_.end();
+    const bool head = module.substr(module.rfind('.') + 1) == "lm_head";
+    if (head && !flag_at(quantization_, "lm_head", false)) return {false, "`lm_head` is not true"};
+    const auto listed = [&](const std::string& part) { return module.find(part) != std::string::npos; };
+    if (!head && !named && !in_block_.empty() && std::none_of(in_block_.begin(), in_block_.end(), listed))
+      return {false, "`modules_in_block_to_quantize` does not name it"};
+    const Json& fields = named ? rule->fields : quantization_;
+    Said said = int_said(static_cast<int>(number_at(fields, "bits", number_at(quantization_, "bits", 4))),
+                         number_at(fields, "group_size", number_at(quantization_, "group_size", -1)),
+                         flag_at(fields, "sym", flag_at(quantization_, "sym", true)));
+    said.allows = {"g_idx"};
+    said.why = "no entry of `dynamic` excludes it";
+    return said;
+  }
+
+ private:
+  struct Rule {
+    bool excludes;
+    std::string text;
+    std::regex pattern;
+    Json fields;
+  };
+  const Json& quantization_;
+  const std::vector<std::string> in_block_;
+  std::vector<Rule> rules_;
+  std::vector<std::string> broken_;
+};
+
+class AutoGptq : public rh::Format, public rh::Linter {
  public:
   AutoGptq()
       : Format("auto_gptq", "GPTQ checkpoints: 2, 3, 4 and 8 bit integers.", {RH_ENCODING_AFFINE_INT}, "{}",
@@ -79,7 +138,7 @@ class AutoGptq : public rh::Format {
   void plan(const rh_plan& plan, std::vector<rh::Answer>&) const override { IntPlan ints(plan); }
 
   const char* backends_json() const override {
-    return R"([
+    static const std::string backends = with_fuses(R"([
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 8], "sym": [true],
        "packing": "gptq", "priority": 0},
       {"engine": "transformers with auto-round and auto-round-lib", "devices": ["cpu"], "bits": [2, 4, 8],
@@ -87,7 +146,35 @@ class AutoGptq : public rh::Format {
       {"engine": "transformers with gptqmodel", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 8], "sym": [true, false],
        "packing": "gptq", "priority": 1},
       {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4, 8], "sym": [true], "packing": "gptq",
-       "priority": 2, "command": "vllm serve {folder}"}])";
+       "priority": 2, "command": "vllm serve {folder}"}])");
+    return backends.c_str();
+  }
+
+  const rh::Linter* linter() const override { return this; }
+  std::vector<rh::Finding> lint(const rh_open& source) const override {
+    const std::string folder = source.path;
+    const Json config = read_config(folder), quantization = own_quantization(folder);
+    Findings findings;
+    if (!config.contains("quantization_config"))
+      findings.error(kTransformers, "config.json",
+                     "quantization_config is missing, and transformers does not read quantize_config.json",
+                     "Copy what that holds to it, with \"quant_method\": \"gptq\"");
+    require_key(findings, quantization, kEvery, "bits", "a number");
+    require_key(findings, quantization, kEvery, "group_size", "a number");
+    require_key(findings, quantization, kEvery, "desc_act", "true or false");
+    if (quantization.contains("sym")) require_key(findings, quantization, kEvery, "sym", "true or false");
+    const ModuleRules rules(quantization);
+    for (const std::string& rule : rules.broken())
+      findings.error(kEvery, "config.json", cat("quantization_config.dynamic: ", rule, " is no regular expression"),
+                     "Correct it");
+    if (!findings.any_error())
+      lint_modules({.source = source,
+                    .config = config,
+                    .advice = "Add \"-:\" and a regular expression for it to `dynamic`",
+                    .said = [&](const std::string& module) { return rules.of(module); },
+                    .make = int_layer_maker(folder, config, quantization, layout_of(quantization))},
+                   findings);
+    return findings.take();
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
@@ -108,7 +195,7 @@ class AutoGptq : public rh::Format {
         form == "gptq" || form == "gptq_v2",
         cat(folder, "/config.json: checkpoint_format ", form,
             " is not read; gptq and gptq_v2 are. GPTQModel converts it: load it, and save it with format=\"gptq\""));
-    return int_reader(folder, config, quantization, form == "gptq_v2" ? IntLayout::kDirect : IntLayout::kMinusOne);
+    return int_reader(folder, config, quantization, layout_of(quantization));
   }
 };
 

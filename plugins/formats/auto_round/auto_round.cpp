@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <regex>
 
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 #include "schemes.h"
 
@@ -111,7 +113,68 @@ class AutoRoundWriter : public CheckpointWriter {
   std::optional<IntPlan> ints_;
 };
 
-class AutoRound : public rh::Format {
+std::vector<std::string> block_names(const Json& quantization) {
+  std::vector<std::string> names;
+  for (const std::string& text : texts_at(quantization, "block_name_to_quantize"))
+    for (size_t begin = 0; begin <= text.size();) {
+      const size_t end = std::min(text.find(',', begin), text.size());
+      const size_t first = text.find_first_not_of(' ', begin);
+      if (first < end) names.push_back(text.substr(first, end - first));
+      begin = end + 1;
+    }
+  return names;
+}
+
+// An entry of extra_config is for a name, or for names in which it is found as a regular expression.
+struct Extra {
+  std::map<std::string, Json> names;
+  std::vector<std::pair<std::regex, Json>> patterns;
+
+  explicit Extra(const Json& quantization) {
+    const auto extra = quantization.find("extra_config");
+    if (extra == quantization.end() || !extra->is_object()) return;
+    for (const auto& [name, fields] : extra->items()) {
+      names[name] = fields;
+      if (name.find_first_of("*+?^$()[]{}|\\") == std::string::npos) continue;
+      try {
+        patterns.emplace_back(std::regex(name), fields);
+      } catch (const std::regex_error&) {
+        // Then it is a name alone.
+      }
+    }
+  }
+  const Json* of(const std::string& module) const {
+    if (const auto found = names.find(module); found != names.end()) return &found->second;
+    for (const auto& [pattern, fields] : patterns)
+      if (std::regex_search(module, pattern)) return &fields;
+    return nullptr;
+  }
+};
+
+Said said_of(const std::string& module, const Json& quantization, const Extra& extra,
+             const std::vector<std::string>& blocks) {
+  const Json* own = extra.of(module);
+  const bool in_block = blocks.empty() || std::any_of(blocks.begin(), blocks.end(), [&](const std::string& prefix) {
+                          return module.starts_with(prefix);
+                        });
+  if (!own && !in_block) return {false, "`block_name_to_quantize` does not cover it, nor does `extra_config` name it"};
+  if (!own && blocks.empty() && module.ends_with("lm_head")) return {false, "`extra_config` does not name it"};
+  Json fields = quantization;
+  if (own && own->is_object()) fields.update(*own);
+  const int bits = static_cast<int>(number_at(fields, "bits", 4));
+  if (bits >= 16) return {false, "`extra_config` says 16 bits"};
+  Said said;
+  if (int_layout(quantization)) {
+    said = int_said(bits, number_at(fields, "group_size", -1), flag_at(fields, "sym", true));
+    said.allows = {"g_idx"};
+  } else {
+    said = float_said(fields);
+  }
+  said.why = own ? "`extra_config` says so few bits" : "`extra_config` does not name it";
+  return said;
+}
+
+class AutoRound : public rh::Format, public rh::Linter {
  public:
   AutoRound()
       : Format("auto_round", "AutoRound's checkpoints: 2 to 8 bit integers, mxfp4, mxfp8, mxint4, nvfp4 and fp8.",
@@ -149,7 +212,7 @@ class AutoRound : public rh::Format {
   }
 
   const char* backends_json() const override {
-    return R"([
+    static const std::string backends = with_fuses(R"([
       {"engine": "transformers with auto-round", "devices": ["cpu", "cuda", "xpu"], "bits": [2, 3, 4, 5, 6, 7, 8],
        "sym": [true, false], "encodings": ["affine-int/1"],
        "packing": "auto_round:auto_gptq, or auto_round when asymmetric", "priority": 0},
@@ -178,7 +241,39 @@ class AutoRound : public rh::Format {
        "group_sizes": [-1], "sym": [true], "encodings": ["scaled-fp8/1"], "packing": "auto_round:fp8_static",
        "priority": 0},
       {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4], "sym": [true], "encodings": ["affine-int/1"],
-       "packing": "auto_round:auto_gptq", "priority": 2, "command": "vllm serve {folder}"}])";
+       "packing": "auto_round:auto_gptq", "priority": 2, "command": "vllm serve {folder}"}])");
+    return backends.c_str();
+  }
+
+  const rh::Linter* linter() const override { return this; }
+  std::vector<rh::Finding> lint(const rh_open& source) const override {
+    const std::string folder = source.path;
+    const Json config = read_config(folder), quantization = quantization_of(config);
+    Findings findings;
+    const auto layout = int_layout(quantization);
+    require_key(findings, quantization, kEvery, "bits", "a number");
+    require_key(findings, quantization, kEvery, "sym", "true or false");
+    if (layout) {
+      require_key(findings, quantization, kEvery, "group_size", "a number");
+      require_key(findings, quantization, kEvery, "packing_format", "a text");
+    }
+    if (quantization.contains("extra_config")) require_key(findings, quantization, kEvery, "extra_config", "an object");
+    if (!findings.any_error()) {
+      const rh_data_type dtype = config_dtype(config, folder);
+      const std::vector<std::string> blocks = block_names(quantization);
+      const Extra extra(quantization);
+      check_blocks(folder, blocks, findings);
+      lint_modules({.source = source,
+                    .config = config,
+                    .advice = "Add its name to `extra_config`, with 16 bits",
+                    .said = [&](const std::string& module) { return said_of(module, quantization, extra, blocks); },
+                    .make = layout ? int_layer_maker(folder, config, quantization, *layout)
+                                   : [&](const std::string& name,
+                                         const LayerReader::Tensors&
+                                             tensors) { return float_layer(name, tensors, quantization, dtype); }},
+                   findings);
+    }
+    return findings.take();
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
@@ -210,7 +305,24 @@ class AutoRound : public rh::Format {
                                            return float_layer(name, tensors, quantization, dtype);
                                          });
   }
+
+ private:
+  static void check_blocks(const std::string& folder, const std::vector<std::string>& blocks, Findings& findings);
 };
+
+// Some of block_name_to_quantize is the beginning of a stored module's name.
+void AutoRound::check_blocks(const std::string& folder, const std::vector<std::string>& blocks, Findings& findings) {
+  if (blocks.empty()) return;
+  const TensorReader tensors(folder);
+  const auto stored = [&](const std::string& block) {
+    return std::any_of(tensors.entries().begin(), tensors.entries().end(),
+                       [&](const auto& entry) { return entry.name.starts_with(block + "."); });
+  };
+  if (std::any_of(blocks.begin(), blocks.end(), stored)) return;
+  findings.error(kEvery, "config.json",
+                 cat("quantization_config.block_name_to_quantize is ", blocks[0], ", and no stored module begins so"),
+                 "Name the module that the blocks lie in");
+}
 
 struct Definition {
   static rh::Contents make() {

@@ -142,6 +142,22 @@ void add_fp8_keys(const LayerScheme& scheme, Json& config) {
   if (scheme.packing == kFp8Block) config["weight_block_size"] = scheme.fields.at("group_size");
 }
 
+Said float_said(const Json& fields) {
+  const std::string type = text_at(fields, "data_type"), packing = text_at(fields, "packing_format");
+  const int64_t bits = number_at(fields, "bits", 0);
+  Said said{.quantized = true, .scheme = cat(type, " of ", bits, " bits")};
+  if (type == "fp") {
+    said.needs = {"weight", packing == kFp8Block ? "weight_scale_inv" : "weight_scale"};
+    if (packing == kFp8Static) said.needs.emplace_back("input_scale");
+  } else {
+    said.needs = {bits == 8 ? "weight" : "weight_packed", "weight_scale"};
+    if (type == "nv_fp") said.needs.emplace_back("weight_global_scale");
+    if (type == "nv_fp" && text_at(fields, "act_data_type").ends_with("_static_gs"))
+      said.needs.emplace_back("input_global_scale");
+  }
+  return said;
+}
+
 std::unique_ptr<StoredLayer> float_layer(const std::string& name, const LayerReader::Tensors& tensors,
                                          const Json& quantization, rh_data_type dtype) {
   const FloatEncoding encoding = stored_encoding(tensors, quantization);

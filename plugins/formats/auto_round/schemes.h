@@ -5,6 +5,7 @@
 
 #include "plugins/formats/lib/float_layout.h"
 #include "plugins/formats/lib/int_plan.h"
+#include "plugins/formats/lib/lint.h"
 
 namespace roundhouse::formats {
 
@@ -25,5 +26,8 @@ void add_fp8_keys(const LayerScheme& scheme, Json& config);
 // A float layer of an opened checkpoint, by its tensors and its quantization_config.
 std::unique_ptr<StoredLayer> float_layer(const std::string& name, const LayerReader::Tensors& tensors,
                                          const Json& quantization, rh_data_type dtype);
+
+// What a configuration with these fields says of a float layer.
+Said float_said(const Json& fields);
 
 }  // namespace roundhouse::formats

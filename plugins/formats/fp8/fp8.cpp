@@ -3,6 +3,7 @@
 #include "plugins/formats/lib/checkpoint_writer.h"
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/float_layout.h"
+#include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -59,7 +60,54 @@ class Fp8Writer : public CheckpointWriter {
   }
 };
 
-class Fp8 : public rh::Format {
+// The quantized layers of a checkpoint, as its configuration says.
+class Layers {
+ public:
+  Layers(const std::string& folder, const Json& config) : dtype_(config_dtype(config, folder)) {
+    const Json quantization = quantization_of(config);
+    rh::require(is_own(quantization),
+                folder + "/config.json: quant_method is neither fp8 nor fbgemm_fp8, so this is no such checkpoint");
+    const Json block = quantization.value("weight_block_size", Json());
+    rh::require(block.is_null() || (block.is_array() && block.size() == 2 && block[0].is_number_integer() &&
+                                    block[1].is_number_integer() && block[0] > 0 && block[1] > 0),
+                folder + "/config.json: weight_block_size is not two positive numbers");
+    block_rows_ = block.is_null() ? 0 : block[0].get<int64_t>();
+    block_cols_ = block.is_null() ? 0 : block[1].get<int64_t>();
+    const std::string scheme = text_at(quantization, "activation_scheme", "dynamic");
+    rh::require(scheme == "dynamic" || scheme == "static",
+                cat(folder, "/config.json: activation_scheme is ", scheme, ", neither dynamic nor static"));
+    dynamic_ = scheme == "dynamic";
+  }
+
+  std::unique_ptr<StoredLayer> make(const std::string& name, const LayerReader::Tensors& tensors) const {
+    const rh_tensor* weight = find(tensors, "weight");
+    const rh_tensor* inverse = find(tensors, "weight_scale_inv");  // the scale all the same
+    const rh_tensor* scale = inverse ? inverse : find(tensors, "weight_scale");
+    const rh::ScaledFp8 made = stored_fp8(name, weight, scale, block_rows_, block_cols_);
+    auto layer = std::make_unique<FloatLayer>(name, made, FloatLayer::Tensors{weight, scale, nullptr}, dtype_);
+    const int64_t cols = layer->cols();
+    if (dynamic_) {
+      const int64_t group = block_cols_ > 0 ? block_cols_ : cols;
+      layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 1, group, RH_INPUT_DYNAMIC), 0, 0}});
+      return layer;
+    }
+    const rh_tensor* input = find(tensors, "input_scale");
+    const rh_tensor* range = input ? input : find(tensors, "activation_scale");
+    if (!range)
+      throw rh::Error(
+          RH_DATA_LOSS,
+          name + ": activation_scheme is static, but it has neither an input_scale nor an activation_scale");
+    layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 0, cols, RH_INPUT_CALIBRATED), 0, 0}, range});
+    return layer;
+  }
+
+ private:
+  const rh_data_type dtype_;
+  int64_t block_rows_, block_cols_;
+  bool dynamic_;
+};
+
+class Fp8 : public rh::Format, public rh::Linter {
  public:
   Fp8() : Format("fp8", "e4m3 weights in blocks of 128 x 128, as DeepSeek's checkpoints.", {RH_ENCODING_SCALED_FP8}) {}
 
@@ -69,13 +117,51 @@ class Fp8 : public rh::Format {
   }
 
   const char* backends_json() const override {
-    return R"([
+    static const std::string backends = with_fuses(R"([
       {"engine": "transformers", "devices": ["cuda", "xpu"], "bits": [8], "group_sizes": [[128, 128]], "sym": [true],
        "packing": "fp8", "priority": 1},
       {"engine": "transformers, dequantized when loaded", "devices": ["cpu"], "bits": [8],
        "group_sizes": [[128, 128]], "sym": [true], "packing": "fp8", "priority": 0},
       {"engine": "vllm", "devices": ["cuda"], "bits": [8], "group_sizes": [[128, 128]], "sym": [true],
-       "packing": "fp8", "priority": 2, "command": "vllm serve {folder}"}])";
+       "packing": "fp8", "priority": 2, "command": "vllm serve {folder}"}])");
+    return backends.c_str();
+  }
+
+  const rh::Linter* linter() const override { return this; }
+  std::vector<rh::Finding> lint(const rh_open& source) const override {
+    const std::string folder = source.path;
+    const Json config = read_config(folder), quantization = quantization_of(config);
+    Findings findings;
+    const bool fbgemm = text_at(quantization, "quant_method") == "fbgemm_fp8";
+    if (!fbgemm) require_key(findings, quantization, kEvery, "activation_scheme", "a text");
+    const bool blocks = quantization.contains("weight_block_size") && !quantization["weight_block_size"].is_null();
+    if (blocks) require_key(findings, quantization, kEvery, "weight_block_size", "a list");
+    if (!findings.any_error()) {
+      const Layers layers(folder, config);
+      const std::vector<std::string> kept = texts_at(quantization, "modules_to_not_convert");
+      Said packed{.quantized = true,
+                  .why = "`modules_to_not_convert` does not name it",
+                  .scheme = blocks ? "fp8 in blocks" : "fp8",
+                  .needs = {"weight", blocks ? "weight_scale_inv" : "weight_scale|weight_scale_inv"},
+                  .allows = {"input_scale_ub"}};
+      if (text_at(quantization, "activation_scheme") == "static")
+        packed.needs.emplace_back("input_scale|activation_scale");
+      const auto said = [&](const std::string& module) -> Said {
+        for (const std::string& name : kept)
+          if (module == name || module.starts_with(name + ".") || module.ends_with("." + name))
+            return {false, cat("`modules_to_not_convert` names ", name)};
+        if (module.substr(module.rfind('.') + 1) == "lm_head") return {false, "engines keep the head as it is"};
+        return packed;
+      };
+      lint_modules(
+          {.source = source,
+           .config = config,
+           .advice = "Add its name to `modules_to_not_convert`",
+           .said = said,
+           .make = [&](const std::string& name, const LayerReader::Tensors& t) { return layers.make(name, t); }},
+          findings);
+    }
+    return findings.take();
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
@@ -90,41 +176,10 @@ class Fp8 : public rh::Format {
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
     const std::string folder = source.path;
     const Json config = read_config(folder);
-    const Json quantization = quantization_of(config);
-    rh::require(is_own(quantization),
-                folder + "/config.json: quant_method is neither fp8 nor fbgemm_fp8, so this is no such checkpoint");
-    const Json block = quantization.value("weight_block_size", Json());
-    rh::require(block.is_null() || (block.is_array() && block.size() == 2 && block[0].is_number_integer() &&
-                                    block[1].is_number_integer() && block[0] > 0 && block[1] > 0),
-                folder + "/config.json: weight_block_size is not two positive numbers");
-    const int64_t block_rows = block.is_null() ? 0 : block[0].get<int64_t>();
-    const int64_t block_cols = block.is_null() ? 0 : block[1].get<int64_t>();
-    const std::string scheme = text_at(quantization, "activation_scheme", "dynamic");
-    rh::require(scheme == "dynamic" || scheme == "static",
-                cat(folder, "/config.json: activation_scheme is ", scheme, ", neither dynamic nor static"));
-    const rh_data_type dtype = config_dtype(config, folder);
+    const Layers layers(folder, config);
     return std::make_unique<LayerReader>(
-        folder, quantization, [&](const std::string& name, const LayerReader::Tensors& tensors) {
-          const rh_tensor* weight = find(tensors, "weight");
-          const rh_tensor* inverse = find(tensors, "weight_scale_inv");  // the scale all the same
-          const rh_tensor* scale = inverse ? inverse : find(tensors, "weight_scale");
-          const rh::ScaledFp8 made = stored_fp8(name, weight, scale, block_rows, block_cols);
-          auto layer = std::make_unique<FloatLayer>(name, made, FloatLayer::Tensors{weight, scale, nullptr}, dtype);
-          const int64_t cols = layer->cols();
-          if (scheme == "dynamic") {
-            const int64_t group = block_cols > 0 ? block_cols : cols;
-            layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 1, group, RH_INPUT_DYNAMIC), 0, 0}});
-            return layer;
-          }
-          const rh_tensor* input = find(tensors, "input_scale");
-          const rh_tensor* range = input ? input : find(tensors, "activation_scale");
-          if (!range)
-            throw rh::Error(RH_DATA_LOSS, name +
-                                              ": activation_scheme is static, but it has neither an input_scale nor an "
-                                              "activation_scale");
-          layer->set_activation({{rh::ScaledFp8(RH_FP8_E4M3, 0, cols, RH_INPUT_CALIBRATED), 0, 0}, range});
-          return layer;
-        });
+        folder, quantization_of(config),
+        [&](const std::string& name, const LayerReader::Tensors& tensors) { return layers.make(name, tensors); });
   }
 };
 

@@ -1,5 +1,6 @@
 #include "plugins/formats/gguf/file_type.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "plugins/formats/lib/text.h"
@@ -93,6 +94,12 @@ const FileType& file_type(const std::string& name) {
   for (const FileType& type : kFileTypes)
     if (name == type.name) return type;
   throw rh::Error(RH_INVALID_ARGUMENT, cat("the file_type ", name, " is none of ", file_type_names()));
+}
+
+const FileType* file_type_of(int64_t id) {
+  const auto* found =
+      std::find_if(std::begin(kFileTypes), std::end(kFileTypes), [&](const FileType& type) { return type.id == id; });
+  return found == std::end(kFileTypes) ? nullptr : found;
 }
 
 const FileType* usual_file_type(const std::string& base) {

@@ -17,6 +17,8 @@ struct FileType {
 
 // Throws rh::Error with those that there are.
 const FileType& file_type(const std::string& name);
+// The first with that number in general.file_type, or NULL.
+const FileType* file_type_of(int64_t id);
 // The usual one of an element type ("q4_k": Q4_K_M), or NULL.
 const FileType* usual_file_type(const std::string& base);
 // The names, as a JSON array.

@@ -2,13 +2,14 @@
 #include <cctype>
 
 #include "plugins/formats/gguf/file_type.h"
+#include "plugins/formats/gguf/lint.h"
 #include "plugins/formats/gguf/reader.h"
 #include "plugins/formats/gguf/writer.h"
 
 namespace roundhouse::formats {
 namespace {
 
-class Gguf : public rh::Format, public rh::Assigner {
+class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
  public:
   Gguf()
       : Format("gguf", "GGUF files for llama.cpp.", {RH_ENCODING_GGML_BLOCK}, options_schema(), file_type_aliases()) {}
@@ -25,6 +26,8 @@ class Gguf : public rh::Format, public rh::Assigner {
                 "command": "llama-cli -m {folder}/*.gguf"}])";
   }
 
+  const rh::Linter* linter() const override { return this; }
+  std::vector<rh::Finding> lint(const rh_open& source) const override { return lint_gguf(source); }
   const rh::Assigner* assigner() const override { return this; }
   std::string assign(const char* layers_json, const char* architecture, const char* options_json) const override {
     const Json asked = Json::parse(layers_json), options = Json::parse(options_json);

@@ -18,6 +18,8 @@ struct PreTokenizer {
 
 // nullptr: it is not known here.
 const PreTokenizer* pre_tokenizer(const std::string& name);
+// Whether llama.cpp knows the name, of which this project writes and reads a few.
+bool llama_cpp_knows(const std::string& name);
 // The first that divides texts by `words`, or nullptr.
 const PreTokenizer* pre_tokenizer_of(const std::string& words);
 // As in tokenizer.json.

@@ -281,6 +281,12 @@ Json GgufReader::value(const std::string& key) {
   return Header(file.stream, file.size, file.path, found->second.second).value(found->second.first);
 }
 
+std::map<std::string, const GgmlType*> GgufReader::stored_types() const {
+  std::map<std::string, const GgmlType*> types;
+  for (const auto& [name, item] : stored_) types[name] = item->type;
+  return types;
+}
+
 int64_t GgufReader::vocabulary() const {
   const auto embedding = stored_.find(kEmbedding);
   return embedding == stored_.end() ? 0 : embedding->second->shape[0];

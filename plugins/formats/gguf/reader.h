@@ -36,6 +36,8 @@ class GgufReader : public rh::Reader {
   Json value(const std::string& key);
   // Whether there is a tensor of that name in the file.
   bool stores(const std::string& tensor) const { return stored_.count(tensor) > 0; }
+  // The names of the tensors in the file, with their types.
+  std::map<std::string, const GgmlType*> stored_types() const;
   // Rows of the embedding, 0: there is none. The dtype of config.json that suits it.
   int64_t vocabulary() const;
   const char* dtype_name() const;

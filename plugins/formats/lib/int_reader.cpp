@@ -5,15 +5,15 @@
 namespace roundhouse::formats {
 namespace {
 
-int64_t group_size_at(const Json& scheme, int64_t otherwise) {
-  const auto found = scheme.find("group_size");
+int64_t group_size_at(const Json& scheme, int64_t otherwise, const char* key = "group_size") {
+  const auto found = scheme.find(key);
   return found != scheme.end() && found->is_number_integer() ? found->get<int64_t>() : otherwise;
 }
 
 // The group size that config.json gives a layer by its exact name, or all layers.
 int64_t group_size(const Json& quantization, const std::string& layer) {
   // "q_group_size": AutoAWQ's word.
-  const int64_t common = group_size_at(quantization, quantization.value("q_group_size", int64_t{-1}));
+  const int64_t common = group_size_at(quantization, group_size_at(quantization, -1, "q_group_size"));
   const auto extra = quantization.find("extra_config");
   return extra != quantization.end() && extra->contains(layer) ? group_size_at(extra->at(layer), common) : common;
 }
@@ -46,20 +46,24 @@ class IntLayer : public StoredLayer {
 
 }  // namespace
 
+LayerReader::MakeLayer int_layer_maker(const std::string& folder, const Json& config, const Json& quantization,
+                                       IntLayout layout) {
+  const rh_data_type dtype = config_dtype(config, folder);
+  return [&quantization, layout, dtype](const std::string& name, const LayerReader::Tensors& tensors) {
+    StoredInt stored;
+    stored.name = name;
+    stored.qweight = find(tensors, "qweight");
+    stored.qzeros = find(tensors, "qzeros");
+    stored.scales = find(tensors, "scales");
+    stored.g_idx = find(tensors, "g_idx");
+    stored.resolve(layout, group_size(quantization, name));
+    return std::make_unique<IntLayer>(name, stored, layout, dtype);
+  };
+}
+
 std::unique_ptr<LayerReader> int_reader(const std::string& folder, const Json& config, const Json& quantization,
                                         IntLayout layout) {
-  const rh_data_type dtype = config_dtype(config, folder);
-  return std::make_unique<LayerReader>(folder, quantization,
-                                       [&](const std::string& name, const LayerReader::Tensors& tensors) {
-                                         StoredInt stored;
-                                         stored.name = name;
-                                         stored.qweight = find(tensors, "qweight");
-                                         stored.qzeros = find(tensors, "qzeros");
-                                         stored.scales = find(tensors, "scales");
-                                         stored.g_idx = find(tensors, "g_idx");
-                                         stored.resolve(layout, group_size(quantization, name));
-                                         return std::make_unique<IntLayer>(name, stored, layout, dtype);
-                                       });
+  return std::make_unique<LayerReader>(folder, quantization, int_layer_maker(folder, config, quantization, layout));
 }
 
 }  // namespace roundhouse::formats

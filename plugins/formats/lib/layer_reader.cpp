@@ -106,20 +106,26 @@ const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name
   return found == tensors.end() ? nullptr : found->second;
 }
 
+std::map<std::string, LayerReader::Tensors> stored_modules(const TensorReader& tensors) {
+  std::map<std::string, LayerReader::Tensors> modules;
+  for (const auto& entry : tensors.entries()) {
+    const std::string module = layer_of(entry.name);
+    if (!module.empty()) modules[module][entry.name.substr(module.size() + 1)] = entry.view;
+  }
+  return modules;
+}
+
+bool is_packed(const LayerReader::Tensors& tensors) {
+  return std::any_of(std::begin(kQuantized), std::end(kQuantized), [&](const auto& p) { return tensors.contains(p); });
+}
+
 LayerReader::LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer)
     : tensors_(folder), facts_(recorded_facts(quantization).dump()) {
   const auto cache = quantization.find("kv_cache_scheme");
   const bool has_cache = cache != quantization.end() && !cache->is_null();
   int64_t cache_scales = 0;
-  std::map<std::string, Tensors> parts;
-  for (const auto& entry : tensors_.entries()) {
-    const std::string layer = layer_of(entry.name);
-    if (!layer.empty()) parts[layer][entry.name.substr(layer.size() + 1)] = entry.view;
-  }
-  std::erase_if(parts, [](const auto& layer) {
-    const Tensors& of = layer.second;
-    return std::none_of(std::begin(kQuantized), std::end(kQuantized), [&](const auto& p) { return of.contains(p); });
-  });
+  std::map<std::string, Tensors> parts = stored_modules(tensors_);
+  std::erase_if(parts, [](const auto& layer) { return !is_packed(layer.second); });
   for (const auto& entry : tensors_.entries()) {
     if (has_cache && is_cache_scale(entry.name)) {
       ++cache_scales;

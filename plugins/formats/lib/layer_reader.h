@@ -103,6 +103,11 @@ class LayerReader : public rh::Reader {
   std::vector<Item> items_;
 };
 
+// The tensors of each module that has a weight, packed or not, or a part of a packed one, by the module's name.
+std::map<std::string, LayerReader::Tensors> stored_modules(const TensorReader& tensors);
+// Whether these are a quantized layer's.
+bool is_packed(const LayerReader::Tensors& tensors);
+
 // The tensor of that name, or nullptr.
 const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name);
 

@@ -1,11 +1,13 @@
 // The format `llm_compressor`: checkpoints of compressed-tensors, which vLLM and transformers load.
 #include <algorithm>
 #include <regex>
+#include <set>
 
 #include "config_groups.h"
 #include "int_weight.h"
 #include "plugins/formats/lib/checkpoint_writer.h"
 #include "plugins/formats/lib/input_range.h"
+#include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -160,16 +162,22 @@ class Groups {
   }
 
   const LayerScheme& of(const std::string& layer) const {
-    if (const auto found = names_.find(layer); found != names_.end()) return schemes_[found->second];
+    if (const LayerScheme* scheme = matched(layer)) return *scheme;
+    if (schemes_.size() == 1) return schemes_[0];
+    throw rh::Error(RH_DATA_LOSS, layer + ": config.json has no config group for this layer");
+  }
+
+  // nullptr: no target is for it.
+  const LayerScheme* matched(const std::string& layer) const {
+    if (const auto found = names_.find(layer); found != names_.end()) return &schemes_[found->second];
     for (const auto& [pattern, index] : patterns_) {
-      if (std::regex_search(layer, pattern, std::regex_constants::match_continuous)) return schemes_[index];
+      if (std::regex_search(layer, pattern, std::regex_constants::match_continuous)) return &schemes_[index];
     }
     // A checkpoint does not say of what class a module is: an embedding is known by its name, all others are linear.
     const bool embedding = layer.substr(layer.rfind('.') + 1).starts_with("embed");
     if (const auto found = names_.find(embedding ? "Embedding" : "Linear"); found != names_.end())
-      return schemes_[found->second];
-    if (schemes_.size() == 1) return schemes_[0];
-    throw rh::Error(RH_DATA_LOSS, layer + ": config.json has no config group for this layer");
+      return &schemes_[found->second];
+    return nullptr;
   }
 
  private:
@@ -197,7 +205,55 @@ std::unique_ptr<StoredLayer> make_layer(const std::string& name, const LayerSche
   return layer;
 }
 
-class LlmCompressor : public rh::Format {
+// `ignore`: a name, "re:" and a regular expression, or a class. Returns the entry, or "".
+class Ignored {
+ public:
+  explicit Ignored(const Json& quantization) {
+    for (const std::string& entry : texts_at(quantization, "ignore"))
+      if (entry.starts_with("re:"))
+        patterns_.emplace_back(entry, std::regex(entry.substr(3)));
+      else
+        names_.insert(entry);
+  }
+  std::string by(const std::string& module) const {
+    if (names_.contains(module)) return module;
+    for (const auto& [entry, pattern] : patterns_)
+      if (std::regex_search(module, pattern, std::regex_constants::match_continuous)) return entry;
+    return names_.contains("Linear") ? "Linear" : "";
+  }
+
+ private:
+  std::set<std::string> names_;
+  std::vector<std::pair<std::string, std::regex>> patterns_;
+};
+
+// What the layout of a scheme stores.
+Said packed_as(const LayerScheme& scheme) {
+  const Json& weights = scheme.weights;
+  const std::string& form = scheme.format;
+  const bool is_float = text_at(weights, "type") == "float", symmetric = flag_at(weights, "symmetric", true);
+  const bool packed = form.find("pack-quantized") != std::string::npos;
+  Said said{.quantized = true, .needs = {packed ? "weight_packed" : "weight", "weight_scale"}};
+  const int64_t group_size = number_at(weights, "group_size", 0);
+  said.scheme = cat(form, ", ", number_at(weights, "num_bits", 0), " bits by ", text_at(weights, "strategy"),
+                    group_size > 0 ? cat(" of ", group_size) : "", symmetric ? "" : ", asymmetric");
+  if (packed && !is_float) said.needs.emplace_back("weight_shape");
+  if (!symmetric) said.needs.emplace_back("weight_zero_point");
+  if (form == "nvfp4-pack-quantized") said.needs.emplace_back("weight_global_scale");
+  said.allows = {"weight_zero_point", "weight_g_idx", "input_zero_point"};
+  const Json& inputs = scheme.inputs;
+  if (!inputs.is_object()) return said;
+  const auto dynamic = inputs.find("dynamic");
+  const bool calibrated = dynamic != inputs.end() && dynamic->is_boolean() && !dynamic->get<bool>();
+  const bool local = dynamic != inputs.end() && dynamic->is_string();
+  if (local && form == "nvfp4-pack-quantized") said.needs.emplace_back("input_global_scale");
+  if (calibrated)
+    said.needs.emplace_back(text_at(inputs, "strategy") == "tensor_group" ? "input_global_scale" : "input_scale");
+  said.scheme += cat(", inputs of ", number_at(inputs, "num_bits", 0), " bits");
+  return said;
+}
+
+class LlmCompressor : public rh::Format, public rh::Linter {
  public:
   LlmCompressor()
       : Format("llm_compressor", "Checkpoints of compressed-tensors, for vLLM: integers, fp8, mxfp and nvfp4.",
@@ -214,7 +270,7 @@ class LlmCompressor : public rh::Format {
   }
 
   const char* backends_json() const override {
-    return R"([
+    static const std::string backends = with_fuses(R"([
       {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [4, 8], "sym": [true, false],
        "encodings": ["affine-int/1"], "packing": "pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
       {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [8], "sym": [true], "encodings": ["affine-int/1"],
@@ -226,7 +282,46 @@ class LlmCompressor : public rh::Format {
        "command": "vllm serve {folder}"},
       {"engine": "transformers with compressed-tensors", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 5, 6, 7, 8],
        "sym": [true, false], "encodings": ["affine-int/1", "scaled-fp8/1", "mx/1", "nvfp/1"],
-       "parameters": {"scale": ["e4m3"]}, "packing": "all but nvfp4-e5m3-pack-quantized", "priority": 0}])";
+       "parameters": {"scale": ["e4m3"]}, "packing": "all but nvfp4-e5m3-pack-quantized", "priority": 0}])");
+    return backends.c_str();
+  }
+
+  const rh::Linter* linter() const override { return this; }
+  std::vector<rh::Finding> lint(const rh_open& source) const override {
+    const std::string folder = source.path;
+    const Json config = read_config(folder), quantization = own_quantization(config);
+    Findings findings;
+    check_keys(quantization, findings);
+    if (findings.any_error()) return findings.take();
+    const rh_data_type dtype = config_dtype(config, folder);
+    try {
+      const Groups groups(quantization);
+      const Ignored ignored(quantization);
+      const auto said = [&](const std::string& module) -> Said {
+        if (const std::string entry = ignored.by(module); !entry.empty())
+          return {false, cat("`ignore` has ", entry == module ? "its name" : entry)};
+        const LayerScheme* scheme = groups.matched(module);
+        if (!scheme) return {false, "no target of `config_groups` is for it"};
+        Said packed = packed_as(*scheme);
+        packed.why = "`ignore` does not name it";
+        return packed;
+      };
+      lint_modules({.source = source,
+                    .config = config,
+                    .wants_head = true,
+                    .advice = "Add its name to `ignore`",
+                    .said = said,
+                    .make =
+                        [&](const std::string& name, const LayerReader::Tensors& tensors) {
+                          return make_layer(name, groups.of(name), tensors, dtype);
+                        }},
+                   findings);
+    } catch (const Json::exception& e) {
+      findings.error(kEvery, "config.json", cat("quantization_config: ", e.what()), "Correct it");
+    } catch (const std::regex_error& e) {
+      findings.error(kEvery, "config.json", cat("quantization_config: a regular expression: ", e.what()), "Correct it");
+    }
+    return findings.take();
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override { return std::make_unique<Writer>(target); }
@@ -255,7 +350,30 @@ class LlmCompressor : public rh::Format {
       throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: a target of quantization_config: ", e.what()));
     }
   }
+
+ private:
+  static void check_keys(const Json& quantization, Findings& findings);
 };
+
+void LlmCompressor::check_keys(const Json& quantization, Findings& findings) {
+  require_key(findings, quantization, kEvery, "format", "a text");
+  require_key(findings, quantization, kEvery, "config_groups", "an object");
+  if (quantization.contains("ignore") && !quantization["ignore"].is_null())
+    require_key(findings, quantization, kEvery, "ignore", "a list");
+  if (findings.any_error()) return;
+  for (const auto& [name, group] : quantization["config_groups"].items()) {
+    const std::string path = cat("quantization_config.config_groups.", name);
+    if (!group.is_object()) {
+      findings.error(kEvery, "config.json", cat(path, " is no object"), "Correct it");
+      continue;
+    }
+    require_key(findings, group, kEvery, "targets", "a list", path);
+    if (!group.contains("weights") || !group["weights"].is_object()) continue;
+    require_key(findings, group["weights"], kEvery, "num_bits", "a number", path + ".weights");
+    require_key(findings, group["weights"], kEvery, "type", "a text", path + ".weights");
+    require_key(findings, group["weights"], kEvery, "strategy", "a text", path + ".weights");
+  }
+}
 
 struct Definition {
   static rh::Contents make() {

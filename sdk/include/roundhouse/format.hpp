@@ -12,6 +12,7 @@
 
 #include "error.hpp"
 #include "ext/assign.h"
+#include "ext/lint.h"
 #include "ext/resume.h"
 #include "format.h"
 #include "host.hpp"
@@ -70,6 +71,20 @@ class Assigner {
   virtual std::string assign(const char* layers, const char* architecture, const char* options) const = 0;
 };
 
+// As rh_finding has it.
+struct Finding {
+  int32_t severity;  // RH_FINDING_*
+  std::string engine, file, message, advice;
+};
+
+// For a format that knows what engines look up in a checkpoint: rh_lint.
+class Linter {
+ public:
+  virtual ~Linter() = default;
+  // All findings, of every engine. Throws Error where damage hides them.
+  virtual std::vector<Finding> lint(const rh_open& source) const = 0;
+};
+
 class Format {
  public:
   // All strings must live as long as the plugin.
@@ -114,6 +129,8 @@ class Format {
   virtual std::unique_ptr<Reader> open(const rh_open& source) const = 0;
   // nullptr: layers have the recipe's schemes.
   virtual const Assigner* assigner() const { return nullptr; }
+  // nullptr: it has no findings.
+  virtual const Linter* linter() const { return nullptr; }
   // Whether its writers have save(), and go on from what it gave: rh_resume.
   virtual bool resumes() const { return false; }
 
@@ -248,6 +265,19 @@ class Format {
                                    rh_error* error) {
     return guard(error, [&] { take(context, self(format).assigner()->assign(layers, architecture, options).c_str()); });
   }
+  static rh_code lint_trampoline(const rh_format* format, const rh_open* source, const char* engine,
+                                 void (*take)(void* context, const rh_finding* finding), void* context,
+                                 rh_error* error) {
+    return guard(error, [&] {
+      const Cancellation here(source->cancelled);
+      for (const Finding& found : self(format).linter()->lint(*source)) {
+        if (engine && !found.engine.empty() && found.engine != engine) continue;
+        const rh_finding finding{sizeof finding,     found.severity,        found.engine.c_str(),
+                                 found.file.c_str(), found.message.c_str(), found.advice.c_str()};
+        take(context, &finding);
+      }
+    });
+  }
   static rh_code save_trampoline(rh_writer* writer, void (*take)(void* context, const void* bytes, uint64_t size),
                                  void* context, rh_error* error) {
     return on(instance(writer), error, [&](Writer& w) {
@@ -266,8 +296,10 @@ class Format {
   }
   static const void* extension_trampoline(const rh_format* format, const char* id) {
     static const rh_assign assign{sizeof(rh_assign), 0, &assign_trampoline};
+    static const rh_lint lint{sizeof(rh_lint), 0, &lint_trampoline};
     static const rh_resume resume{sizeof(rh_resume), 0, &save_trampoline, &restore_trampoline};
     if (std::strcmp(id, RH_EXT_ASSIGN) == 0 && self(format).assigner()) return &assign;
+    if (std::strcmp(id, RH_EXT_LINT) == 0 && self(format).linter()) return &lint;
     if (std::strcmp(id, RH_EXT_RESUME) == 0 && self(format).resumes()) return &resume;
     return nullptr;
   }

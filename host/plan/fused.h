@@ -1,0 +1,13 @@
+// Layers that an engine fuses into one.
+#pragma once
+
+#include "host/discovery/catalogue.h"
+#include "host/plan/plan.h"
+
+namespace roundhouse {
+
+// Warns, with the entry under `layers:` that helps, where layers that an engine of the plan's formats fuses would not be
+// quantized alike.
+void warn_of_fused(Plan& plan, const Catalogue& catalogue);
+
+}  // namespace roundhouse

@@ -1,0 +1,152 @@
+#include "plugins/formats/gguf/lint.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "plugins/formats/gguf/file_type.h"
+#include "plugins/formats/gguf/pre_tokenizer.h"
+#include "plugins/formats/gguf/reader.h"
+#include "plugins/formats/lib/lint.h"
+#include "plugins/formats/lib/text.h"
+
+namespace roundhouse::formats {
+namespace {
+
+constexpr const char* kLlamaCpp = "llama.cpp";
+constexpr const char* kExportAgain = "Export the model again";
+
+// Under the architecture's id; llama.cpp stops where one is missing.
+constexpr const char* kHyperparameters[] = {"block_count", "context_length", "embedding_length", "feed_forward_length",
+                                            "attention.head_count"};
+constexpr const char* kTokens[] = {"bos", "eos", "unknown", "padding", "eot"};
+
+class GgufLinter {
+ public:
+  explicit GgufLinter(const rh_open& source)
+      : reader_(source.path, Json::parse(source.architecture_json)),
+        file_(std::filesystem::path(gguf_files(source.path).at(0)).filename().string()),
+        types_(reader_.stored_types()) {}
+
+  std::vector<rh::Finding> run() {
+    const Json said = reader_.value("general.architecture");
+    if (said.is_string()) {
+      check_hyperparameters(said.get<std::string>());
+    } else {
+      error("general.architecture is missing, or no text: llama.cpp cannot tell the model's family");
+    }
+    check_tensors();
+    check_tokenizer();
+    check_file_type();
+    return findings_.take();
+  }
+
+ private:
+  void error(const std::string& what, const std::string& advice = kExportAgain) {
+    findings_.error(kLlamaCpp, file_, what, advice);
+  }
+  void warning(const std::string& what, const std::string& advice) {
+    findings_.add(RH_FINDING_WARNING, kLlamaCpp, file_, "", what, advice);
+  }
+
+  void check_hyperparameters(const std::string& id) {
+    for (const char* key : kHyperparameters) {
+      const Json value = reader_.value(cat(id, ".", key));
+      const bool right = value.is_number_integer() || value.is_array();  // one for each block
+      if (!right)
+        error(cat(id, ".", key, value.is_null() ? " is missing" : " is no number", ": llama.cpp stops there"));
+    }
+    if (reader_.value(id + ".attention.layer_norm_rms_epsilon").is_null() &&
+        reader_.value(id + ".attention.layer_norm_epsilon").is_null())
+      error(cat(id, ".attention.layer_norm_rms_epsilon is missing: llama.cpp stops there"));
+    const Json count = reader_.value(id + ".block_count");
+    if (!count.is_number_integer()) return;
+    int64_t stored = 0;
+    for (const auto& [name, type] : types_)
+      if (name.starts_with("blk.")) stored = std::max<int64_t>(stored, std::atoll(name.c_str() + 4) + 1);
+    if (count.get<int64_t>() != stored)
+      error(cat(id, ".block_count is ", count.get<int64_t>(), ", and the tensors are of ", stored,
+                " blocks: llama.cpp ",
+                count.get<int64_t>() > stored ? "misses tensors" : "refuses tensors that it does not know"));
+  }
+
+  void check_tensors() {
+    for (const char* name : {"token_embd.weight", "output_norm.weight"})
+      if (!types_.contains(name)) error(cat("the tensor ", name, " is missing: llama.cpp stops there"));
+    std::map<std::string, std::set<std::string>> blocks;  // by what follows blk.N.
+    std::set<std::string> numbers;
+    for (const auto& [name, type] : types_) {
+      const size_t dot = name.find('.', 4);
+      if (!name.starts_with("blk.") || dot == std::string::npos) continue;
+      blocks[name.substr(dot)].insert(name.substr(0, dot));
+      numbers.insert(name.substr(0, dot));
+    }
+    // Rare tensors are those of some blocks only: a mixture's first blocks are dense.
+    for (const auto& [part, of] : blocks)
+      if (of.size() + 1 == numbers.size() && numbers.size() > 1)
+        for (const std::string& block : numbers)
+          if (!of.contains(block))
+            error(cat("the tensor ", block, part, " is missing, which every other block has: llama.cpp stops there"));
+  }
+
+  void check_tokenizer() {
+    const Json model = reader_.value("tokenizer.ggml.model");
+    if (!model.is_string()) {
+      return error("tokenizer.ggml.model is missing: llama.cpp has no tokenizer and stops",
+                   "Export again with the tokenizer's files beside the source");
+    }
+    const Json tokens = reader_.value("tokenizer.ggml.tokens");
+    if (!tokens.is_array()) return error("tokenizer.ggml.tokens is missing: llama.cpp stops there");
+    const auto count = static_cast<int64_t>(tokens.size());
+    if (const int64_t rows = reader_.vocabulary(); rows > 0 && rows != count)
+      error(cat("tokenizer.ggml.tokens has ", count, " tokens, and the embedding ", rows,
+                " rows: llama.cpp refuses a tensor of that shape"));
+    for (const char* key : {"scores", "token_type"}) {
+      const Json list = reader_.value(cat("tokenizer.ggml.", key));
+      if (list.is_array() && list.size() != tokens.size())
+        error(cat("tokenizer.ggml.", key, " has ", list.size(), " entries for ", count, " tokens"));
+    }
+    for (const char* token : kTokens) {
+      const std::string key = cat("tokenizer.ggml.", token, "_token_id");
+      const Json id = reader_.value(key);
+      if (id.is_null()) continue;
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= count)
+        error(cat(key, " is ", id.dump(), ", and there are ", count, " tokens: llama.cpp takes another one instead"),
+              "Correct the source's tokenizer_config.json or config.json, and export the model again");
+    }
+    if (model != "gpt2") return;
+    const Json pre = reader_.value("tokenizer.ggml.pre");
+    if (pre.is_null())
+      warning("tokenizer.ggml.pre is missing: llama.cpp divides texts by its default, and token ids may differ",
+              "Set the option `pre`");
+    else if (!pre.is_string() || !llama_cpp_knows(pre.get<std::string>()))
+      error(cat("tokenizer.ggml.pre is ", pre.dump(), ", which llama.cpp does not know: it refuses the file"),
+            "Set the option `pre` to a name of llama.cpp's");
+    if (!reader_.value("tokenizer.ggml.merges").is_array())
+      error("tokenizer.ggml.merges is missing: llama.cpp stops there");
+  }
+
+  // llama.cpp only shows it; other programs go by it.
+  void check_file_type() {
+    const Json id = reader_.value("general.file_type");
+    if (id.is_null()) return;
+    const FileType* type = id.is_number_integer() ? file_type_of(id.get<int64_t>()) : nullptr;
+    if (!type) return warning(cat("general.file_type is ", id.dump(), ", which is none"), "Set the option `file_type`");
+    const bool quantized = ggml_type(type->base)->quantized();
+    const bool stored = std::any_of(types_.begin(), types_.end(), [](const auto& t) { return t.second->quantized(); });
+    if (quantized != stored)
+      warning(cat("general.file_type is ", type->name, ", and ", stored ? "some" : "no", " tensors are quantized"),
+              "Set the option `file_type`");
+  }
+
+  GgufReader reader_;
+  const std::string file_;
+  const std::map<std::string, const GgmlType*> types_;
+  Findings findings_;
+};
+
+}  // namespace
+
+std::vector<rh::Finding> lint_gguf(const rh_open& source) { return GgufLinter(source).run(); }
+
+}  // namespace roundhouse::formats
