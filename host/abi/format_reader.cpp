@@ -1,6 +1,7 @@
 #include "host/abi/format_reader.h"
 
 #include <cassert>
+#include <roundhouse/tensor.hpp>
 #include <utility>
 
 #include "host/abi/export_session.h"
