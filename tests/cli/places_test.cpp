@@ -47,14 +47,6 @@ class Places : public WorkFolder {
     edit(config);
     write(fs::relative(model / "config.json", work_), config.dump());
   }
-  void edit_tensors(const fs::path& model, const std::function<void(std::map<std::string, Tensor>&)>& edit) const {
-    std::map<std::string, Tensor> tensors;
-    SafetensorsFolder source(model);
-    for (const std::string& name : source.names()) tensors[name] = source.load(name);
-    edit(tensors);
-    write_safetensors_file(model / "new", {tensors.begin(), tensors.end()});
-    fs::rename(model / "new", model / "model.safetensors");
-  }
 
   fs::path home_;
 };
