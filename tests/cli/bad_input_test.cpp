@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/base/error.h"
+#include "tests/cli/edit_tensors.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {

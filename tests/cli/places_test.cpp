@@ -5,6 +5,7 @@
 
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
+#include "tests/cli/edit_tensors.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {

@@ -6,16 +6,10 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
-#include <map>
 #include <string>
-
-#include "host/checkpoint/safetensors.h"
-#include "host/checkpoint/writer.h"
 
 namespace roundhouse {
 
@@ -70,21 +64,6 @@ class WorkFolder : public testing::Test {
   std::filesystem::path copy_model() const {
     std::filesystem::copy(kExamples + "/tinystories-656k", work_ / "model");
     return work_ / "model";
-  }
-  // Other tensors for a copied model.
-  static void edit_tensors(const std::filesystem::path& model,
-                           const std::function<void(std::map<std::string, Tensor>&)>& edit) {
-    std::map<std::string, Tensor> tensors;
-    SafetensorsFolder source(model);
-    for (const std::string& name : source.names()) {
-      const Tensor stored = source.load(name);
-      Tensor copy(stored.dtype(), stored.shape());
-      std::memcpy(copy.data(), stored.data(), stored.bytes());
-      tensors[name] = std::move(copy);
-    }
-    edit(tensors);
-    write_safetensors_file(model / "new", {tensors.begin(), tensors.end()});
-    std::filesystem::rename(model / "new", model / "model.safetensors");
   }
   Outcome run(const std::string& arguments) const { return run_command(kProgram + " " + arguments); }
 
