@@ -28,7 +28,8 @@ double norm_eps(const DecoderInfo& info) {
 
 nlohmann::json to_json(const RotaryInfo& rotary) {
   using Scaling = RotaryInfo::Scaling;
-  const char* scaling = rotary.scaling == Scaling::kLlama3   ? "llama3"
+  const char* scaling = rotary.scaling == Scaling::kYarn     ? "yarn"
+                        : rotary.scaling == Scaling::kLlama3 ? "llama3"
                         : rotary.scaling == Scaling::kLinear ? "linear"
                                                              : "none";
   return {{"dims", rotary.dims},
@@ -37,6 +38,10 @@ nlohmann::json to_json(const RotaryInfo& rotary) {
           {"factor", rotary.factor},
           {"low_freq_factor", rotary.low_freq_factor},
           {"high_freq_factor", rotary.high_freq_factor},
+          {"beta_fast", rotary.beta_fast},
+          {"beta_slow", rotary.beta_slow},
+          {"truncate", rotary.truncate},
+          {"attention_factor", rotary.attention_factor},
           {"original_positions", rotary.original_positions}};
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -50,6 +51,21 @@ at::Tensor rotary_frequencies(const RotaryInfo& rotary) {
       const at::Tensor kept =
           ((turns - rotary.low_freq_factor) / (rotary.high_freq_factor - rotary.low_freq_factor)).clamp(0, 1);
       return (1 - kept) * plain / rotary.factor + kept * plain;
+    }
+    case RotaryInfo::Scaling::kYarn: {
+      // YaRN: features that turn beta_fast times or more in the original context are kept, those that turn less than
+      // beta_slow times are divided by factor, and between the two there is a linear blend over the features' numbers.
+      const auto feature = [&](double turns) {
+        const double wavelength = static_cast<double>(rotary.original_positions) / (turns * 2 * std::numbers::pi);
+        return static_cast<double>(rotary.dims) * std::log(wavelength) / (2 * std::log(rotary.theta));
+      };
+      double low = feature(rotary.beta_fast), high = feature(rotary.beta_slow);
+      if (rotary.truncate) low = std::floor(low), high = std::ceil(high);
+      low = std::max(low, 0.0);
+      high = std::min(high, static_cast<double>(rotary.dims - 1));
+      if (low == high) high += 0.001;
+      const at::Tensor divided = ((at::arange(rotary.dims / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
+      return plain / rotary.factor * divided + plain * (1 - divided);
     }
   }
   throw std::logic_error("a rotary scaling without a formula");
@@ -197,11 +213,12 @@ PositionData Decoder::positions(int64_t seqlen) const {
     // Not at::cos and at::sin, whose bits depend on the number of threads.
     const at::Tensor frequencies = rotary_frequencies(*rotary);
     const int64_t half = frequencies.numel();
+    const auto attention = static_cast<float>(rotary->attention_factor);
     at::Tensor cos = at::empty({seqlen, 1, half}), sin = at::empty({seqlen, 1, half});
     for (int64_t i = 0; i < seqlen * half; ++i) {
       const float angle = static_cast<float>(i / half) * frequencies.const_data_ptr<float>()[i % half];
-      cos.mutable_data_ptr<float>()[i] = std::cos(angle);
-      sin.mutable_data_ptr<float>()[i] = std::sin(angle);
+      cos.mutable_data_ptr<float>()[i] = std::cos(angle) * attention;
+      sin.mutable_data_ptr<float>()[i] = std::sin(angle) * attention;
     }
     data.cos = cos.repeat({1, 1, 2}).to(device_, dtype_);
     data.sin = sin.repeat({1, 1, 2}).to(device_, dtype_);

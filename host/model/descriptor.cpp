@@ -213,8 +213,8 @@ double Value::number() const {
 }
 
 bool Value::flag() const {
-  if (!value_.is_boolean()) fail("true or false");
-  return value_;
+  if (!value_.is_boolean() && !value_.is_null()) fail("true or false");
+  return value_ == true;  // null is none, as in Python
 }
 
 std::string Value::text() const {

@@ -1,6 +1,10 @@
 #include "host/model/resolve.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "host/base/error.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {
@@ -150,19 +154,39 @@ RotaryInfo Resolver::rotary(const Value& value) const {
     (fraction ? *fraction : root_.at("sizes").at("head_dim")).fail("what leaves an even number of rotary features");
 
   // mrope turns the features of images' positions; for a text all three positions are equal.
-  if (!type || type->text() == "default" || type->text() == "mrope") return rotary;
+  // dynamic changes nothing up to the positions that the model knows.
+  if (!type || contains({"default", "mrope", "dynamic"}, type->text())) return rotary;
+  if (!contains({"linear", "llama3", "yarn"}, type->text()))
+    type->fail("a rope type of default, linear, dynamic, llama3 or yarn");
+  rotary.factor = map.at("factor").number();
+  const auto original_positions = [&] {
+    const auto original = map.find("original_max_position_embeddings");
+    return original && !original->is_null() ? original->positive() : info_.positions;
+  };
   if (type->text() == "linear") {
     rotary.scaling = RotaryInfo::Scaling::kLinear;
   } else if (type->text() == "llama3") {
     rotary.scaling = RotaryInfo::Scaling::kLlama3;
     rotary.low_freq_factor = map.at("low_freq_factor").number();
     rotary.high_freq_factor = map.at("high_freq_factor").number();
-    const auto original = map.find("original_max_position_embeddings");
-    rotary.original_positions = original ? original->positive() : info_.positions;
+    rotary.original_positions = original_positions();
   } else {
-    type->fail("a rope type of default, linear or llama3");
+    const auto said = [&](const char* key, double otherwise) {
+      const auto value = map.find(key);
+      return value && !value->is_null() ? value->number() : otherwise;
+    };
+    // YaRN's section 3.4; with mscale as DeepSeek writes it.
+    const auto temperature = [&](double scale) { return 0.1 * scale * std::log(std::max(rotary.factor, 1.0)) + 1; };
+    const double scale = said("mscale", 0), scale_of_all = said("mscale_all_dim", 0);
+    rotary.scaling = RotaryInfo::Scaling::kYarn;
+    rotary.beta_fast = said("beta_fast", rotary.beta_fast);
+    rotary.beta_slow = said("beta_slow", rotary.beta_slow);
+    if (const auto truncate = map.find("truncate")) rotary.truncate = truncate->flag();
+    rotary.attention_factor =
+        said("attention_factor",
+             scale != 0 && scale_of_all != 0 ? temperature(scale) / temperature(scale_of_all) : temperature(1));
+    rotary.original_positions = original_positions();
   }
-  rotary.factor = map.at("factor").number();
   return rotary;
 }
 

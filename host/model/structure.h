@@ -61,13 +61,16 @@ struct BlockInfo {
 
 // How config.json's rope_type changes the frequencies theta^(-2i/dims).
 struct RotaryInfo {
-  enum class Scaling { kNone, kLinear, kLlama3 };
+  enum class Scaling { kNone, kLinear, kLlama3, kYarn };
   int64_t dims = 0;  // the first features of each head, the rest are left alone
   double theta = 0;
   Scaling scaling = Scaling::kNone;
   double factor = 1;
   double low_freq_factor = 0, high_freq_factor = 0;  // llama3
-  int64_t original_positions = 0;                    // llama3
+  double beta_fast = 32, beta_slow = 1;              // yarn
+  bool truncate = true;                              // yarn: its corrected range ends at whole features
+  double attention_factor = 1;                       // yarn: of cosines and sines
+  int64_t original_positions = 0;                    // llama3, yarn
 };
 
 struct LearnedPositionsInfo {

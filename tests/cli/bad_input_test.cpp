@@ -3,14 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "host/base/error.h"
-#include "host/checkpoint/safetensors.h"
-#include "host/checkpoint/writer.h"
+#include "tests/cli/edit_tensors.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -25,23 +22,6 @@ class BadInput : public WorkFolder {
       EXPECT_NE(outcome.output.find(fragment), std::string::npos) << "no '" << fragment << "' in: " << outcome.output;
     EXPECT_FALSE(std::filesystem::exists(work_ / "out")) << "a refused run left an output";
     EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial")) << "a refused run left its partial output";
-  }
-  // A copy of the model with other tensors.
-  std::filesystem::path change_weights(const std::function<void(std::map<std::string, Tensor>&)>& change) const {
-    const auto model = copy_model();
-    std::map<std::string, Tensor> tensors;
-    {
-      SafetensorsFolder source(model);
-      for (const std::string& name : source.names()) {
-        const Tensor stored = source.load(name);
-        Tensor copy(stored.dtype(), stored.shape());
-        std::memcpy(copy.data(), stored.data(), stored.bytes());
-        tensors.emplace(name, std::move(copy));
-      }
-    }
-    change(tensors);
-    write_safetensors_file(model / "model.safetensors", {tensors.begin(), tensors.end()});
-    return model;
   }
   std::string run_on(const std::filesystem::path& model) {
     return "run " + write_recipe().string() + " --set model=" + model.string();
@@ -63,7 +43,8 @@ TEST_F(BadInput, TruncatedSafetensors) {
 }
 
 TEST_F(BadInput, NaNWeightsAreAllTold) {
-  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+  const auto model = copy_model();
+  edit_tensors(model, [](std::map<std::string, Tensor>& tensors) {
     for (const char* layer : {"0.mlp.down_proj", "1.mlp.up_proj"})
       tensors.at(cat("model.layers.", layer, ".weight")).as<float>()[0] = std::nanf("");
   });
@@ -76,7 +57,8 @@ TEST_F(BadInput, NaNWeightsAreAllTold) {
 
 // Found while the last block was written.
 TEST_F(BadInput, NaNThatNoPartOfTheModelReadsIsCarried) {
-  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+  const auto model = copy_model();
+  edit_tensors(model, [](std::map<std::string, Tensor>& tensors) {
     const Tensor extra(DType::kF32, {2, 2});
     std::fill_n(extra.as<float>(), 4, std::nanf(""));
     tensors.emplace("mtp.fc.weight", extra);
@@ -92,7 +74,8 @@ TEST_F(BadInput, NaNThatNoPartOfTheModelReadsIsCarried) {
 
 // The advice was a wider scale, which the format could not store in the end.
 TEST_F(BadInput, ScalesThatAFormatCannotStoreAreToldBeforeTheWork) {
-  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+  const auto model = copy_model();
+  edit_tensors(model, [](std::map<std::string, Tensor>& tensors) {
     const Tensor& weight = tensors.at("model.layers.0.mlp.down_proj.weight");
     for (int64_t i = 0; i < weight.elements(); ++i) weight.as<float>()[i] *= 1e7F;
   });
@@ -131,7 +114,8 @@ TEST_F(BadInput, PlanBeginsTheExports) {
 }
 
 TEST_F(BadInput, WhatGgufHasNoNameForIsToldTogetherWithTheWayOut) {
-  const auto model = change_weights([](std::map<std::string, Tensor>& tensors) {
+  const auto model = copy_model();
+  edit_tensors(model, [](std::map<std::string, Tensor>& tensors) {
     for (const char* name : {"mtp.fc.weight", "mtp.norm.weight", "visual.proj.weight"})
       tensors.emplace(name, Tensor(DType::kF32, {4}));
     tensors.emplace("model.position_ids", Tensor(DType::kI64, {4}));

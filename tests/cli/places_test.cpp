@@ -5,6 +5,7 @@
 
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
+#include "tests/cli/edit_tensors.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -46,14 +47,6 @@ class Places : public WorkFolder {
     json config = json::parse(read(model / "config.json"));
     edit(config);
     write(fs::relative(model / "config.json", work_), config.dump());
-  }
-  void edit_tensors(const fs::path& model, const std::function<void(std::map<std::string, Tensor>&)>& edit) const {
-    std::map<std::string, Tensor> tensors;
-    SafetensorsFolder source(model);
-    for (const std::string& name : source.names()) tensors[name] = source.load(name);
-    edit(tensors);
-    write_safetensors_file(model / "new", {tensors.begin(), tensors.end()});
-    fs::rename(model / "new", model / "model.safetensors");
   }
 
   fs::path home_;

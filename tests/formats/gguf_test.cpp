@@ -257,7 +257,13 @@ TEST(Gguf, ConfigurationsComeBack) {
                      {"layer_types", {"full_attention", "sliding_attention"}}};
   for (const json& config :
        {common, with({{"tie_word_embeddings", true}}),
-        with({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.5}}}}), with({{"rope_scaling", scaling}}),
+        with({{"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.5}}}}),
+        with({{"rope_scaling",
+               {{"rope_type", "yarn"},
+                {"factor", 4.0},
+                {"original_max_position_embeddings", 2048},
+                {"beta_fast", 24.0}}}}),
+        with({{"rope_scaling", scaling}}),
         with({{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"sliding_window", 512}}),
         with({{"architectures", {"Qwen2ForCausalLM"}}, {"model_type", "qwen2"}}), with(windows)}) {
     const json rebuilt = rebuilt_config(config);

@@ -207,10 +207,14 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   EXPECT_THAT(error_with("num_attention_heads", 6), HasSubstr(file + ": num_attention_heads is 6"));
   EXPECT_THAT(error_with("rms_norm_eps", true), HasSubstr(file + ": rms_norm_eps is true, but a number"));
   EXPECT_THAT(error_with("tie_word_embeddings", 1), HasSubstr(file + ": tie_word_embeddings is 1, but true or false"));
+  EXPECT_EQ(error_with("rope_scaling", json::object()), error_with("rope_scaling", nullptr));
+  EXPECT_EQ(error_with("tie_word_embeddings", nullptr), error_with("tie_word_embeddings", false)) << "as in Python";
   EXPECT_THAT(error_with("hidden_act", "xielu"), HasSubstr(file + ": hidden_act is \"xielu\", but one of silu"));
   EXPECT_THAT(
       error_with("rope_scaling", {{"rope_type", "longrope"}}),
-      HasSubstr(file + ": rope_scaling.rope_type is \"longrope\", but a rope type of default, linear or llama3"));
+      HasSubstr(
+          file +
+          ": rope_scaling.rope_type is \"longrope\", but a rope type of default, linear, dynamic, llama3 or yarn"));
   EXPECT_THAT(error_with("rope_theta", nlohmann::json{{"__float__", "Infinity"}}),
               HasSubstr(file + R"(: rope_theta is {"__float__":"Infinity"}, but a number is expected)"));
   EXPECT_THAT(error_with("rope_scaling", {{"type", "linear"}}), HasSubstr(file + ": rope_scaling: the key factor"));

@@ -23,6 +23,7 @@ OPT = dict(vocab_size=VOCAB, hidden_size=48, ffn_dim=80, num_hidden_layers=2, nu
            max_position_embeddings=64)
 LLAMA3_ROPE = dict(rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                    original_max_position_embeddings=32)
+YARN_ROPE = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=16)
 
 
 def transformers4(theta, scaling):
@@ -74,6 +75,12 @@ CASES = {
     "llama_llama3": ("llama", LLAMA | dict(rope_parameters=LLAMA3_ROPE), None),
     "llama_llama3_4": ("llama", LLAMA, transformers4(500.0, {k: v for k, v in LLAMA3_ROPE.items()
                                                              if k != "rope_theta"})),
+    "llama_yarn": ("llama", LLAMA | dict(rope_parameters=YARN_ROPE), None),
+    "qwen3_yarn_4": ("qwen3", LLAMA | dict(head_dim=16),
+                     transformers4(500.0, dict(type="yarn", factor=4.0, original_max_position_embeddings=16,
+                                               mscale=1.0, mscale_all_dim=0.5, truncate=False))),
+    "llama_dynamic": ("llama", LLAMA | dict(rope_parameters=dict(rope_type="dynamic", rope_theta=300.0, factor=4.0)),
+                      None),
     "llama_defaults": ("llama", LLAMA | dict(num_key_value_heads=6),
                        without("num_key_value_heads", "head_dim", "rope_parameters", "rms_norm_eps", "hidden_act",
                                "attention_bias", "mlp_bias", "tie_word_embeddings")),

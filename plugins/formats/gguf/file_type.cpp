@@ -130,10 +130,10 @@ void require_base(const FileType& type, const Json& data_type) {
                                   : std::string("; write scheme: {bits: 16}")));
 }
 
-Json assign_types(const FileType& type, const Json& layers, const Json& architecture) {
+nlohmann::json assign_types(const FileType& type, const Json& layers, const Json& architecture) {
   const Names names(architecture);
   names.require_known();
-  Json assigned = Json::object();
+  nlohmann::json assigned = nlohmann::json::object();  // Json looks keys up one by one, and layers are many
   if (!ggml_type(type.base)->quantized()) return assigned;
   const int64_t blocks = architecture.at("blocks"), heads = architecture.at("heads");
   const int64_t kv_heads = architecture.at("kv_heads");

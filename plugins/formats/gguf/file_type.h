@@ -31,6 +31,6 @@ const FileType* chosen_file_type(const Json& options, const Json& data_type);
 void require_base(const FileType& type, const Json& data_type);
 
 // rh_assign: the data type of each layer of `layers`. Throws rh::Error when llama.cpp has no such architecture.
-Json assign_types(const FileType& type, const Json& layers, const Json& architecture);
+nlohmann::json assign_types(const FileType& type, const Json& layers, const Json& architecture);
 
 }  // namespace roundhouse::formats

@@ -118,9 +118,20 @@ void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& 
   if (rotary.is_null()) return;
   metadata.f32(id + ".rope.freq_base", rotary.at("theta"));
   metadata.u32(id + ".rope.dimension_count", rotary.at("dims").get<uint64_t>());
-  if (rotary.at("scaling") != "linear") return;
-  metadata.text(id + ".rope.scaling.type", "linear");
+  const std::string scaling = rotary.at("scaling");
+  if (scaling != "linear" && scaling != "yarn") return;
+  metadata.text(id + ".rope.scaling.type", scaling);
   metadata.f32(id + ".rope.scaling.factor", rotary.at("factor"));
+  if (scaling == "linear") return;
+  metadata.u32(id + ".rope.scaling.original_context_length", rotary.at("original_positions").get<uint64_t>());
+  // llama.cpp multiplies with YaRN's own temperature, 0.1 ln(factor) + 1, and has these defaults.
+  const double temperature = 0.1 * std::log(std::max(rotary.at("factor").get<double>(), 1.0)) + 1;
+  const auto unless = [&](double usual, const char* key, double value) {
+    if (value != usual) metadata.f32(cat(id, ".rope.scaling.", key), value);
+  };
+  unless(32, "yarn_beta_fast", rotary.at("beta_fast"));
+  unless(1, "yarn_beta_slow", rotary.at("beta_slow"));
+  unless(1, "attn_factor", rotary.at("attention_factor").get<double>() / temperature);
 }
 
 std::vector<float> rotary_factors(const Json& architecture) {

@@ -92,6 +92,12 @@ Json model_config(GgufReader& file) {
   const Json scaling = value("rope.scaling.type"), factor = value("rope.scaling.factor");
   if (scaling.is_string() && scaling != "none" && !factor.is_null())
     config["rope_scaling"] = {{"rope_type", scaling}, {"factor", factor}};
+  if (scaling == "yarn")
+    for (const auto& [key, name] : {std::pair{"original_context_length", "original_max_position_embeddings"},
+                                    {"yarn_beta_fast", "beta_fast"},
+                                    {"yarn_beta_slow", "beta_slow"}})
+      if (const Json found = value(cat("rope.scaling.", key).c_str()); found.is_number())
+        config["rope_scaling"][name] = found;
   if (const std::vector<float> factors = file.rotary_factors(); !factors.empty())
     config["rope_scaling"] = llama3_scaling(factors, config);
   for (const char* token : {"bos", "eos"})

@@ -289,7 +289,10 @@ class TokenizerExport {
     if (const auto found = facts_.at("roles").find(name); found != facts_.at("roles").end()) id = found->get<int64_t>();
     const auto said = model_config_.find(cat(name, "_token_id"));
     if (!id && said != model_config_.end() && said->is_number_integer()) id = said->get<int64_t>();
-    return id && vocabulary_.has(*id) ? id : std::nullopt;
+    if (!id || vocabulary_.has(*id)) return id;
+    rh::log(RH_LOG_WARNING,
+            cat("gguf: ", name, "_token_id is ", *id, ", beyond the model's vocabulary: it is left out"));
+    return std::nullopt;
   }
 
   // llama.cpp puts bos before texts and eos behind them, as far as the flags say; without flags it follows a default of

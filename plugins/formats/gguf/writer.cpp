@@ -76,7 +76,8 @@ bool flag(const Json& options, const char* key) {
 // Throws rh::Error when it has no name.
 std::pair<std::string, const char*> stored_name(const rh_planned_tensor& tensor, const Names& names,
                                                 const Json& options) {
-  if (tensor.extra && !element_of(tensor.dtype)) return {"", "a buffer, which no part of the model reads"};
+  const bool empty = elements({tensor.shape, tensor.shape + tensor.ndim}) == 0;
+  if (tensor.extra && (empty || !element_of(tensor.dtype))) return {"", "a buffer, which no part of the model reads"};
   if (tensor.extra && flag(options, "omit_unknown")) return {"", "the architecture does not know it"};
   if (const auto name = names.to_gguf(tensor.name)) return {*name, ""};
   return {"", "llama.cpp computes it"};
@@ -90,7 +91,11 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   const Json options = Json::parse(plan.options_json);
   wants_split(options);
   flag(options, "omit_unknown");
-  const Names names(Json::parse(plan.architecture_json));
+  const Json architecture = Json::parse(plan.architecture_json);
+  if (const Json& rotary = architecture.at("rotary"); !rotary.is_null())
+    rh::require(rotary.at("scaling") != "yarn" || rotary.at("truncate"),
+                "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
+  const Names names(architecture);
   names.require_known();
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];

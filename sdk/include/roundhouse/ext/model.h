@@ -10,8 +10,9 @@
 /* Keys of json():
  *   "config"       the source checkpoint's config.json, as it is
  *   "architecture" {"family", "vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim",
- *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear" or "llama3", "factor",
- *                  "low_freq_factor", "high_freq_factor", "original_positions"} or null, "tied_head",
+ *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear", "llama3" or "yarn",
+ *                  "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "truncate",
+ *                  "attention_factor", "original_positions"} or null, "tied_head",
  *                  "sliding_windows": [positions that a block sees, or null], "block_prefix": "model.layers",
  *                  "head": "lm_head", "names": as in its descriptor; "modules" of it maps stored prefixes to those that
  *                  transformers has for them}. A model of a family without a descriptor has the numbers 0, "rotary" null
