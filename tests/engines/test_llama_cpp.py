@@ -83,7 +83,8 @@ class LlamaCpp(agreement.Case):
 
     def test_what_verify_finds_is_refused(self):
         """Of a block too many, of a hyperparameter and of a tensor that are missing."""
-        for old, new in [(b"llama.block_count" + struct.pack("<II", 4, 2), b"llama.block_count" + struct.pack("<II", 4, 3)),
+        count = b"llama.block_count" + struct.pack("<I", 4)  # the key, and the type of its value: uint32
+        for old, new in [(count + struct.pack("<I", 2), count + struct.pack("<I", 3)),
                          (b"llama.context_length", b"llama.context_lengtx"),
                          (b"blk.1.ffn_norm.weight", b"blk.1.ffn_nxrm.weight")]:
             with self.subTest(old):
