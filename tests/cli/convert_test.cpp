@@ -128,14 +128,14 @@ TEST_F(Convert, FloatsAndTheirInputs) {
 
 TEST_F(Convert, MixedSchemesAndHowTheyWereTuned) {
   const Outcome outcome =
-      run("run " + write_recipe("formats: [auto_round]\nlayers:\n  - {match: \"re:.*q_proj\", bits: 8}\n"
+      run("run " + write_recipe("formats: [auto_round]\nlayers:\n  - {match: \"re:.*o_proj\", bits: 8}\n"
                                 "  - {match: model.layers.0.mlp.down_proj, scheme: none}\n")
                        .string());
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   const fs::path gptq = converted(work_ / "out", "auto_gptq");
   EXPECT_EQ(quantization(gptq)["bits"], 4);
   EXPECT_EQ(quantization(gptq)["iters"], 2);
-  EXPECT_EQ(quantization(gptq)["dynamic"].size(), 3u) << "two q_proj in their own way, one layer left as it is";
+  EXPECT_EQ(quantization(gptq)["dynamic"].size(), 3u) << "two o_proj in their own way, one layer left as it is";
   const fs::path back = converted(gptq, "auto_round");
   expect_same_tensors(work_ / "out", back);
   EXPECT_EQ(quantization(back), quantization(work_ / "out"));

@@ -157,6 +157,21 @@ TEST_F(Findings, AFusedGroupThatIsPackedInPart) {
   EXPECT_NE(outcome.output.find("for vllm, sglang: " + what + "\n"), std::string::npos) << outcome.output;
 }
 
+TEST_F(Findings, AnEntryOfDynamicThatAFusedLayerDoesNotFind) {
+  export_model("auto_gptq", "W4A16", "layers: [{match: \"re:.*_proj\", bits: 8}, {match: lm_head, scheme: none}]\n");
+  EXPECT_EQ(findings(), Lines());
+  std::filesystem::remove_all(work_ / "out");
+  export_model("auto_gptq", "W4A16", "layers: [{match: \"re:.*(gate|up)_proj\", bits: 8}]\n");
+  EXPECT_EQ(findings(), Lines());
+  edit([](json&, json& quantization) {
+    EXPECT_EQ(quantization["dynamic"].erase("+:^model\\.layers\\.0\\.mlp\\.gate_up_proj$"), 1u);
+  });
+  EXPECT_EQ(findings(),
+            Lines({"error vllm config.json: model.layers.0.mlp: the engine fuses gate_proj and up_proj, looks for "
+                   "gate_up_proj alone, and takes 4 bits in groups of 128, symmetric for 8 bits in groups of 128, "
+                   "symmetric. Let `dynamic` have the same entry for gate_up_proj"}));
+}
+
 TEST_F(Findings, GlobalScalesOfAFusedGroupThatDiffer) {
   export_model("llm_compressor", "NVFP4");
   edit_tensors([](Tensors& tensors) {

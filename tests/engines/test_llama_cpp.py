@@ -1,9 +1,11 @@
 """llama.cpp loads our GGUF files, splits text as we do, computes what `roundhouse logits` computes, and tells the same
 stories."""
 
+import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import unittest
 
@@ -78,6 +80,23 @@ class LlamaCpp(agreement.Case):
     def test_split_files(self):
         out, _, _ = self.assert_loads(agreement.TINY, "Q4_K_M", {"id": "gguf", "split": True}, max_shard_size="400KB")
         self.assertGreater(len(list(out.glob("*-of-*.gguf"))), 2)
+
+    def test_what_verify_finds_is_refused(self):
+        """Of a block too many, of a hyperparameter and of a tensor that are missing."""
+        count = b"llama.block_count" + struct.pack("<I", 4)  # the key, and the type of its value: uint32
+        for old, new in [(count + struct.pack("<I", 2), count + struct.pack("<I", 3)),
+                         (b"llama.context_length", b"llama.context_lengtx"),
+                         (b"blk.1.ffn_norm.weight", b"blk.1.ffn_nxrm.weight")]:
+            with self.subTest(old):
+                out = self.export(agreement.TINY, "gguf", "GGUF:Q4_K_M")
+                file = min(out.glob("*.gguf"))
+                self.assertIn(old, file.read_bytes())
+                file.write_bytes(file.read_bytes().replace(old, new, 1))
+                said = subprocess.run([os.environ["ROUNDHOUSE"], "verify", "--json", out], capture_output=True, text=True)
+                findings = json.loads(said.stdout)["findings"]
+                self.assertIn("error", [f["severity"] for f in findings])
+                with self.assertRaises(ValueError):
+                    Llama(str(file), verbose=False)
 
 
 if __name__ == "__main__":

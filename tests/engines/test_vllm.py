@@ -1,7 +1,9 @@
 """vLLM on the CPU loads our exports, predicts what `roundhouse logits` predicts, and tells the same stories."""
 
 import gc
+import json
 import os
+import subprocess
 import types
 import unittest
 
@@ -98,6 +100,29 @@ class Vllm(agreement.Case):
         for form in ["llm_compressor", "fp8"]:
             with self.subTest(form):
                 self.assert_tells_the_same_story(form, "FP8_BLOCK")
+
+    def broken(self, form, scheme, change):
+        """An export whose quantization_config `change` has changed, and what `roundhouse verify` finds for vLLM."""
+        out = self.export(agreement.wide_stories(self.folder()), form, scheme)
+        config = json.loads((out / "config.json").read_text())
+        change(config["quantization_config"])
+        (out / "config.json").write_text(json.dumps(config))
+        said = subprocess.run([os.environ["ROUNDHOUSE"], "verify", "--json", out], capture_output=True, text=True)
+        findings = json.loads(said.stdout)["findings"]
+        self.assertTrue(any(f["engine"] in ("vllm", "") and f["severity"] == "error" for f in findings), findings)
+        return out
+
+    def test_what_verify_finds_is_refused(self):
+        """Of a list that names a packed weight, of one member of a fused layer in it, of another number of bits."""
+        for form, change in [
+                ("auto_awq", lambda q: q["modules_to_not_convert"].append("down_proj")),
+                ("auto_awq", lambda q: q["modules_to_not_convert"].append("model.layers.0.self_attn.k_proj")),
+                ("auto_gptq", lambda q: q.update(bits=8)),
+                ("llm_compressor", lambda q: q["ignore"].append("model.layers.0.mlp.up_proj"))]:
+            with self.subTest(form):
+                out = self.broken(form, "W4A16", change)
+                with self.assertRaises(Exception):
+                    self.generate(out, [1, 2, 3])
 
 
 if __name__ == "__main__":

@@ -53,9 +53,29 @@ class GptqWriter : public IntWriter {
     }
     const auto unquantized = unquantized_in_blocks();
     for (const auto& name : unquantized) dynamic["-:" + exactly(name)] = Json::object();
+    add_fused(dynamic);
     if (!dynamic.empty()) config["dynamic"] = dynamic;
     if (!unquantized.empty()) config["modules_in_block_to_quantize"] = Json::array({Json(modules_in_block())});
     return config;
+  }
+
+  // vLLM looks for a fused layer by its own name: where all members have the same entry, it has it too.
+  static void add_fused(Json& dynamic) {
+    for (const std::vector<std::string>& roles : fused_roles()) {
+      const std::string end = exactly("." + roles[0]).substr(1);
+      Json added = Json::object();
+      for (const auto& [rule, fields] : dynamic.items()) {
+        if (!rule.ends_with(end) || fused_name(roles).empty()) continue;
+        const std::string parent = rule.substr(0, rule.size() - end.size());
+        const auto same = [&](const std::string& role) {
+          const auto other = dynamic.find(parent + exactly("." + role).substr(1));
+          return other != dynamic.end() && *other == fields;
+        };
+        if (std::all_of(roles.begin(), roles.end(), same))
+          added[parent + exactly("." + fused_name(roles)).substr(1)] = fields;
+      }
+      dynamic.update(added);
+    }
   }
 
   // The quantized layers' names inside a block ("mlp.down_proj"), each once.
@@ -95,15 +115,17 @@ class ModuleRules {
 
   const std::vector<std::string>& broken() const { return broken_; }
 
-  Said of(const std::string& module) const {
+  Said of(const std::string& module) const { return of(module, module); }
+  // Of a layer that vLLM fuses, which it looks up in `dynamic` by its own name and else by a member's.
+  Said of(const std::string& module, const std::string& member) const {
     const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
       return std::regex_search(module, r.pattern, std::regex_constants::match_continuous);
     });
     if (rule != rules_.end() && rule->excludes) return {false, cat("`dynamic` excludes it by ", rule->text)};
     const bool named = rule != rules_.end();
-    const bool head = module.substr(module.rfind('.') + 1) == "lm_head";
+    const bool head = member.substr(member.rfind('.') + 1) == "lm_head";
     if (head && !flag_at(quantization_, "lm_head", false)) return {false, "`lm_head` is not true"};
-    const auto listed = [&](const std::string& part) { return module.find(part) != std::string::npos; };
+    const auto listed = [&](const std::string& part) { return member.find(part) != std::string::npos; };
     if (!head && !named && !in_block_.empty() && std::none_of(in_block_.begin(), in_block_.end(), listed))
       return {false, "`modules_in_block_to_quantize` does not name it"};
     const Json& fields = named ? rule->fields : quantization_;
@@ -172,6 +194,8 @@ class AutoGptq : public rh::Format, public rh::Linter {
                     .config = config,
                     .advice = "Add \"-:\" and a regular expression for it to `dynamic`",
                     .said = [&](const std::string& module) { return rules.of(module); },
+                    .said_of_fused = [&](const std::string& fused,
+                                         const std::string& member) { return rules.of(fused, member); },
                     .make = int_layer_maker(folder, config, quantization, layout_of(quantization))},
                    findings);
     return findings.take();

@@ -186,12 +186,12 @@ class Linter {
           if (found != modules_.end() && (is_packed(found->second) || is_linear(found->second)))
             members.push_back(role);
         }
-        if (members.size() > 1) check_group(parent, members);
+        if (members.size() > 1) check_group(parent, members, fused_name(roles));
       }
     }
   }
 
-  void check_group(const std::string& parent, const std::vector<std::string>& members) {
+  void check_group(const std::string& parent, const std::vector<std::string>& members, const std::string& fused) {
     const auto tensors_of = [&](const std::string& role) -> const LayerReader::Tensors& {
       return modules_.at(cat(parent, ".", role));
     };
@@ -204,6 +204,16 @@ class Linter {
     for (const std::string& role : members) {
       if (is_packed(tensors_of(role))) packed.push_back(role);
       schemes.insert(lint_.said(cat(parent, ".", role)).scheme);
+    }
+    if (lint_.said_of_fused && !fused.empty() && schemes.size() == 1) {
+      const std::string member = cat(parent, ".", members[0]);
+      const Said found = lint_.said_of_fused(cat(parent, ".", fused), member), wanted = lint_.said(member);
+      const auto name = [](const Said& said) { return said.quantized ? said.scheme : std::string("a plain weight"); };
+      if (name(found) != name(wanted))
+        findings_.add(RH_FINDING_ERROR, kVllm, kConfig, parent,
+                      cat("the engine fuses ", listed(members), ", looks for ", fused, " alone, and takes ",
+                          name(found), " for ", name(wanted)),
+                      cat("Let `dynamic` have the same entry for ", fused));
     }
     if (packed.empty()) return;
     if (packed.size() < members.size())
@@ -290,6 +300,10 @@ const std::vector<std::vector<std::string>>& fused_roles() {
   static const std::vector<std::vector<std::string>> roles{
       {"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"w1", "w3"}};
   return roles;
+}
+
+std::string fused_name(const std::vector<std::string>& roles) {
+  return roles[0] == "q_proj" ? "qkv_proj" : roles[0] == "gate_proj" ? "gate_up_proj" : "";
 }
 
 std::string with_fuses(const char* backends) {

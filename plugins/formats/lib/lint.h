@@ -18,6 +18,8 @@ constexpr const char* kEvery = "";
 
 // The last parts of the names, which are the roles, of layers that those engines fuse into one.
 const std::vector<std::vector<std::string>>& fused_roles();
+// The name of the layer that they become: "qkv_proj"; "" where the engine looks for the members' names alone.
+std::string fused_name(const std::vector<std::string>& roles);
 // backends_json with "fuses" for the engines that fuse.
 std::string with_fuses(const char* backends);
 
@@ -67,6 +69,8 @@ struct Lint {
   bool wants_head = false;  // transformers converts an output head too unless the configuration says otherwise
   std::string advice = {};  // for a module that the configuration should name: "Add its name to `ignore`"
   std::function<Said(const std::string& module)> said;
+  // What vLLM finds for a fused layer, one of whose members is `member`, where it looks for its name; may be empty.
+  std::function<Said(const std::string& fused, const std::string& member)> said_of_fused = {};
   LayerReader::MakeLayer make;  // throws rh::Error for tensors that do not fit together
 };
 
