@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "host/base/error.h"
@@ -9,12 +10,15 @@
 
 namespace roundhouse {
 
+double largest_magnitude(const Tensor& stored) {
+  if (!is_floating(stored.dtype()) || stored.elements() == 0) return 0;
+  const auto [low, high] = at::aminmax(to_torch(stored));  // both are NaN if any element is
+  return std::max(std::abs(low.item<double>()), std::abs(high.item<double>()));
+}
+
 std::string not_finite(const Tensor& stored) {
-  if (!is_floating(stored.dtype()) || stored.elements() == 0) return "";
-  const at::Tensor tensor = to_torch(stored);
-  const auto [low, high] = at::aminmax(tensor);  // both are NaN if any element is
-  if (std::isfinite(low.item<double>()) && std::isfinite(high.item<double>())) return "";
-  const at::Tensor bad = at::isfinite(tensor.to(at::kFloat)).logical_not().nonzero();
+  if (std::isfinite(largest_magnitude(stored))) return "";
+  const at::Tensor bad = at::isfinite(to_torch(stored).to(at::kFloat)).logical_not().nonzero();
   const at::Tensor first = bad[0].contiguous();
   const std::vector<int64_t> at(first.const_data_ptr<int64_t>(), first.const_data_ptr<int64_t>() + first.numel());
   return cat("has ", bad.size(0), bad.size(0) == 1 ? " element that is" : " elements that are",

@@ -9,6 +9,9 @@
 
 namespace roundhouse {
 
+// The largest magnitude in a floating-point tensor, NaN or infinity when an element is; 0 for other tensors.
+double largest_magnitude(const Tensor& stored);
+
 // "has 3 elements that are NaN or infinite, the first at [0, 1]"; "" when a tensor has none.
 std::string not_finite(const Tensor& tensor);
 // Throws Error with that. `where`: the checkpoint.

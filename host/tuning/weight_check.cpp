@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
+#include <cmath>
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
@@ -21,6 +22,8 @@ namespace roundhouse {
 namespace {
 
 constexpr size_t kLoadedBetweenReleases = 256 << 20;
+// No scale of smaller weights is beyond float16: a group's range is at most twice this, and has a step or more.
+constexpr double kLargestWithoutDoubt = 65504 / 2;
 
 class Checker {
  public:
@@ -52,13 +55,14 @@ class Checker {
  private:
   void look_at(const std::string& name, const Tensor& tensor) {
     const auto layer = layers_.find(name);
-    if (const std::string what = not_finite(tensor); !what.empty()) {
-      const std::string text = cat(in_.source.location(), ": ", name, " ", what);
+    const double largest = largest_magnitude(tensor);
+    if (!std::isfinite(largest)) {
+      const std::string text = cat(in_.source.location(), ": ", name, " ", not_finite(tensor));
       if (extra_.contains(name))
         warnings_.push_back(text + ". The model does not compute with it: it is carried as it is");
       else
         found_.problems.push_back(text + ". Such a checkpoint is damaged, or overflowed when it was converted.");
-    } else if (layer != layers_.end()) {
+    } else if (layer != layers_.end() && largest > kLargestWithoutDoubt) {
       check_scales(*layer->second, tensor);
     }
   }

@@ -133,7 +133,7 @@ TEST(SafetensorsWriter, TakesWhatWasAnnouncedAndAllOfIt) {
             "tensor a is I8 [3], but was announced as U8 [3]");
   add_bytes(writer, "a", 3, 'a');
   EXPECT_EQ(error_of([&] { add_bytes(writer, "a", 3, 'a'); }), "tensor a would be written twice");
-  EXPECT_EQ(error_of([&] { writer.finish(); }), "tensor b was announced, but has not come");
+  EXPECT_EQ(error_of([&] { writer.finish(); }), "tensor b was announced but never added");
 }
 
 // After every tensor: what is on the disk then and what was saved is all that another writer has.

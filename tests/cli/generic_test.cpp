@@ -133,7 +133,7 @@ TEST_F(Generic, NanInAWeightEndsTheRunWithItsName) {
   write("model/model.safetensors", bytes);
   const Outcome outcome = round("out", "--set architecture=generic --set model=" + model.string());
   EXPECT_NE(outcome.code, 0);
-  EXPECT_NE(outcome.output.find("model.layers.1.mlp.up_proj.weight has 1 elements that are NaN"), std::string::npos)
+  EXPECT_NE(outcome.output.find("model.layers.1.mlp.up_proj.weight has 1 element that is NaN"), std::string::npos)
       << outcome.output;
   EXPECT_FALSE(std::filesystem::exists(work_ / "out"));
 }
