@@ -14,6 +14,8 @@ namespace roundhouse {
 
 namespace {
 
+constexpr uint64_t kPackedBetweenTrims = 64 << 20;  // bytes of decoded weights
+
 // Tensors as a plugin takes them. Borrows them.
 class TensorViews {
  public:
@@ -106,11 +108,16 @@ void Exporter::layer(const EncodedLayer& layer) {
   record.activation_tensors = layer.activation_encoding ? activation_tensors.data() : nullptr;
   current_ = &layer;
   for (auto& target : targets_) target->writer.add_layer(record);
-  // What packing freed would otherwise stay with the process, a checkpoint's worth of it in the end.
-  malloc_trim(0);
   current_ = nullptr;
 
   const Tensor decoded(layer.plan.dtype, {about.rows, about.cols});
+  // What packing freed would otherwise stay with the process, a checkpoint's worth of it in the end. Trimming walks
+  // through the whole heap.
+  packed_since_trim_ += decoded.bytes();
+  if (packed_since_trim_ >= kPackedBetweenTrims) {
+    malloc_trim(0);
+    packed_since_trim_ = 0;
+  }
   rh_tensor output = decoded.view();
   layer.decode(tensors.data(), output);
   fingerprints_.add(info.name + ".weight", decoded);

@@ -43,6 +43,7 @@ class Exporter {
   Fingerprints fingerprints_;
   std::set<std::string> omitted_;          // tensors that a format leaves out, on purpose: they have no fingerprint
   const EncodedLayer* current_ = nullptr;  // what the decode extension decodes
+  uint64_t packed_since_trim_ = 0;         // bytes
 };
 
 // Begins all exports in a temporary folder and gives each layer that `body` makes to them, so that what formats refuse

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "host/base/error.h"
@@ -94,7 +95,6 @@ struct Group {
     if (!numbers.empty()) text += blocks_text(numbers, -1);
     return text + after;
   }
-  size_t count() const { return layers; }
 };
 
 class Groups {
@@ -104,20 +104,20 @@ class Groups {
   void add(const LayerPlan& layer, const std::string& about) {
     const std::string block = cat(plan_.block_prefix, ".", layer.block);
     const Numbered name(layer.block < 0 ? layer.info.name : layer.info.name.substr(block.size()));
-    const auto same = [&](const Group& g) {
-      return g.blocks.empty() == (layer.block < 0) && g.before == name.before && g.after == name.after &&
-             g.about == about;
-    };
-    auto group = std::find_if(all.begin(), all.end(), same);
-    if (group == all.end()) group = all.insert(all.end(), Group{name.before, name.after, about, &layer, {}, {}});
-    if (layer.block >= 0) group->blocks.insert(layer.block);
-    if (name.number) group->numbers.insert(*name.number);
-    ++group->layers;
+    const auto [at, first] = places_.emplace(Key{layer.block < 0, name.before, name.after, about}, all.size());
+    if (first) all.push_back({name.before, name.after, about, &layer, {}, {}});
+    Group& group = all[at->second];
+    if (layer.block >= 0) group.blocks.insert(layer.block);
+    if (name.number) group.numbers.insert(*name.number);
+    ++group.layers;
   }
 
   std::vector<Group> all;  // by first layer
 
  private:
+  using Key = std::tuple<bool, std::string, std::string, std::string>;
+
+  std::map<Key, size_t> places_;
   const Plan& plan_;
 };
 
@@ -148,22 +148,6 @@ std::string left_text(const Plan& plan) {
   std::vector<std::vector<std::string>> rows = {{"left as it is", "count", "why"}};
   for (const auto& key : order) rows.push_back({key.first, std::to_string(counts[key]), key.second});
   return format_table(rows);
-}
-
-// The text with "the layer" for its name, but what is quoted, in brackets or quotation marks, as it was written.
-std::string without_name(const std::string& text, const std::string& name) {
-  std::string result, plain;
-  int depth = 0;
-  bool quoted = false;
-  for (const char c : text) {
-    const bool opens = c == '[' || c == '{', closes = c == ']' || c == '}';
-    if (depth == 0 && !quoted && (opens || c == '"')) result += replaced(std::exchange(plain, ""), name, "the layer");
-    (depth > 0 || quoted || opens || c == '"' ? result : plain) += c;
-    if (c == '"') quoted = !quoted;
-    if (opens) ++depth;
-    if (closes && depth > 0) --depth;
-  }
-  return result + replaced(plain, name, "the layer");
 }
 
 // The entry of the recipe, or the format, that a layer's scheme comes from.
@@ -239,6 +223,21 @@ std::string entries_that_leave(const Plan& plan) {
 
 }  // namespace
 
+std::string without_name(const std::string& text, const std::string& name) {
+  std::string result, plain;
+  int depth = 0;
+  bool quoted = false;
+  for (const char c : text) {
+    const bool opens = c == '[' || c == '{', closes = c == ']' || c == '}';
+    if (depth == 0 && !quoted && (opens || c == '"')) result += replaced(std::exchange(plain, ""), name, "the layer");
+    (depth > 0 || quoted || opens || c == '"' ? result : plain) += c;
+    if (c == '"') quoted = !quoted;
+    if (opens) ++depth;
+    if (closes && depth > 0) --depth;
+  }
+  return result + replaced(plain, name, "the layer");
+}
+
 std::string scheme_text(const Scheme& scheme) {
   std::string text;
   if (scheme.weight) text = cat(side_text("W", *scheme.weight), " ", rounding_text(scheme.weight->rounding));
@@ -257,7 +256,7 @@ std::string describe(const Plan& plan) {
   std::vector<std::vector<std::string>> layers = {{"layer", "count", "shape", "scheme", "encoding", "matched"}};
   for (const Group& group : groups.all) {
     const LayerPlan& layer = *group.first;
-    layers.push_back({group.name(plan), std::to_string(group.count()),
+    layers.push_back({group.name(plan), std::to_string(group.layers),
                       shape_text({layer.info.out_features, layer.info.in_features}), scheme_text(layer.scheme),
                       layer.encoding_id(), decided_by(layer)});
   }
@@ -295,12 +294,11 @@ std::string describe_problems(const Plan& plan, const std::string& heading) {
       groups.add(layer, cat(what_text(layer), ": ", without_name(problem, layer.info.name)));
   std::vector<std::pair<std::string, std::string>> problems;  // with the layers' names
   for (const std::string& problem : plan.problems) problems.emplace_back(problem, "");
+  std::map<std::string, size_t> places;  // of what layers have in common
   for (const Group& group : groups.all) {
-    const auto same = [&](const auto& problem) { return problem.first == group.about && !problem.second.empty(); };
-    if (auto found = std::find_if(problems.begin(), problems.end(), same); found != problems.end())
-      found->second += ", " + group.name(plan);
-    else
-      problems.emplace_back(group.about, group.name(plan));
+    const auto [at, first] = places.emplace(group.about, problems.size());
+    if (first) problems.emplace_back(group.about, "");
+    problems[at->second].second += (first ? "" : ", ") + group.name(plan);
   }
   if (problems.empty()) return "";
   std::string text = heading;

@@ -501,10 +501,7 @@ void Planner::leave_unfit() {
   std::map<std::string, std::vector<std::string>> unfit;  // by what is told of them
   for (LayerPlan& layer : plan_.layers) {
     if (layer.problems.empty() || !layer.matched.empty()) continue;
-    std::string problem = layer.problems.front();
-    for (size_t at = 0; (at = problem.find(layer.info.name, at)) != std::string::npos;)
-      problem.replace(at, layer.info.name.size(), "the layer");
-    unfit[problem].push_back(layer.info.name);
+    unfit[without_name(layer.problems.front(), layer.info.name)].push_back(layer.info.name);
     layer.scheme = {};
     layer.encoding = layer.activation_encoding = nullptr;
     layer.encoded_bytes = 0;

@@ -363,5 +363,9 @@ TEST(Plan, AMissingTensorAndAWrongShapeAreFoundBeforeTheWork) {
   fs::remove_all(model);
 }
 
+TEST(PlanText, TheNameOfALayerMayBeAPartOfWhatStandsForIt) {
+  EXPECT_EQ(without_name("layer: 3 columns; layers: [layer]", "layer"), "the layer: 3 columns; the layers: [layer]");
+}
+
 }  // namespace
 }  // namespace roundhouse
