@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 # Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
 #   make quickstart   install what is missing, build, quantize the example model
 #   make test         build with all tests and run them; make test-fast: two minutes of them; make test-long: what is apart
 #                     from them (docs/testing.md has the times)
-#   make lint         formatting, phrases, clang-tidy, symbols of vector objects; make format: format all C++ files
+#   make lint         formatting, phrases, licence lines, clang-tidy, symbols of vector objects; make format: format all C++ files
 #   make sanitize     the tests that need no libtorch, under AddressSanitizer and UndefinedBehaviorSanitizer; make
 #                     sanitize-fast: those of them that CI runs
 #   make aarch64      compile for ARM64: kernels, plugins and the validator whole, the host without linking it
@@ -64,6 +65,7 @@ test test-fast: test-build
 
 lint: $(LINT)/installed.stamp $(VENV)/test.stamp
 	$(LINT)/bin/python tests/lint/words.py
+	$(LINT)/bin/python tests/lint/licence.py
 	$(LINT)/bin/python tests/lint/format.py
 	cmake --preset $(TEST_PRESET)
 	cmake --build --preset $(TEST_PRESET) --target kernels_cpu

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """All benchmarks of speed and memory, and the documents that show them.
 
     cmake --build build --target roundhouse benchmarks

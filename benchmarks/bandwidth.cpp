@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How fast each preset's data type rounds a 4096 x 4096 bfloat16 weight, in GB/s of bytes that must be read and
 // written, beside memcpy with as many threads: prints JSON. ROUNDHOUSE_CPU_TARGET chooses the instruction set.
 //

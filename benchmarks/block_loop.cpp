@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where the time of tuning one block goes, beside the bare matrix products that it needs: prints JSON. The block has
 // random weights and the shape of a known model. Every round times everything once, so that what else the machine does
 // hits all alike.

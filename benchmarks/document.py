@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes docs/performance.md and docs/performance.html from the numbers in benchmarks/results/.
 
     benchmarks/document.py           writes them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How long the search for each of ggml's blocks takes on one thread, in ns a weight of a 64 x 4096 matrix: prints JSON.
 // ROUNDHOUSE_CPU_TARGET chooses the instruction set.
 //

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random models with the block shapes of known ones, and texts of any length for them."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots as inline SVG, in the style of a run's report page. Colours are the page's CSS variables."""
 
 from html import escape

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What every preset is, which formats hold it, and what it costs: writes docs/schemes.md.
 
     benchmarks/presets.py            measures, some minutes

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Perplexity after plain rounding and after tuning, the reference's and ours, with the same recipe.
 
     build/reference/bin/python benchmarks/quality.py        (sides.py says how to make build/reference)

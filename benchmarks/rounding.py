@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Time and peak memory of rounding a whole checkpoint, the reference's and ours, on the same random model.
 
     build/reference/bin/python benchmarks/rounding.py [--llama-cpp build/engines/llama_cpp/bin/python]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """How our time and peak memory grow with blocks, hidden size, sequence length and threads.
 
     build/reference/bin/python benchmarks/scaling.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two sides of a benchmark: command lines of the reference (auto-round 0.16.1) and of roundhouse for the same run.
 
 The benchmarks are started with the Python of a virtual environment of the reference's own:

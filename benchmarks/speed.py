@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Time and peak memory of tuning, the reference's and ours, on the same model.
 
     build/reference/bin/python benchmarks/speed.py          (sides.py says how to make build/reference)

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Peak memory of exporting a model that is larger than what stays in memory: 2 GB of random bfloat16 weights in shards.
 
     benchmarks/streaming.py [--gigabytes 2] [--formats auto_round fake ...]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Cross-compiles for ARM64 with Debian's g++-aarch64-linux-gnu. What the host's libraries declare is the same on every
 # processor, so this machine's headers serve; what links them is compiled only (the preset `aarch64` has the targets).
 set(CMAKE_SYSTEM_NAME Linux)

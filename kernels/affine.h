@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Affine integer quantization: W ~ scale * (code - zero_point). What the CPU and the CUDA kernels work on.
 //
 // A weight [rows, cols] is cut into spans, the columns that one row gives to one group. A group is one span, except

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The search for the scales of symmetric weights: candidates around the plain scale, of which the one with the least
 // (importance-weighted) squared error stays. As auto-round 0.16 has it (data_type/int.py, opt_rtn_int_sym), whose
 // arithmetic is that of the weight's element type; errors are summed in float32.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Element types of weights and scales, and the float arithmetic that CPU and CUDA kernels share.
 //
 // Everything here is compiled several times for several instruction sets, so it is static and forced inline: a shared

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantization to the blocks of ggml: W ~ scale * code - minimum. What the CPU and the CUDA kernels work on.
 //
 // A row is whole blocks and a block is whole groups, the columns that share a scale and, asymmetric, a minimum. In the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The formulas of quantization to the blocks of ggml, once for CPU lanes, vectors and CUDA threads. They follow
 // auto-round 0.16 (data_type/gguf.py) operation by operation, but for what GgmlLayer::reference says.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The search for the scales and minimums of ggml's blocks: those whose finished blocks (f16 d and dmin, integer codes of
 // the groups' scales and minimums, elements rounded with them) have the least weighted error. The formulas of groups,
 // one in each element of Value.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The first step of progressive quantization: a weight, over one scale for the whole tensor, to float8 E4M3 (OCP 8-bit
 // floating point, 1.0). As auto-round 0.16 has it (data_type/w4fp8.py).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Scaled small floats: W ~ scale * element. What the CPU and the CUDA kernels work on.
 //
 // A tensor [rows, cols] is cut into spans, the columns that one row gives to one group. A group is the spans of

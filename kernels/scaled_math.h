@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The formulas of scaled small floats, once for CPU lanes, vectors and CUDA threads. They follow auto-round 0.16
 // (data_type/fp8.py, mxfp.py, nvfp.py) operation by operation, because its results are matched bit for bit.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Numbers of 2 to 8 bits: OCP 8-bit floating point 1.0, OCP Microscaling formats 1.0, and unsigned e5m3.
 #pragma once
 

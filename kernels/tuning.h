@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What tuning needs of every family of kernels: gradients, and steps along their signs.
 #pragma once
 

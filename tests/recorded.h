@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Texts that are compared with files. With ROUNDHOUSE_RECORD in the environment the files are written instead: look at
 // the difference before it is committed.
 #pragma once

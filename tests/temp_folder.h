@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A folder that lives as long as this object, for the files of one test; tests run side by side.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a data type is tried with: the schemes that its check takes, with element types and shapes.
 #pragma once
 

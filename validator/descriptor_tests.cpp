@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Factories and descriptors: static facts that are there before any instance is.
 #include <nlohmann/json.hpp>
 #include <set>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a data type behaves when it is called: errors, memory, threads, lifetimes.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a data type makes: encode and decode, quantizers made from encodings, ranges of rows, batches.
 #include <cmath>
 #include <map>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The numbers of a data type: forward, gradients, unusual shapes and values.
 #include <algorithm>
 #include <cmath>

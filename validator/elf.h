@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a shared object's own tables say, read without loading it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Made-up layers in the encodings of encoding.h, and the weights that those mean.
 #pragma once
 

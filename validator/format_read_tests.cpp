@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading what a format wrote.
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writing through a format: what it asks of its host, faults of the disk, and the ends of an export.
 #include <sys/wait.h>
 #include <unistd.h>

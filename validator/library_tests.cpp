@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The shared object itself, its entry, and its life from init to deinit.
 #include <fenv.h>
 #include <signal.h>

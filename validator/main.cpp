@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse-validate FILE.so: does a plugin keep the rules of the SDK's headers?
 #include <fnmatch.h>
 #include <roundhouse/abi.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory that notices what a plugin does with it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A made-up model of one block, exported through a format and read back.
 #pragma once
 

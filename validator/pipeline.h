@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One quantizer driven through all of its calls, in the host's order.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The plugin under test, loaded as the host loads it.
 #pragma once
 

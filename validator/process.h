@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One test in a child process: the plugin may crash, hang or corrupt memory there.
 #pragma once
 

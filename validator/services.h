@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The validator's host, as a plugin sees it: rh_host with all extensions, and with faults on request.
 #pragma once
 

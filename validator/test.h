@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A test of the validator: a rule of a header, and the code that looks whether a plugin keeps it.
 #pragma once
 

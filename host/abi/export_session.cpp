@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/abi/export_session.h"
 
 #include <roundhouse/ext/decode.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One export in progress, as a format plugin sees it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writing a checkpoint through a format plugin.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A data type or a format of a loaded plugin, as everything that calls it takes it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Calling a plugin: what it reports becomes an Error that names plugin, call and place.
 #pragma once
 

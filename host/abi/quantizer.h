@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A plugin's quantizer for one layer, with C++ lifetime and errors that say where.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <roundhouse/helper/text.hpp>
 
 #include "host/abi/services.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the host offers to every plugin: its rh_host and the extensions of host.h and format.h.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What plugins see: schemes for data types; encodings, layers and plans, without a scheme, for formats.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ending early: what Ctrl-C sets, and what long work looks at.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The program's sink, a library of its own, so that programs with another one do not link spdlog.
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>

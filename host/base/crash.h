@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is said when the program crashes: which plugin, which call, which layer, and what of the work is kept.
 #pragma once
 

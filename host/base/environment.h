@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the user's environment says of folders. A setuid program hears nothing of it.
 #pragma once
 

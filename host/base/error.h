@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Errors that a user can meet, and a small string builder for their messages.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Logging. spdlog stays behind this header, because its fmt clashes with libtorch's in one translation unit.
 #pragma once
 

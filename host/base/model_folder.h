@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Hugging Face model folders: where they are, and whether what they hold is quantized already.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host's worker threads. Chunks depend on n and grain alone, so that results do not depend on the thread count.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CPython's random.Random for an integer seed: the reference shuffles its calibration data and draws its mini-batches
 // with it, so the same seed must give the same order here.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How one layer is quantized, and the fields by which people, presets, data types and formats say it.
 #pragma once
 

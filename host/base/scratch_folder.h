@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A new empty folder among the system's temporary files, gone with this object.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Equal matrices that belong together, such as the experts of a block.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stacks of matrices in a checkpoint, such as experts, as the matrices themselves.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tensors of the host outside libtorch: element types, an owning or borrowing tensor, and views for plugins.
 #pragma once
 

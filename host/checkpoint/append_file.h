@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A file that is written once, mostly from its beginning to its end, with errors that say what happened to which file.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // GGUF, the container of ggml's files: their tables, and tensors of float32.
 // https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Importance matrices in the files of llama.cpp: GGUF, or the binary .dat that it wrote before.
 // https://github.com/ggml-org/llama.cpp/tree/master/tools/imatrix
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading a Hugging Face checkpoint: safetensors files, mapped and never copied.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The two JSON texts of a safetensors checkpoint: a file's header, and the index of a sharded one.
 //
 // A safetensors file is: u64 little-endian length of the header; the header, a JSON object, padded with spaces; the

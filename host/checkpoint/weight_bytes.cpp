@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/checkpoint/weight_bytes.h"
 
 #include <set>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writing a Hugging Face checkpoint: tensors written into safetensors files as they come.
 #pragma once
 

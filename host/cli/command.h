@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The program's commands and their options. CLI11 stays behind this header: every file that includes it compiles for
 // five seconds longer.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every command shares: the global options, and how a command is added.
 #pragma once
 

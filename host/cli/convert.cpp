@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse convert DIR --format F: repacks an exported checkpoint without quantizing it again.
 #include "host/export/convert.h"
 

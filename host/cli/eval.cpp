@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse eval: perplexity of an original or exported checkpoint on a text.
 #include <iostream>
 #include <memory>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse architectures | schemes | dtypes | formats: what the descriptors, the presets and the loaded plugins offer.
 #include <iostream>
 #include <memory>

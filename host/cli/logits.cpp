@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse logits: what a model, original or exported, computes for a text; for comparing engines.
 #include "host/model/logits.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The executable: prepares the environment, then loads and runs the program, which is
 // ../lib/roundhouse/libroundhouse.so.
 #include <dlfcn.h>

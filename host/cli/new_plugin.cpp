@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse new-plugin KIND NAME: a plugin's project, made from the SDK's templates.
 #include <fstream>
 #include <iostream>

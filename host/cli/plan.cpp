@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse plan RECIPE: the recipe resolved against its model and the loaded plugins, and its texts read; with --deep
 // its weights too. Nothing is computed.
 #include <iostream>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse plugins list | inspect PLUGIN
 #include <iostream>
 #include <memory>

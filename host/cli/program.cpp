@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse: quantizes large language models; every number format and file format is a plugin.
 #include <CLI/CLI.hpp>
 #include <csignal>

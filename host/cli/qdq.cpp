@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse qdq: runs one data type on tensors of a file. A plugin author's first tool.
 #include <memory>
 

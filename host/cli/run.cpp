@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse run RECIPE: plan, quantize, export, evaluate, report.
 #include "host/run/run.h"
 

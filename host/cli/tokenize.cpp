@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse tokenize: the ids of a text, separated by spaces.
 #include <iostream>
 #include <memory>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse verify DIR: reads an exported checkpoint back and checks it.
 #include "host/export/verify.h"
 

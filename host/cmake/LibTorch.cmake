@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Finds libtorch's CPU library and defines the target `torch_cpu_only`.
 #
 # libtorch's own CMake package demands a CUDA toolkit even for a CPU build, so the targets are made here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # `cpack -G DEB` in the build tree makes roundhouse_*.deb and roundhouse-sdk_*.deb.
 set(CPACK_PACKAGE_NAME roundhouse)
 set(CPACK_PACKAGE_VENDOR Roundhouse)

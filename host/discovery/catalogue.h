@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The plugins of this run: what they offer, and the tables to call.
 #pragma once
 

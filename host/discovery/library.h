@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Loading and starting one plugin: the same steps in the scan's child process and, later, in the program itself.
 #pragma once
 

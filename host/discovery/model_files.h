@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where a model's config.json and tokenizer are.
 #pragma once
 

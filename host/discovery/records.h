@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a scan learns about a plugin: facts only, so that they can be cached and listed without loading anything.
 #pragma once
 

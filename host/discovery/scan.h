@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Looking at a plugin without risk: a child process loads it, and only its report comes back.
 #pragma once
 

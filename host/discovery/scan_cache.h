@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What earlier scans found, so that a start does not run every plugin again.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/discovery/search_path.h"
 
 #include <fnmatch.h>

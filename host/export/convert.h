@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Repacking an exported checkpoint into another format that packs the same encodings, without quantizing again.
 #pragma once
 

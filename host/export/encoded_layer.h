@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A quantized layer on its way to the formats.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writing what a run produces through the format plugins, each into its own folder.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layers that go from a quantized checkpoint to the formats as they are packed.
 #pragma once
 

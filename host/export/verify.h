@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whether a checkpoint on the disk is what a run made.
 #pragma once
 

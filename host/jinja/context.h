@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What filters, tests, methods and functions see of the interpreter.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Methods of texts, lists and dicts, the functions that every template has, and how calls bind their arguments.
 #include <algorithm>
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Arithmetic and comparisons as Python does them, on whole numbers of 64 bits.
 #include <algorithm>
 #include <cmath>

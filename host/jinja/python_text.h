@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What Python's str does, on UTF-8. Every text must be valid UTF-8; a position or a length counts characters.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Templates in Jinja2's language, as transformers renders chat templates: trim_blocks, lstrip_blocks, the immutable
 // sandbox, break and continue, {% generation %}. Rendering reads nothing but its variables and is bounded in steps,
 // memory and depth, so that a template from anywhere can be run.

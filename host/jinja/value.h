@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Values of a template: those of JSON, in the manner of Python, and what templates make.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the host knows about a model without loading it: its config.json read with an architecture descriptor.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The decoder in libtorch: embeddings, one block at a time, final norm and head.
 //
 // Nothing here is thread-safe. Tensors that a block does not convert may borrow the checkpoint's mapped file and are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Architecture descriptors: finding the one for a config.json, and reading values that one file refers to in the other.
 #pragma once
 

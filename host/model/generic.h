@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Models of any family: the linear layers of a checkpoint by the names and shapes of its weights.
 #pragma once
 

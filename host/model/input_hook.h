@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Changing the inputs of linear layers while a model runs.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a model computes for a text, for comparing engines.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The element-wise parts of a block, differentiable in their activations with few passes and few saved tensors.
 // Values are those of transformers, rounding by rounding, in float32 as in bfloat16, whatever the number of threads.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A decoder's structure with every number and tensor name filled in: a descriptor resolved against one config.json.
 #pragma once
 

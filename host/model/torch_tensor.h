@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host's tensors as libtorch's, and back.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How large a plan's results will be, and how long its work will take.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What formats are told of a plan, and their answers.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A plan's importance matrix, and the files that hold one.
 #pragma once
 

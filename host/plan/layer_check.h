@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whether the plugins can do what a plan wants of one layer.
 #pragma once
 

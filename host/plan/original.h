@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The model that a run starts from: config.json, and the tensors that are stored.
 #pragma once
 

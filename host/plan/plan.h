@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A recipe resolved against a model and the plugins: what will be done with every layer and every tensor.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/plan/scheme_resolver.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one place where a data type's name, as a recipe or a command line has it, becomes a plugin's id and scheme
 // fields.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a recipe's `match` means: a layer's exact name, or a regular expression over all of it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a user asks for: the recipe file, typed and checked, and nothing that needs the model or a plugin.
 #pragma once
 

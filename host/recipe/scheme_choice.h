@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Schemes as people write them: mappings and presets. What they leave open, the data type's plugin decides.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a long run shows while it works.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Measuring a checkpoint, original or exported.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `roundhouse qdq`: one data type on tensors from a file, a plugin author's first tool.
 #pragma once
 

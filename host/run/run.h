@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The order of a run: plan, quantize, export, read back, evaluate, report.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/run/run_report.h"
 
 #include "host/base/error.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "added_tokens" of tokenizer.json: texts that are one token wherever they occur, found before the model sees the text.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The BPE model of tokenizer.json: a vocabulary and ranked merges.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The alphabet of byte-level BPE (GPT-2's encoder.py): every byte has a printable character of its own.
 #pragma once
 

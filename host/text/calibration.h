@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Calibration data: texts of local files, tokenised to samples of one length, as the reference picks them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SentencePiece's compiled normalization (T5's and XLM's nmt_nfkc): a table of what characters become.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Conversations as a model was trained on them: rendered by the chat template in its folder.
 #pragma once
 

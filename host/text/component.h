@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading the components of tokenizer.json (normalizer, pre-tokenizer, ...) with messages that say where.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tokenizer files of other forms, turned into what tokenizer.json would say.
 #pragma once
 

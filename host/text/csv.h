@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tables in text: .csv and .tsv.
 #pragma once
 

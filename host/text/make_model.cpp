@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/text/make_model.h"
 
 #include "host/text/bpe.h"

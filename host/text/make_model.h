@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The model that tokenizer.json names.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "model" of tokenizer.json: cuts a word into tokens.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "normalizer" of tokenizer.json: changes a text before it is split.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/text/post_processor.h"
 
 #include "host/base/error.h"

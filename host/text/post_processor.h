@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "post_processor" of tokenizer.json, for a single text: the special tokens put around it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "pre_tokenizer" of tokenizer.json: cuts a text into the words that the model cuts into tokens.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Regular expressions in Oniguruma's syntax, over UTF-8, and the patterns of tokenizer.json made of them.
 #pragma once
 

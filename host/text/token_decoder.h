@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "decoder" of tokenizer.json: turns the strings of tokens back into text.
 #pragma once
 

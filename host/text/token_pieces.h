@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Long texts as tokens, a piece at a time.
 #pragma once
 

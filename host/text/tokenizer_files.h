@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tokenizer's files of a model's folder, in whatever form, as one tokenizer.json.
 #pragma once
 

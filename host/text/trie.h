@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Finds which of a set of strings begin at a position of a text.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // UTF-8, and the Unicode properties and normal forms that tokenizers ask for.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The Unigram model of tokenizer.json, SentencePiece's: the pieces with the largest sum of scores.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The models WordPiece (BERT's) and WordLevel of tokenizer.json.
 #pragma once
 

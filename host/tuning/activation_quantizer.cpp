@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/activation_quantizer.h"
 
 #include <torch/csrc/autograd/custom_function.h>

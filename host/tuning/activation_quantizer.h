@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantization of the inputs of linear layers.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/block_loop.h"
 
 #include <c10/core/Event.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tuning of one block: sign descent on the tunables of its layers against its full-precision output.
 #pragma once
 

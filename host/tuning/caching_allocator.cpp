@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/caching_allocator.h"
 
 #include <c10/core/CPUAllocator.h>

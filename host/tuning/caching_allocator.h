@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory of libtorch's CPU tensors that stays with the process between the iterations of a block: what an iteration
 // frees, the next one wants again, and pages from the system cost a tenth of the time of a block.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which device a run computes on. No libtorch here.
 #pragma once
 

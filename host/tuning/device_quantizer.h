@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A plugin's quantizer for libtorch's tensors, with its states.
 #pragma once
 

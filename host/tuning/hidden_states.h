@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The activations of all calibration samples at one point of a chain of blocks, partly on disk where the recipe bounds
 // what stays in memory.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The importance matrix: how much each input channel of a linear layer moves its output.
 #pragma once
 

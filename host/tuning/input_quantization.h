@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantized inputs in a model that is evaluated: as a plan says, or as an exported checkpoint says an engine does it.
 #pragma once
 

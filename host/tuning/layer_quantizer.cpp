@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/layer_quantizer.h"
 
 #include "host/model/torch_tensor.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One linear layer under quantization: its weight, and the tunables that its quantizer declared.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loss of a block's output against the full-precision output, and its gradient.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantizing a model, block by block: the flow of a run between its plan and its export. No libtorch here.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What tuning a model tells, besides its layers.
 #pragma once
 

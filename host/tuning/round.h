@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rounding without the model: one layer at a time, in the order of the checkpoint.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A model whose weights are rounded without tuning.
 #pragma once
 

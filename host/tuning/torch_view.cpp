@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/torch_view.h"
 
 #include "host/model/torch_tensor.h"

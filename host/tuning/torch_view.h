@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // libtorch tensors as the plugins see them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The unit of sums: the samples that pass a block at once. The recipe alone fixes it, and what units give is joined by
 // a fixed tree, so that no result depends on how an iteration's samples are written as batches, nor on the device's
 // memory.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What only the weights themselves tell of a plan. No libtorch here.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // YAML with types: every value knows where it was written, and every error says so.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/affine.h"
 
 #include "kernels/affine_math.h"

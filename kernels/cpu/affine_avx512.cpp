@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // In this order: the kernels are written in terms of the lanes.
 // clang-format off
 #include "kernels/cpu/lanes_avx512.h"

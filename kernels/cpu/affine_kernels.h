@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels over Lanes. Included once by each target's source, after its lanes header; everything is local to it.
 #pragma once
 

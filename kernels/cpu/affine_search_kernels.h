@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The search for scales over Lanes. Included once by each target's source, after affine_kernels.h.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tables of the single instruction sets, for affine.cpp.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Loops, loads, stores and sums over Lanes, for the kernels of every family. Included after a target's lanes header;
 // everything is local to its source.
 #pragma once

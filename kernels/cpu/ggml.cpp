@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/ggml.h"
 
 #include "kernels/cpu/ggml_targets.h"

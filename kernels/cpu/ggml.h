@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU kernels of quantization to the blocks of ggml, one table for each instruction set that this build has.
 //
 // Every function works on blocks [begin, end) of a layer on the calling thread, and gives the same bits on each target.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The search for ggml's blocks over Lanes, a group in each. Included once by each target's source, after its lanes
 // header. What is not inlined spares the compiler's time.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // kLanes floats in one AVX-512 register (F, BW, DQ, VL).
 #pragma once
 

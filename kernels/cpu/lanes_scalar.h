@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // kLanes floats as a plain array: the reference for the vector versions, and what other processors run.
 #pragma once
 

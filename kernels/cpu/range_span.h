@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The range of a span, which includes 0. Included after a target's lanes header; everything is local to its source.
 #pragma once
 

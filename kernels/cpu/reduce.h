@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reductions over what the spans of a group left, in an order that nothing changes.
 #pragma once
 

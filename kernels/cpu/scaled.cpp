@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/scaled.h"
 
 #include "kernels/cpu/reduce.h"

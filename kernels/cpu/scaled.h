@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU kernels of scaled small floats, one table for each instruction set that this build has.
 //
 // Every function works on spans [begin, end) of a layer on the calling thread, and gives the same bits on each target.

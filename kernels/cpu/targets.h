@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which of a family's tables (one for each instruction set) this processor runs, and which is used.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Spans are dealt to threads as kernels/cuda/launch.cuh says.
 #include "kernels/affine_math.h"
 #include "kernels/affine_search.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA kernels of affine integer quantization: the functions of kernels/cpu/affine.h for whole layers, with the
 // same bits in every result.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Spans, here ggml's blocks, are dealt to threads as kernels/cuda/launch.cuh says. A group of 16 or 32 columns is one
 // element of each lane or two.
 #include "kernels/cuda/ggml.h"

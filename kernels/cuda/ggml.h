@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA kernels of quantization to the blocks of ggml: the functions of kernels/cpu/ggml.h for whole layers, with
 // the same bits in every result.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How every family deals spans to threads: kLanes threads, half a warp, work on one span as the CPU's vector lanes do,
 // so that sums have the same order. Everything is local to its source.
 #pragma once

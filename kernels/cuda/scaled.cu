@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Spans are dealt to threads as kernels/cuda/launch.cuh says.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/scaled.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA kernels of scaled small floats: the functions of kernels/cpu/scaled.h for whole layers, with the same bits
 // in every result.
 #pragma once

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Keeps the C ABI of sdk/include/roundhouse as it was published; docs/abi.md says what that means.
 
     guard.py check      compares the headers with every frozen version beside this file

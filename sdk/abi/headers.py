@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The SDK's C headers, read as the ABI guard needs them: structs with their members, constants, and the house rules."""
 import dataclasses
 import pathlib

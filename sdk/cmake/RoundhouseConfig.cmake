@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # find_package(Roundhouse CONFIG): the SDK, wherever its folder lies now.
 #   Roundhouse::sdk           the headers
 #   roundhouse_add_plugin()   see RoundhousePlugin.cmake

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # roundhouse_add_plugin(<kind> <name> SOURCES <file>... [LIBRARIES <target>...])
 #
 # Builds librh_<kind>_<name>.so, target rh_<kind>_<name>, which exports rh_get_entry and nothing else.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ABI guard: the headers are as published, every way to break them is seen, and a new minor can be added."""
 import os
 import pathlib

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A host and plugins built against the same or other minors: compiled against today's headers and against simulated
 // next ones, run with plugins of every published minor and of the next.
 #include <nlohmann/json.hpp>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Simulates the next minor of the SDK: every growable struct gets a text and an optional function at its end."""
 import pathlib
 import re

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The program with plugins built against every published minor, and against a simulated next one.
 #include "tests/cli/program.h"
 

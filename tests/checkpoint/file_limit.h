@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A disk that is full, as far as a process without rights can make one.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "host/base/model_folder.h"
 
 #include "host/base/files.h"

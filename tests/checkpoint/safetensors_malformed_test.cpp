@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every way in which a checkpoint can be missing or damaged, and what the user is told.
 #include <gtest/gtest.h>
 #include <sys/stat.h>

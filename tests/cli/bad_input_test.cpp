@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What bad input gets: one clear message, an exit code that is not 0, and nothing that looks whole.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Exports repacked into other formats: the same codes and scales, and reasons for what cannot be.
 #include <gtest/gtest.h>
 

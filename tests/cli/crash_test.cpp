@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A plugin that crashes while it runs is named with its file, the call and the layer, and what was written is kept.
 #include <csignal>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Other tensors for a copied model.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `verify` finds in folders that an engine would refuse or misread: an export, with one thing changed.
 #include <gtest/gtest.h>
 

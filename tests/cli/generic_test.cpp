@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The architecture that knows no family.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs with quantized activations and importance matrices, through fixture plugins.
 #include <gtest/gtest.h>
 

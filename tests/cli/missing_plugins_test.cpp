@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host knows no plugin: without them it says what is missing, and each one that comes back works by itself.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scheme is what was asked, the encoding is what was made: a data type with groups and bits of its own choosing
 // works with every format of its encoding.
 #include <gtest/gtest.h>

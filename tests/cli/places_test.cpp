@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where models, descriptors and presets are, and inputs that others of the ecosystem take.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every preset, end to end: two iterations on a real Llama and on an OPT of random weights, exported, read back.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whole runs: the files that appear, and the same bits whatever the thread count.
 #include <gtest/gtest.h>
 

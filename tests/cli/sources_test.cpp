@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantized checkpoints as what a run starts from.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a run exported reads back as what it made, and damage is found.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host names no data type, format or encoding of a plugin: no such word stands in its strings, identifiers and file
 // names. The words are asked of the built plugins.
 #include <gtest/gtest.h>

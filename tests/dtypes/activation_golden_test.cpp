@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Activations against the reference's recorded results, which tests/data/goldens/activation/int.json lists.
 #include <gtest/gtest.h>
 

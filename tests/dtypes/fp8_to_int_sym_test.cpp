@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data type fp8_to_int_sym: what the goldens do not show.
 #include "tests/dtypes/tuned_layer.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The search for ggml's blocks against llama.cpp's own quantizer, by the finished block's error.
 #include <gtest/gtest.h>
 

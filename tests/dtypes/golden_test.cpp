@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every data type against the reference's recorded results, as the lists tests/data/goldens/*.json name them, one list
 // a family.
 #include <gtest/gtest.h>

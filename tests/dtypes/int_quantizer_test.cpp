@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data type int through its C ABI: what the goldens do not show.
 #include <gtest/gtest.h>
 

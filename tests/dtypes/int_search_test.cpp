@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Searched rounding of int.
 #include "tests/dtypes/tuned_layer.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records calls of the reference's integer data types (auto-round 0.16.1 on the CPU) that tests/data/goldens had not:
 mirrored ranges, searched scales and activations. Writes the safetensors files and int_more.json beside the others, and
 activation/ with its own list.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records tests/data/goldens/gguf_blocks.safetensors: random ggml blocks and what the Python package gguf decodes them to.
 
     python tests/dtypes/record_gguf.py tests/data/goldens/gguf_blocks.safetensors     (needs numpy, gguf, safetensors)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records tests/data/goldens/gguf_llama_cpp.safetensors: weights, an importance, and llama.cpp's own blocks of them.
 
     python tests/dtypes/record_llama_cpp.py libggml-base.so tests/data/goldens/gguf_llama_cpp.safetensors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records further results of auto-round 0.16.1 for scaled small floats, and lists them in tests/data/goldens/*.json.
 
     python tests/dtypes/record_scaled.py     (with auto-round 0.16.1 and torch 2.11 on the CPU)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data types fp8, mx_fp, mx_int and nv_fp through their C ABI: what the goldens of weights do not show.
 #include <gtest/gtest.h>
 

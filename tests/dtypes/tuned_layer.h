@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A quantizer of the built plugins through the C ABI, and what must hold for each.
 #pragma once
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How near an engine's predictions are to those of `roundhouse logits` for the same exported weights."""
 
 import pathlib

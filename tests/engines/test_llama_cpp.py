@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """llama.cpp loads our GGUF files, splits text as we do, computes what `roundhouse logits` computes, and tells the same
 stories."""
 

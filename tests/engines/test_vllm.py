@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """vLLM on the CPU loads our exports, predicts what `roundhouse logits` predicts, and tells the same stories."""
 
 import gc

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bit streams against a reference that moves one bit at a time.
 #include "plugins/formats/lib/bit_stream.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the formats refuse at plan time, and the reason that they give.
 #include <roundhouse/encoding/decode.hpp>
 #include <type_traits>

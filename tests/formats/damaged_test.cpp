@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Damaged exports: each mistake gets a message that names folder and tensor.
 #include <fstream>
 #include <functional>

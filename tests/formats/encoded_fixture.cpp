@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/formats/encoded_fixture.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layers in any encoding, with what is done to their input, through a format plugin.
 #pragma once
 

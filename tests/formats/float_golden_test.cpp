@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The reference's exports of float schemes, read and written again. tests/data/exports/README.md says where they come
 // from.
 #include <cstring>

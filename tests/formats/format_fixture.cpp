@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/formats/format_fixture.h"
 
 #include <cstring>

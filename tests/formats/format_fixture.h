@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A format plugin, loaded as the host loads it, and layers to feed it with.
 #pragma once
 

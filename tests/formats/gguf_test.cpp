@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // GGUF: the reference's files read, written again, damaged; and its mixes. tests/data/exports/README.md says where the
 // data come from.
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tokenizer inside a GGUF file beside the host's: the same ids, and the same tokens around a text.
 #include <fstream>
 #include <map>

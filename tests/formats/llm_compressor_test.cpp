@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format llm_compressor: the reference's exports come back bit for bit, and so does what data types may emit.
 #include <cmath>
 #include <functional>

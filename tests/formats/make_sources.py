@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes tests/data/sources: small checkpoints in the forms that others publish, each with expected.safetensors, what their
 own libraries make of it: compressed-tensors, transformers (fp8, mxfp4); for GPTQ, AWQ and ModelOpt the formulas of
 their documentation, bit by bit.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checkpoints that others publish are read as their own libraries read them. make_sources.py made them.
 #include <cmath>
 #include <cstring>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layers written by a format and read back by it.
 #include <cstring>
 #include <fstream>

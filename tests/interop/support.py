@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the interop tests share: running the program that was built, and comparing tensors."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """auto-round loads our exports of float schemes and decodes their weights as we do; plain rounding gives its tensors."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """transformers loads exports of the format llm_compressor through compressed-tensors, and decompresses our weights."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints of families that nobody described: rounded weight by weight, loaded by compressed-tensors and auto-round."""
 
 import pathlib

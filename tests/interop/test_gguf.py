@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GGUF files as other programs see them: the reference's metadata, and the same weights by the package gguf and
 transformers."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """llama.cpp's package gguf reads the importance matrices that we save, with the sums that transformers computes."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plain rounding gives the tensors of the reference's own export, bit for bit."""
 
 import tempfile

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """transformers loads tuned exports, through auto-round's CPU kernels where they are packed, and computes our logits."""
 
 import pathlib

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // tests/data/jinja has chat templates and small templates with what Jinja2 makes of them: record_jinja.py.
 #include <gtest/gtest.h>
 

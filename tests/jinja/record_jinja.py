@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records what Jinja2, set up as transformers sets it up for chat templates, makes of the tests' templates.
 
     record_jinja.py FOLDER    writes FOLDER/expected.json and FOLDER/snippets_expected.json

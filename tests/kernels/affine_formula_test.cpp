@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scalar kernels against a plain reading of the reference's formulas: a double loop, with the host's own
 // conversions.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Inputs for the affine kernels, and all their results as floats by name.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every instruction set against the scalar kernels of ggml's blocks, bit for bit.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA kernels of ggml's blocks against the scalar ones, bit for bit.
 #include <gtest/gtest.h>
 

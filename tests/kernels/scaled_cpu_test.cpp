@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Scaled small floats on the CPU: every element format exhaustively, and every instruction set against the scalar
 // kernels, bit for bit.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks that all C and C++ files are as clang-format wants them; with --fix, makes them so."""
 import os
 import subprocess

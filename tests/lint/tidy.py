@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs clang-tidy with the checks of .clang-tidy over the sources that include no libtorch.
 
 Usage: tidy.py BUILD_FOLDER, one that is configured without precompiled headers: the preset tidy's.

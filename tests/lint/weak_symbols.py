@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks the objects that are compiled for processors with more instructions than every one has.
 
 The linker keeps one copy of each weak symbol, from whichever object comes first. A function of a shared header that is

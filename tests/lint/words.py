@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks that sources and documents avoid phrases that read wrongly in English, and says what to write."""
 import re
 import sys

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The decoder against transformers, on the models of make_models.py.
 #include "host/model/decoder.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Checkpoints of families that nobody described, as tables of names and shapes.
 #include "host/model/generic.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes tiny random models of every family with transformers, and what transformers computes with them.
 
 Usage: make_models.py OUT. For each case, OUT/CASE/ is a model folder, and OUT/CASE/reference/ holds model.safetensors

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The hand-written gradients against libtorch's own, of the same formulas written out with its operators.
 #include "host/model/ops.h"
 

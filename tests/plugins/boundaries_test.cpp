@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules that keep plugins replaceable, read off the sources: plugins see neither the host nor
 // libtorch, and the folders of the host have their floors. That the host names no plugin: tests/cli/words_test.cpp.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A plugin that crashes while it runs: the last words name its file, the call, the layer, and what is kept.
 #include "host/base/crash.h"
 

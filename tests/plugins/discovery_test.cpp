@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where plugins are found, which one has an id, when they are loaded, and what the cache does.
 #include <sys/stat.h>
 

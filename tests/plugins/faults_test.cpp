@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plugins that are broken, each in its own way: listed as blocked with the reason, and nothing else is hurt.
 #include <elf.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writing and reading a checkpoint through a format plugin that uses every extension of the host.
 #include <cstring>
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `roundhouse qdq` on the fixture: which tensors it takes, which it writes, what it says.
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"

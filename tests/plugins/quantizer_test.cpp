@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Calling a data type plugin.
 #include "host/abi/quantizer.h"
 

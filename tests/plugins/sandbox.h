@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A temporary folder with fixture plugins, and an environment of its own.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the host's extensions answer to a plugin: codes say what failed, not which call it was.
 #include "host/abi/services.h"
 

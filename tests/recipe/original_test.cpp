@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What holds where config.json and the stored tensors differ. That it is what transformers computes: decoder_test.
 #include "host/plan/original.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plans of tests/data/models with the project's own plugins. The cases are files: plans/NAME.yaml is a recipe, beside
 // it stands NAME.plan, what `describe` prints, or NAME.error, the whole message.
 #include <gtest/gtest.h>

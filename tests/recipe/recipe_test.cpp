@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The cases are files: NAME.yaml is a recipe (its first lines may be "# --set key=value"), and beside it stands either
 // NAME.resolved, what to_yaml writes for it, or NAME.error, the whole message. $DIR stands for the cases' folder.
 #include "host/recipe/recipe.h"

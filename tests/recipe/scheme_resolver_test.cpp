@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From a data type's name and fields to a plugin's id and scheme.
 #include "host/plan/scheme_resolver.h"
 

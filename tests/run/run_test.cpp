@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A run in this process: what its report says, and what it leaves on the disk.
 #include "host/run/run.h"
 

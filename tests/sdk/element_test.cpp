@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The values of small element types at the ends of their ranges, from the OCP specifications' tables.
 #include <gtest/gtest.h>
 

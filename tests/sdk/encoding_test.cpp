@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Parameters of the shared encodings: printed and read, in C++ and in C.
 #include <gtest/gtest.h>
 

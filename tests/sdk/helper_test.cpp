@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C++ helper: exceptions become errors, and a plugin's tables say what its classes say.
 #include <gtest/gtest.h>
 

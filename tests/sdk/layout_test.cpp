@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // rh_tensor promises DLPack's layout; libtorch brings the DLPack header to hold it against.
 #include <ATen/dlpack.h>
 #include <gtest/gtest.h>

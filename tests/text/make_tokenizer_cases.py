@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the tokenizer tests' data with the packages tokenizers (0.23.3), transformers (5.23.0), sentencepiece (0.2.3).
 
     make_tokenizer_cases.py make FOLDER [NAME...]     trains the small tokenizers of PIPELINES into

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // PythonRandom against lists that CPython 3.11's random.Random(seed) gave:
 //   r = random.Random(seed); [r.getrandbits(b) for b in (1, 5, 31, 32, 33, 64)]; r.shuffle(l := list(range(12))); l
 #include "host/base/random.h"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records the samples that the reference (auto-round 0.16.1) takes from local files.
 
     record_calibration.py FOLDER    writes FOLDER/calibration.json for the requests below

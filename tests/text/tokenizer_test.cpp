@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tokenizers against the ids that the `tokenizers` package gave (make_tokenizer_cases.py recorded them).
 #include "host/text/tokenizer.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantized inputs: in tuning, in the chain of quantized blocks, and their calibrated ranges.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

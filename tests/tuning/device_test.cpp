@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The choice of a device where libtorch has a CUDA half and no device: a library of its name that holds nothing.
 #include "host/tuning/device.h"
 

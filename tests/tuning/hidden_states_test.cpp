@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Activations in memory, on disk, and partly both: the same values.
 #include "host/tuning/hidden_states.h"
 

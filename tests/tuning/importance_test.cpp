@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The importance matrix: collected, passed to searching data types, saved and read again.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

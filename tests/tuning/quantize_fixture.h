@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Quantizing small models in the process, with the fixture plugins of this folder.
 #pragma once
 

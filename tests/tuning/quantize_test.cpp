@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a run hands to its formats: every tensor of the source once, as itself or as a layer.
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A data type that keeps every rule, or, compiled with -DDEFECT=NAME, all but one: what the validator must notice.
 //
 // Codes of 8 bits, q = round(w / s + v), s = max_scale * maximum / 127 for each group of columns in a row.

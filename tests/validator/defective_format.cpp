@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A format that keeps every rule, or, compiled with -DDEFECT=NAME, all but one: what the validator must notice.
 //
 // One file, model.flat: for each tensor its kind, name, element type, shape and bytes; of a layer also its parameters

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Each fixture breaks one rule, and the validator says which.
 #include <fstream>
 #include <set>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // roundhouse-validate as a program: exit codes, lists, files that are no plugins.
 #include <unistd.h>
 

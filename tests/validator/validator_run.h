@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The validator, run on a fixture.
 #pragma once
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A vendor's road, with the installed prefix alone: docs/plugin-author.md as it stands, the other templates and example,
 and what a user can get wrong. The prefix is moved after the installation, and nothing refers to the source tree."""
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data type "fp8": 8-bit floats with one scale for each group, block, row or tensor.
 #include <roundhouse/encoding/scaled_fp8.hpp>
 #include <roundhouse/plugin.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data type "fp8_to_int_sym": a weight rounded to float8 with one scale, then to symmetric integers with a scale
 // for each group, so that an engine computes in float8 (W4A8).
 #include <roundhouse/plugin.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "fp8_to_int_sym_weight.h"
 
 #include <cmath>

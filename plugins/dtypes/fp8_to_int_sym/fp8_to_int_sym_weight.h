@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One layer's weight in the data type "fp8_to_int_sym".
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Packs ggml's blocks, on the CPU and on CUDA; the SDK has their layout and unpacks them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The block types of ggml that this plugin quantizes to; the SDK has their table.
 #pragma once
 

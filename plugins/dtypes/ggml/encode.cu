@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "block_layout.h"
 #include "encode_cuda.h"
 #include "kernels/cuda/launch.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Finished blocks on a CUDA device, the same bytes as on the CPU.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data types "q4_0" ... "q6_k": weights as the blocks that ggml's engines compute with.
 #include <roundhouse/plugin.hpp>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The search for the scales and minimums of ggml's blocks: the weights of its errors. The kernels search.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "int_activation.h"
 
 #include <roundhouse/encoding/affine_int.hpp>

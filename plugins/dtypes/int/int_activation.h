@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One layer's input in the data type "int": every group of every token has the range of its own elements.
 #pragma once
 

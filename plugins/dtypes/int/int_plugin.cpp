@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data type "int": integers of 2 to 8 bits with one scale (and, asymmetric, one zero point) for each group.
 #include <roundhouse/plugin.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A data type's own options, from the scheme's options_json, compared as JSON values. Everything throws rh::Error for what
 // is not known.
 #pragma once

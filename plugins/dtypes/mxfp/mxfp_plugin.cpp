@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data types "mx_fp" and "mx_int": OCP Microscaling, groups of 32 elements that share a power of two.
 #include <algorithm>
 #include <iterator>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The data type "nv_fp": 4-bit floats in groups of 16 with 8-bit float scales, which one float32 scales again (NVFP4);
 // or with unsigned e5m3 scales, which need no second scale.
 #include <roundhouse/encoding/nvfp.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `auto_awq`: AWQ checkpoints in the layout of its GEMM kernels, 4 bits.
 #include <algorithm>
 #include <cctype>

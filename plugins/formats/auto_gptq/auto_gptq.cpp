@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `auto_gptq`: GPTQ checkpoints (version 1), which most engines load.
 #include <algorithm>
 #include <regex>

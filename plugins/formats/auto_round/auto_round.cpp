@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `auto_round`: AutoRound's own checkpoints, which transformers (with the package auto-round) and vLLM load.
 #include <algorithm>
 #include <map>

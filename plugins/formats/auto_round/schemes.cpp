@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "schemes.h"
 
 #include "plugins/formats/lib/text.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What AutoRound's configuration says about a quantized layer, and how that is stored.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `fake`: a plain checkpoint with the dequantized weights, in the source's element types and under its
 // names. Any engine loads it. The smallest format there is: copy this folder to write another.
 #include <roundhouse/ext/decode.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `fp8`: e4m3 weights with a scale for each block of 128 x 128, as DeepSeek's checkpoints have them. It reads
 // those with a scale for each row or for the tensor as well, and those of quant_method fbgemm_fp8.
 #include "plugins/formats/lib/checkpoint_writer.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // llama.cpp's file types ("Q4_K_M"): which element type each tensor has in a mix.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "plugins/formats/gguf/ggml_type.h"
 
 #include <vector>

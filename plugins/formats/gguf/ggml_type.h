@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The element types of GGUF files that Roundhouse reads and writes: plain numbers, and the blocks of ggml-block/1.
 #pragma once
 

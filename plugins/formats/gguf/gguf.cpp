@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `gguf`: the file that llama.cpp, and what is built on it, loads.
 #include <cctype>
 

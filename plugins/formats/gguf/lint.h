@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What llama.cpp looks up in a GGUF file, and would refuse or silently misread.
 #pragma once
 

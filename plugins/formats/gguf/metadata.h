@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A GGUF file's key-value pairs: building them, and what they say of a model.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Names of GGUF tensors, and how rows of attention weights are laid out there. The table is the architecture
 // descriptor's, under names.gguf.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How byte-level tokenizers divide texts into words. llama.cpp knows the ways by names (src/llama-vocab.cpp).
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads GGUF files, of version 2 and 3: this project's, llama.cpp's and others'.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tokenizer of a model's folder, as llama.cpp wants it inside the file.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A model's tokenizer.json and tokenizer_config.json, from a GGUF file's metadata.
 #pragma once
 

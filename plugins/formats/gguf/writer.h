@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writes a model as one GGUF file or several: headers first, then every tensor at its place, whatever the order they
 // come in.
 #pragma once

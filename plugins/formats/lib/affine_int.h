@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layers in the encoding affine-int/1 (roundhouse/encoding.h) with one scale a row and group.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Dense little-endian bit streams: value i of width `bits` occupies bits [i * bits, (i + 1) * bits) of a stream of
 // 32-bit words. Widths are 1 to 8; a value may straddle two words. 32 values always fill whole words.
 #pragma once

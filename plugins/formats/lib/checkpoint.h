@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A checkpoint's JSON files, and the SDK's helpers for the others.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every checkpoint for engines is made of: tensors, config.json with a quantization_config, and the side files.
 #pragma once
 

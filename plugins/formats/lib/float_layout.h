@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How checkpoints store a layer L of [rows, cols] weights in the encodings scaled-fp8/1, mx/1 and nvfp/1
 // (roundhouse/encoding.h).
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "plugins/formats/lib/input_range.h"
 
 #include <roundhouse/encoding/scaled_fp8.hpp>

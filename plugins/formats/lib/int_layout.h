@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How GPTQ-style checkpoints store an affine-int/1 layer L of [rows, cols] weights. docs/formats.md has the bytes.
 //
 //   L.qweight  i32  codes as bit streams

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What configurations say about layers in affine-int/1: a scheme for all, and the layers that differ.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "plugins/formats/lib/int_reader.h"
 
 #include <roundhouse/encoding/affine_int.hpp>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writes a checkpoint whose quantized layers are stored as int_layout.h says.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A checkpoint in safetensors whose quantized layers are stored as a weight, or a packed one, with its scales.
 #pragma once
 

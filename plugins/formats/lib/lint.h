@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What engines look up in a folder of safetensors, and would refuse or silently misread. docs/formats.md has the table.
 #pragma once
 

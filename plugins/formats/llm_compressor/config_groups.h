@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Between encodings and what compressed-tensors calls a quantization scheme: QuantizationArgs of the weights and of the
 // input, and the name of the layout.
 #pragma once

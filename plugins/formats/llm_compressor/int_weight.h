@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How compressed-tensors stores a layer L of [rows, cols] weights in the encoding affine-int/1.
 //
 //   L.weight_packed      i32 [rows, ceil(cols * bits / 32)]  each row's codes as a bit stream; "pack-quantized"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `llm_compressor`: checkpoints of compressed-tensors, which vLLM and transformers load.
 #include <algorithm>
 #include <regex>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `modelopt`, only read: checkpoints of NVIDIA's ModelOpt. A layer L of [rows, cols] weights:
 //
 //   fp8    L.weight          f8_e4m3 [rows, cols]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format `mxfp4`, only read: gpt-oss. A stack S of `count` experts with [rows, cols] weights:
 //
 //   S_blocks  u8 [count, rows, cols / 32, 16]  fp4_e2m1, the even column in the low bits

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format flat: the whole model in one binary file, model.flat, for a loader on a device without safetensors or
 // JSON.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // example.com/nf4/1: what the data type and the format agree on, typed as the shared encodings are.
 //
 //   W[r][c] = kNf4[code[r][c]] * scale[r][c / group_cols], in float32, rounded once to the output type

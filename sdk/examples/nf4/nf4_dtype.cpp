@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // NF4: four bits whose values are the quantiles of a normal distribution, a float16 scale for each group of columns,
 // tuned rounding. AutoRound has no such data type, and the host knows nothing of it or of its encoding.
 //   scale = max |w|    x = w / scale    code = the value nearest to x + v * (width of x's cell)

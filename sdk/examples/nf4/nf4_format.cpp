@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The format nf4: a safetensors checkpoint of the encoding that the data type nf4 emits, two codes a byte.
 //   LAYER.nf4         u8 [rows, ceil(cols / 2)], the even column in the low bits
 //   LAYER.nf4_scale   f16 [rows, groups]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Schemes as the affine kernels can have them. Everything throws rh::Error, which says what would work.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One layer's weight on the affine kernels: all but prepare().
 #pragma once
 

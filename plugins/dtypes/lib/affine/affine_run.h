@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs the affine kernels where a call asks for it: on the host's threads, or on its CUDA stream.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One layer's weight or activation in a data type of scaled small floats.
 #pragma once
 

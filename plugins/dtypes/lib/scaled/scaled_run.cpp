@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "plugins/dtypes/lib/scaled/scaled_run.h"
 
 #include "kernels/cpu/scaled.h"

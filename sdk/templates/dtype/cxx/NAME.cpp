@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // @NAME@: symmetric integers of 2 to 8 bits, a float16 scale for each group of columns, tuned rounding.
 //   scale = max |w| / (2^(bits-1) - 1)    q = clamp(round(w / scale + v))    output = q * scale
 // It emits affine-int/1, so every format that packs that can hold it. Change the arithmetic, keep the shape.

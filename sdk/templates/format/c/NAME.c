@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* @NAME@: a checkpoint with integer codes and their scales, in safetensors.
  *   LAYER.codes       u8 [rows, cols]
  *   LAYER.scale       as the data type sent it

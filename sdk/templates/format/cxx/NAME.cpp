@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // @NAME@: a checkpoint with integer codes and their scales, in safetensors.
 //   LAYER.codes, LAYER.scale, ...  the tensors of affine-int/1, under their names
 //   LAYER.layout                   i64 [6]: bits, symmetric, rows and columns of a group; kind and bits of the weight's
