@@ -89,7 +89,7 @@ void expect_rows(const Pipeline& whole, const Pipeline& top, const Pipeline& bot
                  const std::string& rule) {
   for (const auto& [name, value] : whole.values()) {
     const Value &a = top.value(name), &b = bottom.value(name);
-    if (value.shape.size() < 2 || a.shape.size() != value.shape.size() || a.shape[0] + b.shape[0] != value.shape[0])
+    if (value.shape.empty() || a.shape.size() != value.shape.size() || a.shape[0] + b.shape[0] != value.shape[0])
       continue;
     Value joined = a;
     joined.shape[0] = value.shape[0];
@@ -179,6 +179,14 @@ void batches(Context& context) {
       options.gradient = rows_of(gradient, i * one.rows, (i + 1) * one.rows);
       parts.push_back(std::make_unique<Pipeline>(one, rows_of(input, i * one.rows, (i + 1) * one.rows), options));
       parts.back()->run();
+    }
+    if (const rh_tensor_spec* statistic = whole.info().statistic) {
+      std::vector<int64_t> shape = shape_of(*parts[0]->info().statistic);
+      expect(!shape.empty(), "the statistic of " + one.label(), "a dimension, so that a batch has one for each matrix",
+             "none");
+      shape[0] *= 2;
+      expect(shape_of(*statistic) == shape, "the statistic of " + both.label(), text("the shape ", shape_text(shape)),
+             shape_text(shape_of(*statistic)));
     }
     expect_rows(whole, *parts[0], *parts[1], both, "the bits that each matrix has by itself");
   });

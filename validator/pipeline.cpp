@@ -11,6 +11,8 @@
 #include <thread>
 
 namespace roundhouse::validator {
+std::vector<int64_t> shape_of(const rh_tensor_spec& spec) { return {spec.shape, spec.shape + spec.ndim}; }
+
 namespace {
 
 constexpr unsigned char kUnknown = 0xa5;  // bytes behind structs
@@ -21,8 +23,6 @@ std::vector<float> random_floats(size_t n, float low, float high, unsigned seed)
   for (float& x : out) x = low + (high - low) * static_cast<float>(random() >> 8) / static_cast<float>(1 << 24);
   return out;
 }
-
-std::vector<int64_t> shape_of(const rh_tensor_spec& spec) { return {spec.shape, spec.shape + spec.ndim}; }
 
 Value filled(const rh_tensor_spec& spec, double value) {
   const auto shape = shape_of(spec);

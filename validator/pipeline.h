@@ -43,6 +43,8 @@ struct Refused {
   std::string message;
 };
 
+std::vector<int64_t> shape_of(const rh_tensor_spec& spec);
+
 using Values = std::vector<std::pair<std::string, Value>>;  // "forward: output", ...
 
 class Pipeline {

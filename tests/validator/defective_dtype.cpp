@@ -100,6 +100,7 @@ enum class Defect {
   ClaimsIndependentRows,
   StepMixesRows,
   MixesImportance,
+  MixesStatistics,
   TakesBatches,
   NeedsStatus,
   WritesStatus,
@@ -283,15 +284,18 @@ uint64_t workspace_size(const rh_quantizer *q, int32_t operation, int32_t, int64
   return operation == RH_OP_FORWARD ? static_cast<uint64_t>(self(q)->per_row) * sizeof(float) : 0;
 }
 
-rh_code measure(rh_quantizer *, const rh_exec *exec, const rh_measure_args *args, rh_error *error) {
+rh_code measure(rh_quantizer *table, const rh_exec *exec, const rh_measure_args *args, rh_error *error) {
   CHECK_SIZES();
-  const int64_t n = args->input->shape[0] * args->input->shape[1];
-  float value = magnitude_of(args->input, 0, n);
-  if (has(Defect::WrongStatistic)) {
-    value = 0;
-    for (int64_t i = 0; i < n; ++i) value += fabsf(load(args->input, i));
+  const int64_t matrices = self(table)->largest.shape[0];
+  const int64_t n = args->input->shape[0] * args->input->shape[1] / matrices;
+  for (int64_t matrix = 0; matrix < matrices; ++matrix) {
+    float value = magnitude_of(args->input, matrix * n, (matrix + 1) * n);
+    if (has(Defect::WrongStatistic)) {
+      value = 0;
+      for (int64_t i = 0; i < n; ++i) value += fabsf(load(args->input, i));
+    }
+    floats(args->statistic)[matrix] = value;
   }
-  floats(args->statistic)[0] = value;
   return RH_OK;
 }
 
@@ -315,8 +319,10 @@ rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepare_args 
         return fail(error, RH_INVALID_ARGUMENT, "the weight holds NaN or infinity");
       }
       // A group whose first column matters little is cut a little.
-      const int64_t matrix = has(Defect::MixesImportance) ? 0 : row / q->matrix_rows;
-      if (args->importance && floats(args->importance)[matrix * q->cols + g * q->width] < 1) largest *= 0.97f;
+      const int64_t matrix = row / q->matrix_rows;
+      largest = fminf(largest, floats(args->statistic)[has(Defect::MixesStatistics) ? 0 : matrix]);
+      const int64_t important = has(Defect::MixesImportance) ? 0 : matrix;
+      if (args->importance && floats(args->importance)[important * q->cols + g * q->width] < 1) largest *= 0.97f;
       maximum[row * q->per_row + g] =
           has(Defect::ClaimsIndependentRows) && row > 0 ? fmaxf(largest, maximum[(row - 1) * q->per_row + g]) : largest;
       shared_maximum[(row * q->per_row + g) % 4096] = largest;
@@ -586,7 +592,7 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->max_scale.clamp_min = 0;
   q->max_scale.clamp_max = 1;
   q->maximum = spec("maximum", RH_KIND_FLOAT, 32, q->weights ? q->rows : 1, q->weights ? q->per_row : 1);
-  q->largest = spec("largest", RH_KIND_FLOAT, 32, 1, 1);
+  q->largest = spec("largest", RH_KIND_FLOAT, 32, q->weights && layer->matrices > 1 ? layer->matrices : 1, 1);
   q->scale = spec("scale", RH_KIND_FLOAT, 32, q->rows, q->per_row);
   q->codes = spec("codes", RH_KIND_INT, 8, q->rows, q->cols);
   q->stored_scale = spec("scale", RH_KIND_FLOAT, 32, q->rows, q->per_row);
@@ -611,8 +617,8 @@ rh_code create(const rh_dtype *dtype, const rh_layer *layer, rh_quantizer **out,
   q->info.tunables = q->tunables;
   q->info.states = q->states;
   q->info.results = q->results;
-  q->info.statistic = q->calibrated && !q->given ? &q->largest : nullptr;
-  q->info.reduce = q->calibrated && !q->given ? RH_REDUCE_MAX : RH_REDUCE_NONE;
+  q->info.statistic = (q->weights || q->calibrated) && !q->given ? &q->largest : nullptr;
+  q->info.reduce = q->info.statistic ? RH_REDUCE_MAX : RH_REDUCE_NONE;
   q->info.encoding = &q->encoding;
   q->other_info = q->info;
   q->table = {sizeof q->table, 0,       q,        destroy,   info,   workspace_size, measure,

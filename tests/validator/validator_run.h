@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
 
 namespace roundhouse {
@@ -15,7 +16,11 @@ namespace roundhouse {
 struct ValidatorRun {
   int exit_code;
   std::string output;  // standard output and error
-  nlohmann::json json() const { return nlohmann::json::parse(output); }
+  nlohmann::json json() const {
+    nlohmann::json out = nlohmann::json::parse(output, nullptr, false);
+    if (out.is_discarded()) throw std::runtime_error("not JSON: " + output);
+    return out;
+  }
   // The result of one test; null when it is not among them.
   nlohmann::json test(const std::string& id) const {
     const nlohmann::json all = json();

@@ -44,7 +44,9 @@ typedef struct rh_quantizer_info {
   const rh_tensor_spec *const *tunables;
   const rh_tensor_spec *const *states;
   const rh_tensor_spec *const *results;
-  const rh_tensor_spec *statistic; /* what measure() writes, or NULL: no measure() */
+  const rh_tensor_spec
+      *statistic; /* what measure() writes, or NULL: no measure(). Of a batch of n matrices: n times the
+                                      first dimension that one matrix has, a matrix after the other. */
   /* What encode() writes. For an activation: what an engine must do to its inputs, with the tensors of a calibrated range;
    * none when the range is dynamic. */
   const rh_encoding *encoding;
