@@ -11,7 +11,7 @@
 #                     from `make test`); `make test-engines-vllm`: one of them
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
-PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev \
+PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev libssl-dev \
   libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
 TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev
 # libtorch is the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.

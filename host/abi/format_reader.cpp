@@ -51,6 +51,8 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
                from_rh(item.dtype),
                {item.shape, item.shape + item.ndim},
                item.file ? item.file : folder_,
+               item.file ? item.offset : 0,
+               item.file ? item.bytes : 0,
                quantized,
                nullptr,
                nullptr};

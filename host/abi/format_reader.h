@@ -26,6 +26,7 @@ class ExportedCheckpoint : public TensorSource {
     DType dtype;
     std::vector<int64_t> shape;
     std::string file;
+    uint64_t offset, bytes;  // in that file; 0 bytes: not said
     bool quantized;
     const rh_encoding* encoding;
     const rh_encoding* activation_encoding;

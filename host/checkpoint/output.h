@@ -15,6 +15,7 @@
 namespace roundhouse {
 
 inline constexpr const char* kOutputMarker = ".roundhouse";
+inline constexpr const char* kNotesFolder = "roundhouse";  // in an output: the report and what belongs to it
 
 // What becomes of "<path>.partial" while it is not finished.
 enum class Partial {

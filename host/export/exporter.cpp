@@ -4,10 +4,13 @@
 #include <malloc.h>
 
 #include "host/abi/export_session.h"
+#include "host/abi/format_reader.h"
 #include "host/abi/format_writer.h"
 #include "host/base/error.h"
 #include "host/base/scratch_folder.h"
 #include "host/checkpoint/output.h"
+#include "host/checkpoint/safetensors.h"
+#include "host/export/digests.h"
 #include "host/plan/format_facts.h"
 #include "host/text/tokenizer.h"
 
@@ -34,6 +37,7 @@ class TensorViews {
 }  // namespace
 
 struct Exporter::Target {
+  LoadedFormat format;
   std::unique_ptr<PlanView> plan;
   OutputFolder folder;
   ExportSession session;
@@ -41,10 +45,25 @@ struct Exporter::Target {
 
   Target(const LoadedFormat& format, const ExportTarget& target, std::unique_ptr<PlanView> view, bool overwrite,
          const ExportSession::Facts& facts, uint64_t max_shard_bytes, ExportSession::Decode decode)
-      : plan(std::move(view)),
+      : format(format),
+        plan(std::move(view)),
         folder(target.folder, overwrite),
         session(folder, facts, *plan->get(), max_shard_bytes, std::move(decode)),
         writer(format, session) {}
+
+  // Where the files that are no safetensors have their tensors, as the format's reader says.
+  std::vector<StoredRange> stored(const nlohmann::json& about) const {
+    std::vector<StoredRange> ranges;
+    if (holds_safetensors(folder.partial())) return ranges;
+    const ExportedCheckpoint written(format, folder.partial(), about);
+    for (const std::string& name : written.names()) {
+      const ExportedCheckpoint::Item& item = written.item(name);
+      const std::filesystem::path file = item.file;
+      const std::string relative = (file.has_parent_path() ? file.lexically_relative(folder.partial()) : file).string();
+      if (item.bytes > 0) ranges.push_back({name, relative, item.offset, item.bytes});
+    }
+    return ranges;
+  }
 };
 
 std::vector<ExportTarget> export_targets(const Recipe& recipe) {
@@ -60,9 +79,9 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   nlohmann::json config = architecture.config();
   // Of a checkpoint that is repacked: the format writes its own. The second is compressed-tensors' older key.
   for (const char* key : {"quantization_config", "compression_config"}) config.erase(key);
-  const nlohmann::json about = architecture.facts();
+  about_ = architecture.facts();
   const ExportSession::Facts facts{.json = {{"config", std::move(config)},
-                                            {"architecture", about},
+                                            {"architecture", about_},
                                             {"plan", plan_facts(plan)},
                                             {"tuning", tuning_facts(plan.recipe)}},
                                    .paths = {{"model", model_folder.string()}},
@@ -76,7 +95,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
   for (const ExportTarget& target : export_targets(plan.recipe))
     targets_.push_back(std::make_unique<Target>(catalogue.format(target.format), target,
-                                                plan_view(plan, target.options, about), overwrite, facts,
+                                                plan_view(plan, target.options, about_), overwrite, facts,
                                                 static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
 }
 
@@ -133,6 +152,8 @@ void Exporter::tensor(const std::string& name, const Tensor& tensor) {
 
 Fingerprints Exporter::finish() {
   for (auto& target : targets_) target->writer.finish();
+  for (auto& target : targets_)
+    target->folder.write_text(kDigestFile, Digests::of(target->folder.partial(), target->stored(about_)).text());
   for (auto& target : targets_) target->folder.finish();
   return std::move(fingerprints_);
 }

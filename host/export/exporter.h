@@ -41,6 +41,7 @@ class Exporter {
  private:
   struct Target;
   std::vector<std::unique_ptr<Target>> targets_;
+  nlohmann::json about_;  // the architecture's facts
   Fingerprints fingerprints_;
   std::set<std::string> omitted_;          // tensors that a format leaves out, on purpose: they have no fingerprint
   const EncodedLayer* current_ = nullptr;  // what the decode extension decodes

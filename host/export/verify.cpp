@@ -144,7 +144,7 @@ void Fingerprints::write(const fs::path& file) const {
   write_safetensors_file(file, tensors);
 }
 
-fs::path fingerprint_file(const fs::path& output) { return output / "roundhouse" / "fingerprints.safetensors"; }
+fs::path fingerprint_file(const fs::path& output) { return output / kNotesFolder / "fingerprints.safetensors"; }
 
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints) {
   Verification result;
@@ -239,7 +239,9 @@ std::vector<std::string> finding_notes(const LoadedFormat& format, const fs::pat
 }
 
 std::string verification_text(const Verification& result) {
-  std::string text = cat(result.tensors, " tensors read");
+  std::string text = result.files > 0 ? cat(result.files, " files compared with their digests") : "";
+  if (result.tensors == 0 && result.files > 0) return text;
+  text += cat(text.empty() ? "" : ", ", result.tensors, " tensors read");
   if (result.compared > 0)
     text += cat(", ", result.compared, " compared with the run, the largest difference about ", result.largest, " (",
                 result.largest_of, ")");

@@ -35,6 +35,7 @@ class Fingerprints {
 std::filesystem::path fingerprint_file(const std::filesystem::path& output);
 
 struct Verification {
+  int64_t files = 0;     // that were compared with their digests
   int64_t tensors = 0;   // that were read
   int64_t compared = 0;  // of them, with fingerprints of the run
   double largest = 0;    // relative difference among those

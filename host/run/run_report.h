@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "host/checkpoint/output.h"
 #include "host/model/perplexity.h"
 #include "host/tuning/results.h"
 
@@ -55,7 +56,7 @@ struct RunReport {
   std::vector<ServeCommand> commands;
 
   // Where the run leaves its notes.
-  std::filesystem::path notes() const { return output / "roundhouse"; }
+  std::filesystem::path notes() const { return output / kNotesFolder; }
 };
 
 // The contents of report.json:

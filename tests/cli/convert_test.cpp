@@ -31,7 +31,7 @@ class Convert : public WorkFolder {
     const fs::path to = from.string() + "-" + format;
     const Outcome outcome = convert(from, format, to);
     EXPECT_EQ(outcome.code, 0) << outcome.output;
-    const Outcome check = run("verify --json " + to.string());
+    const Outcome check = run("verify --deep --json " + to.string());
     EXPECT_EQ(check.code, 0) << check.output;
     if (check.code == 0) {
       const json result = json::parse(check.output);

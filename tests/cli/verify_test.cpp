@@ -3,16 +3,23 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "host/checkpoint/mapped_file.h"
 #include "host/checkpoint/safetensors.h"
+#include "host/checkpoint/safetensors_header.h"
 #include "host/checkpoint/writer.h"
+#include "host/export/digests.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
 namespace {
+
+using Lines = std::vector<std::string>;
 
 class Verify : public WorkFolder {
  protected:
@@ -36,19 +43,81 @@ class Verify : public WorkFolder {
     std::filesystem::remove(work_ / "out/model.safetensors");
     write_safetensors_file(work_ / "out/model.safetensors", tensors);
   }
-  Outcome verify() { return run("verify " + (work_ / "out").string()); }
+  Outcome verify() { return run("verify --deep " + (work_ / "out").string()); }
 };
 
 TEST_F(Verify, EveryTensorOfAGoodExportAgrees) {
   export_model("formats: [auto_round, fake]\n");
   for (const char* format : {"auto_round", "fake"}) {
-    const Outcome outcome = run("verify --json " + (work_ / "out" / format).string());
+    const Outcome outcome = run("verify --deep --json " + (work_ / "out" / format).string());
     ASSERT_EQ(outcome.code, 0) << outcome.output;
     const auto result = nlohmann::json::parse(outcome.output);
     EXPECT_EQ(result["format"], format);
     EXPECT_EQ(result["tensors"], result["compared"]);
     EXPECT_LT(result["largest_difference"].get<double>(), 1e-6);
   }
+}
+
+// Flips the lowest bit of a byte.
+void flip(const std::filesystem::path& file, uint64_t at) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekg(static_cast<std::streamoff>(at));
+  const auto byte = static_cast<char>(stream.get() ^ 1);
+  stream.seekp(static_cast<std::streamoff>(at));
+  stream.put(byte);
+}
+
+TEST_F(Verify, OneFlippedBitIsFoundInEveryTensor) {
+  export_model("formats: [auto_round]\n");
+  const auto file = work_ / "out/model.safetensors";
+  const std::vector<SafetensorsHeader::Tensor> tensors = parse_safetensors_header(MappedFile(file)).tensors;
+  ASSERT_GT(tensors.size(), 40u);
+  const Digests digests = Digests::read(work_ / "out").value();
+  const auto differences = [&] { return digests.differences(work_ / "out", [](const std::string&) {}); };
+  const std::string changed = "model.safetensors is not as it was written (SHA-256)";
+  EXPECT_EQ(differences(), Lines());
+  for (const auto& tensor : tensors) {
+    const uint64_t at = (tensor.begin + tensor.end) / 2;
+    flip(file, at);
+    EXPECT_EQ(differences(), Lines{changed + ": " + tensor.name});
+    flip(file, at);
+  }
+  flip(file, 10);
+  EXPECT_EQ(differences(), Lines{changed + ", outside its tensors"});
+}
+
+TEST_F(Verify, OneFlippedBitIsFoundInAGguf) {
+  const Outcome made = run("run " + write_recipe("formats: [gguf]\n").string() + " --set scheme=GGUF:Q8_0");
+  ASSERT_EQ(made.code, 0) << made.output;
+  std::filesystem::path file;
+  for (const auto& entry : std::filesystem::directory_iterator(work_ / "out"))
+    if (entry.path().extension() == ".gguf") file = entry.path();
+  flip(file, std::filesystem::file_size(file) / 2);
+  Outcome outcome = run("verify " + (work_ / "out").string());
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.output.find(".gguf is not as it was written (SHA-256): "), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find(".weight\n"), std::string::npos) << outcome.output;
+}
+
+TEST_F(Verify, EditedLostAndForeignFilesAreNamed) {
+  export_model("formats: [llm_compressor]\n");
+  const auto folder = work_ / "out";
+  ASSERT_EQ(std::system(("cd " + folder.string() + " && sha256sum --quiet -c SHA256SUMS 2>&1").c_str()), 0);
+  std::string config = read(folder / "config.json");
+  config.replace(config.find("\"num_bits\": 4"), 13, "\"num_bits\": 8");
+  write(folder / "config.json", config);
+  write(folder / "tokenizer.json", read(folder / "tokenizer.json").substr(0, 3000));
+  std::filesystem::remove(folder / "tokenizer_config.json");
+  write(folder / "notes.txt", "mine");
+  const Outcome outcome = run("verify " + folder.string());
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.output.find("config.json is not as it was written (SHA-256)\n"
+                                "tokenizer.json is not as it was written (SHA-256)\n"
+                                "tokenizer_config.json is missing\n"),
+            std::string::npos)
+      << outcome.output;
+  EXPECT_NE(outcome.output.find("note: not written by the run, and not checked: notes.txt\n"), std::string::npos)
+      << outcome.output;
 }
 
 TEST_F(Verify, OriginalsAreCheckedToo) {
@@ -89,6 +158,7 @@ TEST_F(Verify, AConstantWeightIsNotedWhereNoFingerprintTellsOfIt) {
   EXPECT_EQ(outcome.code, 1);
   EXPECT_NE(outcome.output.find("k_proj.weight differs from what the run made"), std::string::npos) << outcome.output;
   std::filesystem::remove_all(work_ / "out/roundhouse");
+  std::filesystem::remove(work_ / "out/SHA256SUMS");
   outcome = verify();
   EXPECT_EQ(outcome.code, 0);
   EXPECT_NE(outcome.output.find("note: model.layers.0.self_attn.k_proj.weight is one constant, and there is no "

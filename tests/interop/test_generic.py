@@ -109,7 +109,7 @@ class Experts(unittest.TestCase):
         for name in self.meant:  # every one of them was rounded, and none beyond what so many bits allow
             error = (fake[name] - self.meant[name]).norm() / self.meant[name].norm()
             self.assertTrue(0.001 < error < 0.2, f"{name}: {error}")
-        support.roundhouse("verify", output / format_id)
+        support.roundhouse("verify", "--deep", output / format_id)
         return output / format_id, fake
 
     def assert_decompresses(self, scheme, packing):
@@ -186,7 +186,7 @@ class Vision(unittest.TestCase):
             same = torch.equal(tensor, fake[name])
             rounded = name.startswith("model.layers.") and "_proj.weight" in name
             self.assertEqual(same, not rounded, name)
-        support.roundhouse("verify", output / format_id)
+        support.roundhouse("verify", "--deep", output / format_id)
         return output / format_id, fake
 
     def assert_loads(self, folder, fake, **loading):

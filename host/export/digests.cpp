@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/export/digests.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <sstream>
+
+#include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/base/parallel.h"
+#include "host/base/words.h"
+#include "host/checkpoint/mapped_file.h"
+#include "host/checkpoint/output.h"
+#include "host/checkpoint/safetensors_header.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTensorLine = "# tensor\t";
+constexpr size_t kNamed = 10;  // tensors of a file that are named before the others are counted
+
+// The SHA-256 digest of bytes [offset, offset + bytes) of a file, or of those of them that it has, in lower-case hex.
+std::string sha256(const fs::path& file, uint64_t offset = 0, uint64_t bytes = UINT64_MAX) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw Error(cat("cannot open ", file.string()), Failure::kNotFound);
+  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
+    throw Error("OpenSSL has no SHA-256 here");
+  in.seekg(static_cast<std::streamoff>(offset));
+  for (std::vector<char> buffer(1 << 20); bytes > 0;) {
+    in.read(buffer.data(), static_cast<std::streamsize>(std::min<uint64_t>(bytes, buffer.size())));
+    if (in.bad()) throw Error(cat("cannot read ", file.string()), Failure::kDataLoss);
+    if (in.gcount() <= 0) break;
+    EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(in.gcount()));
+    bytes -= static_cast<uint64_t>(in.gcount());
+  }
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  EVP_DigestFinal_ex(context.get(), digest, &size);
+  std::string hex;
+  for (unsigned i = 0; i < size; ++i) {
+    hex += "0123456789abcdef"[digest[i] >> 4];
+    hex += "0123456789abcdef"[digest[i] & 15];
+  }
+  return hex;
+}
+
+// The files that have digests, by their paths in the folder.
+std::set<std::string> files_of(const fs::path& folder) {
+  std::set<std::string> files;
+  for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
+    const std::string name = it->path().lexically_relative(folder).string();
+    if (it->is_directory() && name == kNotesFolder)
+      it.disable_recursion_pending();
+    else if (it->is_regular_file() && name != kDigestFile && name != kOutputMarker)
+      files.insert(name);
+  }
+  return files;
+}
+
+// sha256sum's way with names that would break a line: a backslash first, and escapes.
+std::string file_line(const std::string& digest, const std::string& name) {
+  if (name.find_first_of("\\\n") == std::string::npos) return cat(digest, "  ", name, "\n");
+  std::string escaped;
+  for (const char c : name) escaped += c == '\\' ? "\\\\" : c == '\n' ? "\\n" : std::string(1, c);
+  return cat("\\", digest, "  ", escaped, "\n");
+}
+
+std::string unescaped(const std::string& name) {
+  std::string out;
+  for (size_t i = 0; i < name.size(); ++i)
+    out += name[i] != '\\' || i + 1 == name.size() ? name[i] : name[++i] == 'n' ? '\n' : name[i];
+  return out;
+}
+
+}  // namespace
+
+Digests Digests::of(const fs::path& folder, const std::vector<StoredRange>& others) {
+  Digests out;
+  const std::set<std::string> names = files_of(folder);
+  std::vector<StoredRange> ranges;
+  for (const std::string& name : names)
+    if (fs::path(name).extension() == ".safetensors")
+      for (const SafetensorsHeader::Tensor& tensor : parse_safetensors_header(MappedFile(folder / name)).tensors)
+        ranges.push_back({tensor.name, name, tensor.begin, tensor.end - tensor.begin});
+  for (const StoredRange& range : others)
+    if (names.contains(range.file) && fs::path(range.file).extension() != ".safetensors") ranges.push_back(range);
+  std::erase_if(ranges,
+                [](const StoredRange& r) { return (r.name + r.file).find_first_of("\t\n") != std::string::npos; });
+
+  const std::vector<std::string> files(names.begin(), names.end());
+  std::vector<std::string> digests(files.size() + ranges.size());
+  parallel_for(static_cast<int64_t>(digests.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      if (i < files.size()) {
+        digests[i] = sha256(folder / files[i]);
+      } else {
+        const StoredRange& range = ranges[i - files.size()];
+        digests[i] = sha256(folder / range.file, range.offset, range.bytes);
+      }
+    }
+  });
+  for (size_t i = 0; i < files.size(); ++i) out.files_[files[i]] = digests[i];
+  for (size_t i = 0; i < ranges.size(); ++i) out.tensors_.push_back({ranges[i], digests[files.size() + i]});
+  return out;
+}
+
+std::optional<Digests> Digests::read(const fs::path& folder) {
+  const fs::path file = folder / kDigestFile;
+  if (!fs::exists(file)) return std::nullopt;
+  Digests out;
+  std::istringstream lines(read_file(file));
+  int64_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    const auto fail = [&] { throw Error(cat(file.string(), ":", number, ": this is no line of digests")); };
+    if (line.rfind(kTensorLine, 0) == 0) {
+      std::istringstream fields(line.substr(std::char_traits<char>::length(kTensorLine)));
+      TensorDigest tensor;
+      if (!(fields >> tensor.digest >> tensor.range.offset >> tensor.range.bytes) || fields.get() != '\t' ||
+          !std::getline(fields, tensor.range.file, '\t') || !std::getline(fields, tensor.range.name))
+        fail();
+      out.tensors_.push_back(std::move(tensor));
+    } else if (!line.empty() && line[0] != '#') {
+      const bool escaped = line[0] == '\\';
+      const size_t blank = line.find(' ');
+      if (blank == std::string::npos || blank + 2 >= line.size()) fail();
+      const std::string name = line.substr(blank + 2);
+      out.files_[escaped ? unescaped(name) : name] = line.substr(escaped, blank - escaped);
+    }
+  }
+  return out;
+}
+
+std::string Digests::text() const {
+  std::string text = "# Check the files: sha256sum -c SHA256SUMS. The files and their tensors: roundhouse verify.\n";
+  for (const auto& [name, digest] : files_) text += file_line(digest, name);
+  for (const auto& [range, digest] : tensors_)
+    text += cat(kTensorLine, digest, "\t", range.offset, "\t", range.bytes, "\t", range.file, "\t", range.name, "\n");
+  return text;
+}
+
+std::vector<std::string> Digests::differences(const fs::path& folder,
+                                              const std::function<void(const std::string&)>& progress) const {
+  std::vector<std::string> out;
+  for (const auto& [file, digest] : files_) {
+    progress(file);
+    if (!fs::exists(folder / file)) {
+      out.push_back(cat(file, " is missing"));
+      continue;
+    }
+    if (sha256(folder / file) == digest) continue;
+    std::vector<std::string> changed;
+    size_t stored = 0;
+    for (const TensorDigest& tensor : tensors_) {
+      if (tensor.range.file != file) continue;
+      ++stored;
+      if (sha256(folder / file, tensor.range.offset, tensor.range.bytes) != tensor.digest)
+        changed.push_back(tensor.range.name);
+    }
+    std::string text = cat(file, " is not as it was written (SHA-256)");
+    if (stored > 0 && changed.empty()) text += ", outside its tensors";
+    if (const size_t more = changed.size() - std::min(changed.size(), kNamed); more > 0) {
+      changed.resize(kNamed);
+      changed.push_back(cat(more, " more"));
+    }
+    if (!changed.empty()) text += cat(": ", joined(changed));
+    out.push_back(std::move(text));
+  }
+  return out;
+}
+
+std::vector<std::string> Digests::unknown(const fs::path& folder) const {
+  std::vector<std::string> out;
+  for (const std::string& name : files_of(folder))
+    if (!files_.contains(name)) out.push_back(name);
+  return out;
+}
+
+}  // namespace roundhouse
