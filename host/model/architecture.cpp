@@ -29,7 +29,8 @@ double norm_eps(const DecoderInfo& info) {
 
 nlohmann::json to_json(const RotaryInfo& rotary) {
   using Scaling = RotaryInfo::Scaling;
-  const char* scaling = rotary.scaling == Scaling::kYarn     ? "yarn"
+  const char* scaling = rotary.scaling == Scaling::kLongrope ? "longrope"
+                        : rotary.scaling == Scaling::kYarn   ? "yarn"
                         : rotary.scaling == Scaling::kLlama3 ? "llama3"
                         : rotary.scaling == Scaling::kLinear ? "linear"
                                                              : "none";
@@ -138,13 +139,13 @@ nlohmann::json Architecture::facts() const {
 std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
   if (generic_) return generic_->blocks.at(static_cast<size_t>(block)).linears;
   std::vector<LinearInfo> linears;
+  const auto add = [&](const auto& part) {
+    if (!part) return;
+    for (LinearInfo& linear : part->linears()) linears.push_back(std::move(linear));
+  };
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
-    if (const auto& attention = step.attention)
-      linears.insert(linears.end(), {attention->q, attention->k, attention->v, attention->o});
-    if (const auto& mlp = step.mlp) {
-      if (mlp->gate) linears.push_back(*mlp->gate);
-      linears.insert(linears.end(), {mlp->up, mlp->down});
-    }
+    add(step.attention);
+    add(step.mlp);
   }
   return linears;
 }
@@ -158,10 +159,14 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
   std::vector<std::string> names;
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     append(names, step.norm_in);
-    if (step.attention) {
-      append(names, step.attention->q_norm);
-      append(names, step.attention->k_norm);
+    append(names, step.norm_mlp);
+    if (const auto& attention = step.attention) {
+      for (const auto& norm : {attention->q_norm, attention->k_norm, attention->v_norm}) append(names, norm);
+      if (!attention->sinks.empty()) names.push_back(attention->sinks);
     }
+    if (step.mlp && step.mlp->activation == Activation::kXielu)
+      for (const char* parameter : {"alpha_p", "alpha_n", "beta", "eps"})
+        names.push_back(step.mlp->activation_name + "." + parameter);
     append(names, step.norm_out);
     append(names, step.norm_sum);
   }
@@ -178,6 +183,7 @@ std::vector<std::string> Architecture::outer_tensors() const {
   if (generic_) return generic_->outside.tensors;
   std::vector<std::string> names{info_.embedding + ".weight"};
   if (info_.learned_positions) names.push_back(info_.learned_positions->name + ".weight");
+  append(names, info_.embedding_norm);
   append(names, info_.project_in);
   append(names, info_.final_norm);
   append(names, info_.project_out);

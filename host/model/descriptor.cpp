@@ -69,6 +69,18 @@ Descriptor with_spellings(Descriptor descriptor) {
   return descriptor;
 }
 
+// Why the descriptor declines the config, or "": the reason of the first of `refuse` that holds.
+std::string refusal(const Descriptor& descriptor) {
+  const auto guards = Value(descriptor).find("refuse");
+  if (!guards) return "";
+  for (const Value& guard : guards->items()) {
+    guard.only({"when", "unless", "reason"});
+    const auto when = guard.find("when");
+    if (when ? when->flag() : !guard.at("unless").flag()) return guard.at("reason").text();
+  }
+  return "";
+}
+
 }  // namespace
 
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs) {
@@ -112,7 +124,12 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
     if (!(choice.family.empty() ? lists : record.family == choice.family)) continue;
     found.file = record.file;
     found.yaml = yaml::Node::load(record.file).as_json();
-    return with_spellings(std::move(found));
+    const std::string refused = refusal(found);
+    if (refused.empty()) return with_spellings(std::move(found));
+    if (choice.generic && choice.family.empty()) continue;  // to the generic one
+    throw Error(cat(
+        found.config_file.string(), ": ", refused, " (", found.file.string(), " declines it)",
+        choice.family.empty() ? ". Weights of any family can be rounded without tuning: set tuning.iters to 0" : ""));
   }
   if (choice.generic && !generic.empty()) {
     found.file = generic;
@@ -136,23 +153,61 @@ Value::Value(const Descriptor& descriptor) : Value(descriptor, descriptor.yaml, 
 
 Value::Value(const Descriptor& descriptor, json value, std::filesystem::path file, std::string path)
     : descriptor_(&descriptor), value_(std::move(value)), file_(std::move(file)), path_(std::move(path)) {
-  if (file_ == descriptor.file && value_.is_object() && value_.contains("key")) follow_key();
+  if (file_ != descriptor.file || !value_.is_object()) return;
+  if (value_.contains("is_set")) {
+    only({"is_set"});
+    const std::vector<std::string> names = names_under("is_set");
+    value_ = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      const json* const found = value_at(descriptor.config, name);
+      return found && !found->empty();
+    });
+  } else if (value_.contains("choose")) {
+    choose();
+  } else if (value_.contains("key")) {
+    follow_key();
+  }
+}
+
+void Value::choose() {
+  only({"choose"});
+  for (const Value& choice : at("choose").items()) {
+    choice.only({"when", "value"});
+    if (const auto when = choice.find("when"); when && !when->flag()) continue;
+    const Value chosen = choice.at("value");
+    *this = chosen;
+    return;
+  }
+  fail("a list of which one holds");
+}
+
+std::vector<std::string> Value::names_under(const char* key) const {
+  std::vector<std::string> names;
+  for (const json& name : value_[key].is_array() ? value_[key] : json::array({value_[key]})) {
+    if (!name.is_string()) fail(cat("{", key, ": NAME} or {", key, ": [NAME, ...]}"));
+    names.push_back(name);
+  }
+  return names;
 }
 
 void Value::follow_key() {
-  only({"key", "default"});
-  std::vector<std::string> names;
-  for (const json& name : value_["key"].is_array() ? value_["key"] : json::array({value_["key"]})) {
-    if (!name.is_string()) fail("{key: NAME} or {key: [NAME, ...]}");
-    names.push_back(name);
-  }
+  only({"key", "default", "is"});
+  const std::vector<std::string> names = names_under("key");
   const json& config = descriptor_->config;
   for (const std::string& name : names) {
     const json* const found = value_at(config, name);
     if (!found || (found->empty() && name != names.back())) continue;
+    if (value_.contains("is")) {
+      const bool equal = *found == value_["is"];
+      value_ = equal;
+      return;
+    }
     value_ = *found;
     file_ = descriptor_->config_file;
     path_ = name;
+    return;
+  }
+  if (value_.contains("is")) {
+    value_ = false;
     return;
   }
   if (!value_.contains("default"))
@@ -176,11 +231,13 @@ std::optional<Value> Value::find(std::string_view key) const {
   return Value(*descriptor_, *member, file_, path_ + (path_.empty() ? "" : ".") + std::string(key));
 }
 
-void Value::only(std::initializer_list<std::string_view> keys) const {
+void Value::only(std::initializer_list<std::string_view> keys, std::span<const std::string_view> more) const {
   if (!value_.is_object()) fail("a map");
+  std::vector<std::string_view> known(keys);
+  known.insert(known.end(), more.begin(), more.end());
   for (const auto& [key, member] : value_.items())
-    if (std::find(keys.begin(), keys.end(), key) == keys.end())
-      throw Error(cat(origin(), ": the key ", key, " is unknown; known are ", joined(keys)));
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      throw Error(cat(origin(), ": the key ", key, " is unknown; known are ", joined(known)));
 }
 
 std::vector<Value> Value::items() const {

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,20 +46,24 @@ std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>
 //   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a
 //   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
 //   {key: [NAME, OTHER], ...}       the first that is there and neither null nor empty
+//   {key: NAME, is: VALUE}          whether config.json's NAME is there and is VALUE
+//   {is_set: NAME} or [NAME, OTHER] whether one is there and neither null nor empty
+//   {choose: [{when: FLAG, value: VALUE}, ...]}  the first value whose flag is true, or is not there
 // The accessors throw Error naming file and key when the value has another type.
 class Value {
  public:
   explicit Value(const Descriptor& descriptor);  // the whole descriptor
 
-  // Members of a map. `at` throws when absent; `only` throws when the map has another member than these.
+  // Members of a map. `at` throws when absent; `only` throws when the map has another member than these and `more`.
   Value at(std::string_view key) const;
   std::optional<Value> find(std::string_view key) const;
-  void only(std::initializer_list<std::string_view> keys) const;
+  void only(std::initializer_list<std::string_view> keys, std::span<const std::string_view> more = {}) const;
   std::vector<Value> items() const;
   std::vector<std::pair<std::string, Value>> members() const;
 
   bool is_null() const { return value_.is_null(); }
   bool is_map() const { return value_.is_object(); }
+  bool is_list() const { return value_.is_array(); }
   bool is_text() const { return value_.is_string(); }
   int64_t positive() const;  // an integer > 0
   int64_t integer() const;
@@ -73,6 +78,8 @@ class Value {
  private:
   Value(const Descriptor& descriptor, nlohmann::json value, std::filesystem::path file, std::string path);
   void follow_key();
+  void choose();
+  std::vector<std::string> names_under(const char* key) const;
 
   const Descriptor* descriptor_;
   nlohmann::json value_;

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The linear layers of a block, whose weights tuning replaces.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "host/model/input_hook.h"
+#include "host/model/structure.h"
+
+namespace roundhouse {
+
+struct LinearSlot {
+  LinearInfo info;
+  at::Tensor weight;  // [out, in]
+  at::Tensor bias;    // [out], or undefined
+};
+
+struct Linears {
+  std::vector<LinearSlot> slots;
+  InputHook input_hook;
+
+  at::Tensor operator()(size_t slot, const at::Tensor& input) const;
+};
+
+}  // namespace roundhouse

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/model/structure.h"
+
+namespace roundhouse {
+
+std::vector<LinearInfo> AttentionInfo::linears() const {
+  std::vector<LinearInfo> all;
+  for (const auto& linear : {qkv, q, k, v})
+    if (linear) all.push_back(*linear);
+  all.push_back(o);
+  return all;
+}
+
+std::vector<LinearInfo> MlpInfo::linears() const {
+  std::vector<LinearInfo> all;
+  if (gate) all.push_back(*gate);
+  all.insert(all.end(), {up, down});
+  return all;
+}
+
+bool DecoderInfo::same_positions(int64_t length, int64_t other) const {
+  for (const auto& map : {rotary, window_rotary})
+    if (map && map->scaling == RotaryInfo::Scaling::kLongrope &&
+        (length > map->original_positions) != (other > map->original_positions))
+      return false;
+  return true;
+}
+
+}  // namespace roundhouse
