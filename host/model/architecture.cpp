@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "host/model/experts_info.h"
 #include "host/model/resolve.h"
 
 namespace roundhouse {
@@ -16,6 +17,11 @@ void append(std::vector<std::string>& names, const LinearInfo& linear) {
 void append(std::vector<std::string>& names, const NormInfo& norm) {
   if (norm.has_weight) names.push_back(norm.name + ".weight");
   if (norm.has_bias) names.push_back(norm.name + ".bias");
+}
+
+void append(std::vector<LinearInfo>& linears, const MlpInfo& mlp) {
+  if (mlp.gate) linears.push_back(*mlp.gate);
+  linears.insert(linears.end(), {mlp.up, mlp.down});
 }
 
 double norm_eps(const DecoderInfo& info) {
@@ -87,7 +93,7 @@ void Architecture::resolve_names(const Descriptor& descriptor) {
 }
 
 std::vector<StackedTensor> Architecture::stacks(TensorSource& source) const {
-  return generic_ ? find_stacks(*descriptor_, source) : std::vector<StackedTensor>();
+  return generic_ ? find_stacks(*descriptor_, source) : find_stacks(info_, source);
 }
 
 void Architecture::match(TensorSource& source) {
@@ -99,6 +105,7 @@ void Architecture::match(TensorSource& source) {
       resolve_names(descriptor);
       break;
     }
+    note_storage(info_, source);
     return;
   }
   generic_ = read_generic(*descriptor_, source);
@@ -141,9 +148,12 @@ std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     if (const auto& attention = step.attention)
       linears.insert(linears.end(), {attention->q, attention->k, attention->v, attention->o});
-    if (const auto& mlp = step.mlp) {
-      if (mlp->gate) linears.push_back(*mlp->gate);
-      linears.insert(linears.end(), {mlp->up, mlp->down});
+    if (step.mlp) append(linears, *step.mlp);
+    if (const auto& experts = step.experts) {
+      linears.push_back(experts->router.linear);
+      for (const MlpInfo& expert : experts->experts) append(linears, expert);
+      if (experts->shared) append(linears, *experts->shared);
+      if (experts->shared_gate) linears.push_back(*experts->shared_gate);
     }
   }
   return linears;
@@ -162,6 +172,8 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
       append(names, step.attention->q_norm);
       append(names, step.attention->k_norm);
     }
+    if (step.experts && !step.experts->router.correction_bias.empty())
+      names.push_back(step.experts->router.correction_bias);
     append(names, step.norm_out);
     append(names, step.norm_sum);
   }

@@ -2,6 +2,7 @@
 #include "host/model/decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 
 #include <algorithm>
 #include <cmath>
@@ -34,6 +35,12 @@ std::optional<LoadedNorm> load_norm(const std::optional<NormInfo>& info,
   if (info->has_weight) norm.weight = load(info->name + ".weight", {info->size});
   if (info->has_bias) norm.bias = load(info->name + ".bias", {info->size});
   return norm;
+}
+
+// A vector for the experts; some checkpoints have it as a row.
+std::vector<int64_t> correction_bias_shape(TensorSource& source, const std::string& name, int64_t experts) {
+  const bool row = source.contains(name) && source.info(name).shape.size() == 2;
+  return row ? std::vector<int64_t>{1, experts} : std::vector<int64_t>{experts};
 }
 
 // Angular frequencies of the rotated feature pairs, [dims / 2] in float32.
@@ -87,8 +94,12 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
   };
   for (LinearInfo& info : architecture.block_linears(index)) {
     LinearSlot slot;
-    slot.weight = load(info.name + ".weight", {info.out_features, info.in_features});
-    if (info.has_bias) slot.bias = load(info.name + ".bias", {info.out_features});
+    const at::ScalarType type = info.float32 ? at::toOpMathType(dtype) : dtype;
+    const auto load_slot = [&](const std::string& name, at::IntArrayRef shape) {
+      return load_checked(source, name, shape).to(device, type);
+    };
+    slot.weight = load_slot(info.name + ".weight", {info.out_features, info.in_features});
+    if (info.has_bias) slot.bias = load_slot(info.name + ".bias", {info.out_features});
     slot.info = std::move(info);
     linears_.push_back(std::move(slot));
   }
@@ -108,23 +119,32 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
                                  part->sliding_window};
       next += 4;
     }
-    if (const auto& part = info.mlp) {
-      step.mlp = Mlp{std::nullopt, 0, 0, part->activation};
-      if (part->gate) step.mlp->gate = next++;
-      step.mlp->up = next++;
-      step.mlp->down = next++;
+    if (info.mlp) step.mlp.emplace(*info.mlp, next);
+    if (const auto& part = info.experts) {
+      at::Tensor bias;
+      if (const std::string& name = part->router.correction_bias; !name.empty())
+        bias = load_checked(source, name, correction_bias_shape(source, name, part->router.linear.out_features))
+                   .flatten()
+                   .to(device, at::toOpMathType(dtype));
+      step.experts.emplace(*part, bias, next);
     }
     steps_.push_back(std::move(step));
   }
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& positions) const {
+  const ApplyLinear apply = [this](size_t slot, const at::Tensor& input) { return linear(slot, input); };
+  const ApplyLinear observe = [this](size_t slot, const at::Tensor& input) {
+    return linear(slot, input, expert_hook_);
+  };
   at::Tensor sum = hidden;
   for (const Step& step : steps_) {
     const at::Tensor x = step.norm_in ? (*step.norm_in)(sum) : sum;
     at::Tensor y;
     if (step.attention) y = attend(*step.attention, x, positions);
-    if (step.mlp) y = y.defined() ? y + feed_forward(*step.mlp, x) : feed_forward(*step.mlp, x);
+    const auto add = [&](const at::Tensor& part) { y = y.defined() ? y + part : part; };
+    if (step.mlp) add(feed_forward(*step.mlp, apply, x));
+    if (step.experts) add(step.experts->forward(x, apply, expert_hook_ ? &observe : nullptr));
     if (step.norm_out) y = (*step.norm_out)(y);
     sum = sum + y;
     if (step.norm_sum) sum = (*step.norm_sum)(sum);
@@ -132,9 +152,10 @@ at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& position
   return sum;
 }
 
-at::Tensor Block::linear(size_t slot, const at::Tensor& input) const {
+at::Tensor Block::linear(size_t slot, const at::Tensor& input, const InputHook& hook) const {
   const LinearSlot& s = linears_[slot];
-  return at::linear(input_hook_ ? input_hook_(s.info, input) : input, s.weight, s.bias);
+  const at::ScalarType type = s.info.float32 ? input.scalar_type() : s.weight.scalar_type();
+  return at::linear(hook ? hook(s.info, input) : input, s.weight.to(type), s.bias);
 }
 
 // The projection split into heads, [batch, seq, heads, head_dim], normed.
@@ -161,12 +182,6 @@ at::Tensor Block::attend(const Attention& attention, const at::Tensor& x, const 
       at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, /*dropout_p=*/0,
                                        /*is_causal=*/!mask, /*scale=*/std::nullopt, /*enable_gqa=*/grouped_);
   return linear(attention.o, mixed.transpose(1, 2).flatten(2));
-}
-
-at::Tensor Block::feed_forward(const Mlp& mlp, const at::Tensor& x) const {
-  if (!mlp.gate) return linear(mlp.down, activate(mlp.activation, linear(mlp.up, x)));
-  const at::Tensor gate = linear(*mlp.gate, x);
-  return linear(mlp.down, activate_and_multiply(mlp.activation, gate, linear(mlp.up, x)));
 }
 
 Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device)

@@ -13,6 +13,7 @@
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
+#include "host/model/experts.h"
 #include "host/model/finite.h"
 #include "host/model/input_hook.h"
 #include "host/model/torch_tensor.h"
@@ -48,6 +49,8 @@ class Block {
   std::vector<LinearSlot>& linears() { return linears_; }
   const std::vector<LinearSlot>& linears() const { return linears_; }
   void set_input_hook(InputHook hook) { input_hook_ = std::move(hook); }
+  // Of an expert's linears, in place of the other: they are applied to all tokens, and what comes of it is dropped.
+  void set_expert_hook(InputHook hook) { expert_hook_ = std::move(hook); }
 
   // hidden: [batch, seq, hidden] in the block's dtype, like the result. Differentiable in hidden and in the weights and
   // biases of the slots, not in those of norms.
@@ -59,27 +62,23 @@ class Block {
     std::optional<LoadedNorm> q_norm, k_norm;
     std::optional<int64_t> sliding_window;
   };
-  struct Mlp {
-    std::optional<size_t> gate;
-    size_t up, down;
-    Activation activation;
-  };
   struct Step {
     std::optional<LoadedNorm> norm_in, norm_out, norm_sum;
     std::optional<Attention> attention;
-    std::optional<Mlp> mlp;
+    std::optional<MlpSlots> mlp;
+    std::optional<Experts> experts;
   };
 
-  at::Tensor linear(size_t slot, const at::Tensor& input) const;
+  at::Tensor linear(size_t slot, const at::Tensor& input) const { return linear(slot, input, input_hook_); }
+  at::Tensor linear(size_t slot, const at::Tensor& input, const InputHook& hook) const;
   at::Tensor heads_of(size_t slot, const at::Tensor& input, const std::optional<LoadedNorm>& norm) const;
   at::Tensor attend(const Attention& attention, const at::Tensor& x, const PositionData& positions) const;
-  at::Tensor feed_forward(const Mlp& mlp, const at::Tensor& x) const;
 
   int64_t head_dim_;
   bool grouped_;  // query heads share key and value heads
   std::vector<LinearSlot> linears_;
   std::vector<Step> steps_;
-  InputHook input_hook_;
+  InputHook input_hook_, expert_hook_;
 };
 
 // Holds the tensors outside the blocks; the embedding stays where the source has it, the head is converted when first

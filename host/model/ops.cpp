@@ -105,6 +105,9 @@ void activation_out(Activation activation, at::Tensor& y, const at::Tensor& x) {
     case Activation::kRelu:
       at::relu_out(y, x);
       return;
+    case Activation::kSigmoid:
+      at::sigmoid_out(y, x);
+      return;
   }
 }
 
@@ -122,6 +125,9 @@ void activation_backward_out(Activation activation, at::Tensor& dx, const at::Te
       return;
     case Activation::kRelu:
       at::threshold_backward_out(dx, dy, x, 0);
+      return;
+    case Activation::kSigmoid:
+      at::sigmoid_backward_out(dx, dy, at::sigmoid(x));
       return;
   }
 }

@@ -6,6 +6,7 @@
 
 #include "host/base/error.h"
 #include "host/base/words.h"
+#include "host/model/experts_info.h"
 
 namespace roundhouse {
 namespace {
@@ -24,6 +25,9 @@ class Resolver {
   AttentionInfo attention(const Value& value, const std::string& prefix, int64_t index) const;
   std::optional<int64_t> sliding_window(const Value& value, int64_t index) const;
   MlpInfo mlp(const Value& value, const std::string& prefix) const;
+  MlpInfo mlp_of(const Value& value, const std::string& prefix, int64_t intermediate,
+                 const std::string& siblings) const;
+  ExpertsInfo experts(const Value& value, const std::string& prefix, int64_t index) const;
   std::optional<NormInfo> norm(const Value& parent, std::string_view key, const std::string& prefix) const;
   std::optional<NormInfo> head_norm(const Value& parent, std::string_view key, const std::string& prefix,
                                     int64_t heads) const;
@@ -42,18 +46,23 @@ bool present(const Value& value) {
 }
 
 // A linear is written as its name, or as {name: NAME, bias: FLAG}.
-LinearInfo linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
-                  const std::string& siblings = "") {
-  const Value value = parent.at(role);
+LinearInfo linear_of(const Value& value, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
+                     const std::string& siblings = "") {
   LinearInfo info{"", std::string(role), siblings, out, in, false};
   if (value.is_text()) {
     info.name = prefix + value.text();
   } else {
-    value.only({"name", "bias"});
     info.name = prefix + value.at("name").text();
     if (const auto bias = value.find("bias")) info.has_bias = bias->flag();
   }
   return info;
+}
+
+LinearInfo linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
+                  const std::string& siblings = "") {
+  const Value value = parent.at(role);
+  if (!value.is_text()) value.only({"name", "bias"});
+  return linear_of(value, role, prefix, out, in, siblings);
 }
 
 // The names are those of config.json's hidden_act and its like.
@@ -136,7 +145,7 @@ void Resolver::positions() {
 // `scaling` is config.json's map of rotary parameters. In the style of transformers 4 it holds the scaling alone, in
 // that of 5 theta and the rotated fraction too; the map wins over the keys beside it, but for an empty one.
 RotaryInfo Resolver::rotary(const Value& value) const {
-  value.only({"theta", "fraction", "scaling"});
+  value.only({"theta", "fraction", "dims", "scaling"});
   const Value map = value.at("scaling");
   const bool empty = map.is_null() || (map.is_map() && map.members().empty());
   const auto in_map = [&](std::string_view key) { return empty ? std::nullopt : map.find(key); };
@@ -151,6 +160,7 @@ RotaryInfo Resolver::rotary(const Value& value) const {
   auto fraction = in_map("partial_rotary_factor");
   if (!fraction) fraction = value.find("fraction");
   rotary.dims = static_cast<int64_t>(static_cast<double>(info_.head_dim) * (fraction ? fraction->number() : 1.0));
+  if (const auto dims = value.find("dims"); dims && !dims->is_null()) rotary.dims = dims->positive();
   if (rotary.dims <= 0 || rotary.dims > info_.head_dim || rotary.dims % 2 != 0)
     (fraction ? *fraction : root_.at("sizes").at("head_dim")).fail("what leaves an even number of rotary features");
 
@@ -195,12 +205,15 @@ BlockInfo Resolver::block(int64_t index) const {
   const std::string prefix = cat(info_.block_prefix, ".", index, ".");
   BlockInfo block;
   for (const Value& value : root_.at("block").at("steps").items()) {
-    value.only({"norm_in", "attention", "mlp", "norm_out", "norm_sum"});
+    value.only({"norm_in", "attention", "mlp", "experts", "norm_out", "norm_sum"});
     StepInfo step;
     step.norm_in = norm(value, "norm_in", prefix);
     if (const auto part = value.find("attention")) step.attention = attention(*part, prefix, index);
-    if (const auto part = value.find("mlp")) step.mlp = mlp(*part, prefix);
-    if (!step.attention && !step.mlp) value.fail("a step with attention, mlp or both");
+    if (const auto part = value.find("experts"); part && has_experts(*part, index))
+      step.experts = experts(*part, prefix, index);
+    if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, prefix);
+    if (!step.attention && !step.mlp && !step.experts)
+      value.fail(cat("a step with attention, mlp or experts in block ", index));
     step.norm_out = norm(value, "norm_out", prefix);
     step.norm_sum = norm(value, "norm_sum", prefix);
     block.steps.push_back(std::move(step));
@@ -240,14 +253,54 @@ std::optional<int64_t> Resolver::sliding_window(const Value& value, int64_t inde
 
 MlpInfo Resolver::mlp(const Value& value, const std::string& prefix) const {
   value.only({"activation", "gate_proj", "up_proj", "down_proj"});
-  MlpInfo mlp;
+  MlpInfo mlp = mlp_of(value, prefix, info_.intermediate, "gate_up");
   mlp.activation = activation(value.at("activation"));
-  const bool gated = value.find("gate_proj").has_value();
-  const std::string siblings = gated ? "gate_up" : "";
-  if (gated) mlp.gate = linear(value, "gate_proj", prefix, info_.intermediate, info_.hidden, siblings);
-  mlp.up = linear(value, "up_proj", prefix, info_.intermediate, info_.hidden, siblings);
-  mlp.down = linear(value, "down_proj", prefix, info_.hidden, info_.intermediate);
   return mlp;
+}
+
+// siblings: of gate and up.
+MlpInfo Resolver::mlp_of(const Value& value, const std::string& prefix, int64_t intermediate,
+                         const std::string& siblings) const {
+  MlpInfo mlp;
+  const bool gated = value.find("gate_proj").has_value();
+  if (gated) mlp.gate = linear(value, "gate_proj", prefix, intermediate, info_.hidden, siblings);
+  mlp.up = linear(value, "up_proj", prefix, intermediate, info_.hidden, gated ? siblings : "");
+  mlp.down = linear(value, "down_proj", prefix, info_.hidden, intermediate);
+  return mlp;
+}
+
+ExpertsInfo Resolver::experts(const Value& value, const std::string& prefix, int64_t index) const {
+  value.only({"blocks", "count", "intermediate", "activation", "clamped", "router", "gate_proj", "up_proj", "down_proj",
+              "stacked", "shared"});
+  const int64_t count = of_block(value.at("count"), index).positive();
+  ExpertsInfo experts;
+  const Value decider = value.at("router");
+  experts.router = router(decider, linear_of(decider, "router", prefix, count, info_.hidden), prefix, index);
+  experts.router.linear.decides = true;
+  MlpInfo expert = mlp_of(value, prefix, of_block(value.at("intermediate"), index).positive(), "gate_up");
+  if (const auto clamped = value.find("clamped")) {
+    clamped->only({"limit", "alpha"});
+    expert.clamped = {clamped->at("limit").number(), clamped->at("alpha").number()};
+    if (!expert.gate) clamped->fail("a gate_proj beside it");
+  } else {
+    expert.activation = activation(value.at("activation"));
+  }
+  if (const auto stacked = value.find("stacked")) experts.stacked = stacked_experts(*stacked, expert, prefix);
+  experts.experts = each_expert(expert, count);
+  const auto shared = value.find("shared");
+  if (!shared) return experts;
+  shared->only({"count", "intermediate", "gate", "gate_proj", "up_proj", "down_proj"});
+  const auto times = shared->find("count");
+  if (times && (times->is_null() || times->integer() == 0)) return experts;
+  experts.shared =
+      mlp_of(*shared, prefix, shared->at("intermediate").positive() * (times ? of_block(*times, index).positive() : 1),
+             "shared_gate_up");
+  experts.shared->activation = expert.activation;
+  if (const auto gate = shared->find("gate")) {
+    experts.shared_gate = linear_of(*gate, "shared_gate", prefix, 1, info_.hidden);
+    experts.shared_gate->decides = true;
+  }
+  return experts;
 }
 
 // A norm of the hidden state is written as its name, or as {name: NAME, when: FLAG, unless: FLAG}.

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import expert_models
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
@@ -111,7 +112,7 @@ CASES = {
     "phi": ("phi", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=900.0,
                                                      partial_rotary_factor=0.5)), None),
     "olmo2": ("olmo2", LLAMA, None),
-}
+} | expert_models.CASES
 
 
 def other_head(tensors):
@@ -171,6 +172,7 @@ def make(folder, model_type, settings, edit, edit_tensors=None):
     auto = AutoModelForImageTextToText if "text_config" in settings else AutoModelForCausalLM
     model = auto.from_config(AutoConfig.for_model(model_type, **settings))
     randomize(model, generator)
+    expert_models.randomize_choice(model, generator)
     model.save_pretrained(folder)
     if edit:
         path = folder / "config.json"
