@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include "host/base/error.h"
@@ -47,6 +48,13 @@ Tensor transposed(const Tensor& matrix) {
   return out;
 }
 
+// Shares the storage.
+Tensor row(const Tensor& matrix, int64_t index) {
+  const size_t bytes = matrix.bytes() / static_cast<size_t>(matrix.dim(0));
+  return Tensor(matrix.dtype(), {matrix.dim(1)}, matrix.as<char>() + static_cast<size_t>(index) * bytes,
+                matrix.storage());
+}
+
 std::string numbered(std::string name, int64_t matrix) {
   const size_t at = name.find("{}");
   return name.replace(at, 2, std::to_string(matrix));
@@ -70,7 +78,7 @@ StackedSource::StackedSource(std::unique_ptr<TensorSource> inner, const std::vec
       for (int64_t part = 0; part < parts; ++part) {
         const std::string weight = numbered(stack.parts[static_cast<size_t>(part)], matrix);
         if (inner_->contains(weight) ||
-            !parts_.emplace(weight, Part{name, matrix, part, parts, stack.transposed}).second)
+            !parts_.emplace(weight, Part{name, matrix, part, parts, stack.transposed, stack.interleaved}).second)
           throw Error(cat(location(), ": ", weight, ", a matrix of ", name, ", is also there by itself"));
         names_.push_back(weight);
       }
@@ -99,13 +107,20 @@ Tensor StackedSource::load(const std::string& name) {
   const auto found = parts_.find(name);
   if (found == parts_.end()) return inner_->load(name);
   const Part& part = found->second;
-  Tensor matrix = inner_->load_matrix(part.tensor, part.matrix);
+  Tensor matrix = inner_->info(part.tensor).shape.size() == 3 ? inner_->load_matrix(part.tensor, part.matrix)
+                                                              : row(inner_->load(part.tensor), part.matrix);
   if (part.transposed) matrix = transposed(matrix);
   if (part.parts == 1) return matrix;
-  const int64_t rows = matrix.dim(0) / part.parts;
-  const size_t bytes = matrix.bytes() / static_cast<size_t>(part.parts);
-  return Tensor(matrix.dtype(), {rows, matrix.dim(1)}, matrix.as<char>() + static_cast<size_t>(part.part) * bytes,
-                matrix.storage());
+  std::vector<int64_t> shape = matrix.shape();
+  shape[0] /= part.parts;
+  const size_t bytes = matrix.bytes() / static_cast<size_t>(part.parts), at = static_cast<size_t>(part.part);
+  if (!part.interleaved) return Tensor(matrix.dtype(), shape, matrix.as<char>() + at * bytes, matrix.storage());
+  const Tensor rows(matrix.dtype(), shape);
+  const size_t count = static_cast<size_t>(shape[0]), row_bytes = bytes / count;
+  for (size_t i = 0; i < count; ++i)
+    std::memcpy(rows.as<char>() + i * row_bytes,
+                matrix.as<char>() + (i * static_cast<size_t>(part.parts) + at) * row_bytes, row_bytes);
+  return rows;
 }
 
 }  // namespace roundhouse

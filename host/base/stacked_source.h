@@ -12,16 +12,18 @@
 
 namespace roundhouse {
 
-// A tensor of three dimensions: count matrices of [rows, cols], or, transposed, of [cols, rows].
+// A tensor of three dimensions: count matrices of [rows, cols], or, transposed, of [cols, rows]; or one of two: their
+// biases [rows].
 struct StackedTensor {
   std::string name;  // of the tensor
   std::vector<std::string>
       parts;  // the weights' names; "{}" stands for the matrix. The rows of each matrix are these parts,
               // equally high, one below the other
   bool transposed = false;
+  bool interleaved = false;  // the parts' rows take turns
 };
 
-// Another source, in which these tensors are 2-D weights, matrix by matrix.
+// Another source, in which these tensors are 2-D weights and biases, matrix by matrix.
 class StackedSource : public TensorSource {
  public:
   StackedSource(std::unique_ptr<TensorSource> inner, const std::vector<StackedTensor>& stacks);
@@ -40,7 +42,7 @@ class StackedSource : public TensorSource {
   struct Part {
     std::string tensor;
     int64_t matrix, part, parts;
-    bool transposed;
+    bool transposed, interleaved;
   };
 
   std::unique_ptr<TensorSource> inner_;

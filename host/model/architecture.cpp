@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "host/model/experts_info.h"
 #include "host/model/resolve.h"
 
 namespace roundhouse {
@@ -88,7 +89,7 @@ void Architecture::resolve_names(const Descriptor& descriptor) {
 }
 
 std::vector<StackedTensor> Architecture::stacks(TensorSource& source) const {
-  return generic_ ? find_stacks(*descriptor_, source) : std::vector<StackedTensor>();
+  return generic_ ? find_stacks(*descriptor_, source) : find_stacks(info_, source);
 }
 
 void Architecture::match(TensorSource& source) {
@@ -100,6 +101,7 @@ void Architecture::match(TensorSource& source) {
       resolve_names(descriptor);
       break;
     }
+    note_storage(info_, source);
     return;
   }
   generic_ = read_generic(*descriptor_, source);
@@ -146,6 +148,7 @@ std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     add(step.attention);
     add(step.mlp);
+    add(step.experts);
   }
   return linears;
 }
@@ -167,6 +170,8 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
     if (step.mlp && step.mlp->activation == Activation::kXielu)
       for (const char* parameter : {"alpha_p", "alpha_n", "beta", "eps"})
         names.push_back(step.mlp->activation_name + "." + parameter);
+    if (step.experts && !step.experts->router.correction_bias.empty())
+      names.push_back(step.experts->router.correction_bias);
     append(names, step.norm_out);
     append(names, step.norm_sum);
   }

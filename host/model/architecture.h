@@ -25,10 +25,11 @@ class Architecture {
   // `choice` names; the first found wins, and folders that do not exist are passed over. Throws Error.
   static Architecture load(const std::filesystem::path& model_dir,
                            const std::vector<std::filesystem::path>& descriptor_dirs, const FamilyChoice& choice = {});
-  // The stacks of experts that a generic architecture wants as their matrices (StackedSource).
+  // The stored stacks of experts that the architecture wants as their matrices (StackedSource).
   std::vector<StackedTensor> stacks(TensorSource& source) const;
   // Takes from the checkpoint's tensors what config.json leaves open: of a generic architecture all, of another how
-  // its names are spelled. Called once, before all but facts() and stacks().
+  // its names are spelled and its experts stored. Called before all but facts() and stacks(); the stacks of a generic
+  // one are matrices by then, and the spelling of another tells its stacks.
   void match(TensorSource& source);
 
   // Nothing is known of what its blocks compute: weights can be rounded, and that is all.
@@ -43,7 +44,8 @@ class Architecture {
   int64_t hidden_size() const { return info_.hidden; }
   int64_t max_positions() const { return info_.positions; }
 
-  // In the order in which they are computed: q, k, v, o, then gate, up, down.
+  // In the order in which they are computed: q, k, v, o, then gate, up, down; of experts the router, each expert's, the
+  // shared expert's, and its gate.
   std::vector<LinearInfo> block_linears(int64_t block) const;
   // Every tensor of the block, by its full name.
   std::vector<std::string> block_tensors(int64_t block) const;

@@ -2,12 +2,23 @@
 #include "host/model/decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 
 #include "host/base/error.h"
 #include "host/model/finite.h"
 #include "host/model/ops.h"
 
 namespace roundhouse {
+namespace {
+
+// A vector for the experts; some checkpoints have it as a row.
+std::vector<int64_t> correction_bias_shape(TensorSource& source, const std::string& name, int64_t experts) {
+  const bool row = source.contains(name) && source.info(name).shape.size() == 2;
+  return row ? std::vector<int64_t>{1, experts} : std::vector<int64_t>{experts};
+}
+
+}  // namespace
+
 Block::Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype,
              at::Device device) {
   const Loader load = [&](const std::string& name, at::IntArrayRef shape) {
@@ -16,8 +27,12 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
   const auto add = [&](const std::vector<LinearInfo>& infos) {
     const size_t first = linears_.slots.size();
     for (const LinearInfo& info : infos) {
-      LinearSlot slot{info, load(info.name + ".weight", {info.out_features, info.in_features}), {}};
-      if (info.has_bias) slot.bias = load(info.name + ".bias", {info.out_features});
+      const at::ScalarType type = info.float32 ? at::toOpMathType(dtype) : dtype;
+      const auto load_slot = [&](const char* part, at::IntArrayRef shape) {
+        return load_checked(source, info.name + part, shape).to(device, type);
+      };
+      LinearSlot slot{info, load_slot(".weight", {info.out_features, info.in_features}), {}};
+      if (info.has_bias) slot.bias = load_slot(".bias", {info.out_features});
       linears_.slots.push_back(std::move(slot));
     }
     return first;
@@ -27,6 +42,15 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
     step.scale = info.scale;
     if (const auto& part = info.attention) step.attention.emplace(*part, add(part->linears()), load);
     if (const auto& part = info.mlp) step.mlp.emplace(*part, add(part->linears()), load);
+    if (const auto& part = info.experts) {
+      const size_t first = add(part->linears());
+      at::Tensor bias;
+      if (const std::string& name = part->router.correction_bias; !name.empty())
+        bias = load_checked(source, name, correction_bias_shape(source, name, part->router.linear.out_features))
+                   .flatten()
+                   .to(device, at::toOpMathType(dtype));
+      step.experts.emplace(*part, first, bias, load);
+    }
     step.norm_in = load_norm(info.norm_in, load);
     step.norm_mlp = load_norm(info.norm_mlp, load);
     step.norm_out = load_norm(info.norm_out, load);
@@ -40,9 +64,10 @@ at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& position
     const at::Tensor x = step.norm_in ? (*step.norm_in)(sum) : sum;
     at::Tensor y;
     if (step.attention) y = step.attention->forward(linears_, x, positions);
-    if (step.mlp) {
-      const at::Tensor z = step.mlp->forward(linears_, step.norm_mlp ? (*step.norm_mlp)(sum) : x);
-      y = y.defined() ? y + z : z;
+    const auto add = [&](const at::Tensor& part) { y = y.defined() ? y + part : part; };
+    if (step.mlp || step.experts) {
+      const at::Tensor z = step.norm_mlp ? (*step.norm_mlp)(sum) : x;
+      add(step.mlp ? step.mlp->forward(linears_, z) : step.experts->forward(linears_, z, expert_hook_));
     }
     if (step.norm_out) y = (*step.norm_out)(y);
     sum = sum + (step.scale == 1 ? y : y * step.scale);

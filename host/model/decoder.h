@@ -13,6 +13,7 @@
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
 #include "host/model/attention.h"
+#include "host/model/experts.h"
 #include "host/model/finite.h"
 #include "host/model/mlp.h"
 #include "host/model/torch_tensor.h"
@@ -29,6 +30,8 @@ class Block {
   std::vector<LinearSlot>& linears() { return linears_.slots; }
   const std::vector<LinearSlot>& linears() const { return linears_.slots; }
   void set_input_hook(InputHook hook) { linears_.input_hook = std::move(hook); }
+  // Of an expert's linears, in place of the other: they are applied to all tokens, and what comes of it is dropped.
+  void set_expert_hook(InputHook hook) { expert_hook_ = std::move(hook); }
 
   // hidden: [batch, seq, hidden] in the block's dtype, like the result. Differentiable in hidden and in the weights and
   // biases of the slots, not in those of norms.
@@ -39,11 +42,13 @@ class Block {
     std::optional<LoadedNorm> norm_in, norm_mlp, norm_out, norm_sum;
     std::optional<Attention> attention;
     std::optional<Mlp> mlp;
+    std::optional<Experts> experts;
     double scale;
   };
 
   Linears linears_;
   std::vector<Step> steps_;
+  InputHook expert_hook_;
 };
 
 // Holds the tensors outside the blocks; the embedding stays where the source has it, the head is converted when first

@@ -21,7 +21,8 @@ struct Linears {
   std::vector<LinearSlot> slots;
   InputHook input_hook;
 
-  at::Tensor operator()(size_t slot, const at::Tensor& input) const;
+  at::Tensor operator()(size_t slot, const at::Tensor& input) const { return apply(slot, input, input_hook); }
+  at::Tensor apply(size_t slot, const at::Tensor& input, const InputHook& hook) const;
 };
 
 }  // namespace roundhouse

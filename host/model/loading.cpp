@@ -12,9 +12,10 @@
 
 namespace roundhouse {
 
-at::Tensor Linears::operator()(size_t slot, const at::Tensor& input) const {
+at::Tensor Linears::apply(size_t slot, const at::Tensor& input, const InputHook& hook) const {
   const LinearSlot& s = slots[slot];
-  return at::linear(input_hook ? input_hook(s.info, input) : input, s.weight, s.bias);
+  const at::ScalarType type = s.info.float32 ? input.scalar_type() : s.weight.scalar_type();
+  return at::linear(hook ? hook(s.info, input) : input, s.weight.to(type), s.bias);
 }
 
 at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntArrayRef shape) {

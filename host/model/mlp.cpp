@@ -15,14 +15,20 @@ Mlp::Mlp(MlpInfo info, size_t first, const Loader& load) : info_(std::move(info)
             parameter("eps", {})};
 }
 
-at::Tensor Mlp::forward(const Linears& linears, const at::Tensor& x) const {
-  const at::Tensor first = linears(first_, x);
-  const size_t down = first_ + (info_.gate ? 2 : 1);
-  if (info_.gate) return linears(down, activate_and_multiply(info_.activation, first, linears(first_ + 1, x)));
-  if (!info_.fused) return linears(down, xielu_ ? activate(*xielu_, first) : activate(info_.activation, first));
+at::Tensor Mlp::forward(const Linears& linears, const at::Tensor& x, const InputHook& hook) const {
+  const size_t down_slot = first_ + (info_.gate ? 2 : 1);
+  const auto down = [&](const at::Tensor& y) { return linears.apply(down_slot, y, hook); };
+  const at::Tensor first = linears.apply(first_, x, hook);
+  if (info_.gate) {
+    const at::Tensor up = linears.apply(first_ + 1, x, hook);
+    if (!info_.clamped) return down(activate_and_multiply(info_.activation, first, up));
+    const auto [limit, alpha] = *info_.clamped;
+    const at::Tensor cut = first.clamp_max(limit);
+    return down((up.clamp(-limit, limit) + 1) * (cut * activate(Activation::kSigmoid, cut * alpha)));
+  }
+  if (!info_.fused) return down(xielu_ ? activate(*xielu_, first) : activate(info_.activation, first));
   const int64_t half = first.size(-1) / 2;
-  return linears(down,
-                 activate_and_multiply(info_.activation, first.narrow(-1, 0, half), first.narrow(-1, half, half)));
+  return down(activate_and_multiply(info_.activation, first.narrow(-1, 0, half), first.narrow(-1, half, half)));
 }
 
 }  // namespace roundhouse

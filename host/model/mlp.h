@@ -13,8 +13,12 @@ class Mlp {
   // Its linears are those of `info`, in the slots from `first` on.
   Mlp(MlpInfo info, size_t first, const Loader& load);
 
-  // x, result: [batch, seq, hidden]
-  at::Tensor forward(const Linears& linears, const at::Tensor& x) const;
+  // x, result: [..., hidden]
+  at::Tensor forward(const Linears& linears, const at::Tensor& x) const {
+    return forward(linears, x, linears.input_hook);
+  }
+  // With this hook in place of the linears' own.
+  at::Tensor forward(const Linears& linears, const at::Tensor& x, const InputHook& hook) const;
 
  private:
   MlpInfo info_;

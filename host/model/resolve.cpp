@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "host/base/error.h"
+#include "host/model/experts_info.h"
 #include "host/model/resolve_parts.h"
 
 namespace roundhouse {
@@ -20,6 +21,9 @@ class Resolver {
   void positions();
   BlockInfo block(const BlockPlace& place) const;
   MlpInfo mlp(const Value& value, const std::string& prefix) const;
+  MlpInfo mlp_of(const Value& value, const std::string& prefix, int64_t intermediate,
+                 const std::string& siblings) const;
+  ExpertsInfo experts(const Value& value, const BlockPlace& place) const;
   std::optional<NormInfo> norm(const Value& parent, std::string_view key, const std::string& prefix) const {
     return read_norm(root_.at("norm"), parent, key, prefix, info_.hidden);
   }
@@ -119,14 +123,17 @@ void Resolver::positions() {
 BlockInfo Resolver::block(const BlockPlace& place) const {
   BlockInfo block;
   for (const Value& value : root_.at("block").at("steps").items()) {
-    value.only({"norm_in", "norm_mlp", "attention", "mlp", "norm_out", "norm_sum", "scale"}, kWhichBlocks);
+    value.only({"norm_in", "norm_mlp", "attention", "mlp", "experts", "norm_out", "norm_sum", "scale"}, kWhichBlocks);
     if (!in_block(value, place)) continue;
     StepInfo step;
     step.norm_in = norm(value, "norm_in", place.prefix);
     step.norm_mlp = norm(value, "norm_mlp", place.prefix);
     if (const auto part = value.find("attention")) step.attention = read_attention(root_, *part, info_, place);
-    if (const auto part = value.find("mlp")) step.mlp = mlp(*part, place.prefix);
-    if (!step.attention && !step.mlp) value.fail("a step with attention, mlp or both");
+    if (const auto part = value.find("experts"); part && has_experts(*part, place.index))
+      step.experts = experts(*part, place);
+    if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place.prefix);
+    if (!step.attention && !step.mlp && !step.experts)
+      value.fail(cat("a step with attention, mlp or experts in block ", place.index));
     step.norm_out = norm(value, "norm_out", place.prefix);
     step.norm_sum = norm(value, "norm_sum", place.prefix);
     step.scale = number(value, "scale", 1);
@@ -137,20 +144,61 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
 
 MlpInfo Resolver::mlp(const Value& value, const std::string& prefix) const {
   value.only({"activation", "gate_proj", "up_proj", "gate_up_proj", "down_proj", "activation_module"});
-  MlpInfo mlp;
+  MlpInfo mlp = mlp_of(value, prefix, info_.intermediate, "gate_up");
   mlp.activation = read_activation(value.at("activation"));
-  mlp.fused = value.find("gate_up_proj").has_value();
-  const bool gated = value.find("gate_proj").has_value();
   if (mlp.activation == Activation::kXielu) {
-    if (gated || mlp.fused) value.at("activation").fail("an activation without parameters in a gated MLP");
+    if (mlp.gate || mlp.fused) value.at("activation").fail("an activation without parameters in a gated MLP");
     mlp.activation_name = prefix + value.at("activation_module").text();
   }
-  const std::string siblings = gated ? "gate_up" : "";
-  if (gated) mlp.gate = read_linear(value, "gate_proj", prefix, info_.intermediate, info_.hidden, siblings);
-  mlp.up = mlp.fused ? read_linear(value, "gate_up_proj", prefix, 2 * info_.intermediate, info_.hidden)
-                     : read_linear(value, "up_proj", prefix, info_.intermediate, info_.hidden, siblings);
-  mlp.down = read_linear(value, "down_proj", prefix, info_.hidden, info_.intermediate);
   return mlp;
+}
+
+// siblings: of gate and up.
+MlpInfo Resolver::mlp_of(const Value& value, const std::string& prefix, int64_t intermediate,
+                         const std::string& siblings) const {
+  MlpInfo mlp;
+  mlp.fused = value.find("gate_up_proj").has_value();
+  const bool gated = value.find("gate_proj").has_value();
+  if (gated) mlp.gate = read_linear(value, "gate_proj", prefix, intermediate, info_.hidden, siblings);
+  mlp.up = mlp.fused ? read_linear(value, "gate_up_proj", prefix, 2 * intermediate, info_.hidden)
+                     : read_linear(value, "up_proj", prefix, intermediate, info_.hidden, gated ? siblings : "");
+  mlp.down = read_linear(value, "down_proj", prefix, info_.hidden, intermediate);
+  return mlp;
+}
+
+ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const {
+  value.only({"blocks", "count", "intermediate", "activation", "clamped", "router", "gate_proj", "up_proj", "down_proj",
+              "stacked", "shared"});
+  const int64_t count = of_block(value.at("count"), index).positive();
+  const auto& [prefix, index, blocks] = place;
+  ExpertsInfo experts;
+  const Value decider = value.at("router");
+  experts.router = router(decider, linear_of(decider, "router", prefix, count, info_.hidden), prefix, index);
+  experts.router.linear.decides = true;
+  MlpInfo expert = mlp_of(value, prefix, of_block(value.at("intermediate"), index).positive(), "gate_up");
+  if (const auto clamped = value.find("clamped")) {
+    clamped->only({"limit", "alpha"});
+    expert.clamped = {clamped->at("limit").number(), clamped->at("alpha").number()};
+    if (!expert.gate) clamped->fail("a gate_proj beside it");
+  } else {
+    expert.activation = read_activation(value.at("activation"));
+  }
+  if (const auto stacked = value.find("stacked")) experts.stacked = stacked_experts(*stacked, expert, prefix);
+  experts.experts = each_expert(expert, count);
+  const auto shared = value.find("shared");
+  if (!shared) return experts;
+  shared->only({"count", "intermediate", "gate", "gate_proj", "up_proj", "down_proj"});
+  const auto times = shared->find("count");
+  if (times && (times->is_null() || times->integer() == 0)) return experts;
+  experts.shared =
+      mlp_of(*shared, prefix, shared->at("intermediate").positive() * (times ? of_block(*times, index).positive() : 1),
+             "shared_gate_up");
+  experts.shared->activation = expert.activation;
+  if (const auto gate = shared->find("gate")) {
+    experts.shared_gate = linear_of(*gate, "shared_gate", prefix, 1, info_.hidden);
+    experts.shared_gate->decides = true;
+  }
+  return experts;
 }
 
 }  // namespace

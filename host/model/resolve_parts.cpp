@@ -31,17 +31,23 @@ bool in_block(const Value& value, const BlockPlace& place) {
   return !period || period->is_null() || (place.index + 1) % period->positive() != 0;
 }
 
-LinearInfo read_linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
-                       const std::string& siblings) {
-  const Value value = parent.at(role);
-  LinearInfo info{"", std::string(role), siblings, out, in, false};
+LinearInfo linear_of(const Value& value, std::string_view role, const std::string& prefix, int64_t out, int64_t in) {
+  LinearInfo info{"", std::string(role), "", out, in, false};
   if (value.is_text()) {
     info.name = prefix + value.text();
   } else {
-    value.only({"name", "bias"});
     info.name = prefix + value.at("name").text();
     if (const auto bias = value.find("bias")) info.has_bias = bias->flag();
   }
+  return info;
+}
+
+LinearInfo read_linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
+                       const std::string& siblings) {
+  const Value value = parent.at(role);
+  if (!value.is_text()) value.only({"name", "bias"});
+  LinearInfo info = linear_of(value, role, prefix, out, in);
+  info.siblings = siblings;
   return info;
 }
 

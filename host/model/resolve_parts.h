@@ -30,6 +30,8 @@ bool in_block(const Value& value, const BlockPlace& place);
 
 LinearInfo read_linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
                        const std::string& siblings = "");
+// One whose map has other words beside.
+LinearInfo linear_of(const Value& value, std::string_view role, const std::string& prefix, int64_t out, int64_t in);
 // The names are those of config.json's hidden_act and its like.
 Activation read_activation(const Value& value);
 

@@ -69,7 +69,7 @@ void read_longrope(RotaryInfo& rotary, const RotaryMap& map, int64_t positions) 
 // `scaling` is config.json's map of rotary parameters. In the style of transformers 4 it holds the scaling alone, in
 // that of 5 theta and the rotated fraction too; the map wins over the keys beside it, but for an empty one.
 RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim, int64_t positions) {
-  value.only({"theta", "fraction", "scaling", "interleaved", "original_positions", "when", "unless"});
+  value.only({"theta", "fraction", "dims", "scaling", "interleaved", "original_positions", "when", "unless"});
   const RotaryMap map(value.at("scaling"));
   const auto theta = map.find("rope_theta");
   auto type = map.find("rope_type");
@@ -82,6 +82,7 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
   auto fraction = map.find("partial_rotary_factor");
   if (!fraction) fraction = value.find("fraction");
   rotary.dims = static_cast<int64_t>(static_cast<double>(head_dim) * (fraction ? fraction->number() : 1.0));
+  if (const auto dims = value.find("dims"); dims && !dims->is_null()) rotary.dims = dims->positive();
   if (rotary.dims <= 0 || rotary.dims > head_dim || rotary.dims % 2 != 0)
     (fraction ? *fraction : sizes.at("head_dim")).fail("what leaves an even number of rotary features");
 

@@ -18,6 +18,17 @@ std::vector<LinearInfo> MlpInfo::linears() const {
   return all;
 }
 
+std::vector<LinearInfo> ExpertsInfo::linears() const {
+  std::vector<LinearInfo> all{router.linear};
+  const auto add = [&](const MlpInfo& mlp) {
+    for (LinearInfo& linear : mlp.linears()) all.push_back(std::move(linear));
+  };
+  for (const MlpInfo& expert : experts) add(expert);
+  if (shared) add(*shared);
+  if (shared_gate) all.push_back(*shared_gate);
+  return all;
+}
+
 bool DecoderInfo::same_positions(int64_t length, int64_t other) const {
   for (const auto& map : {rotary, window_rotary})
     if (map && map->scaling == RotaryInfo::Scaling::kLongrope &&

@@ -19,6 +19,9 @@ struct LinearInfo {
   int64_t out_features = 0, in_features = 0;
   bool has_bias = false;
   std::optional<StackPlace> stack = std::nullopt;  // of one of several experts
+  // A router or the gate of a shared expert: it stays as it is unless an entry of a recipe names it.
+  bool decides = false;
+  bool float32 = false;  // it computes in float32 at least
 };
 
 enum class NormKind { kRms, kLayer };  // an RMS norm has no bias
@@ -96,23 +99,66 @@ struct AttentionInfo {
   bool needs_mask() const { return softcap.has_value() || !sinks.empty(); }
 };
 
+// Gate and up are cut off at `limit`: down((up(x) + 1) * gate(x) * sigmoid(alpha * gate(x))).
+struct ClampedSwiglu {
+  double limit = 0, alpha = 0;
+};
+
 // Gated: down(activation(gate(x)) * up(x)). Plain: down(activation(up(x))).
 struct MlpInfo {
   std::optional<LinearInfo> gate;
   LinearInfo up, down;
   bool fused = false;  // up's rows are those of gate, then of up
   Activation activation = Activation::kSilu;
-  std::string activation_name;  // of the module of its parameters, where it has some
+  std::string activation_name;                          // of the module of its parameters, where it has some
+  std::optional<ClampedSwiglu> clamped = std::nullopt;  // in place of `activation`; gated, not fused
 
   std::vector<LinearInfo> linears() const;
 };
 
+// Which experts a token goes to, and what weights their outputs have.
+struct RouterInfo {
+  enum class Scores { kSoftmax, kSigmoid, kSparsemixer };
+  LinearInfo linear;  // a row an expert
+  Scores scores = Scores::kSoftmax;
+  int64_t top_k = 0;
+  bool normalize = false;       // the weights of a token's experts add up to 1
+  bool weigh_inputs = false;    // not the outputs
+  double scale = 1;             // of the weights
+  double jitter = 0;            // sparsemixer: an expert counts within this share of the best, twice over
+  std::string correction_bias;  // a tensor that is added to the scores for the choice alone; "": there is none
+  // Only experts of a token's top_groups best groups are chosen. A group is as good as its best expert, or as the sum
+  // of its best two.
+  int64_t groups = 1, top_groups = 1;
+  bool by_best_two = true;
+};
+
+// How a checkpoint may hold all experts' weights in one tensor, and their biases in another.
+struct StackedExperts {
+  std::string name, bias;                  // of the tensors; bias "": there is none
+  std::vector<std::string> parts;          // the linears, "{}" stands for the expert: their rows are a matrix's rows,
+  bool interleaved = false;                // in turns, or one linear's below the other's
+  std::optional<bool> transposed = false;  // each matrix is; nothing: its shape tells
+};
+
+// The weighted sum of a token's experts, and sigmoid(shared_gate(x)) * shared(x).
+struct ExpertsInfo {
+  RouterInfo router;
+  std::vector<MlpInfo> experts;  // all alike
+  std::vector<StackedExperts> stacked;
+  std::optional<MlpInfo> shared;
+  std::optional<LinearInfo> shared_gate;  // a row
+
+  std::vector<LinearInfo> linears() const;  // the router, the experts, the shared expert, its gate
+};
+
 // hidden = norm_sum(hidden + scale * norm_out(attention(norm_in(hidden)) + mlp(norm_mlp(hidden)))), without what is not
-// there; without norm_mlp the MLP reads what attention reads.
+// there; without norm_mlp the MLP reads what attention reads. Experts stand in the MLP's place.
 struct StepInfo {
   std::optional<NormInfo> norm_in, norm_mlp, norm_out, norm_sum;
   std::optional<AttentionInfo> attention;
   std::optional<MlpInfo> mlp;
+  std::optional<ExpertsInfo> experts;
   double scale = 1;
 };
 

@@ -129,6 +129,7 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
 }
 
 void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
+  if (!architecture.generic()) architecture.match(*tensors);  // tells how its stacks are spelled
   if (const std::vector<StackedTensor> stacks = architecture.stacks(*tensors); !stacks.empty())
     tensors = std::make_unique<StackedSource>(std::move(tensors), stacks);
   architecture.match(*tensors);

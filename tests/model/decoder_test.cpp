@@ -44,22 +44,32 @@ at::Tensor logits(const Decoder& decoder, int64_t blocks, const at::Tensor& ids)
 // One of make_models.py's models.
 struct Model {
   explicit Model(const fs::path& folder)
-      : architecture(load_architecture(folder)), source(folder), reference(folder / "reference") {
-    architecture.match(source);
+      : architecture(load_architecture(folder)),
+        tensors(std::make_unique<SafetensorsFolder>(folder)),
+        reference(folder / "reference") {
+    match(architecture, tensors);
     std::ifstream(folder / "reference/reference.json") >> facts;
-    reconcile(architecture, source);
+    reconcile(architecture, *tensors);
   }
   at::Tensor logits(at::ScalarType dtype) {
     const at::Tensor ids = to_torch(reference.load("ids"));
-    return roundhouse::logits(Decoder(architecture, source, dtype, at::kCPU), architecture.blocks(), ids)
+    return roundhouse::logits(Decoder(architecture, *tensors, dtype, at::kCPU), architecture.blocks(), ids)
         .to(at::kFloat);
   }
   at::Tensor expected(const std::string& name) { return to_torch(reference.load(name)).to(at::kFloat); }
 
   Architecture architecture;
-  SafetensorsFolder source, reference;
+  std::unique_ptr<TensorSource> tensors;
+  SafetensorsFolder reference;
   nlohmann::json facts;
 };
+
+bool has_experts(const Architecture& architecture) {
+  const std::vector<BlockInfo>& blocks = architecture.info().blocks;
+  return std::any_of(blocks.begin(), blocks.end(), [](const BlockInfo& block) {
+    return std::any_of(block.steps.begin(), block.steps.end(), [](const StepInfo& s) { return s.experts.has_value(); });
+  });
+}
 
 // Two threads on models this small only wait for each other.
 void use_one_thread() { at::set_num_threads(1); }
@@ -92,8 +102,10 @@ TEST(Families, Bfloat16RoundsAsTransformersDoes) {
     const at::Tensor ours = model.logits(at::kBFloat16);
     const float error = distance(theirs, exact);
     EXPECT_GT(error, 0);
-    EXPECT_LT(distance(ours, theirs), 1.25 * error);
-    EXPECT_LT(distance(ours, exact), 1.25 * error);
+    // A token that is near a tie may go to another expert.
+    const float most = (has_experts(model.architecture) ? 2.0f : 1.25f) * error;
+    EXPECT_LT(distance(ours, theirs), most);
+    EXPECT_LT(distance(ours, exact), most);
   });
 }
 
@@ -101,10 +113,11 @@ TEST(Families, PerplexityEqualsTransformers) {
   for_each_model([](Model& model) {
     const auto sequences = model.facts["sequences"].get<std::vector<std::vector<int32_t>>>();
     int64_t calls = 0;
-    const Perplexity result = perplexity(model.architecture, model.source, sequences, [&](int64_t done, int64_t total) {
-      EXPECT_EQ(done, ++calls);
-      EXPECT_EQ(total, model.architecture.blocks());
-    });
+    const Perplexity result =
+        perplexity(model.architecture, *model.tensors, sequences, [&](int64_t done, int64_t total) {
+          EXPECT_EQ(done, ++calls);
+          EXPECT_EQ(total, model.architecture.blocks());
+        });
     EXPECT_EQ(calls, model.architecture.blocks());
     EXPECT_EQ(result.tokens, 8 + 23 + 0 + 23 + 1);
     EXPECT_NEAR(result.value / model.facts["perplexity"].get<double>(), 1, 1e-5);
@@ -118,7 +131,7 @@ TEST(Families, TheArchitectureNamesEveryTensorOfTheCheckpoint) {
     for (const std::string& name : architecture.outer_tensors()) named.insert(name);
     for (int64_t i = 0; i < architecture.blocks(); ++i)
       for (const std::string& name : architecture.block_tensors(i)) named.insert(name);
-    for (const std::string& name : model.source.names()) {
+    for (const std::string& name : model.tensors->names()) {
       const bool tied = architecture.tied_head() && name == architecture.head().name + ".weight";
       const bool vision = name.find("vis") != std::string::npos || name.starts_with("multi_modal");
       if (!vision) stored.insert(tied ? architecture.embedding_name() + ".weight" : name);

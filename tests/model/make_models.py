@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.utils import logging
 
 import dense_cases
+import expert_models
 
 VOCAB = 97
 SEQLEN = 24
@@ -110,7 +111,7 @@ CASES = {
                  None),
     "llava": ("llava", multimodal(dict(model_type="llama"), model_type="clip_vision_model"), None),
 }
-CASES |= dense_cases.CASES
+CASES |= dense_cases.CASES | expert_models.CASES
 
 
 def other_head(tensors):

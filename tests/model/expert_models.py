@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny mixtures of experts for make_models.py: every kind of router, and every way in which experts are stored."""
+
+import torch
+
+SMALL = dict(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=6,
+             num_key_value_heads=2, max_position_embeddings=64, pad_token_id=None, bos_token_id=None, eos_token_id=None)
+QWEN = SMALL | dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32, head_dim=16)
+ROUTED = SMALL | dict(n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=32, n_shared_experts=2,
+                      first_k_dense_replace=1)
+
+
+def stacked(tensors):
+    """The experts of a block as two tensors, as transformers 5 has them in memory."""
+    for block in range(SMALL["num_hidden_layers"]):
+        prefix = f"model.layers.{block}.mlp.experts."
+        parts = {part: torch.stack([tensors.pop(f"{prefix}{i}.{part}.weight") for i in range(QWEN["num_experts"])])
+                 for part in ("gate_proj", "up_proj", "down_proj")}
+        tensors[prefix + "gate_up_proj"] = torch.cat([parts["gate_proj"], parts["up_proj"]], 1)
+        tensors[prefix + "down_proj"] = parts["down_proj"]
+
+
+# name: (model_type, config, edit of config.json, edit of the tensors)
+CASES = {
+    "qwen3_moe": ("qwen3_moe", QWEN | dict(norm_topk_prob=True), None),
+    "qwen3_moe_all": ("qwen3_moe", QWEN | dict(num_experts_per_tok=6, attention_bias=True, tie_word_embeddings=True), None),
+    "qwen3_moe_dense": ("qwen3_moe", QWEN | dict(mlp_only_layers=[1], norm_topk_prob=False), None),
+    "qwen3_moe_step": ("qwen3_moe", QWEN | dict(decoder_sparse_step=2), None),
+    "qwen3_moe_stacked": ("qwen3_moe", QWEN | dict(norm_topk_prob=True), None, stacked),
+    "mixtral": ("mixtral", SMALL | dict(num_local_experts=4), None),
+    "mixtral_window": ("mixtral", SMALL | dict(num_local_experts=5, num_experts_per_tok=3, sliding_window=7), None),
+    "qwen2_moe": ("qwen2_moe", SMALL | dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32,
+                                            shared_expert_intermediate_size=40), None),
+    "qwen2_moe_dense": ("qwen2_moe", SMALL | dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32,
+                                                  shared_expert_intermediate_size=40, norm_topk_prob=True,
+                                                  mlp_only_layers=[0], qkv_bias=False, use_sliding_window=True,
+                                                  sliding_window=9), None),
+    "olmoe": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3), None),
+    "olmoe_normalized": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3, norm_topk_prob=True,
+                                               tie_word_embeddings=True), None),
+    "glm4_moe": ("glm4_moe", ROUTED | dict(use_qk_norm=True, attention_bias=True, routed_scaling_factor=2.5), None),
+    "glm4_moe_groups": ("glm4_moe", ROUTED | dict(n_group=4, topk_group=2, norm_topk_prob=False, head_dim=16,
+                                                  first_k_dense_replace=0), None),
+    "minimax_m2": ("minimax_m2", SMALL | dict(num_local_experts=6, num_experts_per_tok=2, head_dim=16), None),
+    "minimax_m2_rotary": ("minimax_m2", SMALL | dict(num_local_experts=6, num_experts_per_tok=2, head_dim=16,
+                                                     rotary_dim=8), None),
+    "dots1": ("dots1", ROUTED | dict(norm_topk_prob=True, routed_scaling_factor=1.5, n_group=2, topk_group=1), None),
+    "phimoe": ("phimoe", SMALL | dict(num_local_experts=4, attention_bias=True, lm_head_bias=True,
+                                      router_jitter_noise=0.3), None),
+    "qwen3_vl_moe": ("qwen3_vl_moe",
+                     dict(text_config=QWEN | dict(rope_parameters=dict(rope_type="default", rope_theta=700.0,
+                                                                       mrope_section=[1, 1, 2])),
+                          vision_config=dict(hidden_size=32, intermediate_size=64, depth=2, num_heads=2, patch_size=4,
+                                             out_hidden_size=48, num_position_embeddings=16,
+                                             deepstack_visual_indexes=[0]), tie_word_embeddings=False), None),
+}
+
+
+def randomize_choice(model, generator):
+    """Correction biases that change the choice."""
+    for name, tensor in [*model.named_buffers(), *model.named_parameters()]:
+        if name.endswith("e_score_correction_bias"):
+            tensor.data.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+        elif name.endswith((".gate.weight", ".router.weight")) and tensor.dim() == 2:
+            tensor.data.mul_(3)  # far from ties
+        elif tensor.dim() == 3 and "experts" in name:
+            tensor.data.mul_(0.5)
