@@ -167,10 +167,10 @@ MlpInfo Resolver::mlp_of(const Value& value, const std::string& prefix, int64_t 
 }
 
 ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const {
+  const auto& [prefix, index, blocks] = place;
   value.only({"blocks", "count", "intermediate", "activation", "clamped", "router", "gate_proj", "up_proj", "down_proj",
               "stacked", "shared"});
   const int64_t count = of_block(value.at("count"), index).positive();
-  const auto& [prefix, index, blocks] = place;
   ExpertsInfo experts;
   const Value decider = value.at("router");
   experts.router = router(decider, linear_of(decider, "router", prefix, count, info_.hidden), prefix, index);
