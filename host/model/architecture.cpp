@@ -48,6 +48,36 @@ nlohmann::json to_json(const RotaryInfo& rotary) {
           {"original_positions", rotary.original_positions}};
 }
 
+bool has_experts(const BlockInfo& block) {
+  return std::any_of(block.steps.begin(), block.steps.end(), [](const StepInfo& step) { return step.experts; });
+}
+
+// nullptr: there are none.
+const ExpertsInfo* first_experts(const DecoderInfo& info) {
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      if (step.experts) return &*step.experts;
+  return nullptr;
+}
+
+nlohmann::json to_json(const ExpertsInfo& experts, const DecoderInfo& info) {
+  using Scores = RouterInfo::Scores;
+  const RouterInfo& router = experts.router;
+  const auto dense = std::find_if(info.blocks.begin(), info.blocks.end(), has_experts) - info.blocks.begin();
+  return {{"count", experts.experts.size()},
+          {"used", router.top_k},
+          {"intermediate", experts.experts[0].up.out_features},
+          {"shared_intermediate", experts.shared ? experts.shared->up.out_features : 0},
+          {"dense_first_blocks", dense},
+          {"scores", router.scores == Scores::kSigmoid   ? "sigmoid"
+                     : router.scores == Scores::kSoftmax ? "softmax"
+                                                         : "sparsemixer"},
+          {"normalize", router.normalize},
+          {"scale", router.scale},
+          {"groups", router.groups},
+          {"top_groups", router.top_groups}};
+}
+
 template <typename Info>
 void append(std::vector<std::string>& names, const std::optional<Info>& info) {
   if (info) append(names, *info);
@@ -120,22 +150,24 @@ nlohmann::json Architecture::facts() const {
     for (const StepInfo& step : block.steps)
       if (step.attention && step.attention->sliding_window) windows.back() = *step.attention->sliding_window;
   }
-  return {{"family", info_.family},
-          {"vocab", info_.vocab},
-          {"hidden", info_.hidden},
-          {"intermediate", info_.intermediate},
-          {"blocks", blocks()},
-          {"positions", info_.positions},
-          {"heads", info_.heads},
-          {"kv_heads", info_.kv_heads},
-          {"head_dim", info_.head_dim},
-          {"norm_eps", norm_eps(info_)},
-          {"rotary", info_.rotary ? to_json(*info_.rotary) : nlohmann::json()},
-          {"tied_head", info_.tied_head},
-          {"sliding_windows", windows},
-          {"block_prefix", block_prefix()},
-          {"head", head().name},
-          {"names", names_}};
+  nlohmann::json facts = {{"family", info_.family},
+                          {"vocab", info_.vocab},
+                          {"hidden", info_.hidden},
+                          {"intermediate", info_.intermediate},
+                          {"blocks", blocks()},
+                          {"positions", info_.positions},
+                          {"heads", info_.heads},
+                          {"kv_heads", info_.kv_heads},
+                          {"head_dim", info_.head_dim},
+                          {"norm_eps", norm_eps(info_)},
+                          {"rotary", info_.rotary ? to_json(*info_.rotary) : nlohmann::json()},
+                          {"tied_head", info_.tied_head},
+                          {"sliding_windows", windows},
+                          {"block_prefix", block_prefix()},
+                          {"head", head().name},
+                          {"names", names_}};
+  if (const ExpertsInfo* const experts = first_experts(info_)) facts["experts"] = to_json(*experts, info_);
+  return facts;
 }
 
 std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {

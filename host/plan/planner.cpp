@@ -35,6 +35,8 @@ std::string said_text(const SchemeChoice& choice, const char* key) {
   return choice.said.value(key, choice.assumed.value(key, ""));
 }
 
+std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
 std::set<std::string> known_tensors(const Architecture& architecture) {
   std::set<std::string> names;
   for (std::string& name : architecture.outer_tensors()) names.insert(std::move(name));
@@ -238,14 +240,16 @@ void Planner::add_layer(const LinearInfo& info, int64_t block) {
   decide(layer);
 }
 
-// The first entry that matches. Without one, the head and the embedding stay as they are, and all else has the recipe's
-// scheme.
+// The first entry that matches. Without one, the head, the embedding, routers and their like stay as they are, and all
+// else has the recipe's scheme. A pattern is for routers if it ends with their name, not because it takes in all.
 void Planner::decide(LayerPlan& layer) {
   const std::string& name = layer.info.name;
-  if (name != architecture_.head().name && name != architecture_.embedding_name()) layer.scheme = plan_.scheme;
+  if (name != architecture_.head().name && name != architecture_.embedding_name() && !layer.info.decides)
+    layer.scheme = plan_.scheme;
   for (size_t i = 0; i < rules_.size(); ++i) {
     const LayerRule& rule = plan_.recipe.layers[i];
     if (!rule.match.matches(layer.info.name)) continue;
+    if (layer.info.decides && rule.match.is_regex() && !rule.match.text().ends_with(last_part(name))) continue;
     rules_[i].matches = true;
     if (!layer.matched.empty()) continue;
     layer.matched = rule.match.text();
@@ -286,11 +290,13 @@ void Planner::assign() {
   if (has_embedding) plan_.layers.push_back(embedding);
   json layers{{"data_type", plan_.scheme.weight ? json(plan_.scheme.weight->dtype) : json()},
               {"layers", json::array()}};
-  for (const LayerPlan& layer : plan_.layers)
+  for (const LayerPlan& layer : plan_.layers) {
+    if (layer.info.decides) continue;
     layers["layers"].push_back({{"name", layer.info.name},
                                 {"role", layer.info.role},
                                 {"rows", layer.info.out_features},
                                 {"cols", layer.info.in_features}});
+  }
   const json facts = architecture_.facts();
   if (has_embedding) plan_.layers.pop_back();
   for (const FormatChoice& format : plan_.recipe.formats) {

@@ -35,6 +35,7 @@ constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
   visit("seed", calibration.seed, 0);
   visit("concatenate", calibration.concatenate);
   visit("date", calibration.date);
+  visit("all_experts", calibration.all_experts);
 };
 
 constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
@@ -44,6 +45,7 @@ constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
   visit("gradient_accumulation", tuning.gradient_accumulation, 1);
   visit("search", tuning.search);
   visit("quantized_input", tuning.quantized_input);
+  visit("least_tokens", tuning.least_tokens, 0);
 };
 
 constexpr auto kEvaluationFields = [](auto& evaluation, auto&& visit) {

@@ -38,9 +38,10 @@ struct DataFile {
 };
 
 struct Calibration {
-  std::vector<DataFile> data;                                        // none: there is no calibration
-  std::optional<std::string> field;                                  // the key of a record's text or conversation
-  bool concatenate = false;                                          // pack texts into samples
+  std::vector<DataFile> data;        // none: there is no calibration
+  std::optional<std::string> field;  // the key of a record's text or conversation
+  bool concatenate = false;          // pack texts into samples
+  bool all_experts = false;          // statistics of an expert's inputs are of all tokens
   std::chrono::year_month_day date = std::chrono::July / 26 / 2024;  // for chat templates; that which Llama 3's assume
   int64_t samples = 128;
   int64_t seqlen = 2048;  // tokens a sample
@@ -56,6 +57,7 @@ struct Tuning {
   int64_t gradient_accumulation = 1;
   bool search = false;  // searched rounding when iters is 0
   bool quantized_input = true;
+  int64_t least_tokens = 32;  // an expert that gets fewer in calibration is not tuned
 
   bool operator==(const Tuning&) const = default;
 };

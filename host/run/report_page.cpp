@@ -119,6 +119,32 @@ std::string loss_plot(const std::vector<BlockReport>& blocks) {
          "<span style='color:#c0693f'>●</span> rounded, <span style='color:#2f7d5b'>●</span> tuned.</p>";
 }
 
+// A bar an expert, block below block; "" when there are no experts.
+std::string experts_plot(const std::vector<BlockReport>& blocks) {
+  int64_t most = 1;
+  int rows = 0;
+  for (const BlockReport& b : blocks) {
+    if (!b.expert_tokens.empty()) ++rows;
+    for (const int64_t tokens : b.expert_tokens) most = std::max(most, tokens);
+  }
+  if (rows == 0) return "";
+  std::string svg = cat("<h2>Calibration tokens of each expert</h2><svg viewBox='0 0 800 ", rows * 44,
+                        "' role='img'><title>Calibration tokens of each expert</title>");
+  int row = 0;
+  for (const BlockReport& b : blocks) {
+    if (b.expert_tokens.empty()) continue;
+    const double bottom = 44.0 * ++row, width = 700.0 / static_cast<double>(b.expert_tokens.size());
+    svg += cat("<text x='0' y='", bottom - 4, "'>block ", b.block, "</text>");
+    for (size_t i = 0; i < b.expert_tokens.size(); ++i) {
+      const double height = 36.0 * static_cast<double>(b.expert_tokens[i]) / static_cast<double>(most);
+      svg += cat("<rect x='", 90 + width * static_cast<double>(i), "' y='", bottom - height, "' width='", width * 0.9,
+                 "' height='", height, "' fill='#2f7d5b'><title>expert ", i, ": ", b.expert_tokens[i],
+                 " tokens</title></rect>");
+    }
+  }
+  return svg + "</svg>";
+}
+
 std::string layers_table(const std::vector<LayerRow>& layers) {
   std::string rows = "<tr><th>layer</th><th>scheme</th></tr>";
   for (const LayerRow& l : layers) rows += cat("<tr><td>", escape(l.name), "</td><td>", escape(l.scheme), "</td></tr>");
@@ -135,8 +161,9 @@ std::string report_page(const RunReport& report) {
              format_seconds(report.seconds.total), " with evaluation), peak memory ",
              format_bytes(report.peak_memory_bytes), ".</p>", models_table(report.models), "<h2>Perplexity</h2>",
              perplexity_plot(report.models), "<h2>Loss of each block</h2>", loss_plot(report.blocks),
-             "<h2>Layers</h2><details><summary>", report.layers.size(), " layers</summary>",
-             layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe), "</pre></html>\n");
+             experts_plot(report.blocks), "<h2>Layers</h2><details><summary>", report.layers.size(),
+             " layers</summary>", layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe),
+             "</pre></html>\n");
 }
 
 }  // namespace roundhouse

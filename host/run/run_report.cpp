@@ -39,6 +39,22 @@ std::string spill_text(const Spill& spill) {
              format_bytes(static_cast<uint64_t>(spill.written)), " took ", format_seconds(spill.seconds), ".\n");
 }
 
+// "" when there are no experts, or calibration reached them all.
+std::string experts_text(const std::vector<BlockReport>& blocks) {
+  int64_t experts = 0, few = 0;
+  std::string where;
+  for (const BlockReport& b : blocks) {
+    experts += static_cast<int64_t>(b.expert_tokens.size());
+    few += b.few;
+    if (b.few > 0) where += cat(where.empty() ? "" : ", ", b.few, " of block ", b.block);
+  }
+  if (few == 0) return "";
+  return cat(
+      "Calibration hardly reached ", few, " of ", experts, " experts (", where,
+      "): they are not tuned, and rounded by what it told of all experts of their block. More samples reach more; ",
+      "tuning.least_tokens sets how many tokens are enough.\n");
+}
+
 }  // namespace
 
 json to_json(const RunReport& report) {
@@ -60,12 +76,15 @@ json to_json(const RunReport& report) {
            {"blocks", json::array()},
            {"layers", json::array()}};
   for (const ModelRow& model : report.models) out["models"].push_back(to_json(model));
-  for (const BlockReport& b : report.blocks)
+  for (const BlockReport& b : report.blocks) {
     out["blocks"].push_back({{"block", b.block},
                              {"first_loss", b.first_loss},
                              {"best_loss", b.best_loss},
                              {"best_iteration", b.best_iteration},
                              {"seconds", b.seconds}});
+    if (!b.expert_tokens.empty())
+      out["blocks"].back().update({{"expert_tokens", b.expert_tokens}, {"experts_with_few_tokens", b.few}});
+  }
   for (const LayerRow& layer : report.layers) out["layers"].push_back({{"name", layer.name}, {"scheme", layer.scheme}});
   return out;
 }
@@ -74,7 +93,7 @@ std::string summary(const RunReport& report) {
   std::string text = cat(models_table(report.models), "\nQuantized in ", format_seconds(report.seconds.quantize),
                          " on ", report.device, ", ", format_seconds(report.seconds.total), " in all; peak memory ",
                          format_bytes(report.peak_memory_bytes), ".\n", spill_text(report.spill),
-                         "Report: ", (report.notes() / "report.html").string(), "\n");
+                         experts_text(report.blocks), "Report: ", (report.notes() / "report.html").string(), "\n");
   for (const ModelRow& m : report.models)
     for (const std::string& note : m.notes) text += cat("Note on ", m.folder.string(), ": ", note, "\n");
   for (const ServeCommand& serve : report.commands) text += cat("Serve with ", serve.engine, ": ", serve.command, "\n");

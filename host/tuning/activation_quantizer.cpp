@@ -31,6 +31,7 @@ struct ActivationQuantizer::Gradient : torch::autograd::Function<Gradient> {
 ActivationQuantizer::ActivationQuantizer(Catalogue& catalogue, const LayerPlan& layer, at::ScalarType dtype,
                                          at::Device device)
     : layer_(layer.info.name),
+      stack_(layer.info.stack ? layer.info.stack->name : ""),
       quantizer_(
           catalogue.dtype(layer.scheme.activation->dtype), *layer.scheme.activation,
           {layer.info.name, layer.info.role, -1, layer.info.in_features, from_torch(dtype), RH_TARGET_ACTIVATION},
@@ -47,13 +48,12 @@ at::Tensor ActivationQuantizer::rows(const at::Tensor& tensor) const {
   return tensor.detach().to(quantizer_.device()).contiguous().view({-1, tensor.size(-1)});
 }
 
-Tensor ActivationQuantizer::take_statistic() {
+at::Tensor ActivationQuantizer::take_statistic() {
   const at::Tensor statistic = measured_.take();
-  if (!statistic.defined()) throw Error(cat("the inputs of ", layer_, " were not calibrated"));
-  if (!at::isfinite(statistic).all().item<bool>())
+  if (statistic.defined() && !at::isfinite(statistic).all().item<bool>())
     throw Error(cat("the inputs of ", layer_, " are not finite on the calibration texts, so they have no range: the ",
                     "block overflows in this arithmetic; leave the layer's activations at act_bits 16"));
-  return from_torch(statistic.cpu());
+  return statistic;
 }
 
 void ActivationQuantizer::prepare(const at::Tensor& statistic) {
@@ -121,10 +121,23 @@ void Activations::measure(const LinearInfo& linear, const at::Tensor& input) {
   if (quantizer && quantizer->calibrated() && quantizer->layer() == linear.name) quantizer->measure(input);
 }
 
-ActivationRanges Activations::take_ranges() {
+ActivationRanges Activations::take_ranges(const std::function<bool(const std::string& layer)>& few) {
+  std::unordered_map<const ActivationQuantizer*, at::Tensor> measured;
+  std::unordered_map<std::string, at::Tensor> of_stacks;
+  for (const auto& quantizer : quantizers_) {
+    if (!quantizer->calibrated()) continue;
+    const at::Tensor statistic = measured[quantizer.get()] = quantizer->take_statistic();
+    if (quantizer->stack().empty() || !statistic.defined()) continue;
+    at::Tensor& all = of_stacks[quantizer->stack()];
+    all = all.defined() ? quantizer->joined(all, statistic) : statistic;
+  }
   std::unordered_map<const ActivationQuantizer*, Tensor> statistics;
-  for (const auto& quantizer : quantizers_)
-    if (quantizer->calibrated()) statistics[quantizer.get()] = quantizer->take_statistic();
+  for (const auto& quantizer : quantizers_) {
+    if (!quantizer->calibrated()) continue;
+    const at::Tensor statistic = few(quantizer->layer()) ? of_stacks[quantizer->stack()] : measured.at(quantizer.get());
+    if (!statistic.defined()) throw Error(cat("the inputs of ", quantizer->layer(), " were not calibrated"));
+    statistics[quantizer.get()] = from_torch(statistic.cpu());
+  }
   ActivationRanges ranges;
   for (const auto& [layer, quantizer] : by_layer_)
     if (quantizer->calibrated()) ranges[layer] = statistics.at(quantizer);

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,13 +33,16 @@ class ActivationQuantizer {
                       const TensorSet& encoded);
 
   const std::string& layer() const { return layer_; }
+  // Of the experts that the linear belongs to, or "".
+  const std::string& stack() const { return stack_; }
   void add_reader() { ++readers_; }
 
   bool calibrated() const { return quantizer_.info().statistic; }
   // input: of one unit (units.h).
   void measure(const at::Tensor& input) { measured_.add(quantizer_.measure(rows(input))); }
-  // Of all that was measured since the last call. Throws Error when it is not finite.
-  Tensor take_statistic();
+  // Of all that was measured since the last call; undefined: nothing was. Throws Error when it is not finite.
+  at::Tensor take_statistic();
+  at::Tensor joined(const at::Tensor& a, const at::Tensor& b) { return reduced(quantizer_.info().reduce, a, b); }
   // statistic: undefined unless calibrated.
   void prepare(const at::Tensor& statistic);
 
@@ -58,7 +62,7 @@ class ActivationQuantizer {
   at::Tensor quantized(const at::Tensor& input);
   at::Tensor gradient(const at::Tensor& input, const at::Tensor& grad_output);
 
-  std::string layer_;
+  std::string layer_, stack_;
   DeviceQuantizer quantizer_;
   UnitTree measured_{
       [this](const at::Tensor& a, const at::Tensor& b) { return reduced(quantizer_.info().reduce, a, b); }};
@@ -78,8 +82,9 @@ class Activations {
   bool calibrated() const;
   // Takes the input of a linear into the ranges.
   void measure(const LinearInfo& linear, const at::Tensor& input);
-  // The statistic of each layer with a calibrated range, of what was measured since the last call.
-  ActivationRanges take_ranges();
+  // The statistic of each layer with a calibrated range, of what was measured since the last call. few: whether a layer
+  // is an expert's that was given too little for one of its own; it has that of all experts then.
+  ActivationRanges take_ranges(const std::function<bool(const std::string& layer)>& few);
   // Throws Error when a calibrated range is missing.
   void prepare(const ActivationRanges& ranges);
   // An InputHook: the input, quantized where the layer's scheme says so.

@@ -28,7 +28,7 @@ class Gradients {
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (!layers_[i]->tunable()) continue;
       at::Tensor& gradient = layers_[i]->leaf().mutable_grad();
-      if (gradient.defined()) sums_[i].add(std::exchange(gradient, {}));  // else the block does not use this layer
+      sums_[i].add(std::exchange(gradient, {}));  // undefined where no token of the unit reaches the layer
     }
   }
   // The sum, handed over.
@@ -176,7 +176,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       LayerQuantizer& layer = *loop.layers[i];
       layer.keep_best(improved, loop.ahead);
       const at::Tensor gradient = gradients.take(i);
-      if (!gradient.defined()) continue;
+      if (!gradient.defined()) continue;  // it is zero, and a step along it none
       layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});
     }
   }

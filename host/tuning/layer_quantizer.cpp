@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/layer_quantizer.h"
 
+#include <utility>
+
 #include "host/model/torch_tensor.h"
 #include "host/tuning/torch_view.h"
 
@@ -36,17 +38,20 @@ void LayerQuantizer::make_leaf(at::ScalarType compute_type, at::Device device) {
   const auto make = [&](at::Device on) {
     return at::empty(weight_.sizes(), at::TensorOptions(compute_type).device(on));
   };
+  written_ = false;
   leaf_ = make(device);
   output_ = device == quantizer_.device() ? leaf_ : make(quantizer_.device());
 }
 
 void LayerQuantizer::forward() {
+  if (std::exchange(written_, true)) return;
   // The plugin writes through the leaf's storage, out of autograd's sight.
   quantizer_.forward(weight_, tunables_, output_.detach());
   if (!output_.is_same(leaf_)) leaf_.detach().copy_(output_);
 }
 
 void LayerQuantizer::step(const at::Tensor& gradient, const LearningRates& rates) {
+  written_ = false;
   const at::Tensor local = gradient.to(quantizer_.device()).contiguous();
   if (!quantizer().has_sign_step()) return step_with_gradients(local, rates);
   quantizer_.sign_step(weight_, tunables_, local, {rates.rounding, rates.range});
@@ -76,6 +81,7 @@ void LayerQuantizer::keep_best(const at::Tensor& improved, bool ahead) {
 
 void LayerQuantizer::restore_best() {
   if (best_.empty()) return;
+  written_ = false;
   tunables_ = std::move(best_);
   best_.clear();
 }

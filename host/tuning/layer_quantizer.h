@@ -38,7 +38,7 @@ class LayerQuantizer {
   // The quantized and dequantized weight in the compute type: a leaf whose gradient step() reads.
   at::Tensor& leaf() { return leaf_; }
   void make_leaf(at::ScalarType compute_type, at::Device device);
-  // Writes the quantized weight of the present tunables into the leaf.
+  // Writes the quantized weight of the present tunables into the leaf, if it is not there.
   void forward();
   // One step of sign descent along `gradient`, that of the leaf.
   void step(const at::Tensor& gradient, const LearningRates& rates);
@@ -57,6 +57,7 @@ class LayerQuantizer {
   const LayerPlan& plan_;
   DeviceQuantizer quantizer_;
   at::Tensor weight_;
+  bool written_ = false;      // into the leaf, since the tunables changed
   at::Tensor leaf_, output_;  // output_ is the leaf itself when it lives on the quantizer's device
   std::vector<at::Tensor> tunables_, best_;
 };

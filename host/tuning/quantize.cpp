@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -23,6 +24,7 @@
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/block_loop.h"
 #include "host/tuning/caching_allocator.h"
+#include "host/tuning/expert_tokens.h"
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
@@ -82,7 +84,7 @@ class Run {
         device_(input.device),
         compute_(computes_in_bfloat16(device_.is_cuda()) ? at::kBFloat16 : at::kFloat),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
-        collector_(layers_to_collect(input.plan)),
+        collector_(layers_to_collect(input.plan, input.catalogue)),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     if (device_.is_cuda()) {  // the same bits on the same card
@@ -127,13 +129,19 @@ class Run {
     }
   }
 
-  static std::set<std::string> layers_to_collect(const Plan& plan) {
+  // Experts that are tuned are among them: calibration may hardly reach them.
+  static std::set<std::string> layers_to_collect(const Plan& plan, const Catalogue& catalogue) {
     std::set<std::string> layers;
-    if (!passes(plan).importance) return layers;
-    for (const LayerPlan& layer : plan.layers)
-      if ((layer.block >= 0 && plan.recipe.imatrix.save) ||
-          (layer.scheme.weight && layer.scheme.weight->rounding == Rounding::kSearch))
+    const bool importance = passes(plan).importance;
+    for (const LayerPlan& layer : plan.layers) {
+      if (importance && layer.block >= 0 && plan.recipe.imatrix.save) layers.insert(layer.info.name);
+      if (!layer.scheme.weight) continue;
+      const Rounding rounding = layer.scheme.weight->rounding;
+      if ((importance && rounding == Rounding::kSearch) ||
+          (layer.info.stack && rounding == Rounding::kTuned &&
+           untuned(layer, catalogue).scheme.weight->rounding == Rounding::kSearch))
         layers.insert(layer.info.name);
+    }
     return layers;
   }
 
@@ -152,7 +160,8 @@ class Run {
     std::optional<Block> block;
     if (passes_.any()) {
       block.emplace(decoder_->block(index));
-      observe(*block, activations);
+      observe(index, *block, activations, report);
+      give_up_on_few(index, layers, report);
     }
     keep.reset();  // tuning wants other sizes
     keep.emplace();
@@ -163,32 +172,66 @@ class Run {
     block.reset();
     keep.reset();
     emit(layers, activations, in_.architecture.block_tensors(index));
+    if (!passes_.importance)
+      for (const LinearInfo& linear : in_.architecture.block_linears(index)) seen_.importance.erase(linear.name);
+    few_.clear();
   }
 
   // Takes the importance of input channels and the ranges of activations from the block with its original weights, and
-  // takes the original chain, if that is there, through it.
-  void observe(Block& block, Activations& activations) {
-    const bool ranges = activations.calibrated();
+  // takes the original chain, if that is there, through it. Counts the tokens of experts.
+  void observe(int64_t index, Block& block, Activations& activations, BlockReport& report) {
+    const bool ranges = activations.calibrated(), all_experts = recipe_.calibration.all_experts;
+    tokens_ = ExpertTokens(in_.architecture.block_linears(index));
+    const auto observe_with = [&](const InputHook& look, bool count) {
+      block.set_input_hook([&, count](const LinearInfo& linear, const at::Tensor& input) {
+        if (count) tokens_.add(linear, input);
+        return all_experts && linear.stack ? input : look(linear, input);
+      });
+      if (all_experts) block.set_expert_hook(look);
+    };
     if (passes_.full) {
       const bool measure = ranges && !passes_.quantized;
-      if (passes_.importance || measure)
-        block.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
-          collector_.add(linear, input);
-          if (measure) activations.measure(linear, input);
-          return input;
-        });
+      const InputHook look = [&, measure](const LinearInfo& linear, const at::Tensor& input) {
+        collector_.add(linear, input);
+        if (measure) activations.measure(linear, input);
+        return input;
+      };
+      if (passes_.importance || measure || !tokens_.by_expert().empty()) observe_with(look, true);
       forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
-      block.set_input_hook([&](const LinearInfo& linear, const at::Tensor& input) {
+      const InputHook look = [&](const LinearInfo& linear, const at::Tensor& input) {
         activations.measure(linear, input);
         return input;
-      });
+      };
+      observe_with(look, !passes_.full);
       forward_all(block, *quantized_, nullptr);
     }
     block.set_input_hook({});
-    if (ranges) seen_.ranges.merge(activations.take_ranges());
+    block.set_expert_hook({});
+    if (ranges) seen_.ranges.merge(activations.take_ranges([&](const std::string& layer) { return few(layer); }));
+    report.expert_tokens = tokens_.by_expert();
+  }
+
+  // Whether what calibration told of the layer is that of too few tokens.
+  bool few(const std::string& layer) const {
+    return !recipe_.calibration.all_experts && tokens_.few(layer, std::max<int64_t>(1, recipe_.tuning.least_tokens));
+  }
+
+  // Experts that got few tokens are not tuned, and searched with the importance of all experts of the block.
+  void give_up_on_few(int64_t index, LayerQuantizers& layers, BlockReport& report) {
+    std::vector<const LayerPlan*> sharing;
+    for (auto& layer : layers) {
+      const LayerPlan& plan = layer->plan();
+      if (plan.scheme.weight->rounding == Rounding::kTuned && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
+        layer = std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned(plan, in_.catalogue)),
+                                                 source_.load(stored_weight(plan.info)), device_);
+      if (few(layer->plan().info.name) && collector_.wants(layer->plan().info.name)) sharing.push_back(&layer->plan());
+    }
+    share_importance(seen_.importance, in_.architecture.block_linears(index), sharing);
+    report.few = std::count_if(report.expert_tokens.begin(), report.expert_tokens.end(),
+                               [&](int64_t tokens) { return tokens < recipe_.tuning.least_tokens; });
   }
 
   void quantize_head() {
@@ -205,7 +248,7 @@ class Run {
     if (activations.calibrated()) {
       for_inputs(passes_.quantized ? *quantized_ : *full_,
                  [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
-      seen_.ranges.merge(activations.take_ranges());
+      seen_.ranges.merge(activations.take_ranges([](const std::string&) { return false; }));
     }
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
@@ -331,6 +374,8 @@ class Run {
   std::map<std::string, const LayerPlan*> kept_;              // by weight: they stay packed as the source has them
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
+  ExpertTokens tokens_{{}};    // of the block
+  std::deque<LayerPlan> few_;  // of its layers that are not tuned for want of them
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;

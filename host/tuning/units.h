@@ -46,21 +46,24 @@ class UnitTree {
 
   explicit UnitTree(Join join = sum_of) : join_(std::move(join)) {}
 
-  // Takes the value over.
+  // Takes the value over. An undefined one keeps its place in the tree, and nothing is joined with it.
   void add(at::Tensor value) {
-    for (int64_t place = count_++; place % 2 == 1; place /= 2) value = join_(pop(), value);
+    for (int64_t place = count_++; place % 2 == 1; place /= 2) value = joined(pop(), value);
     parts_.push_back(std::move(value));
   }
-  // The whole, or an undefined tensor when there was no value. The tree is empty then.
+  // The whole, or an undefined tensor when there was no defined value. The tree is empty then.
   at::Tensor take() {
     if (parts_.empty()) return {};
     at::Tensor whole = pop();
-    while (!parts_.empty()) whole = join_(pop(), whole);
+    while (!parts_.empty()) whole = joined(pop(), whole);
     count_ = 0;
     return whole;
   }
 
  private:
+  at::Tensor joined(const at::Tensor& a, const at::Tensor& b) const {
+    return !a.defined() ? b : !b.defined() ? a : join_(a, b);
+  }
   at::Tensor pop() {
     at::Tensor last = std::move(parts_.back());
     parts_.pop_back();

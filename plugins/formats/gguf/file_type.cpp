@@ -27,6 +27,7 @@ struct Place {
   int64_t block, blocks;
   int64_t sharing;  // query heads a key and value head
   bool large;       // llama.cpp's 70B class, where attn_v is small beside the rest
+  bool eight;       // experts, beside which attention is small
 };
 
 // The blocks that the _M mixes give more bits: the first and the last eighth, and each third between.
@@ -60,18 +61,21 @@ std::string expert_mix_type(const Place& p) {
   return p.role.ends_with("_exps") ? "q2_k" : "q4_k";
 }
 
-// llama.cpp's choice for a tensor of a dense model, without an importance matrix (src/llama-quant.cpp).
+// llama.cpp's choice for a tensor, without an importance matrix (src/llama-quant.cpp).
 std::string mixed_type(const FileType& type, const Place& p) {
   const std::string_view mix = type.name;
   if (mix == kExpertMix) return expert_mix_type(p);
   const std::string base = type.base;
   if (p.role == "output") return base == "q8_0" ? base : "q6_k";
+  if (p.eight && (p.role == "attn_v" || p.role == "attn_k")) return "q8_0";
   if (p.role == "attn_v") {
     const std::string chosen = value_type(mix, p, base);
     return p.large && (chosen == "q3_k" || chosen == "q4_k") ? "q5_k" : chosen;
   }
-  if (p.role == "ffn_down") return down_type(mix, p, base);
+  if (p.role.starts_with("ffn_down")) return down_type(mix, p, base);
   if (p.role == "attn_output") {
+    if (p.eight && (mix == "Q2_K" || mix == "Q3_K_S" || mix == "Q3_K_M" || mix == "Q4_K_S" || mix == "Q4_K_M"))
+      return "q5_k";
     if (mix == "Q2_K") return "q3_k";
     if (mix == "Q3_K_M") return "q4_k";
     if (mix == "Q3_K_L") return "q5_k";
@@ -140,9 +144,10 @@ nlohmann::json assign_types(const FileType& type, const Json& layers, const Json
   const int64_t kv_heads = architecture.at("kv_heads");
   const bool tied = architecture.at("tied_head");
   const bool has_70b = (names.architecture() == "llama" && heads != kv_heads) || names.architecture() == "qwen2";
+  const bool eight = architecture.contains("experts") && architecture.at("experts").at("count") == 8;
   for (const Json& layer : layers) {
     const std::string stored = names.to_gguf(layer.at("name")).value_or("");
-    Place place{stored.substr(stored.rfind('.') + 1), 0, blocks, heads / kv_heads, blocks == 80 && has_70b};
+    Place place{stored.substr(stored.rfind('.') + 1), 0, blocks, heads / kv_heads, blocks == 80 && has_70b, eight};
     if (stored.starts_with("blk.")) place.block = std::stoll(stored.substr(4));
     if (tied && place.role == "output") continue;  // the embedding is both
     if (tied && place.role == "token_embd") place.role = "output";

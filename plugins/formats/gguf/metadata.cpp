@@ -100,6 +100,25 @@ void add_sliding_window(Metadata& metadata, const std::string& id, const Json& a
                                 "llama, qwen2 and qwen3 attend to all, so that longer texts come out otherwise"));
 }
 
+void add_experts(Metadata& metadata, const std::string& id, const Json& experts) {
+  const auto number = [&](const char* key) { return experts.at(key).get<uint64_t>(); };
+  const uint64_t intermediate = number("intermediate"), shared = number("shared_intermediate");
+  metadata.u32(id + ".expert_count", number("count"));
+  metadata.u32(id + ".expert_used_count", number("used"));
+  metadata.u32(id + ".expert_feed_forward_length", intermediate);
+  if (shared > 0) {
+    metadata.u32(id + ".expert_shared_feed_forward_length", shared);
+    if (shared % intermediate == 0) metadata.u32(id + ".expert_shared_count", shared / intermediate);
+  }
+  metadata.u32(id + ".leading_dense_block_count", number("dense_first_blocks"));
+  metadata.u32(id + ".expert_gating_func", experts.at("scores") == "sigmoid" ? 2 : 1);
+  metadata.flag(id + ".expert_weights_norm", experts.at("normalize"));
+  metadata.f32(id + ".expert_weights_scale", experts.at("scale"));
+  if (number("groups") < 2) return;
+  metadata.u32(id + ".expert_group_count", number("groups"));
+  metadata.u32(id + ".expert_group_used_count", number("top_groups"));
+}
+
 }  // namespace
 
 void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& architecture) {
@@ -115,6 +134,7 @@ void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& 
   metadata.f32(id + ".attention.layer_norm_rms_epsilon", architecture.at("norm_eps"));
   metadata.u32(id + ".vocab_size", number("vocab"));
   add_sliding_window(metadata, id, architecture);
+  if (architecture.contains("experts")) add_experts(metadata, id, architecture.at("experts"));
   const Json& rotary = architecture.at("rotary");
   if (rotary.is_null()) return;
   metadata.f32(id + ".rope.freq_base", rotary.at("theta"));

@@ -10,25 +10,27 @@ namespace {
 
 constexpr const char* kHole = "{}";
 
-// "model.layers.3.mlp.up_proj.weight": pattern "model.layers.{}.mlp.up_proj", block "3", suffix ".weight".
+// "model.layers.3.mlp.experts.5.up_proj.weight": pattern "model.layers.{}.mlp.experts.{}.up_proj", numbers "3" and "5",
+// suffix ".weight".
 struct Parts {
-  std::string pattern, block, suffix;
+  std::string pattern, suffix;
+  std::vector<std::string> numbers;
 };
 
 Parts split(const std::string& tensor) {
-  Parts parts{tensor, "", ""};
+  Parts parts{tensor, "", {}};
   for (const char* suffix : {".weight", ".bias"}) {
     if (!tensor.ends_with(suffix)) continue;
     parts.suffix = suffix;
     parts.pattern.resize(tensor.size() - parts.suffix.size());
   }
   for (size_t begin = 0; begin < parts.pattern.size();) {
-    const size_t end = std::min(parts.pattern.find('.', begin), parts.pattern.size());
+    size_t end = std::min(parts.pattern.find('.', begin), parts.pattern.size());
     const std::string part = parts.pattern.substr(begin, end - begin);
     if (!part.empty() && part.find_first_not_of("0123456789") == std::string::npos) {
       parts.pattern.replace(begin, part.size(), kHole);
-      parts.block = part;
-      break;
+      parts.numbers.push_back(part);
+      end = begin + 2;
     }
     begin = end + 1;
   }
@@ -36,7 +38,8 @@ Parts split(const std::string& tensor) {
 }
 
 std::string joined(std::string pattern, const Parts& parts) {
-  if (const size_t hole = pattern.find(kHole); hole != std::string::npos) pattern.replace(hole, 2, parts.block);
+  for (const std::string& number : parts.numbers)
+    if (const size_t hole = pattern.find(kHole); hole != std::string::npos) pattern.replace(hole, 2, number);
   return pattern + parts.suffix;
 }
 
@@ -76,9 +79,20 @@ std::optional<std::string> Names::to_gguf(const std::string& tensor) const {
   return joined(*found->second, parts);
 }
 
-std::string Names::from_gguf(const std::string& tensor) const {
+std::optional<int64_t> Names::place_in_stack(const std::string& tensor) const {
   const Parts parts = split(tensor);
-  const auto found = from_gguf_.find(parts.pattern);
+  const auto found = to_gguf_.find(parts.pattern);
+  const bool stacked = found != to_gguf_.end() && parts.numbers.size() == 2;
+  return stacked ? std::optional(std::stoll(parts.numbers[1])) : std::nullopt;
+}
+
+std::string Names::from_gguf(const std::string& tensor) const {
+  Parts parts = split(tensor);
+  auto found = from_gguf_.find(parts.pattern);
+  if (found == from_gguf_.end()) {  // what is no weight or bias of a module in the source has its whole name there
+    found = from_gguf_.find(parts.pattern + parts.suffix);
+    parts.suffix.clear();
+  }
   return found == from_gguf_.end() ? tensor : joined(found->second, parts);
 }
 

@@ -21,10 +21,12 @@ class Names {
   // Throws rh::Error when llama.cpp has no such architecture.
   void require_known() const;
 
-  // "model.layers.3.mlp.up_proj.weight" -> "blk.3.ffn_up.weight"; nothing: not stored. Throws rh::Error for a name that
-  // the table lacks.
+  // "model.layers.3.mlp.up_proj.weight" -> "blk.3.ffn_up.weight"; nothing: not stored. Experts have the name of their
+  // stack. Throws rh::Error for a name that the table lacks.
   std::optional<std::string> to_gguf(const std::string& tensor) const;
-  // The other way round. A name that the table lacks stays as it is.
+  // Which of a stack's matrices the tensor is; nothing: it is a tensor of its own.
+  std::optional<int64_t> place_in_stack(const std::string& tensor) const;
+  // The other way round. A name that the table lacks stays as it is; in that of a stack "{}" is left for the expert.
   std::string from_gguf(const std::string& tensor) const;
 
   // The attention heads that a tensor's rows are divided into when those of a head are interleaved, 0 when they are

@@ -260,7 +260,7 @@ void GgufReader::read_header(size_t file) {
     if (item->heads > 0 && (item->shape[0] % item->heads != 0 || item->shape[0] / item->heads % 2 != 0))
       header.fail(cat("the tensor ", name, ": ", item->shape[0], " rows are no ", item->heads, " heads"));
     item->file = file;
-    items_.push_back(std::move(item));
+    add(std::move(item));
   }
   const uint64_t data = (header.position() + alignment - 1) / alignment * alignment;
   for (size_t i = first; i < items_.size(); ++i) {
@@ -273,6 +273,28 @@ void GgufReader::read_header(size_t file) {
     const int64_t rows = static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols);
     item.encoding = {rh::GgmlBlock(item.type->block), rows, cols};
   }
+}
+
+// A stack of experts as its matrices, each a tensor of the source.
+void GgufReader::add(std::unique_ptr<Item> item) {
+  const size_t hole = item->name.find("{}");
+  if (hole == std::string::npos || item->shape.size() < 2) {
+    items_.push_back(std::move(item));
+    return;
+  }
+  const int64_t count = item->shape[0];
+  for (int64_t i = 0; i < count; ++i) {
+    auto matrix = std::make_unique<Item>();
+    matrix->name = item->name.substr(0, hole) + std::to_string(i) + item->name.substr(hole + 2);
+    matrix->type = item->type;
+    matrix->shape.assign(item->shape.begin() + 1, item->shape.end());
+    matrix->heads = 0;
+    matrix->file = item->file;
+    matrix->bytes = item->bytes / static_cast<uint64_t>(count);
+    matrix->offset = item->offset + static_cast<uint64_t>(i) * matrix->bytes;
+    items_.push_back(std::move(matrix));
+  }
+  stacks_.push_back(std::move(item));
 }
 
 Json GgufReader::value(const std::string& key) {

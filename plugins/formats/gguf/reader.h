@@ -65,12 +65,13 @@ class GgufReader : public rh::Reader {
   using Stored = std::pair<GgufValue, uint64_t>;  // its type, and where it begins
 
   void read_header(size_t file);
+  void add(std::unique_ptr<Item> item);
   const Item& at(uint64_t index) const;
   std::vector<uint8_t> rows_of(const Item& item);
 
   Names names_;
   std::vector<File> files_;
-  std::vector<std::unique_ptr<Item>> items_;
+  std::vector<std::unique_ptr<Item>> items_, stacks_;
   std::map<std::string, Stored> values_;       // of the first file
   std::map<std::string, const Item*> stored_;  // by their names in the file
   const Item* rotary_factors_ = nullptr;

@@ -98,13 +98,20 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
                 "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
   const Names names(architecture);
   names.require_known();
+  std::map<std::string, std::string> stacks;  // the type of each
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
     try {
-      if (const auto [name, why] = stored_name(tensor, names, options); name.empty())
+      const auto [name, why] = stored_name(tensor, names, options);
+      if (name.empty()) {
         answers[i] = {RH_TENSOR_OMITTED, why};
-      else
-        stored_type(tensor, options);
+        continue;
+      }
+      const GgmlType& type = stored_type(tensor, options);
+      if (!names.place_in_stack(tensor.name)) continue;
+      const std::string& first = stacks.emplace(name, type.name).first->second;
+      rh::require(first == type.name, cat("GGUF has all experts in one tensor, ", name, ", of one type: the first is ",
+                                          first, ", this one ", type.name));
     } catch (const rh::Error& e) {
       answers[i] = {RH_TENSOR_REFUSED, e.what()};
       if (tensor.extra)
@@ -128,7 +135,7 @@ void GgufWriter::start(const std::string* saved) {
   const size_t files = divide();
   const Json state = saved ? Json::parse(*saved, nullptr, /*allow_exceptions=*/false) : Json::object();
   const Json lengths = state.is_object() ? state.value("lengths", Json()) : Json();
-  if (saved && (lengths.size() != files || text_at(state, "written").size() != slots_.size() ||
+  if (saved && (lengths.size() != files || text_at(state, "written").size() != parts_.size() ||
                 !std::all_of(lengths.begin(), lengths.end(), [](const Json& n) { return n.is_number_unsigned(); })))
     throw rh::Error(RH_DATA_LOSS, "what was saved of the GGUF files is damaged, or of other tensors");
   const std::string folder = std::filesystem::path(model_folder(target_)).filename().string();
@@ -149,13 +156,14 @@ void GgufWriter::start(const std::string* saved) {
     files_.push_back(std::make_unique<OutputFile>(target_, name));
     files_.back()->write(head.data(), head.size());
   }
-  for (size_t i = 0; saved && i < slots_.size(); ++i) slots_[i].written = text_at(state, "written")[i] == '1';
+  for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = text_at(state, "written")[i] == '1';
   if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
-    write(slots_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
+    write(parts_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
 }
 
 void GgufWriter::plan_tensors() {
   const rh_plan& plan = *target_.plan;
+  std::map<std::string, size_t> stacks;  // into slots_
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
     const std::string stored = stored_name(tensor, names_, options_).first;
@@ -163,17 +171,37 @@ void GgufWriter::plan_tensors() {
       omitted_.insert(tensor.name);
       continue;
     }
-    by_source_[tensor.name] = slots_.size();
-    add_slot(stored, stored_type(tensor, options_), {tensor.shape, tensor.shape + tensor.ndim});
+    const std::vector<int64_t> shape{tensor.shape, tensor.shape + tensor.ndim};
+    const GgmlType& type = stored_type(tensor, options_);
+    by_source_[tensor.name] = parts_.size();
+    const auto index = names_.place_in_stack(tensor.name);
+    if (!index) {
+      add_slot(stored, type, shape);
+      parts_.push_back({slots_.size() - 1, 0, shape});
+      continue;
+    }
+    const auto [slot, first] = stacks.emplace(stored, slots_.size());
+    if (first) {
+      std::vector<int64_t> stacked = shape;
+      stacked.insert(stacked.begin(), 0);
+      add_slot(stored, type, stacked).parts = 0;
+    }
+    parts_.push_back({slot->second, *index, shape});
+    Slot& stack = slots_[slot->second];
+    stack.shape[0] = ++stack.parts;
   }
-  if (const auto factors = rotary_factors(architecture_); !factors.empty())
+  if (const auto factors = rotary_factors(architecture_); !factors.empty()) {
     add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
+    parts_.push_back({slots_.size() - 1, 0, slots_.back().shape});
+  }
+  for (Slot& slot : slots_) {
+    const int64_t cols = slot.shape.empty() ? 1 : slot.shape.back();
+    slot.bytes = static_cast<uint64_t>(elements(slot.shape) / std::max<int64_t>(1, cols) * slot.type->row_bytes(cols));
+  }
 }
 
-void GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
-  const int64_t rows = elements(shape) / std::max<int64_t>(1, shape.empty() ? 1 : shape.back());
-  const uint64_t bytes = static_cast<uint64_t>(rows * type.row_bytes(shape.empty() ? 1 : shape.back()));
-  slots_.push_back({name, &type, std::move(shape), 0, 0, bytes});
+GgufWriter::Slot& GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
+  return slots_.emplace_back(Slot{name, &type, std::move(shape), 0, 0, 0, 1});
 }
 
 // Where neither the options nor the recipe's scheme tell, the type of most quantized weights.
@@ -246,17 +274,19 @@ std::string GgufWriter::header(const Metadata& metadata, size_t file) {
   return out.bytes();
 }
 
-GgufWriter::Slot& GgufWriter::slot_of(const std::string& tensor, const rh_tensor* shaped) {
+GgufWriter::Part& GgufWriter::part_of(const std::string& tensor, const rh_tensor* shaped) {
   const auto found = by_source_.find(tensor);
   if (found == by_source_.end()) throw rh::Error(RH_INVALID_ARGUMENT, cat(tensor, " is not among the plan's tensors"));
-  Slot& slot = slots_[found->second];
-  rh::require(!slot.written, tensor + " was added before");
-  rh::require(!shaped || slot.shape == std::vector<int64_t>(shaped->shape, shaped->shape + shaped->ndim),
+  Part& part = parts_[found->second];
+  rh::require(!part.written, tensor + " was added before");
+  rh::require(!shaped || part.shape == std::vector<int64_t>(shaped->shape, shaped->shape + shaped->ndim),
               cat(tensor, " is ", shaped ? shape_text(*shaped) : "", ", not of the plan's shape"));
-  return slot;
+  return part;
 }
 
-void GgufWriter::write(Slot& slot, const uint8_t* rows) {
+void GgufWriter::write(Part& part, const uint8_t* rows) {
+  const Slot& slot = slots_[part.slot];
+  const uint64_t bytes = slot.bytes / static_cast<uint64_t>(slot.parts);
   std::vector<uint8_t> interleaved;
   if (const int64_t heads = names_.interleaved_heads(slot.name); heads > 0) {
     const int64_t count = slot.shape.at(0), row_bytes = static_cast<int64_t>(slot.bytes) / count;
@@ -269,49 +299,52 @@ void GgufWriter::write(Slot& slot, const uint8_t* rows) {
     rows = interleaved.data();
   }
   OutputFile& file = *files_[slot.file];
-  file.write_at(slot.offset, rows, slot.bytes);
+  file.write_at(slot.offset + static_cast<uint64_t>(part.index) * bytes, rows, bytes);
   const char zeros[kGgufAlignment] = {};
-  file.write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
-  slot.written = true;
+  if (part.index + 1 == slot.parts) file.write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
+  part.written = true;
 }
 
 void GgufWriter::add_layer(const rh_encoded_layer& encoded) {
   const std::string name = encoded.layer->name;
-  Slot& slot = slot_of(name + ".weight", nullptr);
+  Part& part = part_of(name + ".weight", nullptr);
+  const Slot& slot = slots_[part.slot];
   const rh_tensor& blocks = *encoded.tensors[0];
-  rh::require(rh::GgmlBlock::of(*encoded.layer->encoding).type == slot.type->block && rh::bytes(blocks) == slot.bytes,
+  rh::require(rh::GgmlBlock::of(*encoded.layer->encoding).type == slot.type->block &&
+                  rh::bytes(blocks) * static_cast<uint64_t>(slot.parts) == slot.bytes,
               cat(name, ": the layer's blocks are not those of the plan, ", slot.type->name));
-  write(slot, rh::data<uint8_t>(blocks));
+  write(part, rh::data<uint8_t>(blocks));
   if (encoded.bias) add_tensor(name + ".bias", *encoded.bias);
 }
 
 void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   if (omitted_.count(name)) return;
-  Slot& slot = slot_of(name, &tensor);
+  Part& part = part_of(name, &tensor);
+  const Slot& slot = slots_[part.slot];
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  if (stored == *source) return write(slot, rh::data<uint8_t>(tensor));
-  std::vector<uint8_t> converted(slot.bytes);
+  if (stored == *source) return write(part, rh::data<uint8_t>(tensor));
+  std::vector<uint8_t> converted(slot.bytes / static_cast<uint64_t>(slot.parts));
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
   });
-  write(slot, converted.data());
+  write(part, converted.data());
 }
 
-// {"lengths": [of each file], "written": "1101", a digit for each tensor}
+// {"lengths": [of each file], "written": "1101", a digit for each tensor of the source}
 std::string GgufWriter::save() {
   Json lengths = Json::array();
   for (const auto& file : files_) lengths.push_back(file->sync());
   std::string written;
-  for (const Slot& slot : slots_) written += slot.written ? '1' : '0';
+  for (const Part& part : parts_) written += part.written ? '1' : '0';
   return Json{{"lengths", lengths}, {"written", written}}.dump();
 }
 
 void GgufWriter::finish() {
-  for (const Slot& slot : slots_)
-    if (!slot.written) throw rh::Error(RH_FAILED_PRECONDITION, slot.name + " was never added");
+  for (const Part& part : parts_)
+    if (!part.written) throw rh::Error(RH_FAILED_PRECONDITION, slots_[part.slot].name + " was never added");
   for (const auto& file : files_) file->commit();
   // llama.cpp needs the .gguf alone; other programs, and this one, take the rest from beside it.
   write_json(target_, "config.json", model_json(target_, "config"));

@@ -43,23 +43,31 @@ class GgufWriter : public rh::Writer {
     size_t file = 0;
     uint64_t offset = 0;  // in the file
     uint64_t bytes = 0;
+    int64_t parts = 0;  // matrices of the source
+  };
+  // What a tensor of the source is in the file: a tensor, or one of a stack's matrices.
+  struct Part {
+    size_t slot;  // into slots_
+    int64_t index = 0;
+    std::vector<int64_t> shape;
     bool written = false;
   };
 
   void plan_tensors();
-  void add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape);
+  Slot& add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape);
   const FileType& file_type() const;
   size_t divide();
   Metadata model_metadata() const;
   std::string header(const Metadata& metadata, size_t file);
-  void write(Slot& slot, const uint8_t* rows);
-  Slot& slot_of(const std::string& tensor, const rh_tensor* shape);
+  void write(Part& part, const uint8_t* rows);
+  Part& part_of(const std::string& tensor, const rh_tensor* shape);
 
   const rh_export& target_;
   const Json options_, architecture_;
   const Names names_;
   std::vector<Slot> slots_;
-  std::map<std::string, size_t> by_source_;  // into slots_
+  std::vector<Part> parts_;                  // in the order of the plan, then the rotary factors
+  std::map<std::string, size_t> by_source_;  // into parts_
   std::set<std::string> omitted_;            // of the source
   std::vector<std::unique_ptr<OutputFile>> files_;
 };

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/tuning/expert_tokens.h"
+
+#include <map>
+
+#include "host/model/torch_tensor.h"
+
+namespace roundhouse {
+
+ExpertTokens::ExpertTokens(const std::vector<LinearInfo>& linears) {
+  std::string counted;  // the stack whose linears count: an expert's linears get the same tokens
+  for (const LinearInfo& linear : linears) {
+    if (!linear.stack) continue;
+    if (counted.empty()) counted = linear.stack->name;
+    experts_[linear.name] = {static_cast<size_t>(linear.stack->index), linear.stack->name == counted};
+    by_expert_.resize(static_cast<size_t>(linear.stack->count));
+  }
+}
+
+void ExpertTokens::add(const LinearInfo& linear, const at::Tensor& input) {
+  const auto found = experts_.find(linear.name);
+  if (found != experts_.end() && found->second.second) by_expert_[found->second.first] += input.size(0);
+}
+
+bool ExpertTokens::few(const std::string& linear, int64_t least) const {
+  const auto found = experts_.find(linear);
+  return found != experts_.end() && by_expert_[found->second.first] < least;
+}
+
+void share_importance(Importance& importance, const std::vector<LinearInfo>& linears,
+                      const std::vector<const LayerPlan*>& few) {
+  std::map<std::string, at::Tensor> sums;  // by stack, in the experts' order
+  for (const LinearInfo& linear : linears) {
+    const auto found = importance.find(linear.name);
+    if (!linear.stack || found == importance.end()) continue;
+    at::Tensor& sum = sums[linear.stack->name];
+    sum = sum.defined() ? sum + to_torch(found->second) : to_torch(found->second);
+  }
+  for (const LayerPlan* layer : few) {
+    const at::Tensor sum = sums[layer->info.stack->name];
+    if (sum.defined() && sum.max().item<float>() > 0) importance[layer->info.name] = from_torch(sum);
+  }
+}
+
+LayerPlan untuned(LayerPlan plan, const Catalogue& catalogue) {
+  TensorScheme& scheme = *plan.scheme.weight;
+  const DtypeRecord* const record = catalogue.find_dtype(scheme.dtype);
+  scheme.rounding = record && (record->supports & RH_SUPPORTS_SEARCH) ? Rounding::kSearch : Rounding::kPlain;
+  return plan;
+}
+
+}  // namespace roundhouse
