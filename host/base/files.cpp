@@ -2,6 +2,9 @@
 #include "host/base/files.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <string_view>
@@ -62,9 +65,15 @@ nlohmann::json read_json_object(const std::filesystem::path& path) {
 }
 
 void write_file(const std::filesystem::path& path, const std::string& contents) {
-  std::ofstream file(path, std::ios::binary);
+  const std::filesystem::path temporary = path.string() + ".tmp";
+  std::ofstream file(temporary, std::ios::binary);
   file << contents;
-  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
+  file.close();
+  if (!file || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    const std::string why = std::strerror(errno);
+    std::remove(temporary.c_str());
+    throw Error(cat("cannot write ", path.string(), ": ", why));
+  }
 }
 
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder) {

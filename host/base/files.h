@@ -8,6 +8,9 @@
 
 namespace roundhouse {
 
+// In an output folder: what the run says of itself, such as its report and recipe.
+inline constexpr const char* kNotesFolder = "roundhouse";
+
 // Throws Error when there is no such file, or it cannot be read.
 std::string read_file(const std::filesystem::path& path);
 // JSON as Python writes it: NaN, Infinity and -Infinity become {"__float__": "NaN"} and so on, which is how transformers

@@ -65,10 +65,6 @@ void run(Context& context, const Options& o) {
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
   take_recorded_tuning(*exported, recipe);
   const Fingerprints fingerprints = convert(recipe, architecture, *exported, files.folder(), catalogue, o.overwrite);
-
-  const fs::path file = fingerprint_file(recipe.output);
-  fs::create_directories(file.parent_path());
-  fingerprints.write(file);
   ExportedCheckpoint written(catalogue.format(o.format), recipe.output, architecture.facts());
   const Verification result = verify(architecture, written, fingerprints);
   std::cout << format_table({{"format", "bytes", "folder"},

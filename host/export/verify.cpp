@@ -7,6 +7,7 @@
 #include <set>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/parallel.h"
 #include "host/base/words.h"
 #include "host/checkpoint/safetensors.h"
