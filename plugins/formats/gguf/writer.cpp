@@ -23,6 +23,13 @@ int64_t elements(const std::vector<int64_t>& shape) {
 
 uint64_t aligned(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
 
+// FNV-1a.
+uint64_t hash(const std::string& bytes) {
+  uint64_t value = 0xcbf29ce484222325;
+  for (const char c : bytes) value = (value ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return value;
+}
+
 std::optional<kernels::Element> element_of(rh_data_type type) {
   if (rh::same_type(type, rh::kF32)) return kernels::Element::kF32;
   if (rh::same_type(type, rh::kF16)) return kernels::Element::kF16;
@@ -128,7 +135,9 @@ void GgufWriter::start(const std::string* saved) {
   const size_t files = divide();
   const Json state = saved ? Json::parse(*saved, nullptr, /*allow_exceptions=*/false) : Json::object();
   const Json lengths = state.is_object() ? state.value("lengths", Json()) : Json();
-  if (saved && (lengths.size() != files || text_at(state, "written").size() != slots_.size() ||
+  const Json heads = state.is_object() ? state.value("heads", Json()) : Json();
+  if (saved && (lengths.size() != files || !heads.is_array() || heads.size() != files ||
+                text_at(state, "written").size() != slots_.size() ||
                 !std::all_of(lengths.begin(), lengths.end(), [](const Json& n) { return n.is_number_unsigned(); })))
     throw rh::Error(RH_DATA_LOSS, "what was saved of the GGUF files is damaged, or of other tensors");
   const std::string folder = std::filesystem::path(model_folder(target_)).filename().string();
@@ -142,7 +151,12 @@ void GgufWriter::start(const std::string* saved) {
     }
     const std::string head = header(metadata, file);
     const std::string name = file_name(model, file, files);
+    heads_.push_back(hash(head));
     if (saved) {
+      if (heads[file] != heads_.back())
+        throw rh::Error(RH_DATA_LOSS, cat(name,
+                                          ": what was saved has another header: the model, its tokenizer or an "
+                                          "option of the format has changed since"));
       files_.push_back(std::make_unique<OutputFile>(target_, name, lengths.at(file).get<uint64_t>()));
       continue;
     }
@@ -300,13 +314,13 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   write(slot, converted.data());
 }
 
-// {"lengths": [of each file], "written": "1101", a digit for each tensor}
+// {"lengths" and "heads": [length, and header's hash, of each file], "written": "1101", a digit for each tensor}
 std::string GgufWriter::save() {
   Json lengths = Json::array();
   for (const auto& file : files_) lengths.push_back(file->sync());
   std::string written;
   for (const Slot& slot : slots_) written += slot.written ? '1' : '0';
-  return Json{{"lengths", lengths}, {"written", written}}.dump();
+  return Json{{"lengths", lengths}, {"heads", heads_}, {"written", written}}.dump();
 }
 
 void GgufWriter::finish() {
