@@ -8,6 +8,7 @@
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/json_object.h"
 #include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 #include "schemes.h"
@@ -96,7 +97,7 @@ class AutoRoundWriter : public CheckpointWriter {
     if (!schemes[0].packing.empty()) config["packing_format"] = schemes[0].packing;
     add_fp8_keys(schemes[0], config);
     config["block_name_to_quantize"] = block_prefixes();
-    Json extra = Json::object();
+    JsonObject extra;
     for (size_t i = 0; i < schemes.size(); ++i) {
       const std::string name = layers()[i]->name;
       if (in_block(name) && schemes[i].fields == usual) continue;
@@ -107,7 +108,7 @@ class AutoRoundWriter : public CheckpointWriter {
       extra[name] = {{"bits", 16}, {"data_type", "float"}};
       if (input) extra[name]["act_bits"] = 16;
     }
-    if (!extra.empty()) config["extra_config"] = extra;
+    if (!extra.empty()) config["extra_config"] = extra.take();
     return config;
   }
 
