@@ -2,11 +2,14 @@
 #include "host/plan/original.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
+#include <map>
 #include <optional>
+#include <utility>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/base/name_numbers.h"
 #include "host/base/words.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/discovery/open_checkpoint.h"
@@ -61,10 +64,9 @@ void Reconciler::add_prefix() {
 std::optional<int64_t> Reconciler::block_of(const std::string& tensor) const {
   const std::string prefix = architecture_.block_prefix() + ".";
   if (!tensor.starts_with(prefix)) return std::nullopt;
-  int64_t index = 0;
-  const char* const end = tensor.data() + tensor.size();
-  const auto [rest, error] = std::from_chars(tensor.data() + prefix.size(), end, index);
-  return error == std::errc() && rest != end && *rest == '.' ? std::optional(index) : std::nullopt;
+  for (const NameNumber& number : numbers_in(tensor))
+    if (number.begin == prefix.size() && number.end < tensor.size()) return number.value;
+  return std::nullopt;
 }
 
 void Reconciler::count_blocks() {
@@ -128,6 +130,31 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
   return warnings;
 }
 
+std::vector<std::string> tokens_beyond(const Architecture& architecture, const std::filesystem::path& folder) {
+  std::map<std::pair<std::string, int64_t>, std::vector<std::string>> places;  // by key and id
+  const auto look = [&](const nlohmann::json& said, const std::string& place) {
+    for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+      const nlohmann::json ids = said.value(key, nlohmann::json());
+      for (const nlohmann::json& id : ids.is_array() ? ids : nlohmann::json::array({ids}))
+        if (id.is_number_integer() && id.get<int64_t>() >= architecture.vocab_size())
+          places[{key, id.get<int64_t>()}].push_back(place);
+    }
+  };
+  if (architecture.generic()) return {};
+  look(architecture.config(), "config.json");
+  if (const auto text = architecture.config().find("text_config"); text != architecture.config().end())
+    look(*text, "config.json's text_config");
+  if (const std::filesystem::path file = folder / "generation_config.json"; std::filesystem::exists(file))
+    look(read_json_object(file), "generation_config.json");
+  std::vector<std::string> warnings;
+  for (const auto& [token, files] : places)
+    warnings.push_back(cat(token.first, " ", token.second, " (", joined(files), ") is beyond the ",
+                           architecture.vocab_size(),
+                           " rows of the embedding, and an engine that gives that token to the model fails: correct ",
+                           "the id, or resize the embedding (resize_token_embeddings in transformers)"));
+  return warnings;
+}
+
 void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
   if (const std::vector<StackedTensor> stacks = architecture.stacks(*tensors); !stacks.empty())
     tensors = std::make_unique<StackedSource>(std::move(tensors), stacks);
@@ -143,6 +170,8 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());
   match(original.architecture, original.tensors);
   original.warnings = reconcile(original.architecture, *original.tensors);
+  for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
+    original.warnings.push_back(std::move(warning));
   return original;
 }
 

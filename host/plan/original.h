@@ -40,4 +40,8 @@ void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors);
 // Error for fewer blocks.
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint);
 
+// What a user should know of the special tokens of config.json and generation_config.json that have no row in the
+// embedding.
+std::vector<std::string> tokens_beyond(const Architecture& architecture, const std::filesystem::path& folder);
+
 }  // namespace roundhouse
