@@ -15,19 +15,6 @@
 #include "host/report/table.h"
 
 namespace roundhouse::cli {
-namespace {
-
-namespace fs = std::filesystem;
-
-// A run leaves them in its output folder; with several formats, that is the folder above the checkpoint.
-Fingerprints find_fingerprints(const fs::path& folder) {
-  for (const fs::path& output : {folder, fs::absolute(folder).lexically_normal().parent_path()})
-    if (const fs::path file = fingerprint_file(output); fs::exists(file)) return Fingerprints::read(file);
-  return {};
-}
-
-}  // namespace
-
 void add_verify(Command program, Context& context) {
   struct Options {
     std::string folder;
@@ -39,9 +26,11 @@ void add_verify(Command program, Context& context) {
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const fs::path folder = find_model(o->folder);
-    Architecture architecture = Architecture::load(ModelFiles(catalogue, folder).folder(),
-                                                   Context::architecture_folders(), {.family = "", .generic = true});
+    const std::filesystem::path folder = find_model(o->folder);
+    const Fingerprints fingerprints = find_fingerprints(folder);
+    Architecture architecture =
+        Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders(),
+                           {.family = fingerprints.family, .generic = true});
     std::string format;
     const nlohmann::json facts = architecture.facts();
     Verification result;
@@ -57,7 +46,7 @@ void add_verify(Command program, Context& context) {
     try {
       auto checkpoint = open_checkpoint(catalogue, folder, facts);
       match(architecture, checkpoint);
-      result = verify(architecture, *checkpoint, find_fingerprints(folder));
+      result = verify(architecture, *checkpoint, fingerprints);
     } catch (const Error& e) {
       if (findings.empty()) throw;
       unread = e.what();

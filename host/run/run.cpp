@@ -240,6 +240,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     else
       seen = quantize(input, sink);
     fingerprints = exporter.finish();
+    fingerprints.family = recipe.architecture;
     if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report.blocks = sink.take_blocks();
   }
