@@ -16,6 +16,8 @@ std::string read_file(const std::filesystem::path& path) {
   if (!file || !std::filesystem::is_regular_file(path)) throw Error(cat(path.string(), ": cannot be read"));
   std::string content{std::istreambuf_iterator<char>(file), {}};
   if (file.bad()) throw Error(cat(path.string(), ": cannot be read"));
+  if (content.starts_with("version https://git-lfs."))
+    throw Error(cat(path.string(), ": this is a git-lfs pointer, not the file. Run `git lfs pull` in its folder."));
   return content;
 }
 
@@ -57,8 +59,15 @@ nlohmann::json read_json_object(const std::filesystem::path& path) {
     if (!json.is_object()) throw Error(cat(path.string(), ": is not a JSON object"));
     return json;
   } catch (const nlohmann::json::exception& error) {
-    throw Error(cat(path.string(), ": is not valid JSON: ", error.what()));
+    throw Error(cat(path.string(), ": is not valid JSON: ", json_problem(error)));
   }
+}
+
+std::string json_problem(const nlohmann::json::exception& error) {
+  const std::string what = error.what();
+  const size_t id = what.find("] ");
+  const size_t begin = what.starts_with('[') && id != what.npos ? id + 2 : 0;
+  return what.substr(begin, what.find("; last read: ") - begin);
 }
 
 void write_file(const std::filesystem::path& path, const std::string& contents) {

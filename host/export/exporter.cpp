@@ -5,6 +5,7 @@
 
 #include "host/abi/export_session.h"
 #include "host/abi/format_writer.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
 #include "host/base/scratch_folder.h"
 #include "host/checkpoint/output.h"
@@ -142,8 +143,18 @@ void rehearse(Catalogue& catalogue, const Plan& plan, const Architecture& archit
   const ScratchFolder scratch;
   Plan elsewhere = plan;
   elsewhere.recipe.output = scratch.path() / "out";
-  Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
-  if (body) body(exporter);
+  try {
+    Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
+    if (body) body(exporter);
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const Error& e) {  // nobody knows that folder
+    std::string message = e.what();
+    const std::string folder = elsewhere.recipe.output.string(), output = plan.recipe.output.string();
+    for (size_t at = 0; (at = message.find(folder, at)) != std::string::npos; at += output.size())
+      message.replace(at, folder.size(), output);
+    throw Error(message);
+  }
 }
 
 }  // namespace roundhouse

@@ -80,7 +80,7 @@ class Planner {
     note_weights_only();
     require_no_problems();
     ask_formats();
-    if (release_refused()) ask_formats();
+    while (release_refused()) ask_formats();
     require_no_problems();
     note_stored();
     warn_of_fused(plan_, catalogue_);
@@ -119,7 +119,7 @@ class Planner {
   bool release_refused();
   void note_stored();
   const ExportedCheckpoint::Item* stored(const LayerPlan& layer) const;
-  void leave_unfit();
+  bool leave_unfit();
   void check_rounding_alone();
   void check_calibration();
   void note_weights_only();
@@ -364,8 +364,12 @@ void Planner::check_tensors() {
     if (!source_.contains(name) && !(name == embedding && source_.contains(tied))) missing.push_back(name);
   if (!missing.empty()) {
     const size_t others = missing.size() - 1;
+    std::string hint;
+    if (missing[0] == head)
+      hint = ". A causal language model has one, or ties it to the embedding: tie_word_embeddings";
     plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
-                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
+                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for",
+                                 hint));
   }
   for (LayerPlan& layer : plan_.layers) {
     const bool is_head = layer.info.name == architecture_.head().name;
@@ -401,7 +405,8 @@ void Planner::keep_stored() {
   }
 }
 
-// Decodes the layers of keep_stored() that a format refuses when it sees the whole plan. Returns whether there were any.
+// Decodes the layers of keep_stored() that a format refuses when it sees the whole plan; those of a generic architecture
+// stay as they are. Returns whether there were any.
 bool Planner::release_refused() {
   bool any = false;
   for (LayerPlan& layer : plan_.layers) {
@@ -411,6 +416,7 @@ bool Planner::release_refused() {
     layer.unfit = false;
     any = true;
   }
+  if (plan_.rounds_only && leave_unfit()) any = true;
   if (any) {  // they are asked again
     plan_.formats.clear();
     plan_.problems.clear();
@@ -429,7 +435,8 @@ void Planner::note_stored() {
     else
       (layer.encoding ? kept : written).push_back(layer.info.name);
   }
-  std::string text = cat("the source is quantized: ", decoded, " layers are decoded to float32 and quantized again");
+  std::string text = cat("the source is quantized: ", decoded, decoded == 1 ? " layer is" : " layers are",
+                         " decoded to float32 and quantized again");
   if (!kept.empty()) text += cat("; packed as they are: ", first_of(kept));
   if (!written.empty()) text += cat("; written as float32: ", first_of(written));
   if (decoded || !kept.empty() || !written.empty()) warn(text);
@@ -496,9 +503,10 @@ void Planner::check_calibration() {
 }
 
 // Layers of a generic architecture that cannot be quantized as the recipe says, where others can, stay as they are.
-void Planner::leave_unfit() {
+// Returns whether there are any.
+bool Planner::leave_unfit() {
   const auto quantized = [](const LayerPlan& layer) { return layer.encoding && layer.problems.empty(); };
-  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), quantized)) return;
+  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), quantized)) return false;
   std::map<std::string, std::vector<std::string>> unfit;  // by what is told of them
   for (LayerPlan& layer : plan_.layers) {
     if (layer.problems.empty() || !layer.matched.empty()) continue;
@@ -513,6 +521,7 @@ void Planner::leave_unfit() {
     warn(cat(names[0],
              names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is", ": ",
              problem));
+  return !unfit.empty();
 }
 
 // What a generic architecture cannot do, and what works.
