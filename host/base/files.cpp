@@ -59,6 +59,9 @@ nlohmann::json read_json_object(const std::filesystem::path& path) {
     if (!json.is_object()) throw Error(cat(path.string(), ": is not a JSON object"));
     return json;
   } catch (const nlohmann::json::exception& error) {
+    const std::string text = read_file(path);
+    if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+      throw Error(cat(path.string(), ": is UTF-16, and JSON is UTF-8: iconv -f UTF-16 -t UTF-8 converts it"));
     throw Error(cat(path.string(), ": is not valid JSON: ", json_problem(error)));
   }
 }

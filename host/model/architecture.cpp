@@ -171,7 +171,7 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
 
 void Architecture::untie_head() {
   info_.tied_head = false;
-  const nlohmann::json tied = descriptor_->yaml.at("head").at("tied");
+  const nlohmann::json tied = descriptor_->yaml.at(generic_ ? "weights" : "head").at("tied");
   const nlohmann::json said = tied.is_object() ? tied.at("key") : nlohmann::json("tie_word_embeddings");
   for (const std::string name : said.is_array() ? said : nlohmann::json::array({said})) {
     std::string path = "/" + name;

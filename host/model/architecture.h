@@ -60,7 +60,6 @@ class Architecture {
   bool tied_head() const { return info_.tied_head; }
   // Gives the head a weight of its own, here and in config(), under every key by which the descriptor asks for it: what
   // config.json says of it is not so.
-  // REQUIRES: the descriptor is not generic.
   void untie_head();
   const std::string& embedding_name() const { return info_.embedding; }
   // The tensors outside the blocks. A tied head is not among them.

@@ -113,15 +113,29 @@ void Reconciler::compare_biases() {
             "transformers; exports keep what is stored, and an engine that heeds it computes otherwise"));
 }
 
+// What a generic architecture leaves alone as the embedding, of the head's shape; "": there is none.
+std::string generic_embedding(const Architecture& architecture, TensorSource& checkpoint) {
+  const LinearInfo& head = architecture.head();
+  for (const auto& [name, why] : architecture.left())
+    if (why == "embedding" && checkpoint.contains(name + ".weight") &&
+        checkpoint.info(name + ".weight").shape == std::vector<int64_t>{head.out_features, head.in_features})
+      return name;
+  return "";
+}
+
 }  // namespace
 
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint) {
   std::vector<std::string> warnings;
-  if (architecture.generic()) return warnings;
-  if (auto* const original = dynamic_cast<SafetensorsFolder*>(&checkpoint))
+  std::string embedding = architecture.embedding_name();
+  if (architecture.generic())
+    embedding = generic_embedding(architecture, checkpoint);
+  else if (auto* const original = dynamic_cast<SafetensorsFolder*>(&checkpoint))
     warnings = Reconciler(architecture, *original).run();
-  const std::string embedding = architecture.embedding_name() + ".weight", head = architecture.head().name + ".weight";
-  if (architecture.tied_head() && checkpoint.contains(embedding) && checkpoint.contains(head) &&
+  embedding += ".weight";
+  const std::string head = architecture.head().name + ".weight";
+  const bool tied = architecture.generic() ? !architecture.has_head() : architecture.tied_head();
+  if (tied && checkpoint.contains(embedding) && checkpoint.contains(head) &&
       !same_values(checkpoint.load(embedding), checkpoint.load(head))) {
     architecture.untie_head();
     warnings.push_back(cat("config.json ties ", head, " to ", embedding,
@@ -142,10 +156,13 @@ std::vector<std::string> tokens_beyond(const Architecture& architecture, const s
   };
   if (architecture.generic()) return {};
   look(architecture.config(), "config.json");
-  if (const auto text = architecture.config().find("text_config"); text != architecture.config().end())
+  if (const auto text = architecture.config().find("text_config");
+      text != architecture.config().end() && text->is_object())
     look(*text, "config.json's text_config");
-  if (const std::filesystem::path file = folder / "generation_config.json"; std::filesystem::exists(file))
-    look(read_json_object(file), "generation_config.json");
+  if (const std::filesystem::path file = folder / "generation_config.json"; std::filesystem::exists(file)) {
+    const nlohmann::json said = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+    if (said.is_object()) look(said, "generation_config.json");  // a damaged one is not read by transformers either
+  }
   std::vector<std::string> warnings;
   for (const auto& [token, files] : places)
     warnings.push_back(cat(token.first, " ", token.second, " (", joined(files), ") is beyond the ",

@@ -69,6 +69,7 @@ class Planner {
     assign();
     check_rules();
     check_tensors();
+    check_vectors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
     if (plan_.rounds_only) leave_unfit();
@@ -110,6 +111,7 @@ class Planner {
   void assign();
   void check_rules();
   void check_tensors();
+  void check_vectors();
   void load_importance();
   void ask_formats();
   void require_no_problems() const {
@@ -367,6 +369,10 @@ void Planner::check_tensors() {
     std::string hint;
     if (missing[0] == head)
       hint = ". A causal language model has one, or ties it to the embedding: tie_word_embeddings";
+    for (const std::string& stored : source_.names())
+      if (stored.ends_with("." + missing[0]))
+        hint = cat(". It stores ", stored, ": take ", stored.substr(0, stored.size() - missing[0].size()),
+                   " off the names");
     plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
                                  others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for",
                                  hint));
@@ -383,6 +389,40 @@ void Planner::check_tensors() {
       layer.problems.push_back(cat(entry.file, ": the weight is ", shape_text(entry.shape), ", but config.json says ",
                                    shape_text(expected)));
   }
+}
+
+// That norms and biases are as large as config.json says: a run would learn it block by block.
+void Planner::check_vectors() {
+  std::vector<std::pair<std::string, int64_t>> sizes;
+  const auto add_linear = [&](const LinearInfo& linear) {
+    sizes.emplace_back(linear.name + ".bias", linear.out_features);
+  };
+  const auto add_norm = [&](const std::optional<NormInfo>& norm) {
+    if (!norm) return;
+    for (const char* part : {".weight", ".bias"}) sizes.emplace_back(norm->name + part, norm->size);
+  };
+  const DecoderInfo& info = architecture_.info();
+  for (int64_t block = 0; block < architecture_.blocks(); ++block)
+    for (const LinearInfo& linear : architecture_.block_linears(block)) add_linear(linear);
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      for (const auto* norm : {&step.norm_in, &step.norm_out, &step.norm_sum}) add_norm(*norm);
+  add_norm(info.final_norm);
+  std::string first;
+  std::vector<std::string> others;
+  for (const auto& [name, size] : sizes) {
+    if (!source_.contains(name)) continue;
+    const TensorInfo entry = source_.info(name);
+    if (entry.shape.size() == 1 && entry.shape[0] == size) continue;
+    if (first.empty())
+      first = cat(name, " is ", shape_text(entry.shape), ", but config.json says ", shape_text({size}));
+    else
+      others.push_back(name);
+  }
+  if (first.empty()) return;
+  const std::string more =
+      others.empty() ? "" : cat("; ", first_of(others), others.size() == 1 ? " differs" : " differ", " too");
+  plan_.problems.push_back(cat(source_.location(), ": ", first, more));
 }
 
 // A quantized layer that is left alone keeps what it is packed from, where all formats hold that. All other quantized

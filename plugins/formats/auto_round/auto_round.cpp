@@ -129,10 +129,13 @@ std::vector<std::string> block_names(const Json& quantization) {
 
 // An entry of extra_config is for a name, or for names in which it is found as a regular expression.
 struct Extra {
+  Json common = Json::object();  // what holds for all
   std::map<std::string, Json> names;
   std::vector<std::pair<std::regex, Json>> patterns;
 
   explicit Extra(const Json& quantization) {
+    for (const auto& [key, value] : quantization.items())
+      if (key != "extra_config") common[key] = value;
     const auto extra = quantization.find("extra_config");
     if (extra == quantization.end() || !extra->is_object()) return;
     for (const auto& [name, fields] : extra->items()) {
@@ -161,7 +164,7 @@ Said said_of(const std::string& module, const Json& quantization, const Extra& e
                         });
   if (!own && !in_block) return {false, "`block_name_to_quantize` does not cover it, nor does `extra_config` name it"};
   if (!own && blocks.empty() && module.ends_with("lm_head")) return {false, "`extra_config` does not name it"};
-  Json fields = quantization;
+  Json fields = extra.common;
   if (own && own->is_object()) fields.update(*own);
   const int bits = static_cast<int>(number_at(fields, "bits", 4));
   if (bits >= 16) return {false, "`extra_config` says 16 bits"};
