@@ -56,8 +56,9 @@ void run(Context& context, const Options& o) {
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
 
-  Architecture architecture =
-      Architecture::load(files.folder(), Context::architecture_folders(), {.family = "", .generic = true});
+  recipe.architecture = find_fingerprints(folder).family;
+  Architecture architecture = Architecture::load(files.folder(), Context::architecture_folders(),
+                                                 {.family = recipe.architecture, .generic = true});
   std::string source_format;
   auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
   match(architecture, source);

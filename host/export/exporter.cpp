@@ -6,6 +6,7 @@
 #include "host/abi/export_session.h"
 #include "host/abi/format_reader.h"
 #include "host/abi/format_writer.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/scratch_folder.h"
@@ -97,6 +98,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   };
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
+  fingerprints_.family = plan.recipe.architecture;
   output_ = std::make_unique<OutputFolder>(plan.recipe.output, overwrite);
   const std::vector<ExportTarget> targets = export_targets(plan.recipe);
   for (const ExportTarget& target : targets)
@@ -171,8 +173,18 @@ void rehearse(Catalogue& catalogue, const Plan& plan, const Architecture& archit
   const ScratchFolder scratch;
   Plan elsewhere = plan;
   elsewhere.recipe.output = scratch.path() / "out";
-  Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
-  if (body) body(exporter);
+  try {
+    Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
+    if (body) body(exporter);
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const Error& e) {  // nobody knows that folder
+    std::string message = e.what();
+    const std::string folder = elsewhere.recipe.output.string(), output = plan.recipe.output.string();
+    for (size_t at = 0; (at = message.find(folder, at)) != std::string::npos; at += output.size())
+      message.replace(at, folder.size(), output);
+    throw Error(message);
+  }
 }
 
 }  // namespace roundhouse

@@ -22,6 +22,8 @@ namespace fs = std::filesystem;
 // changes a weight by more than this.
 constexpr double kTolerance = 0.01;
 
+constexpr const char* kFamily = "architecture";  // in the metadata of fingerprints
+
 constexpr int64_t kLanes = 8;  // sums side by side, for the compiler to vectorize
 
 // +1 or -1 for a column: a bit of splitmix64.
@@ -128,6 +130,8 @@ Fingerprints Fingerprints::read(const fs::path& file) {
     if (rows.dtype() != DType::kF32) throw Error(cat(file.string(), ": ", name, " is not F32; this file is damaged"));
     out.all_[name] = {rows.as<float>(), rows.as<float>() + rows.elements()};
   }
+  if (const auto family = stored.metadata().find(kFamily); family != stored.metadata().end())
+    out.family = family->second;
   return out;
 }
 
@@ -142,10 +146,16 @@ void Fingerprints::write(const fs::path& file) const {
     std::copy(rows.begin(), rows.end(), tensor.as<float>());
     tensors.emplace_back(name, std::move(tensor));
   }
-  write_safetensors_file(file, tensors);
+  write_safetensors_file(file, tensors, {{kFamily, family}});
 }
 
 fs::path fingerprint_file(const fs::path& output) { return output / kNotesFolder / "fingerprints.safetensors"; }
+
+Fingerprints find_fingerprints(const fs::path& checkpoint) {
+  for (const fs::path& output : {checkpoint, fs::absolute(checkpoint).lexically_normal().parent_path()})
+    if (const fs::path file = fingerprint_file(output); fs::exists(file)) return Fingerprints::read(file);
+  return {};
+}
 
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints) {
   Verification result;

@@ -213,7 +213,14 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
 
 void Architecture::untie_head() {
   info_.tied_head = false;
-  config_["tie_word_embeddings"] = false;
+  const nlohmann::json tied = descriptor_->yaml.at(generic_ ? "weights" : "head").at("tied");
+  const nlohmann::json said = tied.is_object() ? tied.at("key") : nlohmann::json("tie_word_embeddings");
+  for (const std::string name : said.is_array() ? said : nlohmann::json::array({said})) {
+    std::string path = "/" + name;
+    std::replace(path.begin(), path.end(), '.', '/');
+    const nlohmann::json::json_pointer key(path);
+    if (config_.contains(key.parent_pointer())) config_[key] = false;
+  }
 }
 
 std::vector<std::string> Architecture::outer_tensors() const {

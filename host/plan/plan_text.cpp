@@ -2,7 +2,6 @@
 #include "host/plan/plan_text.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/name_numbers.h"
 #include "host/base/words.h"
 #include "host/report/table.h"
 
@@ -68,16 +68,11 @@ struct Numbered {
   std::optional<int64_t> number;
 
   explicit Numbered(const std::string& name) : before(name) {
-    for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
-      int64_t value = 0;
-      const char* const end = name.data() + name.size();
-      const auto [rest, error] = std::from_chars(name.data() + dot + 1, end, value);
-      if (error != std::errc() || (rest != end && *rest != '.')) continue;
-      before = name.substr(0, dot + 1);
-      after = std::string(rest, end);
-      number = value;
-      return;
-    }
+    const std::vector<NameNumber> numbers = numbers_in(name);
+    if (numbers.empty()) return;
+    before = name.substr(0, numbers[0].begin);
+    after = name.substr(numbers[0].end);
+    number = numbers[0].value;
   }
 };
 

@@ -113,6 +113,22 @@ TEST_F(ArchitectureTest, ATiedHeadIsNotATensorOfItsOwn) {
   EXPECT_THAT(model.outer_tensors(), ElementsAre("model.embed_tokens.weight", "model.norm.weight"));
 }
 
+// Nested keys stayed, and engines tied the head that an export stores.
+TEST_F(ArchitectureTest, AHeadIsUntiedUnderEveryKeyThatTheDescriptorNames) {
+  const json tied = {{"tie_word_embeddings", true}}, untied = {{"tie_word_embeddings", false}};
+  json text = llama_config();
+  text.update(tied);
+  Architecture nested = load({{"model_type", "llava"}, {"text_config", text}});
+  ASSERT_TRUE(nested.tied_head());
+  nested.untie_head();
+  EXPECT_FALSE(nested.tied_head());
+  text.update(untied);
+  EXPECT_EQ(nested.config(), (json{{"model_type", "llava"}, {"text_config", text}, {"tie_word_embeddings", false}}));
+  Architecture opt = load(opt_config());  // tied where nothing is said
+  opt.untie_head();
+  EXPECT_EQ(opt.config()["tie_word_embeddings"], false);
+}
+
 TEST_F(ArchitectureTest, ReadsThePlacesOfNormsAndProjectionsFromTheConfig) {
   json config = opt_config();
   const Architecture before = load(config);

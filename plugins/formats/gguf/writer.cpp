@@ -23,6 +23,13 @@ int64_t elements(const std::vector<int64_t>& shape) {
 
 uint64_t aligned(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
 
+// FNV-1a.
+uint64_t hash(const std::string& bytes) {
+  uint64_t value = 0xcbf29ce484222325;
+  for (const char c : bytes) value = (value ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return value;
+}
+
 std::optional<kernels::Element> element_of(rh_data_type type) {
   if (rh::same_type(type, rh::kF32)) return kernels::Element::kF32;
   if (rh::same_type(type, rh::kF16)) return kernels::Element::kF16;
@@ -135,7 +142,9 @@ void GgufWriter::start(const std::string* saved) {
   const size_t files = divide();
   const Json state = saved ? Json::parse(*saved, nullptr, /*allow_exceptions=*/false) : Json::object();
   const Json lengths = state.is_object() ? state.value("lengths", Json()) : Json();
-  if (saved && (lengths.size() != files || text_at(state, "written").size() != parts_.size() ||
+  const Json heads = state.is_object() ? state.value("heads", Json()) : Json();
+  if (saved && (lengths.size() != files || !heads.is_array() || heads.size() != files ||
+                text_at(state, "written").size() != parts_.size() ||
                 !std::all_of(lengths.begin(), lengths.end(), [](const Json& n) { return n.is_number_unsigned(); })))
     throw rh::Error(RH_DATA_LOSS, "what was saved of the GGUF files is damaged, or of other tensors");
   const std::string folder = std::filesystem::path(model_folder(target_)).filename().string();
@@ -145,11 +154,16 @@ void GgufWriter::start(const std::string* saved) {
     if (files > 1) {
       metadata.u16(kSplitNumber, file);
       metadata.u16(kSplitCount, files);
-      metadata.i32("split.tensors.count", static_cast<int64_t>(slots_.size()));
+      metadata.i32("split.tensors.count", static_cast<int64_t>(parts_.size()));
     }
     const std::string head = header(metadata, file);
     const std::string name = file_name(model, file, files);
+    heads_.push_back(hash(head));
     if (saved) {
+      if (heads[file] != heads_.back())
+        throw rh::Error(RH_DATA_LOSS, cat(name,
+                                          ": what was saved has another header: the model, its tokenizer or an "
+                                          "option of the format has changed since"));
       files_.push_back(std::make_unique<OutputFile>(target_, name, lengths.at(file).get<uint64_t>()));
       continue;
     }
@@ -177,10 +191,10 @@ void GgufWriter::plan_tensors() {
     const auto index = names_.place_in_stack(tensor.name);
     if (!index) {
       add_slot(stored, type, shape);
-      parts_.push_back({slots_.size() - 1, 0, shape});
+      parts_.push_back({parts_.size() - 1, 0, shape});
       continue;
     }
-    const auto [slot, first] = stacks.emplace(stored, slots_.size());
+    const auto [slot, first] = stacks.emplace(stored, parts_.size());
     if (first) {
       std::vector<int64_t> stacked = shape;
       stacked.insert(stacked.begin(), 0);
@@ -192,7 +206,7 @@ void GgufWriter::plan_tensors() {
   }
   if (const auto factors = rotary_factors(architecture_); !factors.empty()) {
     add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
-    parts_.push_back({slots_.size() - 1, 0, slots_.back().shape});
+    parts_.push_back({parts_.size() - 1, 0, slots_.back().shape});
   }
   for (Slot& slot : slots_) {
     const int64_t cols = slot.shape.empty() ? 1 : slot.shape.back();
@@ -333,13 +347,13 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   write(part, converted.data());
 }
 
-// {"lengths": [of each file], "written": "1101", a digit for each tensor of the source}
+// {"lengths" and "heads": [length, and header's hash, of each file], "written": "1101", a digit for each tensor}
 std::string GgufWriter::save() {
   Json lengths = Json::array();
   for (const auto& file : files_) lengths.push_back(file->sync());
   std::string written;
   for (const Part& part : parts_) written += part.written ? '1' : '0';
-  return Json{{"lengths", lengths}, {"written", written}}.dump();
+  return Json{{"lengths", lengths}, {"heads", heads_}, {"written", written}}.dump();
 }
 
 void GgufWriter::finish() {
