@@ -143,4 +143,12 @@ struct DecoderInfo {
   bool tied_head = false;  // the head's weight is the embedding's
 };
 
+// The experts of the first block that has some; nullptr: none has.
+inline const ExpertsInfo* first_experts(const DecoderInfo& info) {
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      if (step.experts) return &*step.experts;
+  return nullptr;
+}
+
 }  // namespace roundhouse
