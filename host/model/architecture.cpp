@@ -52,14 +52,6 @@ bool has_experts(const BlockInfo& block) {
   return std::any_of(block.steps.begin(), block.steps.end(), [](const StepInfo& step) { return step.experts; });
 }
 
-// nullptr: there are none.
-const ExpertsInfo* first_experts(const DecoderInfo& info) {
-  for (const BlockInfo& block : info.blocks)
-    for (const StepInfo& step : block.steps)
-      if (step.experts) return &*step.experts;
-  return nullptr;
-}
-
 nlohmann::json to_json(const ExpertsInfo& experts, const DecoderInfo& info) {
   using Scores = RouterInfo::Scores;
   const RouterInfo& router = experts.router;

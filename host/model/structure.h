@@ -198,4 +198,12 @@ struct DecoderInfo {
   bool same_positions(int64_t length, int64_t other) const;
 };
 
+// The experts of the first block that has some; nullptr: none has.
+inline const ExpertsInfo* first_experts(const DecoderInfo& info) {
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      if (step.experts) return &*step.experts;
+  return nullptr;
+}
+
 }  // namespace roundhouse

@@ -186,8 +186,12 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
   Original original{std::move(files), std::move(architecture), nullptr, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());
+  if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
+    original.architecture.match(*original.tensors);
+    original.warnings = reconcile(original.architecture, *original.tensors);
+  }
   match(original.architecture, original.tensors);
-  original.warnings = reconcile(original.architecture, *original.tensors);
+  if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
     original.warnings.push_back(std::move(warning));
   return original;

@@ -11,6 +11,7 @@
 #include "host/base/error.h"
 #include "host/base/name_numbers.h"
 #include "host/base/words.h"
+#include "host/plan/passes.h"
 #include "host/report/table.h"
 
 namespace roundhouse {
@@ -273,6 +274,9 @@ std::string describe(const Plan& plan) {
                          tuning_text(recipe.tuning, recipe.calibration), "\n");
   if (plan.seconds_estimate && *plan.seconds_estimate > 0)
     text += cat("time         about ", format_seconds(*plan.seconds_estimate), " on a CPU\n");
+  if (plan.experts > 0)
+    text += cat("experts      ", plan.experts, " a block, ", plan.experts_used, " for a token",
+                passes(plan).any() ? cat(": about ", tokens_an_expert(plan), " calibration tokens each") : "", "\n");
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
   text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n",
               plan.left.empty() ? "" : left_text(plan) + "\n", format_table(formats));

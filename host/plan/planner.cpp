@@ -52,6 +52,10 @@ class Planner {
     plan_.recipe = recipe;
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
+    if (const ExpertsInfo* const experts = first_experts(architecture.info())) {
+      plan_.experts = static_cast<int64_t>(experts->experts.size());
+      plan_.experts_used = experts->router.top_k;
+    }
     plan_.tied_head = architecture.tied_head();
     plan_.rounds_only = architecture.generic();
     if (plan_.rounds_only) plan_.left = architecture.left();
@@ -536,6 +540,11 @@ void Planner::check_calibration() {
                           : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
                                               : "calibrated activation ranges need";
   const Calibration& calibration = recipe.calibration;
+  const int64_t least = recipe.tuning.least_tokens;
+  if (plan_.experts > 0 && needed.tuned && tokens_an_expert(plan_) < least)
+    warn(cat("calibration gives each of the ", plan_.experts, " experts of a block about ", tokens_an_expert(plan_),
+             " tokens, and one with fewer than ", least,
+             " (tuning.least_tokens) is not tuned: raise calibration.samples or ", "calibration.seqlen"));
   if (calibration.data.empty()) {
     plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json, .jsonl or .csv)"));
   } else if (calibration.seqlen > info.positions) {

@@ -61,12 +61,13 @@ std::string file_name(const std::string& model, size_t file, size_t files) {
   return model + part;
 }
 
-// Norms and biases are float32, as llama.cpp's kernels want them. Throws rh::Error for an element type that GGUF lacks.
-const GgmlType& stored_type(const rh_planned_tensor& tensor, const Json& options) {
+// Norms, biases and routers are float32, as llama.cpp's kernels want them. Throws rh::Error for an element type that GGUF
+// lacks. name: in the file.
+const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& name, const Json& options) {
   if (tensor.layer) return *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
   const GgmlType* source = plain_type(tensor.dtype);
   rh::require(source, "the format stores float32, float16 and bfloat16, and this tensor is none of them");
-  if (tensor.ndim < 2) return *ggml_type("f32");
+  if (tensor.ndim < 2 || name.find(".ffn_gate_inp") != std::string::npos) return *ggml_type("f32");
   const std::string wanted = option(options, "unquantized");
   if (wanted.empty()) return *source;
   const GgmlType* type = ggml_type(wanted);
@@ -114,7 +115,7 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
         answers[i] = {RH_TENSOR_OMITTED, why};
         continue;
       }
-      const GgmlType& type = stored_type(tensor, options);
+      const GgmlType& type = stored_type(tensor, name, options);
       if (!names.place_in_stack(tensor.name)) continue;
       const std::string& first = stacks.emplace(name, type.name).first->second;
       rh::require(first == type.name, cat("GGUF has all experts in one tensor, ", name, ", of one type: the first is ",
@@ -186,7 +187,7 @@ void GgufWriter::plan_tensors() {
       continue;
     }
     const std::vector<int64_t> shape{tensor.shape, tensor.shape + tensor.ndim};
-    const GgmlType& type = stored_type(tensor, options_);
+    const GgmlType& type = stored_type(tensor, stored, options_);
     by_source_[tensor.name] = parts_.size();
     const auto index = names_.place_in_stack(tensor.name);
     if (!index) {
