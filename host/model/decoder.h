@@ -40,6 +40,7 @@ class Block {
     std::optional<Attention> attention;
     std::optional<Mlp> mlp;
     double scale;
+    at::Tensor sum_scale;  // [1], or undefined
   };
 
   Linears linears_;

@@ -98,6 +98,9 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
                 "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
   const Names names(architecture);
   names.require_known();
+  rh::require(architecture.at("tied_head") || !names.tied_only(),
+              cat("llama.cpp's ", names.architecture(),
+                  " has the embedding as its head, and this model has another one; choose another format"));
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
     try {
@@ -150,8 +153,9 @@ void GgufWriter::start(const std::string* saved) {
     files_.back()->write(head.data(), head.size());
   }
   for (size_t i = 0; saved && i < slots_.size(); ++i) slots_[i].written = text_at(state, "written")[i] == '1';
-  if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
-    write(slots_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
+  const RotaryFactors factors = rotary_factors(architecture_);
+  for (size_t i = 0; i < factors.size(); ++i)
+    write(slots_[slots_.size() - factors.size() + i], reinterpret_cast<const uint8_t*>(factors[i].second.data()));
 }
 
 void GgufWriter::plan_tensors() {
@@ -166,8 +170,8 @@ void GgufWriter::plan_tensors() {
     by_source_[tensor.name] = slots_.size();
     add_slot(stored, stored_type(tensor, options_), {tensor.shape, tensor.shape + tensor.ndim});
   }
-  if (const auto factors = rotary_factors(architecture_); !factors.empty())
-    add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
+  for (const auto& [name, factors] : rotary_factors(architecture_))
+    add_slot(name, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
 }
 
 void GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
@@ -213,7 +217,7 @@ Metadata GgufWriter::model_metadata() const {
   metadata.text("general.type", "model");
   metadata.text("general.name", std::filesystem::path(model_folder(target_)).filename().string());
   metadata.text("general.size_label", size_label(parameters));
-  add_hyperparameters(metadata, id, architecture_);
+  add_hyperparameters(metadata, names_, architecture_);
   metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
   add_tokenizer(metadata, target_, architecture_.at("vocab"), option(options_, "pre"));
@@ -291,11 +295,12 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  if (stored == *source) return write(slot, rh::data<uint8_t>(tensor));
+  const float added = names_.plus_one(slot.name) ? 1 : 0;
+  if (stored == *source && added == 0) return write(slot, rh::data<uint8_t>(tensor));
   std::vector<uint8_t> converted(slot.bytes);
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i) + added);
   });
   write(slot, converted.data());
 }
