@@ -12,7 +12,7 @@ namespace {
 
 class Resolver {
  public:
-  explicit Resolver(const Descriptor& descriptor) : root_(descriptor) {}
+  explicit Resolver(const Descriptor& descriptor) : descriptor_(descriptor), root_(descriptor) {}
   DecoderInfo run();
 
  private:
@@ -28,6 +28,7 @@ class Resolver {
     return read_norm(root_.at("norm"), parent, key, prefix, info_.hidden);
   }
 
+  const Descriptor& descriptor_;
   const Value root_;
   DecoderInfo info_;
   int64_t block_count_ = 0;
@@ -100,7 +101,8 @@ void Resolver::embedding_and_head() {
   info_.head = {head.at("name").text(), "lm_head", "", info_.vocab, info_.embedding_size, false};
   if (const auto bias = head.find("bias")) info_.head.has_bias = bias->flag();
   info_.tied_head = head.at("tied").flag();
-  info_.logit_scale = number(head, "scale", 1) / number(head, "divisor", 1);
+  info_.logit_scale = number(head, "scale", 1);
+  info_.logit_divisor = number(head, "divisor", 1);
   if (const auto cap = head.find("softcap"); cap && !cap->is_null()) info_.logit_softcap = cap->number();
 
   if (info_.embedding_size == info_.hidden) return;
@@ -122,13 +124,16 @@ void Resolver::positions() {
 
 BlockInfo Resolver::block(const BlockPlace& place) const {
   BlockInfo block;
-  for (const Value& value : root_.at("block").at("steps").items()) {
-    value.only({"norm_in", "norm_mlp", "attention", "mlp", "experts", "norm_out", "norm_sum", "scale"}, kWhichBlocks);
+  const Descriptor own = of_block(descriptor_, place.index);
+  const Value root(own);
+  for (const Value& value : root.at("block").at("steps").items()) {
+    value.only({"norm_in", "norm_mlp", "attention", "mlp", "experts", "norm_out", "norm_sum", "scale", "sum_scale"},
+               kWhichBlocks);
     if (!in_block(value, place)) continue;
     StepInfo step;
     step.norm_in = norm(value, "norm_in", place.prefix);
     step.norm_mlp = norm(value, "norm_mlp", place.prefix);
-    if (const auto part = value.find("attention")) step.attention = read_attention(root_, *part, info_, place);
+    if (const auto part = value.find("attention")) step.attention = read_attention(root, *part, info_, place);
     if (const auto part = value.find("experts"); part && has_experts(*part, place.index))
       step.experts = experts(*part, place);
     if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place.prefix);
@@ -137,6 +142,7 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
     step.norm_out = norm(value, "norm_out", place.prefix);
     step.norm_sum = norm(value, "norm_sum", place.prefix);
     step.scale = number(value, "scale", 1);
+    if (const auto name = value.find("sum_scale")) step.sum_scale = place.prefix + name->text();
     block.steps.push_back(std::move(step));
   }
   return block;

@@ -237,10 +237,9 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   EXPECT_EQ(error_with("tie_word_embeddings", nullptr), error_with("tie_word_embeddings", false)) << "as in Python";
   EXPECT_THAT(error_with("hidden_act", "mish"), HasSubstr(file + ": hidden_act is \"mish\", but one of silu"));
   EXPECT_THAT(error_with("hidden_act", "xielu"), HasSubstr("an activation without parameters in a gated MLP"));
-  EXPECT_THAT(
-      error_with("rope_scaling", {{"rope_type", "proportional"}}),
-      HasSubstr(file + ": rope_scaling.rope_type is \"proportional\", but a rope type of default, linear, dynamic, "
-                       "llama3, yarn or longrope"));
+  EXPECT_THAT(error_with("rope_scaling", {{"rope_type", "su2"}}),
+              HasSubstr(file + ": rope_scaling.rope_type is \"su2\", but a rope type of default, linear, dynamic, "
+                               "llama3, yarn, longrope or proportional"));
   EXPECT_THAT(error_with("rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1, 2}}}),
               HasSubstr(file + ": rope_scaling.short_factor is [1,2], but 4 numbers, one for each pair"));
   EXPECT_THAT(error_with("rope_theta", nlohmann::json{{"__float__", "Infinity"}}),

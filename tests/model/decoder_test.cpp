@@ -199,7 +199,7 @@ TEST_P(PartsTest, BitsDoNotDependOnTheThreads) {
 INSTANTIATE_TEST_SUITE_P(, PartsTest,
                          testing::Values("llama", "gemma2", "gemma3_text", "cohere_norms", "hunyuan", "nemotron",
                                          "apertus", "granite", "phi3_longrope", "falcon_180b", "falcon_rw",
-                                         "stablelm_parallel", "olmo", "ministral3"),
+                                         "stablelm_parallel", "olmo", "ministral3", "youtu", "gemma4_text"),
                          [](const auto& info) { return std::string(info.param); });
 
 class BlockTest : public testing::Test {

@@ -106,6 +106,9 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
                 "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
   const Names names(architecture);
   names.require_known();
+  rh::require(architecture.at("tied_head") || !names.tied_only(),
+              cat("llama.cpp's ", names.architecture(),
+                  " has the embedding as its head, and this model has another one; choose another format"));
   std::map<std::string, std::string> stacks;  // the type of each
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
@@ -155,7 +158,7 @@ void GgufWriter::start(const std::string* saved) {
     if (files > 1) {
       metadata.u16(kSplitNumber, file);
       metadata.u16(kSplitCount, files);
-      metadata.i32("split.tensors.count", static_cast<int64_t>(parts_.size()));
+      metadata.i32("split.tensors.count", static_cast<int64_t>(slots_.size()));
     }
     const std::string head = header(metadata, file);
     const std::string name = file_name(model, file, files);
@@ -172,8 +175,9 @@ void GgufWriter::start(const std::string* saved) {
     files_.back()->write(head.data(), head.size());
   }
   for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = text_at(state, "written")[i] == '1';
-  if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
-    write(parts_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
+  const RotaryFactors factors = rotary_factors(architecture_);
+  for (size_t i = 0; i < factors.size(); ++i)
+    write(parts_[parts_.size() - factors.size() + i], reinterpret_cast<const uint8_t*>(factors[i].second.data()));
 }
 
 void GgufWriter::plan_tensors() {
@@ -192,10 +196,10 @@ void GgufWriter::plan_tensors() {
     const auto index = names_.place_in_stack(tensor.name);
     if (!index) {
       add_slot(stored, type, shape);
-      parts_.push_back({parts_.size() - 1, 0, shape});
+      parts_.push_back({slots_.size() - 1, 0, shape});
       continue;
     }
-    const auto [slot, first] = stacks.emplace(stored, parts_.size());
+    const auto [slot, first] = stacks.emplace(stored, slots_.size());
     if (first) {
       std::vector<int64_t> stacked = shape;
       stacked.insert(stacked.begin(), 0);
@@ -205,9 +209,9 @@ void GgufWriter::plan_tensors() {
     Slot& stack = slots_[slot->second];
     stack.shape[0] = ++stack.parts;
   }
-  if (const auto factors = rotary_factors(architecture_); !factors.empty()) {
-    add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
-    parts_.push_back({parts_.size() - 1, 0, slots_.back().shape});
+  for (const auto& [name, factors] : rotary_factors(architecture_)) {
+    add_slot(name, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
+    parts_.push_back({slots_.size() - 1, 0, slots_.back().shape});
   }
   for (Slot& slot : slots_) {
     const int64_t cols = slot.shape.empty() ? 1 : slot.shape.back();
@@ -256,7 +260,7 @@ Metadata GgufWriter::model_metadata() const {
   metadata.text("general.type", "model");
   metadata.text("general.name", std::filesystem::path(model_folder(target_)).filename().string());
   metadata.text("general.size_label", size_label(parameters));
-  add_hyperparameters(metadata, id, architecture_);
+  add_hyperparameters(metadata, names_, architecture_);
   metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
   add_tokenizer(metadata, target_, architecture_.at("vocab"), option(options_, "pre"));
@@ -339,11 +343,12 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  if (stored == *source) return write(part, rh::data<uint8_t>(tensor));
+  const float added = names_.plus_one(slot.name) ? 1 : 0;
+  if (stored == *source && added == 0) return write(part, rh::data<uint8_t>(tensor));
   std::vector<uint8_t> converted(slot.bytes / static_cast<uint64_t>(slot.parts));
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i) + added);
   });
   write(part, converted.data());
 }
