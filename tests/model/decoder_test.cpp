@@ -96,7 +96,7 @@ TEST(Families, Bfloat16RoundsAsTransformersDoes) {
     const float error = distance(theirs, exact);
     EXPECT_GT(error, 0);
     // A token that is near a tie may go to another expert.
-    const float most = (first_experts(model.architecture.info()) ? 2.0f : 1.25f) * error;
+    const float most = (first_experts(model.architecture.info()) ? 3.0f : 1.25f) * error;
     EXPECT_LT(distance(ours, theirs), most);
     EXPECT_LT(distance(ours, exact), most);
   });
