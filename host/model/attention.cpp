@@ -32,7 +32,7 @@ Attention::Attention(AttentionInfo info, size_t first, const Loader& load)
 
 at::Tensor Attention::forward(const Linears& linears, const at::Tensor& x, const PositionData& positions) const {
   size_t slot = first_;
-  Heads heads = project(linears, x, slot);
+  Heads heads = project(linears, info_.input_scale == 1 ? x : x * info_.input_scale, slot);
   if (info_.norms_after_rotary) rotate(heads, positions);
   apply(q_norm_, heads.q);
   apply(k_norm_, heads.k);

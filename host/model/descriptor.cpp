@@ -41,12 +41,13 @@ std::string model_type(const json& config, const char* section = nullptr) {
 }
 
 // The value of "a.b" in a map; nullptr where it is not there.
-const json* value_at(const json& map, const std::string& path) {
-  if (const auto found = map.find(path); found != map.end()) return &*found;
+const json* value_at(const json& value, const std::string& path) {
+  if (const auto found = value.find(path); found != value.end()) return &*found;
+  for (size_t i = 0; value.is_array() && i < value.size(); ++i)
+    if (path == std::to_string(i)) return &value[i];
   const size_t dot = path.find('.');
-  const auto inner = map.find(path.substr(0, dot));
-  if (dot == std::string::npos || inner == map.end() || !inner->is_object()) return nullptr;
-  return value_at(*inner, path.substr(dot + 1));
+  const auto inner = value.find(path.substr(0, dot));
+  return dot == std::string::npos || inner == value.end() ? nullptr : value_at(*inner, path.substr(dot + 1));
 }
 
 // Spells the descriptor out.

@@ -43,7 +43,8 @@ struct FamilyRecord {
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs);
 
 // A value of the descriptor, or of config.json where the descriptor says {key: NAME}. Borrows the Descriptor.
-//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a
+//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a,
+//                                   a.0 the first in the list a
 //   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
 //   {key: [NAME, OTHER], ...}       the first that is there and neither null nor empty
 //   {key: NAME, is: VALUE}          whether config.json's NAME is there and is VALUE

@@ -38,11 +38,10 @@ void read_projections(const Value& value, AttentionInfo& attention, const std::s
 }  // namespace
 
 AttentionInfo read_attention(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place) {
-  value.only({"q_proj",         "k_proj",  "v_proj",       "qkv_proj",    "layout",
-              "o_proj",         "q_norm",  "k_norm",       "v_norm",      "norms_after_rotary",
-              "sliding_window", "rotary",  "length_scale", "alibi",       "scale",
-              "scale_of",       "softcap", "sinks",        "output_gate", "heads",
-              "kv_heads",       "head_dim"});
+  value.only({"q_proj",       "k_proj", "v_proj",   "qkv_proj",           "layout",         "o_proj",
+              "q_norm",       "k_norm", "v_norm",   "norms_after_rotary", "sliding_window", "rotary",
+              "length_scale", "alibi",  "scale",    "scale_of",           "softcap",        "sinks",
+              "output_gate",  "heads",  "kv_heads", "head_dim",           "input_scale"});
   const auto size = [&](const char* key, int64_t usual) {
     const auto own = value.find(key);
     return own && !own->is_null() ? own->positive() : usual;
@@ -91,6 +90,7 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
     if (present(*alibi)) attention.alibi = {scale, is("bfloat16")};
   }
   attention.softcap = number(value, "softcap");
+  attention.input_scale = number(value, "input_scale").value_or(1);
   attention.scale = number(value, "scale");
   if (const auto of = number(value, "scale_of")) attention.scale = 1 / std::sqrt(*of);
   return attention;
