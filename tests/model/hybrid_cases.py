@@ -11,7 +11,7 @@ ROUTED = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32)
 CONV = dict(layer_types=["conv", "conv", "full_attention", "conv"])
 
 # Keys are shared by two heads, and heads of keys and of values differ in size.
-DELTA = BASE | dict(head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
+DELTA = BASE | dict(head_dim=16, rms_norm_eps=1e-3, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
                     linear_value_head_dim=12)
 SHARED = ROUTED | dict(shared_expert_intermediate_size=40)
 VISION = dict(vision_config=dict(hidden_size=32, intermediate_size=64, depth=1, num_heads=2, patch_size=4,
