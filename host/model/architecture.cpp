@@ -199,6 +199,7 @@ std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
     for (LinearInfo& linear : part->linears()) linears.push_back(std::move(linear));
   };
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
+    add(step.recurrent);
     add(step.attention);
     add(step.mlp);
     add(step.experts);
@@ -216,6 +217,8 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     append(names, step.norm_in);
     append(names, step.norm_mlp);
+    if (step.recurrent)
+      for (std::string& name : step.recurrent->tensors()) names.push_back(std::move(name));
     if (const auto& attention = step.attention) {
       for (const auto& norm : {attention->q_norm, attention->k_norm, attention->v_norm}) append(names, norm);
       if (attention->latent) {

@@ -40,6 +40,7 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
   for (const StepInfo& info : architecture.info().blocks[static_cast<size_t>(index)].steps) {
     Step& step = steps_.emplace_back();
     step.scale = info.scale;
+    if (const auto& part = info.recurrent) step.recurrent.emplace(*part, add(part->linears()), load);
     if (const auto& part = info.attention) step.attention.emplace(*part, add(part->linears()), load);
     if (const auto& part = info.mlp) step.mlp.emplace(*part, add(part->linears()), load);
     if (const auto& part = info.experts) {
@@ -64,8 +65,9 @@ at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& position
   for (const Step& step : steps_) {
     const at::Tensor x = step.norm_in ? (*step.norm_in)(sum) : sum;
     at::Tensor y;
-    if (step.attention) y = step.attention->forward(linears_, x, positions);
     const auto add = [&](const at::Tensor& part) { y = y.defined() ? y + part : part; };
+    if (step.recurrent) add(step.recurrent->forward(linears_, x));
+    if (step.attention) add(step.attention->forward(linears_, x, positions));
     if (step.mlp || step.experts) {
       const at::Tensor z = step.norm_mlp ? (*step.norm_mlp)(sum) : x;
       add(step.mlp ? step.mlp->forward(linears_, z) : step.experts->forward(linears_, z, expert_hook_));

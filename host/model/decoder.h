@@ -16,6 +16,7 @@
 #include "host/model/experts.h"
 #include "host/model/finite.h"
 #include "host/model/mlp.h"
+#include "host/model/recurrent.h"
 #include "host/model/torch_tensor.h"
 
 namespace roundhouse {
@@ -40,6 +41,7 @@ class Block {
  private:
   struct Step {
     std::optional<LoadedNorm> norm_in, norm_mlp, norm_out, norm_sum;
+    std::optional<Recurrent> recurrent;
     std::optional<Attention> attention;
     std::optional<Mlp> mlp;
     std::optional<Experts> experts;

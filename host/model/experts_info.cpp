@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "host/base/error.h"
+#include "host/model/resolve_parts.h"
 
 namespace roundhouse {
 namespace {
@@ -22,11 +23,6 @@ std::vector<LinearInfo*> linears(MlpInfo& mlp) {
   return all;
 }
 
-bool lists(const Value& list, int64_t index) {
-  const std::vector<Value> items = list.items();
-  return std::any_of(items.begin(), items.end(), [&](const Value& item) { return item.integer() == index; });
-}
-
 }  // namespace
 
 Value of_block(const Value& value, int64_t index) {
@@ -39,7 +35,8 @@ Value of_block(const Value& value, int64_t index) {
 bool has_experts(const Value& value, int64_t index) {
   const auto blocks = value.find("blocks");
   if (!blocks) return true;
-  blocks->only({"first", "last", "every", "except", "only"});
+  blocks->only({"first", "last", "every", "except", "only", "when", "unless"});
+  if (!present(*blocks)) return false;
   const auto said = [&](const char* key) {
     const auto found = blocks->find(key);
     return found && !found->is_null() ? found : std::nullopt;
@@ -75,7 +72,8 @@ RouterInfo router(const Value& value, LinearInfo linear, const std::string& pref
     if (weigh->text() != "inputs" && weigh->text() != "outputs") weigh->fail("inputs or outputs");
     router.weigh_inputs = weigh->text() == "inputs";
   }
-  if (const auto bias = value.find("correction_bias")) router.correction_bias = prefix + bias->text();
+  if (const auto bias = value.find("correction_bias"); bias && !bias->is_null())
+    router.correction_bias = prefix + bias->text();
   const auto groups = value.find("groups"), top_groups = value.find("top_groups");
   if (!groups || groups->is_null()) return router;
   router.groups = groups->positive();

@@ -15,8 +15,8 @@ namespace roundhouse {
 // `value` itself, or, where it is a list, its item for the block.
 Value of_block(const Value& value, int64_t index);
 
-// Whether a block has the experts that `value` describes: its `blocks` says it by `first`, `last`, `every`, `except` and
-// `only`; without, all blocks have.
+// Whether a block has the experts that `value` describes: its `blocks` says it by `first`, `last`, `every`, `except`,
+// `only`, `when` and `unless`; without, all blocks have.
 bool has_experts(const Value& value, int64_t index);
 
 // linear: what `value` says of the router as of a linear.

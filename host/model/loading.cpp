@@ -15,7 +15,8 @@ namespace roundhouse {
 at::Tensor Linears::apply(size_t slot, const at::Tensor& input, const InputHook& hook) const {
   const LinearSlot& s = slots[slot];
   const at::ScalarType type = s.info.float32 ? input.scalar_type() : s.weight.scalar_type();
-  return at::linear(hook ? hook(s.info, input) : input, s.weight.to(type), s.bias);
+  const at::Tensor y = at::linear(hook ? hook(s.info, input) : input, s.weight.to(type), s.bias);
+  return s.info.output_scale == 1 ? y : y * s.info.output_scale;
 }
 
 at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntArrayRef shape) {

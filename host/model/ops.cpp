@@ -127,6 +127,12 @@ void activation_out(Activation activation, at::Tensor& y, const at::Tensor& x) {
     case Activation::kSigmoid:
       at::sigmoid_out(y, x);
       return;
+    case Activation::kSoftplus:
+      at::softplus_out(y, x);
+      return;
+    case Activation::kExp:
+      at::exp_out(y, x);
+      return;
     case Activation::kXielu:
       break;
   }
@@ -153,6 +159,12 @@ void activation_backward_out(Activation activation, at::Tensor& dx, const at::Te
       return;
     case Activation::kSigmoid:
       at::sigmoid_backward_out(dx, dy, at::sigmoid(x));
+      return;
+    case Activation::kSoftplus:
+      at::softplus_backward_out(dx, dy, x, 1, 20);
+      return;
+    case Activation::kExp:
+      at::mul_out(dx, dy, at::exp(x));
       return;
     case Activation::kXielu:
       break;

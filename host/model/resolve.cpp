@@ -63,13 +63,25 @@ DecoderInfo Resolver::run() {
 
 void Resolver::sizes() {
   const Value sizes = root_.at("sizes");
-  sizes.only({"vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim"});
+  sizes.only({"vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim", "two_thirds"});
   info_.vocab = sizes.at("vocab").positive();
   info_.hidden = sizes.at("hidden").positive();
   info_.positions = sizes.at("positions").positive();
   const Value intermediate = sizes.at("intermediate");
   info_.intermediate = intermediate.is_null() ? 4 * info_.hidden : intermediate.positive();
-  block_count_ = sizes.at("blocks").positive();
+  if (const auto share = sizes.find("two_thirds"); share && present(*share)) {
+    share->only({"when", "unless", "factor", "multiple_of"});
+    info_.intermediate = 2 * info_.intermediate / 3;
+    if (const Value factor = share->at("factor"); !factor.is_null()) {
+      const int64_t multiple = share->at("multiple_of").positive();
+      const auto size = static_cast<int64_t>(factor.number() * static_cast<double>(info_.intermediate));
+      info_.intermediate = (size + multiple - 1) / multiple * multiple;
+    }
+  }
+  const Value blocks = sizes.at("blocks");
+  block_count_ = blocks.is_list()   ? static_cast<int64_t>(blocks.items().size())
+                 : blocks.is_text() ? static_cast<int64_t>(blocks.text().size())
+                                    : blocks.positive();
 
   const Value heads = sizes.at("heads");
   info_.heads = heads.positive();
@@ -126,10 +138,15 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
   BlockInfo block;
   const Descriptor own = of_block(descriptor_, place.index);
   const Value root(own);
+  std::optional<Value> labels;
+  bool labelled = false;
   for (const Value& value : root.at("block").at("steps").items()) {
-    value.only({"norm_in", "norm_mlp", "attention", "mlp", "experts", "norm_out", "norm_sum", "scale", "sum_scale"},
+    value.only({"norm_in", "norm_mlp", "short_conv", "delta_rule", "mamba2", "attention", "mlp", "experts", "norm_out",
+                "norm_sum", "scale", "sum_scale"},
                kWhichBlocks);
-    if (!in_block(value, place)) continue;
+    const bool here = in_block(value, place);
+    if (const auto all = value.find("labels"); all && !all->is_null()) labels = all, labelled |= here;
+    if (!here) continue;
     StepInfo step;
     step.norm_in = norm(value, "norm_in", place.prefix);
     step.norm_mlp = norm(value, "norm_mlp", place.prefix);
@@ -137,14 +154,19 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
     if (const auto part = value.find("experts"); part && has_experts(*part, place.index))
       step.experts = experts(*part, place);
     if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place.prefix);
-    if (!step.attention && !step.mlp && !step.experts)
-      value.fail(cat("a step with attention, mlp or experts in block ", place.index));
+    if (const auto part = value.find("short_conv")) step.recurrent = read_short_conv(*part, info_, place);
+    if (const auto part = value.find("delta_rule")) step.recurrent = read_delta_rule(root_, *part, info_, place);
+    if (const auto part = value.find("mamba2")) step.recurrent = read_mamba2(root_, *part, info_, place);
+    if (!step.recurrent && !step.attention && !step.mlp && !step.experts)
+      value.fail(cat("a step with a part that computes, such as attention or mlp, in block ", place.index));
     step.norm_out = norm(value, "norm_out", place.prefix);
     step.norm_sum = norm(value, "norm_sum", place.prefix);
     step.scale = number(value, "scale", 1);
     if (const auto name = value.find("sum_scale")) step.sum_scale = place.prefix + name->text();
     block.steps.push_back(std::move(step));
   }
+  if (labels && !labelled) labels->fail(cat("for block ", place.index, " a label that a step of the descriptor has"));
+  if (block.steps.empty()) root_.at("block").at("steps").fail(cat("a step that block ", place.index, " has"));
   return block;
 }
 
@@ -193,7 +215,7 @@ ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const
   experts.experts = each_expert(expert, count);
   const auto shared = value.find("shared");
   if (!shared) return experts;
-  shared->only({"count", "intermediate", "gate", "gate_proj", "up_proj", "down_proj"});
+  shared->only({"count", "intermediate", "gate", "gate_proj", "up_proj", "gate_up_proj", "down_proj"});
   const auto times = shared->find("count");
   if (times && (times->is_null() || times->integer() == 0)) return experts;
   experts.shared =

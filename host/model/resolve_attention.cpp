@@ -71,7 +71,7 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
               "q_norm",       "k_norm",   "v_norm",    "norms_after_rotary", "sliding_window", "rotary",
               "length_scale", "alibi",    "scale",     "scale_of",           "softcap",        "sinks",
               "output_gate",  "heads",    "kv_heads",  "head_dim",           "latent",         "q_a_proj",
-              "q_a_norm",     "q_b_proj", "kv_a_proj", "kv_a_norm",          "kv_b_proj"});
+              "q_a_norm",     "q_b_proj", "kv_a_proj", "kv_a_norm",          "kv_b_proj",      "input_scale"});
   const auto size = [&](const char* key, int64_t usual) {
     const auto own = value.find(key);
     return own && !own->is_null() ? own->positive() : usual;
@@ -130,6 +130,7 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
     if (present(*alibi)) attention.alibi = {scale, is("bfloat16")};
   }
   attention.softcap = number(value, "softcap");
+  attention.input_scale = number(value, "input_scale").value_or(1);
   attention.scale = number(value, "scale");
   if (const auto of = number(value, "scale_of")) attention.scale = 1 / std::sqrt(*of);
   if (attention.latent && attention.rotary && attention.rotary->scores_factor != 1)

@@ -17,18 +17,43 @@ bool present(const Value& value) {
          std::none_of(unless.begin(), unless.end(), [](const Value& flag) { return flag.flag(); });
 }
 
+bool lists(const Value& list, int64_t index) {
+  const std::vector<Value> items = list.items();
+  return std::any_of(items.begin(), items.end(), [&](const Value& item) { return item.integer() == index; });
+}
+
+namespace {
+
+// `labels` is a list, or a text whose letters are the labels.
+bool is_labelled(const Value& labels, const Value& label, const BlockPlace& place) {
+  const size_t count = labels.is_text() ? labels.text().size() : labels.items().size();
+  if (static_cast<int64_t>(count) < place.count) labels.fail(cat("one label for each of ", place.count, " blocks"));
+  const auto index = static_cast<size_t>(place.index);
+  const auto is = [&](const Value& one) {
+    if (labels.is_text()) return one.text() == labels.text().substr(index, 1);
+    const Value own = labels.items()[index];
+    return one.is_text() ? own.text() == one.text() : own.integer() == one.integer();
+  };
+  const std::vector<Value> all = label.is_list() ? label.items() : std::vector{label};
+  return std::any_of(all.begin(), all.end(), is);
+}
+
+}  // namespace
+
 bool in_block(const Value& value, const BlockPlace& place) {
   if (!present(value)) return false;
-  if (const auto labels = value.find("labels"); labels && !labels->is_null()) {
-    const std::vector<Value> all = labels->items();
-    if (static_cast<int64_t>(all.size()) < place.count)
-      labels->fail(cat("one label for each of ", place.count, " blocks"));
-    const Value own = all[static_cast<size_t>(place.index)], label = value.at("label");
-    return label.is_text() ? own.text() == label.text() : own.integer() == label.integer();
-  }
-  if (const auto first = value.find("first_block"); first && place.index < first->integer()) return false;
-  const auto period = value.find("all_but_every");
-  return !period || period->is_null() || (place.index + 1) % period->positive() != 0;
+  const auto said = [&](const char* key) {
+    const auto found = value.find(key);
+    return found && !found->is_null() ? found : std::nullopt;
+  };
+  if (const auto labels = said("labels")) return is_labelled(*labels, value.at("label"), place);
+  const auto last_of = [&](const Value& period) { return (place.index + 1) % period.positive() == 0; };
+  if (const auto first = said("first_block"); first && place.index < first->integer()) return false;
+  if (const auto period = said("all_but_every"); period && last_of(*period)) return false;
+  if (const auto period = said("every"); period && !last_of(*period)) return false;
+  if (const auto only = said("only"); only && !lists(*only, place.index)) return false;
+  const auto except = said("except");
+  return !except || !lists(*except, place.index);
 }
 
 LinearInfo linear_of(const Value& value, std::string_view role, const std::string& prefix, int64_t out, int64_t in) {
@@ -45,8 +70,9 @@ LinearInfo linear_of(const Value& value, std::string_view role, const std::strin
 LinearInfo read_linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
                        const std::string& siblings) {
   const Value value = parent.at(role);
-  if (!value.is_text()) value.only({"name", "bias"});
+  if (!value.is_text()) value.only({"name", "bias", "scale"});
   LinearInfo info = linear_of(value, role, prefix, out, in);
+  if (const auto scale = value.is_text() ? std::nullopt : value.find("scale")) info.output_scale = scale->number();
   info.siblings = siblings;
   return info;
 }

@@ -22,11 +22,14 @@ struct BlockPlace {
 bool present(const Value& value);
 
 // The keys by which a part says which blocks have it.
-inline constexpr std::array<std::string_view, 6> kWhichBlocks = {"when",  "unless",      "labels",
-                                                                 "label", "first_block", "all_but_every"};
-// Whether this block has the part: those that `labels` labels `label`; without labels, those from `first_block` on, and
-// of every `all_but_every` all but the last.
+inline constexpr std::array<std::string_view, 9> kWhichBlocks = {
+    "when", "unless", "labels", "label", "first_block", "all_but_every", "every", "only", "except"};
+// Whether this block has the part: those that `labels`, a list or a text of a letter a block, labels `label` or one of
+// several; without labels, those from `first_block` on, of every `all_but_every` all but the last, of every `every` the
+// last, and those that `only` lists and `except` does not.
 bool in_block(const Value& value, const BlockPlace& place);
+
+bool lists(const Value& list, int64_t index);
 
 LinearInfo read_linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
                        const std::string& siblings = "");
@@ -48,5 +51,9 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
 
 // `info`: sizes and rotary positions are read.
 AttentionInfo read_attention(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place);
+
+RecurrentInfo read_short_conv(const Value& value, const DecoderInfo& info, const BlockPlace& place);
+RecurrentInfo read_delta_rule(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place);
+RecurrentInfo read_mamba2(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place);
 
 }  // namespace roundhouse

@@ -31,6 +31,21 @@ std::vector<LinearInfo> ExpertsInfo::linears() const {
   return all;
 }
 
+std::vector<LinearInfo> RecurrentInfo::linears() const {
+  std::vector<LinearInfo> all = in;
+  all.push_back(out);
+  return all;
+}
+
+std::vector<std::string> RecurrentInfo::tensors() const {
+  std::vector<std::string> names{conv.name + ".weight"};
+  if (conv.has_bias) names.push_back(conv.name + ".bias");
+  for (const std::string& name : {a_log, dt_bias, d})
+    if (!name.empty()) names.push_back(name);
+  if (norm) names.push_back(norm->name + ".weight");
+  return names;
+}
+
 bool DecoderInfo::same_positions(int64_t length, int64_t other) const {
   for (const auto& map : {rotary, window_rotary})
     if (map && map->scaling == RotaryInfo::Scaling::kLongrope &&

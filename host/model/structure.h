@@ -21,7 +21,8 @@ struct LinearInfo {
   std::optional<StackPlace> stack = std::nullopt;  // of one of several experts
   // A router or the gate of a shared expert: it stays as it is unless an entry of a recipe names it.
   bool decides = false;
-  bool float32 = false;  // it computes in float32 at least
+  bool float32 = false;     // it computes in float32 at least
+  double output_scale = 1;  // what comes out, bias and all, is multiplied with it
 };
 
 enum class NormKind { kRms, kLayer };  // an RMS norm has no bias
@@ -36,7 +37,7 @@ struct NormInfo {
   bool plus_one = false;  // what is stored is the weight less one
 };
 
-enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSquaredRelu, kSigmoid, kXielu };
+enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSquaredRelu, kSigmoid, kSoftplus, kExp, kXielu };
 
 // How config.json's rope_type changes the frequencies theta^(-2i/dims).
 struct RotaryInfo {
@@ -98,6 +99,7 @@ struct AttentionInfo {
   bool norms_after_rotary = false;
   std::optional<RotaryInfo> rotary;
   std::optional<LengthScaleInfo> length_scale;
+  double input_scale = 1;       // of what q, k and v read
   std::optional<double> scale;  // of the scores; else 1 / sqrt(head_dim)
   std::optional<double> softcap;
   std::string sinks;  // a tensor [heads] of scores that take part in the softmax and give no value; "": none
@@ -165,10 +167,47 @@ struct ExpertsInfo {
   std::vector<LinearInfo> linears() const;  // the router, the experts, the shared expert, its gate
 };
 
+// A convolution over time of each channel alone: [channels, 1, kernel]. A position sees itself and the kernel - 1 before.
+struct ConvInfo {
+  std::string name;
+  int64_t channels = 0, kernel = 0;
+  bool has_bias = false;
+};
+
+// What mixes positions by a state that they pass on, in place of attention or beside it.
+//   kShortConv: out(c * conv(b * x)), where in's rows are those of b, c, x.
+//   kDeltaRule: out(norm(y) * silu(z)), y by the gated delta rule (arXiv 2412.06464) from activation(conv(q, k, v)).
+//   kMamba2:    out(norm(y * silu(z))), y by the state space duality (arXiv 2405.21060) from activation(conv(x, B, C)).
+// In gated_scan.h's words Mamba2's C, B and x are q, k and v, and its groups key heads.
+struct RecurrentInfo {
+  enum class Kind { kShortConv, kDeltaRule, kMamba2 };
+  Kind kind = Kind::kShortConv;
+  // One; of the delta rule four, with the rows of q, k and v, of z, of b, of a, or two, with those of q, k, v and z, and
+  // of b and a, key head by key head. Mamba2's rows are those of z, x, B, C, dt.
+  std::vector<LinearInfo> in;
+  LinearInfo out;
+  ConvInfo conv;
+  // Heads share keys in groups of heads / key_heads.
+  int64_t key_heads = 0, heads = 0, key_dim = 0, head_dim = 0;
+  Activation activation = Activation::kSilu;
+  std::string a_log, dt_bias, d;  // tensors [heads]; of Mamba2 alone: d
+  std::optional<NormInfo> norm;   // of a head's features; of Mamba2's, of those that share keys
+  bool norm_before_gate = false;  // Mamba2
+  double dt_min = 0;              // Mamba2: limits of dt
+  std::optional<double> dt_max;   // nothing: none
+  double input_scale = 1;         // Mamba2: of what `in` reads
+  std::vector<double> scales;     // Mamba2: of z, x, B, C, dt as they come out of `in`; empty: none
+
+  std::vector<LinearInfo> linears() const;
+  std::vector<std::string> tensors() const;  // all but those of the linears
+};
+
 // hidden = norm_sum(hidden + scale * norm_out(attention(norm_in(hidden)) + mlp(norm_mlp(hidden)))), without what is not
-// there; without norm_mlp the MLP reads what attention reads. Experts stand in the MLP's place.
+// there; without norm_mlp the MLP reads what attention reads. What is recurrent reads that too, and is added. Experts
+// stand in the MLP's place.
 struct StepInfo {
   std::optional<NormInfo> norm_in, norm_mlp, norm_out, norm_sum;
+  std::optional<RecurrentInfo> recurrent;
   std::optional<AttentionInfo> attention;
   std::optional<MlpInfo> mlp;
   std::optional<ExpertsInfo> experts;

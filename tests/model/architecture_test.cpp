@@ -189,7 +189,7 @@ TEST_F(ArchitectureTest, AnUnknownModelTypeSaysWhatIsKnownAndWhereToAddOne) {
   json config = llama_config();
   config["model_type"] = "mamba";
   EXPECT_THAT(error_of([&] { load(config); }),
-              AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, llava/llama, mini"),
+              AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, llava/llama, "),
                     HasSubstr("set tuning.iters to 0"), HasSubstr(kShipped.string()), HasSubstr("To add one")));
   EXPECT_THAT(error_of([&] { load(config, {dir_}); }), HasSubstr("Known: none"));
 }
@@ -356,6 +356,14 @@ TEST_F(ArchitectureTest, WhichBlocksHaveAPart) {
   EXPECT_EQ(rotated("{when: [true, {key: tie_word_embeddings}]}", config), "0000") << "all of them";
   EXPECT_EQ(rotated("{first_block: {choose: [{when: false, value: 1}, {value: 2}]}}", config), "0011");
 
+  EXPECT_EQ(rotated("{every: 2}", config), "0101");
+  EXPECT_EQ(rotated("{only: [0, 3]}", config), "1001");
+  EXPECT_EQ(rotated("{except: [0, 3], first_block: 2}", config), "0010");
+  EXPECT_EQ(rotated("{only: null, except: []}", config), "1111");
+  EXPECT_EQ(rotated("{labels: [a, b, c, a], label: [a, c]}", config), "1011");
+  EXPECT_EQ(rotated("{labels: \"M*-M\", label: [M, \"*\"]}", config), "1101");
+  EXPECT_THAT(error_of([&] { rotated("{labels: \"M*-\", label: M}", config); }), HasSubstr("one label for each of 4"));
+
   json labelled = config;
   labelled["no_rope_layers"] = {1, 0, 0, 1};
   const std::string which = "{labels: {key: no_rope_layers, default: null}, label: 1, all_but_every: 4}";
@@ -364,6 +372,50 @@ TEST_F(ArchitectureTest, WhichBlocksHaveAPart) {
   labelled["no_rope_layers"] = {1, 0};
   EXPECT_THAT(error_of([&] { rotated(which, labelled); }),
               AllOf(HasSubstr("config.json: no_rope_layers"), HasSubstr("one label for each of 4 blocks")));
+}
+
+TEST_F(ArchitectureTest, HybridsSayWhatIsWrongWithTheirBlocks) {
+  json config = {{"model_type", "nemotron_h"},
+                 {"vocab_size", 97},
+                 {"hidden_size", 48},
+                 {"num_attention_heads", 6},
+                 {"num_key_value_heads", 2},
+                 {"head_dim", 8},
+                 {"mamba_num_heads", 8},
+                 {"mamba_head_dim", 12},
+                 {"n_groups", 2},
+                 {"hybrid_override_pattern", "M*-"}};
+  const auto error_with = [&](const std::string& key, const json& value) {
+    json changed = config;
+    changed[key] = value;
+    return error_of([&] { load(changed); });
+  };
+  const Architecture model = load(config);
+  ASSERT_EQ(model.blocks(), 3);
+  EXPECT_EQ(model.block_linears(0)[0].name, "backbone.layers.0.mixer.in_proj");
+  EXPECT_EQ(model.block_linears(0)[0].out_features, 2 * 96 + 2 * 2 * 128 + 8) << "z, x, B, C, dt";
+  EXPECT_EQ(model.block_linears(1).size(), 4);
+  EXPECT_THAT(
+      error_with("hybrid_override_pattern", "M*x"),
+      HasSubstr("hybrid_override_pattern is \"M*x\", but for block 2 a label that a step of the descriptor has"));
+  EXPECT_THAT(error_with("n_groups", 3), HasSubstr("n_groups is 3, but a divisor of the 8 heads"));
+  EXPECT_THAT(error_with("moe_latent_size", 16), HasSubstr("moe_latent_size is set"));
+
+  config = {{"model_type", "bamba"},    {"vocab_size", 97},       {"hidden_size", 48},
+            {"intermediate_size", 80},  {"num_hidden_layers", 2}, {"num_attention_heads", 6},
+            {"num_key_value_heads", 2}, {"mamba_n_heads", 8},     {"mamba_d_head", 12}};
+  EXPECT_FALSE(load(config).info().blocks[1].steps[0].recurrent->dt_max);
+  EXPECT_THAT(error_with("time_step_limit", {0.1, 0.2, 0.3}), HasSubstr("time_step_limit"));
+  EXPECT_THAT(error_with("time_step_limit", {0.1, {{"__float__", "NaN"}}}), HasSubstr("but Infinity"));
+  config["time_step_limit"] = {0.1, {{"__float__", "Infinity"}}};
+  EXPECT_FALSE(load(config).info().blocks[1].steps[0].recurrent->dt_max);
+  config["time_step_limit"] = {0.1, 0.2};
+  EXPECT_EQ(load(config).info().blocks[1].steps[0].recurrent->dt_max, 0.2);
+
+  config = {{"model_type", "lfm2"}, {"num_hidden_layers", 4}, {"full_attn_idxs", {1}}};
+  EXPECT_EQ(load(config).info().intermediate, 8192) << "two thirds of 12288";
+  EXPECT_THAT(error_with("layer_types", {"conv", "conv"}), HasSubstr("one label for each of 4 blocks"));
+  EXPECT_THAT(error_with("layer_types", {"conv", "conv", "attn", "conv"}), HasSubstr("for block 2 a label"));
 }
 
 TEST_F(ArchitectureTest, ADescriptorDeclinesWhatItWouldComputeWrongly) {

@@ -201,7 +201,8 @@ INSTANTIATE_TEST_SUITE_P(, PartsTest,
                          testing::Values("llama", "gemma2", "gemma3_text", "cohere_norms", "hunyuan", "nemotron",
                                          "apertus", "granite", "phi3_longrope", "falcon_180b", "falcon_rw",
                                          "stablelm_parallel", "olmo", "ministral3", "youtu", "gemma4_text",
-                                         "llama_sinks", "qwen3_5_full"),
+                                         "llama_sinks", "qwen3_5_full", "lfm2", "qwen3_next_dense", "qwen3_5_text",
+                                         "bamba_biased", "nemotron_h_old", "falcon_h1", "falcon_h1_normed"),
                          [](const auto& info) { return std::string(info.param); });
 
 class BlockTest : public testing::Test {

@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 import dense_cases
 import expert_models
+import hybrid_cases
 
 VOCAB = 97
 SEQLEN = 24
@@ -113,7 +114,7 @@ CASES = {
                  None),
     "llava": ("llava", multimodal(dict(model_type="llama"), model_type="clip_vision_model"), None),
 }
-CASES |= dense_cases.CASES | expert_models.CASES
+CASES |= dense_cases.CASES | expert_models.CASES | hybrid_cases.CASES
 
 
 def other_head(tensors):

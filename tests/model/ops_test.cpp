@@ -102,6 +102,8 @@ const std::pair<Activation, std::function<at::Tensor(const at::Tensor&)>> kActiv
     {Activation::kRelu, [](const at::Tensor& x) { return at::relu(x); }},
     {Activation::kSquaredRelu, [](const at::Tensor& x) { return at::relu(x).square(); }},
     {Activation::kSigmoid, [](const at::Tensor& x) { return at::sigmoid(x); }},
+    {Activation::kSoftplus, [](const at::Tensor& x) { return at::softplus(x); }},
+    {Activation::kExp, [](const at::Tensor& x) { return at::exp(x); }},
 };
 
 TEST_P(OpsTest, Activate) {
