@@ -17,7 +17,7 @@ struct BlockReport {
   double first_loss = 0, best_loss = 0;  // mean squared error of an iteration's batch; 0 when not tuned
   int64_t best_iteration = 0;
   double seconds = 0;
-  std::vector<int64_t> expert_tokens;  // calibration tokens of each expert; empty: the block has none
+  std::vector<int64_t> expert_tokens{};  // calibration tokens of each expert; empty: the block has none
   int64_t few = 0;                     // experts that got too few to be tuned
 };
 

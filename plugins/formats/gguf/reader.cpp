@@ -291,7 +291,6 @@ void GgufReader::add(std::unique_ptr<Item> item) {
     matrix->name = item->name.substr(0, hole) + std::to_string(i) + item->name.substr(hole + 2);
     matrix->type = item->type;
     matrix->shape.assign(item->shape.begin() + 1, item->shape.end());
-    matrix->heads = 0;
     matrix->file = item->file;
     matrix->bytes = item->bytes / static_cast<uint64_t>(count);
     matrix->offset = item->offset + static_cast<uint64_t>(i) * matrix->bytes;
