@@ -146,8 +146,8 @@ at::Tensor Decoder::head(const at::Tensor& hidden) const {
   }
   const at::Tensor x = head_input(hidden);
   at::Tensor logits = at::linear(input_hook_ ? input_hook_(info.head, x) : x, head_, head_bias_);
-  if (info.logit_scale != 1) logits = logits * info.logit_scale;
-  if (info.logit_divisor != 1) logits = logits / info.logit_divisor;
+  if (info.logit_scale) logits = logits * *info.logit_scale;
+  if (info.logit_divisor) logits = logits / *info.logit_divisor;
   return info.logit_softcap ? soft_cap(logits, *info.logit_softcap) : logits;
 }
 

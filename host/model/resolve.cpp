@@ -113,8 +113,8 @@ void Resolver::embedding_and_head() {
   info_.head = {head.at("name").text(), "lm_head", "", info_.vocab, info_.embedding_size, false};
   if (const auto bias = head.find("bias")) info_.head.has_bias = bias->flag();
   info_.tied_head = head.at("tied").flag();
-  info_.logit_scale = number(head, "scale", 1);
-  info_.logit_divisor = number(head, "divisor", 1);
+  for (const auto& [key, factor] : {std::pair("scale", &info_.logit_scale), {"divisor", &info_.logit_divisor}})
+    if (const auto value = head.find(key)) *factor = value->number();
   if (const auto cap = head.find("softcap"); cap && !cap->is_null()) info_.logit_softcap = cap->number();
 
   if (info_.embedding_size == info_.hidden) return;

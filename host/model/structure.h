@@ -245,7 +245,7 @@ struct DecoderInfo {
   LinearInfo head;
   bool tied_head = false;  // the head's weight is the embedding's
   // Logits are multiplied with the one and divided by the other.
-  double logit_scale = 1, logit_divisor = 1;
+  std::optional<double> logit_scale, logit_divisor;
   std::optional<double> logit_softcap;
 
   // Whether the positions of texts of these two lengths are alike, so that one may be padded to the other's.

@@ -22,6 +22,12 @@ PRESETS = ["Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "
            "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 
 
+# One of each family that it knows, as its code has it: others have biases or heads that it does not load.
+FAMILIES = ["arcee", "bloom", "cohere", "cohere2", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "glm_tied",
+            "gpt_neox", "granite", "granite_tied", "hunyuan", "nemotron", "olmo", "olmo2", "olmo3", "phi", "phi3",
+            "phi3_longrope_long", "seed_oss", "smollm3", "stablelm"]
+
+
 class LlamaCpp(agreement.Case):
     # Activations are rounded to 8 bits, for k-quants with one scale for 256 of them.
     divergence, relative_error, margin = 5e-3, 0.05, 0.3
@@ -96,7 +102,7 @@ class LlamaCpp(agreement.Case):
                     ids, expected = reference.get_tensor("ids")[0].tolist(), reference.get_tensor("logits")[0]
                 engine.eval(ids)
                 theirs = np.array(engine.scores[:len(ids)])
-                self.assertLess(np.abs(theirs - expected).max(), 0.03)
+                self.assertLess(np.abs(theirs - expected).max(), 0.01 * np.abs(expected).max())
 
     def test_what_verify_finds_is_refused(self):
         """Of a block too many, of a hyperparameter and of a tensor that are missing."""

@@ -15,7 +15,7 @@ CHARACTERS = [chr(c) for c in range(33, 127)] + ["Ġ", "Ċ", "¡"]
 def export(case, folder):
     """The GGUF file of this model."""
     folder = folder / case
-    model = folder / case
+    model = folder / "tiny"  # llama.cpp looks for families' names in it
     shutil.copytree(MODELS / case, model, ignore=shutil.ignore_patterns("reference"))
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     support.write_json(model / "tokenizer.json", {

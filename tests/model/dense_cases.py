@@ -28,6 +28,7 @@ YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)
 LONGROPE = dict(rope_type="longrope", short_factor=[1.0, 1.2, 1.5, 2.0], long_factor=[1.5, 2.0, 3.0, 5.0])
 PHI3 = BASE | dict(original_max_position_embeddings=32)
 GEMMA = FOUR | dict(head_dim=16, query_pre_attn_scalar=24, sliding_window=5)
+USUAL = dict(query_pre_attn_scalar=16)  # llama.cpp does not read another one
 KINDS = dict(rope_parameters=dict(full_attention=dict(rope_type="linear", rope_theta=900.0, factor=4.0),
                                   sliding_attention=dict(rope_type="default", rope_theta=50.0)))
 SIGLIP = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, patch_size=4, image_size=16)
@@ -62,17 +63,17 @@ CASES = {
     "exaone4_window": ("exaone4", FOUR | TIED | rope() | dict(sliding_window=5), edited("layer_types")),
     "gemma": ("gemma", BASE | rope() | dict(head_dim=16), None),
     "gemma_untied": ("gemma", BASE | UNTIED | dict(head_dim=8, hidden_act="gelu", attention_bias=True), None),
-    "gemma2": ("gemma2", GEMMA | rope() | dict(attn_logit_softcapping=2.0, final_logit_softcapping=3.0), None),
+    "gemma2": ("gemma2", GEMMA | USUAL | rope() | dict(attn_logit_softcapping=2.0, final_logit_softcapping=3.0), None),
     "gemma2_uncapped": ("gemma2", GEMMA | UNTIED | dict(attn_logit_softcapping=None, final_logit_softcapping=None,
                                                         attention_bias=True), edited("layer_types")),
-    "gemma3_text": ("gemma3_text", GEMMA | KINDS | dict(num_hidden_layers=6), None),
+    "gemma3_text": ("gemma3_text", GEMMA | USUAL | KINDS | dict(num_hidden_layers=6), None),
     "gemma3_text_4": ("gemma3_text", GEMMA | KINDS | UNTIED | dict(num_hidden_layers=6, final_logit_softcapping=3.0),
                       edited("layer_types", "rope_parameters", rope_theta=900.0, rope_local_base_freq=50.0,
                              rope_scaling=dict(rope_type="linear", factor=4.0), sliding_window_pattern=3)),
     "gemma3": ("gemma3", dict(text_config=GEMMA | KINDS, vision_config=SIGLIP, mm_tokens_per_image=4), None),
     "granite": ("granite", BASE | rope() | dict(embedding_multiplier=3.0, attention_multiplier=0.2, logits_scaling=4.0,
                                                 residual_multiplier=0.3), None),
-    "granite_tied": ("granite", BASE | TIED | BIASED | dict(embedding_multiplier=12.0), None),
+    "granite_tied": ("granite", BASE | TIED | BIASED | dict(embedding_multiplier=12.0, attention_bias=False, mlp_bias=False), None),
     "glm": ("glm", BASE | rope(partial_rotary_factor=0.5) | dict(head_dim=16), None),
     "glm_tied": ("glm", BASE | TIED | dict(head_dim=8, attention_bias=False), edited("rope_parameters", rope_theta=500.0)),
     "glm4": ("glm4", BASE | rope(partial_rotary_factor=0.5) | dict(head_dim=16), None),

@@ -114,7 +114,8 @@ void add_scalars(Metadata& metadata, const std::string& id, const Json& architec
   unless_one("embedding_scale", "embedding_scale");
   unless_one("residual_scale", "residual_scale");
   // llama.cpp's architectures multiply with it, or divide by it, as the model does.
-  unless_one("logit_scale", architecture.at("logit_divisor") == 1 ? "logit_scale" : "logit_divisor");
+  if_there("logit_scale", "logit_scale");
+  if_there("logit_scale", "logit_divisor");
 }
 
 void add_experts(Metadata& metadata, const std::string& id, const Json& experts) {

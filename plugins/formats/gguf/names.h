@@ -49,8 +49,9 @@ class Names {
   bool plus_one(const std::string& tensor) const;
   // Whether llama.cpp heeds the sliding windows of the blocks.
   bool heeds_windows() const { return heeds_windows_; }
-  // Whether llama.cpp has no head for the architecture but the embedding.
+  // Whether llama.cpp has no head for the architecture but the embedding, or wants one beside it.
   bool tied_only() const { return tied_only_; }
+  bool untied_only() const { return untied_only_; }
 
  private:
   std::string family_, architecture_;
@@ -58,7 +59,7 @@ class Names {
   std::map<std::string, std::string> from_gguf_;
   std::map<std::string, RowOrder> orders_;  // by the last part of a layer's name
   std::set<std::string> plus_one_;          // last parts of names
-  bool heeds_windows_ = false, tied_only_ = false;
+  bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false;
 };
 
 }  // namespace roundhouse::formats

@@ -109,6 +109,9 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   rh::require(architecture.at("tied_head") || !names.tied_only(),
               cat("llama.cpp's ", names.architecture(),
                   " has the embedding as its head, and this model has another one; choose another format"));
+  rh::require(!architecture.at("tied_head") || !names.untied_only(),
+              cat("llama.cpp's ", names.architecture(),
+                  " wants a head beside the embedding, and this model's is the embedding; choose another format"));
   std::map<std::string, std::string> stacks;  // the type of each
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
