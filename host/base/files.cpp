@@ -2,6 +2,9 @@
 #include "host/base/files.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <string_view>
@@ -16,6 +19,8 @@ std::string read_file(const std::filesystem::path& path) {
   if (!file || !std::filesystem::is_regular_file(path)) throw Error(cat(path.string(), ": cannot be read"));
   std::string content{std::istreambuf_iterator<char>(file), {}};
   if (file.bad()) throw Error(cat(path.string(), ": cannot be read"));
+  if (content.starts_with("version https://git-lfs."))
+    throw Error(cat(path.string(), ": this is a git-lfs pointer, not the file. Run `git lfs pull` in its folder."));
   return content;
 }
 
@@ -57,14 +62,30 @@ nlohmann::json read_json_object(const std::filesystem::path& path) {
     if (!json.is_object()) throw Error(cat(path.string(), ": is not a JSON object"));
     return json;
   } catch (const nlohmann::json::exception& error) {
-    throw Error(cat(path.string(), ": is not valid JSON: ", error.what()));
+    const std::string text = read_file(path);
+    if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+      throw Error(cat(path.string(), ": is UTF-16, and JSON is UTF-8: iconv -f UTF-16 -t UTF-8 converts it"));
+    throw Error(cat(path.string(), ": is not valid JSON: ", json_problem(error)));
   }
 }
 
+std::string json_problem(const nlohmann::json::exception& error) {
+  const std::string what = error.what();
+  const size_t id = what.find("] ");
+  const size_t begin = what.starts_with('[') && id != what.npos ? id + 2 : 0;
+  return what.substr(begin, what.find("; last read: ") - begin);
+}
+
 void write_file(const std::filesystem::path& path, const std::string& contents) {
-  std::ofstream file(path, std::ios::binary);
+  const std::filesystem::path temporary = path.string() + ".tmp";
+  std::ofstream file(temporary, std::ios::binary);
   file << contents;
-  if (!file.flush()) throw Error(cat("cannot write ", path.string()));
+  file.close();
+  if (!file || std::rename(temporary.c_str(), path.c_str()) != 0) {
+    const std::string why = std::strerror(errno);
+    std::remove(temporary.c_str());
+    throw Error(cat("cannot write ", path.string(), ": ", why));
+  }
 }
 
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder) {

@@ -8,13 +8,18 @@
 
 namespace roundhouse {
 
-// Throws Error when there is no such file, or it cannot be read.
+// In an output folder: what the run says of itself, such as its report and recipe.
+inline constexpr const char* kNotesFolder = "roundhouse";
+
+// Throws Error when there is no such file, or it cannot be read, or is a git-lfs pointer to it.
 std::string read_file(const std::filesystem::path& path);
 // JSON as Python writes it: NaN, Infinity and -Infinity become {"__float__": "NaN"} and so on, which is how transformers
 // stores them in valid JSON, and reads them. Throws nlohmann::json::exception.
 nlohmann::json parse_json(const std::string& text);
 // parse_json() of a file. Throws Error for what read_file does, and when the file does not hold a JSON object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
+// The library's message without its number, and without what was read, which may be the whole file.
+std::string json_problem(const nlohmann::json::exception& error);
 // Writes the file, in place of an older one. Throws Error.
 void write_file(const std::filesystem::path& path, const std::string& contents);
 

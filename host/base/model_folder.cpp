@@ -33,7 +33,10 @@ struct HubId {
   std::string name, revision;  // "org/name"; "": main
 };
 
-std::optional<HubId> parse_id(const std::string& text) {
+// "org/name", "org/name@revision", or the address of the model's page.
+std::optional<HubId> parse_id(std::string text) {
+  for (const char* page : {"https://huggingface.co/", "hf.co/"})
+    if (text.starts_with(page)) text.erase(0, std::string_view(page).size());
   const size_t at = text.find('@');
   HubId id{text.substr(0, at), at == std::string::npos ? "" : text.substr(at + 1)};
   const auto valid = [](unsigned char c) { return std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == '/'; };

@@ -112,6 +112,17 @@ OutputFolder::OutputFolder(fs::path path, bool overwrite, Partial unfinished)
                 " until the next run that writes there."));
 }
 
+OutputFolder::OutputFolder(OutputFolder& whole, const std::string& name)
+    : path_(whole.path_ / name),
+      partial_(whole.inside(name)),
+      overwrite_(whole.overwrite_),
+      unfinished_(whole.unfinished_),
+      finished_(true) {
+  if (::mkdir(partial_.c_str(), 0777) != 0 && errno != EEXIST)
+    throw Error(cat("cannot create the folder ", partial_.string(), ": ", std::strerror(errno)), failure_of(errno));
+  if (!is_there(partial_ / kOutputMarker)) AppendFile marker(partial_ / kOutputMarker);
+}
+
 OutputFolder::~OutputFolder() { discard(); }
 
 void OutputFolder::discard() {

@@ -15,7 +15,6 @@
 namespace roundhouse {
 
 inline constexpr const char* kOutputMarker = ".roundhouse";
-inline constexpr const char* kNotesFolder = "roundhouse";  // in an output: the report and what belongs to it
 
 // What becomes of "<path>.partial" while it is not finished.
 enum class Partial {
@@ -54,6 +53,9 @@ class OutputFolder {
   // without `overwrite`, or when this class did not make it; and when there is nothing to take up.
   OutputFolder(std::filesystem::path path, bool overwrite, Partial unfinished = Partial::kRemove);
   ~OutputFolder();
+  // A folder `name` inside `whole`, which must outlive it: it appears when `whole` does, and is never finished itself.
+  // Throws Error.
+  OutputFolder(OutputFolder& whole, const std::string& name);
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
 
@@ -68,7 +70,7 @@ class OutputFolder {
   void copy(const std::filesystem::path& from, const std::string& name);
   void write_text(const std::string& name, std::string_view text);
 
-  // REQUIRES: every File is committed or destroyed.
+  // REQUIRES: every File is committed or destroyed, and those of the folders inside.
   // An old folder at `path` is moved to "<path>.replaced" first and removed at the end. When the new one cannot get its
   // name, the old one is moved back, the partial folder stays, and the Error names it.
   void finish();

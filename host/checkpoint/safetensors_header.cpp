@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/tensor.h"
 
 namespace roundhouse {
@@ -39,7 +40,7 @@ class JsonCheck : public nlohmann::json_sax<Json> {
     return true;
   }
   bool parse_error(size_t, const std::string&, const Json::exception& e) override {
-    refuse(file_, cat("its JSON is damaged: ", e.what(), ".", kGetAgain));
+    refuse(file_, cat("its JSON is damaged: ", json_problem(e), ".", kGetAgain));
   }
   bool null() override { return true; }
   bool boolean(bool) override { return true; }

@@ -200,12 +200,13 @@ void SafetensorsWriter::finish() {
 }
 
 void write_safetensors_file(const std::filesystem::path& file,
-                            const std::vector<std::pair<std::string, Tensor>>& tensors) {
+                            const std::vector<std::pair<std::string, Tensor>>& tensors,
+                            const std::map<std::string, std::string>& metadata) {
   // The writer fills a folder; the one file is moved out of it, and the folder goes.
   OutputFolder folder(cat(file.string(), ".folder"), false);
   std::vector<TensorSpec> specs;
   for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype(), tensor.shape()});
-  SafetensorsWriter writer(folder, UINT64_MAX, {}, specs);
+  SafetensorsWriter writer(folder, UINT64_MAX, metadata, specs);
   for (const auto& [name, tensor] : tensors) writer.add(name, tensor.dtype(), tensor.shape(), tensor.data());
   writer.finish();
   std::error_code code;

@@ -77,6 +77,7 @@ class SafetensorsWriter {
 
 // Writes one safetensors file, in this order. Throws Error.
 void write_safetensors_file(const std::filesystem::path& file,
-                            const std::vector<std::pair<std::string, Tensor>>& tensors);
+                            const std::vector<std::pair<std::string, Tensor>>& tensors,
+                            const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace roundhouse

@@ -56,8 +56,9 @@ void run(Context& context, const Options& o) {
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
 
-  Architecture architecture =
-      Architecture::load(files.folder(), Context::architecture_folders(), {.family = "", .generic = true});
+  recipe.architecture = find_fingerprints(folder).family;
+  Architecture architecture = Architecture::load(files.folder(), Context::architecture_folders(),
+                                                 {.family = recipe.architecture, .generic = true});
   std::string source_format;
   auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
   match(architecture, source);
@@ -65,10 +66,6 @@ void run(Context& context, const Options& o) {
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
   take_recorded_tuning(*exported, recipe);
   const Fingerprints fingerprints = convert(recipe, architecture, *exported, files.folder(), catalogue, o.overwrite);
-
-  const fs::path file = fingerprint_file(recipe.output);
-  fs::create_directories(file.parent_path());
-  fingerprints.write(file);
   ExportedCheckpoint written(catalogue.format(o.format), recipe.output, architecture.facts());
   const Verification result = verify(architecture, written, fingerprints);
   std::cout << format_table({{"format", "bytes", "folder"},

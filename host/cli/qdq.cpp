@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/cli/context.h"
 #include "host/run/qdq_file.h"
 
@@ -23,7 +24,7 @@ void add_qdq(Command program, Context& context) {
     try {
       options = nlohmann::json::parse(o->options);
     } catch (const nlohmann::json::parse_error& failure) {
-      throw Error(cat("--options is not JSON: ", failure.what()));
+      throw Error(cat("--options is not JSON: ", json_problem(failure)));
     }
     Catalogue catalogue = context.catalogue();
     run_qdq(catalogue, o->dtype, options, o->in, o->out);

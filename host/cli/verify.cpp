@@ -21,13 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A run leaves them in its output folder; with several formats, that is the folder above the checkpoint.
-Fingerprints find_fingerprints(const fs::path& folder) {
-  for (const fs::path& output : {folder, fs::absolute(folder).lexically_normal().parent_path()})
-    if (const fs::path file = fingerprint_file(output); fs::exists(file)) return Fingerprints::read(file);
-  return {};
-}
-
 void check_digests(const Digests& digests, const fs::path& folder, Verification& result) {
   Progress progress("file", static_cast<int64_t>(digests.files()));
   std::vector<std::string> problems =
@@ -54,9 +47,11 @@ void add_verify(Command program, Context& context) {
   command.add_flag("--deep", o->deep, "Decode every tensor too, and compare it with what the run sent");
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
-    const fs::path folder = find_model(o->folder);
-    Architecture architecture = Architecture::load(ModelFiles(catalogue, folder).folder(),
-                                                   Context::architecture_folders(), {.family = "", .generic = true});
+    const std::filesystem::path folder = find_model(o->folder);
+    const Fingerprints fingerprints = find_fingerprints(folder);
+    Architecture architecture =
+        Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders(),
+                           {.family = fingerprints.family, .generic = true});
     std::string format;
     const nlohmann::json facts = architecture.facts();
     Verification result;
@@ -73,7 +68,7 @@ void add_verify(Command program, Context& context) {
     if (o->deep || !digests) try {
         auto checkpoint = open_checkpoint(catalogue, folder, facts);
         match(architecture, checkpoint);
-        result = verify(architecture, *checkpoint, find_fingerprints(folder));
+        result = verify(architecture, *checkpoint, fingerprints);
       } catch (const Error& e) {
         if (findings.empty() && !digests) throw;
         unread = e.what();

@@ -6,7 +6,9 @@
 #include "host/abi/export_session.h"
 #include "host/abi/format_reader.h"
 #include "host/abi/format_writer.h"
+#include "host/base/cancel.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/scratch_folder.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
@@ -39,15 +41,18 @@ class TensorViews {
 struct Exporter::Target {
   LoadedFormat format;
   std::unique_ptr<PlanView> plan;
-  OutputFolder folder;
+  std::unique_ptr<OutputFolder> part;  // where the output holds several formats
+  OutputFolder& folder;
   ExportSession session;
   FormatWriter writer;
 
-  Target(const LoadedFormat& format, const ExportTarget& target, std::unique_ptr<PlanView> view, bool overwrite,
-         const ExportSession::Facts& facts, uint64_t max_shard_bytes, ExportSession::Decode decode)
+  Target(const LoadedFormat& format, std::unique_ptr<PlanView> view, OutputFolder& output,
+         std::unique_ptr<OutputFolder> inside, const ExportSession::Facts& facts, uint64_t max_shard_bytes,
+         ExportSession::Decode decode)
       : format(format),
         plan(std::move(view)),
-        folder(target.folder, overwrite),
+        part(std::move(inside)),
+        folder(part ? *part : output),
         session(folder, facts, *plan->get(), max_shard_bytes, std::move(decode)),
         writer(format, session) {}
 
@@ -93,16 +98,17 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   };
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
-  for (const ExportTarget& target : export_targets(plan.recipe))
-    targets_.push_back(std::make_unique<Target>(catalogue.format(target.format), target,
-                                                plan_view(plan, target.options, about_), overwrite, facts,
-                                                static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
+  fingerprints_.family = plan.recipe.architecture;
+  output_ = std::make_unique<OutputFolder>(plan.recipe.output, overwrite);
+  const std::vector<ExportTarget> targets = export_targets(plan.recipe);
+  for (const ExportTarget& target : targets)
+    targets_.push_back(std::make_unique<Target>(
+        catalogue.format(target.format), plan_view(plan, target.options, about_), *output_,
+        targets.size() == 1 ? nullptr : std::make_unique<OutputFolder>(*output_, target.format), facts,
+        static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
 }
 
-// Last first: the first has made the folders above all of them, and removes them when the run has failed.
-Exporter::~Exporter() {
-  while (!targets_.empty()) targets_.pop_back();
-}
+Exporter::~Exporter() = default;
 
 void Exporter::layer(const EncodedLayer& layer) {
   const TensorViews tensors(layer.tensors), activation_tensors(layer.activation_tensors);
@@ -150,11 +156,15 @@ void Exporter::tensor(const std::string& name, const Tensor& tensor) {
   if (!omitted_.contains(name)) fingerprints_.add(name, tensor);
 }
 
-Fingerprints Exporter::finish() {
+Fingerprints Exporter::finish(const std::map<std::string, std::string>& notes) {
   for (auto& target : targets_) target->writer.finish();
   for (auto& target : targets_)
     target->folder.write_text(kDigestFile, Digests::of(target->folder.partial(), target->stored(about_)).text());
-  for (auto& target : targets_) target->folder.finish();
+  for (const auto& [name, text] : notes) output_->write_text(cat(kNotesFolder, "/", name), text);
+  const std::filesystem::path file = fingerprint_file(output_->partial());
+  std::filesystem::create_directories(file.parent_path());
+  fingerprints_.write(file);
+  output_->finish();
   return std::move(fingerprints_);
 }
 
@@ -163,8 +173,18 @@ void rehearse(Catalogue& catalogue, const Plan& plan, const Architecture& archit
   const ScratchFolder scratch;
   Plan elsewhere = plan;
   elsewhere.recipe.output = scratch.path() / "out";
-  Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
-  if (body) body(exporter);
+  try {
+    Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
+    if (body) body(exporter);
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const Error& e) {  // nobody knows that folder
+    std::string message = e.what();
+    const std::string folder = elsewhere.recipe.output.string(), output = plan.recipe.output.string();
+    for (size_t at = 0; (at = message.find(folder, at)) != std::string::npos; at += output.size())
+      message.replace(at, folder.size(), output);
+    throw Error(message);
+  }
 }
 
 }  // namespace roundhouse

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -15,6 +16,8 @@
 #include "host/plan/plan.h"
 
 namespace roundhouse {
+
+class OutputFolder;
 
 struct ExportTarget {
   std::string format;            // id
@@ -35,11 +38,13 @@ class Exporter {
 
   void layer(const EncodedLayer& layer);
   void tensor(const std::string& name, const Tensor& tensor);
-  // Ends all formats, then makes the folders appear. Returns the fingerprints of all that was written.
-  Fingerprints finish();
+  // Ends all formats, adds their digests, `notes` (texts by file name) and the fingerprints, then makes all appear at
+  // once. Returns the fingerprints of all that was written.
+  Fingerprints finish(const std::map<std::string, std::string>& notes = {});
 
  private:
   struct Target;
+  std::unique_ptr<OutputFolder> output_;  // of the run
   std::vector<std::unique_ptr<Target>> targets_;
   nlohmann::json about_;  // the architecture's facts
   Fingerprints fingerprints_;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/parallel.h"
 #include "host/base/words.h"
 #include "host/checkpoint/safetensors.h"
@@ -20,6 +21,8 @@ namespace fs = std::filesystem;
 // A format may round scales to float16 (5e-4), engines' layouts to bfloat16 (4e-3). A wrong zero point, order or sign
 // changes a weight by more than this.
 constexpr double kTolerance = 0.01;
+
+constexpr const char* kFamily = "architecture";  // in the metadata of fingerprints
 
 constexpr int64_t kLanes = 8;  // sums side by side, for the compiler to vectorize
 
@@ -127,6 +130,8 @@ Fingerprints Fingerprints::read(const fs::path& file) {
     if (rows.dtype() != DType::kF32) throw Error(cat(file.string(), ": ", name, " is not F32; this file is damaged"));
     out.all_[name] = {rows.as<float>(), rows.as<float>() + rows.elements()};
   }
+  if (const auto family = stored.metadata().find(kFamily); family != stored.metadata().end())
+    out.family = family->second;
   return out;
 }
 
@@ -141,10 +146,16 @@ void Fingerprints::write(const fs::path& file) const {
     std::copy(rows.begin(), rows.end(), tensor.as<float>());
     tensors.emplace_back(name, std::move(tensor));
   }
-  write_safetensors_file(file, tensors);
+  write_safetensors_file(file, tensors, {{kFamily, family}});
 }
 
 fs::path fingerprint_file(const fs::path& output) { return output / kNotesFolder / "fingerprints.safetensors"; }
+
+Fingerprints find_fingerprints(const fs::path& checkpoint) {
+  for (const fs::path& output : {checkpoint, fs::absolute(checkpoint).lexically_normal().parent_path()})
+    if (const fs::path file = fingerprint_file(output); fs::exists(file)) return Fingerprints::read(file);
+  return {};
+}
 
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints) {
   Verification result;

@@ -27,12 +27,17 @@ class Fingerprints {
 
   const std::map<std::string, std::vector<float>>& all() const { return all_; }
 
+  // The recipe's `architecture`, by which the checkpoint is read again.
+  std::string family;
+
  private:
   std::map<std::string, std::vector<float>> all_;
 };
 
 // Where a run of that output folder leaves its fingerprints.
 std::filesystem::path fingerprint_file(const std::filesystem::path& output);
+// Those of a checkpoint, which lies in the output folder of its run, or is that; empty where there are none. Throws Error.
+Fingerprints find_fingerprints(const std::filesystem::path& checkpoint);
 
 struct Verification {
   int64_t files = 0;     // that were compared with their digests

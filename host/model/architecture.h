@@ -60,7 +60,8 @@ class Architecture {
   bool has_head() const { return !generic_ || generic_->head_is_layer; }
   // Where the head is tied, a checkpoint may store its weight under the head's name, the embedding's, or both.
   bool tied_head() const { return info_.tied_head; }
-  // Gives the head a weight of its own, here and in config(): what config.json says of it is not so.
+  // Gives the head a weight of its own, here and in config(), under every key by which the descriptor asks for it: what
+  // config.json says of it is not so.
   void untie_head();
   const std::string& embedding_name() const { return info_.embedding; }
   // The tensors outside the blocks. A tied head is not among them.

@@ -27,17 +27,27 @@ Attention::Attention(AttentionInfo info, size_t first, const Loader& load)
       q_norm_(load_norm(info_.q_norm, load)),
       k_norm_(load_norm(info_.k_norm, load)),
       v_norm_(load_norm(info_.v_norm, load)) {
+  if (info_.latent) {
+    q_latent_norm_ = load_norm(info_.latent->q_norm, load);
+    kv_latent_norm_ = load_norm(info_.latent->kv_norm, load);
+  }
   if (!info_.sinks.empty()) sinks_ = load(info_.sinks, {info_.heads});
 }
 
 at::Tensor Attention::forward(const Linears& linears, const at::Tensor& x, const PositionData& positions) const {
   size_t slot = first_;
-  Heads heads = project(linears, info_.input_scale == 1 ? x : x * info_.input_scale, slot);
-  if (info_.norms_after_rotary) rotate(heads, positions);
-  apply(q_norm_, heads.q);
-  apply(k_norm_, heads.k);
-  apply(v_norm_, heads.v);
-  if (!info_.norms_after_rotary) rotate(heads, positions);
+  const at::Tensor read = info_.input_scale == 1 ? x : x * info_.input_scale;
+  Heads heads;
+  if (info_.latent) {
+    heads = project_latent(linears, read, slot, positions);
+  } else {
+    heads = project(linears, read, slot);
+    if (info_.norms_after_rotary) rotate(heads, positions);
+    apply(q_norm_, heads.q);
+    apply(k_norm_, heads.k);
+    apply(v_norm_, heads.v);
+    if (!info_.norms_after_rotary) rotate(heads, positions);
+  }
   if (info_.length_scale) heads.q = heads.q * positions.length_scale;
   at::Tensor mixed = mix(heads, positions).transpose(1, 2).flatten(2);
   if (heads.gate.defined()) mixed = activate_and_multiply(Activation::kSigmoid, heads.gate.flatten(2), mixed);
@@ -69,6 +79,27 @@ Attention::Heads Attention::project(const Linears& linears, const at::Tensor& x,
   }
   heads.k = linears(slot++, x).unflatten(-1, {-1, d});
   heads.v = info_.v ? linears(slot++, x).unflatten(-1, {-1, d}) : heads.k;
+  return heads;
+}
+
+Attention::Heads Attention::project_latent(const Linears& linears, const at::Tensor& x, size_t& slot,
+                                           const PositionData& positions) const {
+  const LatentInfo& latent = *info_.latent;
+  at::Tensor q = x;
+  if (latent.q_a) q = linears(slot++, x);
+  if (q_latent_norm_) q = (*q_latent_norm_)(q);
+  q = linears(slot++, q).unflatten(-1, {info_.heads, -1});
+  const at::Tensor a = linears(slot++, x);
+  const at::Tensor kv =
+      linears(slot++, (*kv_latent_norm_)(a.narrow(-1, 0, latent.rank))).unflatten(-1, {info_.heads, -1});
+  Heads turned;  // the features that are rotated
+  turned.q = q.narrow(-1, latent.nope, latent.rope);
+  turned.k = a.narrow(-1, latent.rank, latent.rope).unsqueeze(2);
+  rotate(turned, positions);
+  Heads heads;
+  heads.q = at::cat({q.narrow(-1, 0, latent.nope), turned.q}, -1);
+  heads.k = at::cat({kv.narrow(-1, 0, latent.nope), turned.k.expand({-1, -1, info_.heads, -1})}, -1);
+  heads.v = kv.narrow(-1, latent.nope, latent.value);
   return heads;
 }
 

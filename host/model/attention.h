@@ -24,13 +24,14 @@ class Attention {
     at::Tensor q, k, v, gate;
   };
   Heads project(const Linears& linears, const at::Tensor& x, size_t& slot) const;
+  Heads project_latent(const Linears& linears, const at::Tensor& x, size_t& slot, const PositionData& positions) const;
   void rotate(Heads& heads, const PositionData& positions) const;
   at::Tensor mix(const Heads& heads, const PositionData& positions) const;
   at::Tensor mix_capped(const Heads& heads, const at::Tensor& mask) const;
 
   AttentionInfo info_;
   size_t first_;
-  std::optional<LoadedNorm> q_norm_, k_norm_, v_norm_;
+  std::optional<LoadedNorm> q_norm_, k_norm_, v_norm_, q_latent_norm_, kv_latent_norm_;
   at::Tensor sinks_;  // [heads], or undefined
 };
 

@@ -56,6 +56,7 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
     step.norm_mlp = load_norm(info.norm_mlp, load);
     step.norm_out = load_norm(info.norm_out, load);
     step.norm_sum = load_norm(info.norm_sum, load);
+    if (!info.sum_scale.empty()) step.sum_scale = load(info.sum_scale, {1});
   }
 }
 
@@ -74,6 +75,7 @@ at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& position
     if (step.norm_out) y = (*step.norm_out)(y);
     sum = sum + (step.scale == 1 ? y : y * step.scale);
     if (step.norm_sum) sum = (*step.norm_sum)(sum);
+    if (step.sum_scale.defined()) sum = sum * step.sum_scale;
   }
   return sum;
 }
@@ -145,6 +147,7 @@ at::Tensor Decoder::head(const at::Tensor& hidden) const {
   const at::Tensor x = head_input(hidden);
   at::Tensor logits = at::linear(input_hook_ ? input_hook_(info.head, x) : x, head_, head_bias_);
   if (info.logit_scale != 1) logits = logits * info.logit_scale;
+  if (info.logit_divisor != 1) logits = logits / info.logit_divisor;
   return info.logit_softcap ? soft_cap(logits, *info.logit_softcap) : logits;
 }
 

@@ -46,6 +46,7 @@ class Block {
     std::optional<Mlp> mlp;
     std::optional<Experts> experts;
     double scale;
+    at::Tensor sum_scale;  // [1], or undefined
   };
 
   Linears linears_;

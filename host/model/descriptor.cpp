@@ -2,6 +2,7 @@
 #include "host/model/descriptor.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "host/base/error.h"
@@ -40,14 +41,25 @@ std::string model_type(const json& config, const char* section = nullptr) {
   return type != config.end() && type->is_string() ? type->get<std::string>() : "";
 }
 
-// The value of "a.b" in a map; nullptr where it is not there.
-const json* value_at(const json& value, const std::string& path) {
-  if (const auto found = value.find(path); found != value.end()) return &*found;
-  for (size_t i = 0; value.is_array() && i < value.size(); ++i)
-    if (path == std::to_string(i)) return &value[i];
+// The value of "a.b" in a map, or of "3.b" in a list; nullptr where it is not there.
+const json* value_at(const json& from, const std::string& path) {
+  if (from.is_array()) {
+    size_t index = 0;
+    const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), index);
+    if (error != std::errc() || index >= from.size()) return nullptr;
+    if (end == path.data() + path.size()) return &from[index];
+    return *end == '.' ? value_at(from[index], end + 1) : nullptr;
+  }
+  if (!from.is_object()) return nullptr;
+  if (const auto found = from.find(path); found != from.end()) return &*found;
   const size_t dot = path.find('.');
-  const auto inner = value.find(path.substr(0, dot));
-  return dot == std::string::npos || inner == value.end() ? nullptr : value_at(*inner, path.substr(dot + 1));
+  const auto inner = from.find(path.substr(0, dot));
+  return dot == std::string::npos || inner == from.end() ? nullptr : value_at(*inner, path.substr(dot + 1));
+}
+
+void replace_all(std::string& text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
 }
 
 // Spells the descriptor out.
@@ -58,11 +70,7 @@ Descriptor with_spellings(Descriptor descriptor) {
   unspelled.erase("spellings");
   for (const Value& words : spellings->items()) {
     std::string text = unspelled.dump();
-    for (const auto& [word, value] : words.members()) {
-      const std::string from = "{" + word + "}", to = value.text();
-      for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-        text.replace(at, from.size(), to);
-    }
+    for (const auto& [word, value] : words.members()) replace_all(text, "{" + word + "}", value.text());
     descriptor.spellings.push_back(json::parse(text));
   }
   if (descriptor.spellings.empty()) spellings->fail("a list of maps");
@@ -83,6 +91,14 @@ std::string refusal(const Descriptor& descriptor) {
 }
 
 }  // namespace
+
+Descriptor of_block(const Descriptor& descriptor, int64_t block) {
+  Descriptor own = descriptor;
+  std::string text = own.yaml.dump();
+  replace_all(text, "{block}", std::to_string(block));
+  own.yaml = json::parse(text);
+  return own;
+}
 
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs) {
   std::vector<FamilyRecord> families;
@@ -207,10 +223,7 @@ void Value::follow_key() {
     path_ = name;
     return;
   }
-  if (value_.contains("is")) {
-    value_ = false;
-    return;
-  }
+  if (value_.contains("is") && !value_.contains("default")) value_["default"] = false;
   if (!value_.contains("default"))
     throw Error(
         cat(descriptor_->config_file.string(), ": the key ", joined(names), " is missing; ", origin(), " asks for it"));

@@ -21,6 +21,9 @@ struct Descriptor {
   std::vector<nlohmann::json> spellings = {};
 };
 
+// The descriptor of one block: with the block's number in place of "{block}".
+Descriptor of_block(const Descriptor& descriptor, int64_t block);
+
 // Which descriptor a model has.
 struct FamilyChoice {
   std::string family;    // that of this family; "": that which lists the model_type
@@ -43,11 +46,10 @@ struct FamilyRecord {
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs);
 
 // A value of the descriptor, or of config.json where the descriptor says {key: NAME}. Borrows the Descriptor.
-//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a,
-//                                   a.0 the first in the list a
+//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a, or the b-th of the list a
 //   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
 //   {key: [NAME, OTHER], ...}       the first that is there and neither null nor empty
-//   {key: NAME, is: VALUE}          whether config.json's NAME is there and is VALUE
+//   {key: NAME, is: VALUE}          whether config.json's NAME is VALUE; where it is absent, `default`, else false
 //   {is_set: NAME} or [NAME, OTHER] whether one is there and neither null nor empty
 //   {choose: [{when: FLAG, value: VALUE}, ...]}  the first value whose flag is true, or is not there
 // The accessors throw Error naming file and key when the value has another type.

@@ -4,34 +4,15 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <charconv>
 #include <unordered_map>
 
 #include "host/base/error.h"
+#include "host/base/name_numbers.h"
 
 namespace roundhouse {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
-
-// "model.layers.0.mlp.experts.3.up_proj": where its first and second numbers are.
-struct Numbers {
-  struct Number {
-    size_t begin = 0, end = 0;
-    int64_t value = 0;
-  };
-  std::vector<Number> all;
-
-  explicit Numbers(const std::string& name) {
-    for (size_t begin = 0; begin < name.size();) {
-      const size_t end = std::min(name.find('.', begin), name.size());
-      uint32_t value = 0;  // no sign is a part of it
-      const auto [rest, error] = std::from_chars(name.data() + begin, name.data() + end, value);
-      if (error == std::errc() && rest == name.data() + end && begin > 0) all.push_back({begin, end, value});
-      begin = end + 1;
-    }
-  }
-};
 
 std::string parent_of(const std::string& name) {
   const size_t dot = name.rfind('.');
@@ -139,8 +120,8 @@ class Reader {
   void find_blocks() {
     std::map<std::string, int64_t> layers;  // by prefix
     for (const LinearInfo& layer : layers_)
-      if (const Numbers numbers(layer.name); !numbers.all.empty())
-        ++layers[layer.name.substr(0, numbers.all[0].begin - 1)];
+      if (const std::vector<NameNumber> numbers = numbers_in(layer.name); !numbers.empty())
+        ++layers[layer.name.substr(0, numbers[0].begin - 1)];
     const auto most = std::max_element(layers.begin(), layers.end(),
                                        [](const auto& a, const auto& b) { return a.second < b.second; });
     if (most != layers.end()) model_.block_prefix = most->first;
@@ -149,11 +130,11 @@ class Reader {
   }
 
   GenericModel::Block& block_of(const std::string& name) {
-    const Numbers numbers(name);
-    if (numbers.all.empty() || model_.block_prefix.empty() || numbers.all[0].value >= kMostBlocks ||
-        name.compare(0, numbers.all[0].begin - 1, model_.block_prefix) != 0)
+    const std::vector<NameNumber> numbers = numbers_in(name);
+    if (numbers.empty() || model_.block_prefix.empty() || numbers[0].value >= kMostBlocks ||
+        name.compare(0, numbers[0].begin - 1, model_.block_prefix) != 0)
       return model_.outside;
-    const auto index = static_cast<size_t>(numbers.all[0].value);
+    const auto index = static_cast<size_t>(numbers[0].value);
     if (index >= model_.blocks.size()) model_.blocks.resize(index + 1);
     return model_.blocks[index];
   }
@@ -163,8 +144,8 @@ class Reader {
     std::map<std::string, std::map<int64_t, LinearInfo*>> stacks;
     for (GenericModel::Block& block : model_.blocks)
       for (LinearInfo& layer : block.linears)
-        if (const Numbers numbers(layer.name); numbers.all.size() > 1) {
-          const auto& number = numbers.all.back();
+        if (const std::vector<NameNumber> numbers = numbers_in(layer.name); numbers.size() > 1) {
+          const auto& number = numbers.back();
           stacks[layer.name.substr(0, number.begin - 1) + layer.name.substr(number.end)][number.value] = &layer;
         }
     const auto* const stacked = dynamic_cast<const StackedSource*>(&source_);

@@ -19,7 +19,8 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 struct RmsNormFunction : Function<RmsNormFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double eps) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, double eps) {
+    const at::Tensor x = input.contiguous();  // libtorch's kernel takes it to be
     auto [normed, rstd] = at::_fused_rms_norm(x, {x.size(-1)}, std::nullopt, eps);
     context->save_for_backward({x, weight, rstd});
     return normed.mul_(weight);

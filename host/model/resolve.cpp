@@ -12,7 +12,7 @@ namespace {
 
 class Resolver {
  public:
-  explicit Resolver(const Descriptor& descriptor) : root_(descriptor) {}
+  explicit Resolver(const Descriptor& descriptor) : descriptor_(descriptor), root_(descriptor) {}
   DecoderInfo run();
 
  private:
@@ -28,6 +28,7 @@ class Resolver {
     return read_norm(root_.at("norm"), parent, key, prefix, info_.hidden);
   }
 
+  const Descriptor& descriptor_;
   const Value root_;
   DecoderInfo info_;
   int64_t block_count_ = 0;
@@ -112,7 +113,8 @@ void Resolver::embedding_and_head() {
   info_.head = {head.at("name").text(), "lm_head", "", info_.vocab, info_.embedding_size, false};
   if (const auto bias = head.find("bias")) info_.head.has_bias = bias->flag();
   info_.tied_head = head.at("tied").flag();
-  info_.logit_scale = number(head, "scale", 1) / number(head, "divisor", 1);
+  info_.logit_scale = number(head, "scale", 1);
+  info_.logit_divisor = number(head, "divisor", 1);
   if (const auto cap = head.find("softcap"); cap && !cap->is_null()) info_.logit_softcap = cap->number();
 
   if (info_.embedding_size == info_.hidden) return;
@@ -134,11 +136,13 @@ void Resolver::positions() {
 
 BlockInfo Resolver::block(const BlockPlace& place) const {
   BlockInfo block;
+  const Descriptor own = of_block(descriptor_, place.index);
+  const Value root(own);
   std::optional<Value> labels;
   bool labelled = false;
-  for (const Value& value : root_.at("block").at("steps").items()) {
+  for (const Value& value : root.at("block").at("steps").items()) {
     value.only({"norm_in", "norm_mlp", "short_conv", "delta_rule", "mamba2", "attention", "mlp", "experts", "norm_out",
-                "norm_sum", "scale"},
+                "norm_sum", "scale", "sum_scale"},
                kWhichBlocks);
     const bool here = in_block(value, place);
     if (const auto all = value.find("labels"); all && !all->is_null()) labels = all, labelled |= here;
@@ -146,22 +150,23 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
     StepInfo step;
     step.norm_in = norm(value, "norm_in", place.prefix);
     step.norm_mlp = norm(value, "norm_mlp", place.prefix);
-    if (const auto part = value.find("attention")) step.attention = read_attention(root_, *part, info_, place);
+    if (const auto part = value.find("attention")) step.attention = read_attention(root, *part, info_, place);
     if (const auto part = value.find("experts"); part && has_experts(*part, place.index))
       step.experts = experts(*part, place);
     if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place.prefix);
     if (const auto part = value.find("short_conv")) step.recurrent = read_short_conv(*part, info_, place);
-    if (const auto part = value.find("delta_rule")) step.recurrent = read_delta_rule(root_, *part, info_, place);
-    if (const auto part = value.find("mamba2")) step.recurrent = read_mamba2(root_, *part, info_, place);
+    if (const auto part = value.find("delta_rule")) step.recurrent = read_delta_rule(root, *part, info_, place);
+    if (const auto part = value.find("mamba2")) step.recurrent = read_mamba2(root, *part, info_, place);
     if (!step.recurrent && !step.attention && !step.mlp && !step.experts)
       value.fail(cat("a step with a part that computes, such as attention or mlp, in block ", place.index));
     step.norm_out = norm(value, "norm_out", place.prefix);
     step.norm_sum = norm(value, "norm_sum", place.prefix);
     step.scale = number(value, "scale", 1);
+    if (const auto name = value.find("sum_scale")) step.sum_scale = place.prefix + name->text();
     block.steps.push_back(std::move(step));
   }
   if (labels && !labelled) labels->fail(cat("for block ", place.index, " a label that a step of the descriptor has"));
-  if (block.steps.empty()) root_.at("block").at("steps").fail(cat("a step that block ", place.index, " has"));
+  if (block.steps.empty()) root.at("block").at("steps").fail(cat("a step that block ", place.index, " has"));
   return block;
 }
 

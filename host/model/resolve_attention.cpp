@@ -19,6 +19,35 @@ std::optional<int64_t> read_window(const Value& value, const BlockPlace& place) 
   return size.positive();
 }
 
+// Without q_rank the queries have no latent.
+LatentInfo read_latent(const Value& norm, const Value& value, AttentionInfo& attention, const std::string& prefix,
+                       int64_t hidden) {
+  const Value sizes = value.at("latent"), q_rank = sizes.at("q_rank");
+  sizes.only({"rank", "q_rank", "nope", "rope", "value"});
+  LatentInfo latent;
+  latent.rank = sizes.at("rank").positive();
+  latent.nope = sizes.at("nope").positive();
+  latent.rope = sizes.at("rope").positive();
+  latent.value = sizes.at("value").positive();
+  attention.head_dim = latent.nope + latent.rope;
+  attention.kv_heads = attention.heads;
+
+  const bool low_rank = !q_rank.is_null();
+  const int64_t q_in = low_rank ? q_rank.positive() : hidden;
+  const std::string siblings = low_rank ? "qkv_a" : "";
+  if (low_rank) {
+    latent.q_a = read_linear(value, "q_a_proj", prefix, q_in, hidden, siblings);
+    latent.q_norm = read_norm(norm, value, "q_a_norm", prefix, q_in);
+  }
+  attention.q =
+      read_linear(value, low_rank ? "q_b_proj" : "q_proj", prefix, attention.heads * attention.head_dim, q_in);
+  latent.kv_a = read_linear(value, "kv_a_proj", prefix, latent.rank + latent.rope, hidden, siblings);
+  value.at("kv_a_norm");
+  latent.kv_norm = *read_norm(norm, value, "kv_a_norm", prefix, latent.rank);
+  latent.kv_b = read_linear(value, "kv_b_proj", prefix, attention.heads * (latent.nope + latent.value), latent.rank);
+  return latent;
+}
+
 // The projections of q, k and v: three linears, or one.
 void read_projections(const Value& value, AttentionInfo& attention, const std::string& prefix, int64_t hidden) {
   const int64_t q_size = attention.heads * attention.head_dim, kv_size = attention.kv_heads * attention.head_dim;
@@ -38,10 +67,11 @@ void read_projections(const Value& value, AttentionInfo& attention, const std::s
 }  // namespace
 
 AttentionInfo read_attention(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place) {
-  value.only({"q_proj",       "k_proj", "v_proj",   "qkv_proj",           "layout",         "o_proj",
-              "q_norm",       "k_norm", "v_norm",   "norms_after_rotary", "sliding_window", "rotary",
-              "length_scale", "alibi",  "scale",    "scale_of",           "softcap",        "sinks",
-              "output_gate",  "heads",  "kv_heads", "head_dim",           "input_scale"});
+  value.only({"q_proj",       "k_proj",   "v_proj",    "qkv_proj",           "layout",         "o_proj",
+              "q_norm",       "k_norm",   "v_norm",    "norms_after_rotary", "sliding_window", "rotary",
+              "length_scale", "alibi",    "scale",     "scale_of",           "softcap",        "sinks",
+              "output_gate",  "heads",    "kv_heads",  "head_dim",           "latent",         "q_a_proj",
+              "q_a_norm",     "q_b_proj", "kv_a_proj", "kv_a_norm",          "kv_b_proj",      "input_scale"});
   const auto size = [&](const char* key, int64_t usual) {
     const auto own = value.find(key);
     return own && !own->is_null() ? own->positive() : usual;
@@ -58,10 +88,14 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
     value.at("kv_heads").fail(cat("a divisor of the ", attention.heads, " heads"));
   attention.output_gate = flag("output_gate");
   attention.norms_after_rotary = flag("norms_after_rotary");
-  read_projections(value, attention, place.prefix, info.hidden);
-  attention.o = read_linear(value, "o_proj", place.prefix, info.hidden, attention.heads * attention.head_dim);
-
   const Value norm = root.at("norm");
+  if (value.find("latent"))
+    attention.latent = read_latent(norm, value, attention, place.prefix, info.hidden);
+  else
+    read_projections(value, attention, place.prefix, info.hidden);
+  const int64_t value_dim = attention.latent ? attention.latent->value : attention.head_dim;
+  attention.o = read_linear(value, "o_proj", place.prefix, info.hidden, attention.heads * value_dim);
+
   const auto head_norm = [&](const char* key, int64_t heads) {
     return read_head_norm(norm, value, key, place.prefix, heads, attention.head_dim);
   };
@@ -72,8 +106,14 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
   if (const auto window = value.find("sliding_window")) attention.sliding_window = read_window(*window, place);
   const auto rotated = value.find("rotary");
   if (rotated) rotated->only({}, kWhichBlocks);
-  if (!rotated || in_block(*rotated, place))
-    attention.rotary = attention.sliding_window && info.window_rotary ? info.window_rotary : info.rotary;
+  if (!rotated || in_block(*rotated, place)) {
+    const bool own = attention.sliding_window && info.window_rotary;
+    attention.rotary = own ? info.window_rotary : info.rotary;
+    const int64_t rotary_dim = attention.latent ? attention.latent->rope : attention.head_dim;
+    if (attention.rotary && rotary_dim != info.head_dim)
+      attention.rotary = read_rotary(root.at("positions").at(own ? "window_rotary" : "rotary"), root.at("sizes"),
+                                     rotary_dim, info.positions);
+  }
 
   if (const auto growth = value.find("length_scale")) {
     growth->only({"beta", "positions"});
@@ -93,6 +133,8 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
   attention.input_scale = number(value, "input_scale").value_or(1);
   attention.scale = number(value, "scale");
   if (const auto of = number(value, "scale_of")) attention.scale = 1 / std::sqrt(*of);
+  if (attention.latent && attention.rotary && attention.rotary->scores_factor != 1)
+    attention.scale = attention.rotary->scores_factor / std::sqrt(static_cast<double>(attention.head_dim));
   return attention;
 }
 

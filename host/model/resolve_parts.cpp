@@ -94,7 +94,8 @@ NormInfo norm_of(const Value& defaults, const Value& value, const std::string& p
   NormInfo norm;
   norm.name = prefix + (value.is_text() ? value : value.at("name")).text();
   norm.size = size;
-  norm.eps = defaults.at("eps").number();
+  const auto own_eps = value.is_text() ? std::nullopt : value.find("eps");
+  norm.eps = (own_eps ? *own_eps : defaults.at("eps")).number();
   const Value kind = defaults.at("kind");
   if (kind.text() == "rms") {
     defaults.only({"kind", "eps", "weight", "plus_one"});
@@ -122,7 +123,7 @@ std::optional<NormInfo> read_norm(const Value& defaults, const Value& parent, st
   const auto value = parent.find(key);
   if (!value) return std::nullopt;
   if (!value->is_text()) {
-    value->only({"name", "when", "unless", "weight", "bias", "plus_one"});
+    value->only({"name", "when", "unless", "eps", "weight", "bias", "plus_one"});
     if (!present(*value)) return std::nullopt;
   }
   return norm_of(defaults, *value, prefix, size);
@@ -132,7 +133,7 @@ std::optional<NormInfo> read_head_norm(const Value& defaults, const Value& paren
                                        const std::string& prefix, int64_t heads, int64_t head_dim) {
   const auto value = parent.find(key);
   if (!value) return std::nullopt;
-  value->only({"name", "over", "when", "unless", "weight", "bias", "plus_one"});
+  value->only({"name", "over", "when", "unless", "eps", "weight", "bias", "plus_one"});
   if (!present(*value)) return std::nullopt;
   const Value over = value->at("over");
   if (over.text() == "all_heads") return norm_of(defaults, *value, prefix, heads * head_dim);

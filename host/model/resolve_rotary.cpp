@@ -96,13 +96,20 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
     const auto beside = value.find("original_positions");
     return beside && !beside->is_null() ? beside->positive() : positions;
   };
+  if (type->text() == "proportional") {  // the fraction of the pairs that turn, of all of a head
+    rotary.scaling = Scaling::kProportional;
+    rotary.turning = rotary.dims / 2;
+    rotary.dims = head_dim;
+    rotary.factor = map.number("factor", 1);
+    return rotary;
+  }
   if (contains({"longrope", "su"}, type->text())) {
     rotary.original_positions = original_positions();
     read_longrope(rotary, map, positions);
     return rotary;
   }
   if (!contains({"linear", "llama3", "yarn"}, type->text()))
-    type->fail("a rope type of default, linear, dynamic, llama3, yarn or longrope");
+    type->fail("a rope type of default, linear, dynamic, llama3, yarn, longrope or proportional");
   rotary.factor = map.number("factor");
   if (type->text() == "linear") {
     rotary.scaling = Scaling::kLinear;

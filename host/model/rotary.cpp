@@ -52,6 +52,8 @@ at::Tensor rotary_frequencies(const RotaryInfo& rotary, int64_t seqlen) {
       return llama3(rotary, plain);
     case RotaryInfo::Scaling::kYarn:
       return yarn(rotary, plain);
+    case RotaryInfo::Scaling::kProportional:
+      return at::where(at::arange(rotary.dims / 2) < rotary.turning, plain / rotary.factor, 0.0f);
     case RotaryInfo::Scaling::kLongrope: {
       const auto& factors = seqlen > rotary.original_positions ? rotary.long_factors : rotary.short_factors;
       return (at::tensor(factors, at::kDouble).to(at::kFloat) * powers).reciprocal();

@@ -5,8 +5,10 @@ namespace roundhouse {
 
 std::vector<LinearInfo> AttentionInfo::linears() const {
   std::vector<LinearInfo> all;
+  if (latent && latent->q_a) all.push_back(*latent->q_a);
   for (const auto& linear : {qkv, q, k, v})
     if (linear) all.push_back(*linear);
+  if (latent) all.insert(all.end(), {latent->kv_a, latent->kv_b});
   all.push_back(o);
   return all;
 }

@@ -41,7 +41,7 @@ enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSquaredRelu, kSigmoid, 
 
 // How config.json's rope_type changes the frequencies theta^(-2i/dims).
 struct RotaryInfo {
-  enum class Scaling { kNone, kLinear, kLlama3, kYarn, kLongrope };
+  enum class Scaling { kNone, kLinear, kLlama3, kYarn, kLongrope, kProportional };
   int64_t dims = 0;          // the first features of each head, the rest are left alone
   bool interleaved = false;  // pairs are (2i, 2i + 1), else (i, i + dims/2)
   double theta = 0;
@@ -53,6 +53,7 @@ struct RotaryInfo {
   double attention_factor = 1;                       // yarn, longrope: of cosines and sines
   double scores_factor = 1;                          // yarn: of attention's scores, where they ask for it
   int64_t original_positions = 0;                    // llama3, yarn, longrope
+  int64_t turning = 0;                               // proportional: the pairs that turn, of all
   // longrope: divisors of the frequencies for texts up to original_positions, and for longer ones
   std::vector<double> short_factors, long_factors;
   bool operator==(const RotaryInfo&) const = default;
@@ -71,6 +72,17 @@ struct AlibiInfo {
   bool bfloat16 = false;  // slopes and products are rounded to it
 };
 
+// Keys and values from a latent that all heads share, and the rotated features of a key apart (DeepSeek's MLA). Of each
+// head's features the last `rope` are rotated. Queries may come from a latent as well.
+struct LatentInfo {
+  int64_t rank = 0;  // of keys and values
+  int64_t nope = 0, rope = 0, value = 0;
+  std::optional<LinearInfo> q_a;  // then AttentionInfo::q reads its output, normed
+  std::optional<NormInfo> q_norm;
+  LinearInfo kv_a, kv_b;  // [rank + rope, hidden], [heads * (nope + value), rank]
+  NormInfo kv_norm;
+};
+
 // How one linear that is q, k and v has its rows: those of q, of k, of v; or for each key head its queries, k, v.
 enum class FusedLayout { kRows, kGroups };
 
@@ -80,6 +92,7 @@ struct AttentionInfo {
   // Apart, or one that is all three. Without v the keys, before their norm, are the values.
   std::optional<LinearInfo> q, k, v, qkv;
   FusedLayout layout = FusedLayout::kRows;
+  std::optional<LatentInfo> latent;  // in place of k and v
   LinearInfo o;
   // Over each head's features, or over all heads' at once: NormInfo::size tells.
   std::optional<NormInfo> q_norm, k_norm, v_norm;
@@ -199,6 +212,7 @@ struct StepInfo {
   std::optional<MlpInfo> mlp;
   std::optional<ExpertsInfo> experts;
   double scale = 1;
+  std::string sum_scale;  // a tensor of one element that multiplies the result; "": none
 };
 
 struct BlockInfo {
@@ -230,11 +244,20 @@ struct DecoderInfo {
   std::optional<NormInfo> final_norm;
   LinearInfo head;
   bool tied_head = false;  // the head's weight is the embedding's
-  double logit_scale = 1;
+  // Logits are multiplied with the one and divided by the other.
+  double logit_scale = 1, logit_divisor = 1;
   std::optional<double> logit_softcap;
 
   // Whether the positions of texts of these two lengths are alike, so that one may be padded to the other's.
   bool same_positions(int64_t length, int64_t other) const;
 };
+
+// The experts of the first block that has some; nullptr: none has.
+inline const ExpertsInfo* first_experts(const DecoderInfo& info) {
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      if (step.experts) return &*step.experts;
+  return nullptr;
+}
 
 }  // namespace roundhouse

@@ -35,6 +35,9 @@ class LayerChecker {
   Catalogue& catalogue_;
 };
 
+// Whether numbers of the type are not yet weights: such a layer cannot be left as it is either.
+bool needs_scale(DType dtype) { return bits_of(dtype) <= 8; }
+
 void LayerChecker::check_activation(LayerPlan& layer) {
   const QuantizerTarget target{layer.info.name,      layer.info.role, -1, layer.info.in_features, layer.dtype,
                                RH_TARGET_ACTIVATION, layer.info.stack};
@@ -62,7 +65,9 @@ void LayerChecker::check_weight(LayerPlan& layer) {
                                layer.dtype,     RH_TARGET_WEIGHT, layer.info.stack};
   const TensorScheme& scheme = *layer.scheme.weight;
   if (layer.dtype != DType::kF32 && layer.dtype != DType::kF16 && layer.dtype != DType::kBF16)
-    throw Error(cat("the weight is ", safetensors_name(layer.dtype), "; F32, F16 and BF16 can be quantized"));
+    throw Error(cat("the weight is ", safetensors_name(layer.dtype),
+                    needs_scale(layer.dtype) ? ", and no loaded format finds its scale in the checkpoint" : "",
+                    "; F32, F16 and BF16 can be quantized"));
   try {
     if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_WEIGHTS))
       throw Error(cat("the data type ", scheme.dtype, " does not quantize weights"));
@@ -130,7 +135,7 @@ void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Cat
   } catch (const Error& e) {
     layer.problems.push_back(e.what());
   }
-  layer.unfit = !layer.problems.empty();
+  layer.unfit = !layer.problems.empty() && !needs_scale(layer.dtype);
 }
 
 std::string format_refusal(Catalogue& catalogue, const std::string& format, const nlohmann::json& options,

@@ -2,11 +2,14 @@
 #include "host/plan/original.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
+#include <map>
 #include <optional>
+#include <utility>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/base/name_numbers.h"
 #include "host/base/words.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/discovery/open_checkpoint.h"
@@ -61,10 +64,9 @@ void Reconciler::add_prefix() {
 std::optional<int64_t> Reconciler::block_of(const std::string& tensor) const {
   const std::string prefix = architecture_.block_prefix() + ".";
   if (!tensor.starts_with(prefix)) return std::nullopt;
-  int64_t index = 0;
-  const char* const end = tensor.data() + tensor.size();
-  const auto [rest, error] = std::from_chars(tensor.data() + prefix.size(), end, index);
-  return error == std::errc() && rest != end && *rest == '.' ? std::optional(index) : std::nullopt;
+  for (const NameNumber& number : numbers_in(tensor))
+    if (number.begin == prefix.size() && number.end < tensor.size()) return number.value;
+  return std::nullopt;
 }
 
 void Reconciler::count_blocks() {
@@ -111,20 +113,62 @@ void Reconciler::compare_biases() {
             "transformers; exports keep what is stored, and an engine that heeds it computes otherwise"));
 }
 
+// What a generic architecture leaves alone as the embedding, of the head's shape; "": there is none.
+std::string generic_embedding(const Architecture& architecture, TensorSource& checkpoint) {
+  const LinearInfo& head = architecture.head();
+  for (const auto& [name, why] : architecture.left())
+    if (why == "embedding" && checkpoint.contains(name + ".weight") &&
+        checkpoint.info(name + ".weight").shape == std::vector<int64_t>{head.out_features, head.in_features})
+      return name;
+  return "";
+}
+
 }  // namespace
 
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint) {
   std::vector<std::string> warnings;
-  if (architecture.generic()) return warnings;
-  if (auto* const original = dynamic_cast<SafetensorsFolder*>(&checkpoint))
+  std::string embedding = architecture.embedding_name();
+  if (architecture.generic())
+    embedding = generic_embedding(architecture, checkpoint);
+  else if (auto* const original = dynamic_cast<SafetensorsFolder*>(&checkpoint))
     warnings = Reconciler(architecture, *original).run();
-  const std::string embedding = architecture.embedding_name() + ".weight", head = architecture.head().name + ".weight";
-  if (architecture.tied_head() && checkpoint.contains(embedding) && checkpoint.contains(head) &&
+  embedding += ".weight";
+  const std::string head = architecture.head().name + ".weight";
+  const bool tied = architecture.generic() ? !architecture.has_head() : architecture.tied_head();
+  if (tied && checkpoint.contains(embedding) && checkpoint.contains(head) &&
       !same_values(checkpoint.load(embedding), checkpoint.load(head))) {
     architecture.untie_head();
     warnings.push_back(cat("config.json ties ", head, " to ", embedding,
                            ", but another one is stored: it is kept, as in transformers, and the exports say so"));
   }
+  return warnings;
+}
+
+std::vector<std::string> tokens_beyond(const Architecture& architecture, const std::filesystem::path& folder) {
+  std::map<std::pair<std::string, int64_t>, std::vector<std::string>> places;  // by key and id
+  const auto look = [&](const nlohmann::json& said, const std::string& place) {
+    for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+      const nlohmann::json ids = said.value(key, nlohmann::json());
+      for (const nlohmann::json& id : ids.is_array() ? ids : nlohmann::json::array({ids}))
+        if (id.is_number_integer() && id.get<int64_t>() >= architecture.vocab_size())
+          places[{key, id.get<int64_t>()}].push_back(place);
+    }
+  };
+  if (architecture.generic()) return {};
+  look(architecture.config(), "config.json");
+  if (const auto text = architecture.config().find("text_config");
+      text != architecture.config().end() && text->is_object())
+    look(*text, "config.json's text_config");
+  if (const std::filesystem::path file = folder / "generation_config.json"; std::filesystem::exists(file)) {
+    const nlohmann::json said = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+    if (said.is_object()) look(said, "generation_config.json");  // a damaged one is not read by transformers either
+  }
+  std::vector<std::string> warnings;
+  for (const auto& [token, files] : places)
+    warnings.push_back(cat(token.first, " ", token.second, " (", joined(files), ") is beyond the ",
+                           architecture.vocab_size(),
+                           " rows of the embedding, and an engine that gives that token to the model fails: correct ",
+                           "the id, or resize the embedding (resize_token_embeddings in transformers)"));
   return warnings;
 }
 
@@ -142,8 +186,14 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
   Original original{std::move(files), std::move(architecture), nullptr, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());
+  if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
+    original.architecture.match(*original.tensors);
+    original.warnings = reconcile(original.architecture, *original.tensors);
+  }
   match(original.architecture, original.tensors);
-  original.warnings = reconcile(original.architecture, *original.tensors);
+  if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
+  for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
+    original.warnings.push_back(std::move(warning));
   return original;
 }
 

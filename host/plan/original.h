@@ -31,13 +31,16 @@ void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors);
 // Compares config.json with the tensors of a checkpoint, once and before all else; where they differ, the tensors hold,
 // as in transformers:
 //   - a head that config.json ties to the embedding, but which is stored and another: it is untied
-// and where it is not quantized:
+// and where it is not quantized, of an architecture that is not generic:
 //   - names without the model's prefix, as its base class is saved: they get it
 //   - more blocks than config.json counts: they are left out
 //   - a linear layer's bias that config.json asks for and that is not stored: zeros
 //   - one that is stored and that config.json does not ask for: no part of the model
-// Returns what a user should know of that; nothing of a generic architecture, which is what the tensors are. Throws
-// Error for fewer blocks.
+// Returns what a user should know of that. Throws Error for fewer blocks.
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint);
+
+// What a user should know of the special tokens of config.json and generation_config.json that have no row in the
+// embedding.
+std::vector<std::string> tokens_beyond(const Architecture& architecture, const std::filesystem::path& folder);
 
 }  // namespace roundhouse

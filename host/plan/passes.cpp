@@ -18,4 +18,9 @@ Passes passes(const Plan& plan) {
   return p;
 }
 
+int64_t tokens_an_expert(const Plan& plan) {
+  const Calibration& calibration = plan.recipe.calibration;
+  return calibration.samples * calibration.seqlen * plan.experts_used / plan.experts;
+}
+
 }  // namespace roundhouse

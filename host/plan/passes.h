@@ -22,4 +22,7 @@ struct Passes {
 };
 Passes passes(const Plan& plan);
 
+// Calibration tokens that an expert gets if all get as many.
+int64_t tokens_an_expert(const Plan& plan);
+
 }  // namespace roundhouse

@@ -67,6 +67,7 @@ struct Plan {
   std::vector<FormatPlan> formats;
   std::string block_prefix;  // "model.layers"
   int64_t blocks = 0;
+  int64_t experts = 0, experts_used = 0;  // of a block, and by a token; 0: it has none
   bool tied_head = false;
   bool rounds_only = false;                               // the architecture is generic: the blocks cannot be computed
   std::vector<std::pair<std::string, std::string>> left;  // weights that are no layers, and why: of a generic one

@@ -2,7 +2,6 @@
 #include "host/plan/plan_text.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -10,7 +9,9 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/name_numbers.h"
 #include "host/base/words.h"
+#include "host/plan/passes.h"
 #include "host/report/table.h"
 
 namespace roundhouse {
@@ -68,16 +69,11 @@ struct Numbered {
   std::optional<int64_t> number;
 
   explicit Numbered(const std::string& name) : before(name) {
-    for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
-      int64_t value = 0;
-      const char* const end = name.data() + name.size();
-      const auto [rest, error] = std::from_chars(name.data() + dot + 1, end, value);
-      if (error != std::errc() || (rest != end && *rest != '.')) continue;
-      before = name.substr(0, dot + 1);
-      after = std::string(rest, end);
-      number = value;
-      return;
-    }
+    const std::vector<NameNumber> numbers = numbers_in(name);
+    if (numbers.empty()) return;
+    before = name.substr(0, numbers[0].begin);
+    after = name.substr(numbers[0].end);
+    number = numbers[0].value;
   }
 };
 
@@ -278,6 +274,9 @@ std::string describe(const Plan& plan) {
                          tuning_text(recipe.tuning, recipe.calibration), "\n");
   if (plan.seconds_estimate && *plan.seconds_estimate > 0)
     text += cat("time         about ", format_seconds(*plan.seconds_estimate), " on a CPU\n");
+  if (plan.experts > 0)
+    text += cat("experts      ", plan.experts, " a block, ", plan.experts_used, " for a token",
+                passes(plan).any() ? cat(": about ", tokens_an_expert(plan), " calibration tokens each") : "", "\n");
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
   text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n",
               plan.left.empty() ? "" : left_text(plan) + "\n", format_table(formats));

@@ -52,6 +52,10 @@ class Planner {
     plan_.recipe = recipe;
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
+    if (const ExpertsInfo* const experts = first_experts(architecture.info())) {
+      plan_.experts = static_cast<int64_t>(experts->experts.size());
+      plan_.experts_used = experts->router.top_k;
+    }
     plan_.tied_head = architecture.tied_head();
     plan_.rounds_only = architecture.generic();
     if (plan_.rounds_only) plan_.left = architecture.left();
@@ -71,6 +75,7 @@ class Planner {
     assign();
     check_rules();
     check_tensors();
+    check_vectors();
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
     if (plan_.rounds_only) leave_unfit();
@@ -82,7 +87,7 @@ class Planner {
     note_weights_only();
     require_no_problems();
     ask_formats();
-    if (release_refused()) ask_formats();
+    while (release_refused()) ask_formats();
     require_no_problems();
     note_stored();
     warn_of_fused(plan_, catalogue_);
@@ -112,6 +117,7 @@ class Planner {
   void assign();
   void check_rules();
   void check_tensors();
+  void check_vectors();
   void load_importance();
   void ask_formats();
   void require_no_problems() const {
@@ -121,7 +127,7 @@ class Planner {
   bool release_refused();
   void note_stored();
   const ExportedCheckpoint::Item* stored(const LayerPlan& layer) const;
-  void leave_unfit();
+  bool leave_unfit();
   void check_rounding_alone();
   void check_calibration();
   void note_weights_only();
@@ -370,8 +376,16 @@ void Planner::check_tensors() {
     if (!source_.contains(name) && !(name == embedding && source_.contains(tied))) missing.push_back(name);
   if (!missing.empty()) {
     const size_t others = missing.size() - 1;
+    std::string hint;
+    if (missing[0] == head)
+      hint = ". A causal language model has one, or ties it to the embedding: tie_word_embeddings";
+    for (const std::string& stored : source_.names())
+      if (stored.ends_with("." + missing[0]))
+        hint = cat(". It stores ", stored, ": take ", stored.substr(0, stored.size() - missing[0].size()),
+                   " off the names");
     plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
-                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for"));
+                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for",
+                                 hint));
   }
   for (LayerPlan& layer : plan_.layers) {
     const bool is_head = layer.info.name == architecture_.head().name;
@@ -385,6 +399,40 @@ void Planner::check_tensors() {
       layer.problems.push_back(cat(entry.file, ": the weight is ", shape_text(entry.shape), ", but config.json says ",
                                    shape_text(expected)));
   }
+}
+
+// That norms and biases are as large as config.json says: a run would learn it block by block.
+void Planner::check_vectors() {
+  std::vector<std::pair<std::string, int64_t>> sizes;
+  const auto add_linear = [&](const LinearInfo& linear) {
+    sizes.emplace_back(linear.name + ".bias", linear.out_features);
+  };
+  const auto add_norm = [&](const std::optional<NormInfo>& norm) {
+    if (!norm) return;
+    for (const char* part : {".weight", ".bias"}) sizes.emplace_back(norm->name + part, norm->size);
+  };
+  const DecoderInfo& info = architecture_.info();
+  for (int64_t block = 0; block < architecture_.blocks(); ++block)
+    for (const LinearInfo& linear : architecture_.block_linears(block)) add_linear(linear);
+  for (const BlockInfo& block : info.blocks)
+    for (const StepInfo& step : block.steps)
+      for (const auto* norm : {&step.norm_in, &step.norm_out, &step.norm_sum}) add_norm(*norm);
+  add_norm(info.final_norm);
+  std::string first;
+  std::vector<std::string> others;
+  for (const auto& [name, size] : sizes) {
+    if (!source_.contains(name)) continue;
+    const TensorInfo entry = source_.info(name);
+    if (entry.shape.size() == 1 && entry.shape[0] == size) continue;
+    if (first.empty())
+      first = cat(name, " is ", shape_text(entry.shape), ", but config.json says ", shape_text({size}));
+    else
+      others.push_back(name);
+  }
+  if (first.empty()) return;
+  const std::string more =
+      others.empty() ? "" : cat("; ", first_of(others), others.size() == 1 ? " differs" : " differ", " too");
+  plan_.problems.push_back(cat(source_.location(), ": ", first, more));
 }
 
 // A quantized layer that is left alone keeps what it is packed from, where all formats hold that. All other quantized
@@ -407,7 +455,8 @@ void Planner::keep_stored() {
   }
 }
 
-// Decodes the layers of keep_stored() that a format refuses when it sees the whole plan. Returns whether there were any.
+// Decodes the layers of keep_stored() that a format refuses when it sees the whole plan; those of a generic architecture
+// stay as they are. Returns whether there were any.
 bool Planner::release_refused() {
   bool any = false;
   for (LayerPlan& layer : plan_.layers) {
@@ -417,6 +466,7 @@ bool Planner::release_refused() {
     layer.unfit = false;
     any = true;
   }
+  if (plan_.rounds_only && leave_unfit()) any = true;
   if (any) {  // they are asked again
     plan_.formats.clear();
     plan_.problems.clear();
@@ -435,7 +485,8 @@ void Planner::note_stored() {
     else
       (layer.encoding ? kept : written).push_back(layer.info.name);
   }
-  std::string text = cat("the source is quantized: ", decoded, " layers are decoded to float32 and quantized again");
+  std::string text = cat("the source is quantized: ", decoded, decoded == 1 ? " layer is" : " layers are",
+                         " decoded to float32 and quantized again");
   if (!kept.empty()) text += cat("; packed as they are: ", first_of(kept));
   if (!written.empty()) text += cat("; written as float32: ", first_of(written));
   if (decoded || !kept.empty() || !written.empty()) warn(text);
@@ -489,6 +540,11 @@ void Planner::check_calibration() {
                           : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
                                               : "calibrated activation ranges need";
   const Calibration& calibration = recipe.calibration;
+  const int64_t least = recipe.tuning.least_tokens;
+  if (plan_.experts > 0 && needed.tuned && tokens_an_expert(plan_) < least)
+    warn(cat("calibration gives each of the ", plan_.experts, " experts of a block about ", tokens_an_expert(plan_),
+             " tokens, and one with fewer than ", least,
+             " (tuning.least_tokens) is not tuned: raise calibration.samples or ", "calibration.seqlen"));
   if (calibration.data.empty()) {
     plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json, .jsonl or .csv)"));
   } else if (calibration.seqlen > info.positions) {
@@ -502,9 +558,10 @@ void Planner::check_calibration() {
 }
 
 // Layers of a generic architecture that cannot be quantized as the recipe says, where others can, stay as they are.
-void Planner::leave_unfit() {
+// Returns whether there are any.
+bool Planner::leave_unfit() {
   const auto quantized = [](const LayerPlan& layer) { return layer.encoding && layer.problems.empty(); };
-  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), quantized)) return;
+  if (std::none_of(plan_.layers.begin(), plan_.layers.end(), quantized)) return false;
   std::map<std::string, std::vector<std::string>> unfit;  // by what is told of them
   for (LayerPlan& layer : plan_.layers) {
     if (layer.problems.empty() || !layer.matched.empty()) continue;
@@ -519,6 +576,7 @@ void Planner::leave_unfit() {
     warn(cat(names[0],
              names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is", ": ",
              problem));
+  return !unfit.empty();
 }
 
 // What a generic architecture cannot do, and what works.

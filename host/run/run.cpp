@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <set>
 #include <unordered_set>
@@ -102,6 +103,15 @@ void check_room(const Plan& plan) {
                   format_bytes(space.available), " left. Make room, or choose an output on another disk."));
 }
 
+// The original alone, before anything is evaluated.
+ModelRow original_row(const Recipe& recipe) {
+  ModelRow row;
+  row.name = "original";
+  row.folder = recipe.model;
+  row.bytes = weight_bytes(recipe.model);
+  return row;
+}
+
 // What evaluate() compares.
 struct Made {
   const Plan& plan;
@@ -124,10 +134,7 @@ std::vector<ModelRow> evaluate(const Made& made, const std::vector<std::vector<i
   const std::vector<ExportTarget> targets = export_targets(recipe);
   const bool tuned = passes(made.plan).tuned;
   std::vector<ModelRow> rows;
-  ModelRow& original = rows.emplace_back();
-  original.name = "original";
-  original.folder = recipe.model;
-  original.bytes = weight_bytes(recipe.model);
+  ModelRow& original = rows.emplace_back(original_row(recipe));
   score(original, made.source, {});
   if (tuned && !sequences.empty()) {
     ModelRow& rounded = rows.emplace_back();
@@ -178,13 +185,11 @@ uint64_t peak_memory_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-void write_notes(const RunReport& report, const Fingerprints& fingerprints) {
-  std::filesystem::create_directories(report.notes());
-  write_file(report.output / kOutputMarker, "");  // the folder above several formats is ours too
-  write_file(report.notes() / "recipe.yaml", report.recipe);
-  write_file(report.notes() / "report.json", to_json(report).dump(2) + "\n");
-  write_file(report.notes() / "report.html", report_page(report));
-  fingerprints.write(fingerprint_file(report.output));
+// The files that a run leaves beside its exports, by their names.
+std::map<std::string, std::string> notes(const RunReport& report) {
+  return {{"recipe.yaml", report.recipe},
+          {"report.json", to_json(report).dump(2) + "\n"},
+          {"report.html", report_page(report)}};
 }
 
 }  // namespace
@@ -239,17 +244,25 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
       round_layers(input, sink);
     else
       seen = quantize(input, sink);
-    fingerprints = exporter.finish();
-    if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report.blocks = sink.take_blocks();
+    report.spill = seen.spill;
+    report.models = {original_row(recipe)};
+    report.seconds.quantize = clock.lap();
+    report.peak_memory_bytes = peak_memory_bytes();
+    fingerprints = exporter.finish(notes(report));
   }
-  report.seconds.quantize = clock.lap();
-  report.spill = seen.spill;
-  report.models = evaluate({plan, architecture, source, catalogue, seen, fingerprints}, texts.evaluation);
+  if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
+  try {
+    report.models = evaluate({plan, architecture, source, catalogue, seen, fingerprints}, texts.evaluation);
+  } catch (const std::exception& e) {
+    throw Error(
+        cat(e.what(), "\nOnly the evaluation failed. The exports in ", report.output.string(),
+            " are complete, with their report and recipe; `roundhouse eval` and `roundhouse verify` take them."));
+  }
   report.seconds.evaluate = clock.lap();
   report.seconds.total = total.lap();
   report.peak_memory_bytes = peak_memory_bytes();
-  write_notes(report, fingerprints);
+  for (const auto& [name, text] : notes(report)) write_file(report.notes() / name, text);
   return report;
 }
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "host/checkpoint/output.h"
+#include "host/base/files.h"
 #include "host/model/perplexity.h"
 #include "host/tuning/results.h"
 

@@ -60,6 +60,9 @@ std::string convert_help(const fs::path& path, const char* encoding) {
 std::string read_bytes(const fs::path& path) {
   std::string content = read_file(path);
   const std::string_view bytes = content;
+  for (const char* mark : {"\xff\xfe\0\0", "\0\0\xfe\xff"})
+    if (bytes.starts_with(std::string_view(mark, 4)))
+      throw Error(cat(path.string(), ": is UTF-32", convert_help(path, "UTF-32")));
   if (bytes.starts_with("\xff\xfe") || bytes.starts_with("\xfe\xff"))
     throw Error(cat(path.string(), ": is UTF-16, as PowerShell's > writes it", convert_help(path, "UTF-16")));
   if (bytes.find('\0') != bytes.npos) {
@@ -91,8 +94,10 @@ std::string read_utf8(const fs::path& path) {
   const std::string help = convert_help(path, "LATIN1");
   // A text of another encoding has such bytes in words, one of a few damaged characters hardly any.
   if (replaced > bytes.size() / 8) throw Error(cat(path.string(), ": is not UTF-8", help, " (or the encoding it has)"));
-  log::warning(cat(path.string(), ": ", replaced, " bytes or sequences are not UTF-8 and were replaced by U+FFFD", help,
-                   " (or the encoding it has)"));
+  log::warning(
+      cat(path.string(), ": ", replaced,
+          replaced == 1 ? " byte or sequence is not UTF-8 and was" : " bytes or sequences are not UTF-8 and were",
+          " replaced by U+FFFD", help, " (or the encoding it has)"));
   return text;
 }
 
@@ -215,7 +220,8 @@ class Records {
   }
   void require_none_failed() const {
     if (failed_ == 0) return;
-    throw Error(cat(first_error_, failed_ > 1 ? cat(" (and ", failed_ - 1, " records more)") : ""));
+    throw Error(cat(first_error_,
+                    failed_ > 1 ? cat(" (and ", failed_ - 1, failed_ == 2 ? " record more)" : " records more)") : ""));
   }
 
   std::vector<Text> texts;
@@ -269,14 +275,13 @@ class Records {
   size_t failed_ = 0;
 };
 
-Json parse(std::string_view text) {
+Json parse(std::string_view text, const fs::path& path) {
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {
     if (unicode::replace_invalid(text) != text)
-      throw Error("is not valid JSON: it is not UTF-8. Convert the file, from Latin-1 with iconv -f LATIN1 -t UTF-8");
-    const std::string what = error.what();
-    throw Error(cat("is not valid JSON: ", what.substr(0, what.find("; last read: "))));  // which may be the whole line
+      throw Error(cat("is not UTF-8", convert_help(path, "LATIN1"), " (or the encoding it has)"));
+    throw Error(cat("is not valid JSON: ", json_problem(error)));
   }
 }
 
@@ -285,7 +290,7 @@ void read_lines(const std::string& content, const fs::path& path, Records& recor
     const std::string where = cat(path.string(), ":", number);
     Json record;
     try {
-      record = parse(line);
+      record = parse(line, path);
     } catch (const Error& e) {
       throw Error(cat(where, ": ", e.what()));
     }
@@ -308,7 +313,7 @@ void read_json(const std::string& content, const fs::path& path, Records& record
   if (document.is_discarded()) {
     if (has_lines(content)) return read_lines(content, path, records);
     try {
-      parse(content);
+      parse(content, path);
     } catch (const Error& e) {
       throw Error(cat(path.string(), ": ", e.what()));
     }

@@ -59,7 +59,9 @@ class Node::Builder : public YAML::EventHandler {
     try {
       json(text).dump();  // throws for what is not UTF-8
     } catch (const json::exception&) {
-      throw Error(source_->name + ": is not UTF-8 text");
+      const bool utf16 = text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff");
+      throw Error(source_->name + ": is not UTF-8 text" +
+                  (utf16 ? ", but UTF-16, as PowerShell's > writes it. Convert it: iconv -f UTF-16 -t UTF-8" : ""));
     }
     root_path_ = path;
     add(at(YAML::Mark(), path), 0);

@@ -77,6 +77,9 @@ TEST_F(ModelFolder, WhatIsNotThereGetsTheCommandThatFetchesIt) {
   EXPECT_EQ(error_of([&] { find_model("org/name@v2", "/models/org/name@v2"); }),
             "there is no folder /models/org/name@v2, and the Hugging Face cache " + cache_.string() +
                 " has no org/name of revision v2. Fetch it: hf download org/name --revision v2");
+  EXPECT_EQ(error_of([&] { find_model("https://huggingface.co/org/name", "/models/https:/huggingface.co/org/name"); }),
+            "there is no folder /models/https:/huggingface.co/org/name, and the Hugging Face cache " + cache_.string() +
+                " has no org/name. Fetch it: hf download org/name");
   lay_out(cache_, "models--org--name", "aaaa");
   EXPECT_EQ(error_of([&] { find_model((cache_ / "models--org--name").string()); }),
             (cache_ / "models--org--name").string() +

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cstdint>
 #include <cstring>
@@ -16,29 +15,11 @@
 
 #include "host/base/error.h"
 #include "host/base/tensor.h"
+#include "tests/temp_folder.h"
 
 namespace roundhouse {
 
 namespace fs = std::filesystem;
-
-// An empty folder that goes with the object.
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (fs::temp_directory_path() / "roundhouse-test-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw Error("no temporary folder");
-    path_ = name;
-  }
-  ~TempFolder() { fs::remove_all(path_); }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-
-  const fs::path& path() const { return path_; }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 inline void write_file(const fs::path& path, const std::string& bytes) {
   fs::remove(path);  // ext4 writes a truncated file out at once, which would make thousands of rewrites slow

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/checkpoint/safetensors.h"
+#include "tests/cli/edit_tensors.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -84,6 +85,41 @@ TEST_F(Generic, SaysWhatItLeavesAndCannotDo) {
           " --set tuning.iters=0 --set architecture=generic --set scheme=GGUF:Q8_0 --set 'formats=[gguf]'");
   EXPECT_NE(gguf.code, 0);
   EXPECT_NE(gguf.output.find("names.gguf"), std::string::npos) << gguf.output;
+}
+
+// The run ended where the format saw the whole plan.
+TEST_F(Generic, LayersThatAFormatRefusesWithinThePlanStayAsTheyAre) {
+  const std::filesystem::path model = copy_model();
+  edit_tensors(model, [](auto& tensors) { tensors["adapter.proj.weight"] = Tensor(DType::kF32, {128, 128}); });
+  const Outcome made =
+      round("out", "--set architecture=generic --set 'formats=[auto_awq]' --set model=" + model.string());
+  ASSERT_EQ(made.code, 0) << made.output;
+  EXPECT_NE(made.output.find("warning: adapter.proj stays as it is: the format auto_awq: the engines that read this "
+                             "format know no quantized layer outside the blocks; leave it unquantized, or use the "
+                             "format auto_round\n"),
+            std::string::npos)
+      << made.output;
+  SafetensorsFolder exported(work_ / "out");
+  EXPECT_TRUE(exported.contains("adapter.proj.weight"));
+  EXPECT_TRUE(exported.contains("model.layers.0.mlp.up_proj.qweight"));
+}
+
+// They were read by the family that config.json names, which asks for what is not there.
+TEST_F(Generic, ExportsAreVerifiedAndConvertedByTheArchitectureOfTheirRecipe) {
+  const std::filesystem::path model = copy_model();
+  json config = json::parse(read(model / "config.json"));
+  config["num_hidden_layers"] = 7;
+  write("model/config.json", config.dump());
+  const std::string out = (work_ / "out").string(), converted = (work_ / "converted").string();
+  const Outcome made =
+      round("out", "--set architecture=generic --set 'formats=[auto_gptq]' --set model=" + model.string());
+  ASSERT_EQ(made.code, 0) << made.output;
+  const Outcome repacked = run("convert " + out + " --format auto_round --output " + converted);
+  EXPECT_EQ(repacked.code, 0) << repacked.output;
+  for (const std::string& folder : {out, converted}) {
+    const Outcome verified = run("verify " + folder);
+    EXPECT_EQ(verified.code, 0) << verified.output;
+  }
 }
 
 TEST_F(Generic, ExportsOfUnknownFamiliesAreVerifiedAndConverted) {

@@ -12,10 +12,7 @@ namespace {
 
 class MissingPlugins : public WorkFolder {
  protected:
-  void SetUp() override {
-    WorkFolder::SetUp();
-    std::filesystem::create_directory(work_ / "plugins");
-  }
+  void SetUp() override { std::filesystem::create_directory(work_ / "plugins"); }
   void bring_back(const std::string& name, const std::string& as = "") {
     const std::string file = "librh_" + name + ".so";
     std::filesystem::copy(kPlugins + "/" + file, work_ / "plugins" / (as.empty() ? file : as));

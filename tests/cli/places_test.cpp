@@ -17,10 +17,6 @@ using nlohmann::json;
 
 class Places : public WorkFolder {
  protected:
-  void SetUp() override {
-    WorkFolder::SetUp();
-    home_ = work_ / "home";
-  }
   // As a user with nothing but this home folder.
   Outcome run(const std::string& arguments) const {
     return run_command("env -u HF_HOME -u HF_HUB_CACHE -u XDG_CACHE_HOME -u XDG_CONFIG_HOME HOME=" + home_.string() +
@@ -50,7 +46,7 @@ class Places : public WorkFolder {
     write(fs::relative(model / "config.json", work_), config.dump());
   }
 
-  fs::path home_;
+  const fs::path home_ = work_ / "home";
 };
 
 TEST_F(Places, EveryCommandTakesAHubId) {

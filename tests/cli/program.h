@@ -12,6 +12,8 @@
 #include <iterator>
 #include <string>
 
+#include "tests/temp_folder.h"
+
 namespace roundhouse {
 
 struct Outcome {
@@ -36,13 +38,6 @@ inline const std::string kExamples = ROUNDHOUSE_SOURCE "/configs/examples";
 // A folder of the test's own, gone at its end.
 class WorkFolder : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "roundhouse-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    work_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(work_); }
-
   // A quick recipe: tinystories-656k, two iterations, into work_/out.
   std::filesystem::path write_recipe(const std::string& more = "") const {
     return write("recipe.yaml", "version: 1\nmodel: " + kExamples + "/tinystories-656k\noutput: out\nscheme: W4A16\n" +
@@ -68,7 +63,11 @@ class WorkFolder : public testing::Test {
   }
   Outcome run(const std::string& arguments) const { return run_command(kProgram + " " + arguments); }
 
-  std::filesystem::path work_;
+ private:
+  const TempFolder folder_;
+
+ protected:
+  const std::filesystem::path work_ = folder_.path();
 };
 
 }  // namespace roundhouse

@@ -84,6 +84,39 @@ TEST_F(Run, SavedRecipeRunsAgainToTheSameBits) {
   EXPECT_TRUE(first == read(work_ / "again/model.safetensors"));
 }
 
+TEST_F(Run, SavedRecipeRunsWhereItLies) {
+  ASSERT_EQ(run("run " + write_recipe().string()).code, 0);
+  const std::string first = read(work_ / "out/model.safetensors");
+  const Outcome again = run("run --overwrite " + (work_ / "out/roundhouse/recipe.yaml").string());
+  ASSERT_EQ(again.code, 0) << again.output;
+  EXPECT_TRUE(first == read(work_ / "out/model.safetensors"));
+}
+
+// From the moment that the exports are there, so is all that belongs to them.
+TEST_F(Run, AKillInTheEvaluationLosesNothing) {
+  const std::string recipe = write_recipe("formats: [auto_round, fake]\nevaluation: {data: " + kExamples +
+                                          "/texts/tinystories-heldout.jsonl, seqlen: 64}\n")
+                                 .string();
+  run_command("bash -c '" + kProgram + " run " + recipe + " & while kill -0 $! && [ ! -e " + (work_ / "out").string() +
+              " ]; do sleep 0.01; done; kill -9 $!; wait $!'");
+  for (const char* file :
+       {"auto_round/model.safetensors", "auto_round/SHA256SUMS", "fake/model.safetensors", "roundhouse/recipe.yaml",
+        "roundhouse/report.json", "roundhouse/report.html", "roundhouse/fingerprints.safetensors"})
+    EXPECT_TRUE(std::filesystem::exists(work_ / "out" / file)) << file;
+  const Outcome outcome = run("verify --deep " + (work_ / "out/auto_round").string());
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
+TEST_F(Run, SeveralFormatsDoNotGoIntoAnotherCheckpoint) {
+  ASSERT_EQ(run("run " + write_recipe("formats: [auto_round]\n").string()).code, 0);
+  const std::string first = read(work_ / "out/model.safetensors");
+  const Outcome outcome = run("run " + write_recipe("formats: [auto_gptq, fake]\n").string());
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.output, "error: the output folder " + (work_ / "out").string() +
+                                " exists already. Choose another one, or pass --overwrite.\n");
+  EXPECT_TRUE(first == read(work_ / "out/model.safetensors"));
+}
+
 TEST_F(Run, UntouchedTensorsComeThroughUnchanged) {
   ASSERT_EQ(run("run " + write_recipe().string() + " --set tuning.iters=0").code, 0);
   SafetensorsFolder before(kExamples + "/tinystories-656k"), after(work_ / "out");

@@ -76,7 +76,7 @@ class Damaged : public testing::TestWithParam<Damage> {};
 
 TEST_P(Damaged, IsRefusedInWords) {
   const std::string golden = exports() / "w3g128_sym_gptq_it5";
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto out = temporary.path() / "damaged";
   Tensors tensors;
   SafetensorsFolder source(golden);
@@ -94,7 +94,7 @@ INSTANTIATE_TEST_SUITE_P(Tensors, Damaged, testing::ValuesIn(kDamages),
 
 // AWQ's order is of 8 rows at a time.
 TEST(DamagedAwq, NeedsRowsInMultiplesOfEight) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const Tensors tensors{{"l.qweight", Tensor(DType::kI32, {32, 1})},
                         {"l.qzeros", Tensor(DType::kI32, {1, 1})},
                         {"l.scales", Tensor(DType::kF16, {1, 4})}};
@@ -127,7 +127,7 @@ TEST(DamagedConfig, IsRefusedInWords) {
       {"auto_gptq", "{}", "quant_method is not gptq"},
   };
   for (const Case& c : cases) {
-    const TemporaryFolder folder;
+    const TempFolder folder;
     std::filesystem::copy_file(exports() / "w3g128_sym_gptq_it5/model.safetensors",
                                folder.path() / "model.safetensors");
     std::ofstream(folder.path() / "config.json") << c.config;

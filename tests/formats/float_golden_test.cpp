@@ -66,7 +66,7 @@ class FloatGoldenExport : public testing::TestWithParam<FloatGolden> {
  protected:
   const std::filesystem::path folder_ = exports() / GetParam().folder;
   const FormatPlugin format_{GetParam().format};
-  const TemporaryFolder temporary_;
+  const TempFolder temporary_;
 };
 
 TEST_P(FloatGoldenExport, SaysWhatItHolds) {
@@ -127,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(Reference, FloatGoldenExport, testing::ValuesIn(kGolden
 // What one format stores another does, when both can.
 TEST(FloatExports, AutoRoundHoldsBlocksToo) {
   const FormatPlugin fp8("fp8"), auto_round("auto_round");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   ASSERT_EQ(recode(fp8, exports() / "fp8_block_fp8", auto_round, temporary.path() / "a"), "");
   const json config = read_json(temporary.path() / "a/config.json").at("quantization_config");
   EXPECT_EQ(config.at("packing_format"), "auto_round:fp8");
@@ -141,7 +141,7 @@ TEST(FloatExports, AutoRoundHoldsBlocksToo) {
 
 // Unquantized weights, whether the architecture knows them or not, are named where an engine would look for codes.
 TEST(FloatExports, NameWhatStaysAsItIs) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   for (const std::string name : {"fp8", "auto_round"}) {
     const FormatPlugin format(name);
     const auto out = temporary.path() / name;
@@ -162,7 +162,7 @@ TEST(FloatExports, NameWhatStaysAsItIs) {
 // packing_format is one for the whole model.
 TEST(FloatExports, CannotMixPackings) {
   const FormatPlugin format("auto_round");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const TestReader mxfp4(format, exports() / "mxfp4_autoround_it5"), mxint4(format, exports() / "mxint4_plainrtn");
   const std::string message = write(format, temporary.path() / "out",
                                     {read_layer(mxfp4, "model.layers.0.mlp.down_proj.weight"),
@@ -175,7 +175,7 @@ TEST(FloatExports, CannotMixPackings) {
 // Both have the packing of llm_compressor, so that one model may hold them.
 TEST(FloatExports, ListLayersThatDiffer) {
   const FormatPlugin format("auto_round");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const TestReader mxfp4(format, exports() / "mxfp4_autoround_it5");
   EncodedLayer wide{"model.layers.1.mlp.down_proj",
                     64,

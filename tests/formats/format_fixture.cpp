@@ -86,12 +86,6 @@ void decode(const std::vector<TestLayer>& layers, const rh_encoded_layer& encode
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "formats_test.XXXXXX").string();
-  if (!mkdtemp(pattern.data())) throw Error("no temporary folder");
-  path_ = pattern;
-}
-
 float TestLayer::weight(int64_t row, int64_t col) const {
   const int64_t i = row * groups() + col / group_cols();
   const float s = scale.dtype() == DType::kF32   ? scale.as<float>()[i]

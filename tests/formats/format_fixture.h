@@ -15,21 +15,11 @@
 #include "host/base/tensor.h"
 #include "host/discovery/library.h"
 #include "plugins/formats/lib/affine_int.h"
+#include "tests/temp_folder.h"
 
 namespace roundhouse::formats {
 
 inline std::filesystem::path exports() { return std::filesystem::path(TEST_DATA) / "exports"; }
-
-// A folder under the system's temporary one, gone at the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // A quantized layer as a data type emits it.
 struct TestLayer {

@@ -114,8 +114,51 @@ class Rewritten {
   fs::path folder() const { return temporary_.path() / "out"; }
 
  private:
-  TemporaryFolder temporary_;
+  TempFolder temporary_;
 };
+
+// Tensors went on under the header of another export.
+TEST(Gguf, GoesOnUnderItsOwnHeaderAlone) {
+  const TempFolder temporary;
+  const FormatPlugin format("gguf");
+  const auto* const resume = static_cast<const rh_resume*>(format->get_extension(format.get(), RH_EXT_RESUME));
+  const auto plan_with = [](const json& options) {
+    auto plan = std::make_unique<TestPlan>(options, tiny_llama());
+    plan->add_tensor("model.norm.weight", {256}, DType::kF32);
+    return plan;
+  };
+  const auto restored = [&](const std::string& saved, const json& options) -> std::string {
+    OutputFolder folder(temporary.path() / "out", false, Partial::kTakeUp);
+    const auto plan = plan_with(options);
+    const ExportSession session(folder, facts(), plan->get(), 1 << 30, nullptr);
+    rh_error error{};
+    rh_writer* writer = nullptr;
+    if (resume->restore(format.get(), session.get(), saved.data(), saved.size(), &writer, &error) != RH_OK)
+      return error.message;
+    writer->abort(writer);
+    return "no error";
+  };
+  const auto save = [&](const json& options) {
+    OutputFolder folder(temporary.path() / "out", false, Partial::kKeep);
+    const auto plan = plan_with(options);
+    const ExportSession session(folder, facts(), plan->get(), 1 << 30, nullptr);
+    rh_error error{};
+    rh_writer* writer = nullptr;
+    EXPECT_EQ(format->begin(format.get(), session.get(), &writer, &error), RH_OK) << error.message;
+    std::string saved;
+    const auto take = [](void* into, const void* bytes, uint64_t size) {
+      static_cast<std::string*>(into)->assign(static_cast<const char*>(bytes), size);
+    };
+    EXPECT_EQ(resume->save(writer, take, &saved, &error), RH_OK) << error.message;
+    writer->abort(writer);
+    return saved;
+  };
+  const std::string saved = save({{"pre", "qwen2"}});
+  EXPECT_EQ(
+      restored(saved, {{"pre", "llama-bpe"}}),
+      "tiny-llama-F32.gguf: what was saved has another header: the model, its tokenizer or an option of the format "
+      "has changed since");
+}
 
 class GgufGolden : public testing::TestWithParam<Golden> {
  protected:
@@ -199,7 +242,7 @@ TEST(Gguf, AModelThatFitsIntoOneFileIsNotSplit) {
 
 // What the reader makes of the metadata of a model with this config.json.
 json rebuilt_config(const json& config) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const fs::path model = temporary.path() / "model", out = temporary.path() / "out";
   fs::create_directory(model);
   std::ofstream(model / "config.json") << config.dump();
@@ -298,7 +341,7 @@ TEST(Gguf, WithoutAnArchitectureNamesStayTheFilesOwn) {
 TEST(Gguf, StoresUnquantizedWeightsAsAskedAndNormsInFloat32) {
   const FormatPlugin format("gguf");
   const Tensor key = TestReader(format, exports() / "gguf_q8_0", tiny_llama()).read(kKey, DType::kF32);
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   OutputFolder folder(temporary.path() / "plain", false);
   TestPlan plan({{"unquantized", "bf16"}, {"file_type", "BF16"}}, tiny_llama());
   plan.add_tensor(kKey, {128, 256}, DType::kF32);
@@ -332,7 +375,7 @@ std::string read_bytes(const fs::path& file) {
 std::string golden_file() { return read_bytes(exports() / "gguf_q8_0/tiny-llama-spm-1.4M-Q8_0.gguf"); }
 
 std::string error_of(const std::string& bytes) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   std::ofstream(temporary.path() / "model.gguf", std::ios::binary) << bytes;
   const FormatPlugin format("gguf");
   return TestReader(format, temporary.path(), tiny_llama()).error();

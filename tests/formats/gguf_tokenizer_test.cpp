@@ -48,7 +48,7 @@ void export_model(const fs::path& folder, const json& config, const json& option
 
 // Its metadata.
 json metadata_of(const fs::path& folder, const json& config = json::object()) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   export_model(folder, config, {{"pre", "gpt-2"}}, temporary.path() / "out");
   for (const auto& entry : fs::directory_iterator(temporary.path() / "out"))
     if (entry.path().extension() == ".gguf")
@@ -131,7 +131,7 @@ TEST(GgufTokenizer, IsRebuiltWithTheSameIds) {
   const json texts = read_json(kTokenizers / "texts.json");
   for (const fs::path& folder : folders()) {
     SCOPED_TRACE(folder.filename());
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     try {
       export_model(folder, json::object(), json::object(), temporary.path() / "out");
     } catch (const Error&) {
@@ -176,7 +176,7 @@ class ChangedTokenizer {
   void write(const std::string& name, const json& content) const {
     std::ofstream(folder_.path() / name) << content.dump();
   }
-  TemporaryFolder folder_;
+  TempFolder folder_;
 };
 
 json template_with(const std::string& token, int id) {
@@ -245,7 +245,7 @@ TEST(GgufTokenizer, AddedTokensOfEveryFileHaveTheIdsOfTexts) {
 }
 
 TEST(GgufTokenizer, WithoutATokenizerTheHostsMessageIsTold) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   try {
     metadata_of(folder.path());
     FAIL();

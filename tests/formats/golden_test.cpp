@@ -118,7 +118,7 @@ TEST_P(GoldenExport, PacksToTheSameTensors) {
   for (const auto& name : reader.names()) {
     if (reader.item(name).kind == RH_ITEM_LAYER) layers.push_back(reader.read_encoded(name));
   }
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   write_export(format, temporary.path() / "out", layers);
   if (golden.stored == Stored::kAwq && std::string(golden.format) == "auto_round") {
     const TestReader again(format, temporary.path() / "out");
@@ -148,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(Reference, GoldenExport, testing::ValuesIn(kGoldens),
 // The scheme of w4_rtn_regular gives the configuration of w4_rtn_regular, but for who wrote it and how.
 TEST(GoldenConfig, HasTheReferencesKeys) {
   const FormatPlugin format("auto_round");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   write_export(format, temporary.path() / "out",
                {random_layer("model.layers.0.self_attn.q_proj", 4, 128, 256, 128, true)});
   auto written = read_json(temporary.path() / "out/config.json").at("quantization_config");

@@ -97,7 +97,7 @@ TEST_P(LlmCompressorGolden, ComesBackBitForBit) {
     if (reader.item(name).kind == RH_ITEM_LAYER) layers.push_back(read_layer(reader, name));
   }
   ASSERT_EQ(layers.size(), 2u);
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto out = temporary.path() / "out";
   ASSERT_EQ(write(plugin(), out, layers, {}, json::object(), kHead), "");
 
@@ -308,7 +308,7 @@ TEST(LlmCompressor, GivesBackWhatItWrote) {
   for (const Case& c : cases()) {
     SCOPED_TRACE(c.name + std::string(", ") + c.layer.weight.parameters.dump());
     EXPECT_EQ(check(plugin(), c.layer), "");
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     const auto out = temporary.path() / "out";
     ASSERT_EQ(write(plugin(), out, {c.layer}), "");
     EXPECT_EQ(quantization_of(out).at("format"), c.format);
@@ -326,7 +326,7 @@ TEST(LlmCompressor, GivesBackWhatItWrote) {
 }
 
 TEST(LlmCompressor, DecodesWhatItWrote) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const EncodedLayer e5m3 = nvfp("ue5m3", 24, 96), blocks = fp8(200, 256, 128, 128), six = mx("fp6_e2m3", 6, 24, 96);
   const auto value = [&](const char* folder, const EncodedLayer& layer, int64_t r, int64_t c) {
     const auto out = temporary.path() / folder;
@@ -354,7 +354,7 @@ TEST(LlmCompressor, DecodesWhatItWrote) {
 TEST(LlmCompressor, StoresAScaleOfOne) {
   EncodedLayer layer = fp8(8, 64, 1, RH_GROUP_ROW);
   layer.weight.tensors.pop_back();
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   ASSERT_EQ(write(plugin(), temporary.path() / "out", {layer}), "");
   const TestReader reader(plugin(), temporary.path() / "out");
   const Encoded again = read_layer(reader, kLayer + ".weight").weight;
@@ -370,7 +370,7 @@ TEST(LlmCompressor, TellsMixedSchemesByName) {
   more.name = "model.layers.1.self_attn.q_proj";
   eight.name = "model.layers.0.mlp.up_proj";
   block.name = "lm_head";
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto out = temporary.path() / "out";
   ASSERT_EQ(write(plugin(), out, {four, eight, more}, {}, json::object(), kHead), "");
   json config = quantization_of(out);
@@ -392,7 +392,7 @@ TEST(LlmCompressor, TellsMixedSchemesByName) {
 TEST(LlmCompressor, RoundsIntegerScalesToTheOutputDtype) {
   EncodedLayer layer = integers(4, 32, 128, 32, true);
   layer.weight.tensors[1].second.as<uint16_t>()[0] = 0x3c01;  // 1 + 2^-10: between two of bfloat16's
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto out = temporary.path() / "out";
   ASSERT_EQ(write(plugin(), out, {layer}, {}, {{"output_dtype", "bfloat16"}}), "");
   const Tensor scale = SafetensorsFolder(out).load(kLayer + ".weight_scale");
@@ -476,7 +476,7 @@ TEST(LlmCompressor, RefusesDamagedCheckpoints) {
     std::map<std::string, Tensor> tensors;
     for (const auto& name : source.names()) tensors[name] = source.load(name);
     damage.change(tensors);
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     const auto out = temporary.path() / "damaged";
     OutputFolder folder(out, false);
     std::vector<TensorSpec> specs;

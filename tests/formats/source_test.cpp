@@ -225,7 +225,7 @@ const Refusal kRefusals[] = {
 class RefusedSource : public testing::TestWithParam<Refusal> {};
 
 TEST_P(RefusedSource, SaysWhy) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto out = temporary.path() / "model";
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const auto& [name, tensor] : GetParam().tensors) tensors.emplace_back(cat("l.", name), tensor);

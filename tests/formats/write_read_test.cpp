@@ -51,7 +51,7 @@ TEST(WriteRead, GivesTheSameWeights) {
       const auto layers =
           name == "auto_round" ? layers_of({4, 2, 3, 5, 6, 7, 8}, symmetric) : layers_of({4, 2, 3, 8}, symmetric);
       const FormatPlugin format(name);
-      const TemporaryFolder temporary;
+      const TempFolder temporary;
       const auto folder = temporary.path() / "out";
       write_export(format, folder, layers);
       EXPECT_GT(format->probe(format.get(), folder.c_str()), 0);
@@ -73,7 +73,7 @@ TEST(WriteRead, GivesTheSameWeights) {
 
 TEST(WriteRead, FakeHasPlainWeightsOfTheSourcesType) {
   const FormatPlugin format("fake");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto folder = temporary.path() / "out";
   auto f32 = random_layer("model.layers.0.f32", 4, 20, 30, 7, false);
   f32.dtype = DType::kF32;
@@ -95,7 +95,7 @@ TEST(WriteRead, TellsAGroupWiderThanTheLayerAsOneARow) {
   const auto layer = random_layer(kName, 4, 64, 64, 128, true);
   for (const char* name : {"auto_round", "auto_gptq"}) {
     const FormatPlugin format(name);
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     write_export(format, temporary.path() / "out", {layer});
     const auto config = read_json(temporary.path() / "out/config.json").at("quantization_config");
     EXPECT_EQ(config.at("group_size"), -1);
@@ -106,7 +106,7 @@ TEST(WriteRead, TellsAGroupWiderThanTheLayerAsOneARow) {
 TEST(WriteRead, TakesScalesOfEveryType) {
   const FormatPlugin format("auto_round");
   for (DType dtype : {DType::kF32, DType::kBF16}) {
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     const auto layer = random_layer(kName, 4, 32, 64, 32, true, dtype);
     write_export(format, temporary.path() / "out", {layer});
     expect_same_weights(TestReader(format, temporary.path() / "out"), layer);
@@ -120,7 +120,7 @@ TEST(WriteRead, KeepsUnquantizedTensorsAndBias) {
   for (const char* name : {"auto_round", "auto_gptq", "auto_awq", "fake"}) {
     SCOPED_TRACE(name);
     const FormatPlugin format(name);
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     auto layer = random_layer(kName, 4, 32, 64, 32, true);
     layer.bias = bias;
     TestExport target(format, temporary.path() / "out", {layer}, {"model.embed_tokens"});
@@ -152,7 +152,7 @@ std::vector<TestLayer> mixed_layers(bool symmetric) {
 TEST(MixedConfig, OfAutoRound) {
   const FormatPlugin format("auto_round");
   for (bool symmetric : {true, false}) {
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     const auto layers = mixed_layers(symmetric);
     write_export(format, temporary.path() / "out", layers, {"model.layers.1.mlp.gate", "model.vision.proj"});
     const auto config = read_json(temporary.path() / "out/config.json").at("quantization_config");
@@ -174,7 +174,7 @@ TEST(MixedConfig, OfAutoRound) {
 
 TEST(MixedConfig, OfAutoGptq) {
   const FormatPlugin format("auto_gptq");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto layers = mixed_layers(true);
   write_export(format, temporary.path() / "out", layers, {"model.layers.1.mlp.gate"});
   const auto config = read_json(temporary.path() / "out/config.json").at("quantization_config");
@@ -194,7 +194,7 @@ TEST(MixedConfig, OfAutoGptq) {
 TEST(MixedConfig, OfAutoAwq) {
   const FormatPlugin format("auto_awq");
   for (bool symmetric : {true, false}) {
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     const std::vector layers{random_layer("model.layers.0.self_attn.q_proj", 4, 32, 128, 64, true),
                              random_layer("model.layers.1.self_attn.q_proj", 4, 64, 128, 64, symmetric)};
     write_export(format, temporary.path() / "out", layers, {"model.layers.1.mlp.gate", "model.vision.proj", "lm_head"});
@@ -215,7 +215,7 @@ TEST(MixedConfig, OfAutoAwq) {
 
 TEST(MixedConfig, ThatAwqCannotSay) {
   const FormatPlugin format("auto_awq");
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const auto begin = [&](const char* name, int64_t group_size) -> std::string {
     const auto first = random_layer("model.layers.0.self_attn.q_proj", 4, 32, 128, 64, true);
     try {
@@ -257,7 +257,7 @@ TEST(WriteRead, CopiesTensorsOfEveryTypeByteForByte) {
   for (const char* name : {"auto_round", "auto_gptq", "auto_awq", "llm_compressor"}) {
     SCOPED_TRACE(name);
     const FormatPlugin format(name);
-    const TemporaryFolder temporary;
+    const TempFolder temporary;
     ASSERT_EQ(write(format, temporary.path() / "out", {encoded}, {}, nlohmann::json::object(), tensors), "");
     const TestReader reader(format, temporary.path() / "out");
     for (const auto& [key, tensor] : tensors) expect_same_bits(reader.read(key), tensor, key);
@@ -266,7 +266,7 @@ TEST(WriteRead, CopiesTensorsOfEveryTypeByteForByte) {
 
 // Fifteen names were copied, and all else was lost.
 TEST(WriteRead, WhatLiesBesideTheWeightsComesAlong) {
-  const TemporaryFolder source, temporary;
+  const TempFolder source, temporary;
   const std::vector<std::string>
       copied = {"tokenizer.json", "tekken.json", "configuration_own.py", "LICENSE",
                 "additional_chat_templates/tool_use.jinja"},
@@ -290,7 +290,7 @@ TEST(WriteRead, WhatLiesBesideTheWeightsComesAlong) {
 }
 
 TEST(WriteRead, RefusesWhatFloat16CannotHold) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const FormatPlugin format("auto_round");
   auto layer = random_layer(kName, 4, 32, 64, 32, true, DType::kF32);
   layer.scale.as<float>()[3] = 70000.0f;
@@ -305,7 +305,7 @@ TEST(WriteRead, RefusesWhatFloat16CannotHold) {
 }
 
 TEST(WriteRead, RefusesCodesOfTooManyBits) {
-  const TemporaryFolder temporary;
+  const TempFolder temporary;
   const FormatPlugin format("auto_gptq");
   auto layer = random_layer(kName, 4, 32, 64, 32, true);
   layer.codes.as<uint8_t>()[7] = 16;

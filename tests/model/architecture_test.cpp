@@ -113,6 +113,22 @@ TEST_F(ArchitectureTest, ATiedHeadIsNotATensorOfItsOwn) {
   EXPECT_THAT(model.outer_tensors(), ElementsAre("model.embed_tokens.weight", "model.norm.weight"));
 }
 
+// Nested keys stayed, and engines tied the head that an export stores.
+TEST_F(ArchitectureTest, AHeadIsUntiedUnderEveryKeyThatTheDescriptorNames) {
+  const json tied = {{"tie_word_embeddings", true}}, untied = {{"tie_word_embeddings", false}};
+  json text = llama_config();
+  text.update(tied);
+  Architecture nested = load({{"model_type", "llava"}, {"text_config", text}});
+  ASSERT_TRUE(nested.tied_head());
+  nested.untie_head();
+  EXPECT_FALSE(nested.tied_head());
+  text.update(untied);
+  EXPECT_EQ(nested.config(), (json{{"model_type", "llava"}, {"text_config", text}, {"tie_word_embeddings", false}}));
+  Architecture opt = load(opt_config());  // tied where nothing is said
+  opt.untie_head();
+  EXPECT_EQ(opt.config()["tie_word_embeddings"], false);
+}
+
 TEST_F(ArchitectureTest, ReadsThePlacesOfNormsAndProjectionsFromTheConfig) {
   json config = opt_config();
   const Architecture before = load(config);
@@ -221,10 +237,9 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   EXPECT_EQ(error_with("tie_word_embeddings", nullptr), error_with("tie_word_embeddings", false)) << "as in Python";
   EXPECT_THAT(error_with("hidden_act", "mish"), HasSubstr(file + ": hidden_act is \"mish\", but one of silu"));
   EXPECT_THAT(error_with("hidden_act", "xielu"), HasSubstr("an activation without parameters in a gated MLP"));
-  EXPECT_THAT(
-      error_with("rope_scaling", {{"rope_type", "proportional"}}),
-      HasSubstr(file + ": rope_scaling.rope_type is \"proportional\", but a rope type of default, linear, dynamic, "
-                       "llama3, yarn or longrope"));
+  EXPECT_THAT(error_with("rope_scaling", {{"rope_type", "su2"}}),
+              HasSubstr(file + ": rope_scaling.rope_type is \"su2\", but a rope type of default, linear, dynamic, "
+                               "llama3, yarn, longrope or proportional"));
   EXPECT_THAT(error_with("rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1, 2}}}),
               HasSubstr(file + ": rope_scaling.short_factor is [1,2], but 4 numbers, one for each pair"));
   EXPECT_THAT(error_with("rope_theta", nlohmann::json{{"__float__", "Infinity"}}),

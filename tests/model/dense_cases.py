@@ -34,6 +34,11 @@ SIGLIP = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_att
 PIXTRAL = SIGLIP | dict(model_type="pixtral")
 FALCON = dict(vocab_size=VOCAB, hidden_size=48, num_hidden_layers=2, num_attention_heads=6, max_position_embeddings=64)
 BLOOM = dict(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=6)
+# With a pad_token_id transformers would take another row of the embedding than the stored one.
+YOUTU = BASE | dict(pad_token_id=None, num_key_value_heads=6, q_lora_rank=20, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=12,
+                    v_head_dim=10)
+GEMMA4 = FOUR | dict(head_dim=8, global_head_dim=16, sliding_window=5, hidden_size_per_layer_input=0, layer_types=[
+    "sliding_attention", "full_attention", "sliding_attention", "full_attention"])
 
 CASES = {
     "olmo2": ("olmo2", BASE | rope(), None),
@@ -118,4 +123,10 @@ CASES = {
     "falcon_rw": ("falcon", FALCON | dict(alibi=True, multi_query=False, parallel_attn=False, bias=True), None),
     "bloom": ("bloom", BLOOM, None),
     "bloom_untied": ("bloom", BLOOM | UNTIED | dict(n_head=4), None),
+    # Latent attention, and sizes by the kind of block.
+    "youtu": ("youtu", YOUTU | rope(), None),
+    "youtu_yarn": ("youtu", YOUTU | UNTIED | dict(q_lora_rank=None, rope_interleave=False, attention_bias=True) | rope(
+        **YARN, mscale=1.0, mscale_all_dim=0.7), None),
+    "gemma4_text": ("gemma4_text", GEMMA4 | dict(attention_k_eq_v=True, num_global_key_value_heads=3), None),
+    "gemma4_text_values": ("gemma4_text", GEMMA4 | UNTIED | dict(attention_bias=True, final_logit_softcapping=3.0), None),
 }

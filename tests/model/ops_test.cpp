@@ -41,6 +41,9 @@ class OpsTest : public testing::TestWithParam<Tolerance> {
 };
 
 TEST_P(OpsTest, RmsNorm) {
+  const at::Tensor wide = random({3, 5, 80});
+  expect_equal(rms_norm(wide.narrow(-1, 5, 70), at::ones({70}, wide.options()), 1e-5),
+               rms_norm(wide.narrow(-1, 5, 70).contiguous(), at::ones({70}, wide.options()), 1e-5), 0);
   const at::Tensor data = random({3, 5, 70}), dy = random({3, 5, 70}), weight = random({70});
   const at::Tensor x = leaf(data), x2 = leaf(data);
   const at::Tensor f = x2.to(at::kFloat);
@@ -86,7 +89,9 @@ TEST_P(OpsTest, Xielu) {
                                       (at::expm1(at::minimum(x2, xielu.eps)) - x2) * xielu.alpha_n + xielu.beta * x2);
   const at::Tensor ours = activate(xielu, x);
   expect_equal(ours, theirs, GetParam().value);
-  expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+  const at::Tensor expected = gradient(theirs, x2, dy);
+  // It has more operators than others, and larger gradients.
+  expect_equal(gradient(ours, x, dy), expected, 2 * GetParam().gradient * expected.abs().max().item<double>());
 }
 
 // libtorch's activation, and the one under test. Long enough for several slices.

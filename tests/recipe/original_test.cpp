@@ -140,5 +140,16 @@ TEST_F(OriginalTest, AnEmptyRopeScalingSaysNothing) {
   EXPECT_EQ(open().architecture.info().rotary->theta, 10000);
 }
 
+TEST_F(OriginalTest, SpecialTokensBeyondTheEmbeddingAreToldOf) {
+  config_.update({{"eos_token_id", {2, 512}}, {"pad_token_id", -1}, {"bos_token_id", nullptr}});
+  folder_.write("generation_config.json", R"({"eos_token_id": 512, "bos_token_id": 511, "pad_token_id": 600})");
+  const std::string advice =
+      " is beyond the 512 rows of the embedding, and an engine that gives that token to the model fails: correct the "
+      "id, or resize the embedding (resize_token_embeddings in transformers)";
+  EXPECT_EQ(tokens_beyond(open().architecture, folder_.path()),
+            (Texts{"eos_token_id 512 (config.json, generation_config.json)" + advice,
+                   "pad_token_id 600 (generation_config.json)" + advice}));
+}
+
 }  // namespace
 }  // namespace roundhouse

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
+#include <set>
 
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
@@ -183,6 +185,45 @@ TEST(Plan, TheEntriesThatAMessageOffersLeaveTheLayersAlone) {
   EXPECT_EQ(error_with(offered + rules), "no error");
   EXPECT_EQ(entries_in(error_with("layers: [{match: 're:.*', bits: 5}]\n")), "") << "nothing would be quantized";
   fs::remove(file);
+}
+
+TEST(Plan, TheEntriesThatAMessageOffersMatchNoOtherLayers) {
+  const std::vector<std::function<bool(int block, int expert)>> choices = {
+      [](int block, int expert) { return block == 2 && expert == 11; },
+      [](int block, int) { return block == 1; },
+      [](int, int expert) { return expert % 2 == 0; },
+      [](int block, int expert) { return block != 3 && expert > 9; },
+      [](int block, int expert) { return block == expert || block == 0; },
+      [](int, int) { return true; },
+  };
+  const auto encoding = plan_of(recipe_of("plain")).layers[0].encoding;
+  for (size_t choice = 0; choice < choices.size(); ++choice) {
+    SCOPED_TRACE(choice);
+    Plan plan;
+    plan.block_prefix = "model.layers";
+    plan.blocks = 12;
+    std::set<std::string> refused;
+    for (int block = 0; block < 12; ++block)
+      for (int expert = 0; expert < 13; ++expert)
+        for (const std::string part : {"up+", "up"}) {
+          LayerPlan& layer = plan.layers.emplace_back();
+          layer.info.name = cat("model.layers.", block, ".experts.", expert, ".", part);
+          layer.block = block;
+          layer.scheme.weight.emplace();
+          layer.encoding = encoding;
+          layer.unfit = choices[choice](block, expert) && part == "up+";
+          if (!layer.unfit) continue;
+          layer.problems = {"it does not fit"};
+          refused.insert(layer.info.name);
+        }
+    const std::string entries = entries_in(describe_problems(plan));
+    const Recipe recipe = recipe_of("plain", {"layers=" + entries.substr(entries.find('\n'))});
+    std::set<std::string> matched;
+    for (const LayerPlan& layer : plan.layers)
+      for (const LayerRule& rule : recipe.layers)
+        if (rule.match.matches(layer.info.name)) matched.insert(layer.info.name);
+    EXPECT_EQ(matched, refused) << entries;
+  }
 }
 
 TEST(Plan, RoundingFollowsTuningAndSearch) {

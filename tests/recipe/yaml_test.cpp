@@ -58,6 +58,8 @@ TEST(Yaml, RefusedDocuments) {
   EXPECT_EQ(error_of([] { parse("a: 1\n---\nb: 2"); }), "r.yaml: has something after the end of its YAML document");
   EXPECT_EQ(error_of([] { parse("[a]: 1"); }), "r.yaml:1:1: a key must be plain text");
   EXPECT_EQ(error_of([] { parse("a: \xff"); }), "r.yaml: is not UTF-8 text");
+  EXPECT_EQ(error_of([] { parse("\xff\xfe\x61"); }),
+            "r.yaml: is not UTF-8 text, but UTF-16, as PowerShell's > writes it. Convert it: iconv -f UTF-16 -t UTF-8");
   EXPECT_EQ(error_of([] { Node::load("/no/such.yaml"); }), "/no/such.yaml: cannot be read");
 }
 

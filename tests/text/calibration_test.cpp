@@ -104,7 +104,7 @@ TEST_F(CalibrationFile, ErrorsSayWhere) {
   EXPECT_PRED2(contains, problem("a.jsonl", "\"ok\"\n\n{\"text\": \n"), ":3: is not valid JSON");
   EXPECT_PRED2(contains, problem("a.jsonl", "\"ok\"\n{\"a\": 1, \"b\": 2}\n"), ":2: has no text; a record must be");
   EXPECT_PRED2(contains, problem("a.jsonl", "{\"text\": 5}"), ":1: has no text");
-  EXPECT_PRED2(contains, problem("a.jsonl", "\"\xff\""), ":1: is not valid JSON");
+  EXPECT_PRED2(contains, problem("a.jsonl", "\"\xff\""), ":1: is not UTF-8. Convert it: iconv -f LATIN1");
   EXPECT_PRED2(contains, problem("a.json", "[\"a\",\n \"b\""), ": is not valid JSON: ");
   EXPECT_PRED2(contains, problem("a.json", "[\"a\",\n \"b\""), "line 2");
   EXPECT_PRED2(contains, problem("a.json", "[\"a\", [\"b\"]]"), ": record 1: has no text");

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <regex>
 #include <set>
+#include <unordered_map>
 
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/json_object.h"
 #include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 
@@ -20,14 +22,26 @@ Json own_quantization(const std::string& folder) {
   return unnamed || text_at(quantization, "quant_method") == "gptq" ? quantization : Json::object();
 }
 
+constexpr std::string_view kSpecial = ".^$|()[]{}*+?\\";  // of regular expressions
+
 // A regular expression that matches `name` alone.
 std::string exactly(const std::string& name) {
   std::string pattern = "^";
   for (char c : name) {
-    if (std::string_view(".^$|()[]{}*+?\\").find(c) != std::string_view::npos) pattern += '\\';
+    if (kSpecial.find(c) != std::string_view::npos) pattern += '\\';
     pattern += c;
   }
   return pattern + "$";
+}
+
+// The name of a pattern as exactly() makes it; "" of any other.
+std::string exact_name(const std::string& pattern) {
+  std::string name;
+  for (size_t i = 1; i + 1 < pattern.size(); ++i) {
+    if (pattern[i] == '\\' && i + 2 < pattern.size()) ++i;
+    name += pattern[i];
+  }
+  return exactly(name) == pattern ? name : "";
 }
 
 class GptqWriter : public IntWriter {
@@ -44,7 +58,7 @@ class GptqWriter : public IntWriter {
     config["damp_percent"] = 0.01;  // GPTQ's default; transformers wants one between 0 and 1
     config["lm_head"] =
         std::any_of(layers().begin(), layers().end(), [&](const auto* layer) { return !in_block(layer->name); });
-    Json dynamic = Json::object();  // "+:" quantized in its own way, "-:" not quantized
+    JsonObject dynamic;  // "+:" quantized in its own way, "-:" not quantized
     for (const rh_format_layer* layer : layers()) {
       const IntScheme scheme = plan().of(*layer);
       // Engines take lm_head and the like only when told.
@@ -55,27 +69,28 @@ class GptqWriter : public IntWriter {
     const auto unquantized = unquantized_in_blocks();
     for (const auto& name : unquantized) dynamic["-:" + exactly(name)] = Json::object();
     add_fused(dynamic);
-    if (!dynamic.empty()) config["dynamic"] = dynamic;
+    if (!dynamic.empty()) config["dynamic"] = dynamic.take();
     if (!unquantized.empty()) config["modules_in_block_to_quantize"] = Json::array({Json(modules_in_block())});
     return config;
   }
 
   // vLLM looks for a fused layer by its own name: where all members have the same entry, it has it too.
-  static void add_fused(Json& dynamic) {
+  static void add_fused(JsonObject& dynamic) {
     for (const std::vector<std::string>& roles : fused_roles()) {
+      if (fused_name(roles).empty()) continue;
       const std::string end = exactly("." + roles[0]).substr(1);
-      Json added = Json::object();
-      for (const auto& [rule, fields] : dynamic.items()) {
-        if (!rule.ends_with(end) || fused_name(roles).empty()) continue;
+      JsonObject added;
+      for (const auto& [rule, fields] : dynamic.members()) {
+        if (!rule.ends_with(end)) continue;
         const std::string parent = rule.substr(0, rule.size() - end.size());
         const auto same = [&](const std::string& role) {
-          const auto other = dynamic.find(parent + exactly("." + role).substr(1));
-          return other != dynamic.end() && *other == fields;
+          const Json* other = dynamic.find(parent + exactly("." + role).substr(1));
+          return other && *other == fields;
         };
         if (std::all_of(roles.begin(), roles.end(), same))
           added[parent + exactly("." + fused_name(roles)).substr(1)] = fields;
       }
-      dynamic.update(added);
+      for (const auto& [rule, fields] : added.members()) dynamic[rule] = fields;
     }
   }
 
@@ -106,11 +121,15 @@ class ModuleRules {
     for (const auto& [rule, fields] : dynamic->items()) {
       const bool excludes = rule.starts_with("-:");
       const std::string pattern = excludes || rule.starts_with("+:") ? rule.substr(2) : rule;
+      const std::string name = exact_name(pattern);
       try {
-        rules_.push_back({excludes, rule, std::regex(pattern), fields.is_object() ? fields : Json::object()});
+        if (name.empty()) patterns_.emplace_back(std::regex(pattern), rules_.size());
       } catch (const std::regex_error&) {
         broken_.push_back(rule);
+        continue;
       }
+      if (!name.empty()) names_.emplace(name, rules_.size());
+      rules_.push_back({excludes, rule, fields.is_object() ? fields : Json::object()});
     }
   }
 
@@ -119,11 +138,9 @@ class ModuleRules {
   Said of(const std::string& module) const { return of(module, module); }
   // Of a layer that vLLM fuses, which it looks up in `dynamic` by its own name and else by a member's.
   Said of(const std::string& module, const std::string& member) const {
-    const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
-      return std::regex_search(module, r.pattern, std::regex_constants::match_continuous);
-    });
-    if (rule != rules_.end() && rule->excludes) return {false, cat("`dynamic` excludes it by ", rule->text)};
-    const bool named = rule != rules_.end();
+    const Rule* rule = find(module);
+    if (rule && rule->excludes) return {false, cat("`dynamic` excludes it by ", rule->text)};
+    const bool named = rule != nullptr;
     const bool head = member.substr(member.rfind('.') + 1) == "lm_head";
     if (head && !flag_at(quantization_, "lm_head", false)) return {false, "`lm_head` is not true"};
     const auto listed = [&](const std::string& part) { return member.find(part) != std::string::npos; };
@@ -142,12 +159,25 @@ class ModuleRules {
   struct Rule {
     bool excludes;
     std::string text;
-    std::regex pattern;
     Json fields;
   };
+
+  // The first that matches; nullptr when there is none.
+  const Rule* find(const std::string& module) const {
+    const auto name = names_.find(module);
+    size_t first = name == names_.end() ? rules_.size() : name->second;
+    for (const auto& [pattern, index] : patterns_) {
+      if (index > first) break;
+      if (std::regex_search(module, pattern, std::regex_constants::match_continuous)) first = index;
+    }
+    return first < rules_.size() ? &rules_[first] : nullptr;
+  }
+
   const Json& quantization_;
   const std::vector<std::string> in_block_;
   std::vector<Rule> rules_;
+  std::unordered_map<std::string, size_t> names_;        // rules for one name each, which lists of layers have
+  std::vector<std::pair<std::regex, size_t>> patterns_;  // the others
   std::vector<std::string> broken_;
 };
 

@@ -8,6 +8,7 @@
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
+#include "plugins/formats/lib/json_object.h"
 #include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/text.h"
 #include "schemes.h"
@@ -96,7 +97,7 @@ class AutoRoundWriter : public CheckpointWriter {
     if (!schemes[0].packing.empty()) config["packing_format"] = schemes[0].packing;
     add_fp8_keys(schemes[0], config);
     config["block_name_to_quantize"] = block_prefixes();
-    Json extra = Json::object();
+    JsonObject extra;
     for (size_t i = 0; i < schemes.size(); ++i) {
       const std::string name = layers()[i]->name;
       if (in_block(name) && schemes[i].fields == usual) continue;
@@ -107,7 +108,7 @@ class AutoRoundWriter : public CheckpointWriter {
       extra[name] = {{"bits", 16}, {"data_type", "float"}};
       if (input) extra[name]["act_bits"] = 16;
     }
-    if (!extra.empty()) config["extra_config"] = extra;
+    if (!extra.empty()) config["extra_config"] = extra.take();
     return config;
   }
 
@@ -128,10 +129,13 @@ std::vector<std::string> block_names(const Json& quantization) {
 
 // An entry of extra_config is for a name, or for names in which it is found as a regular expression.
 struct Extra {
+  Json common = Json::object();  // what holds for all
   std::map<std::string, Json> names;
   std::vector<std::pair<std::regex, Json>> patterns;
 
   explicit Extra(const Json& quantization) {
+    for (const auto& [key, value] : quantization.items())
+      if (key != "extra_config") common[key] = value;
     const auto extra = quantization.find("extra_config");
     if (extra == quantization.end() || !extra->is_object()) return;
     for (const auto& [name, fields] : extra->items()) {
@@ -160,7 +164,7 @@ Said said_of(const std::string& module, const Json& quantization, const Extra& e
                         });
   if (!own && !in_block) return {false, "`block_name_to_quantize` does not cover it, nor does `extra_config` name it"};
   if (!own && blocks.empty() && module.ends_with("lm_head")) return {false, "`extra_config` does not name it"};
-  Json fields = quantization;
+  Json fields = extra.common;
   if (own && own->is_object()) fields.update(*own);
   const int bits = static_cast<int>(number_at(fields, "bits", 4));
   if (bits >= 16) return {false, "`extra_config` says 16 bits"};

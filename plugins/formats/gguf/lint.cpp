@@ -82,9 +82,10 @@ class GgufLinter {
       blocks[name.substr(dot)].insert(name.substr(0, dot));
       numbers.insert(name.substr(0, dot));
     }
+    const bool needs_biases = reader_.value("general.architecture") == "qwen2";  // llama.cpp takes others as they come
     // Rare tensors are those of some blocks only: a mixture's first blocks are dense.
     for (const auto& [part, of] : blocks)
-      if (of.size() + 1 == numbers.size() && numbers.size() > 1)
+      if (of.size() + 1 == numbers.size() && numbers.size() > 1 && (needs_biases || !part.ends_with(".bias")))
         for (const std::string& block : numbers)
           if (!of.contains(block))
             error(cat("the tensor ", block, part, " is missing, which every other block has: llama.cpp stops there"));

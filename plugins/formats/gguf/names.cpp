@@ -43,6 +43,8 @@ std::string joined(std::string pattern, const Parts& parts) {
   return pattern + parts.suffix;
 }
 
+std::string last_part(const Parts& parts) { return parts.pattern.substr(parts.pattern.rfind('.') + 1); }
+
 }  // namespace
 
 Names::Names(const Json& architecture) : family_(text_at(architecture, "family", "unknown")) {
@@ -58,6 +60,9 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
     to_gguf_[source] = stored.get<std::string>();
     from_gguf_[stored] = source;
   }
+  heeds_windows_ = table.value("windows", false);
+  tied_only_ = table.value("tied_only", false);
+  for (const Json& name : table.value("plus_one", Json::array())) plus_one_.insert(name.get<std::string>());
   if (!table.contains("interleaved")) return;
   for (const auto& [layer, heads] : table.at("interleaved").items())
     interleaved_[layer] = architecture.at(heads.get<std::string>());
@@ -97,9 +102,13 @@ std::string Names::from_gguf(const std::string& tensor) const {
 }
 
 int64_t Names::interleaved_heads(const std::string& tensor) const {
-  const Parts parts = split(tensor);
-  const auto found = interleaved_.find(parts.pattern.substr(parts.pattern.rfind('.') + 1));
+  const auto found = interleaved_.find(last_part(split(tensor)));
   return found == interleaved_.end() ? 0 : found->second;
+}
+
+bool Names::plus_one(const std::string& tensor) const {
+  const Parts parts = split(tensor);
+  return parts.suffix == ".weight" && plus_one_.count(last_part(parts)) > 0;
 }
 
 int64_t interleaved_row(int64_t row, int64_t head_rows) {

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "plugins/formats/lib/checkpoint.h"
@@ -32,12 +33,20 @@ class Names {
   // The attention heads that a tensor's rows are divided into when those of a head are interleaved, 0 when they are
   // not. `tensor` is its name in the file.
   int64_t interleaved_heads(const std::string& tensor) const;
+  // Whether a tensor is stored with one added to it, by its name in the file.
+  bool plus_one(const std::string& tensor) const;
+  // Whether llama.cpp heeds the sliding windows of the blocks.
+  bool heeds_windows() const { return heeds_windows_; }
+  // Whether llama.cpp has no head for the architecture but the embedding.
+  bool tied_only() const { return tied_only_; }
 
  private:
   std::string family_, architecture_;
   std::map<std::string, std::optional<std::string>> to_gguf_;
   std::map<std::string, std::string> from_gguf_;
   std::map<std::string, int64_t> interleaved_;  // heads, by the last part of a layer's name
+  std::set<std::string> plus_one_;              // last parts of names
+  bool heeds_windows_ = false, tied_only_ = false;
 };
 
 // The row of the file that holds row `row` of the source. llama.cpp rotates neighbours, (2i, 2i + 1), the checkpoints

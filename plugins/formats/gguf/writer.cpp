@@ -23,6 +23,13 @@ int64_t elements(const std::vector<int64_t>& shape) {
 
 uint64_t aligned(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
 
+// FNV-1a.
+uint64_t hash(const std::string& bytes) {
+  uint64_t value = 0xcbf29ce484222325;
+  for (const char c : bytes) value = (value ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return value;
+}
+
 std::optional<kernels::Element> element_of(rh_data_type type) {
   if (rh::same_type(type, rh::kF32)) return kernels::Element::kF32;
   if (rh::same_type(type, rh::kF16)) return kernels::Element::kF16;
@@ -54,12 +61,13 @@ std::string file_name(const std::string& model, size_t file, size_t files) {
   return model + part;
 }
 
-// Norms and biases are float32, as llama.cpp's kernels want them. Throws rh::Error for an element type that GGUF lacks.
-const GgmlType& stored_type(const rh_planned_tensor& tensor, const Json& options) {
+// Norms, biases and routers are float32, as llama.cpp's kernels want them. Throws rh::Error for an element type that GGUF
+// lacks. name: in the file.
+const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& name, const Json& options) {
   if (tensor.layer) return *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
   const GgmlType* source = plain_type(tensor.dtype);
   rh::require(source, "the format stores float32, float16 and bfloat16, and this tensor is none of them");
-  if (tensor.ndim < 2) return *ggml_type("f32");
+  if (tensor.ndim < 2 || name.find(".ffn_gate_inp") != std::string::npos) return *ggml_type("f32");
   const std::string wanted = option(options, "unquantized");
   if (wanted.empty()) return *source;
   const GgmlType* type = ggml_type(wanted);
@@ -98,6 +106,9 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
                 "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
   const Names names(architecture);
   names.require_known();
+  rh::require(architecture.at("tied_head") || !names.tied_only(),
+              cat("llama.cpp's ", names.architecture(),
+                  " has the embedding as its head, and this model has another one; choose another format"));
   std::map<std::string, std::string> stacks;  // the type of each
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
@@ -107,7 +118,7 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
         answers[i] = {RH_TENSOR_OMITTED, why};
         continue;
       }
-      const GgmlType& type = stored_type(tensor, options);
+      const GgmlType& type = stored_type(tensor, name, options);
       if (!names.place_in_stack(tensor.name)) continue;
       const std::string& first = stacks.emplace(name, type.name).first->second;
       rh::require(first == type.name, cat("GGUF has all experts in one tensor, ", name, ", of one type: the first is ",
@@ -135,7 +146,9 @@ void GgufWriter::start(const std::string* saved) {
   const size_t files = divide();
   const Json state = saved ? Json::parse(*saved, nullptr, /*allow_exceptions=*/false) : Json::object();
   const Json lengths = state.is_object() ? state.value("lengths", Json()) : Json();
-  if (saved && (lengths.size() != files || text_at(state, "written").size() != parts_.size() ||
+  const Json heads = state.is_object() ? state.value("heads", Json()) : Json();
+  if (saved && (lengths.size() != files || !heads.is_array() || heads.size() != files ||
+                text_at(state, "written").size() != parts_.size() ||
                 !std::all_of(lengths.begin(), lengths.end(), [](const Json& n) { return n.is_number_unsigned(); })))
     throw rh::Error(RH_DATA_LOSS, "what was saved of the GGUF files is damaged, or of other tensors");
   const std::string folder = std::filesystem::path(model_folder(target_)).filename().string();
@@ -149,7 +162,12 @@ void GgufWriter::start(const std::string* saved) {
     }
     const std::string head = header(metadata, file);
     const std::string name = file_name(model, file, files);
+    heads_.push_back(hash(head));
     if (saved) {
+      if (heads[file] != heads_.back())
+        throw rh::Error(RH_DATA_LOSS, cat(name,
+                                          ": what was saved has another header: the model, its tokenizer or an "
+                                          "option of the format has changed since"));
       files_.push_back(std::make_unique<OutputFile>(target_, name, lengths.at(file).get<uint64_t>()));
       continue;
     }
@@ -157,8 +175,9 @@ void GgufWriter::start(const std::string* saved) {
     files_.back()->write(head.data(), head.size());
   }
   for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = text_at(state, "written")[i] == '1';
-  if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
-    write(parts_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
+  const RotaryFactors factors = rotary_factors(architecture_);
+  for (size_t i = 0; i < factors.size(); ++i)
+    write(parts_[parts_.size() - factors.size() + i], reinterpret_cast<const uint8_t*>(factors[i].second.data()));
 }
 
 void GgufWriter::plan_tensors() {
@@ -172,7 +191,7 @@ void GgufWriter::plan_tensors() {
       continue;
     }
     const std::vector<int64_t> shape{tensor.shape, tensor.shape + tensor.ndim};
-    const GgmlType& type = stored_type(tensor, options_);
+    const GgmlType& type = stored_type(tensor, stored, options_);
     by_source_[tensor.name] = parts_.size();
     const auto index = names_.place_in_stack(tensor.name);
     if (!index) {
@@ -190,8 +209,8 @@ void GgufWriter::plan_tensors() {
     Slot& stack = slots_[slot->second];
     stack.shape[0] = ++stack.parts;
   }
-  if (const auto factors = rotary_factors(architecture_); !factors.empty()) {
-    add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
+  for (const auto& [name, factors] : rotary_factors(architecture_)) {
+    add_slot(name, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
     parts_.push_back({slots_.size() - 1, 0, slots_.back().shape});
   }
   for (Slot& slot : slots_) {
@@ -241,7 +260,7 @@ Metadata GgufWriter::model_metadata() const {
   metadata.text("general.type", "model");
   metadata.text("general.name", std::filesystem::path(model_folder(target_)).filename().string());
   metadata.text("general.size_label", size_label(parameters));
-  add_hyperparameters(metadata, id, architecture_);
+  add_hyperparameters(metadata, names_, architecture_);
   metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
   add_tokenizer(metadata, target_, architecture_.at("vocab"), option(options_, "pre"));
@@ -324,22 +343,23 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  if (stored == *source) return write(part, rh::data<uint8_t>(tensor));
+  const float added = names_.plus_one(slot.name) ? 1 : 0;
+  if (stored == *source && added == 0) return write(part, rh::data<uint8_t>(tensor));
   std::vector<uint8_t> converted(slot.bytes / static_cast<uint64_t>(slot.parts));
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i) + added);
   });
   write(part, converted.data());
 }
 
-// {"lengths": [of each file], "written": "1101", a digit for each tensor of the source}
+// {"lengths" and "heads": [length, and header's hash, of each file], "written": "1101", a digit for each tensor}
 std::string GgufWriter::save() {
   Json lengths = Json::array();
   for (const auto& file : files_) lengths.push_back(file->sync());
   std::string written;
   for (const Part& part : parts_) written += part.written ? '1' : '0';
-  return Json{{"lengths", lengths}, {"written", written}}.dump();
+  return Json{{"lengths", lengths}, {"heads", heads_}, {"written", written}}.dump();
 }
 
 void GgufWriter::finish() {

@@ -70,6 +70,7 @@ class GgufWriter : public rh::Writer {
   std::map<std::string, size_t> by_source_;  // into parts_
   std::set<std::string> omitted_;            // of the source
   std::vector<std::unique_ptr<OutputFile>> files_;
+  std::vector<uint64_t> heads_;  // hashes of the files' headers
 };
 
 }  // namespace roundhouse::formats

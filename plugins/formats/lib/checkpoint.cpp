@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string_view>
 
 #include "plugins/formats/lib/text.h"
@@ -26,11 +27,33 @@ void write_config(const rh_export& target, const Json& quantization) {
 
 namespace {
 
+// The text with null for the numbers that Python writes and JSON lacks: no format asks for one of them.
+std::string without_python_numbers(const std::string& text) {
+  std::string plain;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size();) {
+    size_t taken = 1;
+    for (const std::string_view word : {"-Infinity", "Infinity", "NaN"})
+      if (!quoted && text.compare(i, word.size(), word) == 0) taken = word.size();
+    if (taken > 1) {
+      plain += "null";
+    } else {
+      if (text[i] == '"') quoted = !quoted;
+      if (quoted && text[i] == '\\' && i + 1 < text.size()) taken = 2;
+      plain.append(text, i, taken);
+    }
+    i += taken;
+  }
+  return plain;
+}
+
 Json read_object(const std::string& path) {
-  std::ifstream file(path);
+  std::ifstream file(path, std::ios::binary);
   if (!file) throw rh::Error(RH_NOT_FOUND, path + " cannot be read");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
   try {
-    Json config = Json::parse(file);
+    Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (config.is_discarded()) config = Json::parse(without_python_numbers(text));
     if (config.is_object()) return config;
   } catch (const Json::exception& e) {
     throw rh::Error(RH_DATA_LOSS, cat(path, ": ", e.what()));
