@@ -36,12 +36,12 @@ Attention::Attention(AttentionInfo info, size_t first, const Loader& load)
 
 at::Tensor Attention::forward(const Linears& linears, const at::Tensor& x, const PositionData& positions) const {
   size_t slot = first_;
-  const at::Tensor read = info_.input_scale == 1 ? x : x * info_.input_scale;
+  const at::Tensor input = info_.input_scale == 1 ? x : x * info_.input_scale;
   Heads heads;
   if (info_.latent) {
-    heads = project_latent(linears, read, slot, positions);
+    heads = project_latent(linears, input, slot, positions);
   } else {
-    heads = project(linears, read, slot);
+    heads = project(linears, input, slot);
     if (info_.norms_after_rotary) rotate(heads, positions);
     apply(q_norm_, heads.q);
     apply(k_norm_, heads.k);

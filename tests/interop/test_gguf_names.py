@@ -44,7 +44,7 @@ class GgufNames(unittest.TestCase):
     def test_words_of_the_table_name_tensors_of_it(self):
         for family, names in descriptors():
             stored = {name.rsplit(".", 1)[-1] for name in names["tensors"].values() if name}
-            for word in [*names.get("interleaved", {}), *names.get("plus_one", [])]:
+            for word in [*names.get("interleaved", {}), *names.get("grouped", []), *names.get("plus_one", [])]:
                 with self.subTest(family=family, word=word):
                     self.assertIn(word, stored)
 

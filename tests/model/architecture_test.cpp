@@ -194,6 +194,60 @@ TEST_F(ArchitectureTest, AnUnknownModelTypeSaysWhatIsKnownAndWhereToAddOne) {
   EXPECT_THAT(error_of([&] { load(config, {dir_}); }), HasSubstr("Known: none"));
 }
 
+json experts_config() {
+  json config = llama_config();
+  config.update({{"model_type", "glm4_moe"},
+                 {"n_routed_experts", 4},
+                 {"num_experts_per_tok", 2},
+                 {"moe_intermediate_size", 32},
+                 {"n_shared_experts", 2},
+                 {"first_k_dense_replace", 1}});
+  return config;
+}
+
+TEST_F(ArchitectureTest, ExpertsHaveNamesAndPlaces) {
+  const Architecture model = load(experts_config());
+  EXPECT_EQ(model.block_linears(0).size(), 7) << "the first block is dense";
+  const std::vector<LinearInfo> linears = model.block_linears(1);
+  ASSERT_EQ(linears.size(), 4 + 1 + 4 * 3 + 3);
+  EXPECT_EQ(linears[4].name, "model.layers.1.mlp.gate");
+  EXPECT_TRUE(linears[4].decides && linears[4].float32 && !linears[4].stack);
+  const LinearInfo& up = linears[5 + 3 * 2 + 1];
+  EXPECT_EQ(up.name, "model.layers.1.mlp.experts.2.up_proj");
+  EXPECT_EQ(up.role, "up_proj");
+  EXPECT_EQ(up.siblings, linears[5 + 3 * 2].siblings);
+  EXPECT_NE(up.siblings, linears[5 + 3 * 1].siblings);
+  EXPECT_EQ(up.out_features, 32);
+  EXPECT_EQ(up.stack->name, "model.layers.1.mlp.experts.up_proj");
+  EXPECT_EQ(up.stack->index, 2);
+  EXPECT_EQ(up.stack->count, 4);
+  EXPECT_EQ(linears.back().name, "model.layers.1.mlp.shared_experts.down_proj");
+  EXPECT_EQ(linears.back().in_features, 64) << "two shared experts are one";
+  EXPECT_THAT(model.block_tensors(1), testing::Contains("model.layers.1.mlp.gate.e_score_correction_bias"));
+}
+
+TEST_F(ArchitectureTest, ImpossibleExpertsAreRefused) {
+  std::ifstream shipped(kShipped / "glm4_moe.yaml");
+  const std::string text{std::istreambuf_iterator<char>(shipped), {}};
+  const auto error_with = [&](const std::string& from, const std::string& to) {
+    std::string edited = text;
+    edited.replace(edited.find(from), from.size(), to);
+    write("edited.yaml", edited);
+    return error_of([&] { load(experts_config(), {dir_}); });
+  };
+  EXPECT_THAT(error_with("scores: sigmoid", "scores: coin"),
+              HasSubstr("block.steps[1].experts.router.scores is \"coin\", but softmax, sigmoid or sparsemixer"));
+  EXPECT_THAT(error_with("parts: [down_proj]", "parts: [w2]"),
+              HasSubstr("\"w2\", but gate_proj, up_proj or down_proj"));
+  EXPECT_THAT(error_with("shared:", "shares:"), HasSubstr("the key shares is unknown"));
+  json config = experts_config();
+  config["num_experts_per_tok"] = 5;
+  EXPECT_THAT(error_of([&] { load(config); }), HasSubstr("num_experts_per_tok is 5, but at most the 4 experts"));
+  config = experts_config();
+  config["n_group"] = 3;
+  EXPECT_THAT(error_of([&] { load(config); }), HasSubstr("n_group is 3, but a divisor of the 4 experts"));
+}
+
 TEST_F(ArchitectureTest, AKeyMayLieInAMap) {
   json config{{"model_type", "llava"}, {"text_config", llama_config()}};
   const Architecture architecture = load(config);

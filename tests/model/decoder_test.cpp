@@ -30,7 +30,8 @@ using testing::HasSubstr;
 const fs::path kModels = TEST_MODELS;
 
 Architecture load_architecture(const fs::path& model) {
-  return Architecture::load(model, {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"});
+  const fs::path source = ROUNDHOUSE_SOURCE;
+  return Architecture::load(model, {source / "configs/architectures", source / "tests/model/descriptors"});
 }
 
 at::Tensor logits(const Decoder& decoder, int64_t blocks, const at::Tensor& ids) {
@@ -96,7 +97,7 @@ TEST(Families, Bfloat16RoundsAsTransformersDoes) {
     const float error = distance(theirs, exact);
     EXPECT_GT(error, 0);
     // A token that is near a tie may go to another expert.
-    const float most = (first_experts(model.architecture.info()) ? 2.0f : 1.25f) * error;
+    const float most = (first_experts(model.architecture.info()) ? 3.0f : 1.25f) * error;
     EXPECT_LT(distance(ours, theirs), most);
     EXPECT_LT(distance(ours, exact), most);
   });
@@ -199,9 +200,9 @@ TEST_P(PartsTest, BitsDoNotDependOnTheThreads) {
 INSTANTIATE_TEST_SUITE_P(, PartsTest,
                          testing::Values("llama", "gemma2", "gemma3_text", "cohere_norms", "hunyuan", "nemotron",
                                          "apertus", "granite", "phi3_longrope", "falcon_180b", "falcon_rw",
-                                         "stablelm_parallel", "olmo", "ministral3", "lfm2", "qwen3_next_dense",
-                                         "qwen3_5_text", "bamba_biased", "nemotron_h_old", "falcon_h1",
-                                         "falcon_h1_normed", "youtu", "gemma4_text"),
+                                         "stablelm_parallel", "olmo", "ministral3", "youtu", "gemma4_text",
+                                         "llama_sinks", "qwen3_5_full", "lfm2", "qwen3_next_dense", "qwen3_5_text",
+                                         "bamba_biased", "nemotron_h_old", "falcon_h1", "falcon_h1_normed"),
                          [](const auto& info) { return std::string(info.param); });
 
 class BlockTest : public testing::Test {

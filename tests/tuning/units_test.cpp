@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace roundhouse {
 namespace {
 
@@ -53,6 +55,21 @@ TEST(UnitTree, JoinsNeighboursThenPairsOfThem) {
   EXPECT_EQ(order(6), "(((ab)(cd))(ef))");
   EXPECT_EQ(order(7), "(((ab)(cd))((ef)g))");
   EXPECT_EQ(order(11), "((((ab)(cd))((ef)(gh)))((ij)k))");
+}
+
+TEST(UnitTree, AnUndefinedValueKeepsItsPlaceAsAZeroDoes) {
+  for (uint32_t missing = 0; missing < 1 << 6; ++missing) {
+    UnitTree with_zeros, with_gaps;
+    for (int i = 0; i < 6; ++i) {
+      const bool gap = missing >> i & 1;
+      const at::Tensor value = number(std::pow(7.3, i));
+      with_zeros.add(gap ? number(0) : value.clone());
+      with_gaps.add(gap ? at::Tensor() : value);
+    }
+    const at::Tensor sum = with_gaps.take();
+    ASSERT_EQ(sum.defined(), missing != (1 << 6) - 1);
+    EXPECT_EQ(sum.defined() ? sum.item<float>() : 0, with_zeros.take().item<float>()) << missing;
+  }
 }
 
 // 2^24 + 1 is no float: it rounds to 2^24, and each order of these four has another sum.

@@ -83,11 +83,19 @@ class GgufLinter {
       numbers.insert(name.substr(0, dot));
     }
     const bool needs_biases = reader_.value("general.architecture") == "qwen2";  // llama.cpp takes others as they come
-    // Rare tensors are those of some blocks only: a mixture's first blocks are dense.
+    // A block has an MLP or experts; other rare tensors are those of some blocks only.
+    const auto of_other_kind = [&](const std::string& block, const std::string& part) {
+      const bool of_experts = part.find("_exps") != std::string::npos || part.find("_shexp") != std::string::npos ||
+                              part.find("ffn_gate_inp") != std::string::npos || part.starts_with(".exp_probs_b");
+      const std::string other = block + (of_experts ? ".ffn_up.weight" : ".ffn_up_exps.weight");
+      return (of_experts || part.starts_with(".ffn_gate.") || part.starts_with(".ffn_up.") ||
+              part.starts_with(".ffn_down.")) &&
+             types_.contains(other);
+    };
     for (const auto& [part, of] : blocks)
       if (of.size() + 1 == numbers.size() && numbers.size() > 1 && (needs_biases || !part.ends_with(".bias")))
         for (const std::string& block : numbers)
-          if (!of.contains(block))
+          if (!of.contains(block) && !of_other_kind(block, part))
             error(cat("the tensor ", block, part, " is missing, which every other block has: llama.cpp stops there"));
   }
 

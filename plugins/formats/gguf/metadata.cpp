@@ -155,7 +155,7 @@ void add_hyperparameters(Metadata& metadata, const Names& names, const Json& arc
   metadata.u32(id + ".vocab_size", number("vocab"));
   add_sliding_window(metadata, names, architecture);
   add_scalars(metadata, id, architecture);
-  if (architecture.at("parallel")) metadata.flag(id + ".use_parallel_residual", true);
+  if (architecture.at("norm") == "layer") metadata.flag(id + ".use_parallel_residual", architecture.at("parallel"));
   if (architecture.contains("experts")) add_experts(metadata, id, architecture.at("experts"));
   const Json& rotary = architecture.at("rotary");
   if (rotary.is_null()) return;

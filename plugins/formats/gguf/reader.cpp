@@ -255,12 +255,13 @@ void GgufReader::read_header(size_t file) {
     }
     stored_[name] = item.get();
     item->name = names_.from_gguf(name);
-    item->heads = names_.interleaved_heads(name);
+    item->order = names_.row_order(name);
     item->plus_one = names_.plus_one(name);
     if (item->plus_one && (item->type->bytes != 4 || item->type->quantized()))
       header.fail(cat("the tensor ", name, " is not of float32"));
-    if (item->heads > 0 && (item->shape[0] % item->heads != 0 || item->shape[0] / item->heads % 2 != 0))
-      header.fail(cat("the tensor ", name, ": ", item->shape[0], " rows are no ", item->heads, " heads"));
+    if (item->order.changes())
+      if (const std::string wrong = item->order.check(item->shape[0]); !wrong.empty())
+        header.fail(cat("the tensor ", name, ": ", wrong));
     item->file = file;
     add(std::move(item));
   }
@@ -384,12 +385,11 @@ std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
       value -= 1;
       std::memcpy(bytes.data() + i, &value, sizeof value);
     }
-  if (item.heads == 0) return bytes;
+  if (!item.order.changes()) return bytes;
   std::vector<uint8_t> rows(item.bytes);
   const int64_t count = item.shape[0], row_bytes = static_cast<int64_t>(item.bytes) / count;
   for (int64_t row = 0; row < count; ++row)
-    std::memcpy(rows.data() + row * row_bytes, bytes.data() + interleaved_row(row, count / item.heads) * row_bytes,
-                row_bytes);
+    std::memcpy(rows.data() + row * row_bytes, bytes.data() + item.order.stored(row, count) * row_bytes, row_bytes);
   return rows;
 }
 

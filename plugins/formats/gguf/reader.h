@@ -50,8 +50,8 @@ class GgufReader : public rh::Reader {
     std::string name;  // in the source checkpoint
     const GgmlType* type;
     std::vector<int64_t> shape;  // row-major
-    int64_t heads;               // of interleaved rows, 0: they are not
-    bool plus_one;               // one is added to it
+    RowOrder order;
+    bool plus_one;  // one is added to it
     size_t file;
     uint64_t offset, bytes;
     // Of quantized tensors.

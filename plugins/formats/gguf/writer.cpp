@@ -306,16 +306,15 @@ GgufWriter::Part& GgufWriter::part_of(const std::string& tensor, const rh_tensor
 void GgufWriter::write(Part& part, const uint8_t* rows) {
   const Slot& slot = slots_[part.slot];
   const uint64_t bytes = slot.bytes / static_cast<uint64_t>(slot.parts);
-  std::vector<uint8_t> interleaved;
-  if (const int64_t heads = names_.interleaved_heads(slot.name); heads > 0) {
+  std::vector<uint8_t> ordered;
+  if (const RowOrder order = names_.row_order(slot.name); order.changes()) {
     const int64_t count = slot.shape.at(0), row_bytes = static_cast<int64_t>(slot.bytes) / count;
-    rh::require(count % heads == 0 && count / heads % 2 == 0,
-                cat(slot.name, ": ", count, " rows are no ", heads, " heads"));
-    interleaved.resize(slot.bytes);
+    const std::string wrong = order.check(count);
+    rh::require(wrong.empty(), cat(slot.name, ": ", wrong));
+    ordered.resize(slot.bytes);
     for (int64_t row = 0; row < count; ++row)
-      std::memcpy(interleaved.data() + interleaved_row(row, count / heads) * row_bytes, rows + row * row_bytes,
-                  row_bytes);
-    rows = interleaved.data();
+      std::memcpy(ordered.data() + order.stored(row, count) * row_bytes, rows + row * row_bytes, row_bytes);
+    rows = ordered.data();
   }
   OutputFile& file = *files_[slot.file];
   file.write_at(slot.offset + static_cast<uint64_t>(part.index) * bytes, rows, bytes);
@@ -343,12 +342,14 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  const float added = names_.plus_one(slot.name) ? 1 : 0;
-  if (stored == *source && added == 0) return write(part, rh::data<uint8_t>(tensor));
+  const bool plus_one = names_.plus_one(slot.name);
+  if (stored == *source && !plus_one) return write(part, rh::data<uint8_t>(tensor));
   std::vector<uint8_t> converted(slot.bytes / static_cast<uint64_t>(slot.parts));
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i) + added);
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = kernels::load_element(*source, tensor.data, i);
+      kernels::store_element(stored, converted.data(), i, plus_one ? value + 1 : value);  // a zero keeps its sign
+    }
   });
   write(part, converted.data());
 }
