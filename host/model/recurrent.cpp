@@ -103,7 +103,7 @@ at::Tensor Recurrent::delta_rule(const Linears& linears, const at::Tensor& x) co
                                   split_heads(g, group, 0), split_heads(beta, group, 0));
   // [batch, seq, key_heads, group, head_dim]
   const at::Tensor normed =
-      rms_norm(y.permute({0, 3, 1, 2, 4}).contiguous().to(x.scalar_type()), norm_weight_, info_.norm->eps).flatten(2);
+      rms_norm(y.permute({0, 3, 1, 2, 4}).to(x.scalar_type()), norm_weight_, info_.norm->eps).flatten(2);
   return activate_and_multiply(Activation::kSilu, widened(z), widened(normed)).to(x.scalar_type());
 }
 

@@ -155,8 +155,8 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
       step.experts = experts(*part, place);
     if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place.prefix);
     if (const auto part = value.find("short_conv")) step.recurrent = read_short_conv(*part, info_, place);
-    if (const auto part = value.find("delta_rule")) step.recurrent = read_delta_rule(root_, *part, info_, place);
-    if (const auto part = value.find("mamba2")) step.recurrent = read_mamba2(root_, *part, info_, place);
+    if (const auto part = value.find("delta_rule")) step.recurrent = read_delta_rule(root, *part, info_, place);
+    if (const auto part = value.find("mamba2")) step.recurrent = read_mamba2(root, *part, info_, place);
     if (!step.recurrent && !step.attention && !step.mlp && !step.experts)
       value.fail(cat("a step with a part that computes, such as attention or mlp, in block ", place.index));
     step.norm_out = norm(value, "norm_out", place.prefix);
@@ -166,7 +166,7 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
     block.steps.push_back(std::move(step));
   }
   if (labels && !labelled) labels->fail(cat("for block ", place.index, " a label that a step of the descriptor has"));
-  if (block.steps.empty()) root_.at("block").at("steps").fail(cat("a step that block ", place.index, " has"));
+  if (block.steps.empty()) root.at("block").at("steps").fail(cat("a step that block ", place.index, " has"));
   return block;
 }
 
