@@ -19,26 +19,29 @@ void append(std::vector<std::string>& names, const NormInfo& norm) {
   if (norm.has_bias) names.push_back(norm.name + ".bias");
 }
 
-void append(std::vector<LinearInfo>& linears, const MlpInfo& mlp) {
-  if (mlp.gate) linears.push_back(*mlp.gate);
-  linears.insert(linears.end(), {mlp.up, mlp.down});
-}
-
-double norm_eps(const DecoderInfo& info) {
-  if (info.final_norm) return info.final_norm->eps;
+// One for all, as a descriptor has it.
+NormInfo any_norm(const DecoderInfo& info) {
+  if (info.final_norm) return *info.final_norm;
   for (const BlockInfo& block : info.blocks)
     for (const StepInfo& step : block.steps)
       for (const auto& norm : {step.norm_in, step.norm_out, step.norm_sum})
-        if (norm) return norm->eps;
-  return 0;
+        if (norm) return *norm;
+  return {};
+}
+
+template <typename T>
+nlohmann::json or_null(const std::optional<T>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
 }
 
 nlohmann::json to_json(const RotaryInfo& rotary) {
   using Scaling = RotaryInfo::Scaling;
-  const char* scaling = rotary.scaling == Scaling::kYarn     ? "yarn"
-                        : rotary.scaling == Scaling::kLlama3 ? "llama3"
-                        : rotary.scaling == Scaling::kLinear ? "linear"
-                                                             : "none";
+  const char* scaling = rotary.scaling == Scaling::kProportional ? "proportional"
+                        : rotary.scaling == Scaling::kLongrope   ? "longrope"
+                        : rotary.scaling == Scaling::kYarn       ? "yarn"
+                        : rotary.scaling == Scaling::kLlama3     ? "llama3"
+                        : rotary.scaling == Scaling::kLinear     ? "linear"
+                                                                 : "none";
   return {{"dims", rotary.dims},
           {"theta", rotary.theta},
           {"scaling", scaling},
@@ -49,7 +52,9 @@ nlohmann::json to_json(const RotaryInfo& rotary) {
           {"beta_slow", rotary.beta_slow},
           {"truncate", rotary.truncate},
           {"attention_factor", rotary.attention_factor},
-          {"original_positions", rotary.original_positions}};
+          {"original_positions", rotary.original_positions},
+          {"short_factors", rotary.short_factors},
+          {"long_factors", rotary.long_factors}};
 }
 
 bool has_experts(const BlockInfo& block) {
@@ -141,11 +146,21 @@ void Architecture::match(TensorSource& source) {
 nlohmann::json Architecture::facts() const {
   if (generic_ && info_.head.name.empty()) return nlohmann::json::object();
   nlohmann::json windows = nlohmann::json::array();
+  AttentionInfo attention;  // the last: what is told of it is the same in all blocks
+  double residual_scale = 1;
+  bool parallel = false;
   for (const BlockInfo& block : info_.blocks) {
     windows.push_back(nullptr);
-    for (const StepInfo& step : block.steps)
-      if (step.attention && step.attention->sliding_window) windows.back() = *step.attention->sliding_window;
+    for (const StepInfo& step : block.steps) {
+      residual_scale = step.scale;
+      parallel = parallel || (step.attention && step.mlp);
+      if (!step.attention) continue;
+      attention = *step.attention;
+      if (attention.sliding_window) windows.back() = *attention.sliding_window;
+    }
   }
+  const NormInfo norm = any_norm(info_);
+  const auto& rotary = info_.rotary ? info_.rotary : info_.window_rotary;
   nlohmann::json facts = {{"family", info_.family},
                           {"vocab", info_.vocab},
                           {"hidden", info_.hidden},
@@ -155,8 +170,18 @@ nlohmann::json Architecture::facts() const {
                           {"heads", info_.heads},
                           {"kv_heads", info_.kv_heads},
                           {"head_dim", info_.head_dim},
-                          {"norm_eps", norm_eps(info_)},
-                          {"rotary", info_.rotary ? to_json(*info_.rotary) : nlohmann::json()},
+                          {"norm", norm.kind == NormKind::kRms ? "rms" : "layer"},
+                          {"norm_eps", norm.eps},
+                          {"rotary", rotary ? to_json(*rotary) : nlohmann::json()},
+                          {"window_rotary", info_.window_rotary ? to_json(*info_.window_rotary) : nlohmann::json()},
+                          {"parallel", parallel},
+                          {"attention_scale", or_null(attention.scale)},
+                          {"attention_softcap", or_null(attention.softcap)},
+                          {"embedding_scale", info_.embedding_scale},
+                          {"residual_scale", residual_scale},
+                          {"logit_scale", info_.logit_scale},
+                          {"logit_divisor", info_.logit_divisor},
+                          {"logit_softcap", or_null(info_.logit_softcap)},
                           {"tied_head", info_.tied_head},
                           {"sliding_windows", windows},
                           {"block_prefix", block_prefix()},
@@ -169,16 +194,14 @@ nlohmann::json Architecture::facts() const {
 std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
   if (generic_) return generic_->blocks.at(static_cast<size_t>(block)).linears;
   std::vector<LinearInfo> linears;
+  const auto add = [&](const auto& part) {
+    if (!part) return;
+    for (LinearInfo& linear : part->linears()) linears.push_back(std::move(linear));
+  };
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
-    if (const auto& attention = step.attention)
-      linears.insert(linears.end(), {attention->q, attention->k, attention->v, attention->o});
-    if (step.mlp) append(linears, *step.mlp);
-    if (const auto& experts = step.experts) {
-      linears.push_back(experts->router.linear);
-      for (const MlpInfo& expert : experts->experts) append(linears, expert);
-      if (experts->shared) append(linears, *experts->shared);
-      if (experts->shared_gate) linears.push_back(*experts->shared_gate);
-    }
+    add(step.attention);
+    add(step.mlp);
+    add(step.experts);
   }
   return linears;
 }
@@ -192,14 +215,23 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
   std::vector<std::string> names;
   for (const StepInfo& step : info_.blocks.at(static_cast<size_t>(block)).steps) {
     append(names, step.norm_in);
-    if (step.attention) {
-      append(names, step.attention->q_norm);
-      append(names, step.attention->k_norm);
+    append(names, step.norm_mlp);
+    if (const auto& attention = step.attention) {
+      for (const auto& norm : {attention->q_norm, attention->k_norm, attention->v_norm}) append(names, norm);
+      if (attention->latent) {
+        append(names, attention->latent->q_norm);
+        append(names, attention->latent->kv_norm);
+      }
+      if (!attention->sinks.empty()) names.push_back(attention->sinks);
     }
+    if (step.mlp && step.mlp->activation == Activation::kXielu)
+      for (const char* parameter : {"alpha_p", "alpha_n", "beta", "eps"})
+        names.push_back(step.mlp->activation_name + "." + parameter);
     if (step.experts && !step.experts->router.correction_bias.empty())
       names.push_back(step.experts->router.correction_bias);
     append(names, step.norm_out);
     append(names, step.norm_sum);
+    if (!step.sum_scale.empty()) names.push_back(step.sum_scale);
   }
   for (const LinearInfo& linear : block_linears(block)) append(names, linear);
   return names;
@@ -214,6 +246,7 @@ std::vector<std::string> Architecture::outer_tensors() const {
   if (generic_) return generic_->outside.tensors;
   std::vector<std::string> names{info_.embedding + ".weight"};
   if (info_.learned_positions) names.push_back(info_.learned_positions->name + ".weight");
+  append(names, info_.embedding_norm);
   append(names, info_.project_in);
   append(names, info_.final_norm);
   append(names, info_.project_out);

@@ -7,37 +7,18 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <optional>
 #include <vector>
 
 #include "host/base/tensor.h"
 #include "host/model/architecture.h"
+#include "host/model/attention.h"
 #include "host/model/experts.h"
 #include "host/model/finite.h"
-#include "host/model/input_hook.h"
+#include "host/model/mlp.h"
 #include "host/model/torch_tensor.h"
 
 namespace roundhouse {
-
-struct LinearSlot {
-  LinearInfo info;
-  at::Tensor weight;  // [out, in]
-  at::Tensor bias;    // [out], or undefined
-};
-
-// What attention needs to know of the positions 0 to seqlen-1, computed once for all blocks.
-struct PositionData {
-  int64_t seqlen = 0;
-  at::Tensor cos, sin;                  // [seqlen, 1, rotary dims]; undefined without rotary positions
-  std::map<int64_t, at::Tensor> masks;  // for windows below seqlen: [seqlen, seqlen], 0 where seen and -inf elsewhere
-};
-
-struct LoadedNorm {
-  NormInfo info;
-  at::Tensor weight, bias;
-  at::Tensor operator()(const at::Tensor& x) const;
-};
 
 class Block {
  public:
@@ -46,39 +27,28 @@ class Block {
   Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype, at::Device device);
 
   // In the order of Architecture::block_linears.
-  std::vector<LinearSlot>& linears() { return linears_; }
-  const std::vector<LinearSlot>& linears() const { return linears_; }
-  void set_input_hook(InputHook hook) { input_hook_ = std::move(hook); }
+  std::vector<LinearSlot>& linears() { return linears_.slots; }
+  const std::vector<LinearSlot>& linears() const { return linears_.slots; }
+  void set_input_hook(InputHook hook) { linears_.input_hook = std::move(hook); }
   // Of an expert's linears, in place of the other: they are applied to all tokens, and what comes of it is dropped.
-  void set_expert_hook(InputHook hook) { expert_hook_ = std::move(hook); }
+  void set_expert_hook(InputHook hook) { linears_.expert_hook = std::move(hook); }
 
   // hidden: [batch, seq, hidden] in the block's dtype, like the result. Differentiable in hidden and in the weights and
   // biases of the slots, not in those of norms.
   at::Tensor forward(const at::Tensor& hidden, const PositionData& positions) const;
 
  private:
-  struct Attention {
-    size_t q, k, v, o;  // slots
-    std::optional<LoadedNorm> q_norm, k_norm;
-    std::optional<int64_t> sliding_window;
-  };
   struct Step {
-    std::optional<LoadedNorm> norm_in, norm_out, norm_sum;
+    std::optional<LoadedNorm> norm_in, norm_mlp, norm_out, norm_sum;
     std::optional<Attention> attention;
-    std::optional<MlpSlots> mlp;
+    std::optional<Mlp> mlp;
     std::optional<Experts> experts;
+    double scale;
+    at::Tensor sum_scale;  // [1], or undefined
   };
 
-  at::Tensor linear(size_t slot, const at::Tensor& input) const { return linear(slot, input, input_hook_); }
-  at::Tensor linear(size_t slot, const at::Tensor& input, const InputHook& hook) const;
-  at::Tensor heads_of(size_t slot, const at::Tensor& input, const std::optional<LoadedNorm>& norm) const;
-  at::Tensor attend(const Attention& attention, const at::Tensor& x, const PositionData& positions) const;
-
-  int64_t head_dim_;
-  bool grouped_;  // query heads share key and value heads
-  std::vector<LinearSlot> linears_;
+  Linears linears_;
   std::vector<Step> steps_;
-  InputHook input_hook_, expert_hook_;
 };
 
 // Holds the tensors outside the blocks; the embedding stays where the source has it, the head is converted when first
@@ -108,7 +78,7 @@ class Decoder {
   at::Tensor embedding_;          // [vocab, embedding_size] in the checkpoint's type
   at::Tensor learned_positions_;  // [positions + offset, hidden], or undefined
   at::Tensor project_in_, project_out_, head_bias_;
-  std::optional<LoadedNorm> final_norm_;
+  std::optional<LoadedNorm> embedding_norm_, final_norm_;
   mutable at::Tensor head_;  // [vocab, embedding_size] in dtype_, once used
   InputHook input_hook_;
 };

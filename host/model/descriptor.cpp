@@ -2,6 +2,7 @@
 #include "host/model/descriptor.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "host/base/error.h"
@@ -40,13 +41,25 @@ std::string model_type(const json& config, const char* section = nullptr) {
   return type != config.end() && type->is_string() ? type->get<std::string>() : "";
 }
 
-// The value of "a.b" in a map; nullptr where it is not there.
-const json* value_at(const json& map, const std::string& path) {
-  if (const auto found = map.find(path); found != map.end()) return &*found;
+// The value of "a.b" in a map, or of "3.b" in a list; nullptr where it is not there.
+const json* value_at(const json& from, const std::string& path) {
+  if (from.is_array()) {
+    size_t index = 0;
+    const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), index);
+    if (error != std::errc() || index >= from.size()) return nullptr;
+    if (end == path.data() + path.size()) return &from[index];
+    return *end == '.' ? value_at(from[index], end + 1) : nullptr;
+  }
+  if (!from.is_object()) return nullptr;
+  if (const auto found = from.find(path); found != from.end()) return &*found;
   const size_t dot = path.find('.');
-  const auto inner = map.find(path.substr(0, dot));
-  if (dot == std::string::npos || inner == map.end() || !inner->is_object()) return nullptr;
-  return value_at(*inner, path.substr(dot + 1));
+  const auto inner = from.find(path.substr(0, dot));
+  return dot == std::string::npos || inner == from.end() ? nullptr : value_at(*inner, path.substr(dot + 1));
+}
+
+void replace_all(std::string& text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
 }
 
 // Spells the descriptor out.
@@ -57,11 +70,7 @@ Descriptor with_spellings(Descriptor descriptor) {
   unspelled.erase("spellings");
   for (const Value& words : spellings->items()) {
     std::string text = unspelled.dump();
-    for (const auto& [word, value] : words.members()) {
-      const std::string from = "{" + word + "}", to = value.text();
-      for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-        text.replace(at, from.size(), to);
-    }
+    for (const auto& [word, value] : words.members()) replace_all(text, "{" + word + "}", value.text());
     descriptor.spellings.push_back(json::parse(text));
   }
   if (descriptor.spellings.empty()) spellings->fail("a list of maps");
@@ -69,7 +78,27 @@ Descriptor with_spellings(Descriptor descriptor) {
   return descriptor;
 }
 
+// Why the descriptor declines the config, or "": the reason of the first of `refuse` that holds.
+std::string refusal(const Descriptor& descriptor) {
+  const auto guards = Value(descriptor).find("refuse");
+  if (!guards) return "";
+  for (const Value& guard : guards->items()) {
+    guard.only({"when", "unless", "reason"});
+    const auto when = guard.find("when");
+    if (when ? when->flag() : !guard.at("unless").flag()) return guard.at("reason").text();
+  }
+  return "";
+}
+
 }  // namespace
+
+Descriptor of_block(const Descriptor& descriptor, int64_t block) {
+  Descriptor own = descriptor;
+  std::string text = own.yaml.dump();
+  replace_all(text, "{block}", std::to_string(block));
+  own.yaml = json::parse(text);
+  return own;
+}
 
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs) {
   std::vector<FamilyRecord> families;
@@ -112,7 +141,12 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
     if (!(choice.family.empty() ? lists : record.family == choice.family)) continue;
     found.file = record.file;
     found.yaml = yaml::Node::load(record.file).as_json();
-    return with_spellings(std::move(found));
+    const std::string refused = refusal(found);
+    if (refused.empty()) return with_spellings(std::move(found));
+    if (choice.generic && choice.family.empty()) continue;  // to the generic one
+    throw Error(cat(
+        found.config_file.string(), ": ", refused, " (", found.file.string(), " declines it)",
+        choice.family.empty() ? ". Weights of any family can be rounded without tuning: set tuning.iters to 0" : ""));
   }
   if (choice.generic && !generic.empty()) {
     found.file = generic;
@@ -136,25 +170,60 @@ Value::Value(const Descriptor& descriptor) : Value(descriptor, descriptor.yaml, 
 
 Value::Value(const Descriptor& descriptor, json value, std::filesystem::path file, std::string path)
     : descriptor_(&descriptor), value_(std::move(value)), file_(std::move(file)), path_(std::move(path)) {
-  if (file_ == descriptor.file && value_.is_object() && value_.contains("key")) follow_key();
+  if (file_ != descriptor.file || !value_.is_object()) return;
+  if (value_.contains("is_set")) {
+    only({"is_set"});
+    const std::vector<std::string> names = names_under("is_set");
+    value_ = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      const json* const found = value_at(descriptor.config, name);
+      return found && !found->empty();
+    });
+  } else if (value_.contains("choose")) {
+    choose();
+  } else if (value_.contains("key")) {
+    follow_key();
+  }
+}
+
+void Value::choose() {
+  only({"choose"});
+  for (const Value& choice : at("choose").items()) {
+    choice.only({"when", "value"});
+    if (const auto when = choice.find("when"); when && !when->flag()) continue;
+    const Value chosen = choice.at("value");
+    *this = chosen;
+    return;
+  }
+  fail("a list of which one holds");
+}
+
+std::vector<std::string> Value::names_under(const char* key) const {
+  std::vector<std::string> names;
+  for (const json& name : value_[key].is_array() ? value_[key] : json::array({value_[key]})) {
+    if (!name.is_string()) fail(cat("{", key, ": NAME} or {", key, ": [NAME, ...]}"));
+    names.push_back(name);
+  }
+  return names;
 }
 
 void Value::follow_key() {
-  only({"key", "default"});
-  std::vector<std::string> names;
-  for (const json& name : value_["key"].is_array() ? value_["key"] : json::array({value_["key"]})) {
-    if (!name.is_string()) fail("{key: NAME} or {key: [NAME, ...]}");
-    names.push_back(name);
-  }
+  only({"key", "default", "is"});
+  const std::vector<std::string> names = names_under("key");
   const json& config = descriptor_->config;
   for (const std::string& name : names) {
     const json* const found = value_at(config, name);
     if (!found || (found->empty() && name != names.back())) continue;
+    if (value_.contains("is")) {
+      const bool equal = *found == value_["is"];
+      value_ = equal;
+      return;
+    }
     value_ = *found;
     file_ = descriptor_->config_file;
     path_ = name;
     return;
   }
+  if (value_.contains("is") && !value_.contains("default")) value_["default"] = false;
   if (!value_.contains("default"))
     throw Error(
         cat(descriptor_->config_file.string(), ": the key ", joined(names), " is missing; ", origin(), " asks for it"));
@@ -176,11 +245,13 @@ std::optional<Value> Value::find(std::string_view key) const {
   return Value(*descriptor_, *member, file_, path_ + (path_.empty() ? "" : ".") + std::string(key));
 }
 
-void Value::only(std::initializer_list<std::string_view> keys) const {
+void Value::only(std::initializer_list<std::string_view> keys, std::span<const std::string_view> more) const {
   if (!value_.is_object()) fail("a map");
+  std::vector<std::string_view> known(keys);
+  known.insert(known.end(), more.begin(), more.end());
   for (const auto& [key, member] : value_.items())
-    if (std::find(keys.begin(), keys.end(), key) == keys.end())
-      throw Error(cat(origin(), ": the key ", key, " is unknown; known are ", joined(keys)));
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      throw Error(cat(origin(), ": the key ", key, " is unknown; known are ", joined(known)));
 }
 
 std::vector<Value> Value::items() const {

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,9 @@ struct Descriptor {
   // `yaml` with the words of each of its `spellings` in place of "{WORD}"; itself it has the first. Empty: it has none.
   std::vector<nlohmann::json> spellings = {};
 };
+
+// The descriptor of one block: with the block's number in place of "{block}".
+Descriptor of_block(const Descriptor& descriptor, int64_t block);
 
 // Which descriptor a model has.
 struct FamilyChoice {
@@ -42,18 +46,21 @@ struct FamilyRecord {
 std::vector<FamilyRecord> list_families(const std::vector<std::filesystem::path>& descriptor_dirs);
 
 // A value of the descriptor, or of config.json where the descriptor says {key: NAME}. Borrows the Descriptor.
-//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a
+//   {key: NAME}                     the value of config.json's NAME, which must be there; a.b is b in the map a, or the b-th of the list a
 //   {key: NAME, default: VALUE}     VALUE when NAME is absent (null counts as there)
 //   {key: [NAME, OTHER], ...}       the first that is there and neither null nor empty
+//   {key: NAME, is: VALUE}          whether config.json's NAME is VALUE; where it is absent, `default`, else false
+//   {is_set: NAME} or [NAME, OTHER] whether one is there and neither null nor empty
+//   {choose: [{when: FLAG, value: VALUE}, ...]}  the first value whose flag is true, or is not there
 // The accessors throw Error naming file and key when the value has another type.
 class Value {
  public:
   explicit Value(const Descriptor& descriptor);  // the whole descriptor
 
-  // Members of a map. `at` throws when absent; `only` throws when the map has another member than these.
+  // Members of a map. `at` throws when absent; `only` throws when the map has another member than these and `more`.
   Value at(std::string_view key) const;
   std::optional<Value> find(std::string_view key) const;
-  void only(std::initializer_list<std::string_view> keys) const;
+  void only(std::initializer_list<std::string_view> keys, std::span<const std::string_view> more = {}) const;
   std::vector<Value> items() const;
   std::vector<std::pair<std::string, Value>> members() const;
 
@@ -74,6 +81,8 @@ class Value {
  private:
   Value(const Descriptor& descriptor, nlohmann::json value, std::filesystem::path file, std::string path);
   void follow_key();
+  void choose();
+  std::vector<std::string> names_under(const char* key) const;
 
   const Descriptor* descriptor_;
   nlohmann::json value_;

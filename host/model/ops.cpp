@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <stdexcept>
 
 namespace roundhouse {
 namespace {
@@ -18,7 +19,8 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 struct RmsNormFunction : Function<RmsNormFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double eps) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight, double eps) {
+    const at::Tensor x = input.contiguous();  // libtorch's kernel takes it to be
     auto [normed, rstd] = at::_fused_rms_norm(x, {x.size(-1)}, std::nullopt, eps);
     context->save_for_backward({x, weight, rstd});
     return normed.mul_(weight);
@@ -36,30 +38,43 @@ struct RmsNormFunction : Function<RmsNormFunction> {
   }
 };
 
-// y = x * cos + rotate_half(x) * sin, where rotate_half takes (a, b) to (-b, a). The gradient is the same with the
-// product by sin taken before the halves change places, and the signs turned.
+// y = x * cos + turned(x) * sin, where turned takes a pair (a, b) to (-b, a). The gradient is the same with the product
+// by sin taken before the two change places, and the signs turned.
 struct RotateFunction : Function<RotateFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos,
-                            const at::Tensor& sin) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                            bool interleaved) {
     context->save_for_backward({cos, sin});
-    const int64_t dims = cos.size(-1), half = dims / 2;
+    context->saved_data["interleaved"] = interleaved;
+    const Pairs pairs{cos.size(-1), interleaved};
     at::Tensor y = times_cos(x, cos);
-    y.narrow(-1, 0, half).sub_(x.narrow(-1, half, half) * sin.narrow(-1, 0, half));
-    y.narrow(-1, half, half).add_(x.narrow(-1, 0, half) * sin.narrow(-1, half, half));
+    pairs.first(y).sub_(pairs.second(x) * pairs.first(sin));
+    pairs.second(y).add_(pairs.first(x) * pairs.second(sin));
     return y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &dy = gradients[0], &cos = saved[0], &sin = saved[1];
-    const int64_t dims = cos.size(-1), half = dims / 2;
+    const Pairs pairs{cos.size(-1), context->saved_data["interleaved"].toBool()};
     at::Tensor dx = times_cos(dy, cos);
-    dx.narrow(-1, 0, half).add_(dy.narrow(-1, half, half) * sin.narrow(-1, half, half));
-    dx.narrow(-1, half, half).sub_(dy.narrow(-1, 0, half) * sin.narrow(-1, 0, half));
-    return {dx, {}, {}};
+    pairs.first(dx).add_(pairs.second(dy) * pairs.second(sin));
+    pairs.second(dx).sub_(pairs.first(dy) * pairs.first(sin));
+    return {dx, {}, {}, {}};
   }
 
  private:
+  // The first and the second features of all pairs, [..., dims / 2].
+  struct Pairs {
+    int64_t dims;
+    bool interleaved;
+    at::Tensor first(const at::Tensor& x) const {
+      return interleaved ? x.slice(-1, 0, dims, 2) : x.narrow(-1, 0, dims / 2);
+    }
+    at::Tensor second(const at::Tensor& x) const {
+      return interleaved ? x.slice(-1, 1, dims, 2) : x.narrow(-1, dims / 2, dims / 2);
+    }
+  };
+
   static at::Tensor times_cos(const at::Tensor& x, const at::Tensor& cos) {
     const int64_t dims = cos.size(-1);
     if (dims == x.size(-1)) return x * cos;
@@ -105,10 +120,17 @@ void activation_out(Activation activation, at::Tensor& y, const at::Tensor& x) {
     case Activation::kRelu:
       at::relu_out(y, x);
       return;
+    case Activation::kSquaredRelu:
+      at::relu_out(y, x);
+      y.mul_(y);
+      return;
     case Activation::kSigmoid:
       at::sigmoid_out(y, x);
       return;
+    case Activation::kXielu:
+      break;
   }
+  throw std::logic_error("an activation with parameters");
 }
 
 // dx may be dy.
@@ -126,10 +148,16 @@ void activation_backward_out(Activation activation, at::Tensor& dx, const at::Te
     case Activation::kRelu:
       at::threshold_backward_out(dx, dy, x, 0);
       return;
+    case Activation::kSquaredRelu:
+      at::mul_out(dx, dy, at::relu(x).mul_(2));
+      return;
     case Activation::kSigmoid:
       at::sigmoid_backward_out(dx, dy, at::sigmoid(x));
       return;
+    case Activation::kXielu:
+      break;
   }
+  throw std::logic_error("an activation with parameters");
 }
 
 struct ActivateFunction : Function<ActivateFunction> {
@@ -182,14 +210,66 @@ struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
   }
 };
 
+struct SoftCapFunction : Function<SoftCapFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, double cap) {
+    const at::Tensor x = input.contiguous(), y = at::empty_like(x);
+    for_slices<2>({y, x}, [&](auto& slices) {
+      at::div_out(slices[0], slices[1], at::scalar_tensor(cap, slices[1].options()));
+      slices[0].tanh_().mul_(cap);
+    });
+    context->save_for_backward({y});
+    context->saved_data["cap"] = cap;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const at::Tensor y = context->get_saved_variables()[0], dy = gradients[0].contiguous(), dx = at::empty_like(y);
+    const double cap = context->saved_data["cap"].toDouble();
+    for_slices<3>({dx, dy, y}, [&](auto& slices) { at::tanh_backward_out(slices[0], slices[1], slices[2] / cap); });
+    return {dx, {}};
+  }
+};
+
+struct XieluFunction : Function<XieluFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& alpha_p,
+                            const at::Tensor& alpha_n, const at::Tensor& beta, const at::Tensor& eps) {
+    const at::Tensor x = input.contiguous(), y = at::empty_like(x);
+    context->save_for_backward({x, alpha_p, alpha_n, beta, eps});
+    for_slices<2>({y, x}, [&](auto& slices) {
+      const at::Tensor& x = slices[1];
+      const at::Tensor above = alpha_p * x * x + beta * x;
+      at::where_out(slices[0], x > 0, above, (at::expm1(at::minimum(x, eps)) - x) * alpha_n + beta * x);
+    });
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], dy = gradients[0].contiguous(), dx = at::empty_like(x);
+    const at::Tensor &alpha_p = saved[1], &alpha_n = saved[2], &beta = saved[3], &eps = saved[4];
+    for_slices<3>({dx, dy, x}, [&](auto& slices) {
+      const at::Tensor& x = slices[2];
+      const at::Tensor below = (at::exp(x) * (x < eps) - 1) * alpha_n + beta;
+      at::mul_out(slices[0], slices[1], at::where(x > 0, 2 * alpha_p * x + beta, below));
+    });
+    return {dx, {}, {}, {}, {}};
+  }
+};
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x, weight, eps);
 }
 
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  return RotateFunction::apply(x, cos, sin);
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool interleaved) {
+  return RotateFunction::apply(x, cos, sin, interleaved);
+}
+
+at::Tensor soft_cap(const at::Tensor& x, double cap) { return SoftCapFunction::apply(x, cap); }
+
+at::Tensor activate(const Xielu& xielu, const at::Tensor& x) {
+  return XieluFunction::apply(x, xielu.alpha_p, xielu.alpha_n, xielu.beta, xielu.eps);
 }
 
 at::Tensor activate(Activation activation, const at::Tensor& x) { return ActivateFunction::apply(activation, x); }

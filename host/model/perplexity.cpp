@@ -31,18 +31,19 @@ struct Batch {
 // Batches whose hidden states are held at once.
 using Group = std::vector<Batch>;
 
-std::vector<Group> make_groups(const std::vector<std::vector<int32_t>>& sequences, int64_t hidden_size) {
+std::vector<Group> make_groups(const std::vector<std::vector<int32_t>>& sequences, const DecoderInfo& info) {
   std::vector<size_t> order;
   for (size_t i = 0; i < sequences.size(); ++i)
     if (sequences[i].size() >= 2) order.push_back(i);
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return sequences[a].size() > sequences[b].size(); });
-  const int64_t group_tokens = kHiddenBytes / (hidden_size * static_cast<int64_t>(sizeof(float)));
+  const int64_t group_tokens = kHiddenBytes / (info.hidden * static_cast<int64_t>(sizeof(float)));
   std::vector<Group> groups;
   int64_t tokens = 0;  // of the last group
   for (const size_t i : order) {
     const int64_t length = static_cast<int64_t>(sequences[i].size());
-    if (groups.empty() || groups.back().back().tokens() + groups.back().back().seqlen > kBatchTokens) {
+    if (groups.empty() || groups.back().back().tokens() + groups.back().back().seqlen > kBatchTokens ||
+        !info.same_positions(length, groups.back().back().seqlen)) {
       if (groups.empty() || tokens + kBatchTokens > group_tokens) {
         groups.emplace_back();
         tokens = 0;
@@ -112,7 +113,7 @@ Perplexity perplexity(const Architecture& architecture, TensorSource& source,
                       const std::function<void(int64_t done, int64_t total)>& progress, const InputHook& input_hook) {
   const auto start = std::chrono::steady_clock::now();
   const at::NoGradGuard no_grad;
-  std::vector<Group> groups = make_groups(sequences, architecture.hidden_size());
+  std::vector<Group> groups = make_groups(sequences, architecture.info());
   if (groups.empty()) throw Error("no sequence has two tokens, so there is nothing to score");
 
   Decoder decoder(architecture, source, at::kFloat, at::kCPU);

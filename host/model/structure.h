@@ -24,25 +24,92 @@ struct LinearInfo {
   bool float32 = false;  // it computes in float32 at least
 };
 
-enum class NormKind { kRms, kLayer };  // an RMS norm has a weight and no bias
+enum class NormKind { kRms, kLayer };  // an RMS norm has no bias
 
 struct NormInfo {
   std::string name;
   NormKind kind = NormKind::kRms;
-  int64_t size = 0;  // features normed together
+  int64_t size = 0;   // features normed together
+  int64_t heads = 1;  // that have a weight of their own: [heads, size] where there are several
   double eps = 0;
   bool has_weight = true, has_bias = false;
+  bool plus_one = false;  // what is stored is the weight less one
 };
 
-enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSigmoid };
+enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSquaredRelu, kSigmoid, kXielu };
+
+// How config.json's rope_type changes the frequencies theta^(-2i/dims).
+struct RotaryInfo {
+  enum class Scaling { kNone, kLinear, kLlama3, kYarn, kLongrope, kProportional };
+  int64_t dims = 0;          // the first features of each head, the rest are left alone
+  bool interleaved = false;  // pairs are (2i, 2i + 1), else (i, i + dims/2)
+  double theta = 0;
+  Scaling scaling = Scaling::kNone;
+  double factor = 1;
+  double low_freq_factor = 0, high_freq_factor = 0;  // llama3
+  double beta_fast = 32, beta_slow = 1;              // yarn
+  bool truncate = true;                              // yarn: its corrected range ends at whole features
+  double attention_factor = 1;                       // yarn, longrope: of cosines and sines
+  double scores_factor = 1;                          // yarn: of attention's scores, where they ask for it
+  int64_t original_positions = 0;                    // llama3, yarn, longrope
+  int64_t turning = 0;                               // proportional: the pairs that turn, of all
+  // longrope: divisors of the frequencies for texts up to original_positions, and for longer ones
+  std::vector<double> short_factors, long_factors;
+  bool operator==(const RotaryInfo&) const = default;
+};
+
+// Queries grow with their position p: by 1 + beta ln(1 + floor(p / positions)).
+struct LengthScaleInfo {
+  double beta = 0;
+  int64_t positions = 0;
+  bool operator==(const LengthScaleInfo&) const = default;
+};
+
+// Scores get slope * scale * position, with a slope for each head.
+struct AlibiInfo {
+  double scale = 1;
+  bool bfloat16 = false;  // slopes and products are rounded to it
+};
+
+// Keys and values from a latent that all heads share, and the rotated features of a key apart (DeepSeek's MLA). Of each
+// head's features the last `rope` are rotated. Queries may come from a latent as well.
+struct LatentInfo {
+  int64_t rank = 0;  // of keys and values
+  int64_t nope = 0, rope = 0, value = 0;
+  std::optional<LinearInfo> q_a;  // then AttentionInfo::q reads its output, normed
+  std::optional<NormInfo> q_norm;
+  LinearInfo kv_a, kv_b;  // [rank + rope, hidden], [heads * (nope + value), rank]
+  NormInfo kv_norm;
+};
+
+// How one linear that is q, k and v has its rows: those of q, of k, of v; or for each key head its queries, k, v.
+enum class FusedLayout { kRows, kGroups };
 
 // Causal self-attention. Query heads share key and value heads in groups of heads / kv_heads.
 struct AttentionInfo {
-  LinearInfo q, k, v, o;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  // Apart, or one that is all three. Without v the keys, before their norm, are the values.
+  std::optional<LinearInfo> q, k, v, qkv;
+  FusedLayout layout = FusedLayout::kRows;
+  std::optional<LatentInfo> latent;  // in place of k and v
+  LinearInfo o;
   // Over each head's features, or over all heads' at once: NormInfo::size tells.
-  std::optional<NormInfo> q_norm, k_norm;
+  std::optional<NormInfo> q_norm, k_norm, v_norm;
+  bool norms_after_rotary = false;
+  std::optional<RotaryInfo> rotary;
+  std::optional<LengthScaleInfo> length_scale;
+  std::optional<double> scale;  // of the scores; else 1 / sqrt(head_dim)
+  std::optional<double> softcap;
+  std::string sinks;  // a tensor [heads] of scores that take part in the softmax and give no value; "": none
+  std::optional<AlibiInfo> alibi;
+  // q's rows are twice as many: each head's queries, then what its output is multiplied with, through a sigmoid.
+  bool output_gate = false;
   // A position sees itself and the sliding_window - 1 positions before it.
   std::optional<int64_t> sliding_window;
+
+  std::vector<LinearInfo> linears() const;  // in the order in which they are computed
+  // It needs a mask even where a position sees all before it.
+  bool needs_mask() const { return softcap.has_value() || !sinks.empty(); }
 };
 
 // Gate and up are cut off at `limit`: down((up(x) + 1) * gate(x) * sigmoid(alpha * gate(x))).
@@ -54,8 +121,12 @@ struct ClampedSwiglu {
 struct MlpInfo {
   std::optional<LinearInfo> gate;
   LinearInfo up, down;
+  bool fused = false;  // up's rows are those of gate, then of up
   Activation activation = Activation::kSilu;
+  std::string activation_name;                          // of the module of its parameters, where it has some
   std::optional<ClampedSwiglu> clamped = std::nullopt;  // in place of `activation`
+
+  std::vector<LinearInfo> linears() const;
 };
 
 // Which experts a token goes to, and what weights their outputs have.
@@ -90,33 +161,23 @@ struct ExpertsInfo {
   std::vector<StackedExperts> stacked;
   std::optional<MlpInfo> shared;
   std::optional<LinearInfo> shared_gate;  // a row
+
+  std::vector<LinearInfo> linears() const;
 };
 
-// hidden = norm_sum(hidden + norm_out(attention(x) + mlp(x))), x = norm_in(hidden), without what is not there; experts
-// stand in the MLP's place.
+// hidden = norm_sum(hidden + scale * norm_out(attention(norm_in(hidden)) + mlp(norm_mlp(hidden)))), without what is not
+// there; without norm_mlp the MLP reads what attention reads. Experts stand in the MLP's place.
 struct StepInfo {
-  std::optional<NormInfo> norm_in, norm_out, norm_sum;
+  std::optional<NormInfo> norm_in, norm_mlp, norm_out, norm_sum;
   std::optional<AttentionInfo> attention;
   std::optional<MlpInfo> mlp;
   std::optional<ExpertsInfo> experts;
+  double scale = 1;
+  std::string sum_scale;  // a tensor of one element that multiplies the result; "": none
 };
 
 struct BlockInfo {
   std::vector<StepInfo> steps;
-};
-
-// How config.json's rope_type changes the frequencies theta^(-2i/dims).
-struct RotaryInfo {
-  enum class Scaling { kNone, kLinear, kLlama3, kYarn };
-  int64_t dims = 0;  // the first features of each head, the rest are left alone
-  double theta = 0;
-  Scaling scaling = Scaling::kNone;
-  double factor = 1;
-  double low_freq_factor = 0, high_freq_factor = 0;  // llama3
-  double beta_fast = 32, beta_slow = 1;              // yarn
-  bool truncate = true;                              // yarn: its corrected range ends at whole features
-  double attention_factor = 1;                       // yarn: of cosines and sines
-  int64_t original_positions = 0;                    // llama3, yarn
 };
 
 struct LearnedPositionsInfo {
@@ -132,7 +193,10 @@ struct DecoderInfo {
   std::string embedding;       // weight [vocab, embedding_size]
   int64_t embedding_size = 0;  // with the two projections where it differs from hidden
   std::optional<LinearInfo> project_in, project_out;
-  std::optional<RotaryInfo> rotary;
+  std::optional<NormInfo> embedding_norm;
+  double embedding_scale = 1;
+  // Of blocks without and with a sliding window.
+  std::optional<RotaryInfo> rotary, window_rotary;
   std::optional<LearnedPositionsInfo> learned_positions;
 
   std::string block_prefix;  // "model.layers"
@@ -141,6 +205,12 @@ struct DecoderInfo {
   std::optional<NormInfo> final_norm;
   LinearInfo head;
   bool tied_head = false;  // the head's weight is the embedding's
+  // Logits are multiplied with the one and divided by the other.
+  double logit_scale = 1, logit_divisor = 1;
+  std::optional<double> logit_softcap;
+
+  // Whether the positions of texts of these two lengths are alike, so that one may be padded to the other's.
+  bool same_positions(int64_t length, int64_t other) const;
 };
 
 // The experts of the first block that has some; nullptr: none has.

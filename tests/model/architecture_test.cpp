@@ -19,7 +19,6 @@ using testing::HasSubstr;
 namespace fs = std::filesystem;
 
 const fs::path kShipped = fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures";
-const fs::path kOthers = fs::path(ROUNDHOUSE_SOURCE) / "tests/model/descriptors";
 
 json llama_config() {
   return {{"model_type", "llama"},    {"vocab_size", 100},      {"hidden_size", 64},
@@ -47,6 +46,18 @@ class ArchitectureTest : public testing::Test {
   Architecture load(const json& config, std::vector<fs::path> dirs = {kShipped}) {
     write("config.json", config.dump());
     return Architecture::load(dir_, dirs);
+  }
+
+  static std::string llama_yaml() {
+    std::ifstream shipped(kShipped / "llama.yaml");
+    return {std::istreambuf_iterator<char>(shipped), {}};
+  }
+  // The error of a Llama whose descriptor has `to` in place of the first `from`.
+  std::string error_with_descriptor(const std::string& from, const std::string& to, const json& config) {
+    std::string edited = llama_yaml();
+    edited.replace(edited.find(from), from.size(), to);
+    write("edited.yaml", edited);
+    return error_of([&] { load(config, {dir_}); });
   }
 
   std::string error_of(const std::function<void()>& action) {
@@ -144,16 +155,14 @@ TEST_F(ArchitectureTest, SlidingWindowIsForTheBlocksThatTheConfigNames) {
 }
 
 TEST_F(ArchitectureTest, KeysForOtherWorldsRideAlong) {
-  json config = llama_config();
-  config["model_type"] = "phi";
-  EXPECT_EQ(load(config, {kShipped, kOthers}).facts()["names"]["elsewhere"]["q_proj"], "attn_q");
+  write("own.yaml", llama_yaml() + "  elsewhere: {q_proj: attn_q}\n");
+  EXPECT_EQ(load(llama_config(), {dir_}).facts()["names"]["elsewhere"]["q_proj"], "attn_q");
 }
 
 TEST_F(ArchitectureTest, TheFirstFolderWins) {
   const fs::path own = dir_ / "own";
   fs::create_directories(own);
-  std::ifstream shipped(kShipped / "llama.yaml");
-  std::string text{std::istreambuf_iterator<char>(shipped), {}};
+  std::string text = llama_yaml();
   text.replace(text.find("family: llama"), 13, "family: mine");
   write("own/mine.yaml", text);
   EXPECT_EQ(load(llama_config(), {dir_ / "missing", own, kShipped}).family(), "mine");
@@ -231,7 +240,7 @@ TEST_F(ArchitectureTest, AKeyMayLieInAMap) {
   EXPECT_EQ(architecture.block_linears(1)[6].name, "language_model.model.layers.1.mlp.down_proj");
   config["text_config"].erase("hidden_size");
   EXPECT_THAT(error_of([&] { load(config); }), HasSubstr("config.json: the key text_config.hidden_size is missing"));
-  config["text_config"]["model_type"] = "gemma";
+  config["text_config"]["model_type"] = "mamba";
   EXPECT_THAT(error_of([&] { load(config); }), HasSubstr("no architecture descriptor lists the model_type \"llava\""));
 }
 
@@ -264,12 +273,13 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   EXPECT_THAT(error_with("tie_word_embeddings", 1), HasSubstr(file + ": tie_word_embeddings is 1, but true or false"));
   EXPECT_EQ(error_with("rope_scaling", json::object()), error_with("rope_scaling", nullptr));
   EXPECT_EQ(error_with("tie_word_embeddings", nullptr), error_with("tie_word_embeddings", false)) << "as in Python";
-  EXPECT_THAT(error_with("hidden_act", "xielu"), HasSubstr(file + ": hidden_act is \"xielu\", but one of silu"));
-  EXPECT_THAT(
-      error_with("rope_scaling", {{"rope_type", "longrope"}}),
-      HasSubstr(
-          file +
-          ": rope_scaling.rope_type is \"longrope\", but a rope type of default, linear, dynamic, llama3 or yarn"));
+  EXPECT_THAT(error_with("hidden_act", "mish"), HasSubstr(file + ": hidden_act is \"mish\", but one of silu"));
+  EXPECT_THAT(error_with("hidden_act", "xielu"), HasSubstr("an activation without parameters in a gated MLP"));
+  EXPECT_THAT(error_with("rope_scaling", {{"rope_type", "su2"}}),
+              HasSubstr(file + ": rope_scaling.rope_type is \"su2\", but a rope type of default, linear, dynamic, "
+                               "llama3, yarn, longrope or proportional"));
+  EXPECT_THAT(error_with("rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1, 2}}}),
+              HasSubstr(file + ": rope_scaling.short_factor is [1,2], but 4 numbers, one for each pair"));
   EXPECT_THAT(error_with("rope_theta", nlohmann::json{{"__float__", "Infinity"}}),
               HasSubstr(file + R"(: rope_theta is {"__float__":"Infinity"}, but a number is expected)"));
   EXPECT_THAT(error_with("rope_scaling", {{"type", "linear"}}), HasSubstr(file + ": rope_scaling: the key factor"));
@@ -288,13 +298,8 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
 }
 
 TEST_F(ArchitectureTest, DescriptorErrorsNameTheFileAndThePlace) {
-  std::ifstream shipped(kShipped / "llama.yaml");
-  const std::string text{std::istreambuf_iterator<char>(shipped), {}};
   const auto error_with = [&](const std::string& from, const std::string& to) {
-    std::string edited = text;
-    edited.replace(edited.find(from), from.size(), to);
-    write("edited.yaml", edited);
-    return error_of([&] { load(llama_config(), {dir_}); });
+    return error_with_descriptor(from, to, llama_config());
   };
   const std::string file = (dir_ / "edited.yaml").string();
   EXPECT_THAT(error_with("kind: rms", "kind: batch"), HasSubstr(file + ": norm.kind is \"batch\", but rms or layer"));
@@ -302,8 +307,60 @@ TEST_F(ArchitectureTest, DescriptorErrorsNameTheFileAndThePlace) {
               AllOf(HasSubstr(file + ": block.steps[0]: the key norm_inn is unknown"), HasSubstr("norm_in, ")));
   EXPECT_THAT(error_with("o_proj:", "out_proj:"), HasSubstr(file + ": block.steps[0].attention: the key out_proj"));
   EXPECT_THAT(error_with("version: 1", "version: 2"), HasSubstr(file + ": version: this Roundhouse reads version 1"));
+  EXPECT_THAT(error_with("norm_in: input_layernorm", "norm_in: input_layernorm\n      when: 3"),
+              HasSubstr(file + ": block.steps[0].when is 3, but true or false"));
+  EXPECT_THAT(
+      error_with("attention:\n", "attention:\n        q_norm: {name: n, over: heads}\n"),
+      HasSubstr(file + ": block.steps[0].attention.q_norm.over is \"heads\", but head, each_head or all_heads"));
+  EXPECT_THAT(error_with("embedding: {name:", "embedding: {scale: sqrt_heads, name:"),
+              HasSubstr(file + ": embedding.scale is \"sqrt_heads\", but a number or sqrt_hidden"));
   EXPECT_THAT(error_with("kind: rms", "kind: [rms"), HasSubstr(file + ":"));
   EXPECT_THAT(error_with("  kind: rms", "  kind: rms\n  kind: layer"), HasSubstr("the key kind is there twice"));
+}
+
+TEST_F(ArchitectureTest, WhichBlocksHaveAPart) {
+  const auto rotated = [&](const std::string& which, json config) {
+    config["num_hidden_layers"] = 4;
+    std::string text = llama_yaml();
+    text.replace(text.find("attention:\n"), 11, "attention:\n        rotary: " + which + "\n");
+    write("own.yaml", text);
+    std::string blocks;
+    const Architecture model = load(config, {dir_});
+    for (const BlockInfo& block : model.info().blocks) blocks += block.steps[0].attention->rotary ? '1' : '0';
+    return blocks;
+  };
+  const json config = llama_config();
+  EXPECT_EQ(rotated("{}", config), "1111");
+  EXPECT_EQ(rotated("{first_block: 1}", config), "0111");
+  EXPECT_EQ(rotated("{all_but_every: 2}", config), "1010");
+  EXPECT_EQ(rotated("{unless: {is_set: rope_scaling}}", config), "1111") << "null is none";
+  EXPECT_EQ(rotated("{unless: {is_set: rope_theta}}", config), "0000");
+  EXPECT_EQ(rotated("{when: {key: vocab_size, is: 100}}", config), "1111");
+  EXPECT_EQ(rotated("{when: {key: nowhere, is: 100}}", config), "0000");
+  EXPECT_EQ(rotated("{when: [true, {key: tie_word_embeddings}]}", config), "0000") << "all of them";
+  EXPECT_EQ(rotated("{first_block: {choose: [{when: false, value: 1}, {value: 2}]}}", config), "0011");
+
+  json labelled = config;
+  labelled["no_rope_layers"] = {1, 0, 0, 1};
+  const std::string which = "{labels: {key: no_rope_layers, default: null}, label: 1, all_but_every: 4}";
+  EXPECT_EQ(rotated(which, config), "1110");
+  EXPECT_EQ(rotated(which, labelled), "1001") << "labels win";
+  labelled["no_rope_layers"] = {1, 0};
+  EXPECT_THAT(error_of([&] { rotated(which, labelled); }),
+              AllOf(HasSubstr("config.json: no_rope_layers"), HasSubstr("one label for each of 4 blocks")));
+}
+
+TEST_F(ArchitectureTest, ADescriptorDeclinesWhatItWouldComputeWrongly) {
+  json config = llama_config();
+  config.update({{"model_type", "olmo"}, {"clip_qkv", nullptr}});
+  EXPECT_EQ(load(config).family(), "olmo");
+  config["clip_qkv"] = 8.0;
+  EXPECT_THAT(error_of([&] { load(config); }),
+              AllOf(HasSubstr("config.json: clip_qkv is set"), HasSubstr("olmo.yaml declines it"),
+                    HasSubstr("set tuning.iters to 0")));
+  EXPECT_THAT(error_of([&] { Architecture::load(dir_, {kShipped}, {.family = "olmo", .generic = true}); }),
+              HasSubstr("declines it"));
+  EXPECT_TRUE(Architecture::load(dir_, {kShipped}, {.family = "", .generic = true}).generic());
 }
 
 }  // namespace

@@ -30,8 +30,7 @@ using testing::HasSubstr;
 const fs::path kModels = TEST_MODELS;
 
 Architecture load_architecture(const fs::path& model) {
-  const fs::path source = ROUNDHOUSE_SOURCE;
-  return Architecture::load(model, {source / "configs/architectures", source / "tests/model/descriptors"});
+  return Architecture::load(model, {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"});
 }
 
 at::Tensor logits(const Decoder& decoder, int64_t blocks, const at::Tensor& ids) {
@@ -134,6 +133,75 @@ TEST(Families, TheArchitectureNamesEveryTensorOfTheCheckpoint) {
   });
 }
 
+// Of these models the second block, so that what every other block has is among them.
+class PartsTest : public testing::TestWithParam<const char*> {
+ protected:
+  PartsTest() {
+    use_one_thread();
+    at::manual_seed(5);
+  }
+  Block block(at::ScalarType dtype) { return Block(architecture_, 1, source_, dtype, at::kCPU); }
+  PositionData positions(at::ScalarType dtype) {
+    return Decoder(architecture_, source_, dtype, at::kCPU).positions(kLength);
+  }
+
+  static constexpr int64_t kLength = 12;
+  SafetensorsFolder source_{kModels / GetParam()};
+  const Architecture architecture_ = [this] {
+    Architecture architecture = load_architecture(kModels / GetParam());
+    architecture.match(source_);
+    return architecture;
+  }();
+};
+
+TEST_P(PartsTest, GradientsOfReplacedWeightsEqualFiniteDifferences) {
+  const Block loaded = block(at::kDouble);
+  const PositionData places = positions(at::kDouble);
+  const at::Tensor hidden = at::randn({2, kLength, architecture_.hidden_size()}, at::kDouble);
+  const at::Tensor direction = at::randn_like(hidden);
+  for (size_t slot = 0; slot < loaded.linears().size(); ++slot) {
+    Block changed = loaded;
+    const auto loss_with = [&](const at::Tensor& weight) {
+      changed.linears()[slot].weight = weight;
+      return (changed.forward(hidden, places) * direction).sum();
+    };
+    const at::Tensor& weight = loaded.linears()[slot].weight;
+    const at::Tensor leaf = weight.clone().set_requires_grad(true);
+    const at::Tensor gradient = torch::autograd::grad({loss_with(leaf)}, {leaf})[0];
+    const at::Tensor step = at::randn_like(weight) * 1e-4;
+    const double expected = (loss_with(weight + step) - loss_with(weight - step)).item<double>() / 2;
+    EXPECT_NEAR((gradient * step).sum().item<double>() / expected, 1, 1e-4) << loaded.linears()[slot].info.name;
+  }
+}
+
+TEST_P(PartsTest, BitsDoNotDependOnTheThreads) {
+  std::vector<at::Tensor> results[2];
+  for (int run = 0; run < 2; ++run) {
+    at::set_num_threads(run + 1);
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      Block b = block(dtype);
+      const at::Tensor x = at::ones({4, kLength, architecture_.hidden_size()}).cumsum(1).cos_().to(dtype);
+      std::vector<at::Tensor> weights;
+      for (LinearSlot& slot : b.linears()) {
+        slot.weight = slot.weight.clone().set_requires_grad(true);
+        weights.push_back(slot.weight);
+      }
+      const at::Tensor y = b.forward(x, positions(dtype));
+      results[run].push_back(y.detach());
+      for (at::Tensor& gradient : torch::autograd::grad({y}, weights, {x})) results[run].push_back(gradient);
+    }
+  }
+  use_one_thread();
+  ASSERT_EQ(results[0].size(), results[1].size());
+  for (size_t i = 0; i < results[0].size(); ++i) EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(, PartsTest,
+                         testing::Values("llama", "gemma2", "gemma3_text", "cohere_norms", "hunyuan", "nemotron",
+                                         "apertus", "granite", "phi3_longrope", "falcon_180b", "falcon_rw",
+                                         "stablelm_parallel", "olmo", "ministral3", "youtu", "gemma4_text"),
+                         [](const auto& info) { return std::string(info.param); });
+
 class BlockTest : public testing::Test {
  protected:
   BlockTest() {
@@ -149,25 +217,6 @@ class BlockTest : public testing::Test {
   const at::Tensor hidden_ = at::randn({2, 12, architecture_.hidden_size()});
 };
 
-TEST_F(BlockTest, GradientsOfReplacedWeightsEqualFiniteDifferences) {
-  const Block loaded = block(at::kDouble);
-  const PositionData positions = Decoder(architecture_, source_, at::kDouble, at::kCPU).positions(12);
-  const at::Tensor hidden = hidden_.to(at::kDouble), direction = at::randn_like(hidden);
-  for (size_t slot = 0; slot < loaded.linears().size(); ++slot) {
-    Block changed = loaded;
-    const auto loss_with = [&](const at::Tensor& weight) {
-      changed.linears()[slot].weight = weight;
-      return (changed.forward(hidden, positions) * direction).sum();
-    };
-    const at::Tensor& weight = loaded.linears()[slot].weight;
-    const at::Tensor leaf = weight.clone().set_requires_grad(true);
-    const at::Tensor gradient = torch::autograd::grad({loss_with(leaf)}, {leaf})[0];
-    const at::Tensor step = at::randn_like(weight) * 1e-4;
-    const double expected = (loss_with(weight + step) - loss_with(weight - step)).item<double>() / 2;
-    EXPECT_NEAR((gradient * step).sum().item<double>() / expected, 1, 1e-4) << loaded.linears()[slot].info.name;
-  }
-}
-
 TEST_F(BlockTest, TheHookSeesEachInputAndReplacesIt) {
   Block hooked = block();
   std::vector<int64_t> widths;
@@ -181,29 +230,6 @@ TEST_F(BlockTest, TheHookSeesEachInputAndReplacesIt) {
   without_down.linears()[6].weight = at::zeros_like(without_down.linears()[6].weight);
   EXPECT_TRUE(at::equal(hooked.forward(hidden_, positions_), without_down.forward(hidden_, positions_)));
   EXPECT_EQ(widths.size(), hooked.linears().size());
-}
-
-TEST_F(BlockTest, BitsDoNotDependOnTheThreads) {
-  std::vector<at::Tensor> results[2];
-  for (int run = 0; run < 2; ++run) {
-    at::set_num_threads(run + 1);
-    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-      Block b = block(dtype);
-      const at::Tensor x = at::ones({4, 12, architecture_.hidden_size()}).cumsum(1).cos_().to(dtype);
-      std::vector<at::Tensor> weights;
-      for (LinearSlot& slot : b.linears()) {
-        slot.weight = slot.weight.clone().set_requires_grad(true);
-        weights.push_back(slot.weight);
-      }
-      const PositionData positions = Decoder(architecture_, source_, dtype, at::kCPU).positions(12);
-      const at::Tensor y = b.forward(x, positions);
-      results[run].push_back(y.detach());
-      for (at::Tensor& gradient : torch::autograd::grad({y}, weights, {x})) results[run].push_back(gradient);
-    }
-  }
-  use_one_thread();
-  ASSERT_EQ(results[0].size(), results[1].size());
-  for (size_t i = 0; i < results[0].size(); ++i) EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
 }
 
 // A source with one tensor exchanged.

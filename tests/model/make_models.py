@@ -10,11 +10,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import expert_models
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.utils import logging
+
+import dense_cases
+import expert_models
 
 VOCAB = 97
 SEQLEN = 24
@@ -108,11 +110,9 @@ CASES = {
     "mistral3": ("mistral3", multimodal(dict(model_type="mistral", sliding_window=7, head_dim=12), model_type="pixtral"),
                  None),
     "llava": ("llava", multimodal(dict(model_type="llama"), model_type="clip_vision_model"), None),
-    # Families that the host does not ship: their descriptors stand beside this file.
-    "phi": ("phi", LLAMA | dict(rope_parameters=dict(rope_type="default", rope_theta=900.0,
-                                                     partial_rotary_factor=0.5)), None),
-    "olmo2": ("olmo2", LLAMA, None),
-} | expert_models.CASES
+}
+CASES |= dense_cases.CASES
+CASES |= expert_models.CASES
 
 
 def other_head(tensors):
@@ -152,7 +152,7 @@ def randomize(model, generator):
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 2:
                 noise *= parameter.shape[1] ** -0.5
-            elif "norm" in name and name.endswith("weight"):
+            elif ("norm" in name or "ln_" in name) and name.endswith("weight"):
                 noise = 1 + 0.2 * noise
             else:
                 noise *= 0.3

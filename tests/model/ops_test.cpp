@@ -41,6 +41,9 @@ class OpsTest : public testing::TestWithParam<Tolerance> {
 };
 
 TEST_P(OpsTest, RmsNorm) {
+  const at::Tensor wide = random({3, 5, 80});
+  expect_equal(rms_norm(wide.narrow(-1, 5, 70), at::ones({70}, wide.options()), 1e-5),
+               rms_norm(wide.narrow(-1, 5, 70).contiguous(), at::ones({70}, wide.options()), 1e-5), 0);
   const at::Tensor data = random({3, 5, 70}), dy = random({3, 5, 70}), weight = random({70});
   const at::Tensor x = leaf(data), x2 = leaf(data);
   const at::Tensor f = x2.to(at::kFloat);
@@ -53,15 +56,42 @@ TEST_P(OpsTest, RmsNorm) {
 TEST_P(OpsTest, Rotate) {
   const at::Tensor data = random({2, 5, 3, 16}), dy = random({2, 5, 3, 16});
   for (const int64_t dims : {16, 8}) {
-    const at::Tensor cos = random({5, 1, dims}), sin = random({5, 1, dims});
-    const at::Tensor x = leaf(data), x2 = leaf(data);
-    const at::Tensor turned = x2.narrow(-1, 0, dims), rest = x2.narrow(-1, dims, 16 - dims);
-    const at::Tensor swapped = at::cat({-turned.narrow(-1, dims / 2, dims / 2), turned.narrow(-1, 0, dims / 2)}, -1);
-    const at::Tensor theirs = at::cat({turned * cos + swapped * sin, rest}, -1);
-    const at::Tensor ours = rotate(x, cos, sin);
-    expect_equal(ours, theirs, GetParam().value);
-    expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+    for (const bool interleaved : {false, true}) {
+      const at::Tensor cos = random({5, 1, dims}), sin = random({5, 1, dims});
+      const at::Tensor x = leaf(data), x2 = leaf(data);
+      const at::Tensor turned = x2.narrow(-1, 0, dims), rest = x2.narrow(-1, dims, 16 - dims);
+      const at::Tensor pairs = turned.unflatten(-1, {-1, 2});
+      const at::Tensor swapped =
+          interleaved ? at::stack({-pairs.select(-1, 1), pairs.select(-1, 0)}, -1).flatten(-2)
+                      : at::cat({-turned.narrow(-1, dims / 2, dims / 2), turned.narrow(-1, 0, dims / 2)}, -1);
+      const at::Tensor theirs = at::cat({turned * cos + swapped * sin, rest}, -1);
+      const at::Tensor ours = rotate(x, cos, sin, interleaved);
+      expect_equal(ours, theirs, GetParam().value);
+      expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+    }
   }
+}
+
+TEST_P(OpsTest, SoftCap) {
+  const at::Tensor data = random({7, 10000}), dy = random({7, 10000});
+  const at::Tensor x = leaf(data), x2 = leaf(data);
+  const at::Tensor ours = soft_cap(x, 1.5), theirs = at::tanh(x2 / 1.5) * 1.5;
+  expect_equal(ours, theirs, GetParam().value);
+  expect_equal(gradient(ours, x, dy), gradient(theirs, x2, dy), GetParam().gradient);
+}
+
+TEST_P(OpsTest, Xielu) {
+  const auto parameter = [&](double value) { return at::full({}, value, at::TensorOptions(GetParam().dtype)); };
+  const Xielu xielu{parameter(0.8), parameter(0.75), parameter(0.5), parameter(-0.25)};
+  const at::Tensor data = random({7, 10000}), dy = random({7, 10000});
+  const at::Tensor x = leaf(data), x2 = leaf(data);
+  const at::Tensor theirs = at::where(x2 > 0, xielu.alpha_p * x2 * x2 + xielu.beta * x2,
+                                      (at::expm1(at::minimum(x2, xielu.eps)) - x2) * xielu.alpha_n + xielu.beta * x2);
+  const at::Tensor ours = activate(xielu, x);
+  expect_equal(ours, theirs, GetParam().value);
+  const at::Tensor expected = gradient(theirs, x2, dy);
+  // It has more operators than others, and larger gradients.
+  expect_equal(gradient(ours, x, dy), expected, 2 * GetParam().gradient * expected.abs().max().item<double>());
 }
 
 // libtorch's activation, and the one under test. Long enough for several slices.
@@ -70,6 +100,8 @@ const std::pair<Activation, std::function<at::Tensor(const at::Tensor&)>> kActiv
     {Activation::kGelu, [](const at::Tensor& x) { return at::gelu(x); }},
     {Activation::kGeluTanh, [](const at::Tensor& x) { return at::gelu(x, "tanh"); }},
     {Activation::kRelu, [](const at::Tensor& x) { return at::relu(x); }},
+    {Activation::kSquaredRelu, [](const at::Tensor& x) { return at::relu(x).square(); }},
+    {Activation::kSigmoid, [](const at::Tensor& x) { return at::sigmoid(x); }},
 };
 
 TEST_P(OpsTest, Activate) {

@@ -81,7 +81,8 @@ std::string size_label(uint64_t parameters) {
 namespace {
 
 // GGUF has one size, and which blocks have a window.
-void add_sliding_window(Metadata& metadata, const std::string& id, const Json& architecture) {
+void add_sliding_window(Metadata& metadata, const Names& names, const Json& architecture) {
+  const std::string& id = names.architecture();
   int64_t size = 0;
   std::vector<bool> windows;
   for (const Json& window : architecture.value("sliding_windows", Json::array())) {
@@ -94,10 +95,26 @@ void add_sliding_window(Metadata& metadata, const std::string& id, const Json& a
   metadata.u32(id + ".attention.sliding_window", static_cast<uint64_t>(size));
   if (std::find(windows.begin(), windows.end(), false) != windows.end())
     metadata.flags(id + ".attention.sliding_window_pattern", windows);
-  if (size < architecture.at("positions"))
-    rh::log(RH_LOG_WARNING, cat("gguf: the model attends to the last ", size,
-                                " positions. llama.cpp's architectures "
-                                "llama, qwen2 and qwen3 attend to all, so that longer texts come out otherwise"));
+  if (size < architecture.at("positions") && !names.heeds_windows())
+    rh::log(RH_LOG_WARNING, cat("gguf: the model attends to the last ", size, " positions. llama.cpp's architecture ",
+                                id, " attends to all, so that longer texts come out otherwise"));
+}
+
+// What multiplies or bounds, where it does something.
+void add_scalars(Metadata& metadata, const std::string& id, const Json& architecture) {
+  const auto unless_one = [&](const char* key, const char* fact) {
+    if (architecture.at(fact) != 1) metadata.f32(cat(id, ".", key), architecture.at(fact));
+  };
+  const auto if_there = [&](const char* key, const char* fact) {
+    if (!architecture.at(fact).is_null()) metadata.f32(cat(id, ".", key), architecture.at(fact));
+  };
+  if_there("attention.scale", "attention_scale");
+  if_there("attn_logit_softcapping", "attention_softcap");
+  if_there("final_logit_softcapping", "logit_softcap");
+  unless_one("embedding_scale", "embedding_scale");
+  unless_one("residual_scale", "residual_scale");
+  // llama.cpp's architectures multiply with it, or divide by it, as the model does.
+  unless_one("logit_scale", architecture.at("logit_divisor") == 1 ? "logit_scale" : "logit_divisor");
 }
 
 void add_experts(Metadata& metadata, const std::string& id, const Json& experts) {
@@ -121,7 +138,8 @@ void add_experts(Metadata& metadata, const std::string& id, const Json& experts)
 
 }  // namespace
 
-void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& architecture) {
+void add_hyperparameters(Metadata& metadata, const Names& names, const Json& architecture) {
+  const std::string& id = names.architecture();
   const auto number = [&](const char* key) { return architecture.at(key).get<uint64_t>(); };
   metadata.u32(id + ".block_count", number("blocks"));
   metadata.u32(id + ".context_length", number("positions"));
@@ -131,15 +149,26 @@ void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& 
   metadata.u32(id + ".attention.head_count_kv", number("kv_heads"));
   metadata.u32(id + ".attention.key_length", number("head_dim"));
   metadata.u32(id + ".attention.value_length", number("head_dim"));
-  metadata.f32(id + ".attention.layer_norm_rms_epsilon", architecture.at("norm_eps"));
+  metadata.f32(
+      id + (architecture.at("norm") == "rms" ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon"),
+      architecture.at("norm_eps"));
   metadata.u32(id + ".vocab_size", number("vocab"));
-  add_sliding_window(metadata, id, architecture);
+  add_sliding_window(metadata, names, architecture);
+  add_scalars(metadata, id, architecture);
+  if (architecture.at("norm") == "layer") metadata.flag(id + ".use_parallel_residual", architecture.at("parallel"));
   if (architecture.contains("experts")) add_experts(metadata, id, architecture.at("experts"));
   const Json& rotary = architecture.at("rotary");
   if (rotary.is_null()) return;
   metadata.f32(id + ".rope.freq_base", rotary.at("theta"));
   metadata.u32(id + ".rope.dimension_count", rotary.at("dims").get<uint64_t>());
+  if (const Json& window = architecture.at("window_rotary");
+      !window.is_null() && window.at("theta") != rotary.at("theta"))
+    metadata.f32(id + ".rope.freq_base_swa", window.at("theta"));
   const std::string scaling = rotary.at("scaling");
+  if (scaling == "longrope") {
+    metadata.u32(id + ".rope.scaling.original_context_length", rotary.at("original_positions").get<uint64_t>());
+    metadata.f32(id + ".rope.scaling.attn_factor", rotary.at("attention_factor"));
+  }
   if (scaling != "linear" && scaling != "yarn") return;
   metadata.text(id + ".rope.scaling.type", scaling);
   metadata.f32(id + ".rope.scaling.factor", rotary.at("factor"));
@@ -155,9 +184,13 @@ void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& 
   unless(1, "attn_factor", rotary.at("attention_factor").get<double>() / temperature);
 }
 
-std::vector<float> rotary_factors(const Json& architecture) {
+RotaryFactors rotary_factors(const Json& architecture) {
   const Json& rotary = architecture.at("rotary");
-  if (rotary.is_null() || rotary.at("scaling") != "llama3") return {};
+  if (rotary.is_null()) return {};
+  if (rotary.at("scaling") == "longrope")
+    return {{kLongFactors, rotary.at("long_factors").get<std::vector<float>>()},
+            {kShortFactors, rotary.at("short_factors").get<std::vector<float>>()}};
+  if (rotary.at("scaling") != "llama3") return {};
   const double theta = rotary.at("theta"), factor = rotary.at("factor"), dims = rotary.at("dims");
   const double low = rotary.at("low_freq_factor"), high = rotary.at("high_freq_factor");
   const double positions = rotary.at("original_positions");
@@ -168,7 +201,7 @@ std::vector<float> rotary_factors(const Json& architecture) {
     const double divisor = turns > high ? 1 : turns < low ? factor : 1 / ((1 - smooth) / factor + smooth);
     factors.push_back(static_cast<float>(divisor));
   }
-  return factors;
+  return {{kRotaryFactors, factors}};
 }
 
 }  // namespace roundhouse::formats

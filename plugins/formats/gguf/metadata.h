@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "plugins/formats/gguf/names.h"
 #include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
@@ -38,8 +40,9 @@ class ByteWriter {
 constexpr const char* kSplitNumber = "split.no";  // from 0
 constexpr const char* kSplitCount = "split.count";
 
-// The tensor of rotary_factors().
-constexpr const char* kRotaryFactors = "rope_freqs.weight";
+// The tensors of rotary_factors(): one of all texts, or those of short and of long ones.
+constexpr const char *kRotaryFactors = "rope_freqs.weight", *kShortFactors = "rope_factors_short.weight",
+                     *kLongFactors = "rope_factors_long.weight";
 
 class Metadata {
  public:
@@ -69,9 +72,11 @@ class Metadata {
 std::string size_label(uint64_t parameters);
 
 // The hyperparameters that llama.cpp reads, under its architecture's id. `architecture`: rh_model's.
-void add_hyperparameters(Metadata& metadata, const std::string& id, const Json& architecture);
+void add_hyperparameters(Metadata& metadata, const Names& names, const Json& architecture);
 
-// What llama.cpp divides the rotary frequencies by, one for each pair of features; empty: it needs none.
-std::vector<float> rotary_factors(const Json& architecture);
+// What llama.cpp divides the rotary frequencies by, one for each pair of features, by the tensor's name; empty: it
+// needs none.
+using RotaryFactors = std::vector<std::pair<std::string, std::vector<float>>>;
+RotaryFactors rotary_factors(const Json& architecture);
 
 }  // namespace roundhouse::formats

@@ -41,7 +41,7 @@ Json llama3_scaling(const std::vector<float>& factors, const Json& config) {
   const Json rotary{{"scaling", "llama3"},        {"theta", config.at("rope_theta")}, {"factor", scaling.at("factor")},
                     {"dims", factors.size() * 2}, {"low_freq_factor", 1.0},           {"high_freq_factor", 4.0},
                     {"original_positions", 8192}};
-  const std::vector<float> known = rotary_factors({{"rotary", rotary}});
+  const std::vector<float> known = rotary_factors({{"rotary", rotary}})[0].second;
   const bool same = std::equal(factors.begin(), factors.end(), known.begin(), known.end(),
                                [](float a, float b) { return std::abs(a - b) <= 1e-3f * b; });
   return same ? scaling : Json{{"rope_type", "the divisors of rope_freqs.weight, which config.json has no form for"}};

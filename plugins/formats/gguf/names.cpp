@@ -43,6 +43,8 @@ std::string joined(std::string pattern, const Parts& parts) {
   return pattern + parts.suffix;
 }
 
+std::string last_part(const Parts& parts) { return parts.pattern.substr(parts.pattern.rfind('.') + 1); }
+
 }  // namespace
 
 Names::Names(const Json& architecture) : family_(text_at(architecture, "family", "unknown")) {
@@ -58,9 +60,14 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
     to_gguf_[source] = stored.get<std::string>();
     from_gguf_[stored] = source;
   }
+  heeds_windows_ = table.value("windows", false);
+  tied_only_ = table.value("tied_only", false);
+  for (const Json& name : table.value("plus_one", Json::array())) plus_one_.insert(name.get<std::string>());
+  for (const Json& layer : table.value("grouped", Json::array()))
+    orders_[layer.get<std::string>()] = {architecture.at("heads"), architecture.at("kv_heads")};
   if (!table.contains("interleaved")) return;
   for (const auto& [layer, heads] : table.at("interleaved").items())
-    interleaved_[layer] = architecture.at(heads.get<std::string>());
+    orders_[layer] = {architecture.at(heads.get<std::string>()), 0};
 }
 
 void Names::require_known() const {
@@ -96,15 +103,33 @@ std::string Names::from_gguf(const std::string& tensor) const {
   return found == from_gguf_.end() ? tensor : joined(found->second, parts);
 }
 
-int64_t Names::interleaved_heads(const std::string& tensor) const {
-  const Parts parts = split(tensor);
-  const auto found = interleaved_.find(parts.pattern.substr(parts.pattern.rfind('.') + 1));
-  return found == interleaved_.end() ? 0 : found->second;
+RowOrder Names::row_order(const std::string& tensor) const {
+  const auto found = orders_.find(last_part(split(tensor)));
+  return found == orders_.end() ? RowOrder() : found->second;
 }
 
-int64_t interleaved_row(int64_t row, int64_t head_rows) {
-  const int64_t half = head_rows / 2, in_head = row % head_rows;
-  return row - in_head + in_head % half * 2 + in_head / half;
+bool Names::plus_one(const std::string& tensor) const {
+  const Parts parts = split(tensor);
+  return parts.suffix == ".weight" && plus_one_.count(last_part(parts)) > 0;
+}
+
+std::string RowOrder::check(int64_t rows) const {
+  const int64_t all = heads + 2 * kv_heads;
+  const bool fit = rows % all == 0 && (kv_heads > 0 || rows / all % 2 == 0);
+  return fit ? "" : cat(rows, " rows are no ", all, " heads");
+}
+
+int64_t RowOrder::stored(int64_t row, int64_t rows) const {
+  if (kv_heads == 0) {
+    const int64_t head_rows = rows / heads, half = head_rows / 2, in_head = row % head_rows;
+    return row - in_head + in_head % half * 2 + in_head / half;
+  }
+  const int64_t head_rows = rows / (heads + 2 * kv_heads), queries = heads / kv_heads;
+  const int64_t head = row / head_rows, group = head / (queries + 2), in_group = head % (queries + 2);
+  const int64_t place = in_group < queries    ? group * queries + in_group
+                        : in_group == queries ? heads + group
+                                              : heads + kv_heads + group;
+  return place * head_rows + row % head_rows;
 }
 
 }  // namespace roundhouse::formats

@@ -5,11 +5,25 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "plugins/formats/lib/checkpoint.h"
 
 namespace roundhouse::formats {
+
+// Which row of the file holds a row of the source.
+struct RowOrder {
+  int64_t heads = 0,
+          kv_heads = 0;  // heads: of interleaved rows; kv_heads: with them, of rows in groups; 0: they are not
+
+  bool changes() const { return heads > 0; }
+  // "" or what is wrong with that many rows.
+  std::string check(int64_t rows) const;
+  // Interleaved: llama.cpp rotates neighbours, (2i, 2i + 1), the checkpoints pairs that are half a head apart,
+  // (i, i + half). In groups: checkpoints have for each key head its queries, k and v, llama.cpp has all q, all k, all v.
+  int64_t stored(int64_t row, int64_t rows) const;
+};
 
 class Names {
  public:
@@ -29,19 +43,22 @@ class Names {
   // The other way round. A name that the table lacks stays as it is; in that of a stack "{}" is left for the expert.
   std::string from_gguf(const std::string& tensor) const;
 
-  // The attention heads that a tensor's rows are divided into when those of a head are interleaved, 0 when they are
-  // not. `tensor` is its name in the file.
-  int64_t interleaved_heads(const std::string& tensor) const;
+  // The order of a tensor's rows in the file, by its name there.
+  RowOrder row_order(const std::string& tensor) const;
+  // Whether a tensor is stored with one added to it, by its name in the file.
+  bool plus_one(const std::string& tensor) const;
+  // Whether llama.cpp heeds the sliding windows of the blocks.
+  bool heeds_windows() const { return heeds_windows_; }
+  // Whether llama.cpp has no head for the architecture but the embedding.
+  bool tied_only() const { return tied_only_; }
 
  private:
   std::string family_, architecture_;
   std::map<std::string, std::optional<std::string>> to_gguf_;
   std::map<std::string, std::string> from_gguf_;
-  std::map<std::string, int64_t> interleaved_;  // heads, by the last part of a layer's name
+  std::map<std::string, RowOrder> orders_;  // by the last part of a layer's name
+  std::set<std::string> plus_one_;          // last parts of names
+  bool heeds_windows_ = false, tied_only_ = false;
 };
-
-// The row of the file that holds row `row` of the source. llama.cpp rotates neighbours, (2i, 2i + 1), the checkpoints
-// pairs that are half a head apart, (i, i + half).
-int64_t interleaved_row(int64_t row, int64_t head_rows);
 
 }  // namespace roundhouse::formats

@@ -179,12 +179,11 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   }
   std::set<std::string> seen;
   for (size_t i = 0; i < files_.size(); ++i) read_header(i);
-  for (auto item = items_.begin(); rotary_factors_ && item != items_.end(); ++item) {
-    if (item->get() != rotary_factors_) continue;
-    left_out_ = std::move(*item);
-    items_.erase(item);
-    break;
-  }
+  const auto left = std::stable_partition(items_.begin(), items_.end(), [](const auto& item) {
+    return item->name != kRotaryFactors && item->name != kShortFactors && item->name != kLongFactors;
+  });
+  left_out_.assign(std::make_move_iterator(left), std::make_move_iterator(items_.end()));
+  items_.erase(left, items_.end());
   for (const auto& item : items_)
     if (!seen.insert(item->name).second)
       throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
@@ -256,9 +255,13 @@ void GgufReader::read_header(size_t file) {
     }
     stored_[name] = item.get();
     item->name = names_.from_gguf(name);
-    item->heads = names_.interleaved_heads(name);
-    if (item->heads > 0 && (item->shape[0] % item->heads != 0 || item->shape[0] / item->heads % 2 != 0))
-      header.fail(cat("the tensor ", name, ": ", item->shape[0], " rows are no ", item->heads, " heads"));
+    item->order = names_.row_order(name);
+    item->plus_one = names_.plus_one(name);
+    if (item->plus_one && (item->type->bytes != 4 || item->type->quantized()))
+      header.fail(cat("the tensor ", name, " is not of float32"));
+    if (item->order.changes())
+      if (const std::string wrong = item->order.check(item->shape[0]); !wrong.empty())
+        header.fail(cat("the tensor ", name, ": ", wrong));
     item->file = file;
     add(std::move(item));
   }
@@ -288,7 +291,6 @@ void GgufReader::add(std::unique_ptr<Item> item) {
     matrix->name = item->name.substr(0, hole) + std::to_string(i) + item->name.substr(hole + 2);
     matrix->type = item->type;
     matrix->shape.assign(item->shape.begin() + 1, item->shape.end());
-    matrix->heads = 0;
     matrix->file = item->file;
     matrix->bytes = item->bytes / static_cast<uint64_t>(count);
     matrix->offset = item->offset + static_cast<uint64_t>(i) * matrix->bytes;
@@ -375,12 +377,18 @@ std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
   file.stream.seekg(static_cast<std::streamoff>(item.offset));
   if (!file.stream.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(item.bytes)))
     throw rh::Error(RH_DATA_LOSS, cat(file.path, ": the tensor ", item.name, " cannot be read"));
-  if (item.heads == 0) return bytes;
+  if (item.plus_one)
+    for (size_t i = 0; i < bytes.size(); i += sizeof(float)) {
+      float value;
+      std::memcpy(&value, bytes.data() + i, sizeof value);
+      value -= 1;
+      std::memcpy(bytes.data() + i, &value, sizeof value);
+    }
+  if (!item.order.changes()) return bytes;
   std::vector<uint8_t> rows(item.bytes);
   const int64_t count = item.shape[0], row_bytes = static_cast<int64_t>(item.bytes) / count;
   for (int64_t row = 0; row < count; ++row)
-    std::memcpy(rows.data() + row * row_bytes, bytes.data() + interleaved_row(row, count / item.heads) * row_bytes,
-                row_bytes);
+    std::memcpy(rows.data() + row * row_bytes, bytes.data() + item.order.stored(row, count) * row_bytes, row_bytes);
   return rows;
 }
 

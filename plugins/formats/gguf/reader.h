@@ -50,7 +50,8 @@ class GgufReader : public rh::Reader {
     std::string name;  // in the source checkpoint
     const GgmlType* type;
     std::vector<int64_t> shape;  // row-major
-    int64_t heads;               // of interleaved rows, 0: they are not
+    RowOrder order;
+    bool plus_one;  // one is added to it
     size_t file;
     uint64_t offset, bytes;
     // Of quantized tensors.
@@ -75,7 +76,7 @@ class GgufReader : public rh::Reader {
   std::map<std::string, Stored> values_;       // of the first file
   std::map<std::string, const Item*> stored_;  // by their names in the file
   const Item* rotary_factors_ = nullptr;
-  std::unique_ptr<Item> left_out_;
+  std::vector<std::unique_ptr<Item>> left_out_;  // what follows from the configuration
   std::string facts_;
 };
 

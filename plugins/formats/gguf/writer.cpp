@@ -99,6 +99,9 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
                 "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
   const Names names(architecture);
   names.require_known();
+  rh::require(architecture.at("tied_head") || !names.tied_only(),
+              cat("llama.cpp's ", names.architecture(),
+                  " has the embedding as its head, and this model has another one; choose another format"));
   std::map<std::string, std::string> stacks;  // the type of each
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
@@ -158,8 +161,9 @@ void GgufWriter::start(const std::string* saved) {
     files_.back()->write(head.data(), head.size());
   }
   for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = text_at(state, "written")[i] == '1';
-  if (const std::vector<float> factors = rotary_factors(architecture_); !factors.empty())
-    write(parts_.back(), reinterpret_cast<const uint8_t*>(factors.data()));
+  const RotaryFactors factors = rotary_factors(architecture_);
+  for (size_t i = 0; i < factors.size(); ++i)
+    write(parts_[parts_.size() - factors.size() + i], reinterpret_cast<const uint8_t*>(factors[i].second.data()));
 }
 
 void GgufWriter::plan_tensors() {
@@ -191,8 +195,8 @@ void GgufWriter::plan_tensors() {
     Slot& stack = slots_[slot->second];
     stack.shape[0] = ++stack.parts;
   }
-  if (const auto factors = rotary_factors(architecture_); !factors.empty()) {
-    add_slot(kRotaryFactors, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
+  for (const auto& [name, factors] : rotary_factors(architecture_)) {
+    add_slot(name, *ggml_type("f32"), {static_cast<int64_t>(factors.size())});
     parts_.push_back({slots_.size() - 1, 0, slots_.back().shape});
   }
   for (Slot& slot : slots_) {
@@ -242,7 +246,7 @@ Metadata GgufWriter::model_metadata() const {
   metadata.text("general.type", "model");
   metadata.text("general.name", std::filesystem::path(model_folder(target_)).filename().string());
   metadata.text("general.size_label", size_label(parameters));
-  add_hyperparameters(metadata, id, architecture_);
+  add_hyperparameters(metadata, names_, architecture_);
   metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
   add_tokenizer(metadata, target_, architecture_.at("vocab"), option(options_, "pre"));
@@ -288,16 +292,15 @@ GgufWriter::Part& GgufWriter::part_of(const std::string& tensor, const rh_tensor
 void GgufWriter::write(Part& part, const uint8_t* rows) {
   const Slot& slot = slots_[part.slot];
   const uint64_t bytes = slot.bytes / static_cast<uint64_t>(slot.parts);
-  std::vector<uint8_t> interleaved;
-  if (const int64_t heads = names_.interleaved_heads(slot.name); heads > 0) {
+  std::vector<uint8_t> ordered;
+  if (const RowOrder order = names_.row_order(slot.name); order.changes()) {
     const int64_t count = slot.shape.at(0), row_bytes = static_cast<int64_t>(slot.bytes) / count;
-    rh::require(count % heads == 0 && count / heads % 2 == 0,
-                cat(slot.name, ": ", count, " rows are no ", heads, " heads"));
-    interleaved.resize(slot.bytes);
+    const std::string wrong = order.check(count);
+    rh::require(wrong.empty(), cat(slot.name, ": ", wrong));
+    ordered.resize(slot.bytes);
     for (int64_t row = 0; row < count; ++row)
-      std::memcpy(interleaved.data() + interleaved_row(row, count / heads) * row_bytes, rows + row * row_bytes,
-                  row_bytes);
-    rows = interleaved.data();
+      std::memcpy(ordered.data() + order.stored(row, count) * row_bytes, rows + row * row_bytes, row_bytes);
+    rows = ordered.data();
   }
   OutputFile& file = *files_[slot.file];
   file.write_at(slot.offset + static_cast<uint64_t>(part.index) * bytes, rows, bytes);
@@ -325,11 +328,14 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  if (stored == *source) return write(part, rh::data<uint8_t>(tensor));
+  const bool plus_one = names_.plus_one(slot.name);
+  if (stored == *source && !plus_one) return write(part, rh::data<uint8_t>(tensor));
   std::vector<uint8_t> converted(slot.bytes / static_cast<uint64_t>(slot.parts));
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      kernels::store_element(stored, converted.data(), i, kernels::load_element(*source, tensor.data, i));
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = kernels::load_element(*source, tensor.data, i);
+      kernels::store_element(stored, converted.data(), i, plus_one ? value + 1 : value);  // a zero keeps its sign
+    }
   });
   write(part, converted.data());
 }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/model/loading.h"
+
+#include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
+
+#include "host/base/error.h"
+#include "host/model/finite.h"
+#include "host/model/linears.h"
+#include "host/model/ops.h"
+#include "host/model/torch_tensor.h"
+
+namespace roundhouse {
+
+at::Tensor Linears::apply(size_t slot, const at::Tensor& input, const InputHook& hook) const {
+  const LinearSlot& s = slots[slot];
+  const at::ScalarType type = s.info.float32 ? input.scalar_type() : s.weight.scalar_type();
+  return at::linear(hook ? hook(s.info, input) : input, s.weight.to(type), s.bias);
+}
+
+at::Tensor load_checked(TensorSource& source, const std::string& name, at::IntArrayRef shape) {
+  const Tensor tensor = source.load(name);
+  if (at::IntArrayRef(tensor.shape()) != shape)
+    throw Error(cat(source.location(), ": ", name, " has the shape ", shape_text(tensor.shape()),
+                    ", but config.json says ", shape_text(shape.vec())));
+  if (!is_floating(tensor.dtype()))
+    throw Error(cat(source.location(), ": ", name, " is of type ", safetensors_name(tensor.dtype()),
+                    ", but floating-point weights are expected; is the checkpoint quantized already?"));
+  if (!source.checks_finite(name)) check_finite(tensor, name, source.location());
+  return to_torch(tensor);
+}
+
+std::optional<LoadedNorm> load_norm(const std::optional<NormInfo>& info, const Loader& load) {
+  if (!info) return std::nullopt;
+  LoadedNorm norm{*info, {}, {}};
+  const std::vector<int64_t> shape = info->heads > 1 ? std::vector{info->heads, info->size} : std::vector{info->size};
+  if (info->has_weight) norm.weight = load(info->name + ".weight", shape);
+  if (info->has_bias) norm.bias = load(info->name + ".bias", shape);
+  // An RMS norm adds the one in float32, a LayerNorm in the model's type.
+  if (info->plus_one && norm.weight.defined()) {
+    if (info->kind == NormKind::kRms) norm.weight = norm.weight.to(at::toOpMathType(norm.weight.scalar_type()));
+    norm.weight = norm.weight + 1;
+  }
+  return norm;
+}
+
+at::Tensor LoadedNorm::operator()(const at::Tensor& x) const {
+  if (info.kind == NormKind::kRms && !info.plus_one && weight.defined()) return rms_norm(x, weight, info.eps);
+  const at::ScalarType math = at::toOpMathType(x.scalar_type());
+  if (info.kind == NormKind::kRms) {
+    const at::Tensor scale = weight.defined() ? weight.to(math) : at::ones({info.size}, x.options().dtype(math));
+    return rms_norm(x.to(math), scale, info.eps).to(x.scalar_type());
+  }
+  if (info.heads == 1) return at::layer_norm(x, {info.size}, weight, bias, info.eps);
+  at::Tensor y = at::layer_norm(x.to(math), {info.size}, {}, {}, info.eps) * weight;
+  if (bias.defined()) y = y + bias;
+  return y.to(x.scalar_type());
+}
+
+}  // namespace roundhouse

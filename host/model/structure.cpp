@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/model/structure.h"
+
+namespace roundhouse {
+
+std::vector<LinearInfo> AttentionInfo::linears() const {
+  std::vector<LinearInfo> all;
+  if (latent && latent->q_a) all.push_back(*latent->q_a);
+  for (const auto& linear : {qkv, q, k, v})
+    if (linear) all.push_back(*linear);
+  if (latent) all.insert(all.end(), {latent->kv_a, latent->kv_b});
+  all.push_back(o);
+  return all;
+}
+
+std::vector<LinearInfo> MlpInfo::linears() const {
+  std::vector<LinearInfo> all;
+  if (gate) all.push_back(*gate);
+  all.insert(all.end(), {up, down});
+  return all;
+}
+
+std::vector<LinearInfo> ExpertsInfo::linears() const {
+  std::vector<LinearInfo> all{router.linear};
+  const auto add = [&](const MlpInfo& mlp) {
+    for (LinearInfo& linear : mlp.linears()) all.push_back(std::move(linear));
+  };
+  for (const MlpInfo& expert : experts) add(expert);
+  if (shared) add(*shared);
+  if (shared_gate) all.push_back(*shared_gate);
+  return all;
+}
+
+bool DecoderInfo::same_positions(int64_t length, int64_t other) const {
+  for (const auto& map : {rotary, window_rotary})
+    if (map && map->scaling == RotaryInfo::Scaling::kLongrope &&
+        (length > map->original_positions) != (other > map->original_positions))
+      return false;
+  return true;
+}
+
+}  // namespace roundhouse
