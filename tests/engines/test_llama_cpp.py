@@ -12,9 +12,11 @@ import unittest
 
 import numpy as np
 from llama_cpp import Llama
+from safetensors import safe_open
 
 import agreement
 import support
+import tiny_models
 
 PRESETS = ["Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",
            "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
@@ -81,6 +83,20 @@ class LlamaCpp(agreement.Case):
     def test_split_files(self):
         out, _, _ = self.assert_loads(agreement.TINY, "Q4_K_M", {"id": "gguf", "split": True}, max_shard_size="400KB")
         self.assertGreater(len(list(out.glob("*-of-*.gguf"))), 2)
+
+    def test_families(self):
+        """Tiny random models, whose logits transformers computed; in float32, but for llama.cpp's cache in float16."""
+        for case in FAMILIES:
+            with self.subTest(case):
+                file = tiny_models.export(case, self.folder())
+                engine = Llama(str(file), n_ctx=64, logits_all=True, n_gpu_layers=0, n_threads=1, n_threads_batch=1,
+                               verbose=False)
+                self.addCleanup(engine.close)
+                with safe_open(tiny_models.MODELS / case / "reference/model.safetensors", "np") as reference:
+                    ids, expected = reference.get_tensor("ids")[0].tolist(), reference.get_tensor("logits")[0]
+                engine.eval(ids)
+                theirs = np.array(engine.scores[:len(ids)])
+                self.assertLess(np.abs(theirs - expected).max(), 0.03)
 
     def test_what_verify_finds_is_refused(self):
         """Of a block too many, of a hyperparameter and of a tensor that are missing."""

@@ -30,7 +30,8 @@ using testing::HasSubstr;
 const fs::path kModels = TEST_MODELS;
 
 Architecture load_architecture(const fs::path& model) {
-  return Architecture::load(model, {fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures"});
+  const fs::path source = ROUNDHOUSE_SOURCE;
+  return Architecture::load(model, {source / "configs/architectures", source / "tests/model/descriptors"});
 }
 
 at::Tensor logits(const Decoder& decoder, int64_t blocks, const at::Tensor& ids) {
@@ -199,7 +200,8 @@ TEST_P(PartsTest, BitsDoNotDependOnTheThreads) {
 INSTANTIATE_TEST_SUITE_P(, PartsTest,
                          testing::Values("llama", "gemma2", "gemma3_text", "cohere_norms", "hunyuan", "nemotron",
                                          "apertus", "granite", "phi3_longrope", "falcon_180b", "falcon_rw",
-                                         "stablelm_parallel", "olmo", "ministral3", "youtu", "gemma4_text"),
+                                         "stablelm_parallel", "olmo", "ministral3", "youtu", "gemma4_text",
+                                         "llama_sinks", "qwen3_5_full"),
                          [](const auto& info) { return std::string(info.param); });
 
 class BlockTest : public testing::Test {

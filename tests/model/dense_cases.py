@@ -128,5 +128,8 @@ CASES = {
     "youtu_yarn": ("youtu", YOUTU | UNTIED | dict(q_lora_rank=None, rope_interleave=False, attention_bias=True) | rope(
         **YARN, mscale=1.0, mscale_all_dim=0.7), None),
     "gemma4_text": ("gemma4_text", GEMMA4 | dict(attention_k_eq_v=True, num_global_key_value_heads=3), None),
+    "qwen3_5_full": ("qwen3_5_text", BASE | dict(head_dim=16, layer_types=["full_attention"] * 2,
+                                                 rope_parameters=dict(rope_type="default", rope_theta=700.0,
+                                                                      partial_rotary_factor=0.5)), None),
     "gemma4_text_values": ("gemma4_text", GEMMA4 | UNTIED | dict(attention_bias=True, final_logit_softcapping=3.0), None),
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.models.gpt_oss import modeling_gpt_oss
+from transformers.models.llama import modeling_llama
 from transformers.utils import logging
 
 import dense_cases
@@ -167,6 +169,26 @@ def perplexity(model, sequences):
     return torch.stack(losses).mean().exp().item()
 
 
+def with_sinks(model, generator):
+    """Gives a Llama gpt-oss's attention."""
+    modeling_llama.eager_attention_forward = modeling_gpt_oss.eager_attention_forward
+    model.set_attn_implementation("eager")
+    for layer in model.model.layers:
+        sinks = torch.randn(model.config.num_attention_heads, generator=generator)
+        layer.self_attn.sinks = torch.nn.Parameter(sinks, requires_grad=False)
+
+
+def make_with_sinks(folder):
+    generator = torch.Generator().manual_seed(7)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **LLAMA)).eval()
+    with_sinks(model, generator)
+    randomize(model, generator)
+    model.save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"model_type": "llama"', '"model_type": "llama_sinks"'))
+    write_reference(folder, model, generator)
+
+
 def make(folder, model_type, settings, edit, edit_tensors=None):
     generator = torch.Generator().manual_seed(7)
     auto = AutoModelForImageTextToText if "text_config" in settings else AutoModelForCausalLM
@@ -186,7 +208,10 @@ def make(folder, model_type, settings, edit, edit_tensors=None):
         save_file(tensors, path, metadata={"format": "pt"})
 
     # What counts is what transformers makes of the files.
-    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    write_reference(folder, auto.from_pretrained(folder, dtype=torch.float32).eval(), generator)
+
+
+def write_reference(folder, model, generator):
     ids = torch.randint(0, VOCAB, (3, SEQLEN), generator=generator)
     sequences = [torch.randint(0, VOCAB, (n,), generator=generator).tolist() for n in (9, 24, 1, 24, 2)]
     reference = folder / "reference"
@@ -216,6 +241,7 @@ def main(out):
     for name, (settings, edit_tensors) in STORED.items():
         make(out / name, "llama", settings, None, edit_tensors)
     store_head_instead_of_embedding(out / "llama_head_only")
+    make_with_sinks(out / "llama_sinks")  # last: it changes transformers
 
 
 main(Path(sys.argv[1]))
