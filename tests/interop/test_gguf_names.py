@@ -22,6 +22,16 @@ def descriptors():
             yield file.stem, names
 
 
+def looked_up(source):
+    """As llama.cpp's converter has changed the name before it looks it up: experts are a stack, a correction bias is no
+    bias, and what Granite stores as one is divided."""
+    return (source.replace(".experts.{}.", ".experts.").replace("{}", "3")
+            .replace("e_score_correction_bias", "e_score_correction")
+            .replace("block_sparse_moe.experts.gate_proj", "mlp.experts.gate_proj")
+            .replace("block_sparse_moe.experts.up_proj", "mlp.experts.up_proj")
+            .replace("block_sparse_moe.experts.down_proj", "mlp.experts.down_proj"))
+
+
 class GgufNames(unittest.TestCase):
     def test_names_are_llama_cpps(self):
         checked = 0
@@ -31,7 +41,7 @@ class GgufNames(unittest.TestCase):
                 if stored is None or (stored == "output" and names.get("tied_only")):
                     continue
                 with self.subTest(family=family, tensor=source):
-                    self.assertEqual(table.get_name(source.replace("{}", "3")), stored.replace("{}", "3"))
+                    self.assertEqual(table.get_name(looked_up(source)), stored.replace("{}", "3").removesuffix(".bias"))
                     checked += 1
         self.assertGreater(checked, 300)
 
