@@ -63,15 +63,18 @@ Experts::Experts(const ExpertsInfo& info, size_t first, at::Tensor correction_bi
     first += mlp.linears().size();
     return made;
   };
+  if (info.latent_in) latent_in_ = first++;
   for (const MlpInfo& expert : info.experts) experts_.push_back(take(expert));
+  if (info.latent_out) latent_out_ = first++;
   if (info.shared) shared_ = take(*info.shared);
   shared_gate_ = first;
 }
 
 at::Tensor Experts::forward(const Linears& linears, const at::Tensor& x, const InputHook& all_tokens) const {
   const at::Tensor tokens = x.reshape({-1, x.size(-1)});
+  const at::Tensor latent = latent_in_ ? linears(*latent_in_, tokens) : tokens;
   if (all_tokens)
-    for (const Mlp& expert : experts_) expert.forward(linears, tokens, all_tokens);
+    for (const Mlp& expert : experts_) expert.forward(linears, latent, all_tokens);
   const at::Tensor for_router = info_.linear.float32 ? tokens.to(at::toOpMathType(x.scalar_type())) : tokens;
   auto [experts, weights] = route(info_, linears(router_, for_router), correction_bias_);
 
@@ -79,7 +82,7 @@ at::Tensor Experts::forward(const Linears& linears, const at::Tensor& x, const I
   const at::Tensor pairs = experts.flatten().argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor weight = weights.flatten().index_select(0, pairs).unsqueeze(1);
   const at::Tensor counts = experts.flatten().bincount({}, static_cast<int64_t>(experts_.size())).cpu();
-  at::Tensor inputs = tokens.index_select(0, pairs.floor_divide(info_.top_k));
+  at::Tensor inputs = latent.index_select(0, pairs.floor_divide(info_.top_k));
   if (info_.weigh_inputs) inputs = inputs * weight.to(x.scalar_type());
   const std::vector<int64_t> sizes(counts.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>() + counts.numel());
   const std::vector<at::Tensor> of_experts = inputs.split_with_sizes(sizes);
@@ -92,6 +95,7 @@ at::Tensor Experts::forward(const Linears& linears, const at::Tensor& x, const I
   at::Tensor sum;
   for (const at::Tensor& part : of_tokens.unbind(1)) sum = sum.defined() ? sum + part : part;
   sum = sum.to(x.scalar_type());
+  if (latent_out_) sum = linears(*latent_out_, sum);
   if (!shared_) return sum.view(x.sizes());
   at::Tensor shared = shared_->forward(linears, tokens);
   if (gated_) shared = activate(Activation::kSigmoid, linears(shared_gate_, tokens)) * shared;

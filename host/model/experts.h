@@ -40,6 +40,7 @@ class Experts {
   std::optional<Mlp> shared_;
   size_t shared_gate_ = 0;
   bool gated_;
+  std::optional<size_t> latent_in_, latent_out_;
 };
 
 }  // namespace roundhouse

@@ -21,7 +21,7 @@ class Resolver {
   void positions();
   BlockInfo block(const BlockPlace& place) const;
   MlpInfo mlp(const Value& value, const std::string& prefix) const;
-  MlpInfo mlp_of(const Value& value, const std::string& prefix, int64_t intermediate,
+  MlpInfo mlp_of(const Value& value, const std::string& prefix, int64_t hidden, int64_t intermediate,
                  const std::string& siblings) const;
   ExpertsInfo experts(const Value& value, const BlockPlace& place) const;
   std::optional<NormInfo> norm(const Value& parent, std::string_view key, const std::string& prefix) const {
@@ -172,7 +172,7 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
 
 MlpInfo Resolver::mlp(const Value& value, const std::string& prefix) const {
   value.only({"activation", "gate_proj", "up_proj", "gate_up_proj", "down_proj", "activation_module"});
-  MlpInfo mlp = mlp_of(value, prefix, info_.intermediate, "gate_up");
+  MlpInfo mlp = mlp_of(value, prefix, info_.hidden, info_.intermediate, "gate_up");
   mlp.activation = read_activation(value.at("activation"));
   if (mlp.activation == Activation::kXielu) {
     if (mlp.gate || mlp.fused) value.at("activation").fail("an activation without parameters in a gated MLP");
@@ -182,28 +182,35 @@ MlpInfo Resolver::mlp(const Value& value, const std::string& prefix) const {
 }
 
 // siblings: of gate and up.
-MlpInfo Resolver::mlp_of(const Value& value, const std::string& prefix, int64_t intermediate,
+MlpInfo Resolver::mlp_of(const Value& value, const std::string& prefix, int64_t hidden, int64_t intermediate,
                          const std::string& siblings) const {
   MlpInfo mlp;
   mlp.fused = value.find("gate_up_proj").has_value();
   const bool gated = value.find("gate_proj").has_value();
-  if (gated) mlp.gate = read_linear(value, "gate_proj", prefix, intermediate, info_.hidden, siblings);
-  mlp.up = mlp.fused ? read_linear(value, "gate_up_proj", prefix, 2 * intermediate, info_.hidden)
-                     : read_linear(value, "up_proj", prefix, intermediate, info_.hidden, gated ? siblings : "");
-  mlp.down = read_linear(value, "down_proj", prefix, info_.hidden, intermediate);
+  if (gated) mlp.gate = read_linear(value, "gate_proj", prefix, intermediate, hidden, siblings);
+  mlp.up = mlp.fused ? read_linear(value, "gate_up_proj", prefix, 2 * intermediate, hidden)
+                     : read_linear(value, "up_proj", prefix, intermediate, hidden, gated ? siblings : "");
+  mlp.down = read_linear(value, "down_proj", prefix, hidden, intermediate);
   return mlp;
 }
 
 ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const {
   const auto& [prefix, index, blocks] = place;
   value.only({"blocks", "count", "intermediate", "activation", "clamped", "router", "gate_proj", "up_proj", "down_proj",
-              "stacked", "shared"});
+              "stacked", "shared", "latent"});
   const int64_t count = of_block(value.at("count"), index).positive();
   ExpertsInfo experts;
   const Value decider = value.at("router");
   experts.router = router(decider, linear_of(decider, "router", prefix, count, info_.hidden), prefix, index);
   experts.router.linear.decides = true;
-  MlpInfo expert = mlp_of(value, prefix, of_block(value.at("intermediate"), index).positive(), "gate_up");
+  int64_t width = info_.hidden;  // of what the experts read
+  if (const auto latent = value.find("latent"); latent && !latent->at("size").is_null()) {
+    latent->only({"size", "in_proj", "out_proj"});
+    width = latent->at("size").positive();
+    experts.latent_in = read_linear(*latent, "in_proj", prefix, width, info_.hidden);
+    experts.latent_out = read_linear(*latent, "out_proj", prefix, info_.hidden, width);
+  }
+  MlpInfo expert = mlp_of(value, prefix, width, of_block(value.at("intermediate"), index).positive(), "gate_up");
   if (const auto clamped = value.find("clamped")) {
     clamped->only({"limit", "alpha"});
     expert.clamped = {clamped->at("limit").number(), clamped->at("alpha").number()};
@@ -218,9 +225,9 @@ ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const
   shared->only({"count", "intermediate", "gate", "gate_proj", "up_proj", "gate_up_proj", "down_proj"});
   const auto times = shared->find("count");
   if (times && (times->is_null() || times->integer() == 0)) return experts;
-  experts.shared =
-      mlp_of(*shared, prefix, shared->at("intermediate").positive() * (times ? of_block(*times, index).positive() : 1),
-             "shared_gate_up");
+  experts.shared = mlp_of(*shared, prefix, info_.hidden,
+                          shared->at("intermediate").positive() * (times ? of_block(*times, index).positive() : 1),
+                          "shared_gate_up");
   experts.shared->activation = expert.activation;
   if (const auto gate = shared->find("gate")) {
     experts.shared_gate = linear_of(*gate, "shared_gate", prefix, 1, info_.hidden);

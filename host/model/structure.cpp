@@ -25,7 +25,9 @@ std::vector<LinearInfo> ExpertsInfo::linears() const {
   const auto add = [&](const MlpInfo& mlp) {
     for (LinearInfo& linear : mlp.linears()) all.push_back(std::move(linear));
   };
+  if (latent_in) all.push_back(*latent_in);
   for (const MlpInfo& expert : experts) add(expert);
+  if (latent_out) all.push_back(*latent_out);
   if (shared) add(*shared);
   if (shared_gate) all.push_back(*shared_gate);
   return all;

@@ -163,8 +163,11 @@ struct ExpertsInfo {
   std::vector<StackedExperts> stacked;
   std::optional<MlpInfo> shared;
   std::optional<LinearInfo> shared_gate;  // a row
+  // What experts, but for the shared one, read is latent_in(x), and latent_out is applied to their weighted sum.
+  std::optional<LinearInfo> latent_in, latent_out;
 
-  std::vector<LinearInfo> linears() const;  // the router, the experts, the shared expert, its gate
+  // The router, latent_in, the experts, latent_out, the shared expert, its gate.
+  std::vector<LinearInfo> linears() const;
 };
 
 // A convolution over time of each channel alone: [channels, 1, kernel]. A position sees itself and the kernel - 1 before.

@@ -399,7 +399,6 @@ TEST_F(ArchitectureTest, HybridsSayWhatIsWrongWithTheirBlocks) {
       error_with("hybrid_override_pattern", "M*x"),
       HasSubstr("hybrid_override_pattern is \"M*x\", but for block 2 a label that a step of the descriptor has"));
   EXPECT_THAT(error_with("n_groups", 3), HasSubstr("n_groups is 3, but a divisor of the 8 heads"));
-  EXPECT_THAT(error_with("moe_latent_size", 16), HasSubstr("moe_latent_size is set"));
 
   config = {{"model_type", "bamba"},    {"vocab_size", 97},       {"hidden_size", 48},
             {"intermediate_size", 80},  {"num_hidden_layers", 2}, {"num_attention_heads", 6},

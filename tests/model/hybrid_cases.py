@@ -59,6 +59,8 @@ CASES = {
         edited(layer_types=["mamba", "mamba", "attention", "mamba"])),
     "nemotron_h": ("nemotron_h", NEMOTRON | dict(layers_block_type=[
         "linear_attention", "mlp", "linear_attention", "full_attention", "moe"]), None),
+    "nemotron_h_latent": ("nemotron_h", NEMOTRON | dict(layers_block_type=["full_attention", "moe"], mlp_bias=True,
+                                                        moe_latent_size=24), None),
     "nemotron_h_old": ("nemotron_h", NEMOTRON | TIED | dict(
         layers_block_type=["full_attention", "linear_attention", "moe", "mlp"], use_bias=True, mlp_bias=True, n_group=2,
         topk_group=1, norm_topk_prob=False, routed_scaling_factor=2.5, use_conv_bias=False, time_step_min=0.5),
