@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <map>
+#include <string>
 
 namespace roundhouse {
 namespace {
@@ -99,13 +100,14 @@ class ExpertsTest : public testing::Test {
   }
 
   at::Tensor forward(const at::Tensor& x) {
-    size_t next = 0;
-    const Experts experts(info_, {}, next);
-    EXPECT_EQ(next, weights_.size());
-    return experts.forward(x, [&](size_t slot, const at::Tensor& input) {
-      tokens_[slot] += input.size(0);
-      return at::linear(input, weights_[slot]);
-    });
+    Linears linears;
+    for (const at::Tensor& weight : weights_)
+      linears.slots.push_back({LinearInfo{.name = std::to_string(linears.slots.size())}, weight, {}});
+    linears.input_hook = [&](const LinearInfo& linear, const at::Tensor& input) {
+      tokens_[std::stoul(linear.name)] += input.size(0);
+      return input;
+    };
+    return Experts(info_, 0, {}, {}).forward(linears, x, {});
   }
 
   // Each token by itself.
@@ -153,20 +155,20 @@ TEST_F(ExpertsTest, GradientsEqualThoseOfEachTokenByItself) {
   const auto ours = gradients(forward(leaves[0])), theirs = gradients(expected(leaves[0].view({10, 8})));
   for (size_t i = 0; i < leaves.size(); ++i) {
     ASSERT_EQ(ours[i].defined(), theirs[i].defined()) << i;
-    if (ours[i].defined()) EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-10, 1e-10)) << i;
+    if (!ours[i].defined()) continue;
+    EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-10, 1e-10)) << i;
   }
   for (const size_t slot : {10, 11, 12}) EXPECT_FALSE(ours[1 + slot].defined()) << "of an expert without tokens";
 }
 
 TEST_F(ExpertsTest, ClampedSwigluIsThatOfGptOss) {
   for (MlpInfo& expert : info_.experts) expert.clamped = ClampedSwiglu{0.3, 1.702};
-  size_t next = 0;
-  const MlpSlots slots(info_.experts[0], next);
   const at::Tensor gate = at::tensor({-1.0, 0.2, 0.9}), up = at::tensor({0.1, -0.8, 2.0});
-  const at::Tensor y = feed_forward(
-      slots, [&](size_t slot, const at::Tensor& x) { return slot == 0   ? gate
-                                                            : slot == 1 ? up
-                                                                        : x; }, gate);
+  Linears linears;  // each gives what is wanted of it, whatever it reads
+  for (const at::Tensor& bias : {gate, up})
+    linears.slots.push_back({LinearInfo{}, at::zeros({3, 3}, at::kDouble), bias.to(at::kDouble)});
+  linears.slots.push_back({LinearInfo{}, at::eye(3, at::kDouble), {}});
+  const at::Tensor y = Mlp(info_.experts[0], 0, {}).forward(linears, at::ones({3}, at::kDouble));
   const auto one = [](double g, double u) { return (u + 1) * g * sigmoid(1.702 * g); };
   EXPECT_TRUE(at::allclose(y, at::tensor({one(-1, 0.1), one(0.2, -0.3), one(0.3, 0.3)}, at::kDouble), 1e-6, 1e-6)) << y;
 }
