@@ -89,15 +89,17 @@ TEST(Families, LogitsEqualTransformers) {
 // Both are as far from float32, and no farther from each other: they round at the same places.
 TEST(Families, Bfloat16RoundsAsTransformersDoes) {
   for_each_model([](Model& model) {
-    const auto distance = [](const at::Tensor& a, const at::Tensor& b) {
-      return (a - b).square().mean().sqrt().item<float>();
+    // Of most tokens, where there are experts: one that is near a tie may go to another expert.
+    const bool has_experts = first_experts(model.architecture.info());
+    const auto distance = [&](const at::Tensor& a, const at::Tensor& b) {
+      const at::Tensor squares = (a - b).square();
+      return (has_experts ? squares.mean(-1).median() : squares.mean()).sqrt().item<float>();
     };
     const at::Tensor exact = model.expected("logits"), theirs = model.expected("bf16_logits");
     const at::Tensor ours = model.logits(at::kBFloat16);
     const float error = distance(theirs, exact);
     EXPECT_GT(error, 0);
-    // A token that is near a tie may go to another expert.
-    const float most = (first_experts(model.architecture.info()) ? 3.0f : 1.25f) * error;
+    const float most = (has_experts ? 1.5f : 1.25f) * error;
     EXPECT_LT(distance(ours, theirs), most);
     EXPECT_LT(distance(ours, exact), most);
   });

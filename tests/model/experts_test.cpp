@@ -101,8 +101,10 @@ class ExpertsTest : public testing::Test {
 
   at::Tensor forward(const at::Tensor& x) {
     Linears linears;
-    for (const at::Tensor& weight : weights_)
-      linears.slots.push_back({LinearInfo{.name = std::to_string(linears.slots.size())}, weight, {}});
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      linears.slots.push_back({LinearInfo{}, weights_[i], {}});
+      linears.slots.back().info.name = std::to_string(i);
+    }
     linears.input_hook = [&](const LinearInfo& linear, const at::Tensor& input) {
       tokens_[std::stoul(linear.name)] += input.size(0);
       return input;

@@ -112,7 +112,7 @@ class Vendor(unittest.TestCase):
         self.shell('cp -r "$PREFIX/share/roundhouse/examples/plugins/flat" .', folder)
         self.build_and_test("flat", folder)
         self.assertEqual(self.check_plugins(folder), 1)
-        verify = "roundhouse --plugin-path flat/build verify flat/build/out"
+        verify = "roundhouse --plugin-path flat/build verify --deep flat/build/out"
         self.assertIn("compared with the run", self.shell(verify, folder))
         file = folder / "flat/build/out/model.flat"
         whole = file.read_bytes()

@@ -54,7 +54,8 @@ Json model_config(GgufReader& file) {
   const std::string id = said.is_string() ? said.get<std::string>() : "";
   const auto* family = std::find_if(std::begin(kFamilies), std::end(kFamilies),
                                     [&](const Family& known) { return id == known.architecture; });
-  if (family == std::end(kFamilies)) return {{"model_type", id}};
+  // No name of a family, though transformers may have one that is spelled alike: its config.json cannot be rebuilt.
+  if (family == std::end(kFamilies)) return {{"model_type", "gguf/" + id}};
   const auto value = [&](const char* key) { return file.value(cat(id, ".", key)); };
   // One number for all blocks: llama.cpp knows one for each as well.
   const auto number = [&](const char* key) -> Json {

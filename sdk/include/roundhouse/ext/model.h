@@ -10,9 +10,16 @@
 /* Keys of json():
  *   "config"       the source checkpoint's config.json, as it is
  *   "architecture" {"family", "vocab", "hidden", "intermediate", "blocks", "positions", "heads", "kv_heads", "head_dim",
- *                  "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear", "llama3" or "yarn",
- *                  "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "truncate",
- *                  "attention_factor", "original_positions"} or null, "tied_head",
+ *                  "norm": "rms" or "layer", "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear",
+ *                  "llama3", "yarn", "longrope" or "proportional", "factor", "low_freq_factor", "high_freq_factor",
+ *                  "beta_fast", "beta_slow", "truncate", "attention_factor", "original_positions", "short_factors",
+ *                  "long_factors"} or null, "window_rotary": the same of blocks with a sliding window, where it is another,
+ *                  or null, "parallel": attention and MLP read the same, "attention_scale" (null: 1 / sqrt(head_dim)),
+ *                  "attention_softcap" and "logit_softcap" (null: none), "embedding_scale", "residual_scale",
+ *                  "logit_scale" and "logit_divisor" (null: the family has none), "tied_head",
+ *                  "experts", only of a mixture: {"count", "used", "intermediate", "shared_intermediate",
+ *                  "dense_first_blocks", "scores": "softmax", "sigmoid" or "sparsemixer", "normalize", "scale", "groups",
+ *                  "top_groups"},
  *                  "sliding_windows": [positions that a block sees, or null], "block_prefix": "model.layers",
  *                  "head": "lm_head", "names": as in its descriptor; "modules" of it maps stored prefixes to those that
  *                  transformers has for them}. A model of a family without a descriptor has the numbers 0, "rotary" null
