@@ -18,7 +18,7 @@ struct BlockReport {
   int64_t best_iteration = 0;
   double seconds = 0;
   std::vector<int64_t> expert_tokens{};  // calibration tokens of each expert; empty: the block has none
-  int64_t few = 0;                     // experts that got too few to be tuned
+  int64_t few = 0;                       // experts that got too few to be tuned
 };
 
 // Calibration activations that did not fit in the recipe's `memory`.
