@@ -8,10 +8,12 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/base/words.h"
 #include "host/checkpoint/weight_bytes.h"
 #include "host/cli/context.h"
 #include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
+#include "host/export/digests.h"
 #include "host/plan/layer_check.h"
 #include "host/plan/original.h"
 #include "host/report/table.h"
@@ -56,6 +58,11 @@ void run(Context& context, const Options& o) {
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
 
+  const fs::path whole = fs::is_directory(folder) ? folder : folder.parent_path();
+  if (const std::optional<Digests> digests = Digests::read(whole)) {
+    const std::vector<std::string> changed = digests->differences(whole, [](const std::string&) {});
+    if (!changed.empty()) throw Error(cat(o.folder, " is damaged, and would be converted so: ", joined(changed)));
+  }
   recipe.architecture = find_fingerprints(folder).family;
   Architecture architecture = Architecture::load(files.folder(), Context::architecture_folders(),
                                                  {.family = recipe.architecture, .generic = true});

@@ -23,11 +23,9 @@ namespace fs = std::filesystem;
 
 void check_digests(const Digests& digests, const fs::path& folder, Verification& result) {
   Progress progress("file", static_cast<int64_t>(digests.files()));
-  std::vector<std::string> problems =
+  result.problems =
       digests.differences(folder, [&](const std::string& file) { progress.update(result.files++, 0, file); });
   progress.clear();
-  problems.insert(problems.end(), result.problems.begin(), result.problems.end());
-  result.problems = std::move(problems);
   if (const std::vector<std::string> unknown = digests.unknown(folder); !unknown.empty())
     result.notes.push_back(cat("not written by the run, and not checked: ", joined(unknown)));
 }
@@ -48,35 +46,41 @@ void add_verify(Command program, Context& context) {
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const std::filesystem::path folder = find_model(o->folder);
-    const Fingerprints fingerprints = find_fingerprints(folder);
-    Architecture architecture =
-        Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders(),
-                           {.family = fingerprints.family, .generic = true});
-    std::string format;
-    const nlohmann::json facts = architecture.facts();
     Verification result;
     std::vector<Finding> findings;
-    const std::optional<Digests> digests = Digests::read(folder);
-    // First what engines make of it: it may say why the checkpoint cannot be opened.
-    std::string unread;
-    try {
-      if (format = format_of(catalogue, folder); !format.empty())
-        findings = ask_findings(catalogue.format(format), folder, facts);
-    } catch (const Error& e) {
-      unread = e.what();
-    }
-    if (o->deep || !digests) try {
-        auto checkpoint = open_checkpoint(catalogue, folder, facts);
-        match(architecture, checkpoint);
-        result = verify(architecture, *checkpoint, fingerprints);
+    std::string format, unread;
+    const fs::path whole = fs::is_directory(folder) ? folder : folder.parent_path();  // a GGUF may be given itself
+    bool has_digests = fs::exists(whole / kDigestFile);
+    if (has_digests) try {
+        check_digests(*Digests::read(whole), whole, result);
       } catch (const Error& e) {
-        if (findings.empty() && !digests) throw;
+        result.problems.emplace_back(e.what());
+        has_digests = false;
+      }
+    try {
+      const Fingerprints fingerprints = find_fingerprints(folder);
+      Architecture architecture =
+          Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders(),
+                             {.family = fingerprints.family, .generic = true});
+      const nlohmann::json facts = architecture.facts();
+      // First what engines make of it: it may say why the checkpoint cannot be opened.
+      try {
+        if (format = format_of(catalogue, folder); !format.empty())
+          findings = ask_findings(catalogue.format(format), folder, facts);
+      } catch (const Error& e) {
         unread = e.what();
       }
+      if (o->deep || !has_digests) {
+        auto checkpoint = open_checkpoint(catalogue, folder, facts);
+        match(architecture, checkpoint);
+        verify(architecture, *checkpoint, fingerprints, result);
+      }
+    } catch (const Error& e) {
+      if (findings.empty() && result.problems.empty()) throw;
+      unread = e.what();
+    }
     if (!unread.empty()) result.problems.push_back(unread);
-    if (digests)
-      check_digests(*digests, folder, result);
-    else
+    if (!has_digests)
       result.notes.push_back(
           cat("there are no digests (", kDigestFile, "): damage that changes a weight little is not seen"));
     add_findings(result, findings);

@@ -115,7 +115,8 @@ std::optional<Digests> Digests::read(const fs::path& folder) {
   const fs::path file = folder / kDigestFile;
   if (!fs::exists(file)) return std::nullopt;
   Digests out;
-  std::istringstream lines(read_file(file));
+  const std::string all = read_file(file);
+  std::istringstream lines(all);
   int64_t number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
@@ -135,11 +136,19 @@ std::optional<Digests> Digests::read(const fs::path& folder) {
       out.files_[escaped ? unescaped(name) : name] = line.substr(escaped, blank - escaped);
     }
   }
+  if (all.rfind(out.counts(), 0) != 0)
+    throw Error(cat(file.string(), " does not have the lines that its first line says: it was cut or edited"));
   return out;
 }
 
+// The first line, by which a file that was cut is known.
+std::string Digests::counts() const {
+  return cat("# ", files_.size(), " files, ", tensors_.size(),
+             " tensors. Check the files: sha256sum -c SHA256SUMS. Files and tensors: roundhouse verify.\n");
+}
+
 std::string Digests::text() const {
-  std::string text = "# Check the files: sha256sum -c SHA256SUMS. The files and their tensors: roundhouse verify.\n";
+  std::string text = counts();
   for (const auto& [name, digest] : files_) text += file_line(digest, name);
   for (const auto& [range, digest] : tensors_)
     text += cat(kTensorLine, digest, "\t", range.offset, "\t", range.bytes, "\t", range.file, "\t", range.name, "\n");
@@ -155,7 +164,12 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
       out.push_back(cat(file, " is missing"));
       continue;
     }
-    if (sha256(folder / file) == digest) continue;
+    try {
+      if (sha256(folder / file) == digest) continue;
+    } catch (const Error& e) {
+      out.push_back(e.what());
+      continue;
+    }
     std::vector<std::string> changed;
     size_t stored = 0;
     for (const TensorDigest& tensor : tensors_) {

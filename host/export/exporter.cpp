@@ -9,6 +9,7 @@
 #include "host/base/cancel.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/log.h"
 #include "host/base/scratch_folder.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
@@ -60,9 +61,15 @@ struct Exporter::Target {
   std::vector<StoredRange> stored(const nlohmann::json& about) const {
     std::vector<StoredRange> ranges;
     if (holds_safetensors(folder.partial())) return ranges;
-    const ExportedCheckpoint written(format, folder.partial(), about);
-    for (const std::string& name : written.names()) {
-      const ExportedCheckpoint::Item& item = written.item(name);
+    std::optional<ExportedCheckpoint> written;
+    try {
+      written.emplace(format, folder.partial(), about);
+    } catch (const Error& e) {  // reading it back, later, says more
+      log::warning(cat("its tensors have no digests: ", e.what()));
+      return ranges;
+    }
+    for (const std::string& name : written->names()) {
+      const ExportedCheckpoint::Item& item = written->item(name);
       const std::filesystem::path file = item.file;
       const std::string relative = (file.has_parent_path() ? file.lexically_relative(folder.partial()) : file).string();
       if (item.bytes > 0) ranges.push_back({name, relative, item.offset, item.bytes});
@@ -70,6 +77,23 @@ struct Exporter::Target {
     return ranges;
   }
 };
+
+namespace {
+
+// An output is replaced as a whole. Throws Error when it holds a model that no run has put there: in a folder whose name
+// is no format's.
+void require_own_folders(const std::filesystem::path& output, const Catalogue& catalogue) {
+  if (!std::filesystem::is_directory(output)) return;
+  for (const auto& entry : std::filesystem::directory_iterator(output)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_directory() || name == kNotesFolder || catalogue.find_format(name)) continue;
+    if (std::filesystem::exists(entry.path() / kOutputMarker) || std::filesystem::exists(entry.path() / "config.json"))
+      throw Error(cat("the output folder ", output.string(), " would be replaced, and ", entry.path().string(),
+                      " is a model that this run does not write. Move it, or choose another output."));
+  }
+}
+
+}  // namespace
 
 std::vector<ExportTarget> export_targets(const Recipe& recipe) {
   std::vector<ExportTarget> targets;
@@ -99,6 +123,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
   fingerprints_.family = plan.recipe.architecture;
+  require_own_folders(plan.recipe.output, catalogue);
   output_ = std::make_unique<OutputFolder>(plan.recipe.output, overwrite);
   const std::vector<ExportTarget> targets = export_targets(plan.recipe);
   for (const ExportTarget& target : targets)

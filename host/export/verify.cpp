@@ -152,13 +152,15 @@ void Fingerprints::write(const fs::path& file) const {
 fs::path fingerprint_file(const fs::path& output) { return output / kNotesFolder / "fingerprints.safetensors"; }
 
 Fingerprints find_fingerprints(const fs::path& checkpoint) {
-  for (const fs::path& output : {checkpoint, fs::absolute(checkpoint).lexically_normal().parent_path()})
+  fs::path folder = fs::absolute(checkpoint).lexically_normal();
+  if (!folder.has_filename() || !fs::is_directory(folder)) folder = folder.parent_path();
+  for (const fs::path& output : {folder, folder.parent_path()})
     if (const fs::path file = fingerprint_file(output); fs::exists(file)) return Fingerprints::read(file);
   return {};
 }
 
-Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints) {
-  Verification result;
+void verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints,
+            Verification& result) {
   const auto problem = [&](const auto&... what) { result.problems.push_back(cat(what...)); };
   const auto note = [&](const auto&... what) { result.notes.push_back(cat(what...)); };
   const Needed needed = needed_tensors(architecture);
@@ -215,6 +217,11 @@ Verification verify(const Architecture& architecture, TensorSource& checkpoint, 
       problem(name, ": ", e.what());
     }
   }
+}
+
+Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints) {
+  Verification result;
+  verify(architecture, checkpoint, fingerprints, result);
   return result;
 }
 

@@ -54,6 +54,9 @@ struct Verification {
 // is not finite or one constant by its fingerprint too was so before. A tensor that cannot be read is a problem, not an
 // exception.
 Verification verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints);
+// The same, added to what `result` has.
+void verify(const Architecture& architecture, TensorSource& checkpoint, const Fingerprints& fingerprints,
+            Verification& result);
 // Adds what engines will stumble over: an error is a problem, a warning a note. What several engines share is told once.
 void add_findings(Verification& result, const std::vector<Finding>& findings);
 // Notes of the same, for an export that reads back as it was made: those of an engine that will not load it begin with

@@ -103,11 +103,12 @@ std::vector<MlpInfo> each_expert(const MlpInfo& pattern, int64_t count) {
 std::vector<StackedExperts> stacked_experts(const Value& value, const MlpInfo& pattern, const std::string& prefix) {
   std::vector<StackedExperts> all;
   for (const Value& item : value.items()) {
-    item.only({"name", "bias", "parts", "interleaved", "transposed"});
+    item.only({"name", "bias", "parts", "interleaved", "transposed", "only"});
     StackedExperts& stacked = all.emplace_back();
     stacked.name = prefix + item.at("name").text();
     if (const auto bias = item.find("bias")) stacked.bias = prefix + bias->text();
     if (const auto interleaved = item.find("interleaved")) stacked.interleaved = interleaved->flag();
+    if (const auto only = item.find("only")) stacked.only = only->flag();
     if (const auto transposed = item.find("transposed"))
       stacked.transposed = transposed->is_null() ? std::nullopt : std::optional(transposed->flag());
     for (const Value& part : item.at("parts").items()) {

@@ -62,6 +62,9 @@ void read_longrope(RotaryInfo& rotary, const RotaryMap& map, int64_t positions) 
   rotary.factor = map.number("factor", static_cast<double>(positions) / original);
   rotary.attention_factor = map.number(
       "attention_factor", rotary.factor <= 1 ? 1 : std::sqrt(1 + std::log(rotary.factor) / std::log(original)));
+  // Phi-3.5-MoE says them itself.
+  rotary.long_attention_factor = map.number("long_mscale", rotary.attention_factor);
+  rotary.attention_factor = map.number("short_mscale", rotary.attention_factor);
 }
 
 }  // namespace

@@ -66,7 +66,8 @@ Rotation rotation_of(const RotaryInfo& rotary, int64_t seqlen, at::ScalarType dt
   // Not at::cos and at::sin, whose bits depend on the number of threads.
   const at::Tensor frequencies = rotary_frequencies(rotary, seqlen);
   const int64_t half = frequencies.numel();
-  const auto attention = static_cast<float>(rotary.attention_factor);
+  const bool beyond = rotary.scaling == RotaryInfo::Scaling::kLongrope && seqlen > rotary.original_positions;
+  const auto attention = static_cast<float>(beyond ? rotary.long_attention_factor : rotary.attention_factor);
   at::Tensor cos = at::empty({seqlen, 1, half}), sin = at::empty({seqlen, 1, half});
   for (int64_t i = 0; i < seqlen * half; ++i) {
     const float angle = static_cast<float>(i / half) * frequencies.const_data_ptr<float>()[i % half];

@@ -51,6 +51,7 @@ struct RotaryInfo {
   double beta_fast = 32, beta_slow = 1;              // yarn
   bool truncate = true;                              // yarn: its corrected range ends at whole features
   double attention_factor = 1;                       // yarn, longrope: of cosines and sines
+  double long_attention_factor = 1;                  // longrope: for texts beyond original_positions
   double scores_factor = 1;                          // yarn: of attention's scores, where they ask for it
   int64_t original_positions = 0;                    // llama3, yarn, longrope
   int64_t turning = 0;                               // proportional: the pairs that turn, of all
@@ -154,6 +155,7 @@ struct StackedExperts {
   std::vector<std::string> parts;          // the linears, "{}" stands for the expert: their rows are a matrix's rows,
   bool interleaved = false;                // in turns, or one linear's below the other's
   std::optional<bool> transposed = false;  // each matrix is; nothing: its shape tells
+  bool only = false;                       // no engine looks for the experts one by one
 };
 
 // The weighted sum of a token's experts, and sigmoid(shared_gate(x)) * shared(x).

@@ -411,12 +411,25 @@ void Planner::check_vectors() {
     if (!norm) return;
     for (const char* part : {".weight", ".bias"}) sizes.emplace_back(norm->name + part, norm->size);
   };
+  const auto add_step = [&](const StepInfo& step) {
+    for (const auto* norm : {&step.norm_in, &step.norm_mlp, &step.norm_out, &step.norm_sum}) add_norm(*norm);
+    if (!step.sum_scale.empty()) sizes.emplace_back(step.sum_scale, 1);
+    if (const auto& attention = step.attention) {
+      for (const auto* norm : {&attention->q_norm, &attention->k_norm, &attention->v_norm})
+        if (*norm && (*norm)->heads == 1) add_norm(*norm);
+      if (!attention->sinks.empty()) sizes.emplace_back(attention->sinks, attention->heads);
+    }
+    if (const auto& recurrent = step.recurrent)
+      for (const std::string* name : {&recurrent->a_log, &recurrent->dt_bias, &recurrent->d})
+        if (!name->empty()) sizes.emplace_back(*name, recurrent->heads);
+  };
   const DecoderInfo& info = architecture_.info();
+  if (architecture_.has_head()) add_linear(architecture_.head());
   for (int64_t block = 0; block < architecture_.blocks(); ++block)
     for (const LinearInfo& linear : architecture_.block_linears(block)) add_linear(linear);
   for (const BlockInfo& block : info.blocks)
-    for (const StepInfo& step : block.steps)
-      for (const auto* norm : {&step.norm_in, &step.norm_out, &step.norm_sum}) add_norm(*norm);
+    for (const StepInfo& step : block.steps) add_step(step);
+  add_norm(info.embedding_norm);
   add_norm(info.final_norm);
   std::string first;
   std::vector<std::string> others;

@@ -298,7 +298,8 @@ int64_t read_size(const Node& node) {
 void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const fs::path& file) {
   std::vector<fs::path> inputs = {recipe.model};
   // A run's own recipe, where it lies: it is read before the output is replaced, and the new output has it again.
-  if (!is_within(file, recipe.output / kNotesFolder)) inputs.push_back(file);
+  if (fs::weakly_canonical(file) != fs::weakly_canonical(recipe.output / kNotesFolder / "recipe.yaml"))
+    inputs.push_back(file);
   for (const DataFile& data : recipe.calibration.data) inputs.push_back(data.file);
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
   for (const auto& input : {recipe.tokenizer, recipe.imatrix.file, recipe.imatrix.save})

@@ -168,7 +168,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
           masked_squared_error(prediction.detach(), loop.targets.rows(unit(for_targets)),
                                mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration]);
       squared_error.add(std::move(loss.squared_error));
-      prediction.backward(loss.gradient);
+      if (prediction.requires_grad()) prediction.backward(loss.gradient);  // else no tuned expert got a token
       gradients.collect();
     });
     const at::Tensor improved = losses.add(squared_error.take() / elements[iteration]);

@@ -117,6 +117,19 @@ TEST_F(Run, SeveralFormatsDoNotGoIntoAnotherCheckpoint) {
   EXPECT_TRUE(first == read(work_ / "out/model.safetensors"));
 }
 
+TEST_F(Run, OverwritingSparesModelsOfOthers) {
+  const std::string recipe = write_recipe("formats: [auto_round, fake]\n").string();
+  ASSERT_EQ(run("run " + recipe).code, 0);
+  write("out/mine/config.json", "{}");
+  const Outcome outcome = run("run --overwrite " + recipe);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(outcome.output, "error: the output folder " + (work_ / "out").string() + " would be replaced, and " +
+                                (work_ / "out/mine").string() +
+                                " is a model that this run does not write. Move it, or choose another output.\n");
+  std::filesystem::remove_all(work_ / "out/mine");
+  EXPECT_EQ(run("run --overwrite " + recipe).code, 0);
+}
+
 TEST_F(Run, UntouchedTensorsComeThroughUnchanged) {
   ASSERT_EQ(run("run " + write_recipe().string() + " --set tuning.iters=0").code, 0);
   SafetensorsFolder before(kExamples + "/tinystories-656k"), after(work_ / "out");

@@ -120,6 +120,41 @@ TEST_F(Verify, EditedLostAndForeignFilesAreNamed) {
       << outcome.output;
 }
 
+TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
+  export_model("formats: [auto_round, fake]\n");
+  const auto folder = work_ / "out/auto_round";
+  const std::string digests = read(folder / "SHA256SUMS"), config = read(folder / "config.json");
+  write(folder / "config.json", "[" + config);
+  Outcome outcome = run("verify " + folder.string() + "/");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.output.find("config.json is not as it was written (SHA-256)\n"), std::string::npos)
+      << outcome.output;
+  write(folder / "config.json", config);
+  for (const std::string& cut : {std::string(), digests.substr(0, digests.find('\n', digests.size() / 2) + 1)}) {
+    write(folder / "SHA256SUMS", cut);
+    outcome = run("verify " + folder.string() + "/");
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_NE(
+        outcome.output.find("SHA256SUMS does not have the lines that its first line says: it was cut or edited\n"),
+        std::string::npos)
+        << outcome.output;
+    EXPECT_NE(outcome.output.find("compared with the run"), std::string::npos) << outcome.output;
+  }
+}
+
+TEST_F(Verify, DamageIsNotConverted) {
+  export_model("formats: [auto_round]\n");
+  const auto file = work_ / "out/model.safetensors";
+  flip(file, std::filesystem::file_size(file) - 1);
+  const Outcome outcome =
+      run("convert " + (work_ / "out").string() + " --format fake --output " + (work_ / "other").string());
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.output.find("out is damaged, and would be converted so: model.safetensors is not as it was"),
+            std::string::npos)
+      << outcome.output;
+  EXPECT_FALSE(std::filesystem::exists(work_ / "other"));
+}
+
 TEST_F(Verify, OriginalsAreCheckedToo) {
   const Outcome outcome = run("verify " + kExamples + "/tinystories-656k");
   EXPECT_EQ(outcome.code, 0) << outcome.output;
@@ -249,6 +284,7 @@ TEST_F(VerifySource, NanIsToldBeforeTheWorkAndAsTheSources) {
     if (name == "adapter.extra") tensor.as<float>()[0] = NAN;
     return true;
   });
+  std::filesystem::remove(work_ / "out/SHA256SUMS");  // else it is damage
   const Outcome converted = run("convert " + (work_ / "out").string() + " --format auto_gptq");
   EXPECT_EQ(converted.code, 0) << converted.output;
   EXPECT_NE(converted.output.find("note: adapter.extra holds NaN or infinity, as the source does\n"), std::string::npos)

@@ -63,6 +63,7 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   heeds_windows_ = table.value("windows", false);
   tied_only_ = table.value("tied_only", false);
   untied_only_ = table.value("untied_only", false);
+  if (table.contains("normalizes")) normalizes_ = table.at("normalizes").get<bool>();
   for (const Json& name : table.value("plus_one", Json::array())) plus_one_.insert(name.get<std::string>());
   for (const Json& layer : table.value("grouped", Json::array()))
     orders_[layer.get<std::string>()] = {architecture.at("heads"), architecture.at("kv_heads")};

@@ -52,6 +52,8 @@ class Names {
   // Whether llama.cpp has no head for the architecture but the embedding, or wants one beside it.
   bool tied_only() const { return tied_only_; }
   bool untied_only() const { return untied_only_; }
+  // Whether llama.cpp always, or never, divides the weights of a token's experts by their sum; nothing: as the file says.
+  std::optional<bool> normalizes() const { return normalizes_; }
 
  private:
   std::string family_, architecture_;
@@ -59,6 +61,7 @@ class Names {
   std::map<std::string, std::string> from_gguf_;
   std::map<std::string, RowOrder> orders_;  // by the last part of a layer's name
   std::set<std::string> plus_one_;          // last parts of names
+  std::optional<bool> normalizes_;
   bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false;
 };
 

@@ -263,6 +263,7 @@ void GgufReader::read_header(size_t file) {
       if (const std::string wrong = item->order.check(item->shape[0]); !wrong.empty())
         header.fail(cat("the tensor ", name, ": ", wrong));
     item->file = file;
+    if (item->bytes > f.size) header.fail(cat("it ends inside the tensor ", name));
     add(std::move(item));
   }
   const uint64_t data = (header.position() + alignment - 1) / alignment * alignment;

@@ -67,7 +67,8 @@ const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& 
   if (tensor.layer) return *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
   const GgmlType* source = plain_type(tensor.dtype);
   rh::require(source, "the format stores float32, float16 and bfloat16, and this tensor is none of them");
-  if (tensor.ndim < 2 || name.find(".ffn_gate_inp") != std::string::npos) return *ggml_type("f32");
+  if (tensor.ndim < 2 || name.ends_with("_norm.weight") || name.find(".ffn_gate_inp") != std::string::npos)
+    return *ggml_type("f32");
   const std::string wanted = option(options, "unquantized");
   if (wanted.empty()) return *source;
   const GgmlType* type = ggml_type(wanted);
@@ -109,6 +110,11 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   rh::require(architecture.at("tied_head") || !names.tied_only(),
               cat("llama.cpp's ", names.architecture(),
                   " has the embedding as its head, and this model has another one; choose another format"));
+  if (architecture.contains("experts") && names.normalizes())
+    rh::require(
+        architecture.at("experts").at("normalize") == *names.normalizes(),
+        cat("llama.cpp's ", names.architecture(), *names.normalizes() ? " divides" : " does not divide",
+            " the weights of a token's experts by their sum, and this model does otherwise; choose another format"));
   rh::require(!architecture.at("tied_head") || !names.untied_only(),
               cat("llama.cpp's ", names.architecture(),
                   " wants a head beside the embedding, and this model's is the embedding; choose another format"));
