@@ -115,6 +115,7 @@ Architecture Architecture::load(const std::filesystem::path& model_dir,
 
 void Architecture::resolve_names(const Descriptor& descriptor) {
   info_ = resolve(descriptor);
+  if (untied_) info_.tied_head = false;
   imatrix_names_ = read_imatrix_names(Value(descriptor));
   names_ = descriptor.yaml.value("names", nlohmann::json::object());
 }
@@ -241,6 +242,7 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
 }
 
 void Architecture::untie_head() {
+  untied_ = true;
   info_.tied_head = false;
   const nlohmann::json tied = descriptor_->yaml.at(generic_ ? "weights" : "head").at("tied");
   const nlohmann::json said = tied.is_object() ? tied.at("key") : nlohmann::json("tie_word_embeddings");

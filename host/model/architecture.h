@@ -80,6 +80,7 @@ class Architecture {
 
   std::shared_ptr<const Descriptor> descriptor_;
   DecoderInfo info_;
+  bool untied_ = false;  // untie_head() was called
   std::optional<GenericModel> generic_;
   nlohmann::json config_, names_ = nlohmann::json::object();
   std::map<std::string, std::string> imatrix_names_;

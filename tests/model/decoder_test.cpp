@@ -89,6 +89,14 @@ TEST(Families, LogitsEqualTransformers) {
   });
 }
 
+// Names are matched again after stacks became matrices.
+TEST(Families, AHeadOfItsOwnStaysSoWhenNamesAreMatchedAgain) {
+  Model model(kModels / "nemotron_h_old");
+  EXPECT_FALSE(model.architecture.tied_head());
+  model.architecture.match(*model.tensors);
+  EXPECT_FALSE(model.architecture.tied_head());
+}
+
 // Both are as far from float32, and no farther from each other: they round at the same places.
 TEST(Families, Bfloat16RoundsAsTransformersDoes) {
   for_each_model([](Model& model) {
