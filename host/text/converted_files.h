@@ -28,6 +28,8 @@ ConvertedTokenizer convert_word_pieces(const std::filesystem::path& file, const 
 // SentencePiece's model, a protobuf message: BPE or Unigram. `file` is for messages.
 ConvertedTokenizer convert_sentence_piece(const std::string& content, const std::string& file,
                                           const nlohmann::json& config);
+// Its pieces by id: [text, score, type], the last one a number of sentencepiece_model.proto.
+nlohmann::json sentence_pieces(const std::string& content, const std::string& file);
 
 // An entry of "added_tokens".
 nlohmann::json added_token(const std::string& content, bool special);

@@ -180,6 +180,13 @@ json model_of(const SentencePieceModel& model) {
 
 }  // namespace
 
+json sentence_pieces(const std::string& content, const std::string& file) {
+  json pieces = json::array();
+  for (const auto& piece : SentencePieceModel(content, file).pieces)
+    pieces.push_back({piece.text, piece.score, piece.type});
+  return pieces;
+}
+
 ConvertedTokenizer convert_sentence_piece(const std::string& content, const std::string& file, const json& config) {
   const SentencePieceModel model(content, file);
   if (model.algorithm != SentencePieceModel::kUnigram && model.algorithm != SentencePieceModel::kBpe)

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/text/added_tokens.h"
+#include "host/text/converted_files.h"
 #include "host/text/make_model.h"
 #include "host/text/normalizer.h"
 #include "host/text/post_processor.h"
@@ -113,10 +115,14 @@ nlohmann::json Tokenizer::facts(const fs::path& model_dir) {
       const auto id = parts.token_id(token["content"].get_ref<const std::string&>());
       token["id"] = id ? nlohmann::json(*id) : nlohmann::json();
     }
-    return {{"json", std::move(files.json)},
-            {"before", parts.special.before},
-            {"after", parts.special.after},
-            {"roles", std::move(roles)}};
+    nlohmann::json facts{{"json", std::move(files.json)},
+                         {"before", parts.special.before},
+                         {"after", parts.special.after},
+                         {"roles", std::move(roles)}};
+    if (const fs::path file = model_dir / "tokenizer.model"; fs::is_regular_file(file))
+      if (const std::string content = read_file(file); !is_tiktoken(content))
+        facts["pieces"] = sentence_pieces(content, file.string());
+    return facts;
   } catch (const Error& error) {
     return {{"error", error.what()}};
   }

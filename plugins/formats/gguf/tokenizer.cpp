@@ -11,7 +11,6 @@
 #include <unordered_map>
 
 #include "plugins/formats/gguf/pre_tokenizer.h"
-#include "plugins/formats/gguf/sentencepiece.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -46,6 +45,11 @@ std::string text_of(const json& map, const char* key) {
 bool is_byte(const std::string& token) {
   return token.size() == 6 && token.starts_with("<0x") && token.back() == '>' &&
          token.substr(3, 2).find_first_not_of("0123456789ABCDEF") == std::string::npos;
+}
+
+// A piece of a type that is not known is a normal one.
+TokenType token_type(int64_t type) {
+  return type >= 1 && type <= 6 ? static_cast<TokenType>(type) : TokenType::kNormal;
 }
 
 size_t code_points(const std::string& text) {
@@ -110,7 +114,7 @@ class TokenizerExport {
     const bool pairs = type == "BPE" || (type.empty() && model().contains("merges"));
     if (pairs && has_byte_level())
       byte_level();
-    else if (fs::is_regular_file(folder_ / "tokenizer.model"))
+    else if (facts_.contains("pieces"))
       sentence_piece();
     else if (pairs && model().value("byte_fallback", false))
       merged_pieces();
@@ -129,10 +133,9 @@ class TokenizerExport {
   // ---- SentencePiece ----
 
   void sentence_piece() {
-    const fs::path path = folder_ / "tokenizer.model";
-    const std::vector<SentencePiece> pieces = parse_sentence_pieces(read_text(path).value_or(""), path.string());
+    const json& pieces = facts_.at("pieces");
     for (size_t id = 0; id < pieces.size(); ++id)
-      vocabulary_.set(static_cast<int64_t>(id), pieces[id].text, pieces[id].score, pieces[id].type);
+      vocabulary_.set(static_cast<int64_t>(id), pieces[id].at(0), pieces[id].at(1), token_type(pieces[id].at(2)));
     follow_host();
     finish_pieces();
   }

@@ -2,11 +2,15 @@
 // The tokenizer of a model's folder, as llama.cpp wants it inside the file.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "plugins/formats/gguf/metadata.h"
 
 namespace roundhouse::formats {
+
+// SentencePiece's ModelProto.SentencePiece.Type, and llama.cpp's llama_token_type.
+enum class TokenType : int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
 
 // Adds tokenizer.ggml.* as the host tells of the tokenizer, and the chat template, with `vocab` tokens: missing ones are
 // filled up. `pre` names llama.cpp's pre-tokenizer; empty: told from the tokenizer. Throws rh::Error for a tokenizer that

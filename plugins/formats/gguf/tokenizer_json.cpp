@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "plugins/formats/gguf/pre_tokenizer.h"
-#include "plugins/formats/gguf/sentencepiece.h"
+#include "plugins/formats/gguf/tokenizer.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {

@@ -30,7 +30,8 @@
  *   "tuning"       {"iters", "lr", "minmax_lr", "samples", "seqlen", "batch_size", "gradient_accumulation",
  *                  "quantized_input", "search", "seed"}
  *   "tokenizer"    {"json": tokenizer.json, made where the model has other files, with all added tokens and their ids;
- *                  "before", "after": the ids that are put around a text; "roles": {"bos": id, "eos", "unk", "pad", ..}},
+ *                  "before", "after": the ids that are put around a text; "roles": {"bos": id, "eos", "unk", "pad", ..};
+ *                  "pieces": [[text, score, SentencePiece's type], ..] by id, where the model has a SentencePiece file},
  *                  or {"error": why there is none}
  *   "host"         {"name", "version"}
  * Keys of path():
