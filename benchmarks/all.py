@@ -88,8 +88,21 @@ def export(options):
     return {"model": text.splitlines()[0], "arguments": size, "rows": rows}
 
 
+def sources(options):
+    size = ["--sources", *(["--gigabytes", "0.5"] if options.quick else [])]
+    text = subprocess.run([sys.executable, pathlib.Path(__file__).with_name("streaming.py"), "--roundhouse",
+                           options.roundhouse, *size], check=True, stdout=subprocess.PIPE, text=True).stdout
+    print(text, end="", flush=True)
+    rows = [{"what": what, "peak_bytes": int(peak) * 10**6, "bytes": float(size) * 1e9, "rate": int(rate) * 1e6,
+             "reading": int(reading) * 1e6, "seconds": float(seconds)}
+            for what, peak, size, rate, reading, seconds in
+            re.findall(r"^(\S.*?): peak (\d+) MB.*\n\1: ([\d.]+) GB at (\d+) MB/s, reading alone (\d+) MB/s, .* of ([\d.]+) s", text,
+                       re.MULTILINE)]
+    return {"model": text.splitlines()[0], "arguments": size, "rows": rows}
+
+
 PARTS = {"cpu": {"tuning": tuning, "block_loop": block_loop, "rounding": rounding_part, "kernels": kernels,
-                 "scaling": scaling_part, "export": export},
+                 "scaling": scaling_part, "export": export, "sources": sources},
          "cuda": {"block_loop": block_loop, "tuning": tuning}}
 
 
@@ -110,9 +123,7 @@ def main():
     out = options.out or document.RESULTS / f"{options.device}.json"
     result = json.loads(out.read_text()) if out.exists() else {}
     here = machine.describe()
-    if result and result["machine"] != here:
-        if options.parts or options.missing:
-            sys.exit(f"{out} was measured on another machine, or with other versions: run all parts")
+    if result and result["machine"] != here and not options.parts and not options.missing:
         result = {}
     result.setdefault("machine", here)
     parts = result.setdefault("parts", {})
@@ -123,6 +134,8 @@ def main():
         start = datetime.datetime.now(datetime.timezone.utc)
         part = {"date": start.isoformat(timespec="seconds"), "commit": machine.commit(), "load_before": os.getloadavg()[0],
                 **measure(options)}
+        if here != result["machine"]:
+            part["machine"] = here
         part["took_seconds"] = (datetime.datetime.now(datetime.timezone.utc) - start).total_seconds()
         print(f"-- {name}: {part['took_seconds']:.0f} s", flush=True)
         parts[name] = part

@@ -362,8 +362,18 @@ def export_section(out, part):
     out.plot(plots.bars("Peak memory of an export", [(row["what"], row["peak_bytes"] / 2**20, "ours") for row in part["rows"]], "MiB", 0))
 
 
+def sources_section(out, part):
+    out.heading("Forms of a source")
+    out.paragraph(f"`streaming.py {' '.join(part['arguments'])}`: the same weights ({part['model']}), W4A16 by plain rounding into auto_round, read back and "
+                  "checked at the end; as a described family's, without a descriptor, and stored in blocks of fp8. The rates are the source's bytes over the "
+                  "time of the whole run, and over that of `dd` alone; nothing is in the page cache before.")
+    out.table(["source", "bytes", "seconds", "rate", "dd", "peak memory"],
+              [[row["what"], f"{row['bytes'] / 1e9:.2f} GB", f"{row['seconds']:.1f} s", f"{row['rate'] / 1e6:.0f} MB/s",
+                f"{row['reading'] / 1e6:.0f} MB/s", mib(row["peak_bytes"])] for row in part["rows"]])
+
+
 SECTIONS = {"tuning": tuning_section, "block_loop": loop_section, "rounding": rounding_section,
-            "kernels": kernels_section, "scaling": scaling_section, "export": export_section}
+            "kernels": kernels_section, "scaling": scaling_section, "export": export_section, "sources": sources_section}
 
 def waiting_section(out):
     waiting = json.loads((RESULTS / "waiting.json").read_text())
@@ -385,9 +395,12 @@ def make():
     for result in results.values():
         if result["parts"]:
             parts = result["parts"]
-            out.paragraph("Machine: " + describe(result["machine"]) + " Measured "
-                          + "; ".join(f"{name} {part['date'][:16].replace('T', ' ')} at {part['commit']}, load {part['load_before']:.1f}"
-                                      for name, part in parts.items()) + ".")
+            machines = [result["machine"]]
+            machines += [part["machine"] for part in parts.values() if "machine" in part and part["machine"] not in machines]
+            for machine in machines:
+                out.paragraph("Machine: " + describe(machine) + " Measured "
+                              + "; ".join(f"{name} {part['date'][:16].replace('T', ' ')} at {part['commit']}, load {part['load_before']:.1f}"
+                                          for name, part in parts.items() if part.get("machine", result["machine"]) == machine) + ".")
     if not results["cuda"]["parts"]:
         out.paragraph("No number here comes from a GPU: none was at hand. The CUDA kernels are compiled where nvcc is found and tested where a device is; "
                       "`benchmarks/all.py --device cuda` measures the rest.")

@@ -4,6 +4,7 @@
 
     benchmarks/streaming.py [--gigabytes 2] [--formats auto_round fake ...]
     benchmarks/streaming.py --limit 800MB                  # the same again with less memory than the model
+    benchmarks/streaming.py --sources                      # from weights without a family, and in blocks of fp8
     benchmarks/streaming.py --limit 600MB --gigabytes 1 --hidden 1024 --iters 2 --memory 1MB --formats auto_round
 
 Prints the largest resident size beside that of one block and of the files. With --limit each export runs a second time
@@ -126,7 +127,7 @@ def control_group(limit):
 
 def drop_cache(folder):
     """So that a run finds no file in memory that another one has paid for."""
-    for path in folder.iterdir():
+    for path in filter(pathlib.Path.is_file, folder.iterdir()):
         with open(path, "rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -140,20 +141,47 @@ def weights_hash(folder):
     return digest.hexdigest()
 
 
-def export(arguments, work, name, limit):
-    """Runs one export and prints a line. Returns a hash of the weights."""
+def read_rate(folder):
+    """Bytes a second of reading the weights once, as `dd` does it, none of them in memory before."""
+    drop_cache(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    start = time.monotonic()
+    for path in files:
+        subprocess.run(["dd", f"if={path}", "of=/dev/null", "bs=4M", "status=none"], check=True)
+    return sum(path.stat().st_size for path in files) / (time.monotonic() - start)
+
+
+def sources(arguments, work):
+    """The same weights three times: as a family's, as nobody's, and stored in blocks of fp8; each beside reading it."""
+    shutil.rmtree(work / "out", ignore_errors=True)
+    recipe = work / "fp8.yaml"
+    recipe.write_text(json.dumps({"version": 1, "model": str(work / "model"), "output": str(work / "fp8"), "scheme": "FP8_BLOCK",
+                                  "tuning": {"iters": 0}, "formats": ["fp8"], "max_shard_size": arguments.shard}))
+    subprocess.run([arguments.roundhouse, "run", recipe], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for label, model, more in (("a described family", "model", {}), ("architecture: generic", "model", {"architecture": "generic"}),
+                               ("blocks of fp8", "fp8", {})):
+        rate = read_rate(work / model)
+        _, report, seconds = export(arguments, work, "auto_round", None, label=label, model=work / model, more=more)
+        size = sum(path.stat().st_size for path in (work / model).glob("*.safetensors"))
+        print(f"{label}: {size / 1e9:.2f} GB at {size / seconds / 1e6:.0f} MB/s, reading alone {rate / 1e6:.0f} MB/s, "
+              f"{report['seconds']['quantize']:.1f} s of {seconds:.1f} s for rounding and writing", flush=True)
+
+
+def export(arguments, work, name, limit, label=None, model=None, more=None):
+    """Runs one export and prints a line. Returns a hash of the weights, the report, and the seconds it took."""
     recipe = work / "recipe.yaml"
-    text = {"version": 1, "model": str(work / "model"), "output": str(work / "out"), "scheme": "W4A16",
+    text = {"version": 1, "model": str(model or work / "model"), "output": str(work / "out"), "scheme": "W4A16",
             "tuning": {"iters": arguments.iters}, "formats": [name], "device": "cpu",
-            "max_shard_size": arguments.shard}
+            "max_shard_size": arguments.shard} | (more or {})
     if arguments.iters:
         text["calibration"] = {"data": str(sides.CALIBRATION), "samples": 16, "seqlen": 64, "batch_size": 2}
     if arguments.memory:
         text["memory"] = arguments.memory
     recipe.write_text(json.dumps(text))
-    drop_cache(work / "model")
+    drop_cache(model or work / "model")
     command = [arguments.roundhouse, "run", recipe, "--overwrite"]
     peak = ""
+    start = time.monotonic()
     if limit:
         with control_group(limit) as (prefix, peak_file):
             result = subprocess.run(prefix + command, stdout=subprocess.DEVNULL)
@@ -161,7 +189,8 @@ def export(arguments, work, name, limit):
                 peak = f", {int(peak_file.read_text()) / 1e6:.0f} MB with the cache"
     else:
         result = subprocess.run(command, stdout=subprocess.DEVNULL)
-    label = f"{name}, {'at most ' + format(limit / 1e6, '.0f') + ' MB' if limit else 'no limit'}"
+    seconds = time.monotonic() - start
+    label = label or f"{name}, {'at most ' + format(limit / 1e6, '.0f') + ' MB' if limit else 'no limit'}"
     if result.returncode != 0:
         sys.exit(f"{label}: failed with {result.returncode}"
                  f"{' (killed: out of memory?)' if result.returncode in (-9, 137) else ''}")
@@ -171,7 +200,7 @@ def export(arguments, work, name, limit):
     spilled = f", {spill['bytes'] / 1e6:.0f} MB spilled in {spill['seconds']:.1f} s" if spill["bytes"] else ""
     print(f"{label}: peak {report['peak_memory_bytes'] / 1e6:.0f} MB{peak}, {shards} files of "
           f"{report['models'][-1]['bytes'] / 1e9:.2f} GB, {report['seconds']['total']:.0f} s{spilled}", flush=True)
-    return weights_hash(work / "out")
+    return weights_hash(work / "out"), report, seconds
 
 
 def main():
@@ -183,6 +212,7 @@ def main():
     parser.add_argument("--hidden", type=int, default=2048, help="a multiple of 256")
     parser.add_argument("--iters", type=int, default=0)
     parser.add_argument("--memory", help="the recipe's key")
+    parser.add_argument("--sources", action="store_true", help="other forms of the model in place of other formats")
     parser.add_argument("--limit", type=in_bytes, help="memory of a second run of each export: 800MB")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -190,9 +220,12 @@ def main():
         (work / "model").mkdir()
         blocks, per_block, total = write_model(work / "model", arguments.gigabytes, arguments.hidden)
         print(f"model: {total / 1e9:.2f} GB, {blocks} blocks of {per_block / 1e6:.0f} MB")
+        if arguments.sources:
+            sources(arguments, work)
+            return
         for name in arguments.formats:
-            unlimited = export(arguments, work, name, None)
-            if arguments.limit and export(arguments, work, name, arguments.limit) != unlimited:
+            unlimited, *_ = export(arguments, work, name, None)
+            if arguments.limit and export(arguments, work, name, arguments.limit)[0] != unlimited:
                 sys.exit(f"{name}: the weights differ under the limit")
 
 
