@@ -63,6 +63,8 @@ ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::pa
     ExportedCheckpoint checkpoint(catalogue.format(format), model, nlohmann::json::object());
     const auto config = checkpoint.facts().find("config");
     if (config == checkpoint.facts().end()) return;
+    if (const auto problem = checkpoint.facts().find("config_problem"); problem != checkpoint.facts().end())
+      problem_ = cat(model.string(), ": ", problem->is_string() ? problem->get<std::string>() : problem->dump());
     make_folder(is_folder ? fs::canonical(model).filename() : model.stem());
     write_file(folder_ / "config.json", config->dump(2) + "\n");
     if (tokenizer.empty() && !copy_side_files(is_folder ? model : fs::absolute(model).parent_path(), folder_, true))
@@ -71,6 +73,12 @@ ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::pa
   }
   if (!tokenizer.empty() && !copy_side_files(tokenizer, folder_, true))
     throw Error(cat("tokenizer: ", tokenizer.string(), " has no file of a tokenizer"));
+}
+
+void ModelFiles::require_config() const {
+  if (!problem_.empty())
+    throw Error(
+        cat(problem_, ": take the model's own folder, or put its config.json and tokenizer files beside the weights"));
 }
 
 // In a temporary folder, so that what is named after the model's folder has the model's name.

@@ -24,11 +24,14 @@ class ModelFiles {
   explicit ModelFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
   const std::filesystem::path& folder() const { return folder_; }
+  // Throws Error when the config.json of the folder cannot become that of another checkpoint.
+  void require_config() const;
 
  private:
   void make_folder(const std::string& name);
 
   std::filesystem::path folder_;
+  std::string problem_;                   // of a config.json that a format has made; empty: none
   std::optional<ScratchFolder> scratch_;  // that folder_ lies in
 };
 

@@ -183,6 +183,7 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders) {
   const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0};
   ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""));
+  files.require_config();
   Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
   Original original{std::move(files), std::move(architecture), nullptr, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());

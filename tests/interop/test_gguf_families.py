@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import support
 import tiny_models
 
 # Transformers has from GGUF all that these compute with.
@@ -18,6 +19,9 @@ SAME_TENSORS = ["gemma2", "gemma3_text"]
 # The run reads its export back.
 EXPORTED = ["arcee", "cohere", "cohere2", "ernie4_5", "exaone4_window", "gemma", "glm", "glm4", "gpt_neox", "granite", "hunyuan",
             "ministral", "olmo", "olmo2", "olmo3", "phi", "phi3_longrope", "seed_oss", "smollm3"]
+
+# Their config.json follows from the metadata; gemma2 and gemma3_text have the scale of attention that llama.cpp gives them.
+REBUILT = ["mistral_window", "qwen2", "qwen3", "mixtral", "qwen3_moe", "gemma", "gemma2", "gemma3_text"]
 
 
 class GgufFamilies(unittest.TestCase):
@@ -48,6 +52,26 @@ class GgufFamilies(unittest.TestCase):
         for case in EXPORTED:
             with self.subTest(case):
                 tiny_models.export(case, self.folder)
+
+    def test_a_file_alone_is_the_model(self):
+        for case in REBUILT:
+            with self.subTest(case), torch.inference_mode():
+                reference = load_file(tiny_models.MODELS / case / "reference/model.safetensors")
+                file = tiny_models.export(case, self.folder)
+                alone = file.rename(self.folder / f"{case}.gguf")
+                out = support.export(self.folder / f"{case}-again", model=str(alone), scheme={"bits": 16}, tuning={"iters": 0},
+                                     formats=["fake"])
+                model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+                self.assertLess((model(reference["ids"]).logits - reference["logits"]).abs().max(), 1e-4)
+
+    def test_a_family_that_is_not_rebuilt_becomes_no_other_checkpoint(self):
+        alone = tiny_models.export("starcoder2_unbiased", self.folder).rename(self.folder / "alone.gguf")
+        refusal = ("the metadata of llama.cpp's starcoder2 is not turned into a config.json: take the model's own folder, or put "
+                   "its config.json and tokenizer files beside the weights")
+        with self.assertRaisesRegex(AssertionError, refusal):
+            support.export(self.folder / "again", model=str(alone), scheme="W8A16", tuning={"iters": 0}, formats=["fake"])
+        with self.assertRaisesRegex(AssertionError, refusal):
+            support.roundhouse("convert", alone, "--format", "fake", "--output", self.folder / "converted")
 
     def test_a_head_that_llama_cpp_has_no_place_for_is_refused(self):
         with self.assertRaisesRegex(AssertionError, "llama.cpp's gemma has the embedding as its head"):

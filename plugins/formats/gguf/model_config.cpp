@@ -11,12 +11,20 @@ namespace {
 
 struct Family {
   const char *architecture, *model_type, *model_class;
+  int64_t full_every =
+      1;  // of the blocks one attends to all positions, where the file tells a window for no single block
+  int64_t wide_blocks = 0;  // a Gemma of so many blocks scales attention by the hidden size of a head, not by its own
 };
 constexpr Family kFamilies[] = {{"llama", "llama", "LlamaForCausalLM"},
                                 {"qwen2", "qwen2", "Qwen2ForCausalLM"},
-                                {"qwen3", "qwen3", "Qwen3ForCausalLM"}};
-// llama.cpp's architecture llama with a sliding window.
+                                {"qwen3", "qwen3", "Qwen3ForCausalLM"},
+                                {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM"},
+                                {"gemma", "gemma", "GemmaForCausalLM"},
+                                {"gemma2", "gemma2", "Gemma2ForCausalLM", 2, 46},
+                                {"gemma3", "gemma3_text", "Gemma3ForCausalLM", 6, 62}};
+// llama.cpp's architecture llama with a sliding window, and with experts.
 constexpr Family kMistral{"llama", "mistral", "MistralForCausalLM"};
+constexpr Family kMixtral{"llama", "mixtral", "MixtralForCausalLM"};
 
 constexpr struct {
   const char *key, *config;
@@ -47,6 +55,26 @@ Json llama3_scaling(const std::vector<float>& factors, const Json& config) {
   return same ? scaling : Json{{"rope_type", "the divisors of rope_freqs.weight, which config.json has no form for"}};
 }
 
+// What Gemma 2 and 3 have beside the numbers of all; of the scale of attention llama.cpp knows by the number of blocks.
+void add_gemma(GgufReader& file, const Family& family, Json& config) {
+  const auto value = [&](const char* key) { return file.value(cat(family.architecture, ".", key)); };
+  const int64_t heads = config.value("num_attention_heads", int64_t{1});
+  config["query_pre_attn_scalar"] = config.value("num_hidden_layers", int64_t{0}) == family.wide_blocks
+                                        ? config.value("hidden_size", int64_t{0}) / std::max<int64_t>(heads, 1)
+                                        : config.value("head_dim", int64_t{256});
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) config[key] = value(key);
+  if (const Json local = value("rope.freq_base_swa"); local.is_number()) config["rope_local_base_freq"] = local;
+}
+
+void add_experts(GgufReader& file, const Family& family, Json& config) {
+  const auto value = [&](const char* key) { return file.value(cat(family.architecture, ".", key)); };
+  config["num_experts_per_tok"] = value("expert_used_count");
+  config[family.model_type == kMixtral.model_type ? "num_local_experts" : "num_experts"] = value("expert_count");
+  if (family.model_type == kMixtral.model_type) return;
+  config["moe_intermediate_size"] = value("expert_feed_forward_length");
+  config["norm_topk_prob"] = true;
+}
+
 }  // namespace
 
 Json model_config(GgufReader& file) {
@@ -55,7 +83,7 @@ Json model_config(GgufReader& file) {
   const auto* family = std::find_if(std::begin(kFamilies), std::end(kFamilies),
                                     [&](const Family& known) { return id == known.architecture; });
   // No name of a family, though transformers may have one that is spelled alike: its config.json cannot be rebuilt.
-  if (family == std::end(kFamilies)) return {{"model_type", "gguf/" + id}};
+  if (family == std::end(kFamilies)) return {{"model_type", cat(kUnknownFamily, id)}};
   const auto value = [&](const char* key) { return file.value(cat(id, ".", key)); };
   // One number for all blocks: llama.cpp knows one for each as well.
   const auto number = [&](const char* key) -> Json {
@@ -65,15 +93,24 @@ Json model_config(GgufReader& file) {
   };
   const Json window = number("attention.sliding_window");
   const bool has_window = window.is_number_integer() && window > 0;
+  const bool has_experts = !value("expert_count").is_null();
   if (id == kMistral.architecture && has_window) family = &kMistral;
+  if (id == kMixtral.architecture && has_experts) family = &kMixtral;
 
-  Json config{{"architectures", {family->model_class}}, {"model_type", family->model_type}, {"hidden_act", "silu"}};
+  Json config{{"architectures", {family->model_class}}, {"model_type", family->model_type}};
   config["dtype"] = file.dtype_name();
   for (const auto& [key, name] : kNumbers)
     if (const Json found = number(key); !found.is_null()) config[name] = found;
   if (!config.contains("num_key_value_heads") && config.contains("num_attention_heads"))
     config["num_key_value_heads"] = config["num_attention_heads"];
   if (!config.contains("rope_theta")) config["rope_theta"] = 10000.0;
+  if (id.starts_with("gemma")) {
+    config["hidden_activation"] = "gelu_pytorch_tanh";
+  } else {
+    config["hidden_act"] = "silu";
+  }
+  if (family->full_every > 1) add_gemma(file, *family, config);
+  if (has_experts) add_experts(file, *family, config);
   if (const int64_t rows = file.vocabulary(); rows > 0) config["vocab_size"] = rows;
   config["tie_word_embeddings"] = !file.stores("output.weight");
   if (id == "llama" || id == "qwen3") config["attention_bias"] = file.stores("blk.0.attn_q.bias");
@@ -86,7 +123,9 @@ Json model_config(GgufReader& file) {
       Json labels = Json::array();
       for (int64_t i = 0; i < config.value("num_hidden_layers", int64_t{0}); ++i) {
         const bool told = pattern.is_array() && static_cast<size_t>(i) < pattern.size() && pattern[i].is_boolean();
-        labels.push_back(!told || pattern[i].get<bool>() ? "sliding_attention" : "full_attention");
+        const bool slides =
+            told ? pattern[i].get<bool>() : family->full_every == 1 || (i + 1) % family->full_every != 0;
+        labels.push_back(slides ? "sliding_attention" : "full_attention");
       }
       config["layer_types"] = labels;
     }

@@ -2,12 +2,17 @@
 // A model's config.json, from a GGUF file's metadata.
 #pragma once
 
+#include <string_view>
+
 #include "plugins/formats/gguf/reader.h"
 
 namespace roundhouse::formats {
 
+// Stands before llama.cpp's name of a family.
+constexpr std::string_view kUnknownFamily = "gguf/";
+
 // In the words of Hugging Face's config.json. For an architecture of llama.cpp that is not known here it is the model_type
-// alone, under llama.cpp's name, so that whoever looks for the family can name it. What config.json has no form for stands
+// alone, under llama.cpp's name behind kUnknownFamily, so that whoever looks for the family can name it. What config.json has no form for stands
 // there as a value that its reader refuses. Throws rh::Error for a damaged file.
 Json model_config(GgufReader& file);
 

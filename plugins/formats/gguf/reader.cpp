@@ -338,7 +338,12 @@ const char* GgufReader::facts_json() {
   if (!facts_.empty()) return facts_.c_str();
   facts_ = "{}";
   try {
-    facts_ = Json{{"config", model_config(*this)}}.dump();
+    Json facts{{"config", model_config(*this)}};
+    const std::string type = facts["config"].at("model_type");
+    if (type.starts_with(kUnknownFamily))
+      facts["config_problem"] =
+          cat("the metadata of llama.cpp's ", type.substr(kUnknownFamily.size()), " is not turned into a config.json");
+    facts_ = facts.dump();
   } catch (const std::exception& e) {  // this call cannot fail
     rh::log(RH_LOG_WARNING, cat("gguf: no configuration can be had from the file: ", e.what()));
   }

@@ -167,7 +167,8 @@ typedef struct rh_reader {
    * [worker] since 1.0 */
   rh_code (*read_activation)(struct rh_reader *reader, uint64_t index, rh_tensor *const *tensors, rh_error *error);
   /* Optional: what the checkpoint records beside its tensors, an object with the keys of ext/model.h: "config" when the
-   * format holds the model's configuration in another form than config.json, "tuning" when it records how the model was
+   * format holds the model's configuration in another form than config.json, with "config_problem" when it is not enough
+   * to make another checkpoint of the tensors: a text that says why; "tuning" when it records how the model was
    * tuned. "{}" when it has none of them. Valid until close. [worker] since 1.0 */
   const char *(*facts_json)(struct rh_reader *reader);
   /* Optional: the contents of a file that the checkpoint holds within itself (tokenizer.json, chat_template.jinja). Calls
