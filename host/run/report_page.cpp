@@ -43,11 +43,15 @@ std::string escape(const std::string& text) {
 }
 
 std::string models_table(const std::vector<ModelRow>& models) {
-  std::string rows = "<tr><th>model</th><th class=n>bytes</th><th class=n>perplexity</th><th>folder</th></tr>";
+  std::string rows = "<tr><th>model</th><th class=n>bytes</th><th class=n>perplexity</th>";
+  for (const std::string& head : kDivergenceHeads) rows += cat("<th class=n>", head, "</th>");
+  rows += "<th>folder</th></tr>";
   for (const ModelRow& m : models) {
     rows += cat("<tr><td>", escape(m.name), "</td><td class=n>", format_bytes(m.bytes), "</td><td class=n>",
-                m.perplexity ? format_number(m.perplexity->value, 4) : "", "</td><td>", escape(m.folder.string()),
-                "</td></tr>");
+                m.score ? format_number(m.score->perplexity.value, 4) : "", "</td>");
+    for (const std::string& cell : divergence_cells(m.score ? m.score->divergence : std::nullopt))
+      rows += cat("<td class=n>", cell, "</td>");
+    rows += cat("<td>", escape(m.folder.string()), "</td></tr>");
   }
   std::string findings;
   for (const ModelRow& m : models)
@@ -63,16 +67,16 @@ std::string perplexity_plot(const std::vector<ModelRow>& models) {
   double largest = 0;
   int bars = 0;
   for (const ModelRow& m : models)
-    if (m.perplexity) {
-      largest = std::max(largest, m.perplexity->value);
+    if (m.score) {
+      largest = std::max(largest, m.score->perplexity.value);
       ++bars;
     }
   if (bars == 0) return "<p>Not evaluated: the recipe has no evaluation data.</p>";
   std::string svg = cat("<svg viewBox='0 0 800 ", bars * 32, "' role='img'><title>Perplexity</title>");
   int row = 0;
   for (const ModelRow& m : models) {
-    if (!m.perplexity) continue;
-    const double value = m.perplexity->value;
+    if (!m.score) continue;
+    const double value = m.score->perplexity.value;
     const double width = 480 * value / largest;
     const int y = 32 * row++;
     svg += cat("<text x='0' y='", y + 20, "'>", escape(m.name), "</text><rect x='220' y='", y + 6, "' width='", width,
