@@ -9,6 +9,7 @@ namespace {
 
 using nlohmann::json;
 
+json number_or_null(const std::optional<double>& number) { return number ? json(*number) : json(); }
 json text_or_null(const std::string& text) { return text.empty() ? json() : json(text); }
 
 json to_json(const ModelRow& m) {
@@ -85,6 +86,8 @@ json to_json(const RunReport& report) {
                              {"first_loss", b.first_loss},
                              {"best_loss", b.best_loss},
                              {"best_iteration", b.best_iteration},
+                             {"error_alone", number_or_null(b.error_alone)},
+                             {"error_in_chain", number_or_null(b.error_in_chain)},
                              {"seconds", b.seconds}});
     if (!b.expert_tokens.empty())
       out["blocks"].back().update({{"expert_tokens", b.expert_tokens}, {"experts_with_few_tokens", b.few}});

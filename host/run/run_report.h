@@ -64,7 +64,7 @@ struct RunReport {
 //   spill    {bytes, read, written, seconds}: calibration activations on disk
 //   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; all but the original kld {mean, median,
 //            p99, p999} and same_top where it was evaluated; exports verified (text), problems and notes (texts)
-//   blocks   [{block, first_loss, best_loss, best_iteration, seconds}]
+//   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null}]
 //   layers   [{name, scheme: text}]
 nlohmann::json to_json(const RunReport& report);
 

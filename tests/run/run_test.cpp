@@ -71,6 +71,10 @@ TEST_F(RunTest, ReportsTheOriginalThenPlainRoundingThenTheExports) {
   ASSERT_EQ(report.blocks.size(), 2u);
   EXPECT_EQ(report.blocks[1].block, 1);
   EXPECT_GT(report.blocks[1].first_loss, 0);
+  EXPECT_NEAR(*report.blocks[0].error_alone, *report.blocks[0].error_in_chain, 1e-6) << "the same inputs";
+  EXPECT_LT(*report.blocks[1].error_alone, *report.blocks[1].error_in_chain);
+  EXPECT_GT(*report.blocks[1].error_alone, 0.01);
+  EXPECT_LT(*report.blocks[1].error_in_chain, 0.5);
   EXPECT_GT(report.seconds.prepare, 0);
   EXPECT_GT(report.seconds.quantize, report.blocks[0].seconds);
   EXPECT_NEAR(report.seconds.total, report.seconds.prepare + report.seconds.quantize + report.seconds.evaluate, 0.1);
@@ -100,6 +104,7 @@ TEST_F(RunTest, WithoutEvaluationDataExportsAreReadBackAllTheSame) {
   EXPECT_FALSE(report.models[1].score);
   EXPECT_NE(report.models[1].verified, "");
   EXPECT_NE(report_page(report).find("Not evaluated"), std::string::npos);
+  EXPECT_FALSE(report.blocks[0].error_alone);
   EXPECT_NE(report_page(report).find("No block was tuned"), std::string::npos);
 }
 
