@@ -71,6 +71,12 @@ class HeldSource : public TensorSource {
   std::unordered_map<std::string, Tensor> held_;
 };
 
+// Where rounding is so coarse that outliers are left out of the loss: auto-round 0.16, SignRoundV2.
+bool has_outliers(const LayerPlan& layer) {
+  const auto& [weight, activation] = layer.scheme;
+  return weight->rounding == Rounding::kTunedSearch && (weight->bits < 4 || (activation && activation->bits <= 4));
+}
+
 constexpr int64_t kErrorUnits = 4;  // those that a block's errors are taken over: some thousand tokens
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -141,8 +147,8 @@ class Run {
       if (importance && layer.block >= 0 && plan.recipe.imatrix.save) layers.insert(layer.info.name);
       if (!layer.scheme.weight) continue;
       const Rounding rounding = layer.scheme.weight->rounding;
-      if ((importance && rounding == Rounding::kSearch) ||
-          (layer.info.stack && rounding == Rounding::kTuned &&
+      if ((importance && is_searched(rounding)) ||
+          (layer.info.stack && is_tuned(rounding) &&
            untuned(layer, catalogue).scheme.weight->rounding == Rounding::kSearch))
         layers.insert(layer.info.name);
     }
@@ -229,7 +235,7 @@ class Run {
     std::vector<const LayerPlan*> sharing;
     for (auto& layer : layers) {
       const LayerPlan& plan = layer->plan();
-      if (plan.scheme.weight->rounding == Rounding::kTuned && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
+      if (is_tuned(plan.scheme.weight->rounding) && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
         layer = std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned(plan, in_.catalogue)),
                                                  source_.load(stored_weight(plan.info)), device_);
       if (few(layer->plan().info.name) && collector_.wants(layer->plan().info.name)) sharing.push_back(&layer->plan());
@@ -318,7 +324,8 @@ class Run {
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
            [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
-           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda()},
+           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda(),
+           std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); })},
           recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
