@@ -22,7 +22,8 @@ struct AffineLayer {
   bool mirrored = false;  // symmetric only: the range is [-m, m] and spread over all 2^bits - 1 steps, as GPTQ has it;
                           // the scale is positive
   bool plus_zero =
-      false;  // symmetric plain rounding gives +0 also for small negative quotients, as tuned rounding does
+      false;              // symmetric plain rounding gives +0 also for small negative quotients, as tuned rounding does
+  float range_limit = 1;  // of min_scale and max_scale
 };
 
 KERNEL_FN int64_t affine_spans_per_row(const AffineLayer& layer) {

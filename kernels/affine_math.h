@@ -61,8 +61,8 @@ KERNEL_FN AffineGroups<Value> affine_group(const AffineLayer& layer, Value low, 
   const Element arithmetic = layer.tuned ? Element::kF32 : layer.weight;
   const Value none(0.0f);
   AffineGroups<Value> group;
-  group.low = low * unit_clamp(min_scale);
-  group.high = high * unit_clamp(max_scale);
+  group.low = low * range_factor(min_scale, layer.range_limit);
+  group.high = high * range_factor(max_scale, layer.range_limit);
 
   const float levels = static_cast<float>(1 << layer.bits);
   Value scale;
@@ -220,8 +220,12 @@ KERNEL_FN void affine_finish(const AffineGradients& out, int64_t index, AffineRa
 }
 KERNEL_FN void affine_finish(const AffineStep& step, int64_t index, AffineRangeGradients gradients) {
   const float rate = *step.range_rate;
-  if (step.min_scale) step.min_scale[index] = unit_clamp(step.min_scale[index] - sign_times(rate, gradients.min_scale));
-  if (step.max_scale) step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(rate, gradients.max_scale));
+  if (step.min_scale)
+    step.min_scale[index] =
+        range_factor(step.min_scale[index] - sign_times(rate, gradients.min_scale), step.range_limit);
+  if (step.max_scale)
+    step.max_scale[index] =
+        range_factor(step.max_scale[index] - sign_times(rate, gradients.max_scale), step.range_limit);
 }
 
 // Adds the gradients of a span's range to those of its first smallest and first largest element.

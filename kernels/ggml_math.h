@@ -34,8 +34,8 @@ template <typename Value>
 KERNEL_FN GgmlGroups<Value> ggml_group(const GgmlLayer& layer, Value low, Value high, Value min_scale,
                                        Value max_scale) {
   GgmlGroups<Value> group;
-  group.low = low * unit_clamp(min_scale);
-  group.high = high * unit_clamp(max_scale);
+  group.low = low * range_factor(min_scale, 1);
+  group.high = high * range_factor(max_scale, 1);
   group.minimum = -group.low;
   const float levels = ggml_levels(layer);
   if (layer.symmetric) {

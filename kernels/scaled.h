@@ -41,8 +41,9 @@ struct ScaledLayer {
   float smallest;       // kRatio: smallest scale, representable in its element type
   bool given;           // kRatio: `maximum` holds the scale itself; kNvfp4: `largest` holds G
   Element input;
-  Element arithmetic;  // kRatio: type in which scale and quotient are computed
-  Element scale;       // kRatio: type that holds the scale
+  Element arithmetic;     // kRatio: type in which scale and quotient are computed
+  Element scale;          // kRatio: type that holds the scale
+  float range_limit = 1;  // of max_scale
 };
 
 KERNEL_FN int64_t scaled_spans_per_row(const ScaledLayer& layer) {

@@ -114,7 +114,7 @@ KERNEL_FN Value ceil_log2(Value x) {
 
 template <typename Value>
 KERNEL_FN ScaledGroups<Value> scaled_group(const ScaledLayer& layer, Value maximum, Value max_scale, float largest) {
-  const Value m = maximum * unit_clamp(max_scale), zero(0.0f), one(1.0f);
+  const Value m = maximum * range_factor(max_scale, layer.range_limit), zero(0.0f), one(1.0f);
   ScaledGroups<Value> group{one, one, one, zero};
   switch (layer.rule) {
     case ScaleRule::kUnit:
@@ -233,7 +233,8 @@ KERNEL_FN void scaled_finish(const TunableGradients& out, int64_t index, float g
 }
 KERNEL_FN void scaled_finish(const TunableStep& step, int64_t index, float gradient) {
   if (!step.max_scale) return;
-  step.max_scale[index] = unit_clamp(step.max_scale[index] - sign_times(*step.range_rate, gradient));
+  step.max_scale[index] =
+      range_factor(step.max_scale[index] - sign_times(*step.range_rate, gradient), step.range_limit);
 }
 
 // Stores a group's scale as encodings hold it.

@@ -21,12 +21,14 @@ struct TunableGradients {
 struct TunableStep {
   float *v, *min_scale, *max_scale;
   const float *rounding_rate, *range_rate;
+  float range_limit = 1;  // of min_scale and max_scale
 };
 
 // Value is here and in the families' formulas float, or a vector of kLanes floats with the operations of floats.h.
+// min_scale or max_scale, as far as tuning may take it.
 template <typename Value>
-KERNEL_FN Value unit_clamp(Value x) {
-  return min_of(max_of(x, Value(0.0f)), Value(1.0f));
+KERNEL_FN Value range_factor(Value x, float limit) {
+  return min_of(max_of(x, Value(0.0f)), Value(limit));
 }
 
 template <typename Value>

@@ -15,7 +15,19 @@
 
 namespace roundhouse {
 
-enum class Rounding : int32_t { kPlain = RH_ROUNDING_PLAIN, kSearch = RH_ROUNDING_SEARCH, kTuned = RH_ROUNDING_TUNED };
+enum class Rounding : int32_t {
+  kPlain = RH_ROUNDING_PLAIN,
+  kSearch = RH_ROUNDING_SEARCH,
+  kTuned = RH_ROUNDING_TUNED,
+  kTunedSearch = RH_ROUNDING_TUNED_SEARCH,
+};
+constexpr bool is_tuned(Rounding rounding) {
+  return rounding == Rounding::kTuned || rounding == Rounding::kTunedSearch;
+}
+// And so has a use for the importance of input channels.
+constexpr bool is_searched(Rounding rounding) {
+  return rounding == Rounding::kSearch || rounding == Rounding::kTunedSearch;
+}
 
 // The weight's or the activation's side of a scheme. `dtype` is a plugin's id, aliases already resolved. A new field is
 // a member here and a row in scheme.cpp.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// roundhouse eval: perplexity of an original or exported checkpoint on a text.
+// roundhouse eval: perplexity of an original or exported checkpoint on a text, and its divergence from another.
 #include <iostream>
 #include <memory>
 
@@ -14,7 +14,7 @@ namespace roundhouse::cli {
 
 void add_eval(Command program, Context& context) {
   struct Options {
-    std::string model, config, data, field;
+    std::string model, config, data, field, logits, save_logits;
     int seqlen = 2048;
     bool json = false;
   };
@@ -25,6 +25,8 @@ void add_eval(Command program, Context& context) {
   command.add_option("--data", o->data, ".jsonl, .json, .csv: a record at a time; .txt: in windows").required();
   command.add_option("--field", o->field, "The key of a record's text or conversation, when it is no usual one");
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
+  command.add_option("--save-logits", o->save_logits, "Keep the logits in this file, for --logits");
+  command.add_option("--logits", o->logits, "Compare with the logits that --save-logits kept of the original");
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
@@ -38,25 +40,36 @@ void add_eval(Command program, Context& context) {
     const ReadOptions read{.field = o->field.empty() ? std::nullopt : std::optional(o->field), .chat = &chat};
     const auto sequences = evaluation_sequences(o->data, read, tokenizer, seqlen, architecture.vocab_size());
     const InputQuantization activations = activations_of(architecture, *source, catalogue);
-    const Perplexity result = measure(o->model, architecture, *source, sequences, activations.hook);
+    std::optional<DivergenceMeter> meter;
+    if (!o->logits.empty()) meter.emplace(o->logits, sequences, architecture.vocab_size());
+    std::optional<LogProbsWriter> save;
+    if (!o->save_logits.empty()) save.emplace(o->save_logits, sequences, architecture.vocab_size());
+    const auto [result, divergence] = measure(o->model, architecture, *source, sequences, activations.hook,
+                                              save ? &*save : nullptr, meter ? &*meter : nullptr);
     if (o->json) {
-      std::cout << nlohmann::json{{"model", o->model},
-                                  {"format", format},
-                                  {"data", o->data},
-                                  {"seqlen", seqlen},
-                                  {"sequences", sequences.size()},
-                                  {"tokens", result.tokens},
-                                  {"perplexity", result.value},
-                                  {"seconds", result.seconds},
-                                  {"activations", activations.text()}}
-                       .dump(2)
-                << "\n";
+      nlohmann::json text{{"model", o->model},
+                          {"format", format},
+                          {"data", o->data},
+                          {"seqlen", seqlen},
+                          {"sequences", sequences.size()},
+                          {"tokens", result.tokens},
+                          {"perplexity", result.value},
+                          {"seconds", result.seconds},
+                          {"activations", activations.text()}};
+      if (divergence) text.update(to_json(*divergence));
+      std::cout << text.dump(2) << "\n";
       return;
     }
-    std::cout << format_table(
-        {{"model", "format", "activations", "sequences", "tokens", "perplexity", "time"},
-         {o->model, format.empty() ? "original" : format, activations.text(), std::to_string(sequences.size()),
-          std::to_string(result.tokens), format_number(result.value, 4), format_seconds(result.seconds)}});
+    std::vector<std::vector<std::string>> table{
+        {"model", "format", "activations", "sequences", "tokens", "time", "perplexity"},
+        {o->model, format.empty() ? "original" : format, activations.text(), std::to_string(sequences.size()),
+         std::to_string(result.tokens), format_seconds(result.seconds), format_number(result.value, 4)}};
+    if (divergence) {
+      const std::vector<std::string> cells = divergence_cells(divergence);
+      table[0].insert(table[0].end(), kDivergenceHeads.begin(), kDivergenceHeads.end());
+      table[1].insert(table[1].end(), cells.begin(), cells.end());
+    }
+    std::cout << format_table(table);
   });
 }
 

@@ -68,14 +68,17 @@ at::Tensor padded_ids(const Batch& batch, const std::vector<std::vector<int32_t>
 }
 
 // Sum of -log p(token | those before it), without the first token. hidden: [seqlen, hidden], at least `tokens` long.
+// observe(first, rows, log_p) gets the rows that it is made of.
+template <typename Observe>
 double negative_log_likelihood(const Decoder& decoder, const at::Tensor& hidden, const std::vector<int32_t>& tokens,
-                               int64_t vocab) {
+                               int64_t vocab, const Observe& observe) {
   const int64_t scored = static_cast<int64_t>(tokens.size()) - 1;
   const int64_t step = std::max<int64_t>(1, kLogits / vocab);
   double sum = 0;
   for (int64_t begin = 0; begin < scored; begin += step) {
     const int64_t rows = std::min(step, scored - begin);
     const at::Tensor log_p = at::log_softmax(decoder.head(hidden.narrow(0, begin, rows)), -1);
+    observe(begin, rows, log_p.const_data_ptr<float>());
     for (int64_t i = 0; i < rows; ++i)
       sum -= static_cast<double>(log_p.const_data_ptr<float>()[i * vocab + tokens[static_cast<size_t>(begin + i + 1)]]);
   }
@@ -85,7 +88,7 @@ double negative_log_likelihood(const Decoder& decoder, const at::Tensor& hidden,
 // Runs a group through the decoder and writes each sequence's loss to `losses`.
 void run(const Decoder& decoder, const Architecture& architecture, Group& group,
          const std::vector<std::vector<int32_t>>& sequences, std::vector<double>& losses,
-         const std::function<void()>& after_block) {
+         const std::function<void()>& after_block, const LogProbsObserver& observer) {
   std::map<int64_t, PositionData> positions;
   for (Batch& batch : group) {
     batch.hidden = decoder.embed(padded_ids(batch, sequences));
@@ -100,7 +103,9 @@ void run(const Decoder& decoder, const Architecture& architecture, Group& group,
     for (size_t row = 0; row < batch.sequences.size(); ++row) {
       const size_t i = batch.sequences[row];
       losses[i] = negative_log_likelihood(decoder, batch.hidden[static_cast<int64_t>(row)], sequences[i],
-                                          architecture.vocab_size());
+                                          architecture.vocab_size(), [&](int64_t first, int64_t rows, const float* p) {
+                                            if (observer) observer(i, first, rows, p);
+                                          });
     }
     batch.hidden.reset();
   }
@@ -110,7 +115,8 @@ void run(const Decoder& decoder, const Architecture& architecture, Group& group,
 
 Perplexity perplexity(const Architecture& architecture, TensorSource& source,
                       const std::vector<std::vector<int32_t>>& sequences,
-                      const std::function<void(int64_t done, int64_t total)>& progress, const InputHook& input_hook) {
+                      const std::function<void(int64_t done, int64_t total)>& progress, const InputHook& input_hook,
+                      const LogProbsObserver& observer) {
   const auto start = std::chrono::steady_clock::now();
   const at::NoGradGuard no_grad;
   std::vector<Group> groups = make_groups(sequences, architecture.info());
@@ -122,9 +128,12 @@ Perplexity perplexity(const Architecture& architecture, TensorSource& source,
   int64_t done = 0;
   std::vector<double> losses(sequences.size(), 0.0);
   for (Group& group : groups)
-    run(decoder, architecture, group, sequences, losses, [&] {
-      if (progress) progress(++done, total);
-    });
+    run(
+        decoder, architecture, group, sequences, losses,
+        [&] {
+          if (progress) progress(++done, total);
+        },
+        observer);
 
   Perplexity result;
   for (const auto& sequence : sequences)

@@ -69,7 +69,7 @@ void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int6
     const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);
     if (layer.block >= 0) operations += parameters * 2 * tokens * forwards;
     if (!layer.scheme.weight) continue;
-    if (layer.scheme.weight->rounding == Rounding::kTuned)
+    if (is_tuned(layer.scheme.weight->rounding))
       operations += parameters * 6 * batch_tokens * static_cast<double>(recipe.tuning.iters);
   }
   if (!on_gpu) plan.seconds_estimate = operations / kCpuOperationsPerSecond;

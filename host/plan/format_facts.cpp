@@ -65,7 +65,7 @@ std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const Fo
 
 json plan_facts(const Plan& plan) {
   const auto name = [](Rounding rounding) {
-    return rounding == Rounding::kTuned ? "tuned" : rounding == Rounding::kSearch ? "search" : "plain";
+    return is_tuned(rounding) ? "tuned" : rounding == Rounding::kSearch ? "search" : "plain";
   };
   json layers = json::object();
   for (const LayerPlan& layer : plan.layers)

@@ -49,7 +49,7 @@ void read_importance(Plan& plan, const Architecture& architecture) {
       ". Give the model's own file, or omit imatrix.file: it is then collected from calibration.data";
   std::vector<std::string> absent, layers;  // entries, and the layers that they would be for
   for (LayerPlan& layer : plan.layers) {
-    if (!layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kSearch) continue;
+    if (!layer.scheme.weight || !is_searched(layer.scheme.weight->rounding)) continue;
     const std::string name = imatrix_name(plan, architecture, layer);
     auto found = entries.find(name);
     if (found == entries.end()) found = entries.find(own_name(layer));

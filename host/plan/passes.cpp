@@ -8,9 +8,8 @@ Passes passes(const Plan& plan) {
   for (const LayerPlan& layer : plan.layers) {
     p.ranges |= layer.calibrated_input;
     if (!layer.scheme.weight) continue;
-    p.tuned |= layer.scheme.weight->rounding == Rounding::kTuned;
-    p.importance |=
-        layer.scheme.weight->rounding == Rounding::kSearch && !plan.recipe.imatrix.file && !plan.rounds_only;
+    p.tuned |= is_tuned(layer.scheme.weight->rounding);
+    p.importance |= is_searched(layer.scheme.weight->rounding) && !plan.recipe.imatrix.file && !plan.rounds_only;
   }
   p.importance |= plan.recipe.imatrix.save.has_value();
   p.full = p.tuned || p.importance || (p.ranges && !plan.recipe.tuning.quantized_input);

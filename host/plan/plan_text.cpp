@@ -34,6 +34,8 @@ const char* rounding_text(Rounding rounding) {
   switch (rounding) {
     case Rounding::kTuned:
       return "tuned";
+    case Rounding::kTunedSearch:
+      return "tuned from searched";
     case Rounding::kSearch:
       return "searched";
     case Rounding::kPlain:

@@ -26,6 +26,7 @@ namespace {
 using nlohmann::json;
 
 bool supports(const DtypeRecord* record, Rounding rounding) {
+  if (rounding == Rounding::kTunedSearch) return record->supports & RH_SUPPORTS_TUNED_SEARCH;
   if (rounding == Rounding::kTuned) return record->supports & RH_SUPPORTS_TUNING;
   return rounding == Rounding::kPlain || (record->supports & RH_SUPPORTS_SEARCH);
 }
@@ -148,7 +149,8 @@ Scheme Planner::resolve(const SchemeChoice& choice) {
   const Tuning& tuning = plan_.recipe.tuning;
   std::vector<Rounding> wanted = {Rounding::kPlain};
   if (tuning.search) wanted.insert(wanted.begin(), Rounding::kSearch);
-  if (tuning.iters > 0) wanted.insert(wanted.begin(), Rounding::kTuned);
+  const bool from_search = tuning.algorithm == Tuning::Algorithm::kSignround2;
+  if (tuning.iters > 0) wanted.insert(wanted.begin(), from_search ? Rounding::kTunedSearch : Rounding::kTuned);
   try {
     for (const Rounding rounding : wanted) {
       const Scheme scheme = resolve_scheme(catalogue_, choice.said, choice.assumed, rounding);
@@ -156,6 +158,11 @@ Scheme Planner::resolve(const SchemeChoice& choice) {
       if (!scheme.weight || scheme.weight->rounding != rounding ||
           supports(catalogue_.find_dtype(scheme.weight->dtype), rounding))
         return scheme;
+      if (rounding == Rounding::kTunedSearch)
+        throw Error(
+            cat("the data type ", scheme.weight->dtype, " is not tuned from searched scales: set ",
+                "tuning.algorithm to signround",
+                supports(catalogue_.find_dtype(scheme.weight->dtype), Rounding::kTuned) ? "" : ", which rounds it"));
       warn(cat("the data type ", scheme.weight->dtype,
                rounding == Rounding::kTuned ? " cannot be tuned" : " has no searched rounding"));
     }
@@ -276,7 +283,7 @@ void Planner::decide(LayerPlan& layer) {
 
 // Tuning works block by block; what lies outside is rounded.
 void Planner::round_outside(LayerPlan& layer) const {
-  if (layer.block >= 0 || !layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kTuned) return;
+  if (layer.block >= 0 || !layer.scheme.weight || !is_tuned(layer.scheme.weight->rounding)) return;
   const bool search =
       plan_.recipe.tuning.search && supports(catalogue_.find_dtype(layer.scheme.weight->dtype), Rounding::kSearch);
   layer.scheme.weight->rounding = search ? Rounding::kSearch : Rounding::kPlain;
@@ -515,14 +522,11 @@ const ExportedCheckpoint::Item* Planner::stored(const LayerPlan& layer) const {
 
 void Planner::load_importance() {
   if (!plan_.recipe.imatrix.file) return;
-  const auto searched = [](const LayerPlan& l) {
-    return l.scheme.weight && l.scheme.weight->rounding == Rounding::kSearch;
-  };
+  const auto searched = [](const LayerPlan& l) { return l.scheme.weight && is_searched(l.scheme.weight->rounding); };
   if (std::none_of(plan_.layers.begin(), plan_.layers.end(), searched))
     warn(
-        "imatrix.file is not used, because no layer has searched rounding: set tuning.iters to 0, tuning.search to "
-        "true, "
-        "and a data type that can search");
+        "imatrix.file is not used, because no layer is searched: set tuning.algorithm to signround2, or tuning.iters "
+        "to 0 and tuning.search to true, and a data type that can search");
   try {
     read_importance(plan_, architecture_);
   } catch (const Error& e) {

@@ -80,7 +80,7 @@ void require_agreement(const Match& match, const json& said) {
 std::optional<Match> find_by_stem(const Catalogue& catalogue, const std::string& name, const TensorScheme& scheme) {
   std::vector<std::string> stems;
   if (scheme.rounding == Rounding::kSearch) stems.push_back(cat("opt_rtn_", name));
-  if (scheme.rounding != Rounding::kTuned) stems.push_back(cat("rtn_", name));
+  if (!is_tuned(scheme.rounding)) stems.push_back(cat("rtn_", name));
   if (scheme.group_rows > 1) stems.push_back(cat("block_", name));
   stems.push_back(name);
   const std::string bits = std::to_string(scheme.bits), symmetry = scheme.symmetric ? "_sym" : "_asym";

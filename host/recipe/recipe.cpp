@@ -2,6 +2,7 @@
 #include "host/recipe/recipe.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdio>
 #include <map>
@@ -38,7 +39,10 @@ constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
   visit("all_experts", calibration.all_experts);
 };
 
+constexpr std::array<const char*, 2> kAlgorithms{"signround", "signround2"};  // as Tuning::Algorithm has them
+
 constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
+  visit("algorithm", tuning.algorithm);
   visit("iters", tuning.iters, 0);
   visit("lr", tuning.lr);
   visit("minmax_lr", tuning.minmax_lr);
@@ -114,6 +118,13 @@ class FieldReader {
   void operator()(const char* key, int64_t& field, int64_t min) const {
     if (const Node* node = map_.find(key)) field = node->as_int(min);
   }
+  void operator()(const char* key, Tuning::Algorithm& field) const {
+    const Node* node = map_.find(key);
+    if (!node) return;
+    const auto found = std::find(kAlgorithms.begin(), kAlgorithms.end(), node->as_text());
+    if (found == kAlgorithms.end()) node->fail(cat("must be signround or signround2, not ", node->as_text()));
+    field = static_cast<Tuning::Algorithm>(found - kAlgorithms.begin());
+  }
   void operator()(const char* key, bool& field) const {
     if (const Node* node = map_.find(key)) field = node->as_bool();
   }
@@ -142,6 +153,9 @@ class FieldWriter {
  public:
   void operator()(const char* key, const int64_t& field, int64_t) { map[key] = field; }
   void operator()(const char* key, const bool& field) { map[key] = field; }
+  void operator()(const char* key, const Tuning::Algorithm& field) {
+    map[key] = kAlgorithms[static_cast<size_t>(field)];
+  }
   void operator()(const char* key, const std::optional<double>& field) {
     map[key] = field ? ordered_json(*field) : ordered_json("auto");
   }

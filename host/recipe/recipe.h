@@ -52,6 +52,9 @@ struct Calibration {
 };
 
 struct Tuning {
+  enum class Algorithm { kSignround, kSignround2 };  // signround2: from searched scales, outliers left out of the loss
+
+  Algorithm algorithm = Algorithm::kSignround;
   int64_t iters = 200;                  // 0: none
   std::optional<double> lr, minmax_lr;  // nothing: auto
   int64_t gradient_accumulation = 1;

@@ -22,9 +22,9 @@ OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model,
   return opened;
 }
 
-std::vector<std::vector<int32_t>> evaluation_sequences(const std::filesystem::path& data, const ReadOptions& read,
-                                                       const Tokenizer& tokenizer, int seqlen, int64_t rows) {
-  std::vector<std::vector<int32_t>> sequences;
+Sequences evaluation_sequences(const std::filesystem::path& data, const ReadOptions& read, const Tokenizer& tokenizer,
+                               int seqlen, int64_t rows) {
+  Sequences sequences;
   const auto length = static_cast<size_t>(seqlen);
   if (is_plain_text(data)) {
     const std::vector<int32_t> ids = encode_in_parts(read_plain_text(data), tokenizer, true);
@@ -53,11 +53,23 @@ InputQuantization activations_of(const Architecture& architecture, TensorSource&
   return stored;
 }
 
-Perplexity measure(const std::string& label, const Architecture& architecture, TensorSource& source,
-                   const std::vector<std::vector<int32_t>>& sequences, const InputHook& input_hook) {
+Score measure(const std::string& label, const Architecture& architecture, TensorSource& source,
+              const Sequences& sequences, const InputHook& input_hook, LogProbsWriter* save,
+              DivergenceMeter* original) {
   Progress progress("evaluating", architecture.blocks());
-  return perplexity(
-      architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook);
+  LogProbsObserver observer;
+  if (save || original)
+    observer = [&](size_t sequence, int64_t first, int64_t rows, const float* log_p) {
+      if (save) save->write(sequence, first, rows, log_p);
+      if (original) original->add(sequence, first, rows, log_p);
+    };
+  Score score;
+  score.perplexity = perplexity(
+      architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook,
+      observer);
+  if (save) save->finish();
+  if (original) score.divergence = original->take();
+  return score;
 }
 
 }  // namespace roundhouse

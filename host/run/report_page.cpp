@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "host/base/error.h"
 #include "host/report/table.h"
@@ -43,11 +44,15 @@ std::string escape(const std::string& text) {
 }
 
 std::string models_table(const std::vector<ModelRow>& models) {
-  std::string rows = "<tr><th>model</th><th class=n>bytes</th><th class=n>perplexity</th><th>folder</th></tr>";
+  std::string rows = "<tr><th>model</th><th class=n>bytes</th><th class=n>perplexity</th>";
+  for (const std::string& head : kDivergenceHeads) rows += cat("<th class=n>", head, "</th>");
+  rows += "<th>folder</th></tr>";
   for (const ModelRow& m : models) {
     rows += cat("<tr><td>", escape(m.name), "</td><td class=n>", format_bytes(m.bytes), "</td><td class=n>",
-                m.perplexity ? format_number(m.perplexity->value, 4) : "", "</td><td>", escape(m.folder.string()),
-                "</td></tr>");
+                m.score ? format_number(m.score->perplexity.value, 4) : "", "</td>");
+    for (const std::string& cell : divergence_cells(m.score ? m.score->divergence : std::nullopt))
+      rows += cat("<td class=n>", cell, "</td>");
+    rows += cat("<td>", escape(m.folder.string()), "</td></tr>");
   }
   std::string findings;
   for (const ModelRow& m : models)
@@ -63,16 +68,16 @@ std::string perplexity_plot(const std::vector<ModelRow>& models) {
   double largest = 0;
   int bars = 0;
   for (const ModelRow& m : models)
-    if (m.perplexity) {
-      largest = std::max(largest, m.perplexity->value);
+    if (m.score) {
+      largest = std::max(largest, m.score->perplexity.value);
       ++bars;
     }
   if (bars == 0) return "<p>Not evaluated: the recipe has no evaluation data.</p>";
   std::string svg = cat("<svg viewBox='0 0 800 ", bars * 32, "' role='img'><title>Perplexity</title>");
   int row = 0;
   for (const ModelRow& m : models) {
-    if (!m.perplexity) continue;
-    const double value = m.perplexity->value;
+    if (!m.score) continue;
+    const double value = m.score->perplexity.value;
     const double width = 480 * value / largest;
     const int y = 32 * row++;
     svg += cat("<text x='0' y='", y + 20, "'>", escape(m.name), "</text><rect x='220' y='", y + 6, "' width='", width,
@@ -82,22 +87,29 @@ std::string perplexity_plot(const std::vector<ModelRow>& models) {
   return svg + "</svg>";
 }
 
-// Loss of each block before and after tuning on a logarithmic axis.
-std::string loss_plot(const std::vector<BlockReport>& blocks) {
+// Two values of each block, where it has them, and what they are.
+struct BlockPlot {
+  std::string title, text, first_word, second_word;
+  std::function<double(const BlockReport&)> first, second;  // 0: none
+};
+
+// On a logarithmic axis; "" when no block has a value.
+std::string block_plot(const std::vector<BlockReport>& blocks, const BlockPlot& plot) {
   double low = INFINITY, high = 0;
   for (const BlockReport& b : blocks) {
-    for (const double loss : {b.first_loss, b.best_loss}) {
-      if (loss <= 0) continue;
-      low = std::min(low, loss);
-      high = std::max(high, loss);
+    for (const double value : {plot.first(b), plot.second(b)}) {
+      if (value <= 0) continue;
+      low = std::min(low, value);
+      high = std::max(high, value);
     }
   }
-  if (high == 0) return "<p>No block was tuned.</p>";
+  if (high == 0) return "";
   const double bottom = std::floor(std::log10(low)), top = std::max(bottom + 1, std::ceil(std::log10(high)));
   const double n = static_cast<double>(blocks.size());
   const auto x = [&](double i) { return 70 + 700 * (n > 1 ? i / (n - 1) : 0.5); };
-  const auto y = [&](double loss) { return 20 + 220 * (top - std::log10(loss)) / (top - bottom); };
-  std::string svg = "<svg viewBox='0 0 800 280' role='img'><title>Loss of each block</title>";
+  const auto y = [&](double value) { return 20 + 220 * (top - std::log10(value)) / (top - bottom); };
+  std::string svg =
+      cat("<h2>", plot.title, "</h2><svg viewBox='0 0 800 280' role='img'><title>", plot.title, "</title>");
   for (double decade = bottom; decade <= top; ++decade) {
     const double at = y(std::pow(10, decade));
     svg += cat("<line x1='70' x2='770' y1='", at, "' y2='", at, "' stroke='#e3e7eb'/><text x='8' y='", at + 4, "'>1e",
@@ -105,18 +117,31 @@ std::string loss_plot(const std::vector<BlockReport>& blocks) {
   }
   int i = 0;
   for (const BlockReport& b : blocks) {
-    const double first = b.first_loss, best = b.best_loss;
-    if (first > 0 && best > 0) {
-      svg += cat("<line x1='", x(i), "' x2='", x(i), "' y1='", y(first), "' y2='", y(best), "' stroke='#b9c3cd'/>",
-                 "<circle cx='", x(i), "' cy='", y(first), "' r='4' fill='#c0693f'><title>block ", i,
-                 " rounded: ", first, "</title></circle><circle cx='", x(i), "' cy='", y(best),
-                 "' r='4' fill='#2f7d5b'><title>block ", i, " tuned: ", best, "</title></circle>");
-    }
+    const double first = plot.first(b), second = plot.second(b);
+    if (first > 0 && second > 0)
+      svg += cat("<line x1='", x(i), "' x2='", x(i), "' y1='", y(first), "' y2='", y(second), "' stroke='#b9c3cd'/>");
+    for (const bool is_first : {true, false})
+      if (const double value = is_first ? first : second; value > 0)
+        svg += cat("<circle cx='", x(i), "' cy='", y(value), "' r='4' fill='", is_first ? "#c0693f" : "#2f7d5b",
+                   "'><title>block ", i, " ", is_first ? plot.first_word : plot.second_word, ": ", value,
+                   "</title></circle>");
     ++i;
   }
   return svg + "<text x='70' y='268'>block 0</text><text x='770' y='268' text-anchor='end'>block " +
-         std::to_string(blocks.size() - 1) + "</text></svg><p>Mean squared error of the block's output: " +
-         "<span style='color:#c0693f'>●</span> rounded, <span style='color:#2f7d5b'>●</span> tuned.</p>";
+         std::to_string(blocks.size() - 1) + "</text></svg><p>" + plot.text +
+         ": <span style='color:#c0693f'>●</span> " + plot.first_word + ", <span style='color:#2f7d5b'>●</span> " +
+         plot.second_word + ".</p>";
+}
+
+std::string block_plots(const std::vector<BlockReport>& blocks) {
+  const std::string loss = block_plot(
+      blocks, {"Loss of each block", "Mean squared error of the block's output", "rounded", "tuned",
+               [](const BlockReport& b) { return b.first_loss; }, [](const BlockReport& b) { return b.best_loss; }});
+  return (loss.empty() ? "<h2>Loss of each block</h2><p>No block was tuned.</p>" : loss) +
+         block_plot(blocks, {"Relative error of each block", "‖got − wanted‖ / ‖wanted‖ of the block's output",
+                             "after quantized blocks", "after original blocks",
+                             [](const BlockReport& b) { return b.error_in_chain.value_or(0); },
+                             [](const BlockReport& b) { return b.error_alone.value_or(0); }});
 }
 
 // A bar an expert, block below block; "" when there are no experts.
@@ -160,10 +185,9 @@ std::string report_page(const RunReport& report) {
              escape(report.device), " in ", format_seconds(report.seconds.quantize), " (",
              format_seconds(report.seconds.total), " with evaluation), peak memory ",
              format_bytes(report.peak_memory_bytes), ".</p>", models_table(report.models), "<h2>Perplexity</h2>",
-             perplexity_plot(report.models), "<h2>Loss of each block</h2>", loss_plot(report.blocks),
-             experts_plot(report.blocks), "<h2>Layers</h2><details><summary>", report.layers.size(),
-             " layers</summary>", layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe),
-             "</pre></html>\n");
+             perplexity_plot(report.models), block_plots(report.blocks), experts_plot(report.blocks),
+             "<h2>Layers</h2><details><summary>", report.layers.size(), " layers</summary>",
+             layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe), "</pre></html>\n");
 }
 
 }  // namespace roundhouse

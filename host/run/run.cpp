@@ -91,9 +91,9 @@ class RunSink : public QuantizeSink {
   std::vector<BlockReport> blocks_;
 };
 
-// Throws Error when the disk is known to have less room than the plan expects to need.
-void check_room(const Plan& plan) {
-  uint64_t needed = 0;
+// Throws Error when the disk is known to have less room than the plan expects to need, with the original's logits.
+void check_room(const Plan& plan, uint64_t logits) {
+  uint64_t needed = logits;
   for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
   const std::filesystem::path folder = std::filesystem::weakly_canonical(plan.recipe.output).parent_path();
   std::error_code unknown;
@@ -124,12 +124,22 @@ struct Made {
 
 // The original, plain rounding, and each export, read back by its format and compared with what the run made; all but
 // the original with their activations quantized as the plan says.
-std::vector<ModelRow> evaluate(const Made& made, const std::vector<std::vector<int32_t>>& sequences) {
+std::vector<ModelRow> evaluate(const Made& made, const Sequences& sequences) {
   const Recipe& recipe = made.plan.recipe;
   const InputHook activations =
       sequences.empty() ? InputHook() : activation_hook(made.plan.layers, made.catalogue, made.seen.ranges);
+  std::optional<DivergenceMeter> meter;
   const auto score = [&](ModelRow& row, TensorSource& tensors, const InputHook& hook) {
-    if (!sequences.empty()) row.perplexity = measure(row.name, made.architecture, tensors, sequences, hook);
+    if (sequences.empty()) return;
+    if (meter) {
+      row.score = measure(row.name, made.architecture, tensors, sequences, hook, nullptr, &*meter);
+      return;
+    }
+    const std::filesystem::path logits = recipe.output.string() + ".logits";
+    LogProbsWriter save(logits, sequences, made.architecture.vocab_size());
+    row.score = measure(row.name, made.architecture, tensors, sequences, hook, &save);
+    meter.emplace(logits, sequences, made.architecture.vocab_size());
+    std::filesystem::remove(logits);  // it stays mapped
   };
   const std::vector<ExportTarget> targets = export_targets(recipe);
   const bool tuned = passes(made.plan).tuned;
@@ -232,7 +242,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   Observations seen;
   {
     Exporter exporter(catalogue, plan, architecture, original.files.folder(), request.overwrite);
-    check_room(plan);
+    check_room(plan, LogProbsWriter::bytes(texts.evaluation, architecture.vocab_size()));
     if (!plan.rounds_only) read_weights(plan, original, catalogue);  // else each layer when its turn comes
     report.seconds.prepare = clock.lap();
     RunSink sink(exporter, plan);

@@ -9,6 +9,7 @@ namespace {
 
 using nlohmann::json;
 
+json number_or_null(const std::optional<double>& number) { return number ? json(*number) : json(); }
 json text_or_null(const std::string& text) { return text.empty() ? json() : json(text); }
 
 json to_json(const ModelRow& m) {
@@ -16,18 +17,22 @@ json to_json(const ModelRow& m) {
            {"format", text_or_null(m.format)},
            {"folder", text_or_null(m.folder.string())},
            {"bytes", m.bytes},
-           {"perplexity", m.perplexity ? json(m.perplexity->value) : json()},
-           {"tokens", m.perplexity ? m.perplexity->tokens : 0}};
+           {"perplexity", m.score ? json(m.score->perplexity.value) : json()},
+           {"tokens", m.score ? m.score->perplexity.tokens : 0}};
+  if (m.score && m.score->divergence) row.update(to_json(*m.score->divergence));
   if (!m.format.empty()) row.update({{"verified", m.verified}, {"problems", m.problems}, {"notes", m.notes}});
   return row;
 }
 
 std::string models_table(const std::vector<ModelRow>& models) {
-  std::vector<std::vector<std::string>> rows{{"model", "perplexity", "bytes", "ratio", "folder"}};
+  std::vector<std::vector<std::string>> rows{{"model", "perplexity", "KLD", "same top", "bytes", "ratio", "folder"}};
   const double original = static_cast<double>(models.front().bytes);
-  for (const ModelRow& m : models)
-    rows.push_back({m.name, m.perplexity ? format_number(m.perplexity->value, 4) : "", format_bytes(m.bytes),
-                    format_number(static_cast<double>(m.bytes) / original, 3), m.folder.string()});
+  for (const ModelRow& m : models) {
+    const std::vector<std::string> divergence = divergence_cells(m.score ? m.score->divergence : std::nullopt);
+    rows.push_back({m.name, m.score ? format_number(m.score->perplexity.value, 4) : "", divergence.front(),
+                    divergence.back(), format_bytes(m.bytes), format_number(static_cast<double>(m.bytes) / original, 3),
+                    m.folder.string()});
+  }
   return format_table(rows);
 }
 
@@ -81,6 +86,8 @@ json to_json(const RunReport& report) {
                              {"first_loss", b.first_loss},
                              {"best_loss", b.best_loss},
                              {"best_iteration", b.best_iteration},
+                             {"error_alone", number_or_null(b.error_alone)},
+                             {"error_in_chain", number_or_null(b.error_in_chain)},
                              {"seconds", b.seconds}});
     if (!b.expert_tokens.empty())
       out["blocks"].back().update({{"expert_tokens", b.expert_tokens}, {"experts_with_few_tokens", b.few}});

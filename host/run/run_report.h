@@ -10,21 +10,21 @@
 #include <vector>
 
 #include "host/base/files.h"
-#include "host/model/perplexity.h"
+#include "host/run/evaluation.h"
 #include "host/tuning/results.h"
 
 namespace roundhouse {
 
 // The original, plain rounding, or an export.
 struct ModelRow {
-  std::string name;                      // "original", "tuned, FORMAT"
-  std::string format;                    // of an export: the format's id
-  std::filesystem::path folder;          // empty: it was made in memory alone
-  uint64_t bytes = 0;                    // of its weights
-  std::optional<Perplexity> perplexity;  // nothing: the recipe has no evaluation data
-  std::string verified;                  // of an export: what reading it back has shown
-  std::vector<std::string> problems;     // why it is not what the run made
-  std::vector<std::string> notes;        // what is right, but worth knowing; and what engines stumble over
+  std::string name;                   // "original", "tuned, FORMAT"
+  std::string format;                 // of an export: the format's id
+  std::filesystem::path folder;       // empty: it was made in memory alone
+  uint64_t bytes = 0;                 // of its weights
+  std::optional<Score> score;         // nothing: the recipe has no evaluation data
+  std::string verified;               // of an export: what reading it back has shown
+  std::vector<std::string> problems;  // why it is not what the run made
+  std::vector<std::string> notes;     // what is right, but worth knowing; and what engines stumble over
 };
 
 struct LayerRow {
@@ -62,9 +62,9 @@ struct RunReport {
 // The contents of report.json:
 //   model, recipe (YAML text), device, seconds {prepare, quantize, evaluate, total}, peak_memory_bytes,
 //   spill    {bytes, read, written, seconds}: calibration activations on disk
-//   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; exports have verified (text),
-//            problems and notes (texts) too
-//   blocks   [{block, first_loss, best_loss, best_iteration, seconds}]
+//   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; all but the original kld {mean, median,
+//            p99, p999} and same_top where it was evaluated; exports verified (text), problems and notes (texts)
+//   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null}]
 //   layers   [{name, scheme: text}]
 nlohmann::json to_json(const RunReport& report);
 

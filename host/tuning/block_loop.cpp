@@ -166,7 +166,8 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       const at::Tensor prediction = loop.forward(loop.inputs.rows(unit(for_inputs)));
       MaskedLoss loss =
           masked_squared_error(prediction.detach(), loop.targets.rows(unit(for_targets)),
-                               mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration]);
+                               mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration],
+                               loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
       squared_error.add(std::move(loss.squared_error));
       if (prediction.requires_grad()) prediction.backward(loss.gradient);  // else no tuned expert got a token
       gradients.collect();

@@ -10,7 +10,7 @@ namespace roundhouse {
 namespace {
 
 const Tensor* importance_of(const LayerPlan& plan, const Importance& importance) {
-  if (plan.scheme.weight->rounding != Rounding::kSearch) return nullptr;
+  if (!is_searched(plan.scheme.weight->rounding)) return nullptr;
   const auto found = importance.find(plan.info.name);
   return found == importance.end() ? nullptr : &found->second;
 }
@@ -24,7 +24,7 @@ LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, cons
                   plan.info.stack},
                  device),
       weight_(to_torch(weight).to(quantizer_.device())) {
-  if (plan.scheme.weight->rounding != Rounding::kTuned || !quantizer().can_tune()) return;
+  if (!is_tuned(plan.scheme.weight->rounding) || !quantizer().can_tune()) return;
   const rh_quantizer_info& info = quantizer_.info();
   for (uint32_t i = 0; i < info.tunable_count; ++i)
     tunables_.push_back(allocate(*info.tunables[i], quantizer_.device()).fill_(info.tunables[i]->initial));

@@ -66,7 +66,7 @@ class LayerQuantizer {
 using LayerQuantizers = std::vector<std::unique_ptr<LayerQuantizer>>;
 
 // Prepares them: a statistic that siblings share is reduced over all layers that read the same input. importance: for
-// layers with searched rounding.
+// layers that are searched.
 void prepare(LayerQuantizers& layers, const Importance& importance);
 
 }  // namespace roundhouse

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/loss.h"
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
 #include <vector>
 
 #include "host/base/parallel.h"
@@ -10,20 +13,26 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 constexpr int64_t kRowsPerChunk = 16;
+constexpr int64_t kElementsPerChunk = 1 << 16;
 
-template <typename T>
-double row_loss(const T* prediction, const T* target, T* gradient, int64_t n, float scale) {
+// Differences above `limit` count as none.
+template <bool limited, typename T>
+double row_loss(const T* prediction, const T* target, T* gradient, int64_t n, float scale, float limit) {
+  const auto difference_at = [&](int64_t i) {
+    const float difference = static_cast<float>(prediction[i]) - static_cast<float>(target[i]);
+    return limited && std::fabs(difference) > limit ? 0.0f : difference;
+  };
   float sums[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     for (int64_t j = 0; j < kLanes; ++j) {
-      const float difference = static_cast<float>(prediction[i + j]) - static_cast<float>(target[i + j]);
+      const float difference = difference_at(i + j);
       sums[j] += difference * difference;
       gradient[i + j] = static_cast<T>(difference * scale);
     }
   }
   for (; i < n; ++i) {
-    const float difference = static_cast<float>(prediction[i]) - static_cast<float>(target[i]);
+    const float difference = difference_at(i);
     sums[i % kLanes] += difference * difference;
     gradient[i] = static_cast<T>(difference * scale);
   }
@@ -32,21 +41,35 @@ double row_loss(const T* prediction, const T* target, T* gradient, int64_t n, fl
   return sum;
 }
 
+// The largest difference that is no outlier.
+template <typename T>
+float largest_kept(const T* prediction, const T* target, int64_t n, int64_t outliers) {
+  std::vector<float> differences(n);
+  parallel_for(n, kElementsPerChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      differences[i] = std::fabs(static_cast<float>(prediction[i]) - static_cast<float>(target[i]));
+  });
+  std::nth_element(differences.begin(), differences.begin() + outliers, differences.end(), std::greater<>());
+  return differences[outliers];
+}
+
 template <typename T>
 double loss_on_cpu(const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask, float scale,
-                   at::Tensor& gradient) {
+                   int64_t outliers, at::Tensor& gradient) {
   const int64_t hidden = prediction.size(-1);
   const int64_t rows = prediction.numel() / hidden;
   const T* p = prediction.const_data_ptr<T>();
   const T* t = target.const_data_ptr<T>();
   const uint8_t* m = mask.const_data_ptr<uint8_t>();
   T* g = gradient.mutable_data_ptr<T>();
+  const float limit = outliers > 0 ? largest_kept(p, t, prediction.numel(), outliers) : 0;
+  const auto loss = outliers > 0 ? row_loss<true, T> : row_loss<false, T>;
   std::vector<double> sums(static_cast<size_t>(rows));
   parallel_for(rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t at = row * hidden;
       if (m[row]) {
-        sums[row] = row_loss(p + at, t + at, g + at, hidden, scale);
+        sums[row] = loss(p + at, t + at, g + at, hidden, scale, limit);
       } else {
         std::fill(g + at, g + at + hidden, T(0));
       }
@@ -60,11 +83,16 @@ double loss_on_cpu(const at::Tensor& prediction, const at::Tensor& target, const
 }  // namespace
 
 MaskedLoss masked_squared_error(const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask,
-                                double scale) {
+                                double scale, int64_t outliers) {
   MaskedLoss result;
   if (!prediction.is_cpu()) {
-    const at::Tensor difference =
-        (prediction.to(at::kFloat) - target.to(at::kFloat)).masked_fill_(mask.unsqueeze(-1).eq(0), 0);
+    at::Tensor difference = prediction.to(at::kFloat) - target.to(at::kFloat);
+    if (outliers > 0) {
+      const at::Tensor size = difference.abs();
+      const at::Tensor limit = std::get<0>(size.view(-1).topk(outliers + 1, -1, true, /*sorted=*/false)).min();
+      difference.masked_fill_(size.gt(limit), 0);
+    }
+    difference.masked_fill_(mask.unsqueeze(-1).eq(0), 0);
     result.gradient = (difference * scale).to(prediction.scalar_type());
     result.squared_error = difference.square_().sum(-1).sum(at::kDouble);
     return result;
@@ -72,10 +100,10 @@ MaskedLoss masked_squared_error(const at::Tensor& prediction, const at::Tensor& 
   const at::Tensor p = prediction.contiguous(), t = target.contiguous();
   result.gradient = at::empty_like(p);
   const float factor = static_cast<float>(scale);
-  result.squared_error = at::scalar_tensor(p.scalar_type() == at::kBFloat16
-                                               ? loss_on_cpu<at::BFloat16>(p, t, mask, factor, result.gradient)
-                                               : loss_on_cpu<float>(p, t, mask, factor, result.gradient),
-                                           at::kDouble);
+  result.squared_error = at::scalar_tensor(
+      p.scalar_type() == at::kBFloat16 ? loss_on_cpu<at::BFloat16>(p, t, mask, factor, outliers, result.gradient)
+                                       : loss_on_cpu<float>(p, t, mask, factor, outliers, result.gradient),
+      at::kDouble);
   return result;
 }
 

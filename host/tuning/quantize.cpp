@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <set>
@@ -28,6 +29,7 @@
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/loss.h"
 #include "host/tuning/units.h"
 
 namespace roundhouse {
@@ -68,6 +70,14 @@ class HeldSource : public TensorSource {
   TensorSource& source_;
   std::unordered_map<std::string, Tensor> held_;
 };
+
+// Where rounding is so coarse that outliers are left out of the loss: auto-round 0.16, SignRoundV2.
+bool has_outliers(const LayerPlan& layer) {
+  const auto& [weight, activation] = layer.scheme;
+  return weight->rounding == Rounding::kTunedSearch && (weight->bits < 4 || (activation && activation->bits <= 4));
+}
+
+constexpr int64_t kErrorUnits = 4;  // those that a block's errors are taken over: some thousand tokens
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -137,8 +147,8 @@ class Run {
       if (importance && layer.block >= 0 && plan.recipe.imatrix.save) layers.insert(layer.info.name);
       if (!layer.scheme.weight) continue;
       const Rounding rounding = layer.scheme.weight->rounding;
-      if ((importance && rounding == Rounding::kSearch) ||
-          (layer.info.stack && rounding == Rounding::kTuned &&
+      if ((importance && is_searched(rounding)) ||
+          (layer.info.stack && is_tuned(rounding) &&
            untuned(layer, catalogue).scheme.weight->rounding == Rounding::kSearch))
         layers.insert(layer.info.name);
     }
@@ -197,6 +207,7 @@ class Run {
         return input;
       };
       if (passes_.importance || measure || !tokens_.by_expert().empty()) observe_with(look, true);
+      if (passes_.tuned || passes_.quantized) first_inputs_ = full_->rows(0, error_samples()).clone();
       forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
       seen_.importance.merge(collector_.take());
     }
@@ -224,7 +235,7 @@ class Run {
     std::vector<const LayerPlan*> sharing;
     for (auto& layer : layers) {
       const LayerPlan& plan = layer->plan();
-      if (plan.scheme.weight->rounding == Rounding::kTuned && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
+      if (is_tuned(plan.scheme.weight->rounding) && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
         layer = std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned(plan, in_.catalogue)),
                                                  source_.load(stored_weight(plan.info)), device_);
       if (few(layer->plan().info.name) && collector_.wants(layer->plan().info.name)) sharing.push_back(&layer->plan());
@@ -313,17 +324,42 @@ class Run {
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
            [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
-           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda()},
+           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda(),
+           std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); })},
           recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
       report.best_loss = loss.best;
       report.best_iteration = loss.best_iteration;
+    }
+    if (full_) {
+      report.error_alone = error(block, first_inputs_);
+      if (quantized_) report.error_in_chain = error(block, quantized_->rows(0, error_samples()));
     }
     const auto outside = planned_.find(-1);
     const bool read_on = index + 1 < in_.architecture.blocks() ||
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
     if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
+  }
+
+  int64_t error_samples() const {
+    return std::min(static_cast<int64_t>(in_.samples.size()),
+                    kErrorUnits * unit_samples(static_cast<int64_t>(in_.samples.front().size())));
+  }
+
+  // The relative error of the block's output for the first samples, given these inputs.
+  double error(const Block& block, const at::Tensor& inputs) const {
+    double squared_error = 0, squares = 0;
+    for_units(inputs.size(0), inputs.size(1), [&](int64_t begin, int64_t end) {
+      const at::Tensor wanted = (targets_ ? *targets_ : *full_).rows(begin, end),
+                       mask = mask_.slice(0, begin, end).to(device_);
+      const auto distance = [&](const at::Tensor& from) {
+        return masked_squared_error(from, wanted, mask, 0).squared_error.item<double>();
+      };
+      squared_error += distance(block.forward(inputs.slice(0, begin, end), *positions_));
+      squares += distance(at::zeros_like(wanted));
+    });
+    return squares > 0 ? std::sqrt(squared_error / squares) : 0;
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
@@ -384,6 +420,7 @@ class Run {
   HiddenStatesMemory memory_;
   std::unique_ptr<HiddenStates> full_, quantized_, targets_;
   at::Tensor mask_;
+  at::Tensor first_inputs_;               // of the block in the original chain: the first samples
   std::unordered_set<std::string> done_;  // by the names that the formats get
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,9 @@ struct BlockReport {
   int64_t block;
   double first_loss = 0, best_loss = 0;  // mean squared error of an iteration's batch; 0 when not tuned
   int64_t best_iteration = 0;
+  // ||got - wanted|| / ||wanted|| of the quantized block's output over the first calibration texts, where the original's
+  // output is at hand: given the original chain's inputs, and those of the quantized blocks before it.
+  std::optional<double> error_alone{}, error_in_chain{};
   double seconds = 0;
   std::vector<int64_t> expert_tokens{};  // calibration tokens of each expert; empty: the block has none
   int64_t few = 0;                       // experts that got too few to be tuned

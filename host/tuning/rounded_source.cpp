@@ -18,7 +18,7 @@ class RoundedSource : public TensorSource {
       : source_(source), catalogue_(catalogue), importance_(importance) {
     for (LayerPlan layer : plan.layers) {
       if (!layer.scheme.weight) continue;
-      if (layer.scheme.weight->rounding == Rounding::kTuned) layer.scheme.weight->rounding = Rounding::kPlain;
+      if (is_tuned(layer.scheme.weight->rounding)) layer.scheme.weight->rounding = Rounding::kPlain;
       std::string name = layer.info.name + ".weight";
       layers_.emplace(std::move(name), std::move(layer));
     }

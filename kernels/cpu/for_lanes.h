@@ -167,7 +167,9 @@ KERNEL_FN void finish_range(const TunableGradients&, float* to, Lanes gradient, 
 }
 KERNEL_FN void finish_range(const TunableStep& step, float* to, Lanes gradient, int64_t count) {
   if (!to) return;
-  store_groups(to, unit_clamp(load_groups(to, count) - sign_times(Lanes(*step.range_rate), gradient)), count);
+  store_groups(to,
+               range_factor(load_groups(to, count) - sign_times(Lanes(*step.range_rate), gradient), step.range_limit),
+               count);
 }
 
 // v has whole groups, also where a row ends within one: [begin, end) of v has no element in the weight.

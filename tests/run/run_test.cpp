@@ -58,18 +58,23 @@ TEST_F(RunTest, ReportsTheOriginalThenPlainRoundingThenTheExports) {
   EXPECT_EQ(names(2), "tuned, auto_round|auto_round");
   EXPECT_EQ(names(3), "tuned, fake|fake");
   for (const ModelRow& row : report.models) {
-    ASSERT_TRUE(row.perplexity) << row.name;
-    EXPECT_GT(row.perplexity->tokens, 100) << row.name;
-    EXPECT_LT(row.perplexity->value, 50) << row.name;
+    ASSERT_TRUE(row.score) << row.name;
+    EXPECT_GT(row.score->perplexity.tokens, 100) << row.name;
+    EXPECT_LT(row.score->perplexity.value, 50) << row.name;
     EXPECT_EQ(row.problems, std::vector<std::string>{}) << row.name;
   }
   EXPECT_EQ(report.models[1].folder, fs::path()) << "made in memory alone";
   EXPECT_EQ(report.models[1].bytes, report.models[2].bytes) << "as large as the first export";
-  EXPECT_NEAR(report.models[2].perplexity->value, report.models[3].perplexity->value, 1e-3) << "the same weights";
+  EXPECT_NEAR(report.models[2].score->perplexity.value, report.models[3].score->perplexity.value, 1e-3)
+      << "the same weights";
 
   ASSERT_EQ(report.blocks.size(), 2u);
   EXPECT_EQ(report.blocks[1].block, 1);
   EXPECT_GT(report.blocks[1].first_loss, 0);
+  EXPECT_NEAR(*report.blocks[0].error_alone, *report.blocks[0].error_in_chain, 1e-6) << "the same inputs";
+  EXPECT_LT(*report.blocks[1].error_alone, *report.blocks[1].error_in_chain);
+  EXPECT_GT(*report.blocks[1].error_alone, 0.01);
+  EXPECT_LT(*report.blocks[1].error_in_chain, 0.5);
   EXPECT_GT(report.seconds.prepare, 0);
   EXPECT_GT(report.seconds.quantize, report.blocks[0].seconds);
   EXPECT_NEAR(report.seconds.total, report.seconds.prepare + report.seconds.quantize + report.seconds.evaluate, 0.1);
@@ -83,16 +88,23 @@ TEST_F(RunTest, ReportsTheOriginalThenPlainRoundingThenTheExports) {
   EXPECT_TRUE(written["models"][1]["folder"].is_null());
   EXPECT_FALSE(written["models"][1].contains("verified"));
   EXPECT_EQ(written["models"][3]["problems"], nlohmann::json::array());
-  EXPECT_EQ(written["models"][2]["perplexity"], report.models[2].perplexity->value);
+  EXPECT_EQ(written["models"][2]["perplexity"], report.models[2].score->perplexity.value);
+  EXPECT_FALSE(report.models[0].score->divergence);
+  EXPECT_FALSE(written["models"][0].contains("kld"));
+  EXPECT_GT(report.models[2].score->divergence->mean, 0);
+  EXPECT_LT(report.models[2].score->divergence->mean, report.models[2].score->divergence->p99);
+  EXPECT_GT(written["models"][1]["same_top"], 0.5);
+  EXPECT_FALSE(fs::exists(folder_.path() / "out.logits")) << "the original's logits are gone";
 }
 
 TEST_F(RunTest, WithoutEvaluationDataExportsAreReadBackAllTheSame) {
   const RunReport report = run(request("tuning: {iters: 0}\nformats: [fake]\n"), catalogue());
   ASSERT_EQ(report.models.size(), 2u);
   EXPECT_EQ(report.models[1].name, "rounded, fake");
-  EXPECT_FALSE(report.models[1].perplexity);
+  EXPECT_FALSE(report.models[1].score);
   EXPECT_NE(report.models[1].verified, "");
   EXPECT_NE(report_page(report).find("Not evaluated"), std::string::npos);
+  EXPECT_FALSE(report.blocks[0].error_alone);
   EXPECT_NE(report_page(report).find("No block was tuned"), std::string::npos);
 }
 

@@ -11,7 +11,7 @@ namespace {
 using rh::require;
 
 constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_SEARCH | RH_SUPPORTS_TUNING |
-                               RH_SUPPORTS_ENCODED | RH_SUPPORTS_BATCHES
+                               RH_SUPPORTS_TUNED_SEARCH | RH_SUPPORTS_ENCODED | RH_SUPPORTS_BATCHES
 #if defined(ROUNDHOUSE_WITH_CUDA)
                                | RH_SUPPORTS_CUDA
 #endif

@@ -82,7 +82,7 @@ GgmlLayer make_ggml_layer(BlockType type, const rh_layer& layer) {
   GgmlLayer out = layer_of(type);
   out.rows = layer.rows;
   out.cols = layer.cols;
-  out.searched = scheme.rounding == RH_ROUNDING_SEARCH;
+  out.searched = scheme.rounding == RH_ROUNDING_SEARCH || scheme.rounding == RH_ROUNDING_TUNED_SEARCH;
   out.reference = !out.searched && has_reference(type) && wants_reference(type, scheme);
   out.weight = element_of(layer.dtype, "the weight");
   out.scale = Element::kF32;

@@ -9,7 +9,7 @@
 namespace {
 
 constexpr uint32_t kSupports = kAffineDevices | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH |
-                               RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED;
+                               RH_SUPPORTS_TUNING | RH_SUPPORTS_TUNED_SEARCH | RH_SUPPORTS_ENCODED;
 
 class IntDtype : public rh::Dtype {
  public:

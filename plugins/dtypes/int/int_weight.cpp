@@ -9,10 +9,11 @@ using namespace roundhouse::kernels;
 
 namespace {
 
-// The reference has no search for zero points or mirrored ranges: they are rounded plainly. It does not search 8 bits
-// either; here that is as any other width.
+// The reference has no search for zero points or mirrored ranges: they are rounded plainly, and not tuned from a search.
+// It does not search 8 bits either; here that is as any other width.
 bool searches(const rh_scheme& scheme, bool mirrored) {
-  return scheme.rounding == RH_ROUNDING_SEARCH && scheme.symmetric && !mirrored;
+  return (scheme.rounding == RH_ROUNDING_SEARCH || scheme.rounding == RH_ROUNDING_TUNED_SEARCH) && scheme.symmetric &&
+         !mirrored;
 }
 
 }  // namespace
@@ -23,10 +24,18 @@ AffineLayer int_layer(const rh_layer& layer) {
   rh::require(!mirrored || scheme.symmetric, "mirrored ranges are symmetric: set sym to true, or omit mirrored");
   AffineLayer out = affine_layer(layer, "int", scale_type(scheme));
   out.mirrored = mirrored;
+  const bool tuned = scheme.rounding == RH_ROUNDING_TUNED_SEARCH;
+  rh::require(!tuned || searches(scheme, mirrored),
+              "int does not search for zero points or mirrored ranges, so tuning cannot start from that: set sym to "
+              "true without mirrored, or tuning.algorithm to signround");
   if (!searches(scheme, mirrored)) return out;
   rh::require(!out.whole_tensor,
               "int does not search for the scale of a whole tensor: set group_size to a number of columns or to -1 (a "
-              "row), or search to false");
+              "row), or search to false (with tuning, tuning.algorithm to signround)");
+  if (tuned) {
+    out.range_limit = kSearchedRangeLimit;
+    return out;
+  }
   // Found in the weight's arithmetic, and not rounded further.
   return affine_layer(layer, "int", out.weight);
 }

@@ -19,7 +19,7 @@ constexpr int kGroup = 32;
 constexpr float kSecondDivisor = 7.25f;  // arXiv 2607.24377, of fp4_e2m1
 
 constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH |
-                               RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED
+                               RH_SUPPORTS_TUNING | RH_SUPPORTS_TUNED_SEARCH | RH_SUPPORTS_ENCODED
 #if defined(ROUNDHOUSE_WITH_CUDA)
                                | RH_SUPPORTS_CUDA
 #endif

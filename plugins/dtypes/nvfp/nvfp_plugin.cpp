@@ -17,7 +17,7 @@ using rh::require;
 constexpr int kGroup = 16;
 
 constexpr uint32_t kSupports = RH_SUPPORTS_CPU | RH_SUPPORTS_WEIGHTS | RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_SEARCH |
-                               RH_SUPPORTS_TUNING | RH_SUPPORTS_ENCODED
+                               RH_SUPPORTS_TUNING | RH_SUPPORTS_TUNED_SEARCH | RH_SUPPORTS_ENCODED
 #if defined(ROUNDHOUSE_WITH_CUDA)
                                | RH_SUPPORTS_CUDA
 #endif

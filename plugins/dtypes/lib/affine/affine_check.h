@@ -14,6 +14,9 @@ inline constexpr uint32_t kAffineDevices = RH_SUPPORTS_CPU | RH_SUPPORTS_CUDA;
 inline constexpr uint32_t kAffineDevices = RH_SUPPORTS_CPU;
 #endif
 
+// How far factors of a range go that was searched: auto-round 0.16, SignRoundV2.
+inline constexpr float kSearchedRangeLimit = 2;
+
 // The type that the scheme asks for, or float16.
 roundhouse::kernels::Element scale_type(const rh_scheme& scheme);
 

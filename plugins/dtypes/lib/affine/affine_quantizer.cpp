@@ -41,7 +41,7 @@ AffineQuantizer::AffineQuantizer(const rh_layer& layer, const AffineLayer& kerne
     spec.lr_group = RH_LR_RANGE;
     spec.initial = 1;
     spec.clamp_min = 0;
-    spec.clamp_max = 1;
+    spec.clamp_max = layer_.range_limit;
   }
   states_.add("minimum", rh::kF32, {groups});
   states_.add("maximum", rh::kF32, {groups});
@@ -141,7 +141,7 @@ void AffineQuantizer::sign_step(const rh_exec& exec, const rh_sign_step_args& ar
   run_sign_step(exec, with_arithmetic(layer_, input), input, gradient,
                 {optional_data<float>(args.tunables, kV), optional_data<float>(args.tunables, kMinScale),
                  optional_data<float>(args.tunables, kMaxScale), rh::data<float>(*args.learning_rates[RH_LR_ROUNDING]),
-                 rh::data<float>(*args.learning_rates[RH_LR_RANGE])});
+                 rh::data<float>(*args.learning_rates[RH_LR_RANGE]), layer_.range_limit});
 }
 
 void AffineQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {

@@ -18,6 +18,9 @@ using namespace roundhouse::kernels;
 
 namespace {
 
+// How far the factor of a range goes that was searched: auto-round 0.16, SignRoundV2.
+constexpr float kSearchedRangeLimit = 2;
+
 // Order of the encoded tensors.
 enum { kCodes, kCodesScale, kGlobalScale };
 
@@ -56,6 +59,8 @@ ScaledLayer make_scaled_layer(const rh_layer& layer, ScaledLayer out) {
   // The reference computes the scales of blocks, not tuned, in the weight's type.
   out.arithmetic = out.rule == ScaleRule::kRatio && block ? out.input : Element::kF32;
   out.smallest = smallest_scale(out);
+  if (scheme.rounding == RH_ROUNDING_TUNED_SEARCH && layer.target == RH_TARGET_WEIGHT)
+    out.range_limit = kSearchedRangeLimit;
   return out;
 }
 
@@ -89,7 +94,7 @@ ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
       activation_(layer.target == RH_TARGET_ACTIVATION),
       whole_tensor_(layer.scheme->group_cols == RH_GROUP_TENSOR),
       block_(layer.scheme->group_rows > 1),
-      searched_(layer.scheme->rounding == RH_ROUNDING_SEARCH && !activation_) {
+      searched_(layer_.range_limit > 1 || (layer.scheme->rounding == RH_ROUNDING_SEARCH && !activation_)) {
   if (!activation_ && !whole_tensor_) info_.flags |= RH_QUANTIZER_ROWS_INDEPENDENT;
   info_.row_multiple = activation_ ? 1 : layer_.group_rows;
   const bool two_level = layer_.rule == ScaleRule::kNvfp4;
@@ -123,7 +128,7 @@ ScaledQuantizer::ScaledQuantizer(const rh_layer& layer, ScaledDtype dtype)
     spec.lr_group = RH_LR_RANGE;
     spec.initial = 1;
     spec.clamp_min = 0;
-    spec.clamp_max = 1;
+    spec.clamp_max = layer_.range_limit;
   }
   encoding_ = made_encoding();
 }
@@ -260,11 +265,11 @@ void ScaledQuantizer::backward(const rh_exec& exec, const rh_backward_args& args
 void ScaledQuantizer::sign_step(const rh_exec& exec, const rh_sign_step_args& args) {
   const Call c = call(exec, args.input, args.tunables, args.states);
   const OutputGradient gradient{args.grad_output->data, element_of(args.grad_output->dtype, "the gradient")};
-  run_sign_step(
-      exec, c.layer, c.input, gradient,
-      {tensor_at(args.tunables, v_), nullptr, tensor_at(args.tunables, max_scale_),
-       rh::data<float>(*args.learning_rates[RH_LR_ROUNDING]), rh::data<float>(*args.learning_rates[RH_LR_RANGE])},
-      c.sums);
+  run_sign_step(exec, c.layer, c.input, gradient,
+                {tensor_at(args.tunables, v_), nullptr, tensor_at(args.tunables, max_scale_),
+                 rh::data<float>(*args.learning_rates[RH_LR_ROUNDING]),
+                 rh::data<float>(*args.learning_rates[RH_LR_RANGE]), layer_.range_limit},
+                c.sums);
 }
 
 ScaledCodes ScaledQuantizer::codes_of(rh_tensor* const* tensors) const {
