@@ -293,6 +293,15 @@ void no_threads(Context& context) {
   });
 }
 
+void process_state(Context& context) {
+  const Started plugin(context.file);
+  leftovers.on = true;
+  for_cases(few_cases(plugin), [&](const Case& c) {
+    run_all(c);
+    expect_nothing_left();
+  });
+}
+
 void deterministic(Context& context) {
   const Started plugin(context.file);
   for_cases(accepted_cases(plugin), [&](const Case& c) {
@@ -405,6 +414,7 @@ void add_dtype_call_tests(std::vector<Test>& tests) {
        {"dtype.threads", "results have the same bits for any thread count and order of chunks", "host.h",
         thread_counts},
        {"dtype.no-threads", "plugins start no threads", "host.h", no_threads},
+       {"dtype.process-state", kProcessState, "entry.h", process_state},
        {"dtype.deterministic", "the same input gives the same bits", "host.h", deterministic},
        {"dtype.instances", "quantizers do not disturb each other", "dtype.h", interleaved},
        {"dtype.other-thread", "[worker]: any one thread at a time may call a quantizer", "abi.h", other_thread},

@@ -537,6 +537,18 @@ void no_threads(Context& context) {
   });
 }
 
+void process_state(Context& context) {
+  leftovers.on = true;
+  for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
+    const size_t before = descriptor_count();
+    write_model(format, Model(kinds[0], context.scratch / "model", 1), context.scratch / "out");
+    read_model(format, context.scratch / "out");
+    expect_nothing_left();
+    expect(descriptor_count() == before, "after an export", text(before, " open files, as before"),
+           text(descriptor_count()));
+  });
+}
+
 void assign(Context& context) {
   const Started plugin(context.file);
   bool any = false;
@@ -609,6 +621,7 @@ void add_format_tests(std::vector<Test>& tests) {
        {"format.incomplete", "finish frees the writer whatever the result", "format.h", incomplete},
        {"format.leaks", "finish, abort and close give back what the calls took", "format.h", leaks},
        {"format.no-threads", "plugins start no threads", "host.h", no_threads},
+       {"format.process-state", kProcessState, "entry.h", process_state},
        {"format.assign", "assign answers once, with data types by layer", "format.h", assign}});
 }
 

@@ -78,6 +78,23 @@ std::vector<const rh_format*> Started::formats() const {
   return out;
 }
 
+Leftovers leftovers;
+
+Watch::~Watch() {
+  std::vector<Leftover> all = process_.restore();
+  if (FloatEnvironment::now() != floats_) {
+    floats_.restore();
+    all.push_back({"", "changes the floating-point environment (rounding, denormals or traps)"});
+  }
+  if (all.empty() || !leftovers.text.empty()) return;
+  leftovers.where = where_;
+  leftovers.text = all.front().text;
+}
+
+void expect_nothing_left() {
+  expect(leftovers.text.empty(), leftovers.where, "process and thread as they were", leftovers.text);
+}
+
 ErrorSlot::ErrorSlot() { std::memset(&error_, kUntouched, sizeof error_); }
 
 void ErrorSlot::check(rh_code code, const std::string& where) const {

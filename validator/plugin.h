@@ -9,9 +9,12 @@
 #include <cassert>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "host/base/process_state.h"
 #include "validator/test.h"
 
 namespace roundhouse::validator {
@@ -56,10 +59,36 @@ class ErrorSlot {
   rh_error error_;
 };
 
+// While `on`, guarded() looks at what each call leaves behind of its process and thread; for the tests of that rule.
+struct Leftovers {
+  bool on = false;
+  std::string where, text;  // of the first; empty: none
+};
+extern Leftovers leftovers;
+
+// Notes what changes during its life in `leftovers`, and puts it back.
+class Watch {
+ public:
+  explicit Watch(std::string where) : where_(std::move(where)) {}
+  ~Watch();
+
+ private:
+  std::string where_;
+  FloatEnvironment floats_ = FloatEnvironment::now();
+  ProcessState process_;
+};
+
+// Throws Failure when something was left behind.
+void expect_nothing_left();
+inline constexpr const char* kProcessState =
+    "a plugin leaves locale, umask, folder, signals, descriptors and floating-point environment as they are";
+
 // Calls body(), which calls the plugin; an exception that leaves it is a Failure.
 template <typename Body>
 auto guarded(const std::string& where, Body&& body) {
   at(where);
+  std::optional<Watch> watch;
+  if (leftovers.on) watch.emplace(where);
   try {
     return body();
   } catch (const Failure&) {

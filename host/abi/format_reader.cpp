@@ -14,7 +14,7 @@
 namespace roundhouse {
 
 void ExportedCheckpoint::Close::operator()(rh_reader* reader) const {
-  const PluginCall here(plugin, "close");
+  const ReaderCall here(plugin, "close");
   if (RH_HAS(reader, close)) reader->close(reader);
 }
 
@@ -24,7 +24,7 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
   const std::string facts = architecture.dump();
   const rh_open source{sizeof source, 0, folder_.c_str(), facts.c_str(), cancellation_flag()};
   rh_reader* made = nullptr;
-  call_plugin(plugin_, "open", folder_,
+  call_plugin<ReaderCall>(plugin_, "open", folder_,
               [&](rh_error* error) { return format.table->open(format.table, &source, &made, error); });
   if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
   reader_ = {made, {plugin_}};
@@ -35,13 +35,13 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
     if (!there) fail_missing(plugin_, name, "reading");
 
   const uint64_t count = [&] {
-    const PluginCall here(plugin_, "count", folder_);
+    const ReaderCall here(plugin_, "count", folder_);
     return made->count(made);
   }();
   for (uint64_t i = 0; i < count; ++i) {
     rh_item item{};
     item.struct_size = sizeof item;
-    call_plugin(plugin_, "item", cat(folder_, ", tensor ", i),
+    call_plugin<ReaderCall>(plugin_, "item", cat(folder_, ", tensor ", i),
                 [&](rh_error* error) { return made->item(made, i, &item, error); });
     if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
@@ -67,7 +67,7 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
       throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
   }
   if (!RH_HAS(made, facts_json)) return;
-  const PluginCall here(plugin_, "facts_json", folder_);
+  const ReaderCall here(plugin_, "facts_json", folder_);
   const char* recorded = made->facts_json(made);
   facts_ = nlohmann::json::parse(recorded ? recorded : "", nullptr, false);
   if (!facts_.is_object()) throw Error(cat(plugin_, ", facts_json of ", folder_, ": the answer is no JSON object"));
@@ -85,7 +85,7 @@ std::optional<std::string> ExportedCheckpoint::side_file(const std::string& name
     static_cast<std::optional<std::string>*>(to)->emplace(static_cast<const char*>(bytes), size);
   };
   rh_error error{};
-  const PluginCall here(plugin_, "side_file", cat(name, " of ", folder_));
+  const ReaderCall here(plugin_, "side_file", cat(name, " of ", folder_));
   const rh_code code = reader_->side_file(reader_.get(), name.c_str(), take, &contents, &error);
   if (code == RH_OK) return contents;
   if (code == RH_NOT_FOUND) return std::nullopt;
@@ -106,7 +106,7 @@ const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name
 
 void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
   const uint64_t index = item(name).index;
-  call_plugin(plugin_, "read", cat(name, " in ", folder_),
+  call_plugin<ReaderCall>(plugin_, "read", cat(name, " in ", folder_),
               [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
   read_ += rh::bytes(output);
   if (read_ < kReadBetweenReleases) return;
@@ -132,7 +132,7 @@ TensorSet ExportedCheckpoint::load_encoded(const std::string& name) {
   if (!RH_HAS(reader_.get(), read_encoded)) fail_missing(plugin_, "read_encoded", "repacking");
   assert(item(name).encoding);
   TensorSet tensors(item(name).encoding->tensors, item(name).encoding->tensor_count);
-  call_plugin(plugin_, "read_encoded", cat(name, " in ", folder_), [&](rh_error* error) {
+  call_plugin<ReaderCall>(plugin_, "read_encoded", cat(name, " in ", folder_), [&](rh_error* error) {
     return reader_->read_encoded(reader_.get(), item(name).index, tensors.data(), error);
   });
   return tensors;
@@ -143,7 +143,7 @@ TensorSet ExportedCheckpoint::load_activation(const std::string& name) {
   TensorSet tensors(item(name).activation_encoding->tensors, item(name).activation_encoding->tensor_count);
   if (tensors.size() == 0) return tensors;
   if (!RH_HAS(reader_.get(), read_activation)) fail_missing(plugin_, "read_activation", "repacking");
-  call_plugin(plugin_, "read_activation", cat(name, " in ", folder_), [&](rh_error* error) {
+  call_plugin<ReaderCall>(plugin_, "read_activation", cat(name, " in ", folder_), [&](rh_error* error) {
     return reader_->read_activation(reader_.get(), item(name).index, tensors.data(), error);
   });
   return tensors;

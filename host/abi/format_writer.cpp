@@ -9,7 +9,7 @@
 namespace roundhouse {
 
 void FormatWriter::Abort::operator()(rh_writer* writer) const {
-  const PluginCall here(plugin, "abort");
+  const WatchedCall here(plugin, "abort");
   if (RH_HAS(writer, abort)) writer->abort(writer);
 }
 

@@ -64,13 +64,15 @@ inline Failure failure_of_code(rh_code code) {
 }
 
 // Runs call(rh_error*) and throws Error "<plugin>, <function> of <where>: <message>" unless it returns RH_OK. Throws
-// Cancelled, before or after the call, once the user has cancelled.
-template <typename Call>
+// Cancelled, before or after the call, once the user has cancelled. `Watch`: PluginCall or WatchedCall.
+template <typename Watch = WatchedCall, typename Call>
 void call_plugin(const std::string& plugin, std::string_view function, std::string_view where, Call&& call) {
   throw_if_cancelled();
-  const PluginCall here(plugin, function, where);
   rh_error error{};
-  const rh_code code = call(&error);
+  const rh_code code = [&] {
+    const Watch here(plugin, function, where);
+    return call(&error);
+  }();
   if (code == RH_CANCELLED) throw_if_cancelled();
   if (code != RH_OK)
     throw Error(cat(plugin, ", ", function, where.empty() ? "" : " of ", where, ": ", error_text(code, error)),

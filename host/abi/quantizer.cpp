@@ -81,7 +81,7 @@ void check_dtype(const LoadedDtype& dtype, const TensorScheme& scheme, const Qua
 }
 
 void Quantizer::Destroy::operator()(rh_quantizer* table) const {
-  const PluginCall here(plugin, "destroy");
+  const WatchedCall here(plugin, "destroy");
   if (RH_HAS(table, destroy)) table->destroy(table);
 }
 
@@ -159,7 +159,11 @@ void Quantizer::call(const char* name, rh_code (*function)(rh_quantizer*, const 
     if (!run.workspace)
       throw Error(cat(plugin_, ", ", name, " of ", layer_, ": no workspace of ", run.workspace_size, " bytes"));
   }
-  call_plugin(plugin_, name, layer_, [&](rh_error* error) { return function(table_.get(), &run, &args, error); });
+  const auto call = [&](rh_error* error) { return function(table_.get(), &run, &args, error); };
+  if (std::exchange(watched_[static_cast<size_t>(operation)], true))
+    call_plugin<PluginCall>(plugin_, name, layer_, call);
+  else
+    call_plugin(plugin_, name, layer_, call);
 }
 
 // The member of the plugin's table, or nullptr when the table is too small for it.

@@ -2,6 +2,7 @@
 // A plugin's quantizer for one layer, with C++ lifetime and errors that say where.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -126,6 +127,7 @@ class Quantizer {
   Table table_;
   rh_quantizer_info info_{};  // a copy; what the plugin's struct does not hold is zero
   std::vector<std::byte> workspace_;
+  std::array<bool, RH_OP_DECODE + 1> watched_{};  // operations whose first call was a WatchedCall
 };
 
 }  // namespace roundhouse

@@ -4,6 +4,9 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdio>
+#include <mutex>
+
 #include "host/base/error.h"
 #include "host/base/log.h"
 
@@ -11,6 +14,12 @@ namespace roundhouse::log {
 namespace {
 
 spdlog::sink_ptr g_file;
+
+// A full disk, say: the work goes on without the file.
+void end_file(const std::string& why) {
+  static std::once_flag told;
+  std::call_once(told, [&] { std::fprintf(stderr, "warning: the log file is not complete: %s\n", why.c_str()); });
+}
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
@@ -32,6 +41,7 @@ spdlog::logger& logger() {
     sink->set_pattern("%^%l%$: %v");
     spdlog::logger result("roundhouse", sink);
     result.set_level(spdlog::level::info);
+    result.set_error_handler(&end_file);
     return result;
   }();
   return instance;
@@ -58,8 +68,12 @@ void set_file(const std::string& path) {
 
 void file_only(const std::string& message) {
   if (!g_file) return;
-  g_file->log(spdlog::details::log_msg("roundhouse", spdlog::level::info, message));
-  g_file->flush();
+  try {
+    g_file->log(spdlog::details::log_msg("roundhouse", spdlog::level::info, message));
+    g_file->flush();
+  } catch (const spdlog::spdlog_ex& failure) {
+    end_file(failure.what());
+  }
 }
 
 }  // namespace roundhouse::log

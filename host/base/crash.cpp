@@ -2,6 +2,7 @@
 #include "host/base/crash.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,7 +26,7 @@ struct Note {
 // initial-exec: a signal handler may read it without memory being allocated for it first.
 __attribute__((tls_model("initial-exec"))) thread_local const PluginCall* volatile t_call = nullptr;
 std::array<Note, kNotes> g_notes;
-std::atomic<bool> g_installed{false};
+std::atomic<pid_t> g_installed{0};  // by which process: a child that a plugin forks may end as it likes
 std::atomic_flag g_reporting = ATOMIC_FLAG_INIT;
 
 // Only what a signal handler may do: a line in a buffer of its own, and write().
@@ -89,12 +90,6 @@ void on_signal(int signal) {
   ::raise(signal);  // delivered when the handler returns
 }
 
-// exit() runs this on the thread that called it.
-void on_exit() {
-  if (!t_call || g_reporting.test_and_set()) return;
-  report("called exit()", t_call);
-  ::_exit(EXIT_FAILURE);
-}
 
 // A stack for the handler, so that a plugin's endless recursion can be reported too.
 class HandlerStack {
@@ -124,22 +119,49 @@ class HandlerStack {
 }  // namespace
 
 void report_crashes() {
-  if (g_installed.exchange(true)) return;
+  if (g_installed.exchange(::getpid()) != 0) return;
   struct sigaction action = {};
   action.sa_handler = &on_signal;
   action.sa_flags = SA_ONSTACK;
   ::sigemptyset(&action.sa_mask);
   for (const int signal : kSignals) ::sigaction(signal, &action, nullptr);
-  std::atexit(&on_exit);
+  // These run on the thread that called exit() or quick_exit().
+  std::atexit([] { report_end("exit()"); });
+  std::at_quick_exit([] { report_end("quick_exit()"); });
+}
+
+void report_end(std::string_view function) {
+  if (!t_call || g_installed != ::getpid() || g_reporting.test_and_set()) return;
+  char what[64] = "called ";
+  function.copy(what + std::strlen(what), sizeof what - sizeof "called ");
+  report(what, t_call);
+  ::syscall(SYS_exit_group, EXIT_FAILURE);
 }
 
 PluginCall::PluginCall(std::string_view plugin, std::string_view function, std::string_view where) noexcept
-    : plugin_(plugin), function_(function), where_(where), outer_(t_call) {
+    : plugin_(plugin), function_(function), where_(where), outer_(t_call), floats_(FloatEnvironment::now()) {
   if (g_installed) thread_local HandlerStack stack;
   t_call = this;
 }
 
-PluginCall::~PluginCall() { t_call = outer_; }
+PluginCall::~PluginCall() {
+  t_call = outer_;
+  if (FloatEnvironment::now() == floats_) return;
+  floats_.restore();
+  try {
+    warn_of({"floating-point environment",
+             "changes the floating-point environment (rounding, denormals or traps), which is put back"},
+            plugin_, function_, where_);
+  } catch (const std::exception&) {  // no memory for the warning
+  }
+}
+
+WatchedCall::~WatchedCall() {
+  try {
+    for (const Leftover& leftover : before_.restore()) warn_of(leftover, plugin(), function(), where());
+  } catch (const std::exception&) {  // as above
+  }
+}
 
 const PluginCall* PluginCall::current() noexcept { return t_call; }
 

@@ -14,15 +14,18 @@
 #include <vector>
 
 #include "host/base/error.h"
+#include "host/base/process_state.h"
 
 namespace roundhouse {
 
 AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
+  descriptors_changed();
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) throw Error(cat("cannot create ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
 }
 
 AppendFile::AppendFile(std::filesystem::path path, uint64_t length) : path_(std::move(path)), size_(length) {
+  descriptors_changed();
   fd_ = ::open(path_.c_str(), O_RDWR | O_CLOEXEC);
   if (fd_ < 0) throw Error(cat("cannot open ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
   struct stat info = {};
@@ -43,7 +46,9 @@ AppendFile::AppendFile(AppendFile&& other) noexcept
     : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
 
 AppendFile::~AppendFile() {
-  if (is_open()) ::close(fd_);
+  if (!is_open()) return;
+  descriptors_changed();
+  ::close(fd_);
 }
 
 void AppendFile::fail(int code, uint64_t written, uint64_t missing) const {
@@ -51,7 +56,11 @@ void AppendFile::fail(int code, uint64_t written, uint64_t missing) const {
                          " bytes were written, ", missing, " more were to follow");
   struct statvfs disk = {};
   if (::fstatvfs(fd_, &disk) == 0) text += cat(", ", uint64_t{disk.f_bavail} * disk.f_frsize, " are free on that disk");
-  throw Error(text + ". Make room, or choose an output on another disk.", failure_of(code));
+  if (code == ENOSPC || code == EDQUOT) text += ". Make room, or choose an output on another disk";
+  if (code == EFBIG) text += ". The limit of a file's size is reached (ulimit -f, or the disk's own)";
+  if (code == EIO) text += ". The disk is damaged or gone; choose an output on another one";
+  if (code == EBADF) text += ". Something has closed the file: a plugin that closes what is not its own";
+  throw Error(text + ".", failure_of(code));
 }
 
 void AppendFile::write(const void* data, uint64_t bytes) {
@@ -130,6 +139,7 @@ uint64_t AppendFile::sync() {
 
 void AppendFile::sync_and_close() {
   sync();
+  descriptors_changed();
   if (::close(std::exchange(fd_, -1)) != 0)
     throw Error(cat("cannot write ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
 }

@@ -2,11 +2,28 @@
 // The executable: prepares the environment, then loads and runs the program, which is
 // ../lib/roundhouse/libroundhouse.so.
 #include <dlfcn.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+
+namespace {
+void (*g_report_end)(const char*) = nullptr;
+
+[[noreturn]] void end(const char* function, int status) {
+  if (g_report_end) g_report_end(function);
+  for (;;) syscall(SYS_exit_group, status);
+}
+}  // namespace
+
+// The executable exports these two, so that plugins find them before libc's: the program names the plugin that calls one.
+extern "C" {
+[[noreturn]] __attribute__((visibility("default"))) void _exit(int status) { end("_exit()", status); }
+[[noreturn]] __attribute__((visibility("default"))) void _Exit(int status) noexcept { end("_Exit()", status); }
+}
 
 int main(int argc, char** argv) {
   // libgomp reads this when it is loaded, with libtorch: how often a thread looks for work before it sleeps, here for
@@ -27,5 +44,6 @@ int main(int argc, char** argv) {
         torch ? (prefix / "lib/roundhouse/torch").c_str() : "");
     return 1;
   }
+  g_report_end = reinterpret_cast<void (*)(const char*)>(dlsym(program, "roundhouse_report_end"));
   return run(argc, argv);
 }

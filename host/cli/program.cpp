@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // roundhouse: quantizes large language models; every number format and file format is a plugin.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <iostream>
@@ -29,7 +34,26 @@ void end_at_interrupt() {
   sigaction(SIGINT, &action, nullptr);
 }
 
+// A file that takes the number of a closed standard stream would get what is printed.
+void open_closed_streams() {
+  int fd = 0;
+  while ((fd = ::open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO) {
+  }
+  if (fd >= 0) ::close(fd);
+}
+
+// `status`, or 1 when what was printed has not arrived, as on a full disk.
+int after_output(int status) {
+  errno = 0;
+  if (std::cout.flush() && std::fflush(stdout) == 0) return status;
+  roundhouse::log::error(roundhouse::cat("cannot write to standard output: ", std::strerror(errno)));
+  return status == 0 ? 1 : status;
+}
+
 }  // namespace
+
+// Called by main.cpp when _exit() or _Exit() is.
+extern "C" void roundhouse_report_end(const char* function) { roundhouse::report_end(function); }
 
 // Called by main.cpp, which has loaded this library.
 extern "C" int roundhouse_main(int argc, char** argv) {
@@ -37,6 +61,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   // The child process that looks at one plugin: nothing else of this program may run in it.
   if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
 
+  open_closed_streams();
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);
   report_crashes();
@@ -67,7 +92,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-    return 0;
+    return after_output(0);
   } catch (const CLI::RequiredError& error) {
     // A word that is misspelt says more than what is missing because of it.
     const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
@@ -79,7 +104,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
                    ". roundhouse --help lists them."));
     return 1;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error);
+    return after_output(app.exit(error));
   } catch (const std::exception& error) {
     log::error(error.what());
     return *cancellation_flag() ? kInterrupted : 1;

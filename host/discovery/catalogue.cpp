@@ -71,8 +71,8 @@ Catalogue Catalogue::discover(const DiscoveryOptions& options) {
   SearchPath path = search_path(options);
   catalogue.searched_ = std::move(path.folders);
   catalogue.refused_ = std::move(path.refused);
-  for (const auto& [folder, reason] : catalogue.refused_)
-    log::warning(cat("plugin folder ", folder.string(), " is refused: ", reason));
+  for (const auto& [path, reason] : catalogue.refused_)
+    log::warning(cat(path.string(), " is refused: ", reason));
 
   std::optional<ScanCache> cache;
   if (options.use_cache) cache.emplace();
@@ -138,7 +138,7 @@ std::string Catalogue::where_it_looked() const {
   std::vector<std::string> folders;
   for (const fs::path& folder : searched_) folders.push_back(folder.string());
   std::string text = cat("Searched for librh_*.so in: ", join(folders), ".");
-  for (const auto& [folder, reason] : refused_) text += cat("\n  refused ", folder.string(), ": ", reason);
+  for (const auto& [refused, reason] : refused_) text += cat("\n  refused ", refused.string(), ": ", reason);
   for (const PluginRecord& plugin : plugins_)
     if (!plugin.ok()) text += cat("\n  blocked ", plugin.path.string(), ": ", plugin.reason);
   return text;

@@ -165,13 +165,13 @@ FormatRecord read(const rh_format* format, const std::string& what) {
 }  // namespace
 
 void PluginLibrary::Deinit::operator()(const rh_entry* entry) const {
-  const PluginCall here(plugin, "deinit");
+  const WatchedCall here(plugin, "deinit");
   entry->deinit();
 }
 
 PluginLibrary::PluginLibrary(const std::filesystem::path& path, const std::function<void(const char*)>& on_stage) {
   const std::string plugin = cat("plugin ", path.string());
-  std::optional<PluginCall> here;
+  std::optional<WatchedCall> here;
   const auto enter = [&](const char* name) {
     here.emplace(plugin, name);
     if (on_stage) on_stage(name);

@@ -27,7 +27,7 @@ std::string format_of(Catalogue& catalogue, const std::filesystem::path& path) {
   int32_t highest = 0;
   for (const FormatRecord* record : catalogue.formats()) {
     const LoadedFormat format = catalogue.format(record->id);
-    const PluginCall here(format.label, "probe", path.native());
+    const WatchedCall here(format.label, "probe", path.native());
     const int32_t score = format.table->probe(format.table, path.c_str());
     if (score <= highest) continue;
     highest = score;

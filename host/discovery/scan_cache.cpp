@@ -9,6 +9,8 @@
 
 #include "host/base/environment.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/base/log.h"
 
 namespace roundhouse {
 namespace {
@@ -17,7 +19,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // Of the file's layout and of the checks that a scan makes: raise it when either changes.
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 json file_version() { return {{"version", kVersion}, {"abi_major", RH_ABI_MAJOR}, {"abi_minor", RH_ABI_MINOR}}; }
 
@@ -25,7 +27,8 @@ json file_version() { return {{"version", kVersion}, {"abi_major", RH_ABI_MAJOR}
 json identity(const fs::path& path) {
   struct stat s = {};
   if (::stat(path.c_str(), &s) != 0) return nullptr;
-  return {s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec, s.st_ino};
+  // The time of the last change of any kind cannot be set.
+  return {s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec, s.st_ctim.tv_sec, s.st_ctim.tv_nsec, s.st_ino};
 }
 
 }  // namespace
@@ -34,8 +37,17 @@ ScanCache::ScanCache() {
   const fs::path folder = xdg_folder("XDG_CACHE_HOME", ".cache");
   if (folder.empty()) return;
   file_ = folder / "roundhouse/plugins.json";
-  std::ifstream file(file_);
-  const json content = json::parse(file, nullptr, false);
+  std::error_code code;
+  if (!fs::exists(file_, code) && !code) return;
+  json content;
+  try {
+    content = json::parse(read_file(file_), nullptr, false);
+  } catch (const Error& error) {
+    log::warning(cat("the cache of plugins is not used, so that each start scans them: ", error.what(),
+                     ". Remove it, or set XDG_CACHE_HOME."));
+    file_.clear();
+    return;
+  }
   if (!content.is_object() || content.value("host", json()) != file_version()) return;
   if (const json plugins = content.value("plugins", json()); plugins.is_object())
     for (const auto& [path, entry] : plugins.items()) entries_[path] = entry;

@@ -12,9 +12,9 @@
 
 namespace roundhouse {
 
-// roundhouse/plugins.json in the user's XDG cache folder. An entry holds for one path as long as size, modification
-// time, inode and this host's ABI stay. A cache that is unusable is empty; one that cannot be written is lost silently:
-// it costs only time.
+// roundhouse/plugins.json in the user's XDG cache folder. An entry holds for one path as long as size, times of
+// modification and change, inode and this host's ABI stay. A cache that cannot be read is a warning, one that makes no
+// sense is empty, and one that cannot be written is lost silently: it costs only time.
 class ScanCache {
  public:
   ScanCache();
@@ -25,7 +25,7 @@ class ScanCache {
   void save();
 
  private:
-  std::filesystem::path file_;                     // empty: the user has no cache folder
+  std::filesystem::path file_;                     // empty: none is used
   std::map<std::string, nlohmann::json> entries_;  // by path
   bool changed_ = false;
 };

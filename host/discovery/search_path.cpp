@@ -15,10 +15,28 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string refusal(const fs::path& folder) {
+bool writable_by_all(const fs::path& path, mode_t& mode) {
   struct stat status = {};
-  if (::stat(folder.c_str(), &status) == 0 && (status.st_mode & S_IWOTH))
-    return "every user may write to this folder, so its plugins are not trusted (chmod o-w)";
+  if (::stat(path.c_str(), &status) != 0) return false;
+  mode = status.st_mode;
+  return (mode & S_IWOTH) != 0;
+}
+
+// Why a plugin file, or a folder of plugins, is not trusted, or "": every user may write to it, or put another one in its
+// place. In a folder with the sticky bit, as /tmp, that is only the owner's right.
+std::string refusal(const fs::path& path) {
+  mode_t mode = 0;
+  if (writable_by_all(path, mode))
+    return cat("every user may write to this ", S_ISDIR(mode) ? "folder, so its plugins are" : "file, so it is",
+               " not trusted (chmod o-w)");
+  std::error_code code;
+  const fs::path real = fs::canonical(path, code);
+  for (const fs::path& named : {real, path})
+    for (fs::path folder = named.parent_path(); !folder.empty(); folder = folder.parent_path()) {
+      if (writable_by_all(folder, mode) && !(mode & S_ISVTX))
+        return cat("every user may replace what is in ", folder.string(), ", so it is not trusted (chmod o-w)");
+      if (folder == folder.root_path()) break;
+    }
   return "";
 }
 
@@ -28,7 +46,12 @@ class Collector {
     std::error_code code;
     fs::path real = fs::canonical(file, code);
     if (code) real = fs::absolute(file);
-    if (seen_.insert(real).second) path_.files.push_back(fs::absolute(file).lexically_normal());
+    if (!seen_.insert(real).second) return;
+    fs::path named = fs::absolute(file).lexically_normal();
+    if (std::string reason = refusal(named); !reason.empty())
+      path_.refused.emplace_back(std::move(named), std::move(reason));
+    else
+      path_.files.push_back(std::move(named));
   }
 
   void add_folder(const fs::path& given) {

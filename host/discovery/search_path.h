@@ -21,13 +21,13 @@ struct DiscoveryOptions {
 struct SearchPath {
   std::vector<std::filesystem::path> files;    // plugin files, best first, each once
   std::vector<std::filesystem::path> folders;  // all that were looked at or would have been, best first
-  std::vector<std::pair<std::filesystem::path, std::string>> refused;  // folder, reason
+  std::vector<std::pair<std::filesystem::path, std::string>> refused;  // folder or file, reason
 };
 
 // In order: options.files, options.directories, $ROUNDHOUSE_ADD_PLUGIN_PATH, then $ROUNDHOUSE_PLUGIN_PATH or, when it
 // is not set, roundhouse/plugins in the user's XDG data folder and ../lib/roundhouse/plugins from the executable. In a
 // folder: librh_*.so, by name. A setuid program looks neither at the environment nor into the user's folder.
-// A folder that everyone may write to is refused. Throws Error for a file or folder of `options` that is not there.
+// A folder or file that everyone may write to, or replace by way of a folder above, is refused. Throws Error for a file or folder of `options` that is not there.
 SearchPath search_path(const DiscoveryOptions& options);
 
 }  // namespace roundhouse

@@ -43,6 +43,12 @@ TEST_F(Crash, SaysPluginCallLayerAndWhatIsKept) {
   EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial"));
 }
 
+TEST_F(Crash, EndingTheProcessIsNamedWhicheverWay) {
+  for (const std::string way : {"exit", "quick_exit", "_exit", "_Exit"})
+    expect(crash("encode=" + way), 1,
+           "error: plugin fixture (" + kDtype + ") called " + way + "() in encode" + kFirstLayer + kept());
+}
+
 TEST_F(Crash, OfAFormatToo) {
   const std::string plugin = "error: plugin fixture_format (" + kFormat + ") crashed with ";
   expect(crash("add_layer=SIGSEGV"), 128 + SIGSEGV,

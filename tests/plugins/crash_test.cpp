@@ -77,6 +77,8 @@ TEST_F(CrashDeathTest, ThreadsOfParallelForKnowTheirCall) {
 TEST_F(CrashDeathTest, ExitIsNoWayOut) {
   EXPECT_EXIT(crash("encode=exit"), testing::ExitedWithCode(1),
               words("called exit\\(\\) in encode of layers\\.0\\.down"));
+  EXPECT_EXIT(crash("encode=quick_exit"), testing::ExitedWithCode(1),
+              words("called quick_exit\\(\\) in encode of layers\\.0\\.down"));
 }
 
 TEST_F(CrashDeathTest, OutsideEveryPluginItSaysSo) {

@@ -111,6 +111,22 @@ TEST_F(Discovery, AFolderThatEveryoneMayWriteToIsRefused) {
   EXPECT_CONTAINS(message, "refused " + folder.string() + ": every user may write to this folder");
 }
 
+TEST_F(Discovery, AFileThatEveryoneMayWriteToOrReplaceIsRefused) {
+  const fs::path folder = install("a/b", {"good", "other"});
+  const fs::path file = folder / "librh_fixture_good.so";
+  ::chmod(file.c_str(), 0666);
+  Catalogue catalogue = discover_in(folder);
+  EXPECT_EQ(names(catalogue), Names{"other"});
+  EXPECT_CONTAINS(error_of([&] { catalogue.dtype("fixture"); }),
+                  "refused " + file.string() + ": every user may write to this file");
+  ::chmod(file.c_str(), 0644);
+  ::chmod((root_ / "a").c_str(), 0777);
+  EXPECT_CONTAINS(error_of([&] { discover_in(folder).dtype("fixture"); }),
+                  "refused " + folder.string() + ": every user may replace what is in " + (root_ / "a").string());
+  ::chmod((root_ / "a").c_str(), 01777);  // as /tmp
+  EXPECT_EQ(names(discover_in(folder)), (Names{"fixture", "other"}));
+}
+
 TEST_F(Discovery, WhatTheCommandLineNamesMustBeThere) {
   DiscoveryOptions missing = options();
   missing.files = {root_ / "librh_none.so"};
@@ -155,6 +171,22 @@ TEST_F(Discovery, AChangedFileIsScannedAgain) {
   EXPECT_EQ(names(discover_in(folder)), Names{"other"});
 }
 
+TEST_F(Discovery, AFileWhoseTimeWasPutBackIsScannedAgain) {
+  const fs::path folder = install("a", {"good"});
+  const fs::path file = folder / "librh_fixture_good.so";
+  discover_in(folder);
+  const auto time = fs::last_write_time(file);
+  {
+    std::fstream same(file, std::ios::binary | std::ios::in | std::ios::out);
+    const auto first = static_cast<char>(same.get());
+    same.seekp(0);
+    same.put(first);
+  }
+  fs::last_write_time(file, time);
+  discover_in(folder);
+  EXPECT_EQ(trace(), "fixture\nfixture\n");
+}
+
 TEST_F(Discovery, WithoutCacheEveryStartScans) {
   DiscoveryOptions options = this->options();
   options.directories = {install("a", {"good"})};
@@ -177,6 +209,14 @@ TEST_F(Discovery, AnUnusableCacheIsReplacedSilently) {
     EXPECT_EQ(names(discover_in(folder)), Names{"fixture"}) << content;
   }
   EXPECT_EQ(trace(), "fixture\nfixture\nfixture\nfixture\n");  // one scan each
+}
+
+TEST_F(Discovery, ACacheThatCannotBeReadIsAWarning) {
+  const fs::path cache = root_ / "cache/roundhouse/plugins.json";
+  fs::create_directories(cache);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(names(discover_in(install("a", {"good"}))), Names{"fixture"});
+  EXPECT_CONTAINS(testing::internal::GetCapturedStderr(), cache.string() + ": cannot be read");
 }
 
 TEST_F(Discovery, ACacheThatCannotBeWrittenCostsOnlyTime) {

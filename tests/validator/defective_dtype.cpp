@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/plugins/fixtures/leftovers.h"
+
 #ifndef DEFECT
 #define DEFECT None
 #endif
@@ -71,6 +73,14 @@ enum class Defect {
   LeaksOnError,
   OrderOfChunks,
   StartsThread,
+  LeavesRounding,
+  LeavesDenormals,
+  LeavesLocale,
+  LeavesUmask,
+  LeavesFolder,
+  LeavesHandler,
+  ClosesOutput,
+  LeavesOpen,
   Nondeterministic,
   SharedBuffer,
   ThreadLocal,
@@ -347,6 +357,14 @@ rh_code forward(rh_quantizer *table, const rh_exec *exec, const rh_forward_args 
   }
   if (has(Defect::OneRowFails) && rows == 1) return fail(error, RH_INTERNAL, "one row is too few");
   if (has(Defect::StartsThread)) start_thread();
+  if (has(Defect::LeavesRounding)) leave_behind("rounding");
+  if (has(Defect::LeavesDenormals)) leave_behind("denormals");
+  if (has(Defect::LeavesLocale)) leave_behind("locale");
+  if (has(Defect::LeavesUmask)) leave_behind("umask");
+  if (has(Defect::LeavesFolder)) leave_behind("folder");
+  if (has(Defect::LeavesHandler)) leave_behind("handler");
+  if (has(Defect::ClosesOutput)) leave_behind("output");
+  if (has(Defect::LeavesOpen)) leave_behind("file");
   if (has(Defect::KeepsLayer) && q->layer->cols != q->cols) return fail(error, RH_INTERNAL, "another layer");
   if (has(Defect::KeepsWeight) && q->weights && load(q->weight, 0) > 1e30f) return fail(error, RH_INTERNAL, "large");
   float past = 0;

@@ -19,6 +19,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/plugins/fixtures/leftovers.h"
+
 #ifndef DEFECT
 #define DEFECT None
 #endif
@@ -46,6 +48,14 @@ enum class Defect {
   LeaksWriter,
   LeaksReader,
   StartsThread,
+  LeavesRounding,
+  LeavesDenormals,
+  LeavesLocale,
+  LeavesUmask,
+  LeavesFolder,
+  LeavesHandler,
+  ClosesOutput,
+  LeavesOpen,
   AnswersTwice,
   LintFindsGoodFolder,
   LintForgets,
@@ -257,6 +267,14 @@ rh_code add_layer(rh_writer *writer, const rh_encoded_layer *encoded, rh_error *
     return fail(error, RH_INTERNAL, "the parameters are gone");
   w->kept = layer->encoding->parameters_json;
   w->any_layer = true;
+  if (has(Defect::LeavesRounding)) leave_behind("rounding");
+  if (has(Defect::LeavesDenormals)) leave_behind("denormals");
+  if (has(Defect::LeavesLocale)) leave_behind("locale");
+  if (has(Defect::LeavesUmask)) leave_behind("umask");
+  if (has(Defect::LeavesFolder)) leave_behind("folder");
+  if (has(Defect::LeavesHandler)) leave_behind("handler");
+  if (has(Defect::ClosesOutput)) leave_behind("output");
+  if (has(Defect::LeavesOpen)) leave_behind("file");
   if (has(Defect::StartsThread)) {
     pthread_t thread;
     pthread_create(

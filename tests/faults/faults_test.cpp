@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs in which one system call fails: an error that names the place, nothing half under the output's name, and the same
+// bytes from the next run. Every call with ROUNDHOUSE_ALL_FAULTS in the environment (`make test-faults`), else a few.
+#include <cerrno>
+#include <cstdlib>
+#include <map>
+
+#include "tests/cli/program.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Case {
+  const char* format;
+  const char* scheme;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.format << " " << c.scheme; }
+
+class Fault : public WorkFolder, public testing::WithParamInterface<Case> {
+ protected:
+  Fault() {
+    const fs::path model = copy_model();
+    recipe_ = write("recipe.yaml", "version: 1\nmodel: model\noutput: out\nscheme: " + std::string(GetParam().scheme) +
+                                       "\ntuning: {iters: 0}\nmax_shard_size: 500KB\nformats: [" + GetParam().format +
+                                       "]\n");
+  }
+  // `fault`: "write:7:5", as fault.c reads it.
+  Outcome run_with(const std::string& fault, const std::string& more = "") const {
+    return run_command("LD_PRELOAD=" FAULT_LIBRARY " FAULT_FOLDER=" + work_.string() + " FAULT_HIT=" + hit_.string() +
+                       " FAULT=" + fault + " " + kProgram + " run " + recipe_.string() + more);
+  }
+  // The files of the checkpoint; not the records that a run writes beside it, which hold times.
+  std::map<std::string, std::string> checkpoint() const {
+    std::map<std::string, std::string> files;
+    const fs::path out = work_ / "out";
+    if (fs::exists(out))
+      for (const auto& entry : fs::directory_iterator(out))
+        if (entry.is_regular_file()) files[entry.path().filename()] = read(entry.path());
+    return files;
+  }
+
+  fs::path recipe_;
+  const fs::path hit_ = work_ / "hit";
+};
+
+TEST_P(Fault, IsAnErrorThatNamesThePlaceAndLeavesNothingHalf) {
+  const bool all = std::getenv("ROUNDHOUSE_ALL_FAULTS") != nullptr;
+  ASSERT_EQ(run_with("none").code, 0);
+  const auto expected = checkpoint();
+  ASSERT_GE(expected.size(), 3u);
+  int runs = 0;
+  for (const std::string kind : {"write", "sync", "rename", "open", "read", "map"}) {
+    bool any = false;
+    for (int which = 1;; which = all ? which + 1 : 1 + which * 5) {
+      fs::remove_all(work_ / "out");
+      fs::remove(hit_);
+      const int reason = kind == "write" && which % 2 == 0 ? ENOSPC : EIO;
+      const std::string fault = kind + ":" + std::to_string(which) + ":" + std::to_string(reason);
+      SCOPED_TRACE(fault);
+      const Outcome outcome = run_with(fault);
+      if (!fs::exists(hit_)) break;
+      any = true;
+      ++runs;
+      EXPECT_LT(outcome.code, 2) << "a crash:\n" << outcome.output;
+      if (outcome.code != 0) {
+        EXPECT_NE(outcome.output.find("error: "), std::string::npos) << outcome.output;
+        EXPECT_NE(outcome.output.find(work_.string()), std::string::npos) << "no path in:\n" << outcome.output;
+        if (reason == EIO) EXPECT_EQ(outcome.output.find("Make room"), std::string::npos) << outcome.output;
+      }
+      const auto left = checkpoint();
+      if (outcome.code == 0 || !left.empty()) EXPECT_TRUE(left == expected) << "half an export:\n" << outcome.output;
+      if (all && which % 5 != 0) continue;
+      const Outcome again = run_with("none", " --overwrite");
+      EXPECT_EQ(again.code, 0) << again.output;
+      EXPECT_TRUE(checkpoint() == expected) << "other bytes from the next run";
+    }
+    EXPECT_TRUE(any) << "no call of the kind " << kind;
+  }
+  RecordProperty("runs", runs);
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Fault,
+                         testing::Values(Case{"auto_round", "W4A16"}, Case{"auto_gptq", "W4A16"},
+                                         Case{"auto_awq", "W4A16"}, Case{"llm_compressor", "W4A16"},
+                                         Case{"gguf", "GGUF:Q8_0"}, Case{"fp8", "FP8_BLOCK"}, Case{"fake", "MXFP4"}),
+                         [](const auto& test) { return std::string(test.param.format); });
+
+}  // namespace
+}  // namespace roundhouse
