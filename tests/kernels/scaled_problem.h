@@ -113,6 +113,8 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   const auto data = [](const std::vector<float>& t) { return t.empty() ? nullptr : t.data(); };
   ScaledInput input{p.input.bytes.data(), data(p.v), data(p.max_scale), maximum.data(), largest.data()};
 
+  out["calibrated"] = {scaled_calibrated(layer, input)};
+
   Elements qdq(p.output, n), scale(layer.scale, groups);
   in_parts(spans, [&](int64_t begin, int64_t end) {
     cpu.forward(layer, input, {qdq.bytes.data(), p.output, scale.bytes.data(), layer.scale}, begin, end);
