@@ -39,7 +39,7 @@ Results run_scaled_cuda(const ScaledProblem& p) {
   check(cuda.encode(layer, input, coded));
   check(cuda.decode(layer, coded, decoded.data(), p.output));
   out["codes"] = codes.floats();
-  out["code scale"] = code_scale.host();
+  out["code scale"] = code_scales(layer, code_scale.host());
   out["global scale"] = global.host();
   out["decoded"] = elements(p.output, decoded);
 
