@@ -34,7 +34,7 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 # The presets of CMakePresets.json; CI takes `ci`, where a warning is an error.
 TEST_PRESET ?= test
 
-.PHONY: quickstart build test test-fast test-long test-build lint format sanitize test-engines aarch64 \
+.PHONY: quickstart build test test-fast test-long test-build lint format sanitize test-engines aarch64 test-cuda-emulation \
   sanitize-fast packages test-packages
 
 quickstart: $(VENV)/libtorch.stamp
@@ -94,7 +94,12 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-test-long: test-engines sanitize aarch64
+test-long: test-engines test-cuda-emulation sanitize aarch64
+
+# The CUDA kernels without a GPU, in the ways that `make test` leaves out.
+test-cuda-emulation: test-build
+	cmake --build --preset $(TEST_PRESET) --target cuda_emulation
+	ctest --preset test -C long -L emulation -j "$$(nproc)"
 
 test-engines: test-engines-llama_cpp test-engines-vllm
 

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "host/base/error.h"
+#include "host/tuning/accelerator.h"
 #include "host/tuning/loss.h"
 #include "host/tuning/units.h"
 
@@ -77,10 +78,10 @@ class Losses {
   Losses(int64_t iters, at::Device device, bool ahead, const std::function<void(int64_t, double)>& progress)
       : values_(at::empty({iters}, at::TensorOptions(at::kDouble).device(device))),
         best_(at::full({}, std::numeric_limits<double>::infinity(), values_.options())),
-        host_(at::empty({iters}, at::TensorOptions(at::kDouble).pinned_memory(device.is_cuda()))),
+        host_(at::empty({iters}, host_memory_for(device, at::kDouble))),
         progress_(progress),
         ahead_(ahead) {
-    if (device.is_cuda()) copied_.emplace(device.type());
+    if (runs_ahead(device)) copied_.emplace(device.type());
   }
 
   // Whether this loss, 0-d f64, is the least so far: 0-d bool on the device.

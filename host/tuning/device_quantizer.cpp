@@ -11,7 +11,7 @@ namespace {
 
 at::Device plugin_device(const LoadedDtype& dtype, uint32_t flags, at::Device wanted) {
   const bool has_cuda = (dtype.table->descriptor->supports & RH_SUPPORTS_CUDA) && !(flags & RH_QUANTIZER_CPU_ONLY);
-  return wanted.is_cuda() && !has_cuda ? at::Device(at::kCPU) : wanted;
+  return wanted.is_cuda() && has_cuda ? wanted : at::Device(at::kCPU);
 }
 
 void* stream_of(at::Device device) {

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "host/base/error.h"
+#include "host/tuning/accelerator.h"
 
 namespace roundhouse {
 namespace {
@@ -90,7 +91,7 @@ at::Tensor HiddenStates::rows(const at::Tensor& indices) const {
   std::vector<int64_t> shape = shape_;
   shape.insert(shape.begin(), indices.size(0));
   // A copy from pinned memory does not wait for the device.
-  const at::Tensor rows = at::empty(shape, at::TensorOptions(type_).pinned_memory(device_.is_cuda()));
+  const at::Tensor rows = at::empty(shape, host_memory_for(device_, type_));
   const int64_t* const samples = indices.const_data_ptr<int64_t>();
   char* const data = static_cast<char*>(rows.mutable_data_ptr());
   const char* const resident = static_cast<const char*>(resident_.const_data_ptr());

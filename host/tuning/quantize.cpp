@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/quantize.h"
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
@@ -22,6 +21,7 @@
 #include "host/model/decoder.h"
 #include "host/plan/passes.h"
 #include "host/text/calibration.h"
+#include "host/tuning/accelerator.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/block_loop.h"
 #include "host/tuning/caching_allocator.h"
@@ -92,15 +92,12 @@ class Run {
         recipe_(input.plan.recipe),
         passes_(passes(input.plan)),
         device_(input.device),
+        on_device_(device_),
         compute_(computes_in_bfloat16(device_.is_cuda()) ? at::kBFloat16 : at::kFloat),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan, input.catalogue)),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
-    if (device_.is_cuda()) {  // the same bits on the same card
-      at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
-      at::globalContext().setDeterministicFillUninitializedMemory(false);
-    }
     seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
       if (layer.scheme.weight)
@@ -287,7 +284,7 @@ class Run {
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
     for_all_units([&](int64_t begin, int64_t end) {
-      const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end).to(device_));
+      const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end));
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
@@ -324,7 +321,7 @@ class Run {
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
            [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
-           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, device_.is_cuda(),
+           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); })},
           recipe_.tuning, recipe_.calibration.batch_size);
       report.first_loss = loss.first;
@@ -405,6 +402,7 @@ class Run {
   const Recipe& recipe_;
   Passes passes_;
   at::Device device_;
+  OnRunDevice on_device_;
   at::ScalarType compute_;
   PythonRandom random_;                                       // one stream for all blocks
   std::map<std::string, const LayerPlan*> kept_;              // by weight: they stay packed as the source has them

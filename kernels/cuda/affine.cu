@@ -121,6 +121,7 @@ __global__ void gradients_kernel(AffineLayer layer, AffineInput input, AffineGra
   }
   for (int64_t i = span.size + lane(); i < layer.span_cols; i += kLanes) finish_padding(finish, span.v + i);
   const AffineSums total{sum_lanes(direct), sum_lanes(clipped)};
+  all_have_read();
   if (lane() != 0) return;
   if (layer.whole_tensor)
     sums[index] = total;
@@ -157,7 +158,7 @@ __global__ void input_gradient_kernel(AffineLayer layer, AffineInput input, Affi
     store_element(weight, output, span.begin + i, keep(equal(rounded.code, rounded.shifted), at_output));
   }
   const AffineSums sums{sum_lanes(direct), sum_lanes(clipped)};
-  __syncwarp(half_warp());
+  all_have_read();
   if (lane() == 0) add_slopes(layer, input, span, affine_slopes(layer, group, sums), output);
 }
 
@@ -206,7 +207,7 @@ __global__ void search_kernel(AffineLayer layer, AffineSearch input, float* low,
     best = total;
     best_scale = scale;
   }
-  __syncwarp(half_warp());  // all lanes have read the range
+  all_have_read();
   if (lane() == 0) affine_range_of_scale(layer, best_scale, low[index], high[index]);
 }
 

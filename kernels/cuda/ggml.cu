@@ -77,6 +77,7 @@ __global__ void gradients_kernel(GgmlLayer layer, GgmlInput input, OutputGradien
                         });
     sums[g] = {sum_lanes(direct), sum_lanes(clipped)};
   }
+  all_have_read();
   if (lane() == 0) ggml_finish_ranges(layer, input, index, sums, finish);
 }
 

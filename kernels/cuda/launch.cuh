@@ -19,6 +19,9 @@ __device__ int64_t span_index() { return static_cast<int64_t>(blockIdx.x) * kSpa
 // The mask of a span's threads.
 __device__ unsigned half_warp() { return 0xffffu << (threadIdx.x & 16); }
 
+// Before lane 0 writes over what the span's threads have read: shuffles order no memory.
+__device__ void all_have_read() { __syncwarp(half_warp()); }
+
 // Folds the upper half of the lanes onto the lower until one is left; the result is lane 0's.
 template <typename Combine>
 __device__ float fold_lanes(float x, Combine combine) {
@@ -49,15 +52,20 @@ class OnDevice {
  public:
   explicit OnDevice(int device) {
     status_ = cudaGetDevice(&previous_);
-    if (status_ == cudaSuccess) status_ = cudaSetDevice(device);
+    differs_ = status_ == cudaSuccess && previous_ != device;
+    if (differs_) status_ = cudaSetDevice(device);
   }
-  ~OnDevice() { cudaSetDevice(previous_); }
+  // Setting a device makes a context on it, so nothing is set that need not be.
+  ~OnDevice() {
+    if (differs_) cudaSetDevice(previous_);
+  }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
   cudaError_t status() const { return status_; }
 
  private:
   int previous_ = 0;
+  bool differs_ = false;
   cudaError_t status_;
 };
 

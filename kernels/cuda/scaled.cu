@@ -77,6 +77,7 @@ __global__ void search_kernel(ScaledLayer layer, ScaledInput input, ScaledSearch
     least = loss;
     best = candidate;
   }
+  all_have_read();
   if (lane() == 0) search.maximum[index] = best;
 }
 
@@ -148,6 +149,7 @@ __global__ void gradients_kernel(ScaledLayer layer, ScaledInput input, OutputGra
   }
   for (int64_t i = span.v + span.size + lane(); i < span.v_end; i += kLanes) finish_padding(finish, i);
   range = sum_lanes(range);
+  all_have_read();
   if (lane() != 0) return;
   if (layer.group_rows > 1)
     sums[index] = range;

@@ -64,6 +64,15 @@ Results run_cuda(const Problem& p) {
     out["grad input"] = elements(layer.weight, grad_input);
   }
 
+  if (layer.whole_tensor) {
+    OnDevice<uint8_t> progressed(zero_bytes(layer.weight, n));
+    OnDevice<float> progressive(zeros(1));
+    check(cuda.progressive(
+        layer, {weight.data(), low.data(), high.data(), kProgressiveScale, progressed.data(), progressive.data()}));
+    out["progressive"] = elements(layer.weight, progressed);
+    out["progressive scale"] = progressive.host();
+  }
+
   if (!layer.tuned) return out;
   const OnDevice<float> rounding_rate(std::vector<float>{kRoundingRate}), range_rate(std::vector<float>{kRangeRate});
   check(cuda.sign_step(layer, input, gradient,
@@ -80,12 +89,10 @@ class AffineCudaTest : public CudaTest {
   void expect_scalar_results(const std::function<float(std::mt19937&, int64_t)>& fill) {
     int failures = 0;
     for_problems(fill, [&](const Problem& problem) {
-      if (failures == 5) return;
       const std::string found = difference(run_cuda(problem), run_cpu(*affine_cpu_targets().front(), problem));
-      if (found.empty()) return;
-      ADD_FAILURE() << problem.text() << ": " << found;
-      ++failures;
+      if (!found.empty() && ++failures <= kShownFailures) ADD_FAILURE() << problem.text() << ": " << found;
     });
+    EXPECT_EQ(failures, 0) << "problems that differ";
   }
 };
 

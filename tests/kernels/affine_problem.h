@@ -14,6 +14,7 @@
 
 #include "kernels/cpu/affine.h"
 #include "kernels/floats.h"
+#include "kernels/progressive.h"
 
 namespace roundhouse::kernels {
 
@@ -149,6 +150,7 @@ inline bool has_input_gradient(const Problem& p) {
 using Results = std::map<std::string, std::vector<float>>;
 
 inline constexpr float kRoundingRate = 0.01f, kRangeRate = 0.005f;
+inline constexpr float kProgressiveScale = 0.9f;  // some elements are clipped
 
 // body(begin, end) for two parts of [0, spans): where a call begins is nothing to its results.
 template <typename Body>
@@ -224,6 +226,19 @@ inline Results run_cpu(const AffineCpu& cpu, const Problem& p) {
       cpu.input_gradient(layer, input, gradient, grad_input.bytes.data(), begin, end);
     });
     out["grad input"] = grad_input.values();
+  }
+
+  if (layer.whole_tensor) {
+    Elements progressed(layer.weight, n);
+    float progressive = 0;
+    const AffineProgressive args{p.weight.bytes.data(),   low.data(),  high.data(), kProgressiveScale,
+                                 progressed.bytes.data(), &progressive};
+    progressive = progressive_scale(args);
+    with_element(layer.weight, [&](auto weight) {
+      for (int64_t i = 0; i < n; ++i) progressive_round<weight.value>(args, progressive, i);
+    });
+    out["progressive"] = progressed.values();
+    out["progressive scale"] = {progressive};
   }
 
   if (!layer.tuned) return out;

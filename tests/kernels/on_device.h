@@ -56,6 +56,8 @@ inline std::vector<float> elements(Element type, const OnDevice<uint8_t>& bytes)
 inline std::vector<float> zeros(int64_t count) { return std::vector<float>(count); }
 inline std::vector<uint8_t> zero_bytes(Element type, int64_t count) { return Elements(type, count).bytes; }
 
+constexpr int kShownFailures = 5;
+
 // Skipped without a device.
 class CudaTest : public testing::Test {
  protected:

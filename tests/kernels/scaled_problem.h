@@ -98,6 +98,14 @@ inline ScaledProblem make_scaled_problem(const ScaledKind& kind, const ScaledSha
   return p;
 }
 
+// The groups' scales in memory that encode() wrote: numbers for kRatio, whose NaN may have any bits, else codes.
+inline std::vector<float> code_scales(const ScaledLayer& layer, const std::vector<float>& memory) {
+  if (layer.rule != ScaleRule::kRatio) return memory;
+  Elements out(layer.scale, memory.size());
+  std::memcpy(out.bytes.data(), memory.data(), out.bytes.size());
+  return out.values();
+}
+
 inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   const ScaledLayer& layer = p.layer;
   const int64_t n = layer.rows * layer.cols, spans = scaled_spans(layer), groups = scaled_groups(layer);
@@ -112,6 +120,8 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   out["largest"] = largest;
   const auto data = [](const std::vector<float>& t) { return t.empty() ? nullptr : t.data(); };
   ScaledInput input{p.input.bytes.data(), data(p.v), data(p.max_scale), maximum.data(), largest.data()};
+
+  out["calibrated"] = {scaled_calibrated(layer, input)};
 
   Elements qdq(p.output, n), scale(layer.scale, groups);
   in_parts(spans, [&](int64_t begin, int64_t end) {
@@ -128,7 +138,7 @@ inline Results run_scaled_cpu(const ScaledCpu& cpu, const ScaledProblem& p) {
   in_parts(spans,
            [&](int64_t begin, int64_t end) { cpu.decode(layer, coded, decoded.bytes.data(), p.output, begin, end); });
   out["codes"].assign(codes.begin(), codes.end());
-  out["code scale"] = code_scale;
+  out["code scale"] = code_scales(layer, code_scale);
   out["global scale"] = global;
   out["decoded"] = decoded.values();
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -43,6 +44,29 @@ struct Recording : QuantizeSink {
   void block_done(const BlockReport& report) override { blocks.push_back(report); }
 };
 
+inline void expect_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    ASSERT_EQ(a[i].bytes(), b[i].bytes());
+    EXPECT_EQ(std::memcmp(a[i].data(), b[i].data(), a[i].bytes()), 0);
+  }
+}
+
+// loss_error: by which fraction losses may differ where they are summed in another order.
+inline void expect_same(const Recording& a, const Recording& b, double loss_error = 0) {
+  ASSERT_EQ(a.layers.size(), b.layers.size());
+  for (const auto& [name, layer] : a.layers) {
+    SCOPED_TRACE(name);
+    expect_same(layer.tensors, b.layers.at(name).tensors);
+    expect_same(layer.activation_tensors, b.layers.at(name).activation_tensors);
+  }
+  ASSERT_EQ(a.blocks.size(), b.blocks.size());
+  for (size_t i = 0; i < a.blocks.size(); ++i) {
+    EXPECT_NEAR(a.blocks[i].first_loss, b.blocks[i].first_loss, loss_error * a.blocks[i].first_loss);
+    EXPECT_NEAR(a.blocks[i].best_loss, b.blocks[i].best_loss, loss_error * a.blocks[i].best_loss);
+  }
+}
+
 // A model, and a recipe for it.
 struct Problem {
   Problem(const fs::path& model, const fs::path& recipe_file)
@@ -59,9 +83,9 @@ struct Problem {
     for (auto& sample : samples)
       for (int32_t& id : sample) id = static_cast<int32_t>(random() % static_cast<uint32_t>(architecture.vocab_size()));
   }
-  Recording quantized() {
+  Recording quantized(const std::string& device = "cpu") {
     Recording sink;
-    sink.seen = quantize({plan, architecture, source, nullptr, catalogue, samples, std::nullopt}, sink);
+    sink.seen = quantize({plan, architecture, source, nullptr, catalogue, samples, std::nullopt, device}, sink);
     return sink;
   }
 

@@ -21,28 +21,6 @@ namespace {
 using namespace std::string_literals;
 using Quantize = QuantizeTest;
 
-void expect_same(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
-  ASSERT_EQ(a.size(), b.size());
-  for (size_t i = 0; i < a.size(); ++i) {
-    ASSERT_EQ(a[i].bytes(), b[i].bytes());
-    EXPECT_EQ(std::memcmp(a[i].data(), b[i].data(), a[i].bytes()), 0);
-  }
-}
-
-void expect_same(const Recording& a, const Recording& b) {
-  ASSERT_EQ(a.layers.size(), b.layers.size());
-  for (const auto& [name, layer] : a.layers) {
-    SCOPED_TRACE(name);
-    expect_same(layer.tensors, b.layers.at(name).tensors);
-    expect_same(layer.activation_tensors, b.layers.at(name).activation_tensors);
-  }
-  ASSERT_EQ(a.blocks.size(), b.blocks.size());
-  for (size_t i = 0; i < a.blocks.size(); ++i) {
-    EXPECT_EQ(a.blocks[i].first_loss, b.blocks[i].first_loss);
-    EXPECT_EQ(a.blocks[i].best_loss, b.blocks[i].best_loss);
-  }
-}
-
 std::vector<std::string> sorted(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
   return names;

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What differs where a run computes on another device than the CPU. The one place that asks for it; CUDA itself is meant
+// where plugins get its streams and memory, and where bfloat16 is chosen.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <c10/core/DeviceGuard.h>
+
+namespace roundhouse {
+
+// Whether work is enqueued, and the host goes on without its results.
+inline bool runs_ahead(at::Device device) { return !device.is_cpu(); }
+
+// Host memory from and to which the device copies while the host goes on.
+inline at::TensorOptions host_memory_for(at::Device device, at::ScalarType type) {
+  return at::TensorOptions(type).pinned_memory(runs_ahead(device));
+}
+
+// For the length of a run, makes its device the current one of this thread, and its operators give the same bits every
+// time: those that cannot throw.
+class OnRunDevice {
+ public:
+  explicit OnRunDevice(at::Device device)
+      : guard_(device),
+        deterministic_(at::globalContext().deterministicAlgorithms()),
+        warns_(at::globalContext().deterministicAlgorithmsWarnOnly()),
+        fills_(at::globalContext().deterministicFillUninitializedMemory()) {
+    if (!runs_ahead(device)) return;
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+  }
+  ~OnRunDevice() {
+    at::globalContext().setDeterministicAlgorithms(deterministic_, warns_);
+    at::globalContext().setDeterministicFillUninitializedMemory(fills_);
+  }
+  OnRunDevice(const OnRunDevice&) = delete;
+  OnRunDevice& operator=(const OnRunDevice&) = delete;
+
+ private:
+  c10::DeviceGuard guard_;
+  bool deterministic_, warns_, fills_;
+};
+
+}  // namespace roundhouse

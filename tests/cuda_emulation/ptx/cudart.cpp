@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the host half of nvcc's output calls: kernels are registered and launched by name, and run as translated PTX.
+#include <cuda_runtime.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/cuda_emulation/ptx/ptx_instructions.h"
+
+namespace cuda_emulation {
+
+void launch_failed(const std::string& what);
+
+namespace ptx {
+namespace {
+
+std::map<std::string, Kernel>& kernels() {
+  static std::map<std::string, Kernel> map;
+  return map;
+}
+
+}  // namespace
+
+const Kernel* find_kernel(const char* name) {
+  const auto found = kernels().find(name);
+  return found == kernels().end() ? nullptr : &found->second;
+}
+
+Registered::Registered(const char* name, void (*run)(const unsigned char*), size_t bytes,
+                       std::vector<Parameter> parameters) {
+  kernels()[name] = {run, bytes, std::move(parameters)};
+}
+
+}  // namespace ptx
+}  // namespace cuda_emulation
+
+namespace {
+
+std::map<const void*, std::string>& names() {
+  static std::map<const void*, std::string> map;
+  return map;
+}
+
+struct Configuration {
+  dim3 blocks, threads;
+  size_t shared;
+  cudaStream_t stream;
+};
+std::vector<Configuration> configurations;
+
+}  // namespace
+
+extern "C" {
+
+void** __cudaRegisterFatBinary(void*) {
+  static void* handle = nullptr;
+  return &handle;
+}
+void __cudaRegisterFatBinaryEnd(void**) {}
+void __cudaUnregisterFatBinary(void**) {}
+
+void __cudaRegisterFunction(void**, const char* host, char*, const char* name, int, uint3*, uint3*, dim3*, dim3*,
+                            int*) {
+  names()[host] = name;
+}
+
+unsigned __cudaPushCallConfiguration(dim3 blocks, dim3 threads, size_t shared, struct CUstream_st* stream) {
+  configurations.push_back({blocks, threads, shared, stream});
+  return 0;
+}
+
+cudaError_t __cudaPopCallConfiguration(dim3* blocks, dim3* threads, size_t* shared, void* stream) {
+  const Configuration last = configurations.back();
+  configurations.pop_back();
+  *blocks = last.blocks;
+  *threads = last.threads;
+  *shared = last.shared;
+  *static_cast<cudaStream_t*>(stream) = last.stream;
+  return cudaSuccess;
+}
+
+cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* host) {
+  *kernel = reinterpret_cast<cudaKernel_t>(const_cast<void*>(host));
+  return cudaSuccess;
+}
+
+cudaError_t cudaLaunchKernel(const void* host, dim3 blocks, dim3 threads, void** arguments, size_t, cudaStream_t) {
+  using namespace cuda_emulation;
+  const auto name = names().find(host);
+  const ptx::Kernel* kernel = name == names().end() ? nullptr : ptx::find_kernel(name->second.c_str());
+  if (!kernel) {
+    launch_failed("no PTX was translated for " + (name == names().end() ? "a kernel" : name->second));
+    return cudaErrorLaunchFailure;
+  }
+  std::vector<unsigned char> parameters(kernel->bytes);
+  for (size_t i = 0; i < kernel->parameters.size(); ++i)
+    std::memcpy(&parameters[kernel->parameters[i].offset], arguments[i], kernel->parameters[i].bytes);
+  begin_launch();
+  const std::string failure = run_grid({blocks.x, blocks.y, blocks.z}, {threads.x, threads.y, threads.z},
+                                       [&] { kernel->run(parameters.data()); });
+  if (failure.empty()) return cudaSuccess;
+  launch_failed(name->second + ": " + failure);
+  return cudaErrorLaunchFailure;
+}
+
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 blocks, dim3 threads, void** arguments, size_t shared,
+                               cudaStream_t stream) {
+  return cudaLaunchKernel(kernel, blocks, threads, arguments, shared, stream);
+}
+
+}  // extern "C"
