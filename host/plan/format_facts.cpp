@@ -65,7 +65,17 @@ std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const Fo
 
 json plan_facts(const Plan& plan) {
   const auto name = [](Rounding rounding) {
-    return is_tuned(rounding) ? "tuned" : rounding == Rounding::kSearch ? "search" : "plain";
+    switch (rounding) {
+      case Rounding::kTunedSearch:
+        return "tuned search";
+      case Rounding::kTuned:
+        return "tuned";
+      case Rounding::kSearch:
+        return "search";
+      case Rounding::kPlain:
+        break;
+    }
+    return "plain";
   };
   json layers = json::object();
   for (const LayerPlan& layer : plan.layers)
