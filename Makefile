@@ -9,6 +9,7 @@
 #   make aarch64      compile for ARM64: kernels, plugins and the validator whole, the host without linking it
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
 #                     from `make test`); `make test-engines-vllm`: one of them
+#   make test-real    two trained models from PyPI, tuned, and their exports in their engines
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev libssl-dev \
@@ -34,8 +35,8 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 # The presets of CMakePresets.json; CI takes `ci`, where a warning is an error.
 TEST_PRESET ?= test
 
-.PHONY: quickstart build test test-fast test-long test-build lint format sanitize test-engines aarch64 test-cuda-emulation \
-  sanitize-fast packages test-packages
+.PHONY: quickstart build test test-fast test-long test-real test-build lint format sanitize test-engines aarch64 \
+  test-cuda-emulation sanitize-fast packages test-packages
 
 quickstart: $(VENV)/libtorch.stamp
 	cmake --preset default
@@ -94,7 +95,7 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-test-long: test-engines test-cuda-emulation sanitize aarch64
+test-long: test-engines test-real test-cuda-emulation sanitize aarch64
 
 # The CUDA kernels without a GPU, in the ways that `make test` leaves out.
 test-cuda-emulation: test-build
@@ -106,6 +107,10 @@ test-engines: test-engines-llama_cpp test-engines-vllm
 test-engines-%: build/engines/%/installed.stamp
 	PYTHONPATH=tests/interop PYTHONDONTWRITEBYTECODE=1 ROUNDHOUSE=$(ROUNDHOUSE) \
 	  build/engines/$*/bin/python tests/engines/test_$*.py
+
+test-real: $(VENV)/test.stamp build/engines/llama_cpp/installed.stamp
+	ROUNDHOUSE=$(ROUNDHOUSE) $(VENV)/bin/python tests/real/real_models.py build/real \
+	  --llama-cpp build/engines/llama_cpp/bin/python
 
 build/engines/%/installed.stamp: tests/engines/requirements-%.txt
 	python3 -m venv build/engines/$*
