@@ -72,27 +72,30 @@ class Roundhouse:
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["perplexity"]
 
 
-def measure(side, model, work, schemes, seeds):
-    """{"original": perplexity, scheme: {"rounding": perplexity, "tuned": [perplexity of each seed]}}"""
+def measure(side, model, work, schemes, seeds, algorithms):
+    """{"original": perplexity, scheme: {"rounding": perplexity, algorithm: [perplexity of each seed]}}"""
 
-    def quantized(scheme, iters, seed):
-        output = work / f"{side.name}-{scheme}-{iters}-{seed}"
-        perplexity = side.perplexity(side.quantize(sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed)))
-        print(f"{side.name}: {scheme} iters {iters} seed {seed}: {perplexity:.4f}", flush=True)
+    def quantized(scheme, iters, seed, algorithm="signround"):
+        output = work / f"{side.name}-{scheme}-{iters}-{algorithm}-{seed}"
+        run = sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed, algorithm=algorithm)
+        perplexity = side.perplexity(side.quantize(run))
+        print(f"{side.name}: {scheme} iters {iters} {algorithm} seed {seed}: {perplexity:.4f}", flush=True)
         return perplexity
 
     results = {"original": side.perplexity(model)}
     for scheme in schemes:
-        results[scheme] = {"rounding": quantized(scheme, 0, seeds[0]),
-                           "tuned": [quantized(scheme, ITERS, seed) for seed in seeds]}
+        results[scheme] = {"rounding": quantized(scheme, 0, seeds[0])}
+        for algorithm in algorithms:
+            results[scheme][algorithm] = [quantized(scheme, ITERS, seed, algorithm) for seed in seeds]
     return results
 
 
-def print_table(results, schemes):
+def print_table(results, schemes, algorithms):
     rows = [("original", [side["original"] for side in results.values()])]
     for scheme in schemes:
         rows.append((f"{scheme} rounding", [side[scheme]["rounding"] for side in results.values()]))
-        rows.append((f"{scheme} tuned, mean", [statistics.mean(side[scheme]["tuned"]) for side in results.values()]))
+        for algorithm in algorithms:
+            rows.append((f"{scheme} {algorithm}", [statistics.mean(side[scheme][algorithm]) for side in results.values()]))
     compared = len(results) == 2
     print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + compared * f"{'ours / ref':>12}")
     for label, values in rows:
@@ -106,6 +109,7 @@ def main():
     parser.add_argument("--sides", nargs="+", choices=["reference", "roundhouse"], default=["reference", "roundhouse"])
     parser.add_argument("--schemes", nargs="+", default=["W4A16", "W3A16G32", "W2A16G32"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--algorithms", nargs="+", choices=["signround", "signround2"], default=["signround", "signround2"])
     parser.add_argument("--json", type=pathlib.Path, help="also write every number to this file")
     arguments = parser.parse_args()
 
@@ -114,8 +118,9 @@ def main():
         work = pathlib.Path(work)
         model = work / "model"
         copy_as_bfloat16(sides.EXAMPLE_MODEL, model)
-        results = {side.name: measure(side, model, work, arguments.schemes, arguments.seeds) for side in contenders}
-    print_table(results, arguments.schemes)
+        results = {side.name: measure(side, model, work, arguments.schemes, arguments.seeds, arguments.algorithms)
+                   for side in contenders}
+    print_table(results, arguments.schemes, arguments.algorithms)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -43,6 +43,7 @@ class Run:
     data: pathlib.Path = CALIBRATION
     device: str = "cpu"
     search: bool = False  # searched rounding instead of plain
+    algorithm: str = "signround"
 
 
 def reference_command(run, export_format, torch_compile=False, model_free=False):
@@ -51,7 +52,7 @@ def reference_command(run, export_format, torch_compile=False, model_free=False)
         "seqlen": run.seqlen, "batch_size": run.batch_size, "seed": run.seed, "dataset": run.data,
         "format": export_format, "device": run.device,
     }
-    flags = ["--disable_torch_compile"] * (not torch_compile)
+    flags = ["--disable_torch_compile"] * (not torch_compile) + ["--enable_alg_ext"] * (run.algorithm == "signround2")
     # Left to itself, iters 0 means searched rounding, or a path that never builds the model.
     if run.iters == 0:
         flags.append("--model_free" if model_free else "--disable_model_free")
@@ -63,7 +64,7 @@ def reference_command(run, export_format, torch_compile=False, model_free=False)
 def roundhouse_command(run, program=PROGRAM, export_format="auto_round", threads=None):
     settings = {
         "model": run.model, "output": run.output, "scheme": run.scheme, "tuning.iters": run.iters,
-        "tuning.search": str(run.search).lower(), "calibration.data": run.data, "calibration.samples": run.samples,
+        "tuning.search": str(run.search).lower(), "tuning.algorithm": run.algorithm, "calibration.data": run.data, "calibration.samples": run.samples,
         "calibration.seqlen": run.seqlen, "calibration.batch_size": run.batch_size, "calibration.seed": run.seed,
         "formats": f"[{export_format}]", "device": run.device,
     }

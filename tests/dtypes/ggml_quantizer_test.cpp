@@ -85,6 +85,22 @@ TEST(GgmlQuantizer, DecodeOfEncodeIsForwardOfASearch) {
   }
 }
 
+// Without a change by tuning it is the search's result, and v alone is tuned.
+TEST(GgmlQuantizer, TuningStartsFromTheSearchedBlock) {
+  for (const std::string type : kTypes) {
+    SCOPED_TRACE(type);
+    const Tensor weight = random_tensor(DType::kF32, {4, 512}, 0.02f, 1);
+    TunedLayer found(scheme_of(type, Rounding::kSearch), weight, 1);
+    TunedLayer layer(scheme_of(type, Rounding::kTunedSearch), weight, 1);
+    ASSERT_EQ(layer.tunables.size(), 1u);
+    expect_decode_of_encode_is_forward(layer, true);
+    expect_sign_step_is_backward_and_sign(layer);
+    std::fill_n(layer.tunables[0].as<float>(), layer.tunables[0].elements(), 0.0f);
+    const Tensor a = layer.forward(true, DType::kF32), b = found.forward(false, DType::kF32);
+    EXPECT_TRUE(std::equal(a.as<float>(), a.as<float>() + a.elements(), b.as<float>()));
+  }
+}
+
 // The finished blocks that auto-round writes for the same weight, searched but for q4_0 to q8_0.
 TEST(GgmlQuantizer, SearchIsAsGoodAsTheReferencesBlocks) {
   SafetensorsFolder recorded(std::string(TEST_DATA) + "/goldens/gguf_pack.safetensors");

@@ -60,6 +60,72 @@ TEST(IntSearch, DecodeOfEncodeIsForward) {
       }
 }
 
+// The searched scale times the factor, which goes to 2; on it the formula of tuned rounding.
+TEST(IntSearch, TuningStartsFromTheSearchedScale) {
+  for (int bits : {2, 3, 4, 8})
+    for (DType dtype : {DType::kF32, DType::kBF16})
+      for (bool weighted : {false, true}) {
+        SCOPED_TRACE(cat(bits, " bits of ", config_name(dtype)));
+        const Tensor weight = random_tensor(dtype, {6, 160}, 0.02f, bits);
+        Tensor importance = random_tensor(DType::kF32, {160}, 1.0f, 7);
+        for (int64_t i = 0; i < 160; ++i) importance.as<float>()[i] = std::fabs(importance.as<float>()[i]) + 0.01f;
+        TensorScheme scheme = searched(bits, 32);
+        TunedLayer found(scheme, weight, 1, weighted ? &importance : nullptr);
+        const TensorSet encoded = found.encode(false);
+        scheme.rounding = Rounding::kTunedSearch;
+        TunedLayer layer(scheme, weight, 1, weighted ? &importance : nullptr);
+        const Tensor v = layer.tunables[0], low = layer.tunables[1], high = layer.tunables[2];
+        for (int64_t g = 0; g < low.elements(); ++g)
+          low.as<float>()[g] = high.as<float>()[g] = 0.7f + 0.05f * static_cast<float>(g % 40);
+        EXPECT_EQ(layer.quantizer.info().tunables[1]->clamp_max, 2);
+        expect_decode_of_encode_is_forward(layer, true);
+
+        const Tensor got = layer.forward(true, DType::kF32), w = weight.to(DType::kF32),
+                     scales = encoded[1].to(DType::kF32);
+        const float levels = static_cast<float>(1 << (bits - 1));
+        for (int64_t i = 0; i < w.elements(); ++i) {
+          const int64_t g = i / 32;
+          Tensor scale(DType::kF32, {1});
+          *scale.as<float>() = scales.as<float>()[g] * std::min(low.as<float>()[g], 2.0f);
+          float s = *scale.to(DType::kF16).to(DType::kF32).as<float>();
+          if (std::fabs(s) < 1e-5f)
+            s = std::copysign(
+                *[] {
+                  Tensor least(DType::kF32, {1});
+                  *least.as<float>() = 1e-5f;
+                  return least.to(DType::kF16).to(DType::kF32);
+                }()
+                     .as<float>(),
+                s);
+          const float code = std::clamp(std::nearbyint(w.as<float>()[i] / s + v.as<float>()[i]), -levels, levels - 1);
+          Tensor expected(DType::kF32, {1});
+          *expected.as<float>() = s * code;
+          ASSERT_EQ(got.as<float>()[i], *expected.to(dtype).to(DType::kF32).as<float>()) << i;
+        }
+      }
+}
+
+TEST(IntSearch, ASignStepGoesToTwiceTheSearchedScale) {
+  TensorScheme scheme = searched(4, 32);
+  scheme.rounding = Rounding::kTunedSearch;
+  const Tensor weight = random_tensor(DType::kBF16, {6, 160}, 0.02f, 1);
+  TunedLayer layer(scheme, weight, 1);
+  expect_sign_step_is_backward_and_sign(layer);
+  layer.sign_step(random_tensor(DType::kF32, weight.shape(), 1.0f, 3), 0.0f, 5.0f);
+  float most = 0;
+  for (size_t i : {1, 2})
+    for (int64_t g = 0; g < layer.tunables[i].elements(); ++g) most = std::max(most, layer.tunables[i].as<float>()[g]);
+  EXPECT_EQ(most, 2);
+}
+
+TEST(IntSearch, TuningStartsFromNoSearchOfZeroPoints) {
+  TensorScheme scheme = int_scheme(4, false, 32);
+  scheme.rounding = Rounding::kTunedSearch;
+  const std::string message = failure([&] { TunedLayer(scheme, random_tensor(DType::kBF16, {6, 160}, 0.02f, 1), 1); });
+  EXPECT_NE(message.find("set sym to true without mirrored, or tuning.algorithm to signround"), std::string::npos)
+      << message;
+}
+
 TEST(IntSearch, NoResultDependsOnTheThreadCount) { expect_same_for_any_thread_count(searched(4, 128)); }
 
 TEST(IntSearch, AsymmetricIsRoundedPlainly) {

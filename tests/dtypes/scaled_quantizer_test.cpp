@@ -98,6 +98,30 @@ TEST(ScaledQuantizer, SearchHasTheLeastError) {
   }
 }
 
+// Without a change by tuning it is the search's result; the factor of the range goes to 2.
+TEST(ScaledQuantizer, TuningStartsFromTheSearchedScale) {
+  for (const char* name : {"mx_fp4", "mx_int4", "nv_fp4", "nvfp4_v2"}) {
+    SCOPED_TRACE(name);
+    const Tensor weight = random_tensor(DType::kF32, {32, 256}, 0.02f, 1);
+    const json said{{"group_size", std::string(name).starts_with("mx") ? 32 : 16}};
+    TunedLayer found(scheme_of(name, said, Rounding::kSearch), weight, 1);
+    TunedLayer layer(scheme_of(name, said, Rounding::kTunedSearch), weight, 1);
+    expect_decode_of_encode_is_forward(layer, true);
+    expect_sign_step_is_backward_and_sign(layer);
+    for (size_t i = 0; i < layer.tunables.size(); ++i)
+      std::fill_n(layer.tunables[i].as<float>(), layer.tunables[i].elements(), i == 0 ? 0.0f : 1.0f);
+    const auto same = [&] {
+      const Tensor a = layer.forward(true, DType::kF32), b = found.forward(false, DType::kF32);
+      return std::equal(a.as<float>(), a.as<float>() + a.elements(), b.as<float>());
+    };
+    EXPECT_TRUE(same());
+    const rh_tensor_spec& spec = *layer.quantizer.info().tunables[1];
+    EXPECT_EQ(spec.clamp_max, 2);
+    std::fill_n(layer.tunables[1].as<float>(), layer.tunables[1].elements(), 2.0f);
+    EXPECT_FALSE(same());
+  }
+}
+
 // ---- recorded activations, and a weight with siblings ----
 
 std::vector<json> recorded(const std::string& key) {

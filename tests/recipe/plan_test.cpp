@@ -234,6 +234,14 @@ TEST(Plan, RoundingFollowsTuningAndSearch) {
   EXPECT_EQ(rounding({"tuning.iters=2", "calibration.data=" + (kCases / "plain.yaml").string()}), Rounding::kTuned);
 }
 
+TEST(Plan, ADataTypeThatIsNotTunedFromASearchIsRefused) {
+  const std::string error = error_of(recipe_of("signround2", {"scheme={data_type: fp8, bits: 8, group_size: -1}"}),
+                                     {"dtype_fp8", "format_fake", "format_auto_round"});
+  EXPECT_NE(error.find("the data type fp8 is not tuned from searched scales: set tuning.algorithm to signround"),
+            std::string::npos)
+      << error;
+}
+
 TEST(Plan, ItsRecipeIsCompleteAndGivesTheSamePlan) {
   for (const char* name : {"mixed", "plain"}) {
     const Plan plan = plan_of(recipe_of(name));

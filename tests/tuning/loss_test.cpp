@@ -37,6 +37,21 @@ TEST(MaskedLoss, EqualsTheFormula) {
   }
 }
 
+TEST(MaskedLoss, OutliersCountAsNone) {
+  for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const Case c = random_case(37, type);
+    const at::Tensor difference = c.prediction.to(at::kDouble) - c.target.to(at::kDouble);
+    const at::Tensor limit = std::get<0>(difference.abs().view(-1).topk(6)).min();
+    const at::Tensor kept = difference.masked_fill(difference.abs().gt(limit), 0) * c.mask.unsqueeze(-1);
+    EXPECT_LE(difference.abs().gt(limit).sum().item<int64_t>(), 5) << "fewer where they are equal";
+    const MaskedLoss loss = masked_squared_error(c.prediction, c.target, c.mask, 0.25, 5),
+                     all = masked_squared_error(c.prediction, c.target, c.mask, 0.25);
+    EXPECT_NEAR(loss.squared_error.item<double>(), kept.square().sum().item<double>(), 0.01);
+    EXPECT_LT(loss.squared_error.item<double>(), all.squared_error.item<double>() - 5);
+    EXPECT_TRUE(at::allclose(loss.gradient.to(at::kDouble), (kept * 0.25).to(type).to(at::kDouble), 1e-2, 1e-6));
+  }
+}
+
 TEST(MaskedLoss, SameBitsForAnyThreadCount) {
   const Case c = random_case(129, at::kBFloat16);
   set_threads(1);

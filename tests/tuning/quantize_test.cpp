@@ -39,6 +39,19 @@ TEST_F(Quantize, EveryTensorOfTheSourceComesOnce) {
   }
 }
 
+TEST_F(Quantize, SignRound2StartsFromScalesThatWereSearchedWithImportance) {
+  const std::string more = "scheme: W2A16G32\ntuning: {iters: 20, algorithm: signround";
+  const Recording plain = quantize_model(kUntied, more + "}\n"), searched = quantize_model(kUntied, more + "2}\n");
+  // The loss leaves out what is worst: it cannot be compared with the other's.
+  EXPECT_LT(*searched.blocks[0].error_alone, 0.95 * *plain.blocks[0].error_alone);
+  for (const BlockReport& block : searched.blocks) EXPECT_LT(block.best_loss, block.first_loss);
+  EXPECT_EQ(plain.seen.importance.size(), 0u);
+  EXPECT_EQ(searched.seen.importance.size(), 14u);
+  set_threads(3);
+  expect_same(searched, quantize_model(kUntied, more + "2}\n"));
+  set_threads(0);
+}
+
 TEST_F(Quantize, AnUntiedHeadIsQuantizedWhenARuleNamesIt) {
   const Recording got = quantize_model(kUntied, "scheme: W4A16\ntuning: {iters: 1}\nlayers: [{match: lm_head}]\n");
   EXPECT_EQ(got.layers.count("lm_head"), 1u);
