@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "host/model/torch_tensor.h"
+#include "host/tuning/accelerator.h"
 #include "host/tuning/torch_view.h"
 
 namespace roundhouse {
@@ -69,11 +70,11 @@ void LayerQuantizer::step_with_gradients(const at::Tensor& gradient, const Learn
   }
 }
 
-void LayerQuantizer::keep_best(const at::Tensor& improved, bool ahead) {
+void LayerQuantizer::keep_best(const at::Tensor& improved) {
   if (tunables_.empty()) return;
   if (best_.empty())
     for (const at::Tensor& t : tunables_) best_.push_back(t.clone());
-  const bool select = ahead && improved.device() == quantizer_.device();
+  const bool select = runs_ahead(improved.device());
   if (!select && !improved.item<bool>()) return;
   for (size_t i = 0; i < tunables_.size(); ++i)
     select ? at::where_out(best_[i], improved, tunables_[i], best_[i]) : best_[i].copy_(tunables_[i]);
