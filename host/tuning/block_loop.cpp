@@ -177,7 +177,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
     for (size_t i = 0; i < loop.layers.size(); ++i) {
       LayerQuantizer& layer = *loop.layers[i];
       if (layer.device() != device && !improved_on_host.defined()) improved_on_host = improved.to(layer.device());
-      layer.keep_best(layer.device() == device ? improved : improved_on_host);
+      layer.keep_best(layer.device() == device ? improved : improved_on_host, loop.ahead);
       const at::Tensor gradient = gradients.take(i);
       if (!gradient.defined()) continue;  // it is zero, and a step along it none
       layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});
