@@ -128,8 +128,18 @@ at::Tensor Attention::mix(const Heads& heads, const PositionData& positions) con
     const at::Tensor column = sinks_.view({-1, 1, 1}).expand({-1, positions.seqlen, 1});
     mask = at::cat({mask->expand({info_.heads, -1, -1}), column}, -1).unsqueeze(0);
   }
+  bool grouped = info_.heads != info_.kv_heads;
+  if (grouped && mask && !q.is_cpu()) {
+    // CUDA's attention with a mask wants as many heads of keys as of queries, or takes memory for all scores.
+    const auto repeat = [&](const at::Tensor& x) {
+      return x.unsqueeze(2).expand({-1, -1, info_.heads / info_.kv_heads, -1, -1}).flatten(1, 2);
+    };
+    k = repeat(k);
+    v = repeat(v);
+    grouped = false;
+  }
   return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0, /*is_causal=*/!mask, info_.scale,
-                                          /*enable_gqa=*/info_.heads != info_.kv_heads);
+                                          /*enable_gqa=*/grouped);
 }
 
 at::Tensor Attention::mix_capped(const Heads& heads, const at::Tensor& mask) const {

@@ -24,6 +24,14 @@ constexpr int64_t kChunk = 64;  // positions
 
 at::Tensor exp_of(const at::Tensor& x) { return activate(Activation::kExp, x); }
 
+// Along the last dimension, as the CPU's cumsum: in double. CUDA's adds in an order that varies.
+at::Tensor running_sums(const at::Tensor& x) {
+  if (x.is_cpu()) return x.cumsum(-1);
+  const int64_t size = x.size(-1);
+  const at::Tensor upper = at::ones({size, size}, x.options().dtype(at::kDouble)).triu();
+  return at::matmul(x.to(at::kDouble), upper).to(x.scalar_type());
+}
+
 // q, k, v, g and, of the delta rule, beta.
 using Inputs = std::vector<at::Tensor>;
 
@@ -34,7 +42,7 @@ struct Chunk {
 // `state`: before the chunk; in the result, after it. [..., key_dim, head_dim]
 Chunk scan_chunk(const Inputs& inputs, const at::Tensor& state) {
   const at::Tensor &q = inputs[0], &k = inputs[1], &v = inputs[2];
-  const at::Tensor decay = inputs[3].cumsum(-1);  // logarithm of what the state before the chunk is multiplied with
+  const at::Tensor decay = running_sums(inputs[3]);  // logarithm of what the state before the chunk is multiplied with
   const at::Tensor last = decay.narrow(-1, decay.size(-1) - 1, 1), grown = exp_of(decay).unsqueeze(-1);
   const at::Tensor later = at::ones({q.size(-2), q.size(-2)}, q.options().dtype(at::kBool)).triu(1);
   // [..., position, one before it or itself]

@@ -208,7 +208,6 @@ void read_weights(const Plan& plan, const Original& original, Catalogue& catalog
   Progress progress("reading", static_cast<int64_t>(original.tensors->names().size()));
   const std::vector<std::string> warnings =
       check_weights({plan, original.architecture, *original.tensors, catalogue, original.files.folder(),
-                     resolve_device(plan.recipe.device),
                      [&](int64_t index, const std::string& name) { progress.update(index, 0, name); }});
   progress.clear();
   for (const std::string& warning : warnings) log::warning(warning);

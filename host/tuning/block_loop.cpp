@@ -174,9 +174,11 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       gradients.collect();
     });
     const at::Tensor improved = losses.add(squared_error.take() / elements[iteration]);
+    at::Tensor improved_on_host;  // one wait for all layers whose plugin has no kernels for the device
     for (size_t i = 0; i < loop.layers.size(); ++i) {
       LayerQuantizer& layer = *loop.layers[i];
-      layer.keep_best(improved, loop.ahead);
+      if (layer.device() != device && !improved_on_host.defined()) improved_on_host = improved.to(layer.device());
+      layer.keep_best(layer.device() == device ? improved : improved_on_host, loop.ahead);
       const at::Tensor gradient = gradients.take(i);
       if (!gradient.defined()) continue;  // it is zero, and a step along it none
       layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});

@@ -7,17 +7,13 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 #include "host/base/error.h"
 #include "host/base/log.h"
 
 namespace roundhouse {
 namespace {
-
-struct CudaDevices {
-  bool library = false;  // whether this libtorch has a CUDA half
-  int64_t count = 0;
-  std::string why;  // there are not more, where something said so
-};
 
 // Without a driver libtorch warns, or throws, in many lines.
 struct FirstLine : c10::WarningHandler {
@@ -27,8 +23,13 @@ struct FirstLine : c10::WarningHandler {
   std::string& to;
 };
 
+// The driver's device file, on Linux and in WSL.
+bool has_driver() { return ::access("/dev/nvidiactl", F_OK) == 0 || ::access("/dev/dxg", F_OK) == 0; }
+
 CudaDevices find_cuda_devices() {
   CudaDevices found;
+  if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) found.visible = visible;
+  found.driver = has_driver();
   FirstLine why(found.why);
   // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
   const std::string name = "libtorch_cuda.so";
@@ -50,26 +51,39 @@ CudaDevices find_cuda_devices() {
   return found;
 }
 
-// The driver's device file, on Linux and in WSL: whether a GPU that is not used deserves a message.
-bool has_gpu() { return ::access("/dev/nvidiactl", F_OK) == 0 || ::access("/dev/dxg", F_OK) == 0; }
+// Why there is no device, and what to do.
+std::string reason(const CudaDevices& cuda) {
+  if (!cuda.library)
+    return "this libtorch has no CUDA library (libtorch_cuda.so): install the one of a CUDA build beside "
+           "libtorch_cpu.so";
+  if (!cuda.why.empty()) return cuda.why;
+  if (cuda.visible)
+    return cat("CUDA_VISIBLE_DEVICES is \"", *cuda.visible, "\", which leaves none: unset it, or list devices in it");
+  if (!cuda.driver) return "no NVIDIA driver is loaded: install one, and look whether nvidia-smi lists the GPU";
+  return "the driver lists none: look whether nvidia-smi does";
+}
 
 }  // namespace
+
+std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
+  if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
+  if (wanted.kind == DeviceChoice::Kind::kAuto) {
+    if (cuda.count > 0) return "cuda:0";
+    if (cuda.driver) log::info(cat("no CUDA device can be used, so the CPU is: ", reason(cuda)));
+    return "cpu";
+  }
+  if (wanted.index < cuda.count) return cat("cuda:", wanted.index);
+  const std::string there = cuda.count == 1  ? "cuda:0 alone is"
+                            : cuda.count > 1 ? cat("cuda:0 to cuda:", cuda.count - 1, " are")
+                                             : "";
+  throw Error(cat("device cuda:", wanted.index, " is not there: ",
+                  cuda.count > 0 ? cat(there, "; choose one of them") : reason(cuda), "; or use device: auto or cpu"));
+}
 
 std::string resolve_device(const DeviceChoice& wanted) {
   if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
   static const CudaDevices cuda = find_cuda_devices();
-  const std::string why = cuda.why.empty() ? "" : cat(" (", cuda.why, ")");
-  if (wanted.kind == DeviceChoice::Kind::kAuto) {
-    if (cuda.count > 0) return "cuda:0";
-    if (cuda.library && has_gpu())
-      log::info(cat("libtorch's CUDA library is there, but no device that it can use", why, ": using the CPU"));
-    return "cpu";
-  }
-  if (wanted.index >= cuda.count)
-    throw Error(cat("device cuda:", wanted.index, " is not there: ",
-                    cuda.library ? cat("libtorch sees ", cuda.count, " CUDA devices") : "libtorch has no CUDA library",
-                    why, "; use device: auto or cpu"));
-  return cat("cuda:", wanted.index);
+  return choose_device(wanted, cuda);
 }
 
 }  // namespace roundhouse

@@ -2,14 +2,26 @@
 // Which device a run computes on. No libtorch here.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "host/recipe/recipe.h"
 
 namespace roundhouse {
 
+// What CUDA says of itself.
+struct CudaDevices {
+  bool library = false;  // whether this libtorch has a CUDA half
+  bool driver = false;   // whether the system has loaded one, so that a GPU that is not used deserves a message
+  int64_t count = 0;
+  std::string why;                     // there are not more, in libtorch's words, where it said so
+  std::optional<std::string> visible;  // CUDA_VISIBLE_DEVICES
+};
+
 // The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there. Says in one
-// line when a libtorch with CUDA finds no device for `auto`.
+// line why there is none for `auto` where a driver is loaded.
 std::string resolve_device(const DeviceChoice& wanted);
+std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda);
 
 }  // namespace roundhouse

@@ -73,10 +73,9 @@ void LayerQuantizer::keep_best(const at::Tensor& improved, bool ahead) {
   if (tunables_.empty()) return;
   if (best_.empty())
     for (const at::Tensor& t : tunables_) best_.push_back(t.clone());
-  const bool select = ahead && improved.device() == quantizer_.device();
-  if (!select && !improved.item<bool>()) return;
+  if (!ahead && !improved.item<bool>()) return;
   for (size_t i = 0; i < tunables_.size(); ++i)
-    select ? at::where_out(best_[i], improved, tunables_[i], best_[i]) : best_[i].copy_(tunables_[i]);
+    ahead ? at::where_out(best_[i], improved, tunables_[i], best_[i]) : best_[i].copy_(tunables_[i]);
 }
 
 void LayerQuantizer::restore_best() {

@@ -42,8 +42,8 @@ class LayerQuantizer {
   void forward();
   // One step of sign descent along `gradient`, that of the leaf.
   void step(const at::Tensor& gradient, const LearningRates& rates);
-  // Keeps the tunables if `improved`, 0-d bool. ahead: without looking at it, which would wait for the device; more
-  // work.
+  // Keeps the tunables if `improved`, 0-d bool on the quantizer's device. ahead: without looking at it, which would wait
+  // for the device; more work.
   void keep_best(const at::Tensor& improved, bool ahead);
   void restore_best();
 

@@ -28,7 +28,7 @@ constexpr double kLargestWithoutDoubt = 65504 / 2;
 
 class Checker {
  public:
-  explicit Checker(const WeightCheck& check) : in_(check), found_(check.plan), device_(check.device) {
+  explicit Checker(const WeightCheck& check) : in_(check), found_(check.plan) {
     for (LayerPlan& layer : found_.layers)
       if (layer.scheme.weight && layer.encoding) layers_[layer.info.name + ".weight"] = &layer;
     for (const TensorPlan& tensor : found_.tensors)
@@ -100,7 +100,7 @@ class Checker {
   std::string refusal_of_dtype(const LayerPlan& layer, const Tensor& weight) {
     const LayerPlan plain = rounded_plainly(layer);
     try {
-      LayerQuantizer quantizer(in_.catalogue, plain, weight, device_);
+      LayerQuantizer quantizer(in_.catalogue, plain, weight, at::kCPU);
       quantizer.prepare(quantizer.measure());
       return "";
     } catch (const Cancelled&) {
@@ -128,7 +128,7 @@ class Checker {
       if (other.info.name == layer.info.name) other = layer;
     try {
       rehearse(in_.catalogue, plan, in_.architecture, in_.model_folder, [&](Exporter& exporter) {
-        LayerQuantizer quantizer(in_.catalogue, plain, weight, device_);
+        LayerQuantizer quantizer(in_.catalogue, plain, weight, at::kCPU);
         quantizer.prepare(quantizer.measure());
         const std::vector<Tensor> tensors = quantizer.encode();
         EncodedLayer encoded{plain, quantizer.encoding(), tensors,
@@ -148,8 +148,7 @@ class Checker {
   }
 
   const WeightCheck& in_;
-  Plan found_;  // the plan, with what is found
-  at::Device device_;
+  Plan found_;                                          // the plan, with what is found
   std::unordered_map<std::string, LayerPlan*> layers_;  // into found_, by weight
   std::unordered_set<std::string> extra_;
   std::optional<std::string> formats_refuse_;  // scales beyond float16; "": they do not

@@ -2,7 +2,18 @@
 // Runs on a device that is not the CPU: one that stands for a GPU. The plugins have no kernels for it, so that their
 // tensors move.
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/util/Exception.h>
 
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "host/base/error.h"
+#include "host/model/gated_scan.h"
+#include "host/tuning/accelerator.h"
+#include "host/tuning/round.h"
 #include "tests/tuning/pretend_device.h"
 #include "tests/tuning/quantize_fixture.h"
 
@@ -34,18 +45,110 @@ TEST_F(OnADevice, RunsGiveTheBitsOfTheCpu) {
   }
 }
 
-// In an iteration the host waits for nothing but the gradients that it takes to the plugin.
+// In an iteration the host waits for what the plugins need, which have no kernels for the device: whether the loss
+// improved, and each layer's weight, one way and back. It waits for nothing of its own.
 TEST_F(OnADevice, IterationsDoNotWait) {
   const auto waits = [&](int64_t iterations) {
     Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: " + std::to_string(iterations) + "}\n");
     pretend::take_waits();
     p.quantized(kDevice);
     std::map<std::string, int64_t> count;
-    for (const pretend::Wait& wait : pretend::take_waits()) ++count[wait.what + " " + std::to_string(wait.elements)];
+    for (const pretend::Wait& wait : pretend::take_waits()) ++count[wait.what + ", " + std::to_string(wait.elements)];
     return count;
   };
-  const auto few = waits(10), many = waits(20);
-  for (const auto& [what, count] : many) std::cerr << what << ": " << few.at(what) << " " << count << std::endl;
+  std::map<std::string, int64_t> expected{{"a copy to the host, 1", 1}};  // of an iteration and block
+  Problem p = problem(kUntied, "scheme: W4A16\n");
+  for (const LinearInfo& linear : p.architecture.block_linears(0)) {
+    const std::string elements = std::to_string(linear.out_features * linear.in_features);
+    ++expected["a copy to the host, " + elements];
+    ++expected["a copy from the host, " + elements];
+  }
+  std::map<std::string, int64_t> few = waits(10), more;
+  constexpr int64_t kMoreIterations = 10, kBlocks = 2;
+  for (const auto& [what, count] : waits(10 + kMoreIterations))
+    if (count != few[what]) more[what] = count - few[what];
+  for (auto& [what, count] : expected) count *= kMoreIterations * kBlocks;
+  // Which samples each iteration takes: once a block, for inputs, targets and mask.
+  expected["a copy from the host, " + std::to_string(4 * (10 + kMoreIterations))] = 3 * kBlocks;
+  EXPECT_EQ(more, expected);
+}
+
+// The device's memory ends at one allocation or another of a run.
+TEST_F(OnADevice, WithoutMemoryARunEndsWithWhatToChangeAndGivesAllBack) {
+  Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 2}\n");
+  const int64_t before = pretend::allocations();
+  const Recording expected = p.quantized(kDevice);
+  const int64_t in_all = pretend::allocations() - before;
+  const bool every_one = std::getenv("EVERY_ALLOCATION");  // minutes
+  for (int64_t n = 1; n <= in_all; n += every_one ? 1 : 1 + in_all / 16) {
+    SCOPED_TRACE("allocation " + std::to_string(n) + " of " + std::to_string(in_all));
+    pretend::fail_allocation(n);
+    try {
+      p.quantized(kDevice);
+      ADD_FAILURE() << "no error";
+    } catch (const Error& e) {
+      const std::string text = e.what();
+      for (const char* part :
+           {": pretend device out of memory. Tried to allocate ", "seqlen", "memory", "another device"})
+        EXPECT_NE(text.find(part), std::string::npos) << text;
+      EXPECT_EQ(text.find("nothing is known"), std::string::npos) << text;
+    }
+    // libtorch's thread for the gradients may still have some in hand.
+    for (int i = 0; i < 1000 && pretend::live_bytes() > 0; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(pretend::live_bytes(), 0);
+  }
+  pretend::fail_allocation(0);
+  expect_same(expected, p.quantized(kDevice));
+}
+
+TEST_F(OnADevice, LayersAreRoundedToTheBitsOfTheCpu) {
+  Problem p = problem(kUntied, "scheme: NVFP4\ntuning: {iters: 0}\n");
+  const auto rounded = [&](const std::string& device) {
+    Recording sink;
+    round_layers({p.plan, p.architecture, p.source, nullptr, p.catalogue, {}, std::nullopt, device}, sink);
+    return sink;
+  };
+  expect_same(rounded("cpu"), rounded(kDevice));
+}
+
+// The window's mask, and heads that share keys.
+TEST_F(OnADevice, MaskedAttentionGivesTheBitsOfTheCpu) {
+  const fs::path model = changed(kUntied, [](auto&) {});
+  nlohmann::json config = nlohmann::json::parse(std::ifstream(model / "config.json"));
+  config["model_type"] = "mistral";
+  config["architectures"] = {"MistralForCausalLM"};
+  config["sliding_window"] = 5;
+  std::ofstream(model / "config.json") << config;
+  Problem p = problem(model, "scheme: W4A16\ntuning: {iters: 2}\n");
+  expect_same(p.quantized(), p.quantized(kDevice), kLossError);
+}
+
+// A run's operators are those that give the same bits each time.
+TEST_F(OnADevice, RecurrentScansAreDeterministic) {
+  at::Generator random = at::detail::createCPUGenerator(1);
+  const auto values = [&](at::IntArrayRef shape) { return at::rand(shape, random); };
+  const at::Tensor q = values({2, 3, 1, 70, 8}), k = values({2, 3, 1, 70, 8}), v = values({2, 3, 1, 70, 6});
+  const at::Tensor g = -values({2, 3, 1, 70}), beta = values({2, 3, 1, 70});
+  const auto scan = [&](at::Device device) {
+    const OnRunDevice on_device(device);
+    const at::Tensor x = q.detach().to(device).requires_grad_();
+    const at::Tensor y = gated_scan(x, k.to(device), v.to(device), g.to(device), beta.to(device));
+    y.sum().backward();
+    return std::vector<at::Tensor>{y.detach().cpu(), x.grad().cpu()};
+  };
+  const std::vector<at::Tensor> expected = scan(at::kCPU), got = scan(kDevice);
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(at::equal(got[i], expected[i])) << i;
+  const OnRunDevice on_device(kDevice);
+  EXPECT_THROW(g.to(kDevice).cumsum(-1), c10::Error);
+}
+
+TEST_F(OnADevice, TensorsOnTwoDevicesAreAnError) {
+  const at::Tensor here = at::ones({2, 2}), there = here.to(kDevice);
+  EXPECT_THROW(here + there, c10::Error);
+  EXPECT_THROW(there.index_select(0, at::zeros({1}, at::kLong)), c10::Error);
+  EXPECT_THROW(there + here.to("pretend:0"), c10::Error);
+  EXPECT_TRUE(at::equal((there + at::scalar_tensor(1)).cpu(), here + 1)) << "a number may come from anywhere";
 }
 
 }  // namespace

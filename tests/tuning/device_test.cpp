@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "host/base/error.h"
 
@@ -19,19 +18,46 @@ TEST(ResolveDevice, WithoutACudaDevice) {
   testing::internal::CaptureStderr();
   EXPECT_EQ(resolve_device({}), "cpu");
   const std::string said = testing::internal::GetCapturedStderr();
-  if (std::filesystem::exists("/dev/nvidiactl") || std::filesystem::exists("/dev/dxg")) {
-    EXPECT_NE(said.find("libtorch's CUDA library is there, but no device that it can use: using the CPU\n"),
-              std::string::npos)
-        << said;
-    EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
-  } else {
-    EXPECT_EQ(said, "");
-  }
-  try {
-    resolve_device({DeviceChoice::Kind::kCuda, 0});
-    FAIL() << "no error";
-  } catch (const Error& e) {
-    EXPECT_STREQ(e.what(), "device cuda:0 is not there: libtorch sees 0 CUDA devices; use device: auto or cpu");
+  EXPECT_LE(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_THROW(resolve_device({DeviceChoice::Kind::kCuda, 0}), Error);
+}
+
+// What is said, one line each, by an error for `cuda` and, where a driver is loaded, by a message for `auto`.
+TEST(ChooseDevice, SaysWhyThereIsNoneAndWhatToDo) {
+  const struct {
+    const char* what;
+    CudaDevices cuda;
+    int64_t wanted;
+    const char* says;
+  } cases[] = {
+      {"no CUDA half", {false, true, 0, "", {}}, 0, "libtorch has no CUDA library (libtorch_cuda.so): install"},
+      {"no driver", {true, false, 0, "", {}}, 0, "no NVIDIA driver is loaded: install one"},
+      {"an old driver",
+       {true, true, 0, "CUDA initialization: The NVIDIA driver on your system is too old. Please update it", {}},
+       0,
+       "driver on your system is too old. Please update"},
+      {"hidden devices", {true, true, 0, "", ""}, 0, "CUDA_VISIBLE_DEVICES is \"\", which leaves none: unset it"},
+      {"no device", {true, true, 0, "", {}}, 0, "the driver lists none: look whether nvidia-smi does"},
+      {"one device", {true, true, 1, "", {}}, 1, "cuda:0 alone is; choose one of them; or use device: auto or cpu"},
+      {"too high a number", {true, true, 4, "", {}}, 7, "cuda:0 to cuda:3 are; choose one of them"},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.what);
+    try {
+      choose_device({DeviceChoice::Kind::kCuda, c.wanted}, c.cuda);
+      ADD_FAILURE() << "no error";
+    } catch (const Error& e) {
+      const std::string text = e.what();
+      EXPECT_NE(text.find("device cuda:" + std::to_string(c.wanted) + " is not there: "), std::string::npos) << text;
+      EXPECT_NE(text.find(c.says), std::string::npos) << text;
+      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+    }
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(choose_device({}, c.cuda), c.cuda.count > 0 ? "cuda:0" : "cpu");
+    const std::string said = testing::internal::GetCapturedStderr();
+    const bool speaks = c.cuda.driver && c.cuda.count == 0;
+    EXPECT_EQ(said.find(c.says) != std::string::npos, speaks) << said;
+    EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), speaks ? 1 : 0) << said;
   }
 }
 

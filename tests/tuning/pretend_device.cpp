@@ -48,8 +48,9 @@ class Memory : public c10::Allocator {
     if (bytes == 0) return {nullptr, device};
     const std::lock_guard lock(mutex_);
     ++allocations_;
-    TORCH_CHECK_WITH(OutOfMemoryError, failing_ == 0 || --failing_ > 0, "pretend device out of memory. Tried to allocate ",
-                     bytes, " bytes. Of the allocator's state nothing is known.");
+    TORCH_CHECK_WITH(OutOfMemoryError, failing_ == 0 || --failing_ > 0,
+                     "pretend device out of memory. Tried to allocate ", bytes,
+                     " bytes. Of the allocator's state nothing is known.");
     const size_t room = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     size_t at = used_;
     if (const auto free = free_.find(room); free != free_.end()) {
@@ -75,8 +76,12 @@ class Memory : public c10::Allocator {
     return ours_ + at;
   }
 
-  int64_t allocations() { return locked([&] { return allocations_; }); }
-  int64_t live_bytes() { return locked([&] { return live_bytes_; }); }
+  int64_t allocations() {
+    return locked([&] { return allocations_; });
+  }
+  int64_t live_bytes() {
+    return locked([&] { return live_bytes_; });
+  }
   void fail(int64_t n) {
     locked([&] { return failing_ = n; });
   }
@@ -342,10 +347,9 @@ void check_devices(const c10::OperatorHandle& op, const torch::jit::Stack& stack
 // What CUDA's operators of libtorch 2.11 say of themselves in deterministic mode, as far as it depends on the name and
 // the type alone.
 bool refused_if_deterministic(const std::string& name, const torch::jit::Stack& stack, size_t arguments) {
-  static const std::set<std::string> kAlways = {"aten::histc",           "aten::kthvalue",
-                                                "aten::kthvalue.values", "aten::put_",
-                                                "aten::median.dim",      "aten::_embedding_bag",
-                                                "aten::scatter_reduce",  "aten::scatter_reduce.two"};
+  static const std::set<std::string> kAlways = {
+      "aten::histc",      "aten::kthvalue",       "aten::kthvalue.values", "aten::put_",
+      "aten::median.dim", "aten::_embedding_bag", "aten::scatter_reduce",  "aten::scatter_reduce.two"};
   if (kAlways.count(name)) return true;
   const auto& first = torch::jit::peek(stack, 0, arguments);
   return name.rfind("aten::cumsum", 0) == 0 && first.isTensor() && first.toTensor().is_floating_point();
