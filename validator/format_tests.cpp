@@ -538,7 +538,7 @@ void no_threads(Context& context) {
 }
 
 void process_state(Context& context) {
-  leftovers.on = true;
+  leftovers.on = leftovers.own_files = true;
   for_formats(context, [&](const rh_format* format, const std::vector<LayerKind>& kinds) {
     const size_t before = descriptor_count();
     write_model(format, Model(kinds[0], context.scratch / "model", 1), context.scratch / "out");

@@ -62,6 +62,7 @@ class ErrorSlot {
 // While `on`, guarded() looks at what each call leaves behind of its process and thread; for the tests of that rule.
 struct Leftovers {
   bool on = false;
+  bool own_files = false;  // a call may open and close files of the plugin's own, as a reader's does
   std::string where, text;  // of the first; empty: none
 };
 extern Leftovers leftovers;
@@ -69,7 +70,9 @@ extern Leftovers leftovers;
 // Notes what changes during its life in `leftovers`, and puts it back.
 class Watch {
  public:
-  explicit Watch(std::string where) : where_(std::move(where)) {}
+  explicit Watch(std::string where) : where_(std::move(where)) {
+    if (leftovers.own_files) descriptors_changed();
+  }
   ~Watch();
 
  private:

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <vector>
 
 #include "host/base/error.h"
 
@@ -17,8 +18,10 @@ std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   // A folder can be opened as well.
   if (!file || !std::filesystem::is_regular_file(path)) throw Error(cat(path.string(), ": cannot be read"));
-  std::string content{std::istreambuf_iterator<char>(file), {}};
-  if (file.bad()) throw Error(cat(path.string(), ": cannot be read"));
+  std::string content;
+  for (std::vector<char> buffer(1 << 16); file.read(buffer.data(), std::ssize(buffer)), file.gcount() > 0;)
+    content.append(buffer.data(), static_cast<size_t>(file.gcount()));
+  if (file.bad()) throw Error(cat(path.string(), ": cannot be read: ", std::strerror(errno)), failure_of(errno));
   if (content.starts_with("version https://git-lfs."))
     throw Error(cat(path.string(), ": this is a git-lfs pointer, not the file. Run `git lfs pull` in its folder."));
   return content;

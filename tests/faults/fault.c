@@ -89,9 +89,10 @@ void *mmap(void *address, size_t n, int protection, int flags, int fd, off_t off
   if (fd >= 0 && fails("map", counted(fd))) return MAP_FAILED;
   return NEXT(mmap)(address, n, protection, flags, fd, offset);
 }
+/* Others do nothing: a disk that is really waited for takes most of a loop's time. */
 int fsync(int fd) {
   FAIL("sync", counted(fd));
-  return NEXT(fsync)(fd);
+  return 0;
 }
 int ftruncate(int fd, off_t size) {
   FAIL("sync", counted(fd));

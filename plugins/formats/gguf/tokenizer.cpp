@@ -25,7 +25,11 @@ constexpr float kNeverMerged = -1000;
 std::optional<std::string> read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  try {
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  } catch (const std::ios_base::failure& e) {
+    throw rh::Error(RH_DATA_LOSS, cat(path.string(), " cannot be read: ", e.code().message()));
+  }
 }
 
 // An empty object when there is no such file.

@@ -50,13 +50,15 @@ std::string without_python_numbers(const std::string& text) {
 Json read_object(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw rh::Error(RH_NOT_FOUND, path + " cannot be read");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
   try {
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
     Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (config.is_discarded()) config = Json::parse(without_python_numbers(text));
     if (config.is_object()) return config;
   } catch (const Json::exception& e) {
     throw rh::Error(RH_DATA_LOSS, cat(path, ": ", e.what()));
+  } catch (const std::ios_base::failure& e) {
+    throw rh::Error(RH_DATA_LOSS, cat(path, " cannot be read: ", e.code().message()));
   }
   throw rh::Error(RH_DATA_LOSS, path + " is not a JSON object");
 }
