@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Spans are dealt to threads as kernels/cuda/launch.cuh says.
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/scaled.h"
 #include "kernels/scaled_math.h"
@@ -38,9 +40,16 @@ __global__ void group_maximum_kernel(ScaledLayer layer, const float* spans, floa
   if (lane() == 0) groups[group] = largest;
 }
 
-__global__ void largest_kernel(int64_t n, const float* maximum, float* largest) {
-  const float found = largest_at(n, [&](int64_t i) { return maximum[i]; });
-  if (lane() == 0) *largest = found;
+// A half-warp a part: every parts-th row of kLanes maxima.
+__global__ void largest_kernel(int64_t n, int64_t parts, const float* maximum, float* largest) {
+  const int64_t part = span_index();
+  if (part >= parts) return;
+  const int64_t rows = (n + kLanes - 1) / kLanes;
+  const float found = largest_at((rows - part + parts - 1) / parts * kLanes, [&](int64_t i) {
+    const int64_t at = (i / kLanes * parts + part) * kLanes + i % kLanes;
+    return at < n ? maximum[at] : 0.0f;
+  });
+  if (lane() == 0) largest[part] = found;
 }
 
 __global__ void calibrated_kernel(ScaledLayer layer, ScaledInput input, float* scale) {
@@ -200,9 +209,18 @@ const char* ScaledCuda::maximum(const ScaledLayer& layer, const void* input, flo
   });
 }
 
-const char* ScaledCuda::largest(int64_t n, const float* maximum, float* largest) const {
-  return run_spans(device, stream, 1,
-                   [&](unsigned, cudaStream_t on) { largest_kernel<<<1, kLanes, 0, on>>>(n, maximum, largest); });
+const char* ScaledCuda::largest(int64_t n, const float* maximum, float* largest, float* workspace) const {
+  // One part of a large tensor would take longer than the products that use the result.
+  constexpr int64_t kMostParts = 1024;
+  const int64_t parts = std::min(n / kLanes, kMostParts);
+  return run_spans(device, stream, std::max<int64_t>(parts, 1), [&](unsigned blocks, cudaStream_t on) {
+    if (parts <= 1) {
+      largest_kernel<<<1, kThreads, 0, on>>>(n, 1, maximum, largest);
+    } else {
+      largest_kernel<<<blocks, kThreads, 0, on>>>(n, parts, maximum, workspace);
+      largest_kernel<<<1, kThreads, 0, on>>>(parts, 1, workspace, largest);
+    }
+  });
 }
 
 const char* ScaledCuda::calibrated(const ScaledLayer& layer, const ScaledInput& input, float* scale) const {

@@ -16,7 +16,8 @@ struct ScaledCuda {
 
   // `workspace`: float [spans], used with more than one row a group only.
   const char* maximum(const ScaledLayer& layer, const void* input, float* maximum, float* workspace) const;
-  const char* largest(int64_t n, const float* maximum, float* largest) const;
+  // `workspace`: float [n / kLanes], beside `maximum`.
+  const char* largest(int64_t n, const float* maximum, float* largest, float* workspace) const;
   const char* search(const ScaledLayer& layer, const ScaledInput& input, const ScaledSearch& search) const;
   const char* forward(const ScaledLayer& layer, const ScaledInput& input, const ScaledOutput& output) const;
   const char* encode(const ScaledLayer& layer, const ScaledInput& input, const ScaledCodes& output) const;

@@ -17,7 +17,7 @@ Results run_scaled_cuda(const ScaledProblem& p) {
   const OnDevice<uint8_t> in(p.input.bytes), grad(p.gradient.bytes);
   OnDevice<float> maximum(zeros(groups)), largest(zeros(1)), workspace(zeros(spans));
   check(cuda.maximum(layer, in.data(), maximum.data(), workspace.data()));
-  check(cuda.largest(groups, maximum.data(), largest.data()));
+  check(cuda.largest(groups, maximum.data(), largest.data(), workspace.data()));
   out["maximum"] = maximum.host();
   out["largest"] = largest.host();
   OnDevice<float> v(p.v), max_scale(p.max_scale);
@@ -80,6 +80,24 @@ class ScaledCudaTest : public CudaTest {
     EXPECT_EQ(failures, 0) << "problems that differ";
   }
 };
+
+// In parts, and the parts' results once more; a NaN in any of them is the result's.
+TEST_F(ScaledCudaTest, TheLargestOfManyIsExact) {
+  const ScaledCuda cuda{0, nullptr};
+  for (const int64_t n : {1, 15, 16, 31, 32, 33, 1000, 16 * 1024 - 1, 16 * 1024 * 3 + 5}) {
+    std::vector<float> maxima(n, 0.5f);
+    for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
+      for (const float value : {2.0f, std::numeric_limits<float>::quiet_NaN()}) {
+        maxima[at] = value;
+        const OnDevice<float> given(maxima);
+        OnDevice<float> largest(zeros(1)), workspace(zeros(n / kLanes));
+        check(cuda.largest(n, given.data(), largest.data(), workspace.data()));
+        EXPECT_EQ(difference({{"largest", largest.host()}}, {{"largest", {value}}}), "") << n << " " << at;
+        maxima[at] = 0.5f;
+      }
+    }
+  }
+}
 
 TEST_F(ScaledCudaTest, EqualsScalarOnRandomInput) { expect_scalar_results(gaussian); }
 

@@ -181,7 +181,7 @@ ScaledQuantizer::Call ScaledQuantizer::call(const rh_exec& exec, const rh_tensor
     call.input.maximum = maximum;
   }
   if (call.layer.rule == ScaleRule::kNvfp4 && largest_ < 0) {
-    run_largest(exec, scaled_groups(call.layer), maximum, largest);
+    run_largest(exec, scaled_groups(call.layer), maximum, largest, workspace);
     call.input.largest = largest;
   }
   return call;
@@ -192,7 +192,7 @@ void ScaledQuantizer::measure(const rh_exec& exec, const rh_measure_args& args) 
   layer.group_rows = 1;
   auto* spans = static_cast<float*>(exec.workspace);
   run_maximum(exec, layer, args.input->data, spans, nullptr);
-  run_largest(exec, scaled_spans(layer), spans, rh::data<float>(*args.statistic));
+  run_largest(exec, scaled_spans(layer), spans, rh::data<float>(*args.statistic), spans + scaled_spans(layer));
 }
 
 void ScaledQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
@@ -201,9 +201,9 @@ void ScaledQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) 
   const float* statistic = rh::data_or_null<const float>(given);
   if ((info_.statistic || layer_.given) && !statistic)
     throw rh::Error(RH_INVALID_ARGUMENT, name_ + ": the range was not measured");
-  if (largest) run_largest(exec, 1, statistic, largest);
+  if (largest) run_largest(exec, 1, statistic, largest, nullptr);
   if (activation_) {
-    if (maximum) run_largest(exec, 1, statistic, maximum);
+    if (maximum) run_largest(exec, 1, statistic, maximum, nullptr);
   } else if (maximum) {
     run_maximum(exec, layer_, args.input->data, maximum, static_cast<float*>(exec.workspace));
   }

@@ -37,8 +37,8 @@ void run_maximum(const rh_exec& exec, const ScaledLayer& layer, const void* inpu
   if (layer.group_rows > 1) scaled_group_maximum(layer, spans, maximum);
 }
 
-void run_largest(const rh_exec& exec, int64_t n, const float* maximum, float* largest) {
-  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.largest(n, maximum, largest); })) return;
+void run_largest(const rh_exec& exec, int64_t n, const float* maximum, float* largest, float* workspace) {
+  if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.largest(n, maximum, largest, workspace); })) return;
   *largest = largest_of(n, maximum);
 }
 

@@ -10,7 +10,8 @@
 void run_maximum(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& layer, const void* input, float* maximum,
                  float* workspace);
 // The largest of n magnitudes into *largest.
-void run_largest(const rh_exec& exec, int64_t n, const float* maximum, float* largest);
+// workspace: float [n / kLanes], beside `maximum`; used on CUDA.
+void run_largest(const rh_exec& exec, int64_t n, const float* maximum, float* largest, float* workspace);
 void run_search(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& layer,
                 const roundhouse::kernels::ScaledInput& input, const roundhouse::kernels::ScaledSearch& search);
 void run_forward(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& layer,
