@@ -6,6 +6,7 @@
 #   make lint         formatting, phrases, licence lines, clang-tidy, symbols of vector objects; make format: format all C++ files
 #   make sanitize     the tests that need no libtorch, under AddressSanitizer and UndefinedBehaviorSanitizer; make
 #                     sanitize-fast: those of them that CI runs
+#   make fuzz TARGET=gguf SECONDS=60: libFuzzer on one of tests/fuzz
 #   make aarch64      compile for ARM64: kernels, plugins and the validator whole, the host without linking it
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
 #                     from `make test`); `make test-engines-vllm`: one of them
@@ -36,7 +37,7 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 TEST_PRESET ?= test
 
 .PHONY: quickstart build test test-fast test-long test-real test-build lint format sanitize test-engines aarch64 \
-  test-cuda-emulation sanitize-fast packages test-packages
+  test-cuda-emulation sanitize-fast packages test-packages test-faults fuzz
 
 quickstart: $(VENV)/libtorch.stamp
 	cmake --preset default
@@ -95,12 +96,27 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-test-long: test-engines test-real test-cuda-emulation sanitize aarch64
+test-long: test-engines test-real test-cuda-emulation sanitize aarch64 test-faults
 
 # The CUDA kernels without a GPU, in the ways that `make test` leaves out.
 test-cuda-emulation: test-build
 	cmake --build --preset $(TEST_PRESET) --target cuda_emulation
 	ctest --preset test -C long -L emulation -j "$$(nproc)"
+
+# Every system call of a short run fails once, for every format.
+test-faults: test-build
+	ROUNDHOUSE_ALL_FAULTS=1 build/bin/faults_test
+
+# make fuzz TARGET=gguf SECONDS=60: libFuzzer on tests/fuzz/TARGET.cpp. What it finds belongs into tests/fuzz/found/TARGET,
+# where each build replays it.
+SECONDS ?= 60
+fuzz: $(VENV)/test.stamp
+	$(call install,clang)
+	cmake --preset fuzz
+	cmake --build --preset fuzz --target fuzz_$(TARGET)
+	python3 tests/fuzz/seeds.py $(TARGET) build/fuzz/seeds/$(TARGET)
+	ASAN_OPTIONS=intercept_tls_get_addr=0 build/fuzz/bin/fuzz_$(TARGET) -max_total_time=$(SECONDS) -rss_limit_mb=4096 \
+	  -timeout=10 -max_len=65536 -artifact_prefix=build/fuzz/ build/fuzz/seeds/$(TARGET)
 
 test-engines: test-engines-llama_cpp test-engines-vllm
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/checkpoint/imatrix_file.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -57,7 +58,7 @@ ImatrixEntries read_legacy(const MappedFile& file) {
     const int64_t values = number();
     const std::string_view data = take(static_cast<uint64_t>(values) * sizeof(float));
     entry.squares = Tensor(DType::kF32, {values});
-    std::memcpy(entry.squares.data(), data.data(), data.size());
+    std::copy(data.begin(), data.end(), entry.squares.as<char>());
   }
   return entries;
 }

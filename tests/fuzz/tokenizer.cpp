@@ -2,6 +2,8 @@
 // Tokenizer files: the first byte says which one the others are; those that it needs beside it are whole.
 #include "host/text/tokenizer.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

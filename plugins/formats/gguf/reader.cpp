@@ -60,7 +60,7 @@ class Header {
  private:
   void take(void* to, uint64_t bytes) {
     if (bytes > size_ - position_ || !stream_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes)))
-      fail("it ends inside the header");
+      fail(stream_.bad() ? "it cannot be read" : "it ends inside the header");
     position_ += bytes;
   }
 
