@@ -168,7 +168,8 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
   }
   warn_of_dropped_inputs(plan, catalogue);
 
-  Exporter exporter(catalogue, plan, architecture, files, overwrite);
+  OutputFolder output(recipe.output, overwrite);
+  Exporter exporter(catalogue, plan, architecture, files, output);
   const std::vector<std::string> names = source.names();
   for (const std::string& name : names) {
     if (const auto found = layers.find(name); found != layers.end()) {
