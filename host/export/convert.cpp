@@ -8,6 +8,7 @@
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/base/words.h"
+#include "host/checkpoint/output.h"
 #include "host/export/exporter.h"
 #include "host/export/stored_layer.h"
 #include "host/plan/format_facts.h"

@@ -72,10 +72,10 @@ Digests Digests::of(const fs::path& folder, const std::vector<StoredRange>& othe
   parallel_for(static_cast<int64_t>(digests.size()), 1, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       if (i < files.size()) {
-        digests[i] = sha256(folder / files[i]);
+        digests[i] = sha256_of_file(folder / files[i]);
       } else {
         const StoredRange& range = ranges[i - files.size()];
-        digests[i] = sha256(folder / range.file, range.offset, range.bytes);
+        digests[i] = sha256_of_file(folder / range.file, range.offset, range.bytes);
       }
     }
   });
@@ -138,7 +138,7 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
       continue;
     }
     try {
-      if (sha256(folder / file) == digest) continue;
+      if (sha256_of_file(folder / file) == digest) continue;
     } catch (const Error& e) {
       out.push_back(e.what());
       continue;
@@ -148,7 +148,7 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
     for (const TensorDigest& tensor : tensors_) {
       if (tensor.range.file != file) continue;
       ++stored;
-      if (sha256(folder / file, tensor.range.offset, tensor.range.bytes) != tensor.digest)
+      if (sha256_of_file(folder / file, tensor.range.offset, tensor.range.bytes) != tensor.digest)
         changed.push_back(tensor.range.name);
     }
     std::string text = cat(file, " is not as it was written (SHA-256)");

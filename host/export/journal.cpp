@@ -95,7 +95,8 @@ void Journal::add(const std::function<void(RecordWriter&)>& write) {
         {"data",
          record.digest_.hex()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     AppendFile out(temporary);
-    for (const std::string& line : {sha256(text) + "\n", text}) out.write(line.data(), line.size());
+    const std::string lines = sha256(text) + "\n" + text;
+    out.write(lines.data(), lines.size());
     out.sync_and_close();
     if (::rename(temporary.c_str(), index.c_str()) != 0)
       throw Error(cat("cannot rename ", temporary.string(), ": ", std::strerror(errno)), failure_of(errno));
@@ -132,7 +133,7 @@ JournalRecord Journal::open(int64_t record) const {
     throw damaged(index);
   JournalRecord opened;
   opened.index_ = nlohmann::json::parse(text.substr(line + 1));
-  if (sha256(data) != opened.index_.at("data")) throw damaged(data);
+  if (sha256_of_file(data) != opened.index_.at("data")) throw damaged(data);
   opened.data_ = std::make_shared<const MappedFile>(data);
   return opened;
 }

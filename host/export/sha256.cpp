@@ -39,7 +39,7 @@ std::string sha256(std::string_view bytes) {
   return digest.hex();
 }
 
-std::string sha256(const std::filesystem::path& file, uint64_t offset, uint64_t bytes) {
+std::string sha256_of_file(const std::filesystem::path& file, uint64_t offset, uint64_t bytes) {
   std::ifstream in(file, std::ios::binary);
   if (!in) throw Error(cat("cannot open ", file.string()), Failure::kNotFound);
   Sha256 digest;

@@ -23,6 +23,6 @@ class Sha256 {
 
 std::string sha256(std::string_view bytes);
 // The digest of bytes [offset, offset + bytes) of a file, or of those of them that it has. Throws Error.
-std::string sha256(const std::filesystem::path& file, uint64_t offset = 0, uint64_t bytes = UINT64_MAX);
+std::string sha256_of_file(const std::filesystem::path& file, uint64_t offset = 0, uint64_t bytes = UINT64_MAX);
 
 }  // namespace roundhouse

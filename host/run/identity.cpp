@@ -21,7 +21,7 @@ constexpr const char *kRecipe = "the recipe", *kProgram = "the program's version
 
 std::string file_identity(const fs::path& file) {
   return cat(fs::file_size(file), " bytes of ", fs::last_write_time(file).time_since_epoch().count(), ", ",
-             sha256(file, 0, kDigested));
+             sha256_of_file(file, 0, kDigested));
 }
 
 // The model itself, or the files right in its folder.
@@ -103,9 +103,9 @@ json run_identity(const Plan& plan, const Original& original, const Catalogue& c
   add_files(identity, recipe.model);
   if (recipe.tokenizer) add_files(identity, *recipe.tokenizer);
   for (const fs::path& plugin : plugins_of(plan, catalogue))
-    identity[cat("the plugin ", plugin.filename().string())] = sha256(plugin);
+    identity[cat("the plugin ", plugin.filename().string())] = sha256_of_file(plugin);
   const fs::path description = original.architecture.descriptor_file();
-  identity[cat("the architecture's description ", description.filename().string())] = sha256(description);
+  identity[cat("the architecture's description ", description.filename().string())] = sha256_of_file(description);
   Sha256 tokens;
   for (const std::vector<int32_t>& sample : texts.calibration)
     tokens.add(sample.data(), sample.size() * sizeof sample.front());
