@@ -35,7 +35,7 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 TEST_PRESET ?= test
 
 .PHONY: quickstart build test test-fast test-long test-build lint format sanitize test-engines aarch64 \
-  sanitize-fast packages test-packages
+  sanitize-fast test-resume packages test-packages
 
 quickstart: $(VENV)/libtorch.stamp
 	cmake --preset default
@@ -94,7 +94,10 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-test-long: test-engines sanitize aarch64
+test-long: test-engines test-resume sanitize aarch64
+
+test-resume:
+	ROUNDHOUSE_KILLS=100 build/bin/cli_test --gtest_filter='*Resume.KilledAtRandomTimes*'
 
 test-engines: test-engines-llama_cpp test-engines-vllm
 

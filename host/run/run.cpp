@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/run.h"
 
+#include <roundhouse/ext/resume.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -400,9 +401,12 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
       check_room(plan, output.partial());
       if (!plan.rounds_only && !from) read_weights(plan, original, catalogue);  // else each layer when its turn comes
       report.seconds.prepare = clock.lap();
-      std::string starts_over;
-      RunSink sink(*exporter, plan, output, exporter->resumes(starts_over) ? &journal : nullptr,
-                   from ? &*from : nullptr);
+      std::string starts_over;  // the format that cannot go on
+      const bool resumes = exporter->resumes(starts_over);
+      if (!resumes)
+        log::info(cat(starts_over, " cannot go on with an export (", RH_EXT_RESUME,
+                      "): a run that is broken off will start over"));
+      RunSink sink(*exporter, plan, output, resumes ? &journal : nullptr, from ? &*from : nullptr);
       try {
         const QuantizeInput input{plan,
                                   architecture,
