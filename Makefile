@@ -37,7 +37,7 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 TEST_PRESET ?= test
 
 .PHONY: quickstart build test test-fast test-long test-real test-build lint format sanitize test-engines aarch64 \
-  test-cuda-emulation sanitize-fast packages test-packages test-faults fuzz
+  test-cuda-emulation sanitize-fast test-resume packages test-packages test-faults fuzz
 
 quickstart: $(VENV)/libtorch.stamp
 	cmake --preset default
@@ -96,7 +96,7 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-test-long: test-engines test-real test-cuda-emulation sanitize aarch64 test-faults
+test-long: test-engines test-resume test-real test-cuda-emulation sanitize aarch64 test-faults
 
 # The CUDA kernels without a GPU, in the ways that `make test` leaves out.
 test-cuda-emulation: test-build
@@ -117,6 +117,9 @@ fuzz: $(VENV)/test.stamp
 	python3 tests/fuzz/seeds.py $(TARGET) build/fuzz/seeds/$(TARGET)
 	ASAN_OPTIONS=intercept_tls_get_addr=0 build/fuzz/bin/fuzz_$(TARGET) -max_total_time=$(SECONDS) -rss_limit_mb=4096 \
 	  -timeout=10 -max_len=65536 -artifact_prefix=build/fuzz/ build/fuzz/seeds/$(TARGET)
+
+test-resume:
+	ROUNDHOUSE_KILLS=100 build/bin/cli_test --gtest_filter='*Resume.KilledAtRandomTimes*'
 
 test-engines: test-engines-llama_cpp test-engines-vllm
 

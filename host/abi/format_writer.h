@@ -2,6 +2,8 @@
 // Writing a checkpoint through a format plugin.
 #pragma once
 
+#include <roundhouse/ext/resume.h>
+
 #include <memory>
 #include <string>
 
@@ -15,7 +17,13 @@ namespace roundhouse {
 // Must not outlive the loaded plugin and the session.
 class FormatWriter {
  public:
-  FormatWriter(const LoadedFormat& format, const ExportSession& session);
+  // `saved`: what save() gave in an earlier process, to go on from there; nullptr: from the beginning.
+  FormatWriter(const LoadedFormat& format, const ExportSession& session, const std::string* saved = nullptr);
+
+  // Whether writers of the format save.
+  static bool resumes(const LoadedFormat& format);
+  // Forces what came so far to the disk, and returns what a later process needs to go on. REQUIRES: resumes().
+  std::string save();
 
   // layer.struct_size is filled in here.
   void add_layer(rh_encoded_layer layer);
@@ -28,7 +36,8 @@ class FormatWriter {
     void operator()(rh_writer* writer) const;
   };
 
-  std::string plugin_;  // for messages
+  std::string plugin_;       // for messages
+  const rh_resume* resume_;  // nullptr: it starts over
   std::unique_ptr<rh_writer, Abort> writer_;
 };
 

@@ -12,7 +12,7 @@ Cancelled::Cancelled() : Error("cancelled", Failure::kCancelled) {}
 
 const volatile int32_t* cancellation_flag() noexcept { return &flag; }
 
-void request_cancel() noexcept { flag = 1; }
+void request_cancel(int signal) noexcept { flag = signal; }
 
 void throw_if_cancelled() {
   if (flag) throw Cancelled();

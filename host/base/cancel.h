@@ -14,10 +14,10 @@ class Cancelled : public Error {
   Cancelled();
 };
 
-// 0 until somebody cancels; plugins see it as `cancelled`.
+// 0 until somebody cancels, then the signal; plugins see it as `cancelled`.
 const volatile int32_t* cancellation_flag() noexcept;
 // May be called by a signal handler.
-void request_cancel() noexcept;
+void request_cancel(int signal) noexcept;
 // Throws Cancelled once cancellation was requested.
 void throw_if_cancelled();
 

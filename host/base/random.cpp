@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <sstream>
 
 namespace roundhouse {
 namespace {
@@ -51,6 +52,14 @@ std::mt19937 seeded(uint64_t seed) {
 }  // namespace
 
 PythonRandom::PythonRandom(uint64_t seed) : engine_(seeded(seed)) {}
+
+std::string PythonRandom::state() const {
+  std::ostringstream out;
+  out << engine_;
+  return out.str();
+}
+
+void PythonRandom::restore(const std::string& state) { std::istringstream(state) >> engine_; }
 
 uint64_t PythonRandom::getrandbits(int bits) {
   assert(bits >= 1 && bits <= 64);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <string>
 #include <utility>
 
 namespace roundhouse {
@@ -14,6 +15,10 @@ namespace roundhouse {
 class PythonRandom {
  public:
   explicit PythonRandom(uint64_t seed);
+
+  // Where the stream is, as text, and a stream that is there.
+  std::string state() const;
+  void restore(const std::string& state);
 
   // An integer of `bits` random bits. REQUIRES: 1 <= bits <= 64.
   uint64_t getrandbits(int bits);

@@ -144,6 +144,15 @@ void AppendFile::sync_and_close() {
     throw Error(cat("cannot write ", path_.string(), ": ", std::strerror(errno)), failure_of(errno));
 }
 
+void sync_folder(const std::filesystem::path& folder) {
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int code = fd < 0 || ::fsync(fd) != 0 ? errno : 0;
+  if (fd >= 0) ::close(fd);
+  // EINVAL: this file system has no fsync for folders.
+  if (code != 0 && code != EINVAL)
+    throw Error(cat("cannot write the folder ", folder.string(), ": ", std::strerror(code)), failure_of(code));
+}
+
 uint64_t free_bytes(std::filesystem::path path) {
   std::error_code ignored;
   path = std::filesystem::absolute(path);

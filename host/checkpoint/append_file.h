@@ -47,6 +47,9 @@ class AppendFile {
   uint64_t size_ = 0;
 };
 
+// Forces the folder's own names to the disk, not the files. Throws Error.
+void sync_folder(const std::filesystem::path& folder);
+
 // Bytes that this user can still write on the disk of `path`, which need not exist yet. Throws Error.
 uint64_t free_bytes(std::filesystem::path path);
 

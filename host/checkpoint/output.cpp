@@ -54,16 +54,6 @@ fs::path resolve(const fs::path& path) {
   return full;
 }
 
-// Forces the folder's own names to the disk, not the files.
-void sync_folder(const fs::path& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const int code = fd < 0 || ::fsync(fd) != 0 ? errno : 0;
-  if (fd >= 0) ::close(fd);
-  // EINVAL: this file system has no fsync for folders.
-  if (code != 0 && code != EINVAL)
-    throw Error(cat("cannot write the folder ", folder.string(), ": ", std::strerror(code)), failure_of(code));
-}
-
 }  // namespace
 
 OutputFolder::File::File(AppendFile file, fs::path target, bool keep, std::shared_ptr<const void> open)
@@ -105,6 +95,7 @@ OutputFolder::OutputFolder(fs::path path, bool overwrite, Partial unfinished)
     recover_replaced();
     check_target();
   } catch (...) {
+    if (unfinished_ == Partial::kKeep) unfinished_ = Partial::kRemove;  // there is nothing yet
     discard();
     throw;
   }
@@ -122,6 +113,8 @@ OutputFolder::OutputFolder(OutputFolder& whole, const std::string& name)
     throw Error(cat("cannot create the folder ", partial_.string(), ": ", std::strerror(errno)), failure_of(errno));
   if (!is_there(partial_ / kOutputMarker)) AppendFile marker(partial_ / kOutputMarker);
 }
+
+fs::path OutputFolder::partial_of(const fs::path& path) { return with_suffix(resolve(path), ".partial"); }
 
 OutputFolder::~OutputFolder() { discard(); }
 
@@ -170,18 +163,25 @@ void OutputFolder::claim_partial() {
   }
   lock_ = fd;
   if (unfinished_ == Partial::kTakeUp) return;
+  clear();
+  AppendFile marker(partial_ / kOutputMarker);
+  if (unfinished_ == Partial::kRemove) return;
+  sync_folder(partial_);
+  for (const fs::path& made : made_parents_) sync_folder(made.parent_path());
+  sync_folder(path_.parent_path());
+}
 
+void OutputFolder::clear() {
   try {
     for (const auto& entry : fs::directory_iterator(partial_))
       if (entry.path().filename() != kOutputMarker) fs::remove_all(entry.path());
   } catch (const fs::filesystem_error& e) {
     throw Error(cat("cannot clear what an earlier run left: ", e.what()));
   }
-  AppendFile marker(partial_ / kOutputMarker);
-  if (unfinished_ == Partial::kRemove) return;
-  sync_folder(partial_);
-  for (const fs::path& made : made_parents_) sync_folder(made.parent_path());
-  sync_folder(path_.parent_path());
+}
+
+void OutputFolder::say_at_crash(const std::string& kept) {
+  note_.set(cat("Not finished: ", path_.string(), ". ", kept));
 }
 
 // An earlier run may have died between the two renames of finish(), or before it had removed what it replaced.
@@ -291,6 +291,7 @@ void OutputFolder::finish() {
   const bool replace = is_there(path_) && !is_empty_folder(path_);
   if (replace && ::rename(path_.c_str(), replaced_.c_str()) != 0)
     fail(cat("the old ", path_.string(), " cannot be moved away: ", std::strerror(errno)));
+  fs::remove_all(partial_ / kJournalFolder, code);  // as late as can be: until here a killed run goes on
   if (::rename(partial_.c_str(), path_.c_str()) != 0) {
     const std::string why = std::strerror(errno);
     if (replace) ::rename(replaced_.c_str(), path_.c_str());

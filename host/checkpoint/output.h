@@ -15,6 +15,8 @@
 namespace roundhouse {
 
 inline constexpr const char* kOutputMarker = ".roundhouse";
+// In the partial folder: what a run keeps for a later one, and no part of the output.
+inline constexpr const char* kJournalFolder = ".journal";
 
 // What becomes of "<path>.partial" while it is not finished.
 enum class Partial {
@@ -59,8 +61,18 @@ class OutputFolder {
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
 
+  // Where the output `path` lies while it is not finished. Throws Error.
+  static std::filesystem::path partial_of(const std::filesystem::path& path);
+
   const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& partial() const { return partial_; }
+
+  // An unfinished folder will be removed, whatever it was opened with.
+  void remove_unfinished() { unfinished_ = Partial::kRemove; }
+  // What is said of an unfinished folder when the program crashes.
+  void say_at_crash(const std::string& kept);
+  // Removes what an earlier run left, and what this one has written. REQUIRES: no File is open. Throws Error.
+  void clear();
 
   // `name` is relative to the folder, stays inside it, and does not end in ".tmp"; folders in it are made. All throw
   // Error.
@@ -71,7 +83,7 @@ class OutputFolder {
   void write_text(const std::string& name, std::string_view text);
 
   // REQUIRES: every File is committed or destroyed, and those of the folders inside.
-  // An old folder at `path` is moved to "<path>.replaced" first and removed at the end. When the new one cannot get its
+  // The journal goes. An old folder at `path` is moved to "<path>.replaced" first and removed at the end. When the new one cannot get its
   // name, the old one is moved back, the partial folder stays, and the Error names it.
   void finish();
 

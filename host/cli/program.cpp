@@ -22,16 +22,19 @@
 
 namespace {
 
-// The exit code of a program that ended by SIGINT, as shells give it.
-constexpr int kInterrupted = 128 + SIGINT;
+constexpr int kBySignal =
+    128;  // and the signal's number: the exit code of a program that ended by it, as shells give it
 
-// The first Ctrl-C ends the work at the next call of a plugin, or within it, and removes what was begun; a second one ends
-// the program at once.
-void end_at_interrupt() {
+// The first Ctrl-C or SIGTERM ends the work at the next call of a plugin, or within it; a second one ends the program at
+// once.
+void end_at_signals() {
   struct sigaction action = {};
-  action.sa_handler = [](int) { roundhouse::request_cancel(); };
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = [](int signal) {
+    roundhouse::request_cancel(signal);
+    for (const int other : {SIGINT, SIGTERM}) std::signal(other, SIG_DFL);
+  };
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
 }
 
 // A file that takes the number of a closed standard stream would get what is printed.
@@ -65,7 +68,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);
   report_crashes();
-  end_at_interrupt();
+  end_at_signals();
 
   CLI::App app{"Quantizes large language models. Every number format and file format is a plugin.", "roundhouse"};
   cli::Context context;
@@ -107,6 +110,6 @@ extern "C" int roundhouse_main(int argc, char** argv) {
     return after_output(app.exit(error));
   } catch (const std::exception& error) {
     log::error(error.what());
-    return *cancellation_flag() ? kInterrupted : 1;
+    return *cancellation_flag() ? kBySignal + *cancellation_flag() : 1;
   }
 }

@@ -8,6 +8,7 @@
 #include "host/base/error.h"
 #include "host/base/log.h"
 #include "host/base/words.h"
+#include "host/checkpoint/output.h"
 #include "host/export/exporter.h"
 #include "host/export/stored_layer.h"
 #include "host/plan/format_facts.h"
@@ -168,7 +169,8 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
   }
   warn_of_dropped_inputs(plan, catalogue);
 
-  Exporter exporter(catalogue, plan, architecture, files, overwrite);
+  OutputFolder output(recipe.output, overwrite);
+  Exporter exporter(catalogue, plan, architecture, files, output);
   const std::vector<std::string> names = source.names();
   for (const std::string& name : names) {
     if (const auto found = layers.find(name); found != layers.end()) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/export/digests.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <fstream>
 #include <memory>
@@ -16,6 +14,7 @@
 #include "host/checkpoint/mapped_file.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors_header.h"
+#include "host/export/sha256.h"
 
 namespace roundhouse {
 namespace {
@@ -25,38 +24,12 @@ namespace fs = std::filesystem;
 constexpr const char* kTensorLine = "# tensor\t";
 constexpr size_t kNamed = 10;  // tensors of a file that are named before the others are counted
 
-// The SHA-256 digest of bytes [offset, offset + bytes) of a file, or of those of them that it has, in lower-case hex.
-std::string sha256(const fs::path& file, uint64_t offset = 0, uint64_t bytes = UINT64_MAX) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw Error(cat("cannot open ", file.string()), Failure::kNotFound);
-  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
-    throw Error("OpenSSL has no SHA-256 here");
-  in.seekg(static_cast<std::streamoff>(offset));
-  for (std::vector<char> buffer(1 << 20); bytes > 0;) {
-    in.read(buffer.data(), static_cast<std::streamsize>(std::min<uint64_t>(bytes, buffer.size())));
-    if (in.bad()) throw Error(cat("cannot read ", file.string()), Failure::kDataLoss);
-    if (in.gcount() <= 0) break;
-    EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(in.gcount()));
-    bytes -= static_cast<uint64_t>(in.gcount());
-  }
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  EVP_DigestFinal_ex(context.get(), digest, &size);
-  std::string hex;
-  for (unsigned i = 0; i < size; ++i) {
-    hex += "0123456789abcdef"[digest[i] >> 4];
-    hex += "0123456789abcdef"[digest[i] & 15];
-  }
-  return hex;
-}
-
 // The files that have digests, by their paths in the folder.
 std::set<std::string> files_of(const fs::path& folder) {
   std::set<std::string> files;
   for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
     const std::string name = it->path().lexically_relative(folder).string();
-    if (it->is_directory() && name == kNotesFolder)
+    if (it->is_directory() && (name == kNotesFolder || name == kJournalFolder))
       it.disable_recursion_pending();
     else if (it->is_regular_file() && name != kDigestFile && name != kOutputMarker)
       files.insert(name);
@@ -99,10 +72,10 @@ Digests Digests::of(const fs::path& folder, const std::vector<StoredRange>& othe
   parallel_for(static_cast<int64_t>(digests.size()), 1, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       if (i < files.size()) {
-        digests[i] = sha256(folder / files[i]);
+        digests[i] = sha256_of_file(folder / files[i]);
       } else {
         const StoredRange& range = ranges[i - files.size()];
-        digests[i] = sha256(folder / range.file, range.offset, range.bytes);
+        digests[i] = sha256_of_file(folder / range.file, range.offset, range.bytes);
       }
     }
   });
@@ -165,7 +138,7 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
       continue;
     }
     try {
-      if (sha256(folder / file) == digest) continue;
+      if (sha256_of_file(folder / file) == digest) continue;
     } catch (const Error& e) {
       out.push_back(e.what());
       continue;
@@ -175,7 +148,7 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
     for (const TensorDigest& tensor : tensors_) {
       if (tensor.range.file != file) continue;
       ++stored;
-      if (sha256(folder / file, tensor.range.offset, tensor.range.bytes) != tensor.digest)
+      if (sha256_of_file(folder / file, tensor.range.offset, tensor.range.bytes) != tensor.digest)
         changed.push_back(tensor.range.name);
     }
     std::string text = cat(file, " is not as it was written (SHA-256)");

@@ -3,6 +3,8 @@
 
 #include <malloc.h>
 
+#include <algorithm>
+
 #include "host/abi/export_session.h"
 #include "host/abi/format_reader.h"
 #include "host/abi/format_writer.h"
@@ -14,12 +16,16 @@
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/export/digests.h"
+#include "host/export/journal.h"
 #include "host/plan/format_facts.h"
 #include "host/text/tokenizer.h"
 
 namespace roundhouse {
 
 namespace {
+
+// What names of a record's tensors begin with.
+const std::string kWriter = "writer/", kFingerprint = "fingerprint/";
 
 constexpr uint64_t kPackedBetweenTrims = 64 << 20;  // bytes of decoded weights
 
@@ -40,22 +46,25 @@ class TensorViews {
 }  // namespace
 
 struct Exporter::Target {
+  std::string id;
   LoadedFormat format;
   std::unique_ptr<PlanView> plan;
   std::unique_ptr<OutputFolder> part;  // where the output holds several formats
   OutputFolder& folder;
   ExportSession session;
   FormatWriter writer;
+  std::string saved;  // by writer.save(), last
 
-  Target(const LoadedFormat& format, std::unique_ptr<PlanView> view, OutputFolder& output,
+  Target(std::string id, const LoadedFormat& format, std::unique_ptr<PlanView> view, OutputFolder& output,
          std::unique_ptr<OutputFolder> inside, const ExportSession::Facts& facts, uint64_t max_shard_bytes,
-         ExportSession::Decode decode)
-      : format(format),
+         ExportSession::Decode decode, const std::string* from)
+      : id(std::move(id)),
+        format(format),
         plan(std::move(view)),
         part(std::move(inside)),
         folder(part ? *part : output),
         session(folder, facts, *plan->get(), max_shard_bytes, std::move(decode)),
-        writer(format, session) {}
+        writer(format, session, from) {}
 
   // Where the files that are no safetensors have their tensors, as the format's reader says.
   std::vector<StoredRange> stored(const nlohmann::json& about) const {
@@ -104,7 +113,8 @@ std::vector<ExportTarget> export_targets(const Recipe& recipe) {
 }
 
 Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
-                   const std::filesystem::path& model_folder, bool overwrite) {
+                   const std::filesystem::path& model_folder, OutputFolder& output, const JournalRecord* from)
+    : output_(output) {
   nlohmann::json config = architecture.config();
   // Of a checkpoint that is repacked: the format writes its own. The second is compressed-tensors' older key.
   for (const char* key : {"quantization_config", "compression_config"}) config.erase(key);
@@ -124,13 +134,17 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
   fingerprints_.family = plan.recipe.architecture;
   require_own_folders(plan.recipe.output, catalogue);
-  output_ = std::make_unique<OutputFolder>(plan.recipe.output, overwrite);
   const std::vector<ExportTarget> targets = export_targets(plan.recipe);
-  for (const ExportTarget& target : targets)
+  for (const ExportTarget& target : targets) {
+    const std::string saved = from ? from->bytes(kWriter + target.format) : "";
     targets_.push_back(std::make_unique<Target>(
-        catalogue.format(target.format), plan_view(plan, target.options, about_), *output_,
-        targets.size() == 1 ? nullptr : std::make_unique<OutputFolder>(*output_, target.format), facts,
-        static_cast<uint64_t>(plan.recipe.max_shard_size), decode));
+        target.format, catalogue.format(target.format), plan_view(plan, target.options, about_), output_,
+        targets.size() == 1 ? nullptr : std::make_unique<OutputFolder>(output_, target.format), facts,
+        static_cast<uint64_t>(plan.recipe.max_shard_size), decode, from ? &saved : nullptr));
+  }
+  if (!from) return;
+  for (const auto& [name, rows] : from->tensors(kFingerprint))
+    fingerprints_.set(name, {rows.as<float>(), rows.as<float>() + rows.elements()});
 }
 
 Exporter::~Exporter() = default;
@@ -181,15 +195,34 @@ void Exporter::tensor(const std::string& name, const Tensor& tensor) {
   if (!omitted_.contains(name)) fingerprints_.add(name, tensor);
 }
 
+bool Exporter::resumes(std::string& why) const {
+  for (const auto& target : targets_)
+    if (!FormatWriter::resumes(target->format)) why = target->format.label;
+  return why.empty();
+}
+
+void Exporter::save() {
+  for (auto& target : targets_) target->saved = target->writer.save();
+}
+
+void Exporter::add_to(RecordWriter& record) const {
+  for (const auto& target : targets_) record.add(kWriter + target->id, target->saved);
+  for (const auto& [name, rows] : fingerprints_.all()) {
+    Tensor copy(DType::kF32, {static_cast<int64_t>(rows.size())});
+    std::copy(rows.begin(), rows.end(), copy.as<float>());
+    record.add(kFingerprint + name, copy);
+  }
+}
+
 Fingerprints Exporter::finish(const std::map<std::string, std::string>& notes) {
   for (auto& target : targets_) target->writer.finish();
   for (auto& target : targets_)
     target->folder.write_text(kDigestFile, Digests::of(target->folder.partial(), target->stored(about_)).text());
-  for (const auto& [name, text] : notes) output_->write_text(cat(kNotesFolder, "/", name), text);
-  const std::filesystem::path file = fingerprint_file(output_->partial());
+  for (const auto& [name, text] : notes) output_.write_text(cat(kNotesFolder, "/", name), text);
+  const std::filesystem::path file = fingerprint_file(output_.partial());
   std::filesystem::create_directories(file.parent_path());
   fingerprints_.write(file);
-  output_->finish();
+  output_.finish();
   return std::move(fingerprints_);
 }
 
@@ -199,7 +232,8 @@ void rehearse(Catalogue& catalogue, const Plan& plan, const Architecture& archit
   Plan elsewhere = plan;
   elsewhere.recipe.output = scratch.path() / "out";
   try {
-    Exporter exporter(catalogue, elsewhere, architecture, model_folder, /*overwrite=*/false);
+    OutputFolder output(elsewhere.recipe.output, /*overwrite=*/false);
+    Exporter exporter(catalogue, elsewhere, architecture, model_folder, output);
     if (body) body(exporter);
   } catch (const Cancelled&) {
     throw;

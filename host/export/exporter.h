@@ -17,7 +17,9 @@
 
 namespace roundhouse {
 
+class JournalRecord;
 class OutputFolder;
+class RecordWriter;
 
 struct ExportTarget {
   std::string format;            // id
@@ -31,20 +33,27 @@ std::vector<ExportTarget> export_targets(const Recipe& recipe);
 // Feeds every format with the same layers and tensors. Destroyed before finish(): nothing is left behind.
 class Exporter {
  public:
-  // Throws Error when a folder exists and may not be overwritten, or cannot be written.
+  // Writes into `output`, the recipe's, which must outlive it. `from`: a record that save() has a part in, to go on from
+  // there. Throws Error; of kDataLoss when the folder no longer holds what was saved.
   Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
-           const std::filesystem::path& model_folder, bool overwrite);
+           const std::filesystem::path& model_folder, OutputFolder& output, const JournalRecord* from = nullptr);
   ~Exporter();
 
   void layer(const EncodedLayer& layer);
   void tensor(const std::string& name, const Tensor& tensor);
+  // Whether all formats can save(); else `why` names one.
+  bool resumes(std::string& why) const;
+  // Forces to the disk what was written. After an Error the exports cannot go on. REQUIRES: resumes().
+  void save();
+  // Adds what the last save() gave, and the fingerprints.
+  void add_to(RecordWriter& record) const;
   // Ends all formats, adds their digests, `notes` (texts by file name) and the fingerprints, then makes all appear at
   // once. Returns the fingerprints of all that was written.
   Fingerprints finish(const std::map<std::string, std::string>& notes = {});
 
  private:
   struct Target;
-  std::unique_ptr<OutputFolder> output_;  // of the run
+  OutputFolder& output_;
   std::vector<std::unique_ptr<Target>> targets_;
   nlohmann::json about_;  // the architecture's facts
   Fingerprints fingerprints_;

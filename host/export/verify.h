@@ -23,6 +23,8 @@ class Fingerprints {
 
   // Floating-point tensors only; others are passed over.
   void add(const std::string& name, const Tensor& tensor);
+  // What add() has made of a tensor.
+  void set(const std::string& name, std::vector<float> rows) { all_[name] = std::move(rows); }
   void write(const std::filesystem::path& file) const;
 
   const std::map<std::string, std::vector<float>>& all() const { return all_; }

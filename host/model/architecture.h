@@ -67,6 +67,7 @@ class Architecture {
   // The tensors outside the blocks. A tied head is not among them.
   std::vector<std::string> outer_tensors() const;
 
+  const std::filesystem::path& descriptor_file() const { return descriptor_->file; }
   const DecoderInfo& info() const { return info_; }
   const nlohmann::json& config() const { return config_; }
   // What plugins are told: "architecture" of rh_model in host.h. {} before match() has read a generic architecture.

@@ -79,4 +79,7 @@ struct Plan {
   std::vector<std::string> problems;  // those of no layer
 };
 
+// On the disk of the output, at most, while the run works: two records of what it would go on from.
+inline uint64_t journal_bytes(const Plan& plan) { return 2 * plan.activation_bytes; }
+
 }  // namespace roundhouse

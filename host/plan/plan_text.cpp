@@ -280,6 +280,8 @@ std::string describe(const Plan& plan) {
     text += cat("experts      ", plan.experts, " a block, ", plan.experts_used, " for a token",
                 passes(plan).any() ? cat(": about ", tokens_an_expert(plan), " calibration tokens each") : "", "\n");
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
+  if (journal_bytes(plan) > 0)
+    text += cat("journal      up to ", format_bytes(journal_bytes(plan)), " on the output's disk while it runs\n");
   text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n",
               plan.left.empty() ? "" : left_text(plan) + "\n", format_table(formats));
   for (const FormatPlan& format : plan.formats)

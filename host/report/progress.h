@@ -8,12 +8,12 @@
 
 namespace roundhouse {
 
-// On a terminal: a line that is rewritten a few times a second, and one lasting line a block. Elsewhere the terminal
-// part is quiet. The lasting lines go to the log file in any case. Not thread-safe.
+// On a terminal: a line that is rewritten a few times a second; elsewhere, a line a minute. One lasting line a block, in
+// the log file too. Not thread-safe.
 class Progress {
  public:
-  // steps: of the whole run, for the time left.
-  Progress(std::string unit, int64_t steps);
+  // steps: of the whole run, for the time left; `first` of them are done already.
+  Progress(std::string unit, int64_t steps, int64_t first = 0);
   ~Progress();
 
   // `fraction` of step `step` (from 0) is done.
@@ -27,7 +27,7 @@ class Progress {
   std::string left(double done) const;
 
   std::string unit_;
-  int64_t steps_;
+  int64_t steps_, first_;
   bool terminal_, shown_ = false;
   std::chrono::steady_clock::time_point start_, last_;
 };

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/run.h"
 
+#include <roundhouse/ext/resume.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <unordered_set>
 #include <utility>
 
 #include "host/abi/format_reader.h"
+#include "host/base/environment.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
@@ -19,6 +24,7 @@
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/weight_bytes.h"
 #include "host/export/exporter.h"
+#include "host/export/journal.h"
 #include "host/export/verify.h"
 #include "host/model/finite.h"
 #include "host/plan/imatrix.h"
@@ -28,6 +34,7 @@
 #include "host/report/progress.h"
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
+#include "host/run/identity.h"
 #include "host/run/report_page.h"
 #include "host/run/texts.h"
 #include "host/tuning/device.h"
@@ -42,7 +49,8 @@ namespace {
 
 class Clock {
  public:
-  // Seconds since the last call, or since the start.
+  // Seconds since the last lap, or since the start.
+  double now() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count(); }
   double lap() {
     const auto now = std::chrono::steady_clock::now();
     return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
@@ -52,21 +60,61 @@ class Clock {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-// Shows the work, hands its results to the formats, and keeps what the report needs.
+constexpr const char* kUnfinished = "unfinished";  // in the notes: the record by which an evaluation is done later
+
+// A run that ends within this time of a record loses nothing else; recording costs a few seconds.
+constexpr double kSecondsBetweenRecords = 30;
+
+double seconds_between_records() {
+  const std::string text = environment_variable("ROUNDHOUSE_JOURNAL_SECONDS");
+  return text.empty() ? kSecondsBetweenRecords : std::strtod(text.c_str(), nullptr);
+}
+
+nlohmann::json blocks_to_record(const std::vector<BlockReport>& blocks) {
+  nlohmann::json record = nlohmann::json::array();
+  const auto error = [](const std::optional<double>& e) { return e ? nlohmann::json(*e) : nlohmann::json(); };
+  for (const BlockReport& b : blocks)
+    record.push_back({b.block, b.first_loss, b.best_loss, b.best_iteration, error(b.error_alone),
+                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few});
+  return record;
+}
+
+std::vector<BlockReport> blocks_of_record(const nlohmann::json& record) {
+  std::vector<BlockReport> blocks;
+  const auto error = [](const nlohmann::json& e) { return e.is_null() ? std::nullopt : std::optional<double>(e); };
+  for (const nlohmann::json& b : record)
+    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8]});
+  return blocks;
+}
+
+// Shows the work, hands its results to the formats, keeps what the report needs, and writes the journal.
 class RunSink : public QuantizeSink {
  public:
-  RunSink(Exporter& exporter, const Plan& plan)
+  // `journal`: nullptr: none is written. `from`: the record to go on from; nullptr: there is none.
+  RunSink(Exporter& exporter, const Plan& plan, OutputFolder& output, Journal* journal, const JournalRecord* from)
       : exporter_(exporter),
+        output_(output),
+        journal_(journal),
+        interval_(seconds_between_records()),
         iters_(plan.recipe.tuning.iters),
         layers_alone_(plan.rounds_only),
-        progress_(layers_alone_ ? "layer" : "block",
-                  layers_alone_ ? std::count_if(plan.layers.begin(), plan.layers.end(),
-                                                [](const LayerPlan& layer) { return layer.encoding != nullptr; })
-                                : plan.blocks) {}
+        steps_(layers_alone_ ? std::count_if(plan.layers.begin(), plan.layers.end(),
+                                             [](const LayerPlan& layer) { return layer.encoding != nullptr; })
+                             : plan.blocks),
+        done_(from ? from->state().at("done_steps").get<int64_t>() : 0),
+        earlier_(from ? from->state().at("seconds").get<double>() : 0),
+        progress_(unit(), steps_, done_) {
+    if (!from) return;
+    blocks_ = blocks_of_record(from->state().at("blocks"));
+    log::info(cat("resuming ",
+                  done_ < steps_ ? cat("at ", unit(), " ", done_ + 1, " of ", steps_) : "after the last block", ", ",
+                  format_seconds(earlier_), " saved"));
+    note_kept();
+  }
 
   void layer(const EncodedLayer& layer) override {
     exporter_.layer(layer);
-    if (layers_alone_) progress_.update(layers_++, 1, layer.plan.info.name);
+    if (layers_alone_) progress_.update(done_++, 1, layer.plan.info.name);
   }
   void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
   void iteration(int64_t block, int64_t iteration, double loss) override {
@@ -79,28 +127,69 @@ class RunSink : public QuantizeSink {
                                                    : "";
     progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
     blocks_.push_back(report);
+    done_ = report.block + 1;
   }
-  std::vector<BlockReport> take_blocks() { return std::move(blocks_); }
+  void pause(const std::function<void(RecordWriter& record)>& write) override {
+    if (!journal_ || since_record_.now() < interval_) return;
+    exporter_.save();
+    try {
+      journal_->add([&](RecordWriter& record) {
+        write(record);
+        exporter_.add_to(record);
+        record.state.update({{"done_steps", done_}, {"seconds", seconds()}, {"blocks", blocks_to_record(blocks_)}});
+      });
+      note_kept();
+    } catch (const Error& e) {  // as on a full disk, which need not be the exports' end
+      log::warning(cat("what is done is not recorded for a later run: ", e.what()));
+    }
+    since_record_.lap();
+  }
+  const std::vector<BlockReport>& blocks() const { return blocks_; }
+  // With those of the runs before that were broken off.
+  double seconds() const { return earlier_ + start_.now(); }
+  // What a later run need not do again; "": it has to do all.
+  const std::string& kept() const { return kept_; }
 
  private:
+  const char* unit() const { return layers_alone_ ? "layer" : "block"; }
+  void note_kept() {
+    kept_ = cat("The work up to ", unit(), " ", done_, " of ", steps_, " is kept in ", output_.partial().string(),
+                ": the same command goes on from there.");
+    output_.say_at_crash(kept_);
+  }
+
   Exporter& exporter_;
+  OutputFolder& output_;
+  Journal* journal_;
+  double interval_;  // seconds between records, at least
   int64_t iters_;
-  bool layers_alone_;   // they come without blocks
-  int64_t layers_ = 0;  // finished so far
+  bool layers_alone_;  // they come without blocks
+  int64_t steps_, done_;
+  Clock start_, since_record_;
+  double earlier_;  // seconds of the runs that were broken off
+  std::string kept_;
   Progress progress_;
   std::vector<BlockReport> blocks_;
 };
 
+uint64_t bytes_in(const std::filesystem::path& folder) {
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  return bytes;
+}
+
 // Throws Error when the disk is known to have less room than the plan expects to need, with the original's logits.
-void check_room(const Plan& plan, uint64_t logits) {
-  uint64_t needed = logits;
+void check_room(const Plan& plan, const std::filesystem::path& partial, uint64_t logits) {
+  uint64_t needed = journal_bytes(plan) + logits;
   for (const FormatPlan& format : plan.formats) needed += format.bytes_estimate;
-  const std::filesystem::path folder = std::filesystem::weakly_canonical(plan.recipe.output).parent_path();
+  needed -= std::min(needed, bytes_in(partial));
   std::error_code unknown;
-  const std::filesystem::space_info space = std::filesystem::space(folder, unknown);
+  const std::filesystem::space_info space = std::filesystem::space(partial, unknown);
   if (unknown || space.available >= needed) return;
-  throw Error(cat("the output needs about ", format_bytes(needed), ", but the disk of ", folder.string(), " has only ",
-                  format_bytes(space.available), " left. Make room, or choose an output on another disk."));
+  throw Error(cat("the output needs about ", format_bytes(needed), ", but the disk of ", partial.parent_path().string(),
+                  " has only ", format_bytes(space.available),
+                  " left. Make room, or choose an output on another disk."));
 }
 
 // The original alone, before anything is evaluated.
@@ -202,6 +291,69 @@ std::map<std::string, std::string> notes(const RunReport& report) {
           {"report.html", report_page(report)}};
 }
 
+// What the evaluation needs of the work before it, in a record.
+void record_for_evaluation(const std::filesystem::path& folder, const nlohmann::json& identity,
+                           const Observations& seen, const RunReport& report) {
+  Journal(folder, identity).add([&](RecordWriter& record) {
+    record.state = {{"tokens", seen.tokens},
+                    {"prepare", report.seconds.prepare},
+                    {"quantize", report.seconds.quantize},
+                    {"peak_memory_bytes", report.peak_memory_bytes},
+                    {"spill", {report.spill.bytes, report.spill.read, report.spill.written, report.spill.seconds}},
+                    {"blocks", blocks_to_record(report.blocks)}};
+    for (const auto& [layer, range] : seen.ranges) record.add("range/" + layer, range);
+    for (const auto& [layer, weights] : seen.importance) record.add("importance/" + layer, weights);
+  });
+}
+
+// Takes back what record_for_evaluation() has written for a run of this identity. False: there is no such record.
+bool take_evaluation_record(const std::filesystem::path& folder, const nlohmann::json& identity, Observations& seen,
+                            RunReport& report) {
+  const Journal journal(folder, identity);
+  for (const int64_t number : journal.records()) {
+    try {
+      const JournalRecord record = journal.open(number);
+      if (!difference(record.identity(), identity).empty()) return false;
+      const nlohmann::json& state = record.state();
+      seen.tokens = state.at("tokens");
+      seen.ranges = record.tensors("range/");
+      seen.importance = record.tensors("importance/");
+      report.seconds.prepare = state.at("prepare");
+      report.seconds.quantize = state.at("quantize");
+      report.peak_memory_bytes = state.at("peak_memory_bytes");
+      const nlohmann::json& spill = state.at("spill");
+      report.spill = {spill[0], spill[1], spill[2], spill[3]};
+      report.blocks = blocks_of_record(state.at("blocks"));
+      return true;
+    } catch (const Error& e) {
+      log::warning(e.what());
+    }
+  }
+  return false;
+}
+
+// Begins the exports, or goes on with them from the newest record of the journal that is whole; `from` is that record.
+void open_exports(const std::function<void(const JournalRecord*)>& begin, const Journal& journal, OutputFolder& output,
+                  const nlohmann::json& identity, std::optional<JournalRecord>& from) {
+  const std::vector<int64_t> records = journal.records();
+  for (const int64_t number : records) {
+    try {
+      from = journal.open(number);
+      if (const std::string other = difference(from->identity(), identity); !other.empty())
+        throw Error(cat(output.partial().string(), " holds a run that was broken off, but ", other,
+                        ". Run it as it was to go on, or pass --restart to begin anew."));
+      return begin(&*from);
+    } catch (const Error& e) {
+      if (e.failure() != Failure::kDataLoss && e.failure() != Failure::kNotFound) throw;
+      from.reset();
+      log::warning(cat("a record of the run that was broken off is of no use: ", e.what()));
+    }
+  }
+  if (!records.empty()) log::warning("nothing is left to go on from: starting over");
+  output.clear();
+  begin(nullptr);
+}
+
 }  // namespace
 
 void read_weights(const Plan& plan, const Original& original, Catalogue& catalogue) {
@@ -228,50 +380,91 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   report.device = resolve_device(recipe.device);
   for (const LayerPlan& layer : plan.layers) report.layers.push_back({layer.info.name, scheme_text(layer.scheme)});
   report.commands = serve_commands(plan);
-  if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !request.overwrite)
-    throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
 
   // What can be known before the long work: the texts, the weights, the output.
   Texts texts = load_texts(plan, original);
+  const nlohmann::json identity = run_identity(plan, original, catalogue, report.device, texts);
   std::unordered_set<std::string> checked;  // or never computed with
   for (const TensorPlan& tensor : plan.tensors)
     if (tensor.extra || !plan.rounds_only) checked.insert(tensor.name);
   FiniteSource source(*original.tensors, std::move(checked));
   Fingerprints fingerprints;
   Observations seen;
-  {
-    Exporter exporter(catalogue, plan, architecture, original.files.folder(), request.overwrite);
-    check_room(plan, LogProbsWriter::bytes(texts.evaluation, architecture.vocab_size()));
-    if (!plan.rounds_only) read_weights(plan, original, catalogue);  // else each layer when its turn comes
-    report.seconds.prepare = clock.lap();
-    RunSink sink(exporter, plan);
-    const QuantizeInput input{plan,         architecture,
-                              source,       exported_checkpoint(*original.tensors),
-                              catalogue,    std::move(texts.calibration),
-                              texts.pad_id, report.device};
-    if (plan.rounds_only)
-      round_layers(input, sink);
-    else
-      seen = quantize(input, sink);
-    report.blocks = sink.take_blocks();
-    report.spill = seen.spill;
-    report.models = {original_row(recipe)};
-    report.seconds.quantize = clock.lap();
-    report.peak_memory_bytes = peak_memory_bytes();
-    fingerprints = exporter.finish(notes(report));
+  const std::filesystem::path unfinished = report.notes() / kUnfinished;
+  if (!request.restart && take_evaluation_record(unfinished, identity, seen, report)) {
+    log::info(cat("the exports in ", report.output.string(), " are complete: only their evaluation is left"));
+    fingerprints = Fingerprints::read(fingerprint_file(report.output));
+    clock.lap();
+  } else {
+    if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !request.overwrite)
+      throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
+    const bool left =
+        !request.restart && std::filesystem::exists(OutputFolder::partial_of(recipe.output) / kJournalFolder);
+    OutputFolder output(recipe.output, request.overwrite, left ? Partial::kTakeUp : Partial::kKeep);
+    Journal journal(output.partial() / kJournalFolder, identity);
+    std::string kept;
+    try {
+      std::optional<Exporter> exporter;
+      std::optional<JournalRecord> from;
+      open_exports(
+          [&](const JournalRecord* record) {
+            exporter.emplace(catalogue, plan, architecture, original.files.folder(), output, record);
+          },
+          journal, output, identity, from);
+      check_room(plan, output.partial(), LogProbsWriter::bytes(texts.evaluation, architecture.vocab_size()));
+      if (!plan.rounds_only && !from) read_weights(plan, original, catalogue);  // else each layer when its turn comes
+      report.seconds.prepare = clock.lap();
+      std::string starts_over;  // the format that cannot go on
+      const bool resumes = exporter->resumes(starts_over);
+      if (!resumes)
+        log::info(cat(starts_over, " cannot go on with an export (", RH_EXT_RESUME,
+                      "): a run that is broken off will start over"));
+      RunSink sink(*exporter, plan, output, resumes ? &journal : nullptr, from ? &*from : nullptr);
+      try {
+        const QuantizeInput input{plan,
+                                  architecture,
+                                  source,
+                                  exported_checkpoint(*original.tensors),
+                                  catalogue,
+                                  std::move(texts.calibration),
+                                  texts.pad_id,
+                                  report.device,
+                                  from ? &*from : nullptr};
+        if (plan.rounds_only)
+          round_layers(input, sink);
+        else
+          seen = quantize(input, sink);
+        report.blocks = sink.blocks();
+        report.spill = seen.spill;
+        report.models = {original_row(recipe)};
+        report.seconds.quantize = sink.seconds();
+        report.peak_memory_bytes = peak_memory_bytes();
+        record_for_evaluation(output.partial() / kNotesFolder / kUnfinished, identity, seen, report);
+        fingerprints = exporter->finish(notes(report));
+      } catch (...) {
+        kept = sink.kept();
+        throw;
+      }
+    } catch (const std::exception& e) {
+      if (journal.records().empty()) output.remove_unfinished();
+      if (kept.empty()) throw;
+      throw Error(cat(e.what(), "\n", kept));
+    }
+    clock.lap();
   }
   if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
   try {
     report.models = evaluate({plan, architecture, source, catalogue, seen, fingerprints}, texts.evaluation);
   } catch (const std::exception& e) {
-    throw Error(
-        cat(e.what(), "\nOnly the evaluation failed. The exports in ", report.output.string(),
-            " are complete, with their report and recipe; `roundhouse eval` and `roundhouse verify` take them."));
+    throw Error(cat(e.what(), "\nOnly the evaluation is missing. The exports in ", report.output.string(),
+                    " are complete, with their report and recipe: the same command evaluates them."));
   }
   report.seconds.evaluate = clock.lap();
-  report.seconds.total = total.lap();
-  report.peak_memory_bytes = peak_memory_bytes();
+  report.seconds.total = report.seconds.prepare + report.seconds.quantize + report.seconds.evaluate;
+  report.peak_memory_bytes = std::max(report.peak_memory_bytes, peak_memory_bytes());
   for (const auto& [name, text] : notes(report)) write_file(report.notes() / name, text);
+  std::error_code ignored;
+  std::filesystem::remove_all(unfinished, ignored);
   return report;
 }
 

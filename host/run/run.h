@@ -17,14 +17,16 @@ struct RunRequest {
   Recipe recipe;
   std::vector<std::filesystem::path> architecture_folders;  // the descriptions of model families
   bool overwrite = false;                                   // replaces an output that exists
+  bool restart = false;                                     // from the beginning, whatever an earlier run has left
 };
 
 // check_weights() with its progress shown and its warnings logged.
 void read_weights(const Plan& plan, const Original& original, Catalogue& catalogue);
 
 // Writes the recipe's checkpoints, and beside them its notes: the complete recipe, the report, the fingerprints. Shows
-// its progress and warns through the log. Throws Error, before the long work for everything that can be known by then;
-// no checkpoint is left behind then. One that does not read back as what was made stays, as a problem of its row.
+// its progress and warns through the log. Goes on where an earlier run of the same recipe was broken off, with the same
+// bytes. Throws Error, before the long work for everything that can be known by then; no checkpoint is left behind then,
+// but perhaps a journal in the partial folder, by which the next run goes on. One that does not read back as what was made stays, as a problem of its row.
 RunReport run(const RunRequest& request, Catalogue& catalogue);
 
 }  // namespace roundhouse

@@ -39,6 +39,9 @@ class HiddenStates {
   // rows: [any number of samples, seq, hidden] on the run's device.
   void write(int64_t begin, const at::Tensor& rows);
 
+  at::IntArrayRef sample_shape() const { return shape_; }
+  at::ScalarType type() const { return type_; }
+
  private:
   // Of one sample at its place in the file.
   void read(int64_t sample, void* to) const;

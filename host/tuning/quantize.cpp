@@ -19,6 +19,7 @@
 #include "host/base/parallel.h"
 #include "host/export/stored_layer.h"
 #include "host/model/decoder.h"
+#include "host/model/torch_tensor.h"
 #include "host/plan/passes.h"
 #include "host/text/calibration.h"
 #include "host/tuning/accelerator.h"
@@ -79,6 +80,9 @@ bool has_outliers(const LayerPlan& layer) {
 
 constexpr int64_t kErrorUnits = 4;  // those that a block's errors are taken over: some thousand tokens
 
+// What names of a record's tensors begin with.
+const std::string kRange = "range/", kImportance = "importance/";
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -109,12 +113,13 @@ class Run {
   Observations run() {
     const at::NoGradGuard no_grad;
     if (passes_.any()) in("the embedding", [&] { start_chains(); });
-    for (int64_t block = 0; block < in_.architecture.blocks(); ++block) {
+    for (int64_t block = in_.from ? restore(*in_.from) : 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
       BlockReport report{block};
       in(cat("block ", block), [&] { quantize_block(block, report); });
       report.seconds = seconds_since(start);
       sink_.block_done(report);
+      sink_.pause([&](RecordWriter& record) { save(block + 1, record); });
     }
     in(in_.architecture.head().name, [&] { quantize_head(); });
     seen_.spill = memory_.spill;
@@ -283,12 +288,53 @@ class Run {
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
+    if (in_.from) return;  // restore() fills them
     for_all_units([&](int64_t begin, int64_t end) {
       const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end));
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
     source_.drop();
+  }
+
+  // All that blocks from `next` on take from those before them.
+  void save(int64_t next, RecordWriter& record) const {
+    record.state["next"] = next;
+    record.state["random"] = random_.state();
+    record.state["done"] = done_;
+    for (const auto& [layer, range] : seen_.ranges) record.add(kRange + layer, range);
+    for (const auto& [layer, weights] : seen_.importance) record.add(kImportance + layer, weights);
+    for (const auto& [name, chain] : chains()) {
+      std::vector<int64_t> shape = chain->sample_shape().vec();
+      shape.insert(shape.begin(), chain->samples());
+      record.begin(name, from_torch(chain->type()), shape);
+      for_all_units([&, chain = chain](int64_t begin, int64_t end) {
+        record.append(from_torch(chain->rows(begin, end).cpu().contiguous()));
+      });
+    }
+  }
+
+  // Returns the next block.
+  int64_t restore(const JournalRecord& record) {
+    random_.restore(record.state().at("random").get<std::string>());
+    done_ = record.state().at("done").get<decltype(done_)>();
+    seen_.ranges = record.tensors(kRange);
+    seen_.importance = record.tensors(kImportance);
+    for (const auto& [name, chain] : chains()) {
+      const at::Tensor stored = to_torch(record.tensor(name));
+      for_all_units([&, chain = chain](int64_t begin, int64_t end) {
+        chain->write(begin, stored.slice(0, begin, end).to(device_));
+      });
+    }
+    return record.state().at("next").get<int64_t>();
+  }
+
+  // Those that are there, by their names in a record.
+  std::vector<std::pair<std::string, HiddenStates*>> chains() const {
+    std::vector<std::pair<std::string, HiddenStates*>> there;
+    if (full_) there.emplace_back("full", full_.get());
+    if (quantized_) there.emplace_back("quantized", quantized_.get());
+    return there;
   }
 
   // Calls body(begin, end) for the units of all samples.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "host/base/tensor.h"
 #include "host/discovery/catalogue.h"
 #include "host/export/encoded_layer.h"
+#include "host/export/journal.h"
 #include "host/model/architecture.h"
 #include "host/plan/plan.h"
 #include "host/tuning/results.h"
@@ -26,6 +28,9 @@ class QuantizeSink {
   // Called inside a block, once an iteration; on a GPU some at a time.
   virtual void iteration(int64_t block, int64_t iteration, double loss) = 0;
   virtual void block_done(const BlockReport& report) = 0;
+  // Called between two blocks, or two layers that come without blocks: all that is before has come. `write` adds what a
+  // later process needs to go on from here.
+  virtual void pause(const std::function<void(RecordWriter& record)>& /*write*/) {}
 };
 
 struct QuantizeInput {
@@ -38,6 +43,7 @@ struct QuantizeInput {
       samples;  // calibration ids, all of one length; may be empty when no pass needs them
   std::optional<int32_t> pad_id;
   std::string device = "cpu";
+  const JournalRecord* from = nullptr;  // to go on from there; nullptr: from the beginning
 };
 
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.

@@ -20,6 +20,8 @@
 namespace roundhouse {
 namespace {
 
+const std::string kShared = "shared/";  // what names of a record's tensors begin with
+
 class LayerRounding {
  public:
   LayerRounding(const QuantizeInput& input, QuantizeSink& sink) : in_(input), sink_(sink), device_(input.device) {
@@ -33,33 +35,54 @@ class LayerRounding {
 
   void run() {
     const at::NoGradGuard no_grad;
-    for (const std::string& name : in_.source.names()) {
+    const std::vector<std::string> names = in_.source.names();
+    for (size_t i = in_.from ? restore(*in_.from) : 0; i < names.size(); ++i) {
       throw_if_cancelled();
-      // A file's pages come in groups, and pages shared with a neighbouring tensor stay mapped.
-      if (loaded_ > kLoadedBetweenReleases) {
-        in_.source.release_pages();
-        loaded_ = 0;
-      }
-      const auto found = layers_.find(name);
-      if (found == layers_.end()) {
-        if (!is_bias(name)) sink_.tensor(name, load(name));
-        continue;
-      }
-      const LayerPlan& layer = *found->second;
-      try {
-        if (layer.kept())
-          with_stored_layer(layer, *in_.quantized, [&](const EncodedLayer& stored) { sink_.layer(stored); });
-        else
-          round(layer);
-      } catch (const Cancelled&) {
-        throw;
-      } catch (const Error& e) {
-        throw Error(cat(layer.info.name, ": ", e.what()), e.failure());
-      }
+      one(names[i]);
+      sink_.pause([&](RecordWriter& record) { save(i + 1, record); });
     }
   }
 
  private:
+  // The layer of the tensor, or the tensor.
+  void one(const std::string& name) {
+    // A file's pages come in groups, and pages shared with a neighbouring tensor stay mapped.
+    if (loaded_ > kLoadedBetweenReleases) {
+      in_.source.release_pages();
+      loaded_ = 0;
+    }
+    const auto found = layers_.find(name);
+    if (found == layers_.end()) {
+      if (!is_bias(name)) sink_.tensor(name, load(name));
+      return;
+    }
+    const LayerPlan& layer = *found->second;
+    try {
+      if (layer.kept())
+        with_stored_layer(layer, *in_.quantized, [&](const EncodedLayer& stored) { sink_.layer(stored); });
+      else
+        round(layer);
+    } catch (const Cancelled&) {
+      throw;
+    } catch (const Error& e) {
+      throw Error(cat(layer.info.name, ": ", e.what()), e.failure());
+    }
+  }
+
+  // All that tensors from `next` on take from those before them.
+  void save(size_t next, RecordWriter& record) const {
+    record.state["next"] = next;
+    for (const auto& [siblings, statistic] : shared_)
+      if (statistic.defined()) record.add(kShared + siblings, from_torch(statistic.cpu().contiguous()));
+  }
+
+  // Returns the next tensor.
+  size_t restore(const JournalRecord& record) {
+    for (const auto& [siblings, statistic] : record.tensors(kShared))
+      shared_[siblings] = to_torch(statistic).to(device_);
+    return record.state().at("next").get<size_t>();
+  }
+
   // It comes with its layer.
   bool is_bias(const std::string& name) const {
     constexpr std::string_view kBias = ".bias";

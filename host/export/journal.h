@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The journal of a run: what a later process needs to go on where this one was broken off.
+//
+// A folder with two files a record: N.data has tensors, one after the other, and N.json says what they are, which run
+// the record belongs to, and the digest of both. N.json appears when all of its record is on the disk.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/base/tensor.h"
+#include "host/checkpoint/append_file.h"
+#include "host/export/sha256.h"
+
+namespace roundhouse {
+
+class MappedFile;
+
+// A record that is being written. All throw Error.
+class RecordWriter {
+ public:
+  explicit RecordWriter(std::filesystem::path file);
+
+  nlohmann::json state = nlohmann::json::object();  // what is small
+
+  // REQUIRES: the name is new.
+  void add(const std::string& name, const Tensor& tensor);
+  void add(const std::string& name, std::string_view bytes);
+  // A tensor whose elements come by append(), before anything else is added.
+  void begin(const std::string& name, DType dtype, const std::vector<int64_t>& shape);
+  void append(const Tensor& part) { write(part.data(), part.bytes()); }
+
+ private:
+  friend class Journal;
+  void write(const void* data, uint64_t bytes);
+
+  AppendFile file_;
+  Sha256 digest_;
+  nlohmann::json tensors_ = nlohmann::json::object();
+};
+
+// A whole record.
+class JournalRecord {
+ public:
+  const nlohmann::json& identity() const { return index_.at("identity"); }
+  const nlohmann::json& state() const { return index_.at("state"); }
+  // Borrows the mapped file. Throws Error when there is none of that name.
+  Tensor tensor(const std::string& name) const;
+  // Copies of those whose names begin with `prefix`, by the rest of the name.
+  std::map<std::string, Tensor> tensors(const std::string& prefix) const;
+  std::string bytes(const std::string& name) const;
+
+ private:
+  friend class Journal;
+  nlohmann::json index_;
+  std::shared_ptr<const MappedFile> data_;
+};
+
+class Journal {
+ public:
+  // `identity` of the run: an object.
+  Journal(std::filesystem::path folder, nlohmann::json identity)
+      : folder_(std::move(folder)), identity_(std::move(identity)) {}
+
+  // Forces the record to the disk; only then does it count. The one before it stays, older ones go first. After an
+  // exception the journal is as it was. Throws Error.
+  void add(const std::function<void(RecordWriter&)>& write);
+  // The numbers of the records, the newest first.
+  std::vector<int64_t> records() const;
+  // Throws Error when the record is damaged.
+  JournalRecord open(int64_t record) const;
+
+ private:
+  std::filesystem::path file(int64_t record, const char* extension) const;
+  void remove(int64_t record) const;
+
+  std::filesystem::path folder_;
+  nlohmann::json identity_;
+};
+
+}  // namespace roundhouse

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/export/sha256.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <fstream>
+#include <vector>
+
+#include "host/base/error.h"
+
+namespace roundhouse {
+
+Sha256::Sha256()
+    : context_(EVP_MD_CTX_new(), [](void* context) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context)); }) {
+  if (!context_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_.get()), EVP_sha256(), nullptr) != 1)
+    throw Error("OpenSSL has no SHA-256 here");
+}
+
+void Sha256::add(const void* data, size_t bytes) {
+  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_.get()), data, bytes);
+}
+
+std::string Sha256::hex() {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_.get()), digest, &size);
+  std::string hex;
+  for (unsigned i = 0; i < size; ++i) {
+    hex += "0123456789abcdef"[digest[i] >> 4];
+    hex += "0123456789abcdef"[digest[i] & 15];
+  }
+  return hex;
+}
+
+std::string sha256(std::string_view bytes) {
+  Sha256 digest;
+  digest.add(bytes.data(), bytes.size());
+  return digest.hex();
+}
+
+std::string sha256_of_file(const std::filesystem::path& file, uint64_t offset, uint64_t bytes) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw Error(cat("cannot open ", file.string()), Failure::kNotFound);
+  Sha256 digest;
+  in.seekg(static_cast<std::streamoff>(offset));
+  for (std::vector<char> buffer(1 << 20); bytes > 0;) {
+    in.read(buffer.data(), static_cast<std::streamsize>(std::min<uint64_t>(bytes, buffer.size())));
+    if (in.bad()) throw Error(cat("cannot read ", file.string()), Failure::kDataLoss);
+    if (in.gcount() <= 0) break;
+    digest.add(buffer.data(), static_cast<size_t>(in.gcount()));
+    bytes -= static_cast<uint64_t>(in.gcount());
+  }
+  return digest.hex();
+}
+
+}  // namespace roundhouse

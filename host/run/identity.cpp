@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/run/identity.h"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "host/base/cpu.h"
+#include "host/base/error.h"
+#include "host/export/sha256.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr uint64_t kDigested = 4 << 20;  // bytes of a file: the headers of weights, most other files whole
+
+constexpr const char *kRecipe = "the recipe", *kProgram = "the program's version";
+
+std::string file_identity(const fs::path& file) {
+  return cat(fs::file_size(file), " bytes of ", fs::last_write_time(file).time_since_epoch().count(), ", ",
+             sha256_of_file(file, 0, kDigested));
+}
+
+// The model itself, or the files right in its folder.
+void add_files(json& identity, const fs::path& model) {
+  std::vector<fs::path> files;
+  if (fs::is_directory(model))
+    for (const auto& entry : fs::directory_iterator(model)) files.push_back(entry.path());
+  else
+    files.push_back(model);
+  for (const fs::path& file : files)
+    if (fs::is_regular_file(file)) identity[file.string()] = file_identity(file);
+}
+
+// The plugins whose code the bytes come from.
+std::set<fs::path> plugins_of(const Plan& plan, const Catalogue& catalogue) {
+  std::set<fs::path> plugins;
+  for (const LayerPlan& layer : plan.layers)
+    for (const auto& side : {layer.scheme.weight, layer.scheme.activation})
+      if (const DtypeRecord* dtype = side ? catalogue.find_dtype(side->dtype) : nullptr) plugins.insert(dtype->plugin);
+  for (const FormatPlan& format : plan.formats)
+    if (const FormatRecord* record = catalogue.find_format(format.id)) plugins.insert(record->plugin);
+  return plugins;
+}
+
+std::string importance_digest(const Importance& importance) {
+  Sha256 digest;
+  for (const auto& [layer, weights] : importance) {
+    digest.add(layer.c_str(), layer.size() + 1);
+    digest.add(weights.data(), weights.bytes());
+  }
+  return digest.hex();
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+size_t indent(const std::string& line) { return std::min(line.find_first_not_of(' '), line.size()); }
+
+// A line of YAML with the keys above it: "tuning.iters: 200".
+std::string with_keys(const std::vector<std::string>& lines, size_t at) {
+  if (at >= lines.size()) return "not there";
+  std::string text = lines[at].substr(indent(lines[at]));
+  for (size_t i = at, inner = indent(lines[at]); i-- > 0 && inner > 0;) {
+    if (indent(lines[i]) >= inner) continue;
+    inner = indent(lines[i]);
+    const std::string key = lines[i].substr(inner, lines[i].find(':') - inner);
+    text = cat(key, ".", text);
+  }
+  return text;
+}
+
+std::string recipe_difference(const std::string& before, const std::string& now) {
+  const std::vector<std::string> old = lines_of(before), present = lines_of(now);
+  size_t at = 0;
+  while (at < old.size() && at < present.size() && old[at] == present[at]) ++at;
+  return cat("the recipe has \"", with_keys(present, at), "\", and had \"", with_keys(old, at), "\"");
+}
+
+}  // namespace
+
+json run_identity(const Plan& plan, const Original& original, const Catalogue& catalogue, const std::string& device,
+                  const Texts& texts) {
+  Recipe recipe = plan.recipe;
+  recipe.output.clear();
+  recipe.evaluation.reset();
+  recipe.memory.reset();
+  recipe.threads = 0;
+  recipe.device = {};  // that which it means here is in the identity
+  json identity{{kProgram, ROUNDHOUSE_VERSION},
+                {kRecipe, to_yaml(recipe)},
+                {"the device", cat(device, computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
+  add_files(identity, recipe.model);
+  if (recipe.tokenizer) add_files(identity, *recipe.tokenizer);
+  for (const fs::path& plugin : plugins_of(plan, catalogue))
+    identity[cat("the plugin ", plugin.filename().string())] = sha256_of_file(plugin);
+  const fs::path description = original.architecture.descriptor_file();
+  identity[cat("the architecture's description ", description.filename().string())] = sha256_of_file(description);
+  Sha256 tokens;
+  for (const std::vector<int32_t>& sample : texts.calibration)
+    tokens.add(sample.data(), sample.size() * sizeof sample.front());
+  identity["what the calibration texts say"] = tokens.hex();
+  identity["the importance matrix"] = importance_digest(plan.importance);
+  return identity;
+}
+
+std::string difference(const json& before, const json& now) {
+  if (before == now) return "";
+  // An older program may have written another recipe for the same file.
+  for (const char* first : {kProgram, kRecipe}) {
+    const std::string old = before.value(first, ""), present = now.value(first, "");
+    if (old == present) continue;
+    return first == kRecipe ? recipe_difference(old, present) : cat(first, " is ", present, ", and was ", old);
+  }
+  for (const auto& [name, text] : now.items()) {
+    if (!before.contains(name)) return cat(name, " is new");
+    if (before.at(name) != text)
+      return text.get<std::string>().find(' ') == std::string::npos || fs::path(name).is_absolute()
+                 ? cat(name, " has changed")
+                 : cat(name, " is ", text.get<std::string>(), ", and was ", before.at(name).get<std::string>());
+  }
+  for (const auto& [name, text] : before.items())
+    if (!now.contains(name)) return cat(name, " is gone");
+  return "";
+}
+
+}  // namespace roundhouse
