@@ -192,13 +192,6 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   }
   match(original.architecture, original.tensors);
   if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
-  if (const ExpertsInfo* const experts = first_experts(original.architecture.info()))
-    for (const StackedExperts& stacked : experts->stacked)
-      if (stacked.only && original.tensors->contains(experts->experts[0].down.name + ".weight"))
-        original.warnings.push_back(cat(
-            stacked.name, " and its like are one tensor for all experts, and most formats write each expert by a name ",
-            "of its own, such as ", experts->experts[0].down.name,
-            ", which transformers and vLLM do not look for: such exports load in Roundhouse alone"));
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
     original.warnings.push_back(std::move(warning));
   return original;
