@@ -73,9 +73,9 @@ void run(Context& context, const Options& o) {
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
   take_recorded_tuning(*exported, recipe);
   const Fingerprints fingerprints = convert(recipe, architecture, *source, files.folder(), catalogue, o.overwrite);
-  std::unique_ptr<TensorSource> written =
-      std::make_unique<ExportedCheckpoint>(catalogue.format(o.format), recipe.output, architecture.facts());
-  match(architecture, written);
+  const std::unique_ptr<TensorSource> written = with_matrices(
+      architecture,
+      std::make_unique<ExportedCheckpoint>(catalogue.format(o.format), recipe.output, architecture.facts()));
   const Verification result = verify(architecture, *written, fingerprints);
   std::cout << format_table({{"format", "bytes", "folder"},
                              {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},

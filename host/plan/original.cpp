@@ -172,10 +172,15 @@ std::vector<std::string> tokens_beyond(const Architecture& architecture, const s
   return warnings;
 }
 
+std::unique_ptr<TensorSource> with_matrices(const Architecture& architecture, std::unique_ptr<TensorSource> tensors) {
+  const std::vector<StackedTensor> stacks = architecture.stacks(*tensors);
+  if (stacks.empty()) return tensors;
+  return std::make_unique<StackedSource>(std::move(tensors), stacks);
+}
+
 void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
   if (!architecture.generic()) architecture.match(*tensors);  // tells how its stacks are spelled
-  if (const std::vector<StackedTensor> stacks = architecture.stacks(*tensors); !stacks.empty())
-    tensors = std::make_unique<StackedSource>(std::move(tensors), stacks);
+  tensors = with_matrices(architecture, std::move(tensors));
   architecture.match(*tensors);
 }
 
