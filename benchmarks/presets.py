@@ -26,8 +26,8 @@ HEAD = """# Presets
 This page is written by `benchmarks/presets.py` from `roundhouse schemes --json`: the plugins' own answers for a layer of 4096 x 4096
 bfloat16 weights. A recipe names a preset (`scheme: W4A16`) or spells the fields out ([docs/recipes.md](recipes.md)).
 
-These are auto-round's presets. W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits than the rest; no architecture with experts
-is described yet, so today all layers have the others' 8 bits and Q4_K.
+These are auto-round's presets. W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits than the rest of the blocks, which has
+8 bits and Q4_K; a model without experts has them everywhere.
 
 ## Which format holds which preset
 

@@ -129,9 +129,26 @@ void reader_facts(Context& context) {
   });
 }
 
-bool takes(const Answers& answers) {
-  return std::none_of(answers.begin(), answers.end(),
-                      [](const auto& answer) { return answer.second.first == RH_TENSOR_REFUSED; });
+// With the matrices of a tensor of all experts each by itself, as the plan has them.
+ReadItems apart(const Model& model, ReadItems items) {
+  for (const Model::Layer& layer : model.layers()) {
+    const auto whole = items.find(layer.stack);
+    if (whole == items.end()) continue;
+    const Value& from = whole->second.value;
+    expect(from.shape == std::vector<int64_t>{Model::kExperts, layer.cols, layer.rows}, layer.stack,
+           "the shape that the source has", "another");
+    Value matrix{from.type, {layer.rows, layer.cols}, std::vector<uint8_t>(from.bytes.size() / Model::kExperts)};
+    const size_t size = from.type.bits / 8, bytes = matrix.bytes.size();
+    for (int64_t r = 0; r < layer.rows; ++r)
+      for (int64_t c = 0; c < layer.cols; ++c)
+        std::memcpy(matrix.bytes.data() + static_cast<size_t>(r * layer.cols + c) * size,
+                    from.bytes.data() + static_cast<size_t>(layer.index) * bytes +
+                        static_cast<size_t>(c * layer.rows + r) * size,
+                    size);
+    items[layer.name + ".weight"] = {RH_ITEM_TENSOR, std::move(matrix), std::nullopt};
+  }
+  for (const Model::Layer& layer : model.layers()) items.erase(layer.stack);
+  return items;
 }
 
 // Models that a format may refuse, with answers or as a whole; else it writes them.
@@ -149,7 +166,7 @@ void for_models_with(Context& context, const ModelParts& parts, const char* with
     if (!takes(answers)) return;
     any = true;
     write_model(format, model, context.scratch / "out");
-    const ReadItems items = read_model(format, context.scratch / "out");
+    const ReadItems items = apart(model, read_model(format, context.scratch / "out"));
     expect_model(model, items, kind.label());
     body(format, model, answers, items);
   });
@@ -167,7 +184,7 @@ void biases(Context& context) {
                   });
 }
 
-// The matrices of a stack come one by one, and are read back so.
+// The matrices of a stack come one by one, and are read back so, or as the tensor that the source has.
 void stacks(Context& context) {
   for_models_with(
       context, {.experts = true}, "it refuses stacks of experts",
@@ -409,7 +426,8 @@ void add_format_read_tests(std::vector<Test>& tests) {
         "encoding.h", parameters},
        {"format.bias", "a layer's bias comes with the layer, and is stored unless plan omits or refuses it", "format.h",
         biases},
-       {"format.stacks", "matrices of a stack come one by one; an item's stack is the one it came from", "layer.h",
+       {"format.stacks",
+        "experts come one by one, and are stored so or as the source has them; an item's stack is its own", "format.h",
         stacks},
        {"format.places", "an item's file, offset and bytes are those of the checkpoint", "format.h", places},
        {"format.facts", "facts_json is an object; side_file hands out what the checkpoint holds, or RH_NOT_FOUND",

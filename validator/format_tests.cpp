@@ -413,6 +413,14 @@ void expect_same_files(const std::map<std::string, std::string>& expected, const
            name + (files.count(name) ? " is another one" : " is missing"));
 }
 
+bool takes_experts(const rh_format* format, const LayerKind& kind, const fs::path& scratch) {
+  try {
+    return takes(ask_plan(format, Model(kind, scratch / "model", 1, {.experts = true})));
+  } catch (const Refused&) {
+    return false;
+  }
+}
+
 void resume(Context& context) {
   bool any = false;
   const fs::path out = context.scratch / "out";
@@ -420,7 +428,7 @@ void resume(Context& context) {
     if (!resume_of(format)) return;
     any = true;
     for (const LayerKind& kind : few(kinds)) {
-      const Model model(kind, context.scratch / "model", 1);
+      const Model model(kind, context.scratch / "model", 1, {.experts = takes_experts(format, kind, context.scratch)});
       write_model(format, model, context.scratch / "whole");
       const auto whole = files_in(context.scratch / "whole");
       fs::remove_all(context.scratch / "whole");
@@ -435,7 +443,7 @@ void resume(Context& context) {
         fs::remove_all(out);
       }
       std::string saved;
-      for (const auto& [before, lost] : {std::pair{0, 0}, {1, 2}, {2, 0}, {3, steps - 3}, {steps, 0}}) {
+      for (const auto& [before, lost] : {std::pair{0, 0}, {1, 2}, {2, 0}, {3, steps - 3}, {5, 1}, {steps, 0}}) {
         const std::string where =
             text(kind.label(), ", saved after ", before, " calls and restored after ", lost, " more");
         saved = save_elsewhere(format, model, context.scratch, before, lost, before + lost == steps);

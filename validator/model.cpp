@@ -189,8 +189,8 @@ class LayerStruct {
     layer.encoding = encoding_.get();
     layer.activation_encoding = activation_ ? activation_->get() : nullptr;
     if (!of.stack.empty()) {
-      stack_ = std::make_unique<Grown<rh_stack>>(
-          rh_stack{0, RH_STACK_ROWS, stack_name_.c_str(), of.index, Model::kExperts}, options.grow);
+      stack_ = std::make_unique<Grown<rh_stack>>(rh_stack{0, 0, stack_name_.c_str(), of.index, Model::kExperts},
+                                                 options.grow);
       layer.stack = stack_->get();
     }
     layer_ = std::make_unique<Grown<rh_format_layer>>(layer, options.grow);
@@ -275,6 +275,7 @@ struct PlanBlock::Parts {
   std::vector<std::string> names;
   std::vector<std::vector<int64_t>> shapes;
   std::vector<std::unique_ptr<LayerStruct>> layers;
+  std::vector<std::unique_ptr<Grown<rh_part>>> parts;
   std::vector<std::unique_ptr<Grown<rh_planned_tensor>>> tensors;
   std::vector<const rh_planned_tensor*> pointers;
   std::unique_ptr<Grown<rh_plan>> plan;
@@ -298,6 +299,11 @@ PlanBlock::PlanBlock(const Model& model, const ExportOptions& options) : parts_(
   for (const Model::Layer& layer : model.layers()) {
     p.layers.push_back(std::make_unique<LayerStruct>(layer, model.kind().activation, grown));
     add(layer.name + ".weight", {layer.rows, layer.cols}, p.layers.back()->get());
+    if (!layer.stack.empty()) {
+      p.parts.push_back(std::make_unique<Grown<rh_part>>(
+          rh_part{0, 1, layer.stack.c_str(), layer.index, Model::kExperts, 0, 1, 0, 0}, grow));
+      p.tensors.back()->get()->part = p.parts.back()->get();
+    }
     if (layer.bias) add(layer.name + ".bias", {layer.rows}, nullptr);
   }
   for (const auto& [name, value] : model.tensors()) add(name, value.shape, nullptr);
@@ -344,6 +350,11 @@ Answers ask_plan(const rh_format* format, const Model& model, const ExportOption
   return answers;
 }
 
+bool takes(const Answers& answers) {
+  return std::none_of(answers.begin(), answers.end(),
+                      [](const auto& answer) { return answer.second.first == RH_TENSOR_REFUSED; });
+}
+
 namespace {
 
 bool takes_plan(const rh_format* format, const LayerKind& kind) {
@@ -351,9 +362,7 @@ bool takes_plan(const rh_format* format, const LayerKind& kind) {
   const Model model(kind, folder, 1);
   fs::remove_all(folder);
   try {
-    const Answers answers = ask_plan(format, model);
-    return std::none_of(answers.begin(), answers.end(),
-                        [](const auto& answer) { return answer.second.first == RH_TENSOR_REFUSED; });
+    return takes(ask_plan(format, model));
   } catch (const Refused&) {
     return false;
   }

@@ -37,7 +37,7 @@ struct ExportOptions {
 // What a model has that not all have.
 struct ModelParts {
   bool biases = false;   // of all quantized layers
-  bool experts = false;  // a stack of two, in one tensor of the source
+  bool experts = false;  // a stack of two, in one tensor of the source, transposed
 };
 
 // The model, all its quantized layers of one kind. Writes the source's side files into `folder`.
@@ -86,6 +86,8 @@ class PlanBlock {
 // Failure unless each tensor is answered once, with a reason where it is refused or omitted.
 using Answers = std::map<std::string, std::pair<int32_t, std::string>>;
 Answers ask_plan(const rh_format* format, const Model& model, const ExportOptions& options = {});
+// Whether nothing is refused.
+bool takes(const Answers& answers);
 
 // Kinds whose encoding the format lists, whose layers its check takes and whose plan it does not refuse. Throws Skip
 // when there is none.

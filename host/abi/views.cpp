@@ -51,7 +51,7 @@ PlanView::PlanView(const nlohmann::json& options, const nlohmann::json& architec
     : options_(options.dump()), architecture_(architecture.dump()) {}
 
 void PlanView::add(const std::string& name, std::vector<int64_t> shape, DType dtype, bool extra,
-                   std::unique_ptr<const FormatLayer> layer) {
+                   std::unique_ptr<const FormatLayer> layer, std::optional<StackedPart> part) {
   Entry& entry = *entries_.emplace_back(std::make_unique<Entry>());
   entry.name = name;
   entry.shape = std::move(shape);
@@ -65,6 +65,11 @@ void PlanView::add(const std::string& name, std::vector<int64_t> shape, DType dt
   entry.view.extra = extra;
   entry.view.shape = entry.shape.data();
   entry.view.layer = entry.layer ? &entry.layer_view : nullptr;
+  entry.part = std::move(part);
+  if (entry.part) {
+    entry.part_view = entry.part->view();
+    entry.view.part = &entry.part_view;
+  }
   pointers_.push_back(&entry.view);
 }
 

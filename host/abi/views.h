@@ -74,9 +74,10 @@ class PlanView {
   PlanView(const PlanView&) = delete;
   PlanView& operator=(const PlanView&) = delete;
 
-  // layer: whose quantized weight it is, or nullptr. extra: the architecture does not know it.
+  // layer: whose quantized weight it is, or nullptr. extra: the architecture does not know it. part: where the source has
+  // it, if not as a tensor of its own.
   void add(const std::string& name, std::vector<int64_t> shape, DType dtype, bool extra,
-           std::unique_ptr<const FormatLayer> layer);
+           std::unique_ptr<const FormatLayer> layer, std::optional<StackedPart> part = std::nullopt);
   // Valid until the next add().
   const rh_plan* get() const;
 
@@ -87,6 +88,8 @@ class PlanView {
     std::unique_ptr<const FormatLayer> layer;
     rh_format_layer layer_view;
     rh_stack stack_view;
+    std::optional<StackedPart> part;
+    rh_part part_view;
     rh_planned_tensor view;
   };
   std::string options_, architecture_;

@@ -60,56 +60,92 @@ std::string numbered(std::string name, int64_t matrix) {
   return name.replace(at, 2, std::to_string(matrix));
 }
 
+StackedPart place_of(const StackedTensor& stack, int64_t matrix, int64_t count, int64_t part) {
+  return {stack.name,        matrix,    count, part, static_cast<int64_t>(stack.parts.size()), stack.transposed,
+          stack.interleaved, stack.only};
+}
+
 }  // namespace
 
 StackedSource::StackedSource(std::unique_ptr<TensorSource> inner, const std::vector<StackedTensor>& stacks)
     : inner_(std::move(inner)) {
   std::unordered_map<std::string, const StackedTensor*> by_name;
-  for (const StackedTensor& stack : stacks) by_name[stack.name] = &stack;
-  for (const std::string& name : inner_->names()) {
-    const auto found = by_name.find(name);
-    if (found == by_name.end()) {
-      names_.push_back(name);
-      continue;
-    }
-    const StackedTensor& stack = *found->second;
-    const int64_t count = inner_->info(name).shape.at(0), parts = static_cast<int64_t>(stack.parts.size());
-    for (int64_t matrix = 0; matrix < count; ++matrix)
-      for (int64_t part = 0; part < parts; ++part) {
-        const std::string weight = numbered(stack.parts[static_cast<size_t>(part)], matrix);
-        if (inner_->contains(weight) ||
-            !parts_.emplace(weight, Part{name, matrix, part, parts, stack.transposed, stack.interleaved}).second)
-          throw Error(cat(location(), ": ", weight, ", a matrix of ", name, ", is also there by itself"));
-        names_.push_back(weight);
+  std::unordered_map<std::string, std::pair<const StackedTensor*, int64_t>> by_matrix;
+  for (const StackedTensor& stack : stacks) {
+    if (stack.count == 0) by_name[stack.name] = &stack;
+    for (int64_t i = 0; i < stack.count; ++i) {
+      if (!stack.matrices.empty()) {
+        by_matrix[numbered(stack.matrices, i)] = {&stack, i};
+        continue;
       }
+      for (size_t part = 0; part < stack.parts.size(); ++part) {
+        const std::string weight = numbered(stack.parts[part], i);
+        parts_[weight] = {place_of(stack, i, stack.count, static_cast<int64_t>(part)), weight};
+      }
+    }
+  }
+  for (const std::string& name : inner_->names()) {
+    if (const auto found = by_name.find(name); found != by_name.end()) {
+      const int64_t count = inner_->info(name).shape.at(0);
+      for (int64_t matrix = 0; matrix < count; ++matrix) add(*found->second, matrix, count, "");
+    } else if (const auto one = by_matrix.find(name); one != by_matrix.end()) {
+      add(*one->second.first, one->second.second, one->second.first->count, name);
+    } else {
+      names_.push_back(name);
+    }
   }
 }
 
-bool StackedSource::contains(const std::string& name) const { return parts_.contains(name) || inner_->contains(name); }
+void StackedSource::add(const StackedTensor& stack, int64_t matrix, int64_t count, const std::string& stored) {
+  for (size_t part = 0; part < stack.parts.size(); ++part) {
+    const std::string weight = numbered(stack.parts[part], matrix);
+    const Part added{place_of(stack, matrix, count, static_cast<int64_t>(part)), stored};
+    if (inner_->contains(weight) || !parts_.emplace(weight, added).second)
+      throw Error(cat(location(), ": ", weight, ", a matrix of ", stack.name, ", is also there by itself"));
+    names_.push_back(weight);
+  }
+}
 
-int32_t StackedSource::storage(const std::string& name) const {
+bool StackedSource::contains(const std::string& name) const {
   const auto found = parts_.find(name);
-  if (found == parts_.end()) return RH_STACK_SEPARATE;
-  return found->second.transposed ? RH_STACK_COLS : RH_STACK_ROWS;
+  return found == parts_.end() || found->second.stored == name ? inner_->contains(name) : true;
+}
+
+std::optional<StackedPart> StackedSource::part(const std::string& name) const {
+  const auto found = parts_.find(name);
+  return found == parts_.end() ? std::nullopt : std::optional(found->second.place);
+}
+
+std::optional<StackedPart> part_of(const TensorSource& source, const std::string& name) {
+  const auto* const stacked = dynamic_cast<const StackedSource*>(&source);
+  return stacked ? stacked->part(name) : std::nullopt;
 }
 
 TensorInfo StackedSource::info(const std::string& name) {
   const auto found = parts_.find(name);
-  if (found == parts_.end()) return inner_->info(name);
-  TensorInfo info = inner_->info(found->second.tensor);
-  info.shape.erase(info.shape.begin());
-  if (found->second.transposed) std::swap(info.shape[0], info.shape[1]);
-  info.shape[0] /= found->second.parts;
+  if (found == parts_.end() || found->second.stored == name) return inner_->info(name);
+  const auto& [place, stored] = found->second;
+  TensorInfo info = inner_->info(stored.empty() ? place.tensor : stored);
+  if (stored.empty()) {
+    info.shape.erase(info.shape.begin());
+    if (place.transposed) std::swap(info.shape[0], info.shape[1]);
+  }
+  info.shape[0] /= place.parts;
   return info;
 }
 
 Tensor StackedSource::load(const std::string& name) {
   const auto found = parts_.find(name);
-  if (found == parts_.end()) return inner_->load(name);
-  const Part& part = found->second;
-  Tensor matrix = inner_->info(part.tensor).shape.size() == 3 ? inner_->load_matrix(part.tensor, part.matrix)
-                                                              : row(inner_->load(part.tensor), part.matrix);
-  if (part.transposed) matrix = transposed(matrix);
+  if (found == parts_.end() || found->second.stored == name) return inner_->load(name);
+  const auto& [part, stored] = found->second;
+  Tensor matrix;
+  if (!stored.empty()) {
+    matrix = inner_->load(stored);
+  } else {
+    matrix = inner_->info(part.tensor).shape.size() == 3 ? inner_->load_matrix(part.tensor, part.index)
+                                                         : row(inner_->load(part.tensor), part.index);
+    if (part.transposed) matrix = transposed(matrix);
+  }
   if (part.parts == 1) return matrix;
   std::vector<int64_t> shape = matrix.shape();
   shape[0] /= part.parts;

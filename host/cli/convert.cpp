@@ -70,12 +70,14 @@ void run(Context& context, const Options& o) {
   std::string source_format;
   auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
   match(architecture, source);
-  auto* const exported = dynamic_cast<ExportedCheckpoint*>(source.get());
+  auto* const exported = exported_checkpoint(*source);
   if (!exported) throw Error(cat(o.folder, " is not quantized: use `roundhouse run`"));
   take_recorded_tuning(*exported, recipe);
-  const Fingerprints fingerprints = convert(recipe, architecture, *exported, files.folder(), catalogue, o.overwrite);
-  ExportedCheckpoint written(catalogue.format(o.format), recipe.output, architecture.facts());
-  const Verification result = verify(architecture, written, fingerprints);
+  const Fingerprints fingerprints = convert(recipe, architecture, *source, files.folder(), catalogue, o.overwrite);
+  const std::unique_ptr<TensorSource> written = with_matrices(
+      architecture,
+      std::make_unique<ExportedCheckpoint>(catalogue.format(o.format), recipe.output, architecture.facts()));
+  const Verification result = verify(architecture, *written, fingerprints);
   std::cout << format_table({{"format", "bytes", "folder"},
                              {source_format, format_bytes(weight_bytes(recipe.model)), recipe.model.string()},
                              {o.format, format_bytes(weight_bytes(recipe.output)), recipe.output.string()}});

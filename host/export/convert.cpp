@@ -2,11 +2,13 @@
 #include "host/export/convert.h"
 
 #include <algorithm>
+#include <cassert>
 #include <map>
 #include <set>
 
 #include "host/base/error.h"
 #include "host/base/log.h"
+#include "host/base/stacked_source.h"
 #include "host/base/words.h"
 #include "host/checkpoint/output.h"
 #include "host/export/exporter.h"
@@ -31,9 +33,9 @@ std::string layer_of(const std::string& weight) {
 class Planner {
  public:
   // Throws Error with all that the formats refuse.
-  Planner(const Recipe& recipe, const Architecture& architecture, const ExportedCheckpoint& source,
-          Catalogue& catalogue)
-      : source_(source), catalogue_(catalogue) {
+  Planner(const Recipe& recipe, const Architecture& architecture, TensorSource& tensors,
+          const ExportedCheckpoint& source, Catalogue& catalogue)
+      : tensors_(tensors), source_(source), catalogue_(catalogue) {
     plan_.recipe = recipe;
     plan_.block_prefix = architecture.block_prefix();
     plan_.blocks = architecture.blocks();
@@ -66,9 +68,10 @@ class Planner {
     layer.info = info;
     layer.block = block;
     const std::string weight = info.name + std::string(kWeight);
-    if (!source_.contains(weight)) return;
+    if (!tensors_.contains(weight)) return;
+    layer.dtype = tensors_.info(weight).dtype;
+    if (!source_.contains(weight)) return;  // of a tensor of all experts
     const ExportedCheckpoint::Item& item = source_.item(weight);
-    layer.dtype = item.dtype;
     if (!item.quantized) return;
     if (item.shape != std::vector<int64_t>{info.out_features, info.in_features})
       throw Error(cat(weight, " in ", source_.location(), " is ", shape_text(item.shape), ", but config.json says ",
@@ -110,14 +113,17 @@ class Planner {
   }
 
   void add_tensors(const Architecture& architecture) {
-    const std::vector<std::string> names = source_.names();
+    const std::vector<std::string> names = tensors_.names();
     for (const std::string& name : names) {
-      const ExportedCheckpoint::Item& item = source_.item(name);
-      const std::string exported = item.quantized ? name : exported_name(architecture, names, name);
-      if (!exported.empty()) plan_.tensors.push_back({exported, item.shape, item.dtype, false});
+      const TensorInfo info = tensors_.info(name);
+      const bool quantized = source_.contains(name) && source_.item(name).quantized;
+      const std::string exported = quantized ? name : exported_name(architecture, names, name);
+      if (!exported.empty())
+        plan_.tensors.push_back({exported, info.shape, info.dtype, false, part_of(tensors_, name)});
     }
   }
 
+  TensorSource& tensors_;  // of `source_`, with what is stored of all experts as each one's
   const ExportedCheckpoint& source_;
   Catalogue& catalogue_;
   Plan plan_;
@@ -157,9 +163,11 @@ void take_recorded_tuning(const ExportedCheckpoint& source, Recipe& recipe) {
     recipe.tuning.quantized_input = quantized_input->get<bool>();
 }
 
-Fingerprints convert(const Recipe& recipe, const Architecture& architecture, ExportedCheckpoint& source,
+Fingerprints convert(const Recipe& recipe, const Architecture& architecture, TensorSource& tensors,
                      const std::filesystem::path& files, Catalogue& catalogue, bool overwrite) {
-  const Plan plan = Planner(recipe, architecture, source, catalogue).take();
+  ExportedCheckpoint* const source = exported_checkpoint(tensors);
+  assert(source);
+  const Plan plan = Planner(recipe, architecture, tensors, *source, catalogue).take();
   std::map<std::string, const LayerPlan*> layers;  // the quantized ones, by weight
   std::set<std::string> biases;
   for (const LayerPlan& layer : plan.layers) {
@@ -171,13 +179,13 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Exp
 
   OutputFolder output(recipe.output, overwrite);
   Exporter exporter(catalogue, plan, architecture, files, output);
-  const std::vector<std::string> names = source.names();
+  const std::vector<std::string> names = tensors.names();
   for (const std::string& name : names) {
     if (const auto found = layers.find(name); found != layers.end()) {
-      with_stored_layer(*found->second, source, [&](const EncodedLayer& layer) { exporter.layer(layer); });
+      with_stored_layer(*found->second, *source, [&](const EncodedLayer& layer) { exporter.layer(layer); });
     } else if (!biases.contains(name)) {
       const std::string exported = exported_name(architecture, names, name);
-      if (!exported.empty()) exporter.tensor(exported, source.load(name));
+      if (!exported.empty()) exporter.tensor(exported, tensors.load(name));
     }
   }
   return exporter.finish();

@@ -133,7 +133,6 @@ void Architecture::match(TensorSource& source) {
       resolve_names(descriptor);
       break;
     }
-    note_storage(info_, source);
     return;
   }
   generic_ = read_generic(*descriptor_, source);
@@ -231,8 +230,8 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
     if (step.mlp && step.mlp->activation == Activation::kXielu)
       for (const char* parameter : {"alpha_p", "alpha_n", "beta", "eps"})
         names.push_back(step.mlp->activation_name + "." + parameter);
-    if (step.experts && !step.experts->router.correction_bias.empty())
-      names.push_back(step.experts->router.correction_bias);
+    if (step.experts)
+      for (std::string& name : step.experts->tensors()) names.push_back(std::move(name));
     append(names, step.norm_out);
     append(names, step.norm_sum);
     if (!step.sum_scale.empty()) names.push_back(step.sum_scale);

@@ -57,7 +57,17 @@ Routing route(const RouterInfo& router, const at::Tensor& logits, const at::Tens
 }
 
 Experts::Experts(const ExpertsInfo& info, size_t first, at::Tensor correction_bias, const Loader& load)
-    : info_(info.router), correction_bias_(std::move(correction_bias)), router_(first++), gated_(info.shared_gate) {
+    : info_(info.router),
+      correction_bias_(std::move(correction_bias)),
+      router_norm_(load_norm(info.router.norm, load)),
+      norm_in_(load_norm(info.norm_in, load)),
+      norm_out_(load_norm(info.norm_out, load)),
+      shared_norm_in_(load_norm(info.shared_norm_in, load)),
+      shared_norm_out_(load_norm(info.shared_norm_out, load)),
+      router_(first++),
+      gated_(info.shared_gate) {
+  if (!info_.input_scales.empty()) input_scales_ = load(info_.input_scales, {info_.linear.in_features});
+  if (!info_.expert_scales.empty()) expert_scales_ = load(info_.expert_scales, {info_.linear.out_features});
   const auto take = [&](const MlpInfo& mlp) {
     Mlp made(mlp, first, load);
     first += mlp.linears().size();
@@ -70,13 +80,21 @@ Experts::Experts(const ExpertsInfo& info, size_t first, at::Tensor correction_bi
   shared_gate_ = first;
 }
 
+at::Tensor Experts::for_router(const at::Tensor& tokens) const {
+  at::Tensor x = router_norm_ ? (*router_norm_)(tokens) : tokens;
+  if (input_scales_.defined()) x = x * input_scales_;
+  if (info_.input_divisor != 1) x = x * (1 / info_.input_divisor);
+  return info_.linear.float32 ? x.to(at::toOpMathType(x.scalar_type())) : x;
+}
+
 at::Tensor Experts::forward(const Linears& linears, const at::Tensor& x, const InputHook& all_tokens) const {
   const at::Tensor tokens = x.reshape({-1, x.size(-1)});
-  const at::Tensor latent = latent_in_ ? linears(*latent_in_, tokens) : tokens;
+  const at::Tensor normed = norm_in_ ? (*norm_in_)(tokens) : tokens;
+  const at::Tensor latent = latent_in_ ? linears(*latent_in_, normed) : normed;
   if (all_tokens)
     for (const Mlp& expert : experts_) expert.forward(linears, latent, all_tokens);
-  const at::Tensor for_router = info_.linear.float32 ? tokens.to(at::toOpMathType(x.scalar_type())) : tokens;
-  auto [experts, weights] = route(info_, linears(router_, for_router), correction_bias_);
+  auto [experts, weights] = route(info_, linears(router_, for_router(tokens)), correction_bias_);
+  if (expert_scales_.defined()) weights = weights * expert_scales_.index({experts});
 
   // Pairs of a token and an expert, expert by expert.
   const at::Tensor pairs = experts.flatten().argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
@@ -96,9 +114,11 @@ at::Tensor Experts::forward(const Linears& linears, const at::Tensor& x, const I
   for (const at::Tensor& part : of_tokens.unbind(1)) sum = sum.defined() ? sum + part : part;
   sum = sum.to(x.scalar_type());
   if (latent_out_) sum = linears(*latent_out_, sum);
+  if (norm_out_) sum = (*norm_out_)(sum);
   if (!shared_) return sum.view(x.sizes());
-  at::Tensor shared = shared_->forward(linears, tokens);
+  at::Tensor shared = shared_->forward(linears, shared_norm_in_ ? (*shared_norm_in_)(tokens) : tokens);
   if (gated_) shared = activate(Activation::kSigmoid, linears(shared_gate_, tokens)) * shared;
+  if (shared_norm_out_) shared = (*shared_norm_out_)(shared);
   return (sum + shared).view(x.sizes());
 }
 

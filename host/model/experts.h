@@ -33,8 +33,11 @@ class Experts {
   at::Tensor forward(const Linears& linears, const at::Tensor& x, const InputHook& all_tokens) const;
 
  private:
+  at::Tensor for_router(const at::Tensor& tokens) const;
+
   RouterInfo info_;
-  at::Tensor correction_bias_;
+  at::Tensor correction_bias_, input_scales_, expert_scales_;
+  std::optional<LoadedNorm> router_norm_, norm_in_, norm_out_, shared_norm_in_, shared_norm_out_;
   size_t router_;
   std::vector<Mlp> experts_;
   std::optional<Mlp> shared_;

@@ -51,7 +51,7 @@ bool has_experts(const Value& value, int64_t index) {
 
 RouterInfo router(const Value& value, LinearInfo linear, const std::string& prefix, int64_t index) {
   value.only({"name", "bias", "float32", "scores", "jitter", "top_k", "normalize", "weigh", "scale", "correction_bias",
-              "groups", "top_groups", "group_score"});
+              "groups", "top_groups", "group_score", "norm", "input_scales", "input_divisor", "expert_scales"});
   RouterInfo router;
   router.linear = std::move(linear);
   const int64_t experts = router.linear.out_features;
@@ -74,6 +74,8 @@ RouterInfo router(const Value& value, LinearInfo linear, const std::string& pref
   }
   if (const auto bias = value.find("correction_bias"); bias && !bias->is_null())
     router.correction_bias = prefix + bias->text();
+  if (const auto scales = value.find("input_scales")) router.input_scales = prefix + scales->text();
+  if (const auto scales = value.find("expert_scales")) router.expert_scales = prefix + scales->text();
   const auto groups = value.find("groups"), top_groups = value.find("top_groups");
   if (!groups || groups->is_null()) return router;
   router.groups = groups->positive();
@@ -93,7 +95,7 @@ std::vector<MlpInfo> each_expert(const MlpInfo& pattern, int64_t count) {
   std::vector<MlpInfo> experts(static_cast<size_t>(count), pattern);
   for (int64_t i = 0; i < count; ++i)
     for (LinearInfo* linear : linears(experts[static_cast<size_t>(i)])) {
-      linear->stack = StackPlace{replaced(linear->name, ".{}", ""), RH_STACK_SEPARATE, i, count};
+      linear->stack = StackPlace{replaced(linear->name, ".{}", ""), i, count};
       linear->name = replaced(linear->name, kExpert, std::to_string(i));
       if (!linear->siblings.empty()) linear->siblings += cat(".", i);
     }
@@ -129,7 +131,23 @@ std::vector<StackedTensor> find_stacks(const DecoderInfo& info, TensorSource& so
   // other: the shape of transposed matrices; empty: there is none.
   const auto add = [&](const StackedExperts& stacked, const std::string& name, const char* suffix, const Shape& plain,
                        const Shape& other) {
-    if (name.empty() || !source.contains(name)) return;
+    if (name.empty()) return;
+    const auto stack_of = [&](bool transposed) -> StackedTensor& {
+      StackedTensor& stack =
+          stacks.emplace_back(StackedTensor{name, {}, transposed, stacked.interleaved, stacked.only});
+      for (const std::string& part : stacked.parts) stack.parts.push_back(part + suffix);
+      return stack;
+    };
+    if (!source.contains(name)) {
+      const size_t last = name.rfind('.') + 1;
+      const std::string matrices = cat(name.substr(0, last), kExpert, ".", name.substr(last), suffix);
+      const bool whole = stacked.parts.size() > 1 && source.contains(replaced(matrices, kExpert, "0"));
+      if (!whole && !stacked.only) return;
+      StackedTensor& stack = stack_of(stacked.transposed.value_or(false) && !other.empty());
+      stack.count = plain[0];
+      if (whole) stack.matrices = matrices;
+      return;
+    }
     const TensorInfo stored = source.info(name);
     const bool transposed = !other.empty() && stacked.transposed.value_or(stored.shape == other);
     const Shape& expected = transposed ? other : plain;
@@ -143,8 +161,7 @@ std::vector<StackedTensor> find_stacks(const DecoderInfo& info, TensorSource& so
                       unclear || stored.shape == (transposed ? plain : other)
                           ? ". Set `transposed` under `stacked` in a copy of it"
                           : ""));
-    StackedTensor& stack = stacks.emplace_back(StackedTensor{name, {}, transposed, stacked.interleaved});
-    for (const std::string& part : stacked.parts) stack.parts.push_back(part + suffix);
+    stack_of(transposed);
   };
   for (const BlockInfo& block : info.blocks)
     for (const StepInfo& step : block.steps) {
@@ -161,17 +178,6 @@ std::vector<StackedTensor> find_stacks(const DecoderInfo& info, TensorSource& so
       }
     }
   return stacks;
-}
-
-void note_storage(DecoderInfo& info, TensorSource& source) {
-  const auto* const stacked = dynamic_cast<const StackedSource*>(&source);
-  if (!stacked) return;
-  for (BlockInfo& block : info.blocks)
-    for (StepInfo& step : block.steps)
-      if (step.experts)
-        for (MlpInfo& expert : step.experts->experts)
-          for (LinearInfo* linear : linears(expert))
-            linear->stack->storage = stacked->storage(linear->name + ".weight");
 }
 
 }  // namespace roundhouse

@@ -31,7 +31,4 @@ std::vector<StackedExperts> stacked_experts(const Value& value, const MlpInfo& p
 // The stacks of experts that are stored as one. Throws Error for one that does not have the shape that it should have.
 std::vector<StackedTensor> find_stacks(const DecoderInfo& info, TensorSource& source);
 
-// Tells the experts' linears how they are stored.
-void note_storage(DecoderInfo& info, TensorSource& source);
-
 }  // namespace roundhouse

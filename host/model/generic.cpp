@@ -148,7 +148,6 @@ class Reader {
           const auto& number = numbers.back();
           stacks[layer.name.substr(0, number.begin - 1) + layer.name.substr(number.end)][number.value] = &layer;
         }
-    const auto* const stacked = dynamic_cast<const StackedSource*>(&source_);
     for (const auto& [name, layers] : stacks) {
       const auto count = static_cast<int64_t>(layers.size());
       const LinearInfo& first = *layers.begin()->second;
@@ -156,9 +155,7 @@ class Reader {
         return layer.second->out_features == first.out_features && layer.second->in_features == first.in_features;
       });
       if (count < 2 || !equal || layers.rbegin()->first != count - 1) continue;
-      for (const auto& [index, layer] : layers)
-        layer->stack =
-            StackPlace{name, stacked ? stacked->storage(layer->name + ".weight") : RH_STACK_SEPARATE, index, count};
+      for (const auto& [index, layer] : layers) layer->stack = StackPlace{name, index, count};
     }
   }
 

@@ -197,12 +197,17 @@ MlpInfo Resolver::mlp_of(const Value& value, const std::string& prefix, int64_t 
 ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const {
   const auto& [prefix, index, blocks] = place;
   value.only({"blocks", "count", "intermediate", "activation", "clamped", "router", "gate_proj", "up_proj", "down_proj",
-              "stacked", "shared", "latent"});
+              "stacked", "shared", "latent", "norm_in", "norm_out"});
   const int64_t count = of_block(value.at("count"), index).positive();
   ExpertsInfo experts;
   const Value decider = value.at("router");
   experts.router = router(decider, linear_of(decider, "router", prefix, count, info_.hidden), prefix, index);
   experts.router.linear.decides = true;
+  experts.router.norm = norm(decider, "norm", prefix);
+  if (const auto divisor = decider.find("input_divisor"))
+    experts.router.input_divisor = divisor->is_text() ? root_of_size(*divisor, info_.hidden) : divisor->number();
+  experts.norm_in = norm(value, "norm_in", prefix);
+  experts.norm_out = norm(value, "norm_out", prefix);
   int64_t width = info_.hidden;  // of what the experts read
   if (const auto latent = value.find("latent"); latent && !latent->at("size").is_null()) {
     latent->only({"size", "in_proj", "out_proj"});
@@ -222,13 +227,16 @@ ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const
   experts.experts = each_expert(expert, count);
   const auto shared = value.find("shared");
   if (!shared) return experts;
-  shared->only({"count", "intermediate", "gate", "gate_proj", "up_proj", "gate_up_proj", "down_proj"});
+  shared->only(
+      {"count", "intermediate", "gate", "gate_proj", "up_proj", "gate_up_proj", "down_proj", "norm_in", "norm_out"});
   const auto times = shared->find("count");
   if (times && (times->is_null() || times->integer() == 0)) return experts;
   experts.shared = mlp_of(*shared, prefix, info_.hidden,
                           shared->at("intermediate").positive() * (times ? of_block(*times, index).positive() : 1),
                           "shared_gate_up");
   experts.shared->activation = expert.activation;
+  experts.shared_norm_in = norm(*shared, "norm_in", prefix);
+  experts.shared_norm_out = norm(*shared, "norm_out", prefix);
   if (const auto gate = shared->find("gate")) {
     experts.shared_gate = linear_of(*gate, "shared_gate", prefix, 1, info_.hidden);
     experts.shared_gate->decides = true;

@@ -15,13 +15,14 @@ ConvInfo read_conv(const Value& value, const std::string& prefix, int64_t channe
   return {prefix + value.at("name").text(), channels, value.at("kernel").positive(), bias && bias->flag()};
 }
 
-// The sizes of heads, of which `key_heads` share their keys.
-void read_heads(RecurrentInfo& part, const Value& value, const char* heads, const char* key_heads, const char* key_dim,
-                const char* head_dim) {
-  part.heads = value.at(heads).positive();
+// The sizes of heads, of which `key_heads` share their keys. Without a head_dim all heads together are `expand` times the
+// hidden size.
+void read_heads(RecurrentInfo& part, const Value& value, const char* key_heads, const char* key_dim, int64_t hidden) {
+  part.heads = value.at("heads").positive();
   part.key_heads = value.at(key_heads).positive();
   part.key_dim = value.at(key_dim).positive();
-  part.head_dim = value.at(head_dim).positive();
+  const Value head_dim = value.at("head_dim");
+  part.head_dim = head_dim.is_null() ? value.at("expand").positive() * hidden / part.heads : head_dim.positive();
   if (part.heads % part.key_heads != 0) value.at(key_heads).fail(cat("a divisor of the ", part.heads, " heads"));
 }
 
@@ -48,7 +49,7 @@ RecurrentInfo read_delta_rule(const Value& root, const Value& value, const Decod
               "in_proj_qkvz", "in_proj_ba", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj"});
   RecurrentInfo part;
   part.kind = Kind::kDeltaRule;
-  read_heads(part, value, "heads", "key_heads", "key_dim", "head_dim");
+  read_heads(part, value, "key_heads", "key_dim", info.hidden);
   const int64_t inner = part.heads * part.head_dim, channels = 2 * part.key_heads * part.key_dim + inner;
   const auto add = [&](const char* role, int64_t rows, bool decides) {
     part.in.push_back(read_linear(value, role, place.prefix, rows, info.hidden, decides ? "" : "in_proj"));
@@ -74,11 +75,11 @@ RecurrentInfo read_delta_rule(const Value& root, const Value& value, const Decod
 }
 
 RecurrentInfo read_mamba2(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place) {
-  value.only({"heads", "groups", "state", "head_dim", "activation", "conv", "a_log", "dt_bias", "d", "norm",
+  value.only({"heads", "groups", "state", "head_dim", "expand", "activation", "conv", "a_log", "dt_bias", "d", "norm",
               "norm_before_gate", "dt_limits", "input_scale", "scales", "in_proj", "out_proj"});
   RecurrentInfo part;
   part.kind = Kind::kMamba2;
-  read_heads(part, value, "heads", "groups", "state", "head_dim");
+  read_heads(part, value, "groups", "state", info.hidden);
   const int64_t inner = part.heads * part.head_dim, channels = inner + 2 * part.key_heads * part.key_dim;
   part.in = {read_linear(value, "in_proj", place.prefix, inner + channels + part.heads, info.hidden)};
   part.out = read_linear(value, "out_proj", place.prefix, info.hidden, inner);

@@ -33,6 +33,17 @@ std::vector<LinearInfo> ExpertsInfo::linears() const {
   return all;
 }
 
+std::vector<std::string> ExpertsInfo::tensors() const {
+  std::vector<std::string> names;
+  for (const std::string& name : {router.correction_bias, router.input_scales, router.expert_scales})
+    if (!name.empty()) names.push_back(name);
+  for (const auto& norm : {router.norm, norm_in, norm_out, shared_norm_in, shared_norm_out}) {
+    if (norm && norm->has_weight) names.push_back(norm->name + ".weight");
+    if (norm && norm->has_bias) names.push_back(norm->name + ".bias");
+  }
+  return names;
+}
+
 std::vector<LinearInfo> RecurrentInfo::linears() const {
   std::vector<LinearInfo> all = in;
   all.push_back(out);

@@ -143,6 +143,11 @@ struct RouterInfo {
   double scale = 1;             // of the weights
   double jitter = 0;            // sparsemixer: an expert counts within this share of the best, twice over
   std::string correction_bias;  // a tensor that is added to the scores for the choice alone; "": there is none
+  // What it reads is normed, multiplied with a tensor [hidden] ("": with none), and divided.
+  std::optional<NormInfo> norm;
+  std::string input_scales;
+  double input_divisor = 1;
+  std::string expert_scales;  // a tensor [experts] that multiplies the weights in the end; "": none
   // Only experts of a token's top_groups best groups are chosen. A group is as good as its best expert, or as the sum
   // of its best two.
   int64_t groups = 1, top_groups = 1;
@@ -155,21 +160,24 @@ struct StackedExperts {
   std::vector<std::string> parts;          // the linears, "{}" stands for the expert: their rows are a matrix's rows,
   bool interleaved = false;                // in turns, or one linear's below the other's
   std::optional<bool> transposed = false;  // each matrix is; nothing: its shape tells
-  bool only = false;                       // no engine looks for the experts one by one
+  bool only = false;                       // engines do not look for the experts one by one
 };
 
-// The weighted sum of a token's experts, and sigmoid(shared_gate(x)) * shared(x).
+// norm_out(the weighted sum of a token's experts, of norm_in(x)), and shared_norm_out(sigmoid(shared_gate(x)) *
+// shared(shared_norm_in(x))), without what is not there.
 struct ExpertsInfo {
   RouterInfo router;
   std::vector<MlpInfo> experts;  // all alike
   std::vector<StackedExperts> stacked;
   std::optional<MlpInfo> shared;
   std::optional<LinearInfo> shared_gate;  // a row
+  std::optional<NormInfo> norm_in, norm_out, shared_norm_in, shared_norm_out;
   // What experts, but for the shared one, read is latent_in(x), and latent_out is applied to their weighted sum.
   std::optional<LinearInfo> latent_in, latent_out;
 
   // The router, latent_in, the experts, latent_out, the shared expert, its gate.
   std::vector<LinearInfo> linears() const;
+  std::vector<std::string> tensors() const;  // all but those of the linears
 };
 
 // A convolution over time of each channel alone: [channels, 1, kernel]. A position sees itself and the kernel - 1 before.

@@ -26,7 +26,8 @@ std::unique_ptr<PlanView> plan_view(const Plan& plan, const json& options, const
   for (const TensorPlan& tensor : plan.tensors) {
     const auto layer = layers.find(tensor.name);
     view->add(tensor.name, tensor.shape, tensor.dtype, tensor.extra,
-              layer == layers.end() ? nullptr : std::make_unique<FormatLayer>(format_layer(*layer->second)));
+              layer == layers.end() ? nullptr : std::make_unique<FormatLayer>(format_layer(*layer->second)),
+              tensor.part);
   }
   return view;
 }

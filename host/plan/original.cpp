@@ -172,10 +172,15 @@ std::vector<std::string> tokens_beyond(const Architecture& architecture, const s
   return warnings;
 }
 
+std::unique_ptr<TensorSource> with_matrices(const Architecture& architecture, std::unique_ptr<TensorSource> tensors) {
+  const std::vector<StackedTensor> stacks = architecture.stacks(*tensors);
+  if (stacks.empty()) return tensors;
+  return std::make_unique<StackedSource>(std::move(tensors), stacks);
+}
+
 void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
   if (!architecture.generic()) architecture.match(*tensors);  // tells how its stacks are spelled
-  if (const std::vector<StackedTensor> stacks = architecture.stacks(*tensors); !stacks.empty())
-    tensors = std::make_unique<StackedSource>(std::move(tensors), stacks);
+  tensors = with_matrices(architecture, std::move(tensors));
   architecture.match(*tensors);
 }
 
@@ -193,13 +198,6 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   }
   match(original.architecture, original.tensors);
   if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
-  if (const ExpertsInfo* const experts = first_experts(original.architecture.info()))
-    for (const StackedExperts& stacked : experts->stacked)
-      if (stacked.only && original.tensors->contains(experts->experts[0].down.name + ".weight"))
-        original.warnings.push_back(cat(
-            stacked.name, " and its like are one tensor for all experts, and most formats write each expert by a name ",
-            "of its own, such as ", experts->experts[0].down.name,
-            ", which transformers and vLLM do not look for: such exports load in Roundhouse alone"));
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
     original.warnings.push_back(std::move(warning));
   return original;

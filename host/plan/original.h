@@ -25,6 +25,9 @@ struct Original {
 Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders);
 
+// The same tensors, but for the stacks that the architecture wants as matrices.
+std::unique_ptr<TensorSource> with_matrices(const Architecture& architecture, std::unique_ptr<TensorSource> tensors);
+
 // Architecture::match(), with the stacks that it wants as matrices.
 void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors);
 

@@ -56,6 +56,7 @@ struct TensorPlan {
   std::vector<int64_t> shape;
   DType dtype;
   bool extra = false;  // the architecture does not know it
+  std::optional<StackedPart> part = std::nullopt;
 };
 
 struct Plan {

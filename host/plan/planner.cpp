@@ -8,6 +8,7 @@
 #include "host/abi/format_query.h"
 #include "host/abi/format_reader.h"
 #include "host/base/error.h"
+#include "host/base/stacked_source.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"
 #include "host/checkpoint/weight_bytes.h"
@@ -65,7 +66,8 @@ class Planner {
     for (const std::string& name : stored) {
       const TensorInfo entry = source.info(name);
       const std::string exported = exported_name(architecture, stored, name);
-      if (!exported.empty()) plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported)});
+      if (!exported.empty())
+        plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported), part_of(source, name)});
     }
   }
 
@@ -516,6 +518,8 @@ void Planner::note_stored() {
 const ExportedCheckpoint::Item* Planner::stored(const LayerPlan& layer) const {
   const std::string weight = layer.info.name + ".weight";
   if (!quantized_ || !quantized_->contains(weight)) return nullptr;
+  // Engines read none of the experts packed that they have in transposed tensors of all.
+  if (const auto part = part_of(source_, weight); part && part->transposed) return nullptr;
   const ExportedCheckpoint::Item& item = quantized_->item(weight);
   return item.quantized ? &item : nullptr;
 }

@@ -44,7 +44,7 @@ Sequences evaluation_sequences(const std::filesystem::path& data, const ReadOpti
 }
 
 InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
-  auto* exported = dynamic_cast<ExportedCheckpoint*>(&source);
+  ExportedCheckpoint* const exported = exported_checkpoint(source);
   if (!exported) return {};
   InputQuantization stored = input_quantization(architecture, *exported, catalogue);
   if (!stored.problem.empty())

@@ -248,14 +248,15 @@ std::vector<ModelRow> evaluate(const Made& made, const Sequences& sequences) {
     row.folder = target.folder;
     row.bytes = weight_bytes(target.folder);
     const LoadedFormat format = made.catalogue.format(target.format);
-    ExportedCheckpoint exported(format, target.folder, made.architecture.facts());
-    const Verification verification = verify(made.architecture, exported, made.fingerprints);
+    const std::unique_ptr<TensorSource> exported = with_matrices(
+        made.architecture, std::make_unique<ExportedCheckpoint>(format, target.folder, made.architecture.facts()));
+    const Verification verification = verify(made.architecture, *exported, made.fingerprints);
     row.verified = verification_text(verification);
     row.problems = verification.problems;
     row.notes = verification.notes;
     for (std::string& note : finding_notes(format, target.folder, made.architecture.facts()))
       row.notes.push_back(std::move(note));
-    score(row, exported, activations);
+    score(row, *exported, activations);
   }
   return rows;
 }

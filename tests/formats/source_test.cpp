@@ -141,7 +141,6 @@ TEST(SourceStack, SaysWhichExpertALayerIs) {
   EXPECT_STREQ(item.stack->name, "model.layers.0.mlp.experts.gate_up_proj");
   EXPECT_EQ(item.stack->index, 2);
   EXPECT_EQ(item.stack->count, 3);
-  EXPECT_EQ(item.stack->storage, RH_STACK_ROWS);
 }
 
 // A format that is only read lists no encoding, and refuses a plan.

@@ -2,6 +2,7 @@
 """A tiny mixture of experts, tuned: its exports in transformers and in the package gguf, an expert that no token reaches,
 stacked experts, thread counts, and what is refused before the work."""
 
+import json
 import os
 import pathlib
 import re
@@ -187,6 +188,16 @@ class Experts(unittest.TestCase):
         text = self.refusal(self.model, "--set", "formats=[gguf]", "--set", "scheme=GGUF:Q8_0", "--set",
                             "layers=[{match: model.layers.0.mlp.experts.3.up_proj, data_type: q4_0}]")
         self.assertIn("GGUF has all experts in one tensor, blk.0.ffn_up_exps.weight, of one type", text)
+
+    def test_mixed_presets_give_experts_fewer_bits(self):
+        recipe = self.folder / "mixed.yaml"
+        support.write_json(recipe, self.recipe | dict(version=1, model=str(self.model), output=str(self.folder / "nothing"),
+                                                      scheme="W4A16_MIXED", formats=["auto_round"]))
+        command = [os.environ["ROUNDHOUSE"], "plan", str(recipe), "--json"]
+        plan = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        bits = {layer["name"]: layer["encoding"]["parameters"]["bits"] for layer in plan["layers"] if layer["quantized"]}
+        self.assertEqual({name: 4 if ".experts." in name else 8 for name in bits}, bits)
+        self.assertEqual(len(bits), 2 * (4 + 3 * EXPERTS))
 
     def test_a_router_is_a_layer_if_a_recipe_names_it(self):
         for match, quantized in (("model.layers.0.mlp.gate", True), (r"re:.*\.mlp\.gate", True), ("re:.*", False)):

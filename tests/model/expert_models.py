@@ -9,6 +9,12 @@ QWEN = SMALL | dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=
 ROUTED = SMALL | dict(n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=32, n_shared_experts=2,
                       first_k_dense_replace=1)
 
+MLA = dict(num_key_value_heads=6, kv_lora_rank=24, q_lora_rank=20, qk_rope_head_dim=8, v_head_dim=12, qk_nope_head_dim=16)
+PIXTRAL = dict(model_type="pixtral", hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+               patch_size=4, image_size=16)
+GROWING = dict(mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
+YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=16)
+
 
 def stacked(tensors):
     """The experts of a block as two tensors, as transformers 5 has them in memory."""
@@ -18,6 +24,12 @@ def stacked(tensors):
                  for part in ("gate_proj", "up_proj", "down_proj")}
         tensors[prefix + "gate_up_proj"] = torch.cat([parts["gate_proj"], parts["up_proj"]], 1)
         tensors[prefix + "down_proj"] = parts["down_proj"]
+
+
+def of_layers(tensors):
+    """The names that published checkpoints have; transformers saves others, which it does not read again."""
+    for name in [name for name in tensors if ".model.blocks." in name]:
+        tensors[name.replace(".model.blocks.", ".model.layers.")] = tensors.pop(name)
 
 
 # name: (model_type, config, edit of config.json, edit of the tensors)
@@ -67,6 +79,29 @@ CASES = {
         v_head_dim=16, qk_nope_head_dim=16, norm_topk_prob=False, first_k_dense_replace=0,
         rope_parameters=dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=16,
                              mscale=1.0, mscale_all_dim=1.0)), None),
+    "deepseek_v2": ("deepseek_v2", ROUTED | MLA | dict(topk_method="group_limited_greedy", n_group=4, topk_group=2,
+                                                       routed_scaling_factor=4.0, attention_bias=True, mlp_bias=True),
+                    None),
+    "deepseek_v2_lite": ("deepseek_v2", ROUTED | MLA | dict(topk_method="greedy", n_group=1, topk_group=1, q_lora_rank=None,
+                                                            rope_parameters=YARN | dict(mscale=0.7, mscale_all_dim=0.7)),
+                         None),
+    "mistral4": ("mistral3", dict(
+        text_config=ROUTED | MLA | dict(model_type="mistral4", n_group=2, topk_group=1, routed_scaling_factor=1.5,
+                                        attention_bias=True, n_shared_experts=1, rope_parameters=YARN | GROWING),
+        vision_config=PIXTRAL), None),
+    "mistral4_full_rank": ("mistral3", dict(
+        text_config=ROUTED | MLA | dict(model_type="mistral4", q_lora_rank=None, norm_topk_prob=False,
+                                        first_k_dense_replace=0, rope_parameters=YARN | GROWING),
+        vision_config=PIXTRAL), None),
+    "kimi_k25": ("kimi_k25", dict(
+        text_config=ROUTED | MLA | dict(model_type="deepseek_v3", n_group=1, topk_group=1),
+        vision_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+                           patch_size=4, pos_emb_height=4, pos_emb_width=4), projection_hidden_size=32,
+        tie_word_embeddings=False), None, of_layers),
+    "gemma4_experts": ("gemma4_text", SMALL | dict(
+        num_hidden_layers=4, head_dim=8, global_head_dim=16, sliding_window=5, hidden_size_per_layer_input=0, layer_types=[
+            "sliding_attention", "full_attention"] * 2, enable_moe_block=True, num_experts=6, top_k_experts=2,
+        moe_intermediate_size=32), None),
     "glm4_moe_lite": ("glm4_moe_lite", ROUTED | dict(num_key_value_heads=6, n_group=1, topk_group=1, kv_lora_rank=24,
                                                      q_lora_rank=20, qk_rope_head_dim=8, v_head_dim=12,
                                                      qk_nope_head_dim=16), None),

@@ -136,7 +136,6 @@ TEST(Generic, ExpertsByThemselvesAreStacksToo) {
   EXPECT_EQ(second.stack->name, "model.layers.3.experts.w1");
   EXPECT_EQ(second.stack->index, 1);
   EXPECT_EQ(second.stack->count, 2);
-  EXPECT_EQ(second.stack->storage, RH_STACK_SEPARATE);
   EXPECT_NE(second.siblings, architecture.block_linears(3)[0].siblings);
 }
 
@@ -175,7 +174,7 @@ TEST(Generic, StacksBecomeMatrices) {
   EXPECT_FALSE(source.contains("model.layers.0.experts.2.up_proj.weight"));
   const std::string up_name = "model.layers.0.experts.1.up_proj.weight";
   EXPECT_EQ(source.info(up_name).shape, (std::vector<int64_t>{3, 4}));
-  EXPECT_EQ(source.storage(up_name), RH_STACK_COLS);
+  EXPECT_TRUE(source.part(up_name)->transposed);
   const Tensor up = source.load(up_name), down = source.load("model.layers.0.experts.1.down_proj.weight");
   for (int64_t row = 0; row < 3; ++row)
     for (int64_t col = 0; col < 4; ++col)

@@ -36,6 +36,7 @@ CASES = {
     "lfm2_untied": ("lfm2", BASE | UNTIED | CONV | dict(conv_bias=True, conv_L_cache=4, block_auto_adjust_ff_dim=False), None),
     "lfm2_old": ("lfm2", BASE | UNTIED | dict(full_attn_idxs=[1, 2], block_ffn_dim_multiplier=1.3, block_multiple_of=16),
                  edited("layer_types", "intermediate_size", "tie_word_embeddings", block_ff_dim=80, tie_embedding=False)),
+    "lfm2_attention": ("lfm2", BASE | dict(layer_types=["full_attention"] * 4), edited("layer_types", "full_attn_idxs")),
     "lfm2_moe": ("lfm2_moe", BASE | CONV | ROUTED, None),
     "lfm2_moe_plain": ("lfm2_moe", BASE | UNTIED | CONV | ROUTED | dict(
         use_expert_bias=False, norm_topk_prob=False, routed_scaling_factor=1.5, num_dense_layers=1, conv_bias=True), None),
@@ -57,6 +58,8 @@ CASES = {
     "granitemoehybrid_dense": ("granitemoehybrid", GRANITE | TIED | BOUNDED | rope() | dict(
         num_local_experts=0, position_embedding_type="rope", mamba_proj_bias=True, attention_bias=True, mamba_n_groups=1),
         edited(layer_types=["mamba", "mamba", "attention", "mamba"])),
+    "granitemoehybrid_mamba": ("granitemoehybrid", GRANITE | dict(layer_types=["linear_attention"] * 4, use_cache=False),
+                               edited("layer_types", "layers_block_type", mamba_d_head="auto")),
     "nemotron_h": ("nemotron_h", NEMOTRON | dict(layers_block_type=[
         "linear_attention", "mlp", "linear_attention", "full_attention", "moe"]), None),
     "nemotron_h_latent": ("nemotron_h", NEMOTRON | dict(layers_block_type=["full_attention", "moe"], mlp_bias=True,

@@ -60,6 +60,7 @@ class AutoAwq : public rh::Format, public rh::Linter {
                                            common, ", this one has ", ints.of(*layer).group_size)};
     }
     refuse_outside_blocks(plan, answers);
+    check_experts(plan, rh::Experts::kApart, answers);
   }
 
   const char* backends_json() const override {

@@ -188,7 +188,10 @@ class AutoGptq : public rh::Format, public rh::Linter {
                {{"gptq", "{}"}}) {}
 
   void check(const rh_format_layer& layer, const char*) const override { check_int_layer(layer, {2, 3, 4, 8}); }
-  void plan(const rh_plan& plan, std::vector<rh::Answer>&) const override { IntPlan ints(plan); }
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    IntPlan ints(plan);
+    check_experts(plan, rh::Experts::kApart, answers);
+  }
 
   const char* backends_json() const override {
     static const std::string backends = with_fuses(R"([

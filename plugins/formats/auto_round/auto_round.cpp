@@ -44,7 +44,7 @@ bool is_own(const Json& quantization) { return text_at(quantization, "quant_meth
 
 class AutoRoundWriter : public CheckpointWriter {
  public:
-  explicit AutoRoundWriter(const rh_export& target) : CheckpointWriter(target) {
+  explicit AutoRoundWriter(const rh_export& target) : CheckpointWriter(target, rh::Experts::kApart) {
     if (has_ints(*target.plan)) ints_.emplace(*target.plan);
   }
 
@@ -194,6 +194,7 @@ class AutoRound : public rh::Format, public rh::Linter {
 
   // config.json names one packing_format for the whole checkpoint.
   void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    check_experts(plan, rh::Experts::kApart, answers);
     std::optional<IntPlan> ints;
     if (has_ints(plan)) ints.emplace(plan);
     std::map<std::string, int64_t> layers;  // by packing format

@@ -115,6 +115,7 @@ class Fp8 : public rh::Format, public rh::Linter {
   void check(const rh_format_layer& layer, const char*) const override { require_blocks(layer); }
   void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
     refuse_outside_blocks(plan, answers);
+    check_experts(plan, rh::Experts::kTogether, answers);
   }
 
   const char* backends_json() const override {

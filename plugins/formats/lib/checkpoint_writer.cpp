@@ -9,7 +9,7 @@
 
 namespace roundhouse::formats {
 
-CheckpointWriter::CheckpointWriter(const rh_export& target) : SafetensorsWriter(target) {
+CheckpointWriter::CheckpointWriter(const rh_export& target, rh::Experts experts) : SafetensorsWriter(target, experts) {
   const rh_plan& plan = *target.plan;
   const Json architecture = Json::parse(plan.architecture_json);
   block_prefix_ = text_at(architecture, "block_prefix");
@@ -71,6 +71,30 @@ void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers
       answers[i] = {RH_TENSOR_REFUSED,
                     "the engines that read this format know no quantized layer outside the blocks; leave it "
                     "unquantized, or use the format auto_round"};
+  }
+}
+
+void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Answer>& answers) {
+  const rh::ExpertStacks mixed(plan, rh::Experts::kApart);
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const rh_planned_tensor& tensor = *plan.tensors[i];
+    if (mixed.has(tensor.name)) {
+      if (tensor.layer)
+        answers[i] = {
+            RH_TENSOR_REFUSED,
+            "the source has the experts in tensors in which the rows of gate and up take turns, and no engine "
+            "reads them quantized; leave the experts unquantized"};
+      else if (experts == rh::Experts::kApart)
+        answers[i].reason =
+            "vLLM alone loads these experts, which stay one tensor in which the rows of gate and up take turns: "
+            "auto-round takes it apart by halves";
+    } else if (const rh_part* part = rh::ExpertStacks::part_of(&tensor);
+               tensor.layer && part && part->only && experts == rh::Experts::kTogether) {
+      answers[i].reason += cat(
+          answers[i].reason.empty() ? "" : "; ",
+          "transformers knows the experts of this family as one tensor of all and does not read quantized ones; vLLM "
+          "does. For transformers leave them unquantized, or use the format auto_round");
+    }
   }
 }
 

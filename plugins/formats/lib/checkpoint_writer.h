@@ -12,7 +12,7 @@ namespace roundhouse::formats {
 // The configuration follows from the plan alone, not from what has come: a writer that was resumed has seen a part.
 class CheckpointWriter : public rh::SafetensorsWriter {
  public:
-  explicit CheckpointWriter(const rh_export& target);
+  explicit CheckpointWriter(const rh_export& target, rh::Experts experts = rh::Experts::kTogether);
 
  protected:
   // The checkpoint's quantization_config. Called once, after the last layer.
@@ -49,6 +49,10 @@ std::string block_prefix(const rh_plan& plan);
 
 // Refuses the quantized layers outside the blocks (lm_head).
 void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers);
+
+// Refuses quantized experts that no engine reads, and warns of what transformers does not read. `experts`: as the writer
+// stores them.
+void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Answer>& answers);
 
 // How the layers were tuned, and by whom.
 void add_tuning(const rh_export& target, Json& config);

@@ -41,7 +41,7 @@ void store_int_layer(TensorWriter& out, const rh_encoded_layer& encoded, IntLayo
 }
 
 IntWriter::IntWriter(const rh_export& target, IntLayout layout, bool group_index)
-    : CheckpointWriter(target), plan_(*target.plan), layout_(layout), group_index_(group_index) {}
+    : CheckpointWriter(target, rh::Experts::kApart), plan_(*target.plan), layout_(layout), group_index_(group_index) {}
 
 void IntWriter::store_layer(const rh_encoded_layer& layer, TensorWriter& out) {
   store_int_layer(out, layer, layout_, group_index_);

@@ -65,7 +65,7 @@ class StackReader : public rh::Reader {
           codes(const_cast<uint8_t*>(blocks), rh::kU8, {rows, cols / 2}),
           scale(const_cast<uint8_t*>(scales), rh::kU8, {rows, cols / kGroup}),
           layer(name, rh::Mx(RH_MX_FP4_E2M1), FloatLayer::Tensors{codes.get(), scale.get(), nullptr}, dtype),
-          stack{sizeof stack, RH_STACK_ROWS, stack_name.c_str(), index, count} {}
+          stack{sizeof stack, 0, stack_name.c_str(), index, count} {}
   };
   struct Item {
     const TensorReader::Entry* tensor;  // nullptr: an expert

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "ext/model.h"
 #include "ext/output.h"
 #include "ext/safetensors.h"
+#include "helper/expert_stacks.hpp"
 #include "helper/side_files.hpp"
 #include "plugin.hpp"
 
@@ -38,8 +40,8 @@ inline void take_bytes(void* context, const void* bytes, uint64_t size) {
 // Removed by the host unless finish() was called.
 class TensorWriter {
  public:
-  explicit TensorWriter(const rh_export& target)
-      : target_(target), api_(required_extension<rh_safetensors>(RH_EXT_SAFETENSORS)) {}
+  explicit TensorWriter(const rh_export& target, Experts experts = Experts::kTogether)
+      : target_(target), api_(required_extension<rh_safetensors>(RH_EXT_SAFETENSORS)), stacks_(*target.plan, experts) {}
   ~TensorWriter() {
     if (writer_) api_.abort(writer_);
   }
@@ -50,7 +52,10 @@ class TensorWriter {
   void add(const std::string& name, const rh_tensor& tensor) {
     throw_if_cancelled();
     if (!writer_) return note(name, tensor.dtype, {tensor.shape, tensor.shape + tensor.ndim});
-    host_call([&](rh_error* e) { return api_.add(writer_, name.c_str(), &tensor, e); });
+    if (const rh_part* part = stacks_.part(name))
+      stacks_.add(*part, tensor, [&](const rh_tensor& whole) { store(part->tensor, whole); });
+    else
+      store(name, tensor);
   }
   // Stores what data() returns: a pointer, or a vector of as many bytes as the tensor has. It is called after open() only,
   // so that all that reads a layer's data belongs into it.
@@ -68,24 +73,39 @@ class TensorWriter {
   // From here on add() writes. `saved`: as save() gave it, to go on from there, or nullptr.
   void open(const std::string* saved) {
     std::vector<rh_st_tensor> tensors;
-    for (const Noted& t : noted_)
+    std::set<std::string> stacked;
+    for (Noted& t : noted_) {
+      if (const rh_part* part = stacks_.part(t.name)) {
+        if (!stacked.insert(part->tensor).second) continue;
+        t.name = part->tensor;
+        t.shape = ExpertStacks::shape(*part, t.shape);
+      }
       tensors.push_back(
           {sizeof(rh_st_tensor), static_cast<int32_t>(t.shape.size()), t.name.c_str(), t.dtype, 0, t.shape.data()});
+    }
     std::vector<const rh_st_tensor*> pointers;
     for (const rh_st_tensor& t : tensors) pointers.push_back(&t);
     const char* const metadata = R"({"format": "pt"})";  // tells transformers which framework's tensors these are
+    uint64_t stored = 0;  // bytes of `saved` that are the host's; then a number of them, and the stacks'
+    if (saved) {
+      ExpertStacks::require_saved(saved->size() >= sizeof stored);
+      std::memcpy(&stored, saved->data(), sizeof stored);
+      ExpertStacks::require_saved(stored <= saved->size() - sizeof stored);
+      stacks_.restore(saved->substr(sizeof stored + stored));
+    }
     host_call([&](rh_error* e) {
-      return saved ? api_.restore(&target_, metadata, pointers.data(), pointers.size(), saved->data(), saved->size(),
-                                  &writer_, e)
+      return saved ? api_.restore(&target_, metadata, pointers.data(), pointers.size(), saved->data() + sizeof stored,
+                                  stored, &writer_, e)
                    : api_.create(&target_, metadata, pointers.data(), pointers.size(), &writer_, e);
     });
     noted_ = {};
   }
   // Forces what was added to the disk.
   std::string save() {
-    std::string saved;
-    host_call([&](rh_error* e) { return api_.save(writer_, &take_bytes, &saved, e); });
-    return saved;
+    std::string stored;
+    host_call([&](rh_error* e) { return api_.save(writer_, &take_bytes, &stored, e); });
+    const uint64_t size = stored.size();
+    return std::string(reinterpret_cast<const char*>(&size), sizeof size) + stored + stacks_.save();
   }
   // Throws Error when a tensor has not come.
   void finish() {
@@ -99,7 +119,11 @@ class TensorWriter {
     std::vector<int64_t> shape;
   };
   void note(const std::string& name, rh_data_type dtype, std::vector<int64_t> shape) {
+    stacks_.note(name, dtype, shape);
     noted_.push_back({name, dtype, std::move(shape)});
+  }
+  void store(const std::string& name, const rh_tensor& tensor) {
+    host_call([&](rh_error* e) { return api_.add(writer_, name.c_str(), &tensor, e); });
   }
   static const void* pointer(const void* data) { return data; }
   template <typename T>
@@ -109,6 +133,7 @@ class TensorWriter {
 
   const rh_export& target_;
   const rh_safetensors& api_;
+  ExpertStacks stacks_;
   rh_st_writer* writer_ = nullptr;
   std::vector<Noted> noted_;
 };
@@ -116,7 +141,8 @@ class TensorWriter {
 // A writer of a checkpoint whose tensors are all in safetensors. It resumes: Format::resumes() may return true.
 class SafetensorsWriter : public Writer {
  public:
-  explicit SafetensorsWriter(const rh_export& target) : target_(target), tensors_(target) {}
+  explicit SafetensorsWriter(const rh_export& target, Experts experts = Experts::kTogether)
+      : target_(target), tensors_(target, experts) {}
 
   void start(const std::string* saved) override {
     const rh_plan& plan = *target_.plan;

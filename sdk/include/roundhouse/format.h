@@ -31,6 +31,21 @@ typedef struct rh_format_layer {
 } rh_format_layer;
 RH_ASSERT_END(rh_format_layer, stack, 64);
 
+/* Where the source checkpoint has a matrix, or a bias, that it stores with others as one tensor of all experts:
+ * [count, parts * rows, cols], [count, cols, parts * rows] when transposed, and of biases [count, parts * rows]. Owned by
+ * the host, valid as long as the rh_plan that holds it. since 1.0 */
+typedef struct rh_part {
+  uint32_t struct_size;
+  int32_t transposed;
+  const char *tensor;   /* "model.layers.0.mlp.experts.gate_up_proj" */
+  int64_t index, count; /* the expert, and how many there are */
+  int64_t part, parts;  /* whose rows these are of an expert's, one part's below the other's */
+  int32_t interleaved;  /* 1: the parts' rows take turns */
+  int32_t only;         /* 1: engines know all experts by this tensor, and none by itself */
+  /* end of 1.0: do not modify above */
+} rh_part;
+RH_ASSERT_END(rh_part, only, 56);
+
 /* A tensor of the source checkpoint. Owned by the host, valid as long as the rh_plan that holds it. since 1.0 */
 typedef struct rh_planned_tensor {
   uint32_t struct_size;
@@ -40,12 +55,14 @@ typedef struct rh_planned_tensor {
   int32_t extra;                /* 1: the architecture does not know it */
   const int64_t *shape;         /* [ndim] */
   const rh_format_layer *layer; /* the quantized layer whose weight it is: add_layer gets it. NULL: it stays as it is */
+  const rh_part *part;          /* the source has it within another tensor. NULL: as a tensor of its own */
   /* end of 1.0: do not modify above */
 } rh_planned_tensor;
-RH_ASSERT_END(rh_planned_tensor, layer, 40);
+RH_ASSERT_END(rh_planned_tensor, part, 48);
 
-/* Everything that a writer will get: each tensor of the source once, in the order of its files. A layer's bias is there
- * as "L.bias"; it comes with the layer. Owned by the host. since 1.0 */
+/* Everything that a writer will get: each tensor of the source once, in the order of its files; of a tensor of all
+ * experts each expert's weights and biases. A layer's bias is there as "L.bias"; it comes with the layer. Owned by the
+ * host. since 1.0 */
 typedef struct rh_plan {
   uint32_t struct_size;
   uint32_t reserved;

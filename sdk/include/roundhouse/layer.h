@@ -9,16 +9,11 @@
 #define RH_TARGET_WEIGHT 0
 #define RH_TARGET_ACTIVATION 1
 
-/* How a checkpoint stores a stack of equal matrices. */
-#define RH_STACK_SEPARATE 0 /* each matrix [rows, cols] is a tensor of its own */
-#define RH_STACK_ROWS 1     /* one tensor [count, rows, cols] */
-#define RH_STACK_COLS 2     /* one tensor [count, cols, rows]: each matrix is transposed */
-
 /* A layer's place among equal matrices, such as the experts of a block. Owned by the host, valid as long as the struct
  * that points to it. since 1.0 */
 typedef struct rh_stack {
   uint32_t struct_size;
-  int32_t storage;  /* RH_STACK_*, in the source checkpoint */
+  uint32_t reserved;
   const char *name; /* the same for all matrices of the stack: "model.layers.0.mlp.experts.gate_proj" */
   int64_t index;    /* this matrix, from 0 */
   int64_t count;    /* matrices in the stack */
