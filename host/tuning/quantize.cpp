@@ -16,6 +16,7 @@
 
 #include "host/base/cpu.h"
 #include "host/base/error.h"
+#include "host/base/log.h"
 #include "host/base/parallel.h"
 #include "host/export/stored_layer.h"
 #include "host/model/decoder.h"
@@ -108,6 +109,7 @@ class Run {
         planned_[layer.block].push_back(&layer);
       else if (layer.kept())
         kept_[layer.info.name + ".weight"] = &layer;
+    if (runs_ahead(device_)) warn_of_moves();
   }
 
   Observations run() {
@@ -127,6 +129,21 @@ class Run {
   }
 
  private:
+  // A build without nvcc has plugins without kernels.
+  void warn_of_moves() const {
+    std::set<std::string> without;
+    for (const LayerPlan& layer : in_.plan.layers) {
+      if (!layer.scheme.weight) continue;
+      const DtypeRecord* const dtype = in_.catalogue.find_dtype(layer.scheme.weight->dtype);
+      if (!device_.is_cuda() || !dtype || !(dtype->supports & RH_SUPPORTS_CUDA))
+        without.insert(layer.scheme.weight->dtype);
+    }
+    for (const std::string& dtype : without)
+      log::warning(
+          cat("the data type ", dtype, " has no kernels for ", in_.device, ": each iteration moves its weights ",
+              "to the CPU and back. A build that finds nvcc has the kernels of the data types that come with it"));
+  }
+
   // Errors begin with the place.
   template <typename Body>
   void in(const std::string& place, const Body& body) {

@@ -37,7 +37,11 @@ TEST_F(OnADevice, RunsGiveTheBitsOfTheCpu) {
     SCOPED_TRACE(recipe);
     Problem p = problem(kUntied, recipe);
     const Recording expected = p.quantized();
+    testing::internal::CaptureStderr();
     const Recording got = p.quantized(kDevice);
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_NE(said.find(" has no kernels for " + kDevice + ": each iteration moves"), std::string::npos) << said;
+    EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
     expect_same(expected, got, kLossError);
     ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
     for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
