@@ -5,6 +5,9 @@
  *   rh_get_entry -> compares abi_major -> init -> get_factory -> descriptors -> create -> use -> destroy -> deinit
  * Descriptors must be available before any instance exists, and cost nothing: init runs under 100 ms, starts no
  * thread, touches no GPU and does no I/O.
+ *
+ * Every call leaves as it found them: the floating-point environment of its threads (rounding, denormals, traps), and of
+ * the process locale, umask, current folder, signal handlers, and descriptors that are not the plugin's own.
  */
 #ifndef ROUNDHOUSE_ENTRY_H
 #define ROUNDHOUSE_ENTRY_H
