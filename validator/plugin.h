@@ -62,7 +62,7 @@ class ErrorSlot {
 // While `on`, guarded() looks at what each call leaves behind of its process and thread; for the tests of that rule.
 struct Leftovers {
   bool on = false;
-  bool own_files = false;  // a call may open and close files of the plugin's own, as a reader's does
+  bool own_files = false;   // a call may open and close files of the plugin's own, as a reader's does
   std::string where, text;  // of the first; empty: none
 };
 extern Leftovers leftovers;

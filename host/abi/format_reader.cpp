@@ -25,7 +25,7 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
   const rh_open source{sizeof source, 0, folder_.c_str(), facts.c_str(), cancellation_flag()};
   rh_reader* made = nullptr;
   call_plugin<ReaderCall>(plugin_, "open", folder_,
-              [&](rh_error* error) { return format.table->open(format.table, &source, &made, error); });
+                          [&](rh_error* error) { return format.table->open(format.table, &source, &made, error); });
   if (!made) throw Error(cat(plugin_, ", open of ", folder_, ": reported success but made nothing"));
   reader_ = {made, {plugin_}};
   for (const auto& [there, name] : {std::pair{RH_HAS(made, close), "close"},
@@ -42,7 +42,7 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
     rh_item item{};
     item.struct_size = sizeof item;
     call_plugin<ReaderCall>(plugin_, "item", cat(folder_, ", tensor ", i),
-                [&](rh_error* error) { return made->item(made, i, &item, error); });
+                            [&](rh_error* error) { return made->item(made, i, &item, error); });
     if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
@@ -107,7 +107,7 @@ const ExportedCheckpoint::Item& ExportedCheckpoint::item(const std::string& name
 void ExportedCheckpoint::read(const std::string& name, rh_tensor& output) {
   const uint64_t index = item(name).index;
   call_plugin<ReaderCall>(plugin_, "read", cat(name, " in ", folder_),
-              [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
+                          [&](rh_error* error) { return reader_->read(reader_.get(), index, &output, error); });
   read_ += rh::bytes(output);
   if (read_ < kReadBetweenReleases) return;
   release_reader_pages();

@@ -90,7 +90,6 @@ void on_signal(int signal) {
   ::raise(signal);  // delivered when the handler returns
 }
 
-
 // A stack for the handler, so that a plugin's endless recursion can be reported too.
 class HandlerStack {
  public:

@@ -49,7 +49,8 @@ void open_closed_streams() {
 int after_output(int status) {
   errno = 0;
   if (std::cout.flush() && std::fflush(stdout) == 0) return status;
-  roundhouse::log::error(roundhouse::cat("cannot write to standard output: ", std::strerror(errno)));
+  roundhouse::log::error(
+      roundhouse::cat("cannot write to standard output: ", errno == 0 ? "is its disk full?" : std::strerror(errno)));
   return status == 0 ? 1 : status;
 }
 

@@ -71,8 +71,7 @@ Catalogue Catalogue::discover(const DiscoveryOptions& options) {
   SearchPath path = search_path(options);
   catalogue.searched_ = std::move(path.folders);
   catalogue.refused_ = std::move(path.refused);
-  for (const auto& [path, reason] : catalogue.refused_)
-    log::warning(cat(path.string(), " is refused: ", reason));
+  for (const auto& [path, reason] : catalogue.refused_) log::warning(cat(path.string(), " is refused: ", reason));
 
   std::optional<ScanCache> cache;
   if (options.use_cache) cache.emplace();

@@ -26,9 +26,9 @@ class Fault : public WorkFolder, public testing::WithParamInterface<Case> {
  protected:
   Fault() {
     const fs::path model = copy_model();
-    recipe_ = write("recipe.yaml", "version: 1\nmodel: model\noutput: out\nscheme: " + std::string(GetParam().scheme) +
-                                       "\ntuning: {iters: 0}\nmax_shard_size: 500KB\nformats: [" + GetParam().format +
-                                       "]\n");
+    recipe_ =
+        write("recipe.yaml", "version: 1\nmodel: model\noutput: out\nscheme: " + std::string(GetParam().scheme) +
+                                 "\ntuning: {iters: 0}\nmax_shard_size: 500KB\nformats: [" + GetParam().format + "]\n");
   }
   // `fault`: "write:7:5", as fault.c reads it.
   Outcome run_with(const std::string& fault, const std::string& more = "") const {

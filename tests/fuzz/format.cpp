@@ -5,8 +5,8 @@
 #include <array>
 #include <vector>
 
-#include "host/base/tensor.h"
 #include "host/abi/views.h"
+#include "host/base/tensor.h"
 #include "host/discovery/library.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -44,7 +44,8 @@ void read_all(const rh_format* format) {
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static auto& plugins = *new std::vector<PluginLibrary>;
   if (plugins.empty())
-    for (const char* name : {"auto_awq", "auto_gptq", "auto_round", "fp8", "gguf", "llm_compressor", "modelopt", "mxfp4"})
+    for (const char* name :
+         {"auto_awq", "auto_gptq", "auto_round", "fp8", "gguf", "llm_compressor", "modelopt", "mxfp4"})
       plugins.emplace_back(std::string(ROUNDHOUSE_BUILD "/lib/roundhouse/plugins/librh_format_") + name + ".so");
   for (const char* file : {"config.json", "model.safetensors", "model.gguf"})
     std::filesystem::remove(fuzz::folder() / file);

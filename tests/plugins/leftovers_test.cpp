@@ -65,8 +65,9 @@ TEST_F(Leftovers, AreNamedOnceAndPutBack) {
 TEST_F(Leftovers, OfDescriptorsAreNamed) {
   EXPECT_THAT(warnings("forward=file"), testing::MatchesRegex(named("leaves .* open")));
   const int output = ::dup(STDOUT_FILENO);
-  EXPECT_THAT(warnings("forward=output"),
-              testing::MatchesRegex(named("closes descriptor 1, which is not its own; what the program writes there is lost")));
+  EXPECT_THAT(
+      warnings("forward=output"),
+      testing::MatchesRegex(named("closes descriptor 1, which is not its own; what the program writes there is lost")));
   ::dup2(output, STDOUT_FILENO);
   ::close(output);
 }

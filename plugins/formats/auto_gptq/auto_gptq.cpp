@@ -83,7 +83,7 @@ class GptqWriter : public IntWriter {
       for (const auto& [rule, fields] : dynamic.members()) {
         if (!rule.ends_with(end)) continue;
         const std::string parent = rule.substr(0, rule.size() - end.size());
-        const auto same = [&](const std::string& role) {
+        const auto same = [&, &fields = fields](const std::string& role) {
           const Json* other = dynamic.find(parent + exactly("." + role).substr(1));
           return other && *other == fields;
         };
