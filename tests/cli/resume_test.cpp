@@ -35,12 +35,14 @@ class Resume : public WorkFolder, public testing::WithParamInterface<Case> {
   }
   fs::path out() const { return work_ / "out"; }
 
-  // All that a run left, but for the report, which tells times.
+  // All that a run left, but for the report, which tells times, and what a killed evaluation is done by.
   static std::map<std::string, std::string> contents(const fs::path& folder) {
     std::map<std::string, std::string> files;
     for (const auto& entry : fs::recursive_directory_iterator(folder)) {
       const std::string name = entry.path().lexically_relative(folder).string();
-      if (entry.is_regular_file() && !name.starts_with("roundhouse/report")) files[name] = read(entry.path());
+      if (entry.is_regular_file() && !name.starts_with("roundhouse/report") &&
+          !name.starts_with("roundhouse/unfinished"))
+        files[name] = read(entry.path());
     }
     return files;
   }
@@ -51,6 +53,7 @@ class Resume : public WorkFolder, public testing::WithParamInterface<Case> {
       EXPECT_TRUE(made.at(name) == content) << name << " has other bytes";
     }
     EXPECT_EQ(made.size(), expected.size());
+    EXPECT_FALSE(fs::exists(out() / "roundhouse/unfinished"));
     for (const auto& entry : fs::directory_iterator(work_))
       EXPECT_FALSE(entry.path().filename().string().starts_with("out.")) << entry.path() << " is left over";
   }
