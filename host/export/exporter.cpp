@@ -4,6 +4,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "host/abi/export_session.h"
 #include "host/abi/format_reader.h"
@@ -17,12 +18,15 @@
 #include "host/checkpoint/safetensors.h"
 #include "host/export/digests.h"
 #include "host/export/journal.h"
+#include "host/export/replay_log.h"
 #include "host/plan/format_facts.h"
 #include "host/text/tokenizer.h"
 
 namespace roundhouse {
 
 namespace {
+
+constexpr const char* kReplayFile = "replay";  // in the journal
 
 // What names of a record's tensors begin with.
 const std::string kWriter = "writer/", kFingerprint = "fingerprint/";
@@ -54,6 +58,9 @@ struct Exporter::Target {
   ExportSession session;
   FormatWriter writer;
   std::string saved;  // by writer.save(), last
+
+  // Whether its format cannot save: a later process gives it all again.
+  bool replayed() const { return !FormatWriter::resumes(format); }
 
   Target(std::string id, const LoadedFormat& format, std::unique_ptr<PlanView> view, OutputFolder& output,
          std::unique_ptr<OutputFolder> inside, const ExportSession::Facts& facts, uint64_t max_shard_bytes,
@@ -129,6 +136,10 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
     if (!current_ || layer.layer->name != current_->plan.info.name)
       throw Error(cat("decode is only for the layer that is being added, not for ", layer.layer->name));
     current_->decode(layer.tensors, output);
+    if (!replay_) return;
+    Tensor copy(from_rh(output.dtype), {current_->plan.info.out_features, current_->plan.info.in_features});
+    std::memcpy(copy.data(), static_cast<const char*>(output.data) + output.byte_offset, copy.bytes());
+    decoded_.push_back(std::move(copy));
   };
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
@@ -136,20 +147,27 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   require_own_folders(plan.recipe.output, catalogue);
   const std::vector<ExportTarget> targets = export_targets(plan.recipe);
   for (const ExportTarget& target : targets) {
-    const std::string saved = from ? from->bytes(kWriter + target.format) : "";
+    const bool restored = from && FormatWriter::resumes(catalogue.format(target.format));
+    const std::string saved = restored ? from->bytes(kWriter + target.format) : "";
     targets_.push_back(std::make_unique<Target>(
         target.format, catalogue.format(target.format), plan_view(plan, target.options, about_), output_,
         targets.size() == 1 ? nullptr : std::make_unique<OutputFolder>(output_, target.format), facts,
-        static_cast<uint64_t>(plan.recipe.max_shard_size), decode, from ? &saved : nullptr));
+        static_cast<uint64_t>(plan.recipe.max_shard_size), decode, restored ? &saved : nullptr));
   }
   if (!from) return;
+  if (const nlohmann::json& replay = from->state().at("replay"); !replay.is_null()) {
+    replay_ = std::make_unique<ReplayLog>(output_.partial() / kJournalFolder / kReplayFile, replay);
+    replay_->replay(
+        plan, [&](const EncodedLayer& layer) { give(layer, To::kReplayed); },
+        [&](const std::string& name, const Tensor& tensor) { give(name, tensor, To::kReplayed); });
+  }
   for (const auto& [name, rows] : from->tensors(kFingerprint))
     fingerprints_.set(name, {rows.as<float>(), rows.as<float>() + rows.elements()});
 }
 
 Exporter::~Exporter() = default;
 
-void Exporter::layer(const EncodedLayer& layer) {
+void Exporter::give(const EncodedLayer& layer, To to) {
   const TensorViews tensors(layer.tensors), activation_tensors(layer.activation_tensors);
   const bool has_bias = layer.bias.elements() > 0;
   const rh_tensor bias = layer.bias.view();
@@ -172,10 +190,18 @@ void Exporter::layer(const EncodedLayer& layer) {
   record.bias = has_bias ? &bias : nullptr;
   record.activation_tensors = layer.activation_encoding ? activation_tensors.data() : nullptr;
   current_ = &layer;
-  for (auto& target : targets_) target->writer.add_layer(record);
+  decoded_.clear();
+  for (auto& target : targets_)
+    if (to == To::kAll || target->replayed()) target->writer.add_layer(record);
   current_ = nullptr;
+}
 
-  const Tensor decoded(layer.plan.dtype, {about.rows, about.cols});
+void Exporter::layer(const EncodedLayer& layer) {
+  give(layer, To::kAll);
+  if (replay_) replay_->layer(layer, decoded_);
+
+  const LinearInfo& info = layer.plan.info;
+  const Tensor decoded(layer.plan.dtype, {info.out_features, info.in_features});
   // What packing freed would otherwise stay with the process, a checkpoint's worth of it in the end. Trimming walks
   // through the whole heap.
   packed_since_trim_ += decoded.bytes();
@@ -184,29 +210,38 @@ void Exporter::layer(const EncodedLayer& layer) {
     packed_since_trim_ = 0;
   }
   rh_tensor output = decoded.view();
-  layer.decode(tensors.data(), output);
+  layer.decode(TensorViews(layer.tensors).data(), output);
   fingerprints_.add(info.name + ".weight", decoded);
-  if (has_bias) fingerprints_.add(info.name + ".bias", layer.bias);
+  if (layer.bias.elements() > 0) fingerprints_.add(info.name + ".bias", layer.bias);
+}
+
+void Exporter::give(const std::string& name, const Tensor& tensor, To to) {
+  const rh_tensor view = tensor.view();
+  for (auto& target : targets_)
+    if (to == To::kAll || target->replayed()) target->writer.add_tensor(name, view);
 }
 
 void Exporter::tensor(const std::string& name, const Tensor& tensor) {
-  const rh_tensor view = tensor.view();
-  for (auto& target : targets_) target->writer.add_tensor(name, view);
+  give(name, tensor, To::kAll);
+  if (replay_) replay_->tensor(name, tensor);
   if (!omitted_.contains(name)) fingerprints_.add(name, tensor);
 }
 
-bool Exporter::resumes(std::string& why) const {
-  for (const auto& target : targets_)
-    if (!FormatWriter::resumes(target->format)) why = target->format.label;
-  return why.empty();
+void Exporter::start_saving() {
+  if (!replay_ && std::any_of(targets_.begin(), targets_.end(), [](const auto& t) { return t->replayed(); }))
+    replay_ = std::make_unique<ReplayLog>(output_.partial() / kJournalFolder / kReplayFile, nullptr);
 }
 
 void Exporter::save() {
-  for (auto& target : targets_) target->saved = target->writer.save();
+  for (auto& target : targets_)
+    if (!target->replayed()) target->saved = target->writer.save();
+  if (replay_) saved_replay_ = replay_->save();
 }
 
 void Exporter::add_to(RecordWriter& record) const {
-  for (const auto& target : targets_) record.add(kWriter + target->id, target->saved);
+  for (const auto& target : targets_)
+    if (!target->replayed()) record.add(kWriter + target->id, target->saved);
+  record.state["replay"] = saved_replay_;
   for (const auto& [name, rows] : fingerprints_.all()) {
     Tensor copy(DType::kF32, {static_cast<int64_t>(rows.size())});
     std::copy(rows.begin(), rows.end(), copy.as<float>());

@@ -20,6 +20,7 @@ namespace roundhouse {
 class JournalRecord;
 class OutputFolder;
 class RecordWriter;
+class ReplayLog;
 
 struct ExportTarget {
   std::string format;            // id
@@ -41,9 +42,9 @@ class Exporter {
 
   void layer(const EncodedLayer& layer);
   void tensor(const std::string& name, const Tensor& tensor);
-  // Whether all formats can save(); else `why` names one.
-  bool resumes(std::string& why) const;
-  // Forces to the disk what was written. After an Error the exports cannot go on. REQUIRES: resumes().
+  // From now on save() may be called. REQUIRES: nothing was added since the constructor.
+  void start_saving();
+  // Forces to the disk what was written. After an Error the exports cannot go on. REQUIRES: start_saving().
   void save();
   // Adds what the last save() gave, and the fingerprints.
   void add_to(RecordWriter& record) const;
@@ -53,12 +54,19 @@ class Exporter {
 
  private:
   struct Target;
+  // Which formats get a layer or tensor.
+  enum class To { kAll, kReplayed };
+  void give(const EncodedLayer& layer, To to);
+  void give(const std::string& name, const Tensor& tensor, To to);
   OutputFolder& output_;
   std::vector<std::unique_ptr<Target>> targets_;
   nlohmann::json about_;  // the architecture's facts
   Fingerprints fingerprints_;
   std::set<std::string> omitted_;          // tensors that a format leaves out, on purpose: they have no fingerprint
   const EncodedLayer* current_ = nullptr;  // what the decode extension decodes
+  std::vector<Tensor> decoded_;            // of that, in the element types that were asked for; for replay_
+  std::unique_ptr<ReplayLog> replay_;      // where a format cannot save
+  nlohmann::json saved_replay_;            // by replay_->save(), last
   uint64_t packed_since_trim_ = 0;         // bytes
 };
 

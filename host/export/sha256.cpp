@@ -21,10 +21,12 @@ void Sha256::add(const void* data, size_t bytes) {
   EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_.get()), data, bytes);
 }
 
-std::string Sha256::hex() {
+std::string Sha256::hex() const {
+  const Sha256 ended;
+  EVP_MD_CTX_copy_ex(static_cast<EVP_MD_CTX*>(ended.context_.get()), static_cast<const EVP_MD_CTX*>(context_.get()));
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned size = 0;
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_.get()), digest, &size);
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(ended.context_.get()), digest, &size);
   std::string hex;
   for (unsigned i = 0; i < size; ++i) {
     hex += "0123456789abcdef"[digest[i] >> 4];

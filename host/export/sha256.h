@@ -14,8 +14,8 @@ class Sha256 {
  public:
   Sha256();
   void add(const void* data, size_t bytes);
-  // Called once.
-  std::string hex();
+  // Of what was added so far.
+  std::string hex() const;
 
  private:
   std::shared_ptr<void> context_;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/run.h"
 
-#include <roundhouse/ext/resume.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -90,8 +89,8 @@ std::vector<BlockReport> blocks_of_record(const nlohmann::json& record) {
 // Shows the work, hands its results to the formats, keeps what the report needs, and writes the journal.
 class RunSink : public QuantizeSink {
  public:
-  // `journal`: nullptr: none is written. `from`: the record to go on from; nullptr: there is none.
-  RunSink(Exporter& exporter, const Plan& plan, OutputFolder& output, Journal* journal, const JournalRecord* from)
+  // `from`: the record to go on from; nullptr: there is none.
+  RunSink(Exporter& exporter, const Plan& plan, OutputFolder& output, Journal& journal, const JournalRecord* from)
       : exporter_(exporter),
         output_(output),
         journal_(journal),
@@ -130,10 +129,10 @@ class RunSink : public QuantizeSink {
     done_ = report.block + 1;
   }
   void pause(const std::function<void(RecordWriter& record)>& write) override {
-    if (!journal_ || since_record_.now() < interval_) return;
+    if (since_record_.now() < interval_) return;
     exporter_.save();
     try {
-      journal_->add([&](RecordWriter& record) {
+      journal_.add([&](RecordWriter& record) {
         write(record);
         exporter_.add_to(record);
         record.state.update({{"done_steps", done_}, {"seconds", seconds()}, {"blocks", blocks_to_record(blocks_)}});
@@ -160,7 +159,7 @@ class RunSink : public QuantizeSink {
 
   Exporter& exporter_;
   OutputFolder& output_;
-  Journal* journal_;
+  Journal& journal_;
   double interval_;  // seconds between records, at least
   int64_t iters_;
   bool layers_alone_;  // they come without blocks
@@ -415,12 +414,8 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
       check_room(plan, output.partial(), LogProbsWriter::bytes(texts.evaluation, architecture.vocab_size()));
       if (!plan.rounds_only && !from) read_weights(plan, original, catalogue);  // else each layer when its turn comes
       report.seconds.prepare = clock.lap();
-      std::string starts_over;  // the format that cannot go on
-      const bool resumes = exporter->resumes(starts_over);
-      if (!resumes)
-        log::info(cat(starts_over, " cannot go on with an export (", RH_EXT_RESUME,
-                      "): a run that is broken off will start over"));
-      RunSink sink(*exporter, plan, output, resumes ? &journal : nullptr, from ? &*from : nullptr);
+      exporter->start_saving();
+      RunSink sink(*exporter, plan, output, journal, from ? &*from : nullptr);
       try {
         const QuantizeInput input{plan,
                                   architecture,
