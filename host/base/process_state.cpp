@@ -5,9 +5,6 @@
 #include <locale.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
 
 #include <algorithm>
 #include <atomic>
@@ -57,7 +54,9 @@ FloatEnvironment FloatEnvironment::now() noexcept {
   FloatEnvironment now;
 #if defined(__x86_64__)
   constexpr uint32_t kStickyFlags = 0x3f;
-  now.control_ = _mm_getcsr() & ~kStickyFlags;
+  uint32_t mxcsr;
+  __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+  now.control_ = mxcsr & ~kStickyFlags;
   __asm__ volatile("fnstcw %0" : "=m"(now.x87_));
 #elif defined(__aarch64__)
   __asm__ volatile("mrs %0, fpcr" : "=r"(now.control_));
@@ -69,7 +68,8 @@ FloatEnvironment FloatEnvironment::now() noexcept {
 
 void FloatEnvironment::restore() const noexcept {
 #if defined(__x86_64__)
-  _mm_setcsr(static_cast<uint32_t>(control_));
+  const auto mxcsr = static_cast<uint32_t>(control_);
+  __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
   __asm__ volatile("fldcw %0" : : "m"(x87_));
 #elif defined(__aarch64__)
   __asm__ volatile("msr fpcr, %0" : : "r"(control_));

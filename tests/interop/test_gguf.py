@@ -221,14 +221,14 @@ class Gguf(unittest.TestCase):
         self.assertEqual((fake / "tokenizer.json").read_bytes(), (other / "tokenizer.json").read_bytes())
 
     def test_other_architectures_are_refused_by_name(self):
-        file = self.folder / "gemma.gguf"
-        writer = gguf.GGUFWriter(file, "gemma3")
+        file = self.folder / "gemma3n.gguf"
+        writer = gguf.GGUFWriter(file, "gemma3n")
         writer.add_tensor("token_embd.weight", np.zeros((8, 32), np.float32))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        with self.assertRaisesRegex(AssertionError, "gemma3"):
+        with self.assertRaisesRegex(AssertionError, "llama.cpp's gemma3n is not turned into a config.json"):
             self.run_from(file)
 
     def test_transformers_computes_our_logits(self):

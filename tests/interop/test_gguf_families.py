@@ -59,13 +59,16 @@ class GgufFamilies(unittest.TestCase):
                 reference = load_file(tiny_models.MODELS / case / "reference/model.safetensors")
                 file = tiny_models.export(case, self.folder)
                 alone = file.rename(self.folder / f"{case}.gguf")
-                out = support.export(self.folder / f"{case}-again", model=str(alone), scheme={"bits": 16}, tuning={"iters": 0},
+                again = self.folder / f"{case}-again"
+                again.mkdir()
+                out = support.export(again, model=str(alone), scheme={"bits": 16}, tuning={"iters": 0},
                                      formats=["fake"])
                 model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
                 self.assertLess((model(reference["ids"]).logits - reference["logits"]).abs().max(), 1e-4)
 
     def test_a_family_that_is_not_rebuilt_becomes_no_other_checkpoint(self):
         alone = tiny_models.export("starcoder2_unbiased", self.folder).rename(self.folder / "alone.gguf")
+        (self.folder / "again").mkdir()
         refusal = ("the metadata of llama.cpp's starcoder2 is not turned into a config.json: take the model's own folder, or put "
                    "its config.json and tokenizer files beside the weights")
         with self.assertRaisesRegex(AssertionError, refusal):
