@@ -21,8 +21,8 @@ void (*g_report_end)(const char*) = nullptr;
 
 // The executable exports these two, so that plugins find them before libc's: the program names the plugin that calls one.
 extern "C" {
-[[noreturn]] __attribute__((visibility("default"))) void _exit(int status) { end("_exit()", status); }
-[[noreturn]] __attribute__((visibility("default"))) void _Exit(int status) noexcept { end("_Exit()", status); }
+__attribute__((visibility("default"))) void _exit(int status) { end("_exit()", status); }
+__attribute__((visibility("default"))) void _Exit(int status) noexcept { end("_Exit()", status); }
 }
 
 int main(int argc, char** argv) {

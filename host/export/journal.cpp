@@ -133,7 +133,7 @@ JournalRecord Journal::open(int64_t record) const {
     throw damaged(index);
   JournalRecord opened;
   opened.index_ = nlohmann::json::parse(text.substr(line + 1));
-  if (sha256_of_file(data) != opened.index_.at("data")) throw damaged(data);
+  if (sha256_of_file(data) != opened.index_.at("data").get<std::string>()) throw damaged(data);
   opened.data_ = std::make_shared<const MappedFile>(data);
   return opened;
 }

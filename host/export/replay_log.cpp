@@ -28,7 +28,8 @@ ReplayLog::ReplayLog(const std::filesystem::path& file, const nlohmann::json& sa
     file_.read_at(at, buffer.data(), bytes);
     digest_.add(buffer.data(), bytes);
   }
-  if (digest_.hex() != saved.at("digest")) throw Error(cat(file.string(), " is damaged"), Failure::kDataLoss);
+  if (digest_.hex() != saved.at("digest").get<std::string>())
+    throw Error(cat(file.string(), " is damaged"), Failure::kDataLoss);
 }
 
 void ReplayLog::add(nlohmann::json about, const std::vector<Tensor>& tensors) {
