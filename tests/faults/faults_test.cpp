@@ -72,10 +72,14 @@ TEST_P(Fault, IsAnErrorThatNamesThePlaceAndLeavesNothingHalf) {
       if (outcome.code != 0) {
         EXPECT_NE(outcome.output.find("error: "), std::string::npos) << outcome.output;
         EXPECT_NE(outcome.output.find(work_.string()), std::string::npos) << "no path in:\n" << outcome.output;
-        if (reason == EIO) EXPECT_EQ(outcome.output.find("Make room"), std::string::npos) << outcome.output;
+        if (reason == EIO) {
+          EXPECT_EQ(outcome.output.find("Make room"), std::string::npos) << outcome.output;
+        }
       }
       const auto left = checkpoint();
-      if (outcome.code == 0 || !left.empty()) EXPECT_TRUE(left == expected) << "half an export:\n" << outcome.output;
+      if (outcome.code == 0 || !left.empty()) {
+        EXPECT_TRUE(left == expected) << "half an export:\n" << outcome.output;
+      }
       if (kAll && which % 5 != 0) continue;
       const Outcome again = run_with("none", " --overwrite");
       EXPECT_EQ(again.code, 0) << again.output;
