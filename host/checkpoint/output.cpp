@@ -180,6 +180,22 @@ void OutputFolder::clear() {
   }
 }
 
+// The journal stays until the output has its name: until then a killed run goes on.
+void OutputFolder::remove_leftovers() const {
+  for (const fs::path& left : {path_ / kJournalFolder, replaced_}) {
+    std::error_code code;
+    if (is_there(left)) fs::remove_all(left, code);
+    if (code) log::warning(cat("cannot remove ", left.string(), ", which is not needed any more: ", code.message()));
+  }
+}
+
+void OutputFolder::remove_leftovers_of(const fs::path& path) {
+  const fs::path whole = resolve(path), replaced = with_suffix(whole, ".replaced");
+  std::error_code ignored;
+  fs::remove_all(whole / kJournalFolder, ignored);
+  if (is_there(replaced) && is_ours(replaced)) fs::remove_all(replaced, ignored);
+}
+
 void OutputFolder::say_at_crash(const std::string& kept) {
   note_.set(cat("Not finished: ", path_.string(), ". ", kept));
 }
@@ -291,7 +307,6 @@ void OutputFolder::finish() {
   const bool replace = is_there(path_) && !is_empty_folder(path_);
   if (replace && ::rename(path_.c_str(), replaced_.c_str()) != 0)
     fail(cat("the old ", path_.string(), " cannot be moved away: ", std::strerror(errno)));
-  fs::remove_all(partial_ / kJournalFolder, code);  // as late as can be: until here a killed run goes on
   if (::rename(partial_.c_str(), path_.c_str()) != 0) {
     const std::string why = std::strerror(errno);
     if (replace) ::rename(replaced_.c_str(), path_.c_str());
@@ -299,8 +314,7 @@ void OutputFolder::finish() {
   }
   sync_folder(path_.parent_path());
   note_.set(cat("Complete: ", path_.string()));
-  if (replace) fs::remove_all(replaced_, code);
-  if (code) log::warning(cat("cannot remove the replaced output ", replaced_.string(), ": ", code.message()));
+  remove_leftovers();
 }
 
 }  // namespace roundhouse

@@ -63,6 +63,8 @@ class OutputFolder {
 
   // Where the output `path` lies while it is not finished. Throws Error.
   static std::filesystem::path partial_of(const std::filesystem::path& path);
+  // Removes what a run left that was killed when the output `path` had got its name.
+  static void remove_leftovers_of(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& partial() const { return partial_; }
@@ -92,6 +94,7 @@ class OutputFolder {
   void make_parents();
   void claim_partial();
   void recover_replaced();
+  void remove_leftovers() const;
   void check_target() const;
   void discard();
 

@@ -31,7 +31,8 @@ std::set<std::string> files_of(const fs::path& folder) {
     const std::string name = it->path().lexically_relative(folder).string();
     if (it->is_directory() && (name == kNotesFolder || name == kJournalFolder))
       it.disable_recursion_pending();
-    else if (it->is_regular_file() && name != kDigestFile && name != kOutputMarker)
+    else if (it->is_regular_file() && name != kDigestFile && name != kOutputMarker &&
+             it->path().extension() != ".tmp")  // of no file of an output: a killed run may have left one
       files.insert(name);
   }
   return files;

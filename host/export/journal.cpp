@@ -83,7 +83,9 @@ void Journal::add(const std::function<void(RecordWriter&)>& write) {
   const int64_t number = before.empty() ? 1 : before.front() + 1;
   const fs::path index = file(number, kIndex), temporary = index.string() + ".tmp";
   try {
-    if (fs::create_directories(folder_)) sync_folder(folder_.parent_path());
+    std::error_code code;
+    if (fs::create_directories(folder_, code)) sync_folder(folder_.parent_path());
+    if (code) throw Error(cat("cannot create ", folder_.string(), ": ", code.message()), failure_of(code.value()));
     for (size_t i = 1; i < before.size(); ++i) remove(before[i]);
     RecordWriter record(file(number, kData));
     write(record);

@@ -69,17 +69,18 @@ class Journal {
   Journal(std::filesystem::path folder, nlohmann::json identity)
       : folder_(std::move(folder)), identity_(std::move(identity)) {}
 
-  // Forces the record to the disk; only then does it count. The one before it stays, older ones go first. After an
-  // exception the journal is as it was. Throws Error.
+  // Forces the record to the disk; only then does it count. The one before it stays, older ones go first, and stay
+  // gone after an exception. Throws Error.
   void add(const std::function<void(RecordWriter&)>& write);
   // The numbers of the records, the newest first.
   std::vector<int64_t> records() const;
   // Throws Error when the record is damaged.
   JournalRecord open(int64_t record) const;
 
+  void remove(int64_t record) const;
+
  private:
   std::filesystem::path file(int64_t record, const char* extension) const;
-  void remove(int64_t record) const;
 
   std::filesystem::path folder_;
   nlohmann::json identity_;

@@ -22,6 +22,8 @@ void read_heads(RecurrentInfo& part, const Value& value, const char* key_heads, 
   part.key_heads = value.at(key_heads).positive();
   part.key_dim = value.at(key_dim).positive();
   const Value head_dim = value.at("head_dim");
+  if (head_dim.is_null() && value.at("expand").positive() * hidden % part.heads != 0)
+    value.at("heads").fail(cat("a divisor of ", value.at("expand").positive() * hidden));
   part.head_dim = head_dim.is_null() ? value.at("expand").positive() * hidden / part.heads : head_dim.positive();
   if (part.heads % part.key_heads != 0) value.at(key_heads).fail(cat("a divisor of the ", part.heads, " heads"));
 }

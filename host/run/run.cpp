@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/run.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -63,6 +67,7 @@ constexpr const char* kUnfinished = "unfinished";  // in the notes: the record b
 
 // A run that ends within this time of a record loses nothing else; recording costs a few seconds.
 constexpr double kSecondsBetweenRecords = 30;
+constexpr double kIntervalPerCost = 30;  // so that records take no more than about 3 % of a run
 
 double seconds_between_records() {
   const std::string text = environment_variable("ROUNDHOUSE_JOURNAL_SECONDS");
@@ -129,7 +134,8 @@ class RunSink : public QuantizeSink {
     done_ = report.block + 1;
   }
   void pause(const std::function<void(RecordWriter& record)>& write) override {
-    if (since_record_.now() < interval_) return;
+    if (since_record_.now() < std::max(interval_, kIntervalPerCost * cost_)) return;
+    const Clock cost;
     exporter_.save();
     try {
       journal_.add([&](RecordWriter& record) {
@@ -141,6 +147,7 @@ class RunSink : public QuantizeSink {
     } catch (const Error& e) {  // as on a full disk, which need not be the exports' end
       log::warning(cat("what is done is not recorded for a later run: ", e.what()));
     }
+    cost_ = interval_ > 0 ? cost.now() : 0;
     since_record_.lap();
   }
   const std::vector<BlockReport>& blocks() const { return blocks_; }
@@ -161,6 +168,7 @@ class RunSink : public QuantizeSink {
   OutputFolder& output_;
   Journal& journal_;
   double interval_;  // seconds between records, at least
+  double cost_ = 0;  // seconds that the last one took
   int64_t iters_;
   bool layers_alone_;  // they come without blocks
   int64_t steps_, done_;
@@ -190,6 +198,26 @@ void check_room(const Plan& plan, const std::filesystem::path& partial, uint64_t
                   " has only ", format_bytes(space.available),
                   " left. Make room, or choose an output on another disk."));
 }
+
+// Held while the exports are evaluated.
+class EvaluationLock {
+ public:
+  // Throws Error when another process holds it. A file system without locks lets both pass.
+  EvaluationLock(const std::filesystem::path& folder, const std::filesystem::path& output)
+      : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0 || ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    ::close(fd_);
+    throw Error(cat("another run is evaluating ", output.string(), " now"));
+  }
+  ~EvaluationLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  EvaluationLock(const EvaluationLock&) = delete;
+  EvaluationLock& operator=(const EvaluationLock&) = delete;
+
+ private:
+  int fd_;
+};
 
 // The original alone, before anything is evaluated.
 ModelRow original_row(const Recipe& recipe) {
@@ -223,7 +251,7 @@ std::vector<ModelRow> evaluate(const Made& made, const Sequences& sequences) {
       row.score = measure(row.name, made.architecture, tensors, sequences, hook, nullptr, &*meter);
       return;
     }
-    const std::filesystem::path logits = recipe.output.string() + ".logits";
+    const std::filesystem::path logits = recipe.output / kNotesFolder / kUnfinished / "logits";
     LogProbsWriter save(logits, sequences, made.architecture.vocab_size());
     row.score = measure(row.name, made.architecture, tensors, sequences, hook, &save);
     meter.emplace(logits, sequences, made.architecture.vocab_size());
@@ -238,7 +266,8 @@ std::vector<ModelRow> evaluate(const Made& made, const Sequences& sequences) {
     ModelRow& rounded = rows.emplace_back();
     rounded.name = "plain rounding";
     rounded.bytes = weight_bytes(targets.front().folder);
-    score(rounded, *rounded_source(made.plan, made.source, made.catalogue, made.seen.importance), activations);
+    const Importance& importance = recipe.imatrix.file ? made.plan.importance : made.seen.importance;
+    score(rounded, *rounded_source(made.plan, made.source, made.catalogue, importance), activations);
   }
   for (const ExportTarget& target : targets) {
     ModelRow& row = rows.emplace_back();
@@ -346,6 +375,7 @@ void open_exports(const std::function<void(const JournalRecord*)>& begin, const 
     } catch (const Error& e) {
       if (e.failure() != Failure::kDataLoss && e.failure() != Failure::kNotFound) throw;
       from.reset();
+      journal.remove(number);  // the next one counts as the newest
       log::warning(cat("a record of the run that was broken off is of no use: ", e.what()));
     }
   }
@@ -394,6 +424,7 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   if (!request.restart && take_evaluation_record(unfinished, identity, seen, report)) {
     log::info(cat("the exports in ", report.output.string(), " are complete: only their evaluation is left"));
     fingerprints = Fingerprints::read(fingerprint_file(report.output));
+    OutputFolder::remove_leftovers_of(report.output);
     clock.lap();
   } else {
     if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !request.overwrite)
@@ -448,8 +479,9 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
     }
     clock.lap();
   }
-  if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
+  const EvaluationLock lock(unfinished, report.output);
   try {
+    if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
     report.models = evaluate({plan, architecture, source, catalogue, seen, fingerprints}, texts.evaluation);
   } catch (const std::exception& e) {
     throw Error(cat(e.what(), "\nOnly the evaluation is missing. The exports in ", report.output.string(),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "host/base/parallel.h"
@@ -49,6 +50,9 @@ float largest_kept(const T* prediction, const T* target, int64_t n, int64_t outl
     for (int64_t i = begin; i < end; ++i)
       differences[i] = std::fabs(static_cast<float>(prediction[i]) - static_cast<float>(target[i]));
   });
+  // The loss is to be of no use then, and nothing is left out.
+  if (!std::all_of(differences.begin(), differences.end(), [](float d) { return std::isfinite(d); }))
+    return std::numeric_limits<float>::infinity();
   std::nth_element(differences.begin(), differences.begin() + outliers, differences.end(), std::greater<>());
   return differences[outliers];
 }
@@ -90,7 +94,7 @@ MaskedLoss masked_squared_error(const at::Tensor& prediction, const at::Tensor& 
     if (outliers > 0) {
       const at::Tensor size = difference.abs();
       const at::Tensor limit = std::get<0>(size.view(-1).topk(outliers + 1, -1, true, /*sorted=*/false)).min();
-      difference.masked_fill_(size.gt(limit), 0);
+      difference.masked_fill_(size.gt(limit).logical_and_(size.isfinite()), 0);
     }
     difference.masked_fill_(mask.unsqueeze(-1).eq(0), 0);
     result.gradient = (difference * scale).to(prediction.scalar_type());

@@ -31,6 +31,8 @@ class LayerRounding {
       layers_[layer.info.name + ".weight"] = &layer;
       if (!layer.info.siblings.empty()) siblings_[layer.info.siblings].push_back(&layer);
     }
+    for (const TensorPlan& tensor : in_.plan.tensors)
+      if (tensor.part) stacks_[tensor.name] = tensor.part->tensor;
   }
 
   void run() {
@@ -39,11 +41,19 @@ class LayerRounding {
     for (size_t i = in_.from ? restore(*in_.from) : 0; i < names.size(); ++i) {
       throw_if_cancelled();
       one(names[i]);
+      // A stack that a writer has begun is large: no record has a part of one.
+      if (i + 1 < names.size() && stack_of(names[i]) == stack_of(names[i + 1]) && !stack_of(names[i]).empty()) continue;
       sink_.pause([&](RecordWriter& record) { save(i + 1, record); });
     }
   }
 
  private:
+  // The tensor of all that this one is a part of; "": none.
+  std::string stack_of(const std::string& name) const {
+    const auto found = stacks_.find(name);
+    return found == stacks_.end() ? "" : found->second;
+  }
+
   // The layer of the tensor, or the tensor.
   void one(const std::string& name) {
     // A file's pages come in groups, and pages shared with a neighbouring tensor stay mapped.
@@ -137,7 +147,8 @@ class LayerRounding {
   size_t loaded_ = 0;                                         // bytes since pages were released
   std::unordered_map<std::string, const LayerPlan*> layers_;  // what becomes of a weight, by its name
   std::unordered_map<std::string, std::vector<const LayerPlan*>> siblings_;
-  std::unordered_map<std::string, at::Tensor> shared_;  // statistics, by siblings
+  std::unordered_map<std::string, std::string> stacks_;  // the tensor of all that a tensor is a part of
+  std::unordered_map<std::string, at::Tensor> shared_;   // statistics, by siblings
 };
 
 }  // namespace

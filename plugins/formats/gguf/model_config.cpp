@@ -62,7 +62,8 @@ void add_gemma(GgufReader& file, const Family& family, Json& config) {
   config["query_pre_attn_scalar"] = config.value("num_hidden_layers", int64_t{0}) == family.wide_blocks
                                         ? config.value("hidden_size", int64_t{0}) / std::max<int64_t>(heads, 1)
                                         : config.value("head_dim", int64_t{256});
-  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) config[key] = value(key);
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
+    if (const Json cap = value(key); cap.is_number()) config[key] = cap;
   if (const Json local = value("rope.freq_base_swa"); local.is_number()) config["rope_local_base_freq"] = local;
 }
 
@@ -93,7 +94,8 @@ Json model_config(GgufReader& file) {
   };
   const Json window = number("attention.sliding_window");
   const bool has_window = window.is_number_integer() && window > 0;
-  const bool has_experts = !value("expert_count").is_null();
+  const Json experts = value("expert_count");
+  const bool has_experts = experts.is_number_integer() && experts > 0;
   if (id == kMistral.architecture && has_window) family = &kMistral;
   if (id == kMixtral.architecture && has_experts) family = &kMixtral;
 
@@ -121,14 +123,16 @@ Json model_config(GgufReader& file) {
     config["use_sliding_window"] = true;
     if (id != "llama") {
       Json labels = Json::array();
+      const int64_t every = pattern.is_number_integer() ? pattern.get<int64_t>() : family->full_every;
       for (int64_t i = 0; i < config.value("num_hidden_layers", int64_t{0}); ++i) {
         const bool told = pattern.is_array() && static_cast<size_t>(i) < pattern.size() && pattern[i].is_boolean();
-        const bool slides =
-            told ? pattern[i].get<bool>() : family->full_every == 1 || (i + 1) % family->full_every != 0;
+        const bool slides = told ? pattern[i].get<bool>() : every <= 1 || (i + 1) % every != 0;
         labels.push_back(slides ? "sliding_attention" : "full_attention");
       }
       config["layer_types"] = labels;
     }
+  } else if (id == "gemma3") {  // without a window llama.cpp has none; the model's default is one
+    config["layer_types"] = std::vector<std::string>(config.value("num_hidden_layers", size_t{0}), "full_attention");
   }
   const Json scaling = value("rope.scaling.type"), factor = value("rope.scaling.factor");
   if (scaling.is_string() && scaling != "none" && !factor.is_null())

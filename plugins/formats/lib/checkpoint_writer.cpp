@@ -86,8 +86,9 @@ void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Ans
             "reads them quantized; leave the experts unquantized"};
       else if (experts == rh::Experts::kApart)
         answers[i].reason =
-            "vLLM alone loads these experts, which stay one tensor in which the rows of gate and up take turns: "
-            "auto-round takes it apart by halves";
+            "transformers with auto-round does not load these experts: they stay one tensor in which the rows of gate "
+            "and "
+            "up take turns, which auto-round takes apart by halves";
     } else if (const rh_part* part = rh::ExpertStacks::part_of(&tensor);
                tensor.layer && part && part->only && experts == rh::Experts::kTogether) {
       answers[i].reason += cat(
