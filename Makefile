@@ -96,7 +96,7 @@ $(LINT)/installed.stamp: tests/lint/requirements.txt
 	$(LINT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-test-long: test-engines test-resume test-real test-cuda-emulation sanitize aarch64 test-faults
+test-long: test-engines test-resume test-cuda-emulation sanitize aarch64 test-faults
 
 # The CUDA kernels without a GPU, in the ways that `make test` leaves out.
 test-cuda-emulation: test-build
