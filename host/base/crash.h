@@ -24,8 +24,11 @@ void report_end(std::string_view function);
 class PluginCall {
  public:
   PluginCall(std::string_view plugin, std::string_view function, std::string_view where = {}) noexcept;
-  // The same call, gone on with on this thread.
-  PluginCall(const PluginCall& other) noexcept : PluginCall(other.plugin_, other.function_, other.where_) {}
+  // The same call, gone on with on this thread. One that the call has started inherits what the call has changed: it is
+  // left with what was there before the call.
+  PluginCall(const PluginCall& other) noexcept : PluginCall(other.plugin_, other.function_, other.where_) {
+    if (outer_ != &other) floats_ = other.floats_;
+  }
   PluginCall& operator=(const PluginCall&) = delete;
   ~PluginCall();
 
