@@ -11,10 +11,10 @@ namespace {
 
 using Scaling = RotaryInfo::Scaling;
 
-// The members of config.json's map of rotary parameters; none where it is absent.
+// The members of config.json's map of rotary parameters; none where it is absent, or each is null.
 class RotaryMap {
  public:
-  explicit RotaryMap(const Value& map) : map_(map), empty_(map.is_null() || (map.is_map() && map.members().empty())) {}
+  explicit RotaryMap(const Value& map) : map_(map), empty_(says_nothing(map)) {}
 
   std::optional<Value> find(std::string_view key) const {
     const auto value = empty_ ? std::nullopt : map_.find(key);
@@ -36,6 +36,12 @@ class RotaryMap {
   bool empty() const { return empty_; }
 
  private:
+  static bool says_nothing(const Value& map) {
+    const auto members = map.is_map() ? map.members() : std::vector<std::pair<std::string, Value>>();
+    return map.is_null() || (map.is_map() && std::all_of(members.begin(), members.end(),
+                                                         [](const auto& member) { return member.second.is_null(); }));
+  }
+
   const Value map_;
   const bool empty_;
 };
