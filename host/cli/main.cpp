@@ -26,12 +26,19 @@ __attribute__((visibility("default"))) void _Exit(int status) noexcept { end("_E
 }
 
 int main(int argc, char** argv) {
+  const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe");
+  // glibc reads this when a program starts, so it starts again: memory in pages of 2 MiB, which the kernel hands out in a
+  // quarter less of the time of a run without tuning, whose weights come and go.
+  if (!std::getenv("GLIBC_TUNABLES")) {
+    setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", /*overwrite=*/0);
+    execv(executable.c_str(), argv);
+  }
   // libgomp reads this when it is loaded, with libtorch: how often a thread looks for work before it sleeps, here for
   // some 0.1 ms. docs/performance.md has what other values cost, on a quiet and on a busy machine.
   if (!std::getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
   // Without this cuBLAS may sum in another order each time.
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
-  const auto prefix = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+  const auto prefix = executable.parent_path().parent_path();
   const std::string library = prefix / "lib/roundhouse/libroundhouse.so";
   void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   auto* const run = program ? reinterpret_cast<int (*)(int, char**)>(dlsym(program, "roundhouse_main")) : nullptr;
