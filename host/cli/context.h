@@ -35,6 +35,7 @@ void add_plan(Command program, Context& context);
 void add_plugins(Command program, Context& context);
 void add_qdq(Command program, Context& context);
 void add_run(Command program, Context& context);
+void add_schema(Command program, Context& context);
 void add_tokenize(Command program, Context& context);
 void add_verify(Command program, Context& context);
 

@@ -2,7 +2,6 @@
 #include "host/recipe/recipe.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cstdio>
 #include <map>
@@ -10,6 +9,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/recipe/recipe_fields.h"
 #include "host/yaml/yaml.h"
 
 namespace roundhouse {
@@ -20,43 +20,6 @@ using nlohmann::ordered_json;
 using yaml::Node;
 
 namespace fs = std::filesystem;
-
-constexpr int kVersion = 1;
-constexpr const char* kKeepScheme = "none";
-constexpr int64_t kMaxThreads = 4096;
-
-// ---- the sections that hold plain values: their keys, once for reading and writing ----
-
-constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
-  visit("data", calibration.data);
-  visit("field", calibration.field);
-  visit("samples", calibration.samples, 1);
-  visit("seqlen", calibration.seqlen, 2);  // the last position is masked
-  visit("batch_size", calibration.batch_size, 1);
-  visit("seed", calibration.seed, 0);
-  visit("concatenate", calibration.concatenate);
-  visit("date", calibration.date);
-  visit("all_experts", calibration.all_experts);
-};
-
-constexpr std::array<const char*, 2> kAlgorithms{"signround", "signround2"};  // as Tuning::Algorithm has them
-
-constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
-  visit("algorithm", tuning.algorithm);
-  visit("iters", tuning.iters, 0);
-  visit("lr", tuning.lr);
-  visit("minmax_lr", tuning.minmax_lr);
-  visit("gradient_accumulation", tuning.gradient_accumulation, 1);
-  visit("search", tuning.search);
-  visit("quantized_input", tuning.quantized_input);
-  visit("least_tokens", tuning.least_tokens, 0);
-};
-
-constexpr auto kEvaluationFields = [](auto& evaluation, auto&& visit) {
-  visit("data", evaluation.data);
-  visit("field", evaluation.field);
-  visit("seqlen", evaluation.seqlen, 2);
-};
 
 class KeyCollector {
  public:
@@ -409,8 +372,8 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   const Node root = read_with_overrides(file, overrides);
   root.only({"version", "model", "tokenizer", "architecture", "output", "scheme", "layers", "calibration", "tuning",
              "imatrix", "formats", "device", "evaluation", "threads", "memory", "max_shard_size"});
-  if (const Node& version = root.at("version"); version.as_int(1) != kVersion)
-    version.fail(cat("this Roundhouse reads recipes of version ", kVersion, " only"));
+  if (const Node& version = root.at("version"); version.as_int(1) != kRecipeVersion)
+    version.fail(cat("this Roundhouse reads recipes of version ", kRecipeVersion, " only"));
 
   const std::vector<Preset> presets = list_presets(preset_folders);
   Recipe recipe;
@@ -440,7 +403,7 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
 }
 
 std::string to_yaml(const Recipe& recipe) {
-  ordered_json map = {{"version", kVersion},
+  ordered_json map = {{"version", kRecipeVersion},
                       {"model", recipe.model.string()},
                       {"output", recipe.output.string()},
                       {"scheme", write_scheme(recipe.scheme)},

@@ -17,9 +17,6 @@ namespace {
 using nlohmann::json;
 using yaml::Node;
 
-constexpr int64_t kMaxBits = 16;  // 16: not quantized
-constexpr int64_t kMaxGroup = int64_t{1} << 31;
-
 // Columns, -1 (a row) or 0 (the whole tensor); or [rows, columns].
 json read_group_size(const Node& node) {
   if (!node.is_list()) return node.as_int(-1, kMaxGroup);

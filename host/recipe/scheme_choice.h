@@ -11,6 +11,9 @@
 
 namespace roundhouse {
 
+inline constexpr int64_t kMaxBits = 16;  // 16: not quantized
+inline constexpr int64_t kMaxGroup = int64_t{1} << 31;
+
 // Where something was written, for messages. Equal to every other, so that recipes compare by what they say.
 struct Place {
   std::string text;

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of a recipe that hold plain values, once for reading, writing and describing them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace roundhouse {
+
+inline constexpr int kRecipeVersion = 1;
+inline constexpr const char* kKeepScheme = "none";
+inline constexpr int64_t kMaxThreads = 4096;
+
+// Each visits the members of a section: visit(key, member), with the least value of an integer behind it.
+inline constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
+  visit("data", calibration.data);
+  visit("field", calibration.field);
+  visit("samples", calibration.samples, 1);
+  visit("seqlen", calibration.seqlen, 2);  // the last position is masked
+  visit("batch_size", calibration.batch_size, 1);
+  visit("seed", calibration.seed, 0);
+  visit("concatenate", calibration.concatenate);
+  visit("date", calibration.date);
+  visit("all_experts", calibration.all_experts);
+};
+
+inline constexpr std::array<const char*, 2> kAlgorithms{"signround", "signround2"};  // as Tuning::Algorithm has them
+
+inline constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
+  visit("algorithm", tuning.algorithm);
+  visit("iters", tuning.iters, 0);
+  visit("lr", tuning.lr);
+  visit("minmax_lr", tuning.minmax_lr);
+  visit("gradient_accumulation", tuning.gradient_accumulation, 1);
+  visit("search", tuning.search);
+  visit("quantized_input", tuning.quantized_input);
+  visit("least_tokens", tuning.least_tokens, 0);
+};
+
+inline constexpr auto kEvaluationFields = [](auto& evaluation, auto&& visit) {
+  visit("data", evaluation.data);
+  visit("field", evaluation.field);
+  visit("seqlen", evaluation.seqlen, 2);
+};
+
+}  // namespace roundhouse
