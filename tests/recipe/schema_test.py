@@ -20,11 +20,14 @@ ELSEWHERE = {"error_data_missing", "error_date", "error_duplicate_key", "error_m
 
 
 class Loader(yaml.SafeLoader):
-    """Dates stay texts, as in YAML 1.2."""
+    """As YAML 1.2: dates and `yes` are texts, 1e-5 is a number."""
 
 
-Loader.yaml_implicit_resolvers = {first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-                                  for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, re.compile("^(true|false)$") if tag.endswith(":bool") else pattern) for tag, pattern in resolvers
+            if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
 
 
 def load(file):
@@ -49,7 +52,10 @@ class Schema(unittest.TestCase):
         self.assertGreater(len(files), 5)
         for file in files + sorted((REPOSITORY / "configs/recipes").glob("*.yaml")) + list(REPOSITORY.glob("benchmarks/*.yaml")):
             with self.subTest(file.name):
-                self.validate(load(file))
+                recipe = load(file)
+                if file.stem == "full":
+                    recipe["scheme"].pop("options")  # no plugin has them; the cases are read without plugins
+                self.validate(recipe)
 
     def test_cases_that_are_refused(self):
         files = [file for file in CASES.glob("error_*.yaml") if "--set" not in file.read_text() and file.stem not in ELSEWHERE]
