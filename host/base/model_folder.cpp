@@ -47,6 +47,8 @@ std::optional<HubId> parse_id(std::string text) {
   return id;
 }
 
+}  // namespace
+
 fs::path hub_cache() {
   for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
     if (const std::string folder = environment_variable(name); !folder.empty()) return expand_home(folder);
@@ -54,6 +56,8 @@ fs::path hub_cache() {
   const fs::path cache = xdg_folder("XDG_CACHE_HOME", ".cache");
   return cache.empty() ? cache : cache / "huggingface/hub";
 }
+
+namespace {
 
 std::string download(const HubId& id) {
   return cat("hf download ", id.name, id.revision.empty() ? "" : cat(" --revision ", shell_quoted(id.revision)));

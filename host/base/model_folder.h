@@ -19,6 +19,9 @@ namespace roundhouse {
 std::filesystem::path find_model(const std::string& said, const std::filesystem::path& path);
 std::filesystem::path find_model(const std::string& said);
 
+// The hub's cache, whether it is there or not; empty without a home folder.
+std::filesystem::path hub_cache();
+
 // " Fetch it: hf download org/name" for a snapshot in the hub's cache, of which a part may be missing; else "".
 std::string fetch_hint(const std::filesystem::path& folder);
 

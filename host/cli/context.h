@@ -27,6 +27,7 @@ struct Context {
 
 // Each adds its command to the program.
 void add_convert(Command program, Context& context);
+void add_doctor(Command program, Context& context);
 void add_eval(Command program, Context& context);
 void add_lists(Command program, Context& context);  // architectures, schemes, dtypes, formats
 void add_logits(Command program, Context& context);

@@ -26,6 +26,8 @@ struct FirstLine : c10::WarningHandler {
 // The driver's device file, on Linux and in WSL.
 bool has_driver() { return ::access("/dev/nvidiactl", F_OK) == 0 || ::access("/dev/dxg", F_OK) == 0; }
 
+}  // namespace
+
 CudaDevices find_cuda_devices() {
   CudaDevices found;
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) found.visible = visible;
@@ -51,8 +53,7 @@ CudaDevices find_cuda_devices() {
   return found;
 }
 
-// Why there is no device, and what to do.
-std::string reason(const CudaDevices& cuda) {
+std::string why_no_device(const CudaDevices& cuda) {
   if (!cuda.library)
     return "this libtorch has no CUDA library (libtorch_cuda.so): install the one of a CUDA build beside "
            "libtorch_cpu.so";
@@ -63,21 +64,20 @@ std::string reason(const CudaDevices& cuda) {
   return "the driver lists none: look whether nvidia-smi does";
 }
 
-}  // namespace
-
 std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
   if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
   if (wanted.kind == DeviceChoice::Kind::kAuto) {
     if (cuda.count > 0) return "cuda:0";
-    if (cuda.driver) log::info(cat("no CUDA device can be used, so the CPU is: ", reason(cuda)));
+    if (cuda.driver) log::info(cat("no CUDA device can be used, so the CPU is: ", why_no_device(cuda)));
     return "cpu";
   }
   if (wanted.index < cuda.count) return cat("cuda:", wanted.index);
   const std::string there = cuda.count == 1  ? "cuda:0 alone is"
                             : cuda.count > 1 ? cat("cuda:0 to cuda:", cuda.count - 1, " are")
                                              : "";
-  throw Error(cat("device cuda:", wanted.index, " is not there: ",
-                  cuda.count > 0 ? cat(there, "; choose one of them") : reason(cuda), "; or use device: auto or cpu"));
+  throw Error(cat("device cuda:", wanted.index,
+                  " is not there: ", cuda.count > 0 ? cat(there, "; choose one of them") : why_no_device(cuda),
+                  "; or use device: auto or cpu"));
 }
 
 std::string resolve_device(const DeviceChoice& wanted) {

@@ -19,6 +19,10 @@ struct CudaDevices {
   std::optional<std::string> visible;  // CUDA_VISIBLE_DEVICES
 };
 
+CudaDevices find_cuda_devices();
+// Why there is none, and what to do.
+std::string why_no_device(const CudaDevices& cuda);
+
 // The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there. Says in one
 // line why there is none for `auto` where a driver is loaded.
 std::string resolve_device(const DeviceChoice& wanted);

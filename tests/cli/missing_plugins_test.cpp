@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/base/error.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -46,6 +47,32 @@ TEST_F(MissingPlugins, NoneThenOneThenTheOther) {
   bring_back("format_auto_gptq");
   outcome = with_plugins(recipe);
   EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
+TEST_F(MissingPlugins, DoctorNamesWhatIsWrong) {
+  Outcome outcome = with_plugins("doctor");
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(contains(outcome.output, "error: no run can begin: plugins: ")) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output,
+                       "0 loaded: 0 data types, 0 formats\n"
+                       "               " +
+                           work_.string() + "/plugins\n"))
+      << outcome.output;
+
+  bring_back("dtype_int");
+  bring_back("format_fake");
+  write("plugins/librh_broken.so", "no library");
+  outcome = with_plugins("doctor");
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "  plugins      2 loaded: 1 data types, 1 formats\n")) << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "! plugin       " + work_.string() + "/plugins/librh_broken.so\n"))
+      << outcome.output;
+  for (const char* fact : {"program", "system", "processor", "memory", "disk", "libtorch", "gpu", "configs", "caches"})
+    EXPECT_TRUE(contains(outcome.output, cat("\n  ", fact, " ")) || contains(outcome.output, cat("\n! ", fact, " ")) ||
+                outcome.output.starts_with(cat("  ", fact, " ")))
+        << fact << "\n"
+        << outcome.output;
+  EXPECT_TRUE(contains(outcome.output, "ROUNDHOUSE_PLUGIN_PATH=" + work_.string() + "/plugins\n")) << outcome.output;
 }
 
 TEST_F(MissingPlugins, EachDataTypeWorksAlone) {
