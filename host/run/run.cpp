@@ -335,7 +335,8 @@ void record_for_evaluation(const std::filesystem::path& folder, const nlohmann::
   });
 }
 
-// Takes back what record_for_evaluation() has written for a run of this identity. False: there is no such record.
+// Takes back what record_for_evaluation() has written for a run of this identity. False: there is no such record. What
+// is left of one when a run is killed in its last step, when it is no longer needed, is removed.
 bool take_evaluation_record(const std::filesystem::path& folder, const nlohmann::json& identity, Observations& seen,
                             RunReport& report) {
   const Journal journal(folder, identity);
@@ -358,6 +359,8 @@ bool take_evaluation_record(const std::filesystem::path& folder, const nlohmann:
       log::warning(e.what());
     }
   }
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
   return false;
 }
 

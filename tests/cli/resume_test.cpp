@@ -217,6 +217,17 @@ TEST_F(ResumeOne, AKilledEvaluationIsDoneAlone) {
   EXPECT_NE(more.output.find("exists already"), std::string::npos) << more.output;
 }
 
+TEST_F(ResumeOne, KilledWhileItRemovedItsLastRecord) {
+  const std::string recipe = write_recipe().string();
+  ASSERT_EQ(start(recipe).code, 0);
+  const auto expected = contents(out());
+  write("out/roundhouse/unfinished/1.safetensors", "");
+  const Outcome outcome = start(recipe);
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_NE(outcome.output.find("exists already"), std::string::npos) << outcome.output;
+  expect_same(expected);
+}
+
 TEST_F(ResumeOne, ASignalKeepsWhatIsRecorded) {
   const std::string recipe = write_recipe().string() + " --set tuning.iters=20";
   ASSERT_EQ(start(recipe).code, 0);
