@@ -10,6 +10,7 @@
 #   make aarch64      compile for ARM64: kernels, plugins and the validator whole, the host without linking it
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
 #                     from `make test`); `make test-engines-vllm`: one of them
+#   make wheel        what pip installs, in build/wheel; make test-wheel installs it and uses it
 #   make test-real    two trained models from PyPI, tuned, and their exports in their engines
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
@@ -37,7 +38,7 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 TEST_PRESET ?= test
 
 .PHONY: quickstart build test test-fast test-long test-real test-build lint format sanitize test-engines aarch64 \
-  test-cuda-emulation sanitize-fast test-resume packages test-packages test-faults fuzz
+  test-cuda-emulation sanitize-fast test-resume packages test-packages test-faults fuzz wheel test-wheel
 
 quickstart: $(VENV)/libtorch.stamp
 	cmake --preset default
@@ -64,6 +65,23 @@ test test-fast: test-build
 	  print(passed, "passed,", len(cases) - passed - skipped, "failed")' \
 	  $(RESULTS) || exit 1; \
 	exit $$status
+
+# The libraries that it links are put into it, but for those of torch, which pip installs beside it.
+WHEEL := build/wheel
+wheel: $(VENV)/libtorch.stamp $(WHEEL)/tools/installed.stamp
+	rm -rf $(WHEEL)/linked $(WHEEL)/*.whl
+	PATH=$(CURDIR)/$(WHEEL)/tools/bin:$$PATH python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --wheel-dir $(WHEEL)/linked .
+	PATH=$(CURDIR)/$(WHEEL)/tools/bin:$$PATH auditwheel repair --wheel-dir $(WHEEL) --exclude libtorch_cpu.so \
+	  --exclude libc10.so --exclude libgomp.so.1 $(WHEEL)/linked/*.whl
+
+test-wheel: wheel
+	packaging/test_wheel.sh $(WHEEL)/*.whl $(LIBTORCH)
+
+$(WHEEL)/tools/installed.stamp: packaging/requirements.txt
+	python3 -m venv $(WHEEL)/tools
+	$(WHEEL)/tools/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 lint: $(LINT)/installed.stamp $(VENV)/test.stamp
 	$(LINT)/bin/python tests/lint/words.py

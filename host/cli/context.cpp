@@ -6,9 +6,7 @@
 namespace roundhouse::cli {
 namespace {
 
-std::filesystem::path share() {
-  return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "share/roundhouse";
-}
+std::filesystem::path share() { return Context::prefix() / "share/roundhouse"; }
 
 // A kind of data, best first.
 std::vector<std::filesystem::path> folders_of(const char* kind) {
@@ -25,6 +23,9 @@ std::vector<std::filesystem::path> folders_of(const char* kind) {
 
 std::vector<std::filesystem::path> Context::scheme_folders() { return folders_of("schemes"); }
 std::vector<std::filesystem::path> Context::architecture_folders() { return folders_of("architectures"); }
+std::filesystem::path Context::prefix() {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
+}
 std::filesystem::path Context::template_folder() { return share() / "templates"; }
 
 }  // namespace roundhouse::cli

@@ -23,6 +23,8 @@ struct Context {
   static std::vector<std::filesystem::path> scheme_folders();
   static std::vector<std::filesystem::path> architecture_folders();
   static std::filesystem::path template_folder();
+  // The folder into which the program is installed: bin, lib and share lie in it.
+  static std::filesystem::path prefix();
 };
 
 // Each adds its command to the program.
@@ -37,6 +39,7 @@ void add_plugins(Command program, Context& context);
 void add_qdq(Command program, Context& context);
 void add_run(Command program, Context& context);
 void add_schema(Command program, Context& context);
+void add_sdk(Command program, Context& context);
 void add_tokenize(Command program, Context& context);
 void add_verify(Command program, Context& context);
 

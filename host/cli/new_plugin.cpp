@@ -82,10 +82,10 @@ void make_project(const std::string& kind, const std::string& name, const std::s
   } catch (const fs::filesystem_error& e) {
     throw Error(cat("cannot write ", folder.string(), ": ", e.code().message()));
   }
-  const fs::path prefix = templates.parent_path().parent_path().parent_path();
   std::cout << "Made " << folder.string() << ". Next:\n  cmake -S " << shell_quoted(folder.string()) << " -B "
-            << shell_quoted((folder / "build").string()) << " -DCMAKE_PREFIX_PATH=" << shell_quoted(prefix.string())
-            << "\n  cmake --build " << shell_quoted((folder / "build").string()) << "\n  ctest --test-dir "
+            << shell_quoted((folder / "build").string())
+            << " -DCMAKE_PREFIX_PATH=" << shell_quoted(Context::prefix().string()) << "\n  cmake --build "
+            << shell_quoted((folder / "build").string()) << "\n  ctest --test-dir "
             << shell_quoted((folder / "build").string()) << "\n";
 }
 
