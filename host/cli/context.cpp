@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/context.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+
 #include "host/base/environment.h"
 
 namespace roundhouse::cli {
@@ -8,7 +12,7 @@ namespace {
 
 std::filesystem::path share() { return Context::prefix() / "share/roundhouse"; }
 
-// A kind of data, best first.
+// A folder or file of the configs, best first.
 std::vector<std::filesystem::path> folders_of(const char* kind) {
   std::vector<std::filesystem::path> folders;
   for (const auto& folder : folders_in(environment_variable("ROUNDHOUSE_CONFIG_PATH")))
@@ -26,6 +30,31 @@ std::vector<std::filesystem::path> Context::architecture_folders() { return fold
 std::filesystem::path Context::prefix() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
 }
+std::filesystem::path Context::config_file(const char* name) {
+  const auto places = folders_of(name);
+  const auto found = std::find_if(places.begin(), places.end(), [](const auto& file) { return exists(file); });
+  return found == places.end() ? places.back() : *found;
+}
+std::filesystem::path Context::example_texts() {
+  // The build tree has the source's configs whole.
+  for (const char* folder : {"examples", "configs/examples"})
+    if (const auto file = share() / folder / "texts/tinystories-calibration.jsonl"; exists(file)) return file;
+  return {};
+}
 std::filesystem::path Context::template_folder() { return share() / "templates"; }
+
+std::string value_in(const char* file, const std::string& key) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with(key)) continue;
+    const size_t value = line.find_first_not_of(" \t:=\"", key.size());
+    return value == std::string::npos ? "" : line.substr(value, line.find_last_not_of(" \t\"") + 1 - value);
+  }
+  return "";
+}
+
+uint64_t available_memory() {
+  return std::strtoull(value_in("/proc/meminfo", "MemAvailable:").c_str(), nullptr, 10) * 1024;
+}
 
 }  // namespace roundhouse::cli

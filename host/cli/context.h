@@ -2,6 +2,7 @@
 // What every command shares: the global options, and how a command is added.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -23,14 +24,24 @@ struct Context {
   static std::vector<std::filesystem::path> scheme_folders();
   static std::vector<std::filesystem::path> architecture_folders();
   static std::filesystem::path template_folder();
+  // A file of the configs, from the first of these folders that has it.
+  static std::filesystem::path config_file(const char* name);
+  // Texts for calibration, of short stories.
+  static std::filesystem::path example_texts();
   // The folder into which the program is installed: bin, lib and share lie in it.
   static std::filesystem::path prefix();
 };
+
+// What follows the first `key` of a file of lines such as "key : value"; "" where there is none.
+std::string value_in(const char* file, const std::string& key);
+// Bytes that this machine has to give, as the kernel estimates it.
+uint64_t available_memory();
 
 // Each adds its command to the program.
 void add_convert(Command program, Context& context);
 void add_doctor(Command program, Context& context);
 void add_eval(Command program, Context& context);
+void add_init(Command program, Context& context);
 void add_lists(Command program, Context& context);  // architectures, schemes, dtypes, formats
 void add_logits(Command program, Context& context);
 void add_new_plugin(Command program, Context& context);

@@ -38,17 +38,6 @@ struct Fact {
 
 constexpr uint64_t kLittleMemory = 2'000'000'000, kLittleDisk = 5'000'000'000;
 
-// What follows the first `key` of a file of lines such as "key : value"; "" where there is none.
-std::string value_in(const char* file, const std::string& key) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with(key)) continue;
-    const size_t value = line.find_first_not_of(" \t:=\"", key.size());
-    return value == std::string::npos ? "" : line.substr(value, line.find_last_not_of(" \t\"") + 1 - value);
-  }
-  return "";
-}
-
 std::string first_line(const char* file) {
   std::string line;
   std::ifstream in(file);
@@ -91,14 +80,11 @@ Fact processor() {
 }
 
 Fact memory() {
-  const auto kilobytes = [](const char* key) {
-    return std::strtoull(value_in("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
-  };
-  const uint64_t available = kilobytes("MemAvailable:");
-  Fact fact{"memory", {cat(format_bytes(available), " of ", format_bytes(kilobytes("MemTotal:")), " available")}};
+  const uint64_t available = available_memory(),
+                 all = std::strtoull(value_in("/proc/meminfo", "MemTotal:").c_str(), nullptr, 10) * 1024;
+  Fact fact{"memory", {cat(format_bytes(available), " of ", format_bytes(all), " available")}};
   for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"})
-    if (const uint64_t limit = std::strtoull(first_line(file).c_str(), nullptr, 10);
-        limit > 0 && limit < kilobytes("MemTotal:"))
+    if (const uint64_t limit = std::strtoull(first_line(file).c_str(), nullptr, 10); limit > 0 && limit < all)
       fact.lines.push_back(cat("a control group allows ", format_bytes(limit)));
   if (available < kLittleMemory)
     fact.problem =
