@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `roundhouse init`: what it writes runs as it stands.
+// Recipes that are written or shipped work as they stand.
 #include <gtest/gtest.h>
 
 #include "host/base/error.h"
@@ -60,6 +60,17 @@ TEST_F(Init, TakesWhatFits) {
   outcome = in_work("init " + model.string() + " --for vlm");
   EXPECT_TRUE(contains(outcome.output, "there is no engine \"vlm\" (did you mean vllm?); --for takes: "))
       << outcome.output;
+}
+
+TEST_F(Init, RecipesThatShipArePlannedWithoutAWarning) {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator(ROUNDHOUSE_SOURCE "/configs/recipes")) {
+    const Outcome outcome = in_work("plan " + entry.path().string() + " --set output=" + (work_ / "out").string());
+    EXPECT_EQ(outcome.code, 0) << outcome.output;
+    EXPECT_FALSE(contains(outcome.output, "warning: ")) << entry.path() << "\n" << outcome.output;
+    ++count;
+  }
+  EXPECT_GE(count, 10);
 }
 
 }  // namespace

@@ -103,6 +103,9 @@ class Experts(unittest.TestCase):
         self.assert_transformers_agrees(self.output / "llm_compressor")
         self.assert_transformers_agrees(self.output / "auto_round", quantization_config=AutoRoundConfig())
 
+    def test_the_recipe_that_ships_can_be_planned(self):
+        support.roundhouse("plan", support.SOURCE / "configs/recipes/experts.yaml", "--set", f"model={self.model}")
+
     def test_an_expert_without_tokens_is_told_and_rounded(self):
         block = support.read_json(self.output / "roundhouse" / "report.json")["blocks"][0]
         self.assertEqual(block["expert_tokens"][UNREACHED], 0)
