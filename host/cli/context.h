@@ -38,6 +38,7 @@ std::string value_in(const char* file, const std::string& key);
 uint64_t available_memory();
 
 // Each adds its command to the program.
+void add_compare(Command program, Context& context);
 void add_convert(Command program, Context& context);
 void add_doctor(Command program, Context& context);
 void add_eval(Command program, Context& context);

@@ -92,7 +92,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   });
   for (auto* add : {&cli::add_run, &cli::add_plan, &cli::add_eval, &cli::add_plugins, &cli::add_lists, &cli::add_qdq,
                     &cli::add_tokenize, &cli::add_logits, &cli::add_verify, &cli::add_convert, &cli::add_new_plugin,
-                    &cli::add_schema, &cli::add_init, &cli::add_sdk, &cli::add_doctor})
+                    &cli::add_schema, &cli::add_compare, &cli::add_init, &cli::add_sdk, &cli::add_doctor})
     add(cli::Command(&app), context);
 
   try {

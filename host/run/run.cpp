@@ -411,7 +411,9 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   report.output = recipe.output;
   report.recipe = to_yaml(plan.recipe);
   report.device = resolve_device(recipe.device);
-  for (const LayerPlan& layer : plan.layers) report.layers.push_back({layer.info.name, scheme_text(layer.scheme)});
+  for (const LayerPlan& layer : plan.layers)
+    report.layers.push_back({layer.info.name, scheme_text(layer.scheme), layer.encoded_bytes});
+  report.warnings = plan.warnings;
   report.commands = serve_commands(plan);
 
   // What can be known before the long work: the texts, the weights, the output.

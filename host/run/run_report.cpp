@@ -79,7 +79,8 @@ json to_json(const RunReport& report) {
              {"seconds", report.spill.seconds}}},
            {"models", json::array()},
            {"blocks", json::array()},
-           {"layers", json::array()}};
+           {"layers", json::array()},
+           {"warnings", report.warnings}};
   for (const ModelRow& model : report.models) out["models"].push_back(to_json(model));
   for (const BlockReport& b : report.blocks) {
     out["blocks"].push_back({{"block", b.block},
@@ -92,7 +93,8 @@ json to_json(const RunReport& report) {
     if (!b.expert_tokens.empty())
       out["blocks"].back().update({{"expert_tokens", b.expert_tokens}, {"experts_with_few_tokens", b.few}});
   }
-  for (const LayerRow& layer : report.layers) out["layers"].push_back({{"name", layer.name}, {"scheme", layer.scheme}});
+  for (const LayerRow& layer : report.layers)
+    out["layers"].push_back({{"name", layer.name}, {"scheme", layer.scheme}, {"bytes", layer.bytes}});
   return out;
 }
 

@@ -29,6 +29,7 @@ struct ModelRow {
 
 struct LayerRow {
   std::string name, scheme;
+  uint64_t bytes = 0;  // about, of its weight as it is written
 };
 
 // How an engine serves an export.
@@ -53,6 +54,7 @@ struct RunReport {
   std::vector<ModelRow> models;  // the original first
   std::vector<BlockReport> blocks;
   std::vector<LayerRow> layers;
+  std::vector<std::string> warnings;  // of the plan
   std::vector<ServeCommand> commands;
 
   // Where the run leaves its notes.
@@ -65,7 +67,8 @@ struct RunReport {
 //   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; all but the original kld {mean, median,
 //            p99, p999} and same_top where it was evaluated; exports verified (text), problems and notes (texts)
 //   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null}]
-//   layers   [{name, scheme: text}]
+//   layers   [{name, scheme: text, bytes}]
+//   warnings [text]
 nlohmann::json to_json(const RunReport& report);
 
 // What `roundhouse run` prints at its end.

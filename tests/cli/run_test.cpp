@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "host/checkpoint/safetensors.h"
+#include "host/report/table.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -153,6 +154,36 @@ TEST_F(Run, LayersCanBeLeftAloneOrOverridden) {
   EXPECT_TRUE(exported.contains("model.layers.1.mlp.down_proj.qweight"));
   EXPECT_EQ(exported.info("model.layers.0.self_attn.q_proj.qweight").shape[0], 128 * 8 / 32);
   EXPECT_EQ(exported.info("model.layers.0.self_attn.o_proj.qweight").shape[0], 128 * 4 / 32);
+}
+
+TEST_F(Run, TwoRunsAreComparedFromTheirReports) {
+  const std::string data = "evaluation: {data: " + kExamples + "/texts/tinystories-heldout.jsonl, seqlen: 32}\n";
+  const std::string recipe = write_recipe(data).string();
+  for (const std::string more : {"a", "b --set scheme=W3A16G32"}) {
+    const Outcome outcome = run("run " + recipe + " --set output=" + (work_ / more).string());
+    ASSERT_EQ(outcome.code, 0) << outcome.output;
+  }
+  const std::string a = (work_ / "a").string(), b = (work_ / "b/roundhouse/report.json").string();
+  const Outcome outcome = run("compare " + a + " " + b + " --page " + (work_ / "page.html").string());
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  const std::string page = read(work_ / "page.html");
+  const auto report = nlohmann::json::parse(read(work_ / "b/roundhouse/report.json"));
+  for (const std::string& part :
+       {std::string("A: " + a + "\nB: " + b + "\n"), std::string("\nscheme.bits  "),
+        std::string("\nscheme.group_size  "), format_number(report["models"].back()["perplexity"], 4),
+        format_number(report["blocks"][1]["error_in_chain"], 5)})
+    EXPECT_NE(outcome.output.find(part), std::string::npos) << part << " is not in\n" << outcome.output;
+  for (const std::string& part :
+       {std::string("<td>scheme.bits</td><td class=n>4</td><td class=n>3</td>"),
+        format_number(report["blocks"][1]["error_in_chain"], 5), std::string("<title>block 1 B: ")})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+
+  const Outcome none = run("compare " + a + " " + kExamples);
+  EXPECT_EQ(none.code, 1);
+  EXPECT_NE(none.output.find("error: there is no report of a run in " + kExamples), std::string::npos) << none.output;
+  write("c/roundhouse/report.json", "{}");
+  EXPECT_NE(run("compare " + a + " " + (work_ / "c").string()).output.find("error: this is no report of a run: "),
+            std::string::npos);
 }
 
 }  // namespace
