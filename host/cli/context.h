@@ -54,5 +54,7 @@ void add_schema(Command program, Context& context);
 void add_sdk(Command program, Context& context);
 void add_tokenize(Command program, Context& context);
 void add_verify(Command program, Context& context);
+// completions, man: from all commands that are there by the time they run.
+void add_shell_help(CLI::App* app);
 
 }  // namespace roundhouse::cli

@@ -75,11 +75,11 @@ std::string memory_line(const Plan& plan) {
              " of activations; the others go to disk\n");
 }
 
-// Of "models/x/", "models/x.gguf" and "org/x@revision": x.
+// Of "models/x/", the file "models/x.y" and "org/x@revision": x.
 std::string short_name(const std::string& model) {
   fs::path path = fs::absolute(model).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
-  if (path.extension() == ".gguf") path.replace_extension();
+  if (fs::is_regular_file(path)) path.replace_extension();
   const std::string name = path.filename().string();
   return name.substr(0, name.find('@'));
 }
@@ -141,7 +141,7 @@ void add_init(Command program, Context& context) {
   const auto o = std::make_shared<Options>();
   Command command =
       program.add_command("init", "Write a recipe that fits a model, an engine and this machine's memory");
-  command.add_option("MODEL", o->model, "A folder, a .gguf file or a hub id").required();
+  command.add_option("MODEL", o->model, "A folder, a file or a hub id").required();
   command
       .add_option("--for", o->engine, "The engine that will load the result: vllm, sglang, transformers or llama.cpp")
       .required();

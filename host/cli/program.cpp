@@ -94,6 +94,7 @@ extern "C" int roundhouse_main(int argc, char** argv) {
                     &cli::add_tokenize, &cli::add_logits, &cli::add_verify, &cli::add_convert, &cli::add_new_plugin,
                     &cli::add_schema, &cli::add_compare, &cli::add_init, &cli::add_sdk, &cli::add_doctor})
     add(cli::Command(&app), context);
+  cli::add_shell_help(&app);
 
   try {
     app.parse(argc, argv);
