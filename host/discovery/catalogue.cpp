@@ -145,9 +145,13 @@ std::string Catalogue::where_it_looked() const {
 
 std::string Catalogue::unknown(const char* kind, const std::string& name, std::vector<std::string> ids,
                                const std::vector<std::string>& aliases) const {
+  std::string meant;  // such as "id:packing" of other programs
+  for (const std::string& id : ids)
+    if (cat(":", name, ":").find(cat(":", id, ":")) != std::string::npos) meant += cat(meant.empty() ? "" : " or ", id);
   const std::string loaded = join(ids);
   ids.insert(ids.end(), aliases.begin(), aliases.end());
-  return cat("no plugin offers the ", kind, " \"", name, "\"", suggest(name, ids), ". There are: ", loaded, ". ",
+  return cat("no plugin offers the ", kind, " \"", name, "\"",
+             meant.empty() ? suggest(name, ids) : cat(" (did you mean ", meant, "?)"), ". There are: ", loaded, ". ",
              where_it_looked());
 }
 
