@@ -117,6 +117,11 @@ TEST_P(Resume, KilledAtRandomTimesHasTheSameBytes) {
   }
 }
 
+// For a format that cannot go on.
+const std::string kFixtures =
+    " --plugin " PLUGIN_FIXTURES "/librh_fixture_good.so --plugin " PLUGIN_FIXTURES
+    "/librh_fixture_format.so --set tuning.iters=0 --set 'scheme={data_type: fixture, bits: 8}'";
+
 const std::string kEvaluation = "evaluation: {data: " + kExamples + "/texts/tinystories-heldout.jsonl, seqlen: 64}\n";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -126,10 +131,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"Searched", "formats: [gguf, fake]\n", " --set scheme=GGUF:Q4_0 --set tuning.iters=0"},
                     Case{"Rounded", "formats: [auto_awq, fake]\narchitecture: generic\n",
                          " --set tuning.iters=0 --set max_shard_size=300000"},
-                    // A format that cannot go on gets all again, beside one that can.
-                    Case{"Replayed", "formats: [fixture_format, fake]\n",
-                         " --plugin " PLUGIN_FIXTURES "/librh_fixture_good.so --plugin " PLUGIN_FIXTURES
-                         "/librh_fixture_format.so --set tuning.iters=0 --set 'scheme={data_type: fixture, bits: 8}'"}),
+                    Case{"Replayed", "formats: [fixture_format, fake]\n", kFixtures}),
     [](const auto& info) { return info.param.name; });
 
 class ResumeOne : public Resume {};
@@ -174,6 +176,16 @@ TEST_F(ResumeOne, TheIdentityNamesAllThatBytesDependOn) {
         "what the calibration texts say", "the architecture's description llama.yaml"})
     EXPECT_TRUE(identity.contains(name)) << name << " is not in " << identity.dump(2);
   EXPECT_TRUE(identity.contains((work_ / "packed/model.safetensors").string())) << identity.dump(2);
+}
+
+// Codes of a byte, what they are decoded to, and the other tensors, all of float32.
+TEST_F(ResumeOne, ThePlanCountsWhatIsGivenAgain) {
+  const std::string line = "\njournal      up to 3.02 MB on the output's disk while it runs\n";
+  const auto plan = [&](const std::string& formats) {
+    return run("plan " + write_recipe("formats: " + formats + "\n").string() + kFixtures).output;
+  };
+  EXPECT_NE(plan("[fixture_format, fake]").find(line), std::string::npos) << plan("[fixture_format, fake]");
+  EXPECT_EQ(plan("[fake]").find("\njournal "), std::string::npos);
 }
 
 TEST_F(ResumeOne, RestartBeginsAnew) {
