@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <new>
+#include <string_view>
+#include <typeinfo>
 
 #include "host/base/cancel.h"
 #include "host/base/error.h"
@@ -52,6 +54,10 @@ void throw_with_place(const std::string& place, const Recipe& recipe) {
     if (text.find("can't allocate memory") != std::string::npos)
       throw Error(cat(place, ": ", memory_text(recipe)), Failure::kExhausted);
     throw Error(cat(place, ": libtorch: ", text));
+  } catch (const std::exception& e) {
+    // oneDNN's exception, which no header here declares, does not say what its library found missing.
+    if (std::string_view(typeid(e).name()).find("dnnl") == std::string_view::npos) throw;
+    throw Error(cat(place, ": libtorch: ", e.what(), ", perhaps because ", memory_text(recipe)), Failure::kExhausted);
   }
 }
 
