@@ -277,8 +277,8 @@ class Run {
       RunSink sink(*exporter, plan_, output, journal, from ? &*from : nullptr);
       try {
         quantize_into(sink, from);
-        require_unchanged(journal);
         sink.settle();
+        require_unchanged(journal);
         record_for_evaluation(output.partial() / kNotesFolder / kUnfinished, identity_, seen_, report_);
         fingerprints_ = exporter->finish(notes(report_));
       } catch (...) {

@@ -127,7 +127,7 @@ class Run {
             layer.tunable() ? ": each iteration moves its weights to the CPU and back"
                             : ": its weights are rounded on the CPU",
             others ? "" : ". A build that finds nvcc has the kernels of the data types that come with it");
-    if (warned_.insert(text).second) log::warning(text);
+    if (warned_.insert(dtype).second) log::warning(text);
   }
 
   // Errors begin with the place.
@@ -469,7 +469,7 @@ class Run {
   at::Tensor mask_;
   at::Tensor first_inputs_;               // of the block in the original chain: the first samples
   std::unordered_set<std::string> done_;  // by the names that the formats get
-  std::set<std::string> warned_;          // of weights that leave the device
+  std::set<std::string> warned_;          // data types whose weights leave the device
 };
 
 }  // namespace

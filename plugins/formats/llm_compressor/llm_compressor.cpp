@@ -284,9 +284,9 @@ class LlmCompressor : public rh::Format, public rh::Linter {
 
   const char* backends_json() const override {
     static const std::string backends = with_fuses(R"([
-      {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [4], "sym": [true, false],
+      {"engine": "vllm", "devices": ["cuda"], "bits": [4, 8], "sym": [true, false],
        "encodings": ["affine-int/1"], "packing": "pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
-      {"engine": "vllm", "devices": ["cuda"], "bits": [8], "sym": [true, false],
+      {"engine": "vllm", "devices": ["cpu"], "bits": [4], "sym": [true, false],
        "encodings": ["affine-int/1"], "packing": "pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
       {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [8], "sym": [true], "encodings": ["affine-int/1"],
        "packing": "int-quantized", "priority": 2, "command": "vllm serve {folder}"},
