@@ -6,6 +6,7 @@
 #   make lint         formatting, phrases, licence lines, clang-tidy, symbols of vector objects; make format: format all C++ files
 #   make sanitize     the tests that need no libtorch, under AddressSanitizer and UndefinedBehaviorSanitizer; make
 #                     sanitize-fast: those of them that CI runs
+#   make coverage     which lines and branches the tests run
 #   make fuzz TARGET=gguf SECONDS=60: libFuzzer on one of tests/fuzz
 #   make aarch64      compile for ARM64: kernels, plugins and the validator whole, the host without linking it
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
@@ -38,7 +39,7 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 TEST_PRESET ?= test
 
 .PHONY: quickstart build test test-fast test-long test-real test-build lint format sanitize test-engines aarch64 \
-  test-cuda-emulation sanitize-fast test-resume packages test-packages test-faults fuzz wheel test-wheel
+  test-cuda-emulation sanitize-fast test-resume packages test-packages test-faults fuzz wheel test-wheel coverage
 
 quickstart: $(VENV)/libtorch.stamp
 	cmake --preset default
@@ -135,6 +136,19 @@ fuzz: $(VENV)/test.stamp
 	python3 tests/fuzz/seeds.py $(TARGET) build/fuzz/seeds/$(TARGET)
 	ASAN_OPTIONS=intercept_tls_get_addr=0 build/fuzz/bin/fuzz_$(TARGET) -max_total_time=$(SECONDS) -rss_limit_mb=4096 \
 	  -timeout=10 -max_len=65536 -artifact_prefix=build/fuzz/ build/fuzz/seeds/$(TARGET)
+
+# Lines and branches that the tests run, by folder, for docs/testing.md. A test that is too slow so does not stop it.
+coverage: build/coverage/venv/installed.stamp
+	cmake --preset coverage
+	cmake --build --preset coverage
+	find build/coverage -name '*.gcda' -delete
+	-ctest --preset coverage -j "$$(nproc)"
+	build/coverage/venv/bin/python tests/coverage/table.py build/coverage
+
+build/coverage/venv/installed.stamp: tests/coverage/requirements.txt $(VENV)/test.stamp
+	python3 -m venv build/coverage/venv
+	build/coverage/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 test-resume:
 	ROUNDHOUSE_KILLS=100 build/bin/cli_test --gtest_filter='*Resume.KilledAtRandomTimes*'

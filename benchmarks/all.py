@@ -22,6 +22,7 @@ import subprocess
 import sys
 
 import document
+import journal
 import machine
 import rounding
 import scaling
@@ -48,6 +49,10 @@ def tuning(options):
 def rounding_part(options):
     size = {"blocks": 2} if options.quick else {}
     return rounding.measure(options.roundhouse, options.rounds, llama_cpp=options.llama_cpp, **size)
+
+
+def journal_part(options):
+    return journal.measure(options.roundhouse, options.rounds, **({"blocks": 2, "samples": 8, "seqlen": 64} if options.quick else {}))
 
 
 def block_loop(options):
@@ -102,7 +107,7 @@ def sources(options):
 
 
 PARTS = {"cpu": {"tuning": tuning, "block_loop": block_loop, "rounding": rounding_part, "kernels": kernels,
-                 "scaling": scaling_part, "export": export, "sources": sources},
+                 "scaling": scaling_part, "journal": journal_part, "export": export, "sources": sources},
          "cuda": {"block_loop": block_loop, "tuning": tuning}}
 
 

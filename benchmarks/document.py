@@ -182,7 +182,8 @@ def tuning_bound(tuning, loop):
 CPU_TARGETS = {"tuning": ["tuning 2.5 times as fast as auto-round", "half its peak memory", "start to first block under 2 s"],
                "block_loop": ["block loop at 60 % of the machine's matrix product rate"],
                "rounding": ["rounding 10 times as fast as auto-round"],
-               "kernels": ["every data type's kernels at memory bandwidth"]}
+               "kernels": ["every data type's kernels at memory bandwidth"],
+               "journal": ["the journal takes less than 3 % of a run"]}
 
 
 def cpu_targets(parts):
@@ -223,6 +224,11 @@ def cpu_targets(parts):
         start, theirs = (statistics.median(one[side]["block_starts"][0] for one in tuning["rounds"])
                          for side in ("roundhouse", "reference"))
         rows.append(["start to first block under 2 s", f"{start:.1f} s (auto-round {theirs:.1f} s)", verdict(start < 2), ""])
+    if "journal" in parts:
+        part = parts["journal"]
+        share = journal_cost(part, "seconds") / part["interval"]
+        rows.append(["the journal takes less than 3 % of a run", f"{100 * share:.1f} % with records of {part['record_bytes'] / 1e6:.0f} MB",
+                     verdict(share < 0.03), "" if share < 0.03 else "then records are written less often than one in 30 s"])
     if "kernels" in parts:
         kernels = parts["kernels"]
         copy = kernels["memcpy"]
@@ -353,6 +359,25 @@ def scaling_section(out, part):
                               ("MiB", [row["peak_bytes"] / 2**20 for row in rows])]))
 
 
+def journal_cost(part, what):
+    """Seconds that a record adds, between medians."""
+    def median(records):
+        return statistics.median(one[records][what] for one in part["rounds"])
+    return (median("every block") - median("none")) / part["blocks"]
+
+
+def journal_section(out, part):
+    out.heading("The journal")
+    out.paragraph(f"`journal.py`: the same run without records, with one of {part['record_bytes'] / 1e6:.0f} MB after each block, and with one in {part['interval']} s "
+                  f"at most, as runs have them; W4A16, {part['blocks']} blocks of {part['shape']}, {part['iters']} iterations, {part['samples']} samples of "
+                  f"{part['seqlen']} tokens, medians of {len(part['rounds'])} rounds. A record adds {journal_cost(part, 'seconds'):.2f} s, and "
+                  f"{journal_cost(part, 'processor_seconds'):.2f} s of processors, much of it beside the next block.")
+    out.table(["records", "wall time", "processor time", "peak memory"],
+              [[name, *(show(statistics.median(one[name][what] for one in part["rounds"])) for what, show in
+                        (("seconds", lambda v: f"{v:.1f} s"), ("processor_seconds", lambda v: f"{v:.1f} s"), ("peak_bytes", mib)))]
+               for name in part["rounds"][0]])
+
+
 def export_section(out, part):
     out.heading("Memory of an export")
     out.paragraph(f"`streaming.py {' '.join(part['arguments'])}`: random bfloat16 weights ({part['model']}), W4A16 by plain rounding, read back and checked at the end; the "
@@ -373,7 +398,7 @@ def sources_section(out, part):
 
 
 SECTIONS = {"tuning": tuning_section, "block_loop": loop_section, "rounding": rounding_section,
-            "kernels": kernels_section, "scaling": scaling_section, "export": export_section, "sources": sources_section}
+            "kernels": kernels_section, "scaling": scaling_section, "journal": journal_section, "export": export_section, "sources": sources_section}
 
 def waiting_section(out):
     waiting = json.loads((RESULTS / "waiting.json").read_text())

@@ -136,10 +136,26 @@ std::string text_at(const json& from, const char* key) {
   return found != from.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
+// Throws Error for the output of a run with several formats, which has a folder of each beside the run's notes.
+void require_one_export(const fs::path& path) {
+  if (!fs::is_directory(path / kNotesFolder)) return;
+  std::vector<std::string> exports;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && !name.starts_with('.')) return;  // a checkpoint's own
+    if (entry.is_directory() && name != kNotesFolder && !name.starts_with('.')) exports.push_back(name);
+  }
+  std::sort(exports.begin(), exports.end());
+  if (!exports.empty())
+    throw Error(cat(path.string(), " holds the exports of a run in several formats: ", joined(exports),
+                    ". Give the folder of one, such as ", (path / exports.front()).string()));
+}
+
 }  // namespace
 
 fs::path find_model(const std::string& said, const fs::path& path) {
   if (is_there(path)) {
+    require_one_export(path);
     if (is_repository(path)) return from_repository(path);
     const std::vector<fs::path> repositories = repositories_in(path);
     return repositories.empty() ? path : from_cache(path, repositories);

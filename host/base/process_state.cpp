@@ -2,6 +2,7 @@
 #include "host/base/process_state.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,16 +25,26 @@ namespace roundhouse {
 namespace {
 
 std::atomic<uint64_t> g_descriptor_changes{0};
+std::atomic<int> g_threads_with_own{0};
 
 std::string current_folder() {
   std::error_code code;
   return std::filesystem::current_path(code).string();  // empty: it is gone
 }
 
-// There is no way to read it alone; in between, another thread's files are for their owner.
+// umask() alone tells it by setting another one, which files of other threads would get meanwhile. Zero: not known.
 mode_t current_umask() {
-  const mode_t mask = ::umask(077);
-  ::umask(mask);
+  const int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  char text[512];
+  const ssize_t size = ::read(fd, text, sizeof text);
+  ::close(fd);
+  constexpr std::string_view kKey = "\nUmask:\t";
+  const std::string_view status(text, static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  const size_t at = status.find(kKey);
+  mode_t mask = 0;
+  if (at != std::string_view::npos)
+    std::from_chars(status.data() + at + kKey.size(), status.data() + status.size(), mask, 8);
   return mask;
 }
 
@@ -133,8 +144,8 @@ std::vector<Leftover> ProcessState::restore() const {
     ::sigaction(signal, &handlers_[signal], nullptr);
   }
 
-  const bool by_host = g_descriptor_changes != changes_;
   const std::vector<Descriptor> now = descriptors();
+  const bool by_host = g_threads_with_own > 0 || g_descriptor_changes != changes_;  // after the list, as at the start
   const auto find = [](const std::vector<Descriptor>& all, int number) {
     return std::find_if(all.begin(), all.end(), [&](const Descriptor& d) { return d.number == number; });
   };
@@ -157,6 +168,13 @@ std::vector<Leftover> ProcessState::restore() const {
 }
 
 void descriptors_changed() noexcept { ++g_descriptor_changes; }
+
+OwnDescriptors::OwnDescriptors() noexcept { ++g_threads_with_own; }
+
+OwnDescriptors::~OwnDescriptors() {
+  descriptors_changed();
+  --g_threads_with_own;
+}
 
 void warn_of(const Leftover& leftover, std::string_view plugin, std::string_view function, std::string_view where) {
   static std::mutex mutex;

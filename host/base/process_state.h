@@ -64,6 +64,15 @@ class ProcessState {
 // Said by what opens or closes a descriptor on behalf of a plugin's call.
 void descriptors_changed() noexcept;
 
+// While it lives, a thread of the host opens and closes descriptors beside the calls of plugins.
+class OwnDescriptors {
+ public:
+  OwnDescriptors() noexcept;
+  ~OwnDescriptors();
+  OwnDescriptors(const OwnDescriptors&) = delete;
+  OwnDescriptors& operator=(const OwnDescriptors&) = delete;
+};
+
 // A warning "<plugin> <text> in <function> of <where>", once for each plugin and kind. Thread-safe.
 void warn_of(const Leftover& leftover, std::string_view plugin, std::string_view function, std::string_view where);
 

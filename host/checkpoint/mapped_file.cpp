@@ -34,7 +34,10 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
     if (mapping == MAP_FAILED) code = errno;
   }
   ::close(fd);
-  if (code != 0) throw Error(cat("cannot read ", path_.string(), ": ", std::strerror(code)), failure_of(code));
+  if (code != 0)
+    throw Error(cat("cannot read ", path_.string(), ": ", std::strerror(code),
+                    code == ENOMEM ? ". Raise the limit of this program's memory (ulimit -v, a container's)" : ""),
+                failure_of(code));
   if (!regular) throw Error(cat(path_.string(), " is not a regular file"));
   if (info.st_size == 0)
     throw Error(cat(path_.string(), " is empty (0 bytes). Download or copy it again."), Failure::kDataLoss);

@@ -180,20 +180,15 @@ void OutputFolder::clear() {
   }
 }
 
-// The journal stays until the output has its name: until then a killed run goes on.
-void OutputFolder::remove_leftovers() const {
-  for (const fs::path& left : {path_ / kJournalFolder, replaced_}) {
-    std::error_code code;
-    if (is_there(left)) fs::remove_all(left, code);
-    if (code) log::warning(cat("cannot remove ", left.string(), ", which is not needed any more: ", code.message()));
-  }
-}
-
-void OutputFolder::remove_leftovers_of(const fs::path& path) {
+void OutputFolder::remove_leftovers(const fs::path& path) {
   const fs::path whole = resolve(path), replaced = with_suffix(whole, ".replaced");
-  std::error_code ignored;
-  fs::remove_all(whole / kJournalFolder, ignored);
-  if (is_there(replaced) && is_ours(replaced)) fs::remove_all(replaced, ignored);
+  const auto remove = [](const fs::path& left) {
+    std::error_code code;
+    fs::remove_all(left, code);
+    if (code) log::warning(cat("cannot remove ", left.string(), ", which is not needed any more: ", code.message()));
+  };
+  remove(whole / kJournalFolder);
+  if (is_ours(replaced)) remove(replaced);
 }
 
 void OutputFolder::say_at_crash(const std::string& kept) {
@@ -314,7 +309,7 @@ void OutputFolder::finish() {
   }
   sync_folder(path_.parent_path());
   note_.set(cat("Complete: ", path_.string()));
-  remove_leftovers();
+  remove_leftovers(path_);
 }
 
 }  // namespace roundhouse

@@ -63,8 +63,8 @@ class OutputFolder {
 
   // Where the output `path` lies while it is not finished. Throws Error.
   static std::filesystem::path partial_of(const std::filesystem::path& path);
-  // Removes what a run left that was killed when the output `path` had got its name.
-  static void remove_leftovers_of(const std::filesystem::path& path);
+  // Removes what is not needed any more when the output `path` has its name; until then a killed run goes on.
+  static void remove_leftovers(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& partial() const { return partial_; }
@@ -94,7 +94,6 @@ class OutputFolder {
   void make_parents();
   void claim_partial();
   void recover_replaced();
-  void remove_leftovers() const;
   void check_target() const;
   void discard();
 

@@ -7,8 +7,11 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <string>
+
+#define RAISE_LIMIT ". Raise the limit of this program's memory (ulimit -v, a container's)"
 
 namespace {
 void (*g_report_end)(const char*) = nullptr;
@@ -40,15 +43,24 @@ int main(int argc, char** argv) {
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   const auto prefix = executable.parent_path().parent_path();
   const std::string library = prefix / "lib/roundhouse/libroundhouse.so";
+  // The initializers of libtorch throw where memory is used up.
+  const std::terminate_handler usual = std::set_terminate([] {
+    std::fputs("error: the program cannot be loaded: no memory is left" RAISE_LIMIT "\n", stderr);
+    for (;;) syscall(SYS_exit_group, 1);
+  });
   void* const program = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  std::set_terminate(usual);
   auto* const run = program ? reinterpret_cast<int (*)(int, char**)>(dlsym(program, "roundhouse_main")) : nullptr;
   if (!run) {
     const std::string why = dlerror();
+    const bool memory = why.find("failed to map segment") != std::string::npos;
     const bool torch = why.find("libtorch") != std::string::npos || why.find("libc10") != std::string::npos;
-    std::fprintf(
-        stderr, "error: cannot load %s: %s%s%s\n", library.c_str(), why.c_str(),
-        torch ? ". libtorch comes with `pip install torch==" TORCH_VERSION "`; its lib folder's files belong in " : "",
-        torch ? (prefix / "lib/roundhouse/torch").c_str() : "");
+    std::fprintf(stderr, "error: cannot load %s: %s%s%s\n", library.c_str(), why.c_str(),
+                 memory  ? RAISE_LIMIT
+                 : torch ? ". libtorch comes with `pip install torch==" TORCH_VERSION
+                           "`; its lib folder's files belong in "
+                         : "",
+                 torch && !memory ? (prefix / "lib/roundhouse/torch").c_str() : "");
     return 1;
   }
   g_report_end = reinterpret_cast<void (*)(const char*)>(dlsym(program, "roundhouse_report_end"));

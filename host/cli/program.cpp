@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // roundhouse: quantizes large language models; every number format and file format is a plugin.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -69,6 +70,10 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);
   report_crashes();
+  CrashNote limit;
+  if (rlimit memory{}; ::getrlimit(RLIMIT_AS, &memory) == 0 && memory.rlim_cur != RLIM_INFINITY)
+    limit.set(cat("The limit of its memory (ulimit -v) is ", memory.rlim_cur >> 10,
+                  " KiB: libraries that find none may crash so. Raise it."));
   end_at_signals();
 
   CLI::App app{"Quantizes large language models. Every number format and file format is a plugin.", "roundhouse"};
@@ -111,6 +116,11 @@ extern "C" int roundhouse_main(int argc, char** argv) {
     return 1;
   } catch (const CLI::ParseError& error) {
     return after_output(app.exit(error));
+  } catch (const std::bad_alloc&) {
+    log::error(
+        "no memory is left. Free memory that other programs hold, or raise the limit of this one (ulimit -v, a "
+        "container's).");
+    return 1;
   } catch (const std::exception& error) {
     log::error(error.what());
     return *cancellation_flag() ? kBySignal + *cancellation_flag() : 1;

@@ -145,10 +145,14 @@ std::string Catalogue::where_it_looked() const {
 
 std::string Catalogue::unknown(const char* kind, const std::string& name, std::vector<std::string> ids,
                                const std::vector<std::string>& aliases) const {
+  std::string parts;  // ids that the name is made of, such as "id:packing" of other programs
+  for (const std::string& id : ids)
+    if (cat(":", name, ":").find(cat(":", id, ":")) != std::string::npos) parts += cat(parts.empty() ? "" : " or ", id);
   const std::string loaded = join(ids);
   ids.insert(ids.end(), aliases.begin(), aliases.end());
-  return cat("no plugin offers the ", kind, " \"", name, "\"", suggest(name, ids), ". There are: ", loaded, ". ",
-             where_it_looked());
+  std::string near = suggest(name, ids);
+  if (near.empty() && !parts.empty()) near = cat(" (did you mean ", parts, "?)");
+  return cat("no plugin offers the ", kind, " \"", name, "\"", near, ". There are: ", loaded, ". ", where_it_looked());
 }
 
 void Catalogue::fail_unknown_dtype(const std::string& name) const {

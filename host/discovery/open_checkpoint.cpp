@@ -52,8 +52,8 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
 }
 
 std::unique_ptr<TensorSource> open_source(Catalogue& catalogue, const std::filesystem::path& folder,
-                                          const nlohmann::json& architecture) {
-  std::unique_ptr<TensorSource> source = open_checkpoint(catalogue, folder, architecture);
+                                          const nlohmann::json& architecture, std::string& format_id) {
+  std::unique_ptr<TensorSource> source = open_checkpoint(catalogue, folder, architecture, &format_id);
   if (auto* quantized = dynamic_cast<ExportedCheckpoint*>(source.get())) quantized->decode_to(DType::kF32);
   return source;
 }

@@ -24,6 +24,6 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
 // The checkpoint that a run starts from: as open_checkpoint(), with quantized weights decoded to float32, so that nothing
 // they hold is lost.
 std::unique_ptr<TensorSource> open_source(Catalogue& catalogue, const std::filesystem::path& folder,
-                                          const nlohmann::json& architecture);
+                                          const nlohmann::json& architecture, std::string& format_id);
 
 }  // namespace roundhouse

@@ -4,13 +4,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/process_state.h"
 #include "host/checkpoint/mapped_file.h"
+#include "host/export/sha256.h"
 
 namespace roundhouse {
 namespace {
@@ -25,11 +28,6 @@ constexpr const char *kData = ".data", *kIndex = ".json";
 RecordWriter::RecordWriter(fs::path file) : file_(std::move(file)) {
   const std::string head(kAlignment, '\n');  // no file is empty
   write(head.data(), head.size());
-}
-
-void RecordWriter::write(const void* data, uint64_t bytes) {
-  file_.write(data, bytes);
-  digest_.add(data, bytes);
 }
 
 void RecordWriter::begin(const std::string& name, DType dtype, const std::vector<int64_t>& shape) {
@@ -78,24 +76,38 @@ void Journal::remove(int64_t record) const {
   ::unlink(file(record, kData).c_str());
 }
 
-void Journal::add(const std::function<void(RecordWriter&)>& write) {
+void Journal::begin(const std::function<void(RecordWriter&)>& write, const std::function<void()>& counts) {
+  assert(!forcing_.valid());
   const std::vector<int64_t> before = records();
   const int64_t number = before.empty() ? 1 : before.front() + 1;
-  const fs::path index = file(number, kIndex), temporary = index.string() + ".tmp";
   try {
     std::error_code code;
     if (fs::create_directories(folder_, code)) sync_folder(folder_.parent_path());
     if (code) throw Error(cat("cannot create ", folder_.string(), ": ", code.message()), failure_of(code.value()));
     for (size_t i = 1; i < before.size(); ++i) remove(before[i]);
-    RecordWriter record(file(number, kData));
-    write(record);
+    auto record = std::make_shared<RecordWriter>(file(number, kData));
+    write(*record);
+    // Where no thread can be had, settle() does it.
+    forcing_ = std::async(std::launch::async | std::launch::deferred, [this, number, record, counts] {
+      force(number, *record);
+      counts();
+    });
+  } catch (const std::exception&) {
+    remove(number);
+    throw;
+  }
+}
+
+void Journal::force(int64_t number, RecordWriter& record) const {
+  const OwnDescriptors beside_plugins;
+  const fs::path index = file(number, kIndex), temporary = index.string() + ".tmp";
+  try {
     record.file_.sync_and_close();
-    const std::string text = nlohmann::json{
-        {"identity", identity_},
-        {"state", std::move(record.state)},
-        {"tensors", std::move(record.tensors_)},
-        {"data",
-         record.digest_.hex()}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const std::string text = nlohmann::json{{"identity", identity_},
+                                            {"state", std::move(record.state)},
+                                            {"tensors", std::move(record.tensors_)},
+                                            {"data", sha256_of_file(file(number, kData))}}
+                                 .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     AppendFile out(temporary);
     const std::string lines = sha256(text) + "\n" + text;
     out.write(lines.data(), lines.size());

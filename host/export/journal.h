@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -17,7 +18,6 @@
 
 #include "host/base/tensor.h"
 #include "host/checkpoint/append_file.h"
-#include "host/export/sha256.h"
 
 namespace roundhouse {
 
@@ -39,10 +39,9 @@ class RecordWriter {
 
  private:
   friend class Journal;
-  void write(const void* data, uint64_t bytes);
+  void write(const void* data, uint64_t bytes) { file_.write(data, bytes); }
 
   AppendFile file_;
-  Sha256 digest_;
   nlohmann::json tensors_ = nlohmann::json::object();
 };
 
@@ -69,9 +68,19 @@ class Journal {
   Journal(std::filesystem::path folder, nlohmann::json identity)
       : folder_(std::move(folder)), identity_(std::move(identity)) {}
 
-  // Forces the record to the disk; only then does it count. The one before it stays, older ones go first, and stay
-  // gone after an exception. Throws Error.
-  void add(const std::function<void(RecordWriter&)>& write);
+  // Writes a record, and begins to force it to the disk, which a thread does; then it counts, and the thread calls
+  // `counts`. The one before it stays, older ones go first, and stay gone after an exception. Throws Error.
+  // REQUIRES: the record before is settled.
+  void begin(const std::function<void(RecordWriter&)>& write, const std::function<void()>& counts);
+  // Waits until the last record counts. Throws Error when it does not.
+  void settle() {
+    if (forcing_.valid()) forcing_.get();
+  }
+  // Both.
+  void add(const std::function<void(RecordWriter&)>& write) {
+    begin(write, [] {});
+    settle();
+  }
   // The numbers of the records, the newest first.
   std::vector<int64_t> records() const;
   // Throws Error when the record is damaged.
@@ -81,9 +90,11 @@ class Journal {
 
  private:
   std::filesystem::path file(int64_t record, const char* extension) const;
+  void force(int64_t number, RecordWriter& record) const;
 
   std::filesystem::path folder_;
   nlohmann::json identity_;
+  std::future<void> forcing_;  // of the last record; its destructor waits
 };
 
 }  // namespace roundhouse

@@ -2,9 +2,12 @@
 #include "host/plan/estimate.h"
 
 #include <algorithm>
+#include <string>
+#include <unordered_set>
 
 #include "host/base/cpu.h"
 #include "host/base/words.h"
+#include "host/plan/layer_check.h"
 #include "host/plan/passes.h"
 
 namespace roundhouse {
@@ -30,6 +33,21 @@ bool takes(const json& backend, const LayerPlan& layer) {
          fits(backend, "group_sizes", group_size(weight)) && fits(backend, "encodings", layer.encoding->id());
 }
 
+// Of the encodings with a code in each byte, and of what they are decoded to, which formats may ask for.
+uint64_t replay_bytes(const Plan& plan) {
+  uint64_t bytes = 0;
+  std::unordered_set<std::string> encoded;
+  for (const LayerPlan& layer : plan.layers) {
+    if (!layer.encoding) continue;
+    bytes += packed_bytes(layer.encoding->get(), layer.info, 8) +
+             bytes_of(layer.dtype, {layer.info.out_features, layer.info.in_features});
+    encoded.insert(layer.info.name + ".weight");
+  }
+  for (const TensorPlan& tensor : plan.tensors)
+    if (!encoded.contains(tensor.name)) bytes += bytes_of(tensor.dtype, tensor.shape);
+  return bytes;
+}
+
 }  // namespace
 
 void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int64_t hidden_size) {
@@ -50,6 +68,9 @@ void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int6
       estimate.bytes_estimate -= bytes_of(layer.dtype, {layer.info.out_features, layer.info.in_features});
     }
   }
+
+  if (std::any_of(plan.formats.begin(), plan.formats.end(), [](const FormatPlan& format) { return !format.resumes; }))
+    plan.replay_bytes = replay_bytes(plan);
 
   // A parameter takes 2 operations a token in a forward pass and 4 in a backward one. Each block runs forward over the
   // calibration texts once for each pass; a tuned one forward and backward an iteration.

@@ -46,9 +46,7 @@ std::vector<std::pair<std::string, std::string>> ask_format(Plan& plan, const Fo
     if (answers[i].what == RH_TENSOR_REFUSED) refused[plan.tensors[i].name] = answers[i].reason;
   }
   for (const auto& [reason, names] : warned)
-    if (const std::string text = cat("the format ", format.id, ": ", reason, " (", first_of(names), ")");
-        !contains(plan.warnings, text))
-      plan.warnings.push_back(text);
+    plan.warn(cat("the format ", format.id, ": ", reason, " (", first_of(names), ")"));
   for (LayerPlan& layer : plan.layers) {
     const auto found = refused.find(layer.info.name + ".weight");
     if (found == refused.end()) continue;

@@ -190,8 +190,8 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""));
   files.require_config();
   Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
-  Original original{std::move(files), std::move(architecture), nullptr, {}};
-  original.tensors = open_source(catalogue, recipe.model, original.architecture.facts());
+  Original original{std::move(files), std::move(architecture), nullptr, {}, {}};
+  original.tensors = open_source(catalogue, recipe.model, original.architecture.facts(), original.format);
   if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
     original.architecture.match(*original.tensors);
     original.warnings = reconcile(original.architecture, *original.tensors);

@@ -18,6 +18,7 @@ struct Original {
   ModelFiles files;  // config.json and the tokenizer
   Architecture architecture;
   std::unique_ptr<TensorSource> tensors;
+  std::string format;                 // the id of the one that reads them; "": they are not quantized
   std::vector<std::string> warnings;  // in what config.json and the tensors differ, and what holds
 };
 

@@ -14,6 +14,7 @@
 #include "host/abi/views.h"
 #include "host/base/scheme.h"
 #include "host/base/tensor.h"
+#include "host/base/words.h"
 #include "host/model/architecture.h"
 #include "host/recipe/recipe.h"
 
@@ -46,6 +47,7 @@ struct LayerPlan {
 struct FormatPlan {
   std::string id;
   uint64_t bytes_estimate = 0;                               // of the checkpoint that it will write
+  bool resumes = true;                                       // it can go on in another process
   nlohmann::json backends = nlohmann::json::array();         // of the format's, those that take every quantized layer
   std::vector<std::pair<std::string, std::string>> omitted;  // tensors that it does not store, and why
 };
@@ -75,12 +77,19 @@ struct Plan {
   Importance importance;                                  // read from the recipe's imatrix.file
   uint64_t bytes_before = 0;
   uint64_t activation_bytes = 0;           // of all calibration samples, where they pass through the blocks
+  uint64_t replay_bytes = 0;               // of all that formats get, where one does not resume
   std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see estimate.cpp
   std::vector<std::string> warnings;
   std::vector<std::string> problems;  // those of no layer
+
+  // Adds one that is not there yet.
+  void warn(const std::string& text) {
+    if (!contains(warnings, text)) warnings.push_back(text);
+  }
 };
 
-// On the disk of the output, at most, while the run works: two records of what it would go on from.
-inline uint64_t journal_bytes(const Plan& plan) { return 2 * plan.activation_bytes; }
+// On the disk of the output, at most, while the run works: two records of what it would go on from, and what it would
+// give again to formats that do not resume.
+inline uint64_t journal_bytes(const Plan& plan) { return 2 * plan.activation_bytes + plan.replay_bytes; }
 
 }  // namespace roundhouse

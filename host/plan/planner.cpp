@@ -7,6 +7,7 @@
 
 #include "host/abi/format_query.h"
 #include "host/abi/format_reader.h"
+#include "host/abi/format_writer.h"
 #include "host/base/error.h"
 #include "host/base/stacked_source.h"
 #include "host/base/suggest.h"
@@ -17,9 +18,10 @@
 #include "host/plan/fused.h"
 #include "host/plan/imatrix.h"
 #include "host/plan/layer_check.h"
-#include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
+#include "host/plan/recipe_check.h"
 #include "host/plan/scheme_resolver.h"
+#include "host/plan/tensor_check.h"
 
 namespace roundhouse {
 namespace {
@@ -77,17 +79,16 @@ class Planner {
     add_layers();
     assign();
     check_rules();
-    check_tensors();
-    check_vectors();
+    check_tensors(plan_, architecture_, source_);
     load_importance();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
     if (plan_.rounds_only) leave_unfit();
     keep_stored();
     if (plan_.rounds_only)
-      check_rounding_alone();
+      check_rounding_alone(plan_, architecture_);
     else
-      check_calibration();
-    note_weights_only();
+      check_calibration(plan_, architecture_);
+    note_weights_only(plan_, catalogue_);
     require_no_problems();
     ask_formats();
     while (release_refused()) ask_formats();
@@ -95,7 +96,7 @@ class Planner {
     note_stored();
     warn_of_fused(plan_, catalogue_);
     if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.scheme.weight; }))
-      warn("no layer is quantized");
+      plan_.warn("no layer is quantized");
     estimate(plan_, source_, catalogue_, architecture_.hidden_size());
     if (quantized_) plan_.bytes_before = weight_bytes(plan_.recipe.model);  // not as decoded
     return std::move(plan_);
@@ -119,8 +120,6 @@ class Planner {
   void round_outside(LayerPlan& layer) const;
   void assign();
   void check_rules();
-  void check_tensors();
-  void check_vectors();
   void load_importance();
   void ask_formats();
   void require_no_problems() const {
@@ -131,12 +130,6 @@ class Planner {
   void note_stored();
   const ExportedCheckpoint::Item* stored(const LayerPlan& layer) const;
   bool leave_unfit();
-  void check_rounding_alone();
-  void check_calibration();
-  void note_weights_only();
-  void warn(const std::string& text) {
-    if (!contains(plan_.warnings, text)) plan_.warnings.push_back(text);
-  }
 
   const Architecture& architecture_;
   TensorSource& source_;
@@ -165,8 +158,8 @@ Scheme Planner::resolve(const SchemeChoice& choice) {
             cat("the data type ", scheme.weight->dtype, " is not tuned from searched scales: set ",
                 "tuning.algorithm to signround",
                 supports(catalogue_.find_dtype(scheme.weight->dtype), Rounding::kTuned) ? "" : ", which rounds it"));
-      warn(cat("the data type ", scheme.weight->dtype,
-               rounding == Rounding::kTuned ? " cannot be tuned" : " has no searched rounding"));
+      plan_.warn(cat("the data type ", scheme.weight->dtype,
+                     rounding == Rounding::kTuned ? " cannot be tuned" : " has no searched rounding"));
     }
   } catch (const Error& e) {
     std::string loaded;
@@ -277,7 +270,7 @@ void Planner::decide(LayerPlan& layer) {
                                  architecture_.embedding_name(), ", which is not quantized");
     layer.scheme = {};
     if (rule.match.is_regex())
-      warn(tied + ": it stays as it is");
+      plan_.warn(tied + ": it stays as it is");
     else
       layer.problems.push_back(cat(rule.scheme.place.text, ": ", tied, ". Remove this entry, or write scheme: none"));
   }
@@ -361,100 +354,15 @@ void Planner::check_rules() {
     const LayerRule& rule = plan_.recipe.layers[i];
     const std::string& text = rule.match.text();
     if (rules_[i].matches && !rules_[i].decides)
-      warn(cat(rule.scheme.place.text, ": all layers that \"", text, "\" matches are decided by entries before it"));
+      plan_.warn(
+          cat(rule.scheme.place.text, ": all layers that \"", text, "\" matches are decided by entries before it"));
     if (rules_[i].matches) continue;
     if (rule.match.is_regex())
-      warn(cat(rule.scheme.place.text, ": \"", text, "\" matches no layer"));
+      plan_.warn(cat(rule.scheme.place.text, ": \"", text, "\" matches no layer"));
     else
       plan_.problems.push_back(cat(rule.scheme.place.text, ": the model has no linear layer ", text,
                                    suggest(text, names), "; for a regular expression write \"re:", text, "\""));
   }
-}
-
-// That everything is there, and the linear layers as large as config.json says.
-void Planner::check_tensors() {
-  std::vector<std::string> names = architecture_.outer_tensors();
-  for (int64_t block = 0; block < architecture_.blocks(); ++block)
-    for (std::string& name : architecture_.block_tensors(block)) names.push_back(std::move(name));
-  const std::string embedding = architecture_.embedding_name() + ".weight";
-  const std::string head = architecture_.head().name + ".weight";
-  // A tied head may be stored alone.
-  const std::string& tied = plan_.tied_head && !source_.contains(embedding) ? head : embedding;
-  std::vector<std::string> missing;
-  for (const std::string& name : names)
-    if (!source_.contains(name) && !(name == embedding && source_.contains(tied))) missing.push_back(name);
-  if (!missing.empty()) {
-    const size_t others = missing.size() - 1;
-    std::string hint;
-    if (missing[0] == head)
-      hint = ". A causal language model has one, or ties it to the embedding: tie_word_embeddings";
-    for (const std::string& stored : source_.names())
-      if (stored.ends_with("." + missing[0]))
-        hint = cat(". It stores ", stored, ": take ", stored.substr(0, stored.size() - missing[0].size()),
-                   " off the names");
-    plan_.problems.push_back(cat(source_.location(), ": has no tensor ", missing[0],
-                                 others ? cat(", nor ", others, " others that ") : ", which ", "config.json asks for",
-                                 hint));
-  }
-  for (LayerPlan& layer : plan_.layers) {
-    const bool is_head = layer.info.name == architecture_.head().name;
-    const bool is_embedding = layer.info.name == architecture_.embedding_name();
-    const std::string name = (is_head && plan_.tied_head) || is_embedding ? tied : layer.info.name + ".weight";
-    if (!source_.contains(name)) continue;
-    const TensorInfo entry = source_.info(name);
-    layer.dtype = entry.dtype;
-    const std::vector<int64_t> expected = {layer.info.out_features, layer.info.in_features};
-    if (entry.shape != expected)
-      layer.problems.push_back(cat(entry.file, ": the weight is ", shape_text(entry.shape), ", but config.json says ",
-                                   shape_text(expected)));
-  }
-}
-
-// That norms and biases are as large as config.json says: a run would learn it block by block.
-void Planner::check_vectors() {
-  std::vector<std::pair<std::string, int64_t>> sizes;
-  const auto add_linear = [&](const LinearInfo& linear) {
-    sizes.emplace_back(linear.name + ".bias", linear.out_features);
-  };
-  const auto add_norm = [&](const std::optional<NormInfo>& norm) {
-    if (!norm) return;
-    for (const char* part : {".weight", ".bias"}) sizes.emplace_back(norm->name + part, norm->size);
-  };
-  const auto add_step = [&](const StepInfo& step) {
-    for (const auto* norm : {&step.norm_in, &step.norm_mlp, &step.norm_out, &step.norm_sum}) add_norm(*norm);
-    if (!step.sum_scale.empty()) sizes.emplace_back(step.sum_scale, 1);
-    if (const auto& attention = step.attention) {
-      for (const auto* norm : {&attention->q_norm, &attention->k_norm, &attention->v_norm})
-        if (*norm && (*norm)->heads == 1) add_norm(*norm);
-      if (!attention->sinks.empty()) sizes.emplace_back(attention->sinks, attention->heads);
-    }
-    if (const auto& recurrent = step.recurrent)
-      for (const std::string* name : {&recurrent->a_log, &recurrent->dt_bias, &recurrent->d})
-        if (!name->empty()) sizes.emplace_back(*name, recurrent->heads);
-  };
-  const DecoderInfo& info = architecture_.info();
-  if (architecture_.has_head()) add_linear(architecture_.head());
-  for (int64_t block = 0; block < architecture_.blocks(); ++block)
-    for (const LinearInfo& linear : architecture_.block_linears(block)) add_linear(linear);
-  for (const BlockInfo& block : info.blocks)
-    for (const StepInfo& step : block.steps) add_step(step);
-  add_norm(info.embedding_norm);
-  add_norm(info.final_norm);
-  std::string first;
-  std::vector<std::string> others;
-  for (const auto& [name, size] : sizes) {
-    if (!source_.contains(name)) continue;
-    const TensorInfo entry = source_.info(name);
-    if (entry.shape.size() == 1 && entry.shape[0] == size) continue;
-    if (first.empty())
-      first = cat(name, " is ", shape_text(entry.shape), ", but config.json says ", shape_text({size}));
-    else
-      others.push_back(name);
-  }
-  if (first.empty()) return;
-  const std::string more =
-      others.empty() ? "" : cat("; ", first_of(others), others.size() == 1 ? " differs" : " differ", " too");
-  plan_.problems.push_back(cat(source_.location(), ": ", first, more));
 }
 
 // A quantized layer that is left alone keeps what it is packed from, where all formats hold that. All other quantized
@@ -511,7 +419,7 @@ void Planner::note_stored() {
                          " decoded to float32 and quantized again");
   if (!kept.empty()) text += cat("; packed as they are: ", first_of(kept));
   if (!written.empty()) text += cat("; written as float32: ", first_of(written));
-  if (decoded || !kept.empty() || !written.empty()) warn(text);
+  if (decoded || !kept.empty() || !written.empty()) plan_.warn(text);
 }
 
 // What the source holds of a quantized layer; nullptr: the layer is not quantized there.
@@ -528,7 +436,7 @@ void Planner::load_importance() {
   if (!plan_.recipe.imatrix.file) return;
   const auto searched = [](const LayerPlan& l) { return l.scheme.weight && is_searched(l.scheme.weight->rounding); };
   if (std::none_of(plan_.layers.begin(), plan_.layers.end(), searched))
-    warn(
+    plan_.warn(
         "imatrix.file is not used, because no layer is searched: set tuning.algorithm to signround2, or tuning.iters "
         "to 0 and tuning.search to true, and a data type that can search");
   try {
@@ -546,35 +454,10 @@ void Planner::ask_formats() {
     plan.id = format.id;
     try {
       plan.omitted = ask_format(plan_, format, catalogue_.format(format.id), facts);
+      plan.resumes = FormatWriter::resumes(catalogue_.format(format.id));
     } catch (const Error& e) {
       plan_.problems.push_back(cat(format.place.text, ": ", e.what()));
     }
-  }
-}
-
-void Planner::check_calibration() {
-  const Recipe& recipe = plan_.recipe;
-  const DecoderInfo& info = architecture_.info();
-  const Passes needed = passes(plan_);
-  if (!needed.any()) return;
-  const char* const why = needed.tuned        ? "tuning needs"
-                          : needed.importance ? "an importance matrix (for searched rounding, or imatrix.save) needs"
-                                              : "calibrated activation ranges need";
-  const Calibration& calibration = recipe.calibration;
-  const int64_t least = recipe.tuning.least_tokens;
-  if (plan_.experts > 0 && needed.tuned && tokens_an_expert(plan_) < least)
-    warn(cat("calibration gives each of the ", plan_.experts, " experts of a block about ", tokens_an_expert(plan_),
-             " tokens, and one with fewer than ", least,
-             " (tuning.least_tokens) is not tuned: raise calibration.samples or ", "calibration.seqlen"));
-  if (calibration.data.empty()) {
-    plan_.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json, .jsonl or .csv)"));
-  } else if (calibration.seqlen > info.positions) {
-    const std::string longer = cat("calibration.seqlen ", calibration.seqlen, " is beyond the ", info.positions,
-                                   " positions that the model knows");
-    if (info.learned_positions)
-      plan_.problems.push_back(longer);
-    else
-      warn(longer);
   }
 }
 
@@ -594,47 +477,10 @@ bool Planner::leave_unfit() {
     layer.problems.clear();
   }
   for (const auto& [problem, names] : unfit)
-    warn(cat(names[0],
-             names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is", ": ",
-             problem));
+    plan_.warn(cat(names[0],
+                   names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is",
+                   ": ", problem));
   return !unfit.empty();
-}
-
-// What a generic architecture cannot do, and what works.
-void Planner::check_rounding_alone() {
-  const Recipe& recipe = plan_.recipe;
-  const std::string alone = cat("the architecture ", architecture_.family(), " rounds weights and computes no blocks");
-  const std::string describe =
-      "describe the family (configs/architectures/README.md says how), and leave out `architecture`";
-  if (plan_.layers.empty())
-    plan_.problems.push_back("no weight of the checkpoint is a linear layer by its name and shape");
-  if (recipe.tuning.iters > 0) plan_.problems.push_back(cat("tuning.iters: ", alone, ": set it to 0, or ", describe));
-  if (recipe.imatrix.save)
-    plan_.problems.push_back(
-        cat("imatrix.save: ", alone, ", so that no importance is collected: leave it out, or ", describe));
-  for (LayerPlan& layer : plan_.layers)
-    if (layer.calibrated_input)
-      layer.problems.push_back(cat("its input has a calibrated range, but ", alone,
-                                   ": take ranges from each input (act_dynamic: true), leave inputs as they are "
-                                   "(act_bits: 16), or ",
-                                   describe));
-  if (recipe.evaluation) warn(cat("evaluation.data is not used: ", alone));
-}
-
-// A format that packs the weight's encoding also asks what is done to inputs; one that lets the data type decode writes
-// plain weights.
-void Planner::note_weights_only() {
-  for (const FormatChoice& format : plan_.recipe.formats) {
-    const FormatRecord* record = catalogue_.find_format(format.id);
-    const auto drops = [&](const LayerPlan& layer) {
-      return record && layer.activation_encoding && layer.encoding &&
-             !contains(record->encodings, layer.encoding->id());
-    };
-    if (std::any_of(plan_.layers.begin(), plan_.layers.end(), drops))
-      warn(cat("the format ", format.id,
-               " keeps weights alone: an engine that loads it does not quantize activations, ",
-               "as this run and its perplexity do"));
-  }
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/identity.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <set>
 #include <vector>
@@ -8,6 +10,7 @@
 #include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/export/sha256.h"
+#include "host/tuning/device.h"
 
 namespace roundhouse {
 namespace {
@@ -25,24 +28,34 @@ std::string file_identity(const fs::path& file) {
 }
 
 // The model itself, or the files right in its folder.
-void add_files(json& identity, const fs::path& model) {
+std::vector<fs::path> files_of(const fs::path& model) {
+  if (!fs::is_directory(model)) return {model};
   std::vector<fs::path> files;
-  if (fs::is_directory(model))
-    for (const auto& entry : fs::directory_iterator(model)) files.push_back(entry.path());
-  else
-    files.push_back(model);
-  for (const fs::path& file : files)
-    if (fs::is_regular_file(file)) identity[file.string()] = file_identity(file);
+  for (const auto& entry : fs::directory_iterator(model))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  return files;
+}
+
+void add_files(json& identity, const fs::path& model) {
+  for (const fs::path& file : files_of(model)) identity[file.string()] = file_identity(file);
+}
+
+FileStamp stamp_of(const fs::path& file) {
+  struct stat info = {};
+  if (::stat(file.c_str(), &info) != 0) return {};
+  return {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
 }
 
 // The plugins whose code the bytes come from.
-std::set<fs::path> plugins_of(const Plan& plan, const Catalogue& catalogue) {
+std::set<fs::path> plugins_of(const Plan& plan, const Original& original, const Catalogue& catalogue) {
   std::set<fs::path> plugins;
   for (const LayerPlan& layer : plan.layers)
     for (const auto& side : {layer.scheme.weight, layer.scheme.activation})
       if (const DtypeRecord* dtype = side ? catalogue.find_dtype(side->dtype) : nullptr) plugins.insert(dtype->plugin);
-  for (const FormatPlan& format : plan.formats)
-    if (const FormatRecord* record = catalogue.find_format(format.id)) plugins.insert(record->plugin);
+  std::vector<std::string> formats{original.format};
+  for (const FormatPlan& format : plan.formats) formats.push_back(format.id);
+  for (const std::string& id : formats)
+    if (const FormatRecord* record = catalogue.find_format(id)) plugins.insert(record->plugin);
   return plugins;
 }
 
@@ -89,6 +102,19 @@ std::string recipe_difference(const std::string& before, const std::string& now)
 
 }  // namespace
 
+FilesInUse::FilesInUse(const fs::path& model) {
+  for (const fs::path& file : files_of(model)) stamps_[file] = stamp_of(file);
+}
+
+void FilesInUse::require_unchanged() const {
+  for (const auto& [file, stamp] : stamps_) {
+    const FileStamp now = stamp_of(file);
+    if (now == stamp || now.device != stamp.device || now.inode != stamp.inode) continue;
+    throw Error(cat(file.string(), " was written to while the run read it, so that the exports would hold a part of ",
+                    "each. Run again when it is whole."));
+  }
+}
+
 json run_identity(const Plan& plan, const Original& original, const Catalogue& catalogue, const std::string& device,
                   const Texts& texts) {
   Recipe recipe = plan.recipe;
@@ -97,12 +123,14 @@ json run_identity(const Plan& plan, const Original& original, const Catalogue& c
   recipe.memory.reset();
   recipe.threads = 0;
   recipe.device = {};  // that which it means here is in the identity
-  json identity{{kProgram, ROUNDHOUSE_VERSION},
-                {kRecipe, to_yaml(recipe)},
-                {"the device", cat(device, computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
+  json identity{
+      {kProgram, ROUNDHOUSE_VERSION},
+      {kRecipe, to_yaml(recipe)},
+      {"libtorch", libtorch_version()},
+      {"the device", cat(device_model(device), computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
   add_files(identity, recipe.model);
   if (recipe.tokenizer) add_files(identity, *recipe.tokenizer);
-  for (const fs::path& plugin : plugins_of(plan, catalogue))
+  for (const fs::path& plugin : plugins_of(plan, original, catalogue))
     identity[cat("the plugin ", plugin.filename().string())] = sha256_of_file(plugin);
   const fs::path description = original.architecture.descriptor_file();
   identity[cat("the architecture's description ", description.filename().string())] = sha256_of_file(description);

@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,7 +17,6 @@
 #include <utility>
 
 #include "host/abi/format_reader.h"
-#include "host/base/environment.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
@@ -39,6 +36,7 @@
 #include "host/run/evaluation.h"
 #include "host/run/identity.h"
 #include "host/run/report_page.h"
+#include "host/run/run_sink.h"
 #include "host/run/texts.h"
 #include "host/tuning/device.h"
 #include "host/tuning/input_quantization.h"
@@ -50,134 +48,7 @@
 namespace roundhouse {
 namespace {
 
-class Clock {
- public:
-  // Seconds since the last lap, or since the start.
-  double now() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count(); }
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
 constexpr const char* kUnfinished = "unfinished";  // in the notes: the record by which an evaluation is done later
-
-// A run that ends within this time of a record loses nothing else; recording costs a few seconds.
-constexpr double kSecondsBetweenRecords = 30;
-constexpr double kIntervalPerCost = 30;  // so that records take no more than about 3 % of a run
-
-double seconds_between_records() {
-  const std::string text = environment_variable("ROUNDHOUSE_JOURNAL_SECONDS");
-  return text.empty() ? kSecondsBetweenRecords : std::strtod(text.c_str(), nullptr);
-}
-
-nlohmann::json blocks_to_record(const std::vector<BlockReport>& blocks) {
-  nlohmann::json record = nlohmann::json::array();
-  const auto error = [](const std::optional<double>& e) { return e ? nlohmann::json(*e) : nlohmann::json(); };
-  for (const BlockReport& b : blocks)
-    record.push_back({b.block, b.first_loss, b.best_loss, b.best_iteration, error(b.error_alone),
-                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few});
-  return record;
-}
-
-std::vector<BlockReport> blocks_of_record(const nlohmann::json& record) {
-  std::vector<BlockReport> blocks;
-  const auto error = [](const nlohmann::json& e) { return e.is_null() ? std::nullopt : std::optional<double>(e); };
-  for (const nlohmann::json& b : record)
-    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8]});
-  return blocks;
-}
-
-// Shows the work, hands its results to the formats, keeps what the report needs, and writes the journal.
-class RunSink : public QuantizeSink {
- public:
-  // `from`: the record to go on from; nullptr: there is none.
-  RunSink(Exporter& exporter, const Plan& plan, OutputFolder& output, Journal& journal, const JournalRecord* from)
-      : exporter_(exporter),
-        output_(output),
-        journal_(journal),
-        interval_(seconds_between_records()),
-        iters_(plan.recipe.tuning.iters),
-        layers_alone_(plan.rounds_only),
-        steps_(layers_alone_ ? std::count_if(plan.layers.begin(), plan.layers.end(),
-                                             [](const LayerPlan& layer) { return layer.encoding != nullptr; })
-                             : plan.blocks),
-        done_(from ? from->state().at("done_steps").get<int64_t>() : 0),
-        earlier_(from ? from->state().at("seconds").get<double>() : 0),
-        progress_(unit(), steps_, done_) {
-    if (!from) return;
-    blocks_ = blocks_of_record(from->state().at("blocks"));
-    log::info(cat("resuming ",
-                  done_ < steps_ ? cat("at ", unit(), " ", done_ + 1, " of ", steps_) : "after the last block", ", ",
-                  format_seconds(earlier_), " saved"));
-    note_kept();
-  }
-
-  void layer(const EncodedLayer& layer) override {
-    exporter_.layer(layer);
-    if (layers_alone_) progress_.update(done_++, 1, layer.plan.info.name);
-  }
-  void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
-  void iteration(int64_t block, int64_t iteration, double loss) override {
-    progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
-                     cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
-  }
-  void block_done(const BlockReport& report) override {
-    const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
-                                                         " (iteration ", report.best_iteration, ")  ")
-                                                   : "";
-    progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
-    blocks_.push_back(report);
-    done_ = report.block + 1;
-  }
-  void pause(const std::function<void(RecordWriter& record)>& write) override {
-    if (since_record_.now() < std::max(interval_, kIntervalPerCost * cost_)) return;
-    const Clock cost;
-    exporter_.save();
-    try {
-      journal_.add([&](RecordWriter& record) {
-        write(record);
-        exporter_.add_to(record);
-        record.state.update({{"done_steps", done_}, {"seconds", seconds()}, {"blocks", blocks_to_record(blocks_)}});
-      });
-      note_kept();
-    } catch (const Error& e) {  // as on a full disk, which need not be the exports' end
-      log::warning(cat("what is done is not recorded for a later run: ", e.what()));
-    }
-    cost_ = interval_ > 0 ? cost.now() : 0;
-    since_record_.lap();
-  }
-  const std::vector<BlockReport>& blocks() const { return blocks_; }
-  // With those of the runs before that were broken off.
-  double seconds() const { return earlier_ + start_.now(); }
-  // What a later run need not do again; "": it has to do all.
-  const std::string& kept() const { return kept_; }
-
- private:
-  const char* unit() const { return layers_alone_ ? "layer" : "block"; }
-  void note_kept() {
-    kept_ = cat("The work up to ", unit(), " ", done_, " of ", steps_, " is kept in ", output_.partial().string(),
-                ": the same command goes on from there.");
-    output_.say_at_crash(kept_);
-  }
-
-  Exporter& exporter_;
-  OutputFolder& output_;
-  Journal& journal_;
-  double interval_;  // seconds between records, at least
-  double cost_ = 0;  // seconds that the last one took
-  int64_t iters_;
-  bool layers_alone_;  // they come without blocks
-  int64_t steps_, done_;
-  Clock start_, since_record_;
-  double earlier_;  // seconds of the runs that were broken off
-  std::string kept_;
-  Progress progress_;
-  std::vector<BlockReport> blocks_;
-};
 
 uint64_t bytes_in(const std::filesystem::path& folder) {
   uint64_t bytes = 0;
@@ -226,67 +97,6 @@ ModelRow original_row(const Recipe& recipe) {
   row.folder = recipe.model;
   row.bytes = weight_bytes(recipe.model);
   return row;
-}
-
-// What evaluate() compares.
-struct Made {
-  const Plan& plan;
-  const Architecture& architecture;
-  TensorSource& source;
-  Catalogue& catalogue;
-  const Observations& seen;
-  const Fingerprints& fingerprints;
-};
-
-// The original, plain rounding, and each export, read back by its format and compared with what the run made; all but
-// the original with their activations quantized as the plan says.
-std::vector<ModelRow> evaluate(const Made& made, const Sequences& sequences) {
-  const Recipe& recipe = made.plan.recipe;
-  const InputHook activations =
-      sequences.empty() ? InputHook() : activation_hook(made.plan.layers, made.catalogue, made.seen.ranges);
-  std::optional<DivergenceMeter> meter;
-  const auto score = [&](ModelRow& row, TensorSource& tensors, const InputHook& hook) {
-    if (sequences.empty()) return;
-    if (meter) {
-      row.score = measure(row.name, made.architecture, tensors, sequences, hook, nullptr, &*meter);
-      return;
-    }
-    const std::filesystem::path logits = recipe.output / kNotesFolder / kUnfinished / "logits";
-    LogProbsWriter save(logits, sequences, made.architecture.vocab_size());
-    row.score = measure(row.name, made.architecture, tensors, sequences, hook, &save);
-    meter.emplace(logits, sequences, made.architecture.vocab_size());
-    std::filesystem::remove(logits);  // it stays mapped
-  };
-  const std::vector<ExportTarget> targets = export_targets(recipe);
-  const bool tuned = passes(made.plan).tuned;
-  std::vector<ModelRow> rows;
-  ModelRow& original = rows.emplace_back(original_row(recipe));
-  score(original, made.source, {});
-  if (tuned && !sequences.empty()) {
-    ModelRow& rounded = rows.emplace_back();
-    rounded.name = "plain rounding";
-    rounded.bytes = weight_bytes(targets.front().folder);
-    const Importance& importance = recipe.imatrix.file ? made.plan.importance : made.seen.importance;
-    score(rounded, *rounded_source(made.plan, made.source, made.catalogue, importance), activations);
-  }
-  for (const ExportTarget& target : targets) {
-    ModelRow& row = rows.emplace_back();
-    row.name = (tuned ? "tuned, " : "rounded, ") + target.format;
-    row.format = target.format;
-    row.folder = target.folder;
-    row.bytes = weight_bytes(target.folder);
-    const LoadedFormat format = made.catalogue.format(target.format);
-    const std::unique_ptr<TensorSource> exported = with_matrices(
-        made.architecture, std::make_unique<ExportedCheckpoint>(format, target.folder, made.architecture.facts()));
-    const Verification verification = verify(made.architecture, *exported, made.fingerprints);
-    row.verified = verification_text(verification);
-    row.problems = verification.problems;
-    row.notes = verification.notes;
-    for (std::string& note : finding_notes(format, target.folder, made.architecture.facts()))
-      row.notes.push_back(std::move(note));
-    score(row, *exported, activations);
-  }
-  return rows;
 }
 
 // How to serve each export, where its format says so.
@@ -387,6 +197,208 @@ void open_exports(const std::function<void(const JournalRecord*)>& begin, const 
   begin(nullptr);
 }
 
+// What is known before the long work, and what comes of it.
+class Run {
+ public:
+  Run(const RunRequest& request, Catalogue& catalogue)
+      : request_(request),
+        recipe_(request.recipe),
+        catalogue_(catalogue),
+        files_(recipe_.model),
+        original_(open_original(catalogue, recipe_, request.architecture_folders)),
+        plan_(make_plan(recipe_, original_, catalogue)),
+        source_(*original_.tensors, checked_tensors(plan_)) {
+    for (const std::string& warning : plan_.warnings) log::warning(warning);
+    report_.model = recipe_.model;
+    report_.output = recipe_.output;
+    report_.recipe = to_yaml(plan_.recipe);
+    report_.device = resolve_device(recipe_.device);
+    for (const LayerPlan& layer : plan_.layers)
+      report_.layers.push_back({layer.info.name, scheme_text(layer.scheme), layer.encoded_bytes});
+    report_.warnings = plan_.warnings;
+    report_.commands = serve_commands(plan_);
+    texts_ = load_texts(plan_, original_);
+    identity_ = run_identity(plan_, original_, catalogue, report_.device, texts_);
+  }
+
+  RunReport run() {
+    const std::filesystem::path unfinished = report_.notes() / kUnfinished;
+    if (!request_.restart && take_evaluation_record(unfinished, identity_, seen_, report_)) {
+      log::info(cat("the exports in ", report_.output.string(), " are complete: only their evaluation is left"));
+      fingerprints_ = Fingerprints::read(fingerprint_file(report_.output));
+      OutputFolder::remove_leftovers(report_.output);
+    } else {
+      make_exports();
+    }
+    clock_.lap();
+    const EvaluationLock lock(unfinished, report_.output);
+    try {
+      if (recipe_.imatrix.save) save_importance(plan_, original_.architecture, seen_.importance, seen_.tokens);
+      report_.models = evaluate();
+    } catch (const std::exception& e) {
+      throw Error(cat(e.what(), "\nOnly the evaluation is missing. The exports in ", report_.output.string(),
+                      " are complete, with their report and recipe: the same command evaluates them."));
+    }
+    report_.seconds.evaluate = clock_.lap();
+    report_.seconds.total = report_.seconds.prepare + report_.seconds.quantize + report_.seconds.evaluate;
+    report_.peak_memory_bytes = std::max(report_.peak_memory_bytes, peak_memory_bytes());
+    for (const auto& [name, text] : notes(report_)) write_file(report_.notes() / name, text);
+    std::error_code ignored;
+    std::filesystem::remove_all(unfinished, ignored);
+    return std::move(report_);
+  }
+
+ private:
+  // Those that are checked before the work, or that nothing computes with.
+  static std::unordered_set<std::string> checked_tensors(const Plan& plan) {
+    std::unordered_set<std::string> checked;
+    for (const TensorPlan& tensor : plan.tensors)
+      if (tensor.extra || !plan.rounds_only) checked.insert(tensor.name);
+    return checked;
+  }
+
+  // From the beginning, or from where an earlier run was broken off.
+  void make_exports() {
+    if (const auto& save = recipe_.imatrix.save; save && std::filesystem::exists(*save) && !request_.overwrite)
+      throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
+    const bool left =
+        !request_.restart && std::filesystem::exists(OutputFolder::partial_of(recipe_.output) / kJournalFolder);
+    OutputFolder output(recipe_.output, request_.overwrite, left ? Partial::kTakeUp : Partial::kKeep);
+    Journal journal(output.partial() / kJournalFolder, identity_);
+    std::string kept;
+    try {
+      std::optional<Exporter> exporter;
+      std::optional<JournalRecord> from;
+      open_exports(
+          [&](const JournalRecord* record) {
+            exporter.emplace(catalogue_, plan_, original_.architecture, original_.files.folder(), output, record);
+          },
+          journal, output, identity_, from);
+      check_room(plan_, output.partial(),
+                 LogProbsWriter::bytes(texts_.evaluation, original_.architecture.vocab_size()));
+      if (!plan_.rounds_only && !from) read_weights(plan_, original_, catalogue_);  // else each layer in its turn
+      report_.seconds.prepare = clock_.lap();
+      exporter->start_saving();
+      RunSink sink(*exporter, plan_, output, journal, from ? &*from : nullptr);
+      try {
+        quantize_into(sink, from);
+        sink.settle();
+        require_unchanged(journal);
+        record_for_evaluation(output.partial() / kNotesFolder / kUnfinished, identity_, seen_, report_);
+        fingerprints_ = exporter->finish(notes(report_));
+      } catch (...) {
+        sink.settle();
+        kept = sink.kept();
+        throw;
+      }
+    } catch (const std::exception& e) {
+      if (journal.records().empty()) {
+        output.remove_unfinished();
+        kept.clear();
+      }
+      if (kept.empty()) throw;
+      throw Error(cat(e.what(), "\n", kept));
+    }
+  }
+
+  // Else the records are of no use either.
+  void require_unchanged(const Journal& journal) const {
+    try {
+      files_.require_unchanged();
+    } catch (const Error&) {
+      for (const int64_t record : journal.records()) journal.remove(record);
+      throw;
+    }
+  }
+
+  void quantize_into(RunSink& sink, std::optional<JournalRecord>& from) {
+    const QuantizeInput input{plan_,
+                              original_.architecture,
+                              source_,
+                              exported_checkpoint(*original_.tensors),
+                              catalogue_,
+                              std::move(texts_.calibration),
+                              texts_.pad_id,
+                              report_.device,
+                              from ? &from : nullptr};
+    if (plan_.rounds_only)
+      round_layers(input, sink);
+    else
+      seen_ = quantize(input, sink);
+    report_.blocks = sink.blocks();
+    report_.spill = seen_.spill;
+    report_.models = {original_row(recipe_)};
+    report_.seconds.quantize = sink.seconds();
+    report_.peak_memory_bytes = peak_memory_bytes();
+  }
+
+  // The original, plain rounding, and each export, read back by its format and compared with what the run made; all but
+  // the original with their activations quantized as the plan says.
+  std::vector<ModelRow> evaluate() {
+    const Sequences& sequences = texts_.evaluation;
+    const InputHook activations =
+        sequences.empty() ? InputHook() : activation_hook(plan_.layers, catalogue_, seen_.ranges);
+    std::optional<DivergenceMeter> meter;
+    const auto score = [&](ModelRow& row, TensorSource& tensors, const InputHook& hook) {
+      if (sequences.empty()) return;
+      if (meter) {
+        row.score = measure(row.name, original_.architecture, tensors, sequences, hook, nullptr, &*meter);
+        return;
+      }
+      const std::filesystem::path logits = recipe_.output / kNotesFolder / kUnfinished / "logits";
+      LogProbsWriter save(logits, sequences, original_.architecture.vocab_size());
+      row.score = measure(row.name, original_.architecture, tensors, sequences, hook, &save);
+      meter.emplace(logits, sequences, original_.architecture.vocab_size());
+      std::filesystem::remove(logits);  // it stays mapped
+    };
+    const std::vector<ExportTarget> targets = export_targets(recipe_);
+    const bool tuned = passes(plan_).tuned;
+    std::vector<ModelRow> rows;
+    ModelRow& original = rows.emplace_back(original_row(recipe_));
+    score(original, source_, {});
+    if (tuned && !sequences.empty()) {
+      ModelRow& rounded = rows.emplace_back();
+      rounded.name = "plain rounding";
+      rounded.bytes = weight_bytes(targets.front().folder);
+      const Importance& importance = recipe_.imatrix.file ? plan_.importance : seen_.importance;
+      score(rounded, *rounded_source(plan_, source_, catalogue_, importance), activations);
+    }
+    for (const ExportTarget& target : targets) {
+      ModelRow& row = rows.emplace_back();
+      row.name = (tuned ? "tuned, " : "rounded, ") + target.format;
+      row.format = target.format;
+      row.folder = target.folder;
+      row.bytes = weight_bytes(target.folder);
+      const LoadedFormat format = catalogue_.format(target.format);
+      const std::unique_ptr<TensorSource> exported =
+          with_matrices(original_.architecture,
+                        std::make_unique<ExportedCheckpoint>(format, target.folder, original_.architecture.facts()));
+      const Verification verification = verify(original_.architecture, *exported, fingerprints_);
+      row.verified = verification_text(verification);
+      row.problems = verification.problems;
+      row.notes = verification.notes;
+      for (std::string& note : finding_notes(format, target.folder, original_.architecture.facts()))
+        row.notes.push_back(std::move(note));
+      score(row, *exported, activations);
+    }
+    return rows;
+  }
+
+  const RunRequest& request_;
+  const Recipe& recipe_;
+  Catalogue& catalogue_;
+  Clock clock_;
+  const FilesInUse files_;
+  const Original original_;
+  const Plan plan_;
+  FiniteSource source_;
+  RunReport report_;
+  Texts texts_;
+  nlohmann::json identity_;
+  Observations seen_;
+  Fingerprints fingerprints_;
+};
+
 }  // namespace
 
 void read_weights(const Plan& plan, const Original& original, Catalogue& catalogue) {
@@ -398,107 +410,6 @@ void read_weights(const Plan& plan, const Original& original, Catalogue& catalog
   for (const std::string& warning : warnings) log::warning(warning);
 }
 
-RunReport run(const RunRequest& request, Catalogue& catalogue) {
-  Clock total, clock;
-  const Recipe& recipe = request.recipe;
-  const Original original = open_original(catalogue, recipe, request.architecture_folders);
-  const Architecture& architecture = original.architecture;
-  const Plan plan = make_plan(recipe, original, catalogue);
-  for (const std::string& warning : plan.warnings) log::warning(warning);
-
-  RunReport report;
-  report.model = recipe.model;
-  report.output = recipe.output;
-  report.recipe = to_yaml(plan.recipe);
-  report.device = resolve_device(recipe.device);
-  for (const LayerPlan& layer : plan.layers)
-    report.layers.push_back({layer.info.name, scheme_text(layer.scheme), layer.encoded_bytes});
-  report.warnings = plan.warnings;
-  report.commands = serve_commands(plan);
-
-  // What can be known before the long work: the texts, the weights, the output.
-  Texts texts = load_texts(plan, original);
-  const nlohmann::json identity = run_identity(plan, original, catalogue, report.device, texts);
-  std::unordered_set<std::string> checked;  // or never computed with
-  for (const TensorPlan& tensor : plan.tensors)
-    if (tensor.extra || !plan.rounds_only) checked.insert(tensor.name);
-  FiniteSource source(*original.tensors, std::move(checked));
-  Fingerprints fingerprints;
-  Observations seen;
-  const std::filesystem::path unfinished = report.notes() / kUnfinished;
-  if (!request.restart && take_evaluation_record(unfinished, identity, seen, report)) {
-    log::info(cat("the exports in ", report.output.string(), " are complete: only their evaluation is left"));
-    fingerprints = Fingerprints::read(fingerprint_file(report.output));
-    OutputFolder::remove_leftovers_of(report.output);
-    clock.lap();
-  } else {
-    if (const auto& save = recipe.imatrix.save; save && std::filesystem::exists(*save) && !request.overwrite)
-      throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
-    const bool left =
-        !request.restart && std::filesystem::exists(OutputFolder::partial_of(recipe.output) / kJournalFolder);
-    OutputFolder output(recipe.output, request.overwrite, left ? Partial::kTakeUp : Partial::kKeep);
-    Journal journal(output.partial() / kJournalFolder, identity);
-    std::string kept;
-    try {
-      std::optional<Exporter> exporter;
-      std::optional<JournalRecord> from;
-      open_exports(
-          [&](const JournalRecord* record) {
-            exporter.emplace(catalogue, plan, architecture, original.files.folder(), output, record);
-          },
-          journal, output, identity, from);
-      check_room(plan, output.partial(), LogProbsWriter::bytes(texts.evaluation, architecture.vocab_size()));
-      if (!plan.rounds_only && !from) read_weights(plan, original, catalogue);  // else each layer when its turn comes
-      report.seconds.prepare = clock.lap();
-      exporter->start_saving();
-      RunSink sink(*exporter, plan, output, journal, from ? &*from : nullptr);
-      try {
-        const QuantizeInput input{plan,
-                                  architecture,
-                                  source,
-                                  exported_checkpoint(*original.tensors),
-                                  catalogue,
-                                  std::move(texts.calibration),
-                                  texts.pad_id,
-                                  report.device,
-                                  from ? &*from : nullptr};
-        if (plan.rounds_only)
-          round_layers(input, sink);
-        else
-          seen = quantize(input, sink);
-        report.blocks = sink.blocks();
-        report.spill = seen.spill;
-        report.models = {original_row(recipe)};
-        report.seconds.quantize = sink.seconds();
-        report.peak_memory_bytes = peak_memory_bytes();
-        record_for_evaluation(output.partial() / kNotesFolder / kUnfinished, identity, seen, report);
-        fingerprints = exporter->finish(notes(report));
-      } catch (...) {
-        kept = sink.kept();
-        throw;
-      }
-    } catch (const std::exception& e) {
-      if (journal.records().empty()) output.remove_unfinished();
-      if (kept.empty()) throw;
-      throw Error(cat(e.what(), "\n", kept));
-    }
-    clock.lap();
-  }
-  const EvaluationLock lock(unfinished, report.output);
-  try {
-    if (recipe.imatrix.save) save_importance(plan, architecture, seen.importance, seen.tokens);
-    report.models = evaluate({plan, architecture, source, catalogue, seen, fingerprints}, texts.evaluation);
-  } catch (const std::exception& e) {
-    throw Error(cat(e.what(), "\nOnly the evaluation is missing. The exports in ", report.output.string(),
-                    " are complete, with their report and recipe: the same command evaluates them."));
-  }
-  report.seconds.evaluate = clock.lap();
-  report.seconds.total = report.seconds.prepare + report.seconds.quantize + report.seconds.evaluate;
-  report.peak_memory_bytes = std::max(report.peak_memory_bytes, peak_memory_bytes());
-  for (const auto& [name, text] : notes(report)) write_file(report.notes() / name, text);
-  std::error_code ignored;
-  std::filesystem::remove_all(unfinished, ignored);
-  return report;
-}
+RunReport run(const RunRequest& request, Catalogue& catalogue) { return Run(request, catalogue).run(); }
 
 }  // namespace roundhouse

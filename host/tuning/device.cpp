@@ -2,9 +2,11 @@
 #include "host/tuning/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -85,5 +87,18 @@ std::string resolve_device(const DeviceChoice& wanted) {
   static const CudaDevices cuda = find_cuda_devices();
   return choose_device(wanted, cuda);
 }
+
+// libtorch's own functions for that are in its CUDA half, which the host does not link. The driver is loaded by then.
+std::string device_model(const std::string& device) {
+  const at::Device parsed(device);
+  if (!parsed.is_cuda()) return device;
+  void* const driver = dlopen("libcuda.so.1", RTLD_NOW);
+  const auto name_of = driver ? reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName")) : nullptr;
+  char name[256] = {};
+  if (!name_of || name_of(name, sizeof name - 1, parsed.index()) != 0) return device;
+  return cat(device, " (", name, ")");
+}
+
+std::string libtorch_version() { return cat(TORCH_VERSION, " for ", at::get_cpu_capability()); }
 
 }  // namespace roundhouse

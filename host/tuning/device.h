@@ -28,4 +28,10 @@ std::string why_no_device(const CudaDevices& cuda);
 std::string resolve_device(const DeviceChoice& wanted);
 std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda);
 
+// A device that resolve_device() gave, with the model of the GPU: "cpu", "cuda:0 (NVIDIA H100)".
+std::string device_model(const std::string& device);
+
+// "2.11.0 for AVX2": its version, and the instructions that it chose on this processor.
+std::string libtorch_version();
+
 }  // namespace roundhouse

@@ -3,7 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <chrono>
@@ -32,20 +31,11 @@
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
 #include "host/tuning/loss.h"
+#include "host/tuning/place.h"
 #include "host/tuning/units.h"
 
 namespace roundhouse {
 namespace {
-
-// libtorch's message goes on with the state of its allocator: its first sentences, and what to change.
-std::string out_of_memory_text(const c10::OutOfMemoryError& failure) {
-  const std::string text = failure.what_without_backtrace();
-  const size_t first = text.find(". ");
-  const size_t end = std::min(first == std::string::npos ? first : text.find(". ", first + 1), text.find('\n'));
-  return cat(text.substr(0, end), ". Lower calibration.seqlen if it is above ", kUnitTokens, ", set memory (then the ",
-             "calibration activations leave the device), free memory that other programs hold on it, or choose ",
-             "another device.");
-}
 
 // Another source, whose tensors stay loaded until they are dropped: a block's weights are read once for quantizer,
 // forward pass and export.
@@ -109,7 +99,6 @@ class Run {
         planned_[layer.block].push_back(&layer);
       else if (layer.kept())
         kept_[layer.info.name + ".weight"] = &layer;
-    if (runs_ahead(device_)) warn_of_moves();
   }
 
   Observations run() {
@@ -129,19 +118,16 @@ class Run {
   }
 
  private:
-  // A build without nvcc has plugins without kernels.
-  void warn_of_moves() const {
-    std::set<std::string> without;
-    for (const LayerPlan& layer : in_.plan.layers) {
-      if (!layer.scheme.weight) continue;
-      const DtypeRecord* const dtype = in_.catalogue.find_dtype(layer.scheme.weight->dtype);
-      if (!device_.is_cuda() || !dtype || !(dtype->supports & RH_SUPPORTS_CUDA))
-        without.insert(layer.scheme.weight->dtype);
-    }
-    for (const std::string& dtype : without)
-      log::warning(
-          cat("the data type ", dtype, " has no kernels for ", in_.device, ": each iteration moves its weights ",
-              "to the CPU and back. A build that finds nvcc has the kernels of the data types that come with it"));
+  // A build without nvcc has plugins without kernels, and not every scheme has some.
+  void warn_of_move(const LayerQuantizer& layer) {
+    const std::string& dtype = layer.plan().scheme.weight->dtype;
+    const bool others = device_.is_cuda() && (in_.catalogue.find_dtype(dtype)->supports & RH_SUPPORTS_CUDA);
+    const std::string text =
+        cat("the data type ", dtype, " has no kernels for ", in_.device, others ? " and this scheme" : "",
+            layer.tunable() ? ": each iteration moves its weights to the CPU and back"
+                            : ": its weights are rounded on the CPU",
+            others ? "" : ". A build that finds nvcc has the kernels of the data types that come with it");
+    if (warned_.insert(dtype).second) log::warning(text);
   }
 
   // Errors begin with the place.
@@ -149,12 +135,8 @@ class Run {
   void in(const std::string& place, const Body& body) {
     try {
       body();
-    } catch (const Error& failure) {
-      throw Error(cat(place, ": ", failure.what()));
-    } catch (const c10::OutOfMemoryError& failure) {
-      throw Error(cat(place, ": ", out_of_memory_text(failure)));
-    } catch (const c10::Error& failure) {
-      throw Error(cat(place, ": libtorch: ", failure.what_without_backtrace()));
+    } catch (...) {
+      throw_with_place(place, recipe_);
     }
   }
 
@@ -176,9 +158,11 @@ class Run {
 
   LayerQuantizers load_layers(int64_t block) {
     LayerQuantizers layers;
-    for (const LayerPlan* plan : planned_[block])
+    for (const LayerPlan* plan : planned_[block]) {
       layers.push_back(
           std::make_unique<LayerQuantizer>(in_.catalogue, *plan, source_.load(stored_weight(plan->info)), device_));
+      if (layers.back()->device() != device_) warn_of_move(*layers.back());
+    }
     return layers;
   }
 
@@ -331,8 +315,10 @@ class Run {
     }
   }
 
-  // Returns the next block.
-  int64_t restore(const JournalRecord& record) {
+  // Takes all of the record, and returns the next block.
+  int64_t restore(std::optional<JournalRecord>& from) {
+    const JournalRecord record = std::move(*from);
+    from.reset();
     random_.restore(record.state().at("random").get<std::string>());
     done_ = record.state().at("done").get<decltype(done_)>();
     seen_.ranges = record.tensors(kRange);
@@ -483,6 +469,7 @@ class Run {
   at::Tensor mask_;
   at::Tensor first_inputs_;               // of the block in the original chain: the first samples
   std::unordered_set<std::string> done_;  // by the names that the formats get
+  std::set<std::string> warned_;          // data types whose weights leave the device
 };
 
 }  // namespace

@@ -43,7 +43,8 @@ struct QuantizeInput {
       samples;  // calibration ids, all of one length; may be empty when no pass needs them
   std::optional<int32_t> pad_id;
   std::string device = "cpu";
-  const JournalRecord* from = nullptr;  // to go on from there; nullptr: from the beginning
+  // To go on from there; reset when all of it is loaded, so that its file's room is free. nullptr: from the beginning.
+  std::optional<JournalRecord>* from = nullptr;
 };
 
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.

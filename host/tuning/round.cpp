@@ -16,6 +16,7 @@
 #include "host/model/finite.h"
 #include "host/model/torch_tensor.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/place.h"
 
 namespace roundhouse {
 namespace {
@@ -72,10 +73,8 @@ class LayerRounding {
         with_stored_layer(layer, *in_.quantized, [&](const EncodedLayer& stored) { sink_.layer(stored); });
       else
         round(layer);
-    } catch (const Cancelled&) {
-      throw;
-    } catch (const Error& e) {
-      throw Error(cat(layer.info.name, ": ", e.what()), e.failure());
+    } catch (...) {
+      throw_with_place(layer.info.name, in_.plan.recipe);
     }
   }
 
@@ -86,8 +85,10 @@ class LayerRounding {
       if (statistic.defined()) record.add(kShared + siblings, from_torch(statistic.cpu().contiguous()));
   }
 
-  // Returns the next tensor.
-  size_t restore(const JournalRecord& record) {
+  // Takes all of the record, and returns the next tensor.
+  size_t restore(std::optional<JournalRecord>& from) {
+    const JournalRecord record = std::move(*from);
+    from.reset();
     for (const auto& [siblings, statistic] : record.tensors(kShared))
       shared_[siblings] = to_torch(statistic).to(device_);
     return record.state().at("next").get<size_t>();

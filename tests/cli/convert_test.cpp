@@ -63,6 +63,9 @@ TEST_F(Convert, AnAliasOfAFormatStandsForItsOptions) {
   const Outcome outcome = convert(source, "gptq", to);
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   EXPECT_EQ(quantization(to)["quant_method"], "gptq");
+  const Outcome compressed = convert(source, "compressed-tensors", work_ / "compressed");
+  ASSERT_EQ(compressed.code, 0) << compressed.output;
+  EXPECT_EQ(quantization(work_ / "compressed")["quant_method"], "compressed-tensors");
 
   // In recipes: the alias's options, and those that the recipe writes over them.
   const auto names_file = [](const fs::path& folder, const std::string& end) {

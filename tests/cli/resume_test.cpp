@@ -117,6 +117,11 @@ TEST_P(Resume, KilledAtRandomTimesHasTheSameBytes) {
   }
 }
 
+// For a format that cannot go on.
+const std::string kFixtures =
+    " --plugin " PLUGIN_FIXTURES "/librh_fixture_good.so --plugin " PLUGIN_FIXTURES
+    "/librh_fixture_format.so --set tuning.iters=0 --set 'scheme={data_type: fixture, bits: 8}'";
+
 const std::string kEvaluation = "evaluation: {data: " + kExamples + "/texts/tinystories-heldout.jsonl, seqlen: 64}\n";
 
 INSTANTIATE_TEST_SUITE_P(
@@ -125,7 +130,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"TunedWithASpill", "formats: [llm_compressor]\nmemory: 100KB\n", " --set scheme=FP8_STATIC"},
                     Case{"Searched", "formats: [gguf, fake]\n", " --set scheme=GGUF:Q4_0 --set tuning.iters=0"},
                     Case{"Rounded", "formats: [auto_awq, fake]\narchitecture: generic\n",
-                         " --set tuning.iters=0 --set max_shard_size=300000"}),
+                         " --set tuning.iters=0 --set max_shard_size=300000"},
+                    Case{"Replayed", "formats: [fixture_format, fake]\n", kFixtures}),
     [](const auto& info) { return info.param.name; });
 
 class ResumeOne : public Resume {};
@@ -154,6 +160,32 @@ TEST_F(ResumeOne, OnlyTheSameRunGoesOn) {
   const Outcome outcome = start(recipe + " --threads 1 --set memory=100KB");
   EXPECT_EQ(outcome.code, 0) << outcome.output;
   EXPECT_NE(outcome.output.find("resuming "), std::string::npos) << outcome.output;
+}
+
+TEST_F(ResumeOne, TheIdentityNamesAllThatBytesDependOn) {
+  const fs::path model = copy_model();
+  const std::string packed = " --set model=" + model.string() + " --set output=" + (work_ / "packed").string();
+  ASSERT_EQ(run("run " + write_recipe("formats: [auto_round]\n").string() + packed).code, 0);
+  const std::string again = write_recipe().string() + " --set model=" + (work_ / "packed").string();
+  ASSERT_EQ(start_and_kill(again, 40).code, kKilled);
+  const std::string record = read(work_ / "out.partial/.journal/1.json");
+  const nlohmann::json identity = nlohmann::json::parse(record.substr(record.find('\n')))["identity"];
+  for (const std::string name :
+       {"the recipe", "the program's version", "libtorch", "the device", "the plugin librh_dtype_int.so",
+        "the plugin librh_format_auto_round.so", "the plugin librh_format_fake.so", "the importance matrix",
+        "what the calibration texts say", "the architecture's description llama.yaml"})
+    EXPECT_TRUE(identity.contains(name)) << name << " is not in " << identity.dump(2);
+  EXPECT_TRUE(identity.contains((work_ / "packed/model.safetensors").string())) << identity.dump(2);
+}
+
+// Codes of a byte, what they are decoded to, and the other tensors, all of float32.
+TEST_F(ResumeOne, ThePlanCountsWhatIsGivenAgain) {
+  const std::string line = "\njournal      up to 3.02 MB on the output's disk while it runs\n";
+  const auto plan = [&](const std::string& formats) {
+    return run("plan " + write_recipe("formats: " + formats + "\n").string() + kFixtures).output;
+  };
+  EXPECT_NE(plan("[fixture_format, fake]").find(line), std::string::npos) << plan("[fixture_format, fake]");
+  EXPECT_EQ(plan("[fake]").find("\njournal "), std::string::npos);
 }
 
 TEST_F(ResumeOne, RestartBeginsAnew) {

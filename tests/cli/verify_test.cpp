@@ -142,6 +142,19 @@ TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
   }
 }
 
+TEST_F(Verify, OfSeveralExportsOneIsToBeNamed) {
+  export_model("formats: [fake, auto_round]\n");
+  const std::string out = (work_ / "out").string();
+  for (const std::string& command :
+       {"verify " + out, "convert " + out + " --format fake", "tokenize --model " + out + " --text x",
+        "eval " + out + " --data " + kExamples + "/texts/tinystories-heldout.jsonl"}) {
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.code, 1) << command;
+    EXPECT_EQ(outcome.output, "error: " + out + " holds the exports of a run in several formats: auto_round, fake. " +
+                                  "Give the folder of one, such as " + out + "/auto_round\n");
+  }
+}
+
 TEST_F(Verify, DamageIsNotConverted) {
   export_model("formats: [auto_round]\n");
   const auto file = work_ / "out/model.safetensors";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into a program: one of its calls on files under a folder fails.
  *   FAULT=write:7:5        the seventh write fails with errno 5 (EIO)
+ *   FAULT=readonly:7:30    the seventh call that changes something fails with errno 30 (EROFS), and all after it
  *   FAULT_FOLDER=/path     files elsewhere are not counted
  *   FAULT_HIT=/path/file   is created when the call fails: a loop ends where no run has so many calls
  */
@@ -35,79 +36,85 @@ static int counted(int fd) {
   return counted_path(path);
 }
 
-/* Whether this call of `kind`, on a file that is counted, is the one that fails; errno is set. */
-static int fails(const char *kind, int on_counted_file) {
+/* Whether this call of `kind`, on a file that is counted, fails; errno is set. `changes`: something on the disk. */
+static int fails(const char *kind, int on_counted_file, int changes) {
   const char *wish = getenv("FAULT");
-  const size_t size = strlen(kind);
+  size_t size;
   char *end;
-  long which;
-  if (!on_counted_file || !wish || strncmp(wish, kind, size) != 0 || wish[size] != ':') return 0;
+  long which, call;
+  int from_now_on;
+  if (!on_counted_file || !wish) return 0;
+  from_now_on = changes && strncmp(wish, "readonly:", 9) == 0;
+  size = from_now_on ? strlen("readonly") : strlen(kind);
+  if (!from_now_on && (strncmp(wish, kind, size) != 0 || wish[size] != ':')) return 0;
   which = strtol(wish + size + 1, &end, 10);
-  if (atomic_fetch_add(&g_calls, 1) + 1 != which) return 0;
+  call = atomic_fetch_add(&g_calls, 1) + 1;
+  if (from_now_on ? call < which : call != which) return 0;
   syscall(SYS_close, syscall(SYS_openat, AT_FDCWD, getenv("FAULT_HIT"), O_CREAT | O_WRONLY, 0600));
   errno = atoi(end + 1);
   return 1;
 }
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define FAIL(kind, condition) \
-  if (fails(kind, condition)) return -1
+#define FAIL(kind, condition, changes) \
+  if (fails(kind, condition, changes)) return -1
+#define WRITES(flags) (((flags) & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)) != 0)
 
 ssize_t write(int fd, const void *data, size_t n) {
-  FAIL("write", counted(fd));
+  FAIL("write", counted(fd), 1);
   return NEXT(write)(fd, data, n);
 }
 ssize_t writev(int fd, const struct iovec *parts, int n) {
-  FAIL("write", counted(fd));
+  FAIL("write", counted(fd), 1);
   return NEXT(writev)(fd, parts, n);
 }
 ssize_t pwrite(int fd, const void *data, size_t n, off_t offset) {
-  FAIL("write", counted(fd));
+  FAIL("write", counted(fd), 1);
   return NEXT(pwrite)(fd, data, n, offset);
 }
 ssize_t pwrite64(int fd, const void *data, size_t n, off64_t offset) {
-  FAIL("write", counted(fd));
+  FAIL("write", counted(fd), 1);
   return NEXT(pwrite64)(fd, data, n, offset);
 }
 ssize_t copy_file_range(int from, off64_t *at, int to, off64_t *where, size_t n, unsigned flags) {
-  FAIL("write", counted(to));
+  FAIL("write", counted(to), 1);
   return NEXT(copy_file_range)(from, at, to, where, n, flags);
 }
 ssize_t read(int fd, void *data, size_t n) {
-  FAIL("read", counted(fd));
+  FAIL("read", counted(fd), 0);
   return NEXT(read)(fd, data, n);
 }
 ssize_t pread(int fd, void *data, size_t n, off_t offset) {
-  FAIL("read", counted(fd));
+  FAIL("read", counted(fd), 0);
   return NEXT(pread)(fd, data, n, offset);
 }
 ssize_t pread64(int fd, void *data, size_t n, off64_t offset) {
-  FAIL("read", counted(fd));
+  FAIL("read", counted(fd), 0);
   return NEXT(pread64)(fd, data, n, offset);
 }
 void *mmap(void *address, size_t n, int protection, int flags, int fd, off_t offset) {
-  if (fd >= 0 && fails("map", counted(fd))) return MAP_FAILED;
+  if (fd >= 0 && fails("map", counted(fd), 0)) return MAP_FAILED;
   return NEXT(mmap)(address, n, protection, flags, fd, offset);
 }
 /* Others do nothing: a disk that is really waited for takes most of a loop's time. */
 int fsync(int fd) {
-  FAIL("sync", counted(fd));
+  FAIL("sync", counted(fd), 0);
   return 0;
 }
 int ftruncate(int fd, off_t size) {
-  FAIL("sync", counted(fd));
+  FAIL("sync", counted(fd), 1);
   return NEXT(ftruncate)(fd, size);
 }
 int rename(const char *from, const char *to) {
-  FAIL("rename", counted_path(to));
+  FAIL("rename", counted_path(to), 1);
   return NEXT(rename)(from, to);
 }
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
-  FAIL("rename", counted_path(to));
+  FAIL("rename", counted_path(to), 1);
   return NEXT(renameat2)(from_folder, from, to_folder, to, flags);
 }
 int mkdir(const char *path, mode_t mode) {
-  FAIL("open", counted_path(path));
+  FAIL("open", counted_path(path), 1);
   return NEXT(mkdir)(path, mode);
 }
 int open(const char *path, int flags, ...) {
@@ -115,7 +122,7 @@ int open(const char *path, int flags, ...) {
   va_start(more, flags);
   const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
   va_end(more);
-  FAIL("open", counted_path(path));
+  FAIL("open", counted_path(path), WRITES(flags));
   return NEXT(open)(path, flags, mode);
 }
 int open64(const char *path, int flags, ...) {
@@ -123,6 +130,6 @@ int open64(const char *path, int flags, ...) {
   va_start(more, flags);
   const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
   va_end(more);
-  FAIL("open", counted_path(path));
+  FAIL("open", counted_path(path), WRITES(flags));
   return NEXT(open64)(path, flags, mode);
 }

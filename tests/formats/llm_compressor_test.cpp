@@ -389,6 +389,19 @@ TEST(LlmCompressor, TellsMixedSchemesByName) {
   expect_same(read_layer(reader, four.name + ".weight").weight, four.weight);
 }
 
+// vLLM's head is no Linear.
+TEST(LlmCompressor, NamesTheHeadBesideTheClassOfLinearLayers) {
+  EncodedLayer layer = integers(4, 32, 128, 32, true), head = layer;
+  head.name = "lm_head";
+  const TempFolder temporary;
+  ASSERT_EQ(write(plugin(), temporary.path() / "out", {layer, head}), "");
+  const json config = quantization_of(temporary.path() / "out");
+  EXPECT_EQ(config.at("config_groups").at("group_0").at("targets"), json::array({"Linear", "lm_head"}));
+  EXPECT_EQ(config.at("ignore"), json::array());
+  const TestReader reader(plugin(), temporary.path() / "out");
+  expect_same(read_layer(reader, "lm_head.weight").weight, head.weight);
+}
+
 TEST(LlmCompressor, RoundsIntegerScalesToTheOutputDtype) {
   EncodedLayer layer = integers(4, 32, 128, 32, true);
   layer.weight.tensors[1].second.as<uint16_t>()[0] = 0x3c01;  // 1 + 2^-10: between two of bfloat16's

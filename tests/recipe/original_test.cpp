@@ -32,7 +32,7 @@ class OriginalTest : public testing::Test {
     folder_.write("config.json", config_.dump());
     write_safetensors_file(folder_.path() / "model.safetensors", {tensors_.begin(), tensors_.end()});
     auto tensors = std::make_unique<SafetensorsFolder>(folder_.path());
-    Original original{ModelFiles(folder_.path()), Architecture::load(folder_.path(), {kFamilies}), nullptr, {}};
+    Original original{ModelFiles(folder_.path()), Architecture::load(folder_.path(), {kFamilies}), nullptr, {}, {}};
     original.warnings = reconcile(original.architecture, *tensors);
     original.tensors = std::move(tensors);
     return original;

@@ -201,7 +201,9 @@ class AutoGptq : public rh::Format, public rh::Linter {
        "sym": [true, false], "packing": "gptq", "priority": 1},
       {"engine": "transformers with gptqmodel", "devices": ["cpu", "cuda"], "bits": [2, 3, 4, 8], "sym": [true, false],
        "packing": "gptq", "priority": 1},
-      {"engine": "vllm", "devices": ["cpu", "cuda"], "bits": [4, 8], "sym": [true], "packing": "gptq",
+      {"engine": "vllm", "devices": ["cuda"], "bits": [4, 8], "sym": [true], "packing": "gptq",
+       "priority": 2, "command": "vllm serve {folder}"},
+      {"engine": "vllm", "devices": ["cpu"], "bits": [4], "sym": [true], "packing": "gptq",
        "priority": 2, "command": "vllm serve {folder}"}])");
     return backends.c_str();
   }

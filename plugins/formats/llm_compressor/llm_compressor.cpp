@@ -111,14 +111,24 @@ class Writer : public CheckpointWriter {
     return all;
   }
 
+  Json linear_targets() const {
+    Json targets = Json::array({"Linear"});
+    for (const rh_format_layer* layer : layers()) {
+      if (in_block(layer->name)) continue;
+      targets.push_back(layer->name);
+      if (const std::string module = module_name(layer->name); !module.empty()) targets.push_back(module);
+    }
+    return targets;
+  }
+
   Json quantization_config() const override {
     const std::vector<Group> groups = this->groups();
     Json config_groups = Json::object();
     for (size_t i = 0; i < groups.size(); ++i) {
       const Group& group = groups[i];
       // vLLM fuses layers and matches the class of the result before the names of its parts: where schemes differ,
-      // only names tell them apart.
-      config_groups[cat("group_", i)] = {{"targets", groups.size() == 1 ? Json::array({"Linear"}) : Json(group.layers)},
+      // only names tell them apart. The head's class is another one.
+      config_groups[cat("group_", i)] = {{"targets", groups.size() == 1 ? linear_targets() : Json(group.layers)},
                                          {"weights", group.scheme.weights},
                                          {"input_activations", group.scheme.inputs},
                                          {"output_activations", nullptr},
@@ -258,7 +268,8 @@ class LlmCompressor : public rh::Format, public rh::Linter {
  public:
   LlmCompressor()
       : Format("llm_compressor", "Checkpoints of compressed-tensors, for vLLM: integers, fp8, mxfp and nvfp4.",
-               {RH_ENCODING_AFFINE_INT, RH_ENCODING_SCALED_FP8, RH_ENCODING_MX, RH_ENCODING_NVFP}, kOptions) {}
+               {RH_ENCODING_AFFINE_INT, RH_ENCODING_SCALED_FP8, RH_ENCODING_MX, RH_ENCODING_NVFP}, kOptions,
+               {{"compressed-tensors", "{}"}, {"compressed_tensors", "{}"}}) {}
 
   void check(const rh_format_layer& layer, const char* options_json) const override {
     scale_dtype(options_json);
@@ -273,7 +284,9 @@ class LlmCompressor : public rh::Format, public rh::Linter {
 
   const char* backends_json() const override {
     static const std::string backends = with_fuses(R"([
-      {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [4, 8], "sym": [true, false],
+      {"engine": "vllm", "devices": ["cuda"], "bits": [4, 8], "sym": [true, false],
+       "encodings": ["affine-int/1"], "packing": "pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
+      {"engine": "vllm", "devices": ["cpu"], "bits": [4], "sym": [true, false],
        "encodings": ["affine-int/1"], "packing": "pack-quantized", "priority": 2, "command": "vllm serve {folder}"},
       {"engine": "vllm", "devices": ["cuda", "cpu"], "bits": [8], "sym": [true], "encodings": ["affine-int/1"],
        "packing": "int-quantized", "priority": 2, "command": "vllm serve {folder}"},

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/run/run_sink.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+
+#include "host/base/environment.h"
+#include "host/base/error.h"
+#include "host/base/log.h"
+#include "host/report/table.h"
+
+namespace roundhouse {
+namespace {
+
+// A run that ends within this time of a record loses nothing else.
+constexpr double kSecondsBetweenRecords = 30;
+constexpr double kIntervalPerCost = 30;  // so that records take no more than about 3 % of a run
+
+double seconds_between_records() {
+  const std::string text = environment_variable("ROUNDHOUSE_JOURNAL_SECONDS");
+  return text.empty() ? kSecondsBetweenRecords : std::strtod(text.c_str(), nullptr);
+}
+
+// As on a full disk, which need not be the exports' end.
+void warn_of_missing(const std::exception& e) {
+  log::warning(cat("what is done is not recorded for a later run: ", e.what()));
+}
+
+}  // namespace
+
+nlohmann::json blocks_to_record(const std::vector<BlockReport>& blocks) {
+  nlohmann::json record = nlohmann::json::array();
+  const auto error = [](const std::optional<double>& e) { return e ? nlohmann::json(*e) : nlohmann::json(); };
+  for (const BlockReport& b : blocks)
+    record.push_back({b.block, b.first_loss, b.best_loss, b.best_iteration, error(b.error_alone),
+                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few});
+  return record;
+}
+
+std::vector<BlockReport> blocks_of_record(const nlohmann::json& record) {
+  std::vector<BlockReport> blocks;
+  const auto error = [](const nlohmann::json& e) { return e.is_null() ? std::nullopt : std::optional<double>(e); };
+  for (const nlohmann::json& b : record)
+    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8]});
+  return blocks;
+}
+
+RunSink::RunSink(Exporter& exporter, const Plan& plan, OutputFolder& output, Journal& journal,
+                 const JournalRecord* from)
+    : exporter_(exporter),
+      output_(output),
+      journal_(journal),
+      interval_(seconds_between_records()),
+      iters_(plan.recipe.tuning.iters),
+      layers_alone_(plan.rounds_only),
+      steps_(layers_alone_ ? std::count_if(plan.layers.begin(), plan.layers.end(),
+                                           [](const LayerPlan& layer) { return layer.encoding != nullptr; })
+                           : plan.blocks),
+      done_(from ? from->state().at("done_steps").get<int64_t>() : 0),
+      earlier_(from ? from->state().at("seconds").get<double>() : 0),
+      progress_(unit(), steps_, done_) {
+  if (!from) return;
+  blocks_ = blocks_of_record(from->state().at("blocks"));
+  log::info(cat("resuming ",
+                done_ < steps_ ? cat("at ", unit(), " ", done_ + 1, " of ", steps_) : "after the last block", ", ",
+                format_seconds(earlier_), " saved"));
+  note_kept(done_);
+}
+
+void RunSink::layer(const EncodedLayer& layer) {
+  exporter_.layer(layer);
+  if (layers_alone_) progress_.update(done_++, 1, layer.plan.info.name);
+}
+
+void RunSink::iteration(int64_t block, int64_t iteration, double loss) {
+  progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
+                   cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
+}
+
+void RunSink::block_done(const BlockReport& report) {
+  const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
+                                                       " (iteration ", report.best_iteration, ")  ")
+                                                 : "";
+  progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
+  blocks_.push_back(report);
+  done_ = report.block + 1;
+}
+
+void RunSink::pause(const std::function<void(RecordWriter& record)>& write) {
+  if (since_record_.now() < std::max(interval_, kIntervalPerCost * cost_)) return;
+  const Clock cost;
+  settle();
+  exporter_.save();
+  try {
+    journal_.begin(
+        [&](RecordWriter& record) {
+          write(record);
+          exporter_.add_to(record);
+          record.state.update({{"done_steps", done_}, {"seconds", seconds()}, {"blocks", blocks_to_record(blocks_)}});
+        },
+        [this, done = done_] { note_kept(done); });
+  } catch (const Error& e) {
+    warn_of_missing(e);
+  }
+  cost_ = interval_ > 0 ? cost.now() : 0;
+  since_record_.lap();
+}
+
+void RunSink::settle() {
+  try {
+    journal_.settle();
+  } catch (const std::exception& e) {
+    warn_of_missing(e);
+  }
+}
+
+void RunSink::note_kept(int64_t done) {
+  kept_ = cat("The work up to ", unit(), " ", done, " of ", steps_, " is kept in ", output_.partial().string(),
+              ": the same command goes on from there.");
+  output_.say_at_crash(kept_);
+}
+
+}  // namespace roundhouse
