@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -30,6 +32,15 @@ const Kernel* find_kernel(const char* name);
 struct Registered {
   Registered(const char* name, void (*run)(const unsigned char*), size_t bytes, std::vector<Parameter> parameters);
 };
+
+// Counts the instructions of a straight piece of a kernel, names with blanks between them, for the running thread.
+inline bool counting = false;
+void count_piece(const char* operations);
+inline void count(const char* operations) {
+  if (counting) count_piece(operations);
+}
+// How often warps issued each instruction since the last call: a piece as often as the lane that ran it most.
+std::map<std::string, uint64_t> take_counts();
 
 enum class Space { kGlobal, kOther };
 

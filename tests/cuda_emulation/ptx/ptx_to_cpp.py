@@ -70,6 +70,7 @@ class Kernel:
         self.size = offset
         self.declarations, self.body = [], []
         self.contractible = 0
+        self.piece = None  # the operations since the last label or jump, and where the body counts them
 
     def value(self, operand):
         if operand in SPECIAL:
@@ -173,10 +174,21 @@ class Kernel:
         else:
             guard, operation, operands = re.fullmatch(r"(?:@(!?%\w+) )?([\w.]+)(?: (.*))?", statement).groups()
             lines = self.instruction(operation, split_operands(operands or ""))
+            self.count(operation)
             if guard:
                 condition = "!" + self.value(guard[1:]) if guard.startswith("!") else self.value(guard)
                 lines = ["if (%s) { %s }" % (condition, " ".join(lines))]
             self.body += lines
+            if operation.startswith(("bra", "ret")):
+                self.piece = None
+
+    def count(self, operation):
+        if self.piece is None:
+            self.piece = ([], len(self.body))
+            self.body.append("")
+        operations, place = self.piece
+        operations.append(operation)
+        self.body[place] = 'count("%s");' % " ".join(operations)
 
     def text(self):
         lines = ["// " + self.name, "void kernel_%d(const unsigned char* parameters) {" % self.number]
@@ -202,6 +214,7 @@ def translate(text):
             piece = piece.strip()
             if piece.endswith(":"):
                 kernel.body.append(piece.strip("$") + ";")
+                kernel.piece = None
             else:
                 kernel.add(piece[:-1])
         if kernel.contractible:
