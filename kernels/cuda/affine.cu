@@ -84,8 +84,7 @@ __global__ void forward_kernel(AffineLayer layer, Spans spans, AffineInput input
     AffineRounded<float> rounded[W];
     round_elements<weight>(layer, input, group, span, i, rounded);
     float value[W];
-    for (int k = 0; k < W; ++k)
-      value[k] = times_outer<weight>(input.outer_scale, affine_value(group, rounded[k].code));
+    for (int k = 0; k < W; ++k) value[k] = times_outer<weight>(input.outer_scale, affine_value(group, rounded[k].code));
     store_rounded<weight>(output.qdq_type, output.qdq, span.begin + i, value);
   }
   if (!stores_group(layer, index, place<T>())) return;
@@ -240,8 +239,7 @@ __global__ void search_kernel(AffineLayer layer, Spans spans, AffineSearch input
   const int64_t index = span_index<kLanes>();
   if (index >= spans.count) return;
   const AffineSpan span = affine_span(layer, index, spans.per_row);
-  const float* given =
-      input.importance ? input.importance + index % spans.per_row * layer.span_cols : nullptr;
+  const float* given = input.importance ? input.importance + index % spans.per_row * layer.span_cols : nullptr;
   const float extreme = affine_extreme(layer, input.weight, span, low[index], high[index]);
   if (!(extreme == extreme)) return;  // NaN stays NaN
   const AffineImportance importance = importance_of_span<weight>(layer, input, span, given);
@@ -296,8 +294,8 @@ const char* run_gradients(const AffineCuda& where, const AffineLayer& layer, con
   return run(where, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
       with_sums(together(layer, {input.weight, input.v, gradient.qdq, finish.v}), layer.span_cols, [&](auto t, auto w) {
-        gradients_kernel<weight.value, t.value, w.value><<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(
-            layer, spans, input, gradient, finish, sums);
+        gradients_kernel<weight.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, gradient, finish, sums);
       });
     });
     if (layer.whole_tensor) finish_tensor_kernel<<<1, kLanes, 0, stream>>>(layer, spans, input, sums, finish);
@@ -313,16 +311,16 @@ const char* AffineCuda::range(const AffineLayer& layer, const void* weight, floa
     float* span_high = layer.whole_tensor ? workspace + spans.count : high;
     with_element(layer.weight, [&](auto element) {
       without_sums(together(layer, {weight}), layer.span_cols, [&](auto t, auto w) {
-        range_kernel<element.value, t.value, w.value><<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(
-            layer, spans, weight, span_low, span_high);
+        range_kernel<element.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, weight, span_low, span_high);
       });
     });
     if (!layer.whole_tensor) return;
     // A part reads every parts-th range and writes the first of them.
     const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(spans.count / kLanes, 1024));
     if (parts > 1)
-      range_of_ranges_kernel<<<blocks_of(parts * kLanes), kThreads, 0, stream>>>(spans.count, parts, span_low, span_high,
-                                                                                 span_low, span_high);
+      range_of_ranges_kernel<<<blocks_of(parts * kLanes), kThreads, 0, stream>>>(spans.count, parts, span_low,
+                                                                                 span_high, span_low, span_high);
     range_of_ranges_kernel<<<1, kThreads, 0, stream>>>(parts > 1 ? parts : spans.count, 1, span_low, span_high, low,
                                                        high);
   });
@@ -342,7 +340,8 @@ const char* AffineCuda::forward(const AffineLayer& layer, const AffineInput& inp
 const char* AffineCuda::encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output) const {
   return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
-      encode_kernel<weight.value><<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, output);
+      encode_kernel<weight.value>
+          <<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, output);
     });
   });
 }
@@ -350,7 +349,8 @@ const char* AffineCuda::encode(const AffineLayer& layer, const AffineInput& inpu
 const char* AffineCuda::decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type) const {
   return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(type, [&](auto element) {
-      decode_kernel<element.value><<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, output);
+      decode_kernel<element.value>
+          <<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, output);
     });
   });
 }
@@ -370,8 +370,8 @@ const char* AffineCuda::input_gradient(const AffineLayer& layer, const AffineInp
   return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
       with_sums(together(layer, {input.weight, input.v, gradient.qdq, output}), layer.span_cols, [&](auto t, auto w) {
-        input_gradient_kernel<weight.value, t.value, w.value><<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(
-            layer, spans, input, gradient, output);
+        input_gradient_kernel<weight.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, gradient, output);
       });
     });
   });

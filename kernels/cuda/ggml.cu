@@ -10,6 +10,12 @@ namespace {
 
 constexpr int kGroupThreads = kLanes / kTogether;
 
+// A block has 2^block_bits.
+struct Groups {
+  int64_t count;
+  int block_bits;
+};
+
 // Where a thread's group lies.
 struct Place {
   int64_t group, block;
@@ -17,10 +23,10 @@ struct Place {
   int groups;    // of a block
   int64_t begin, end;
 
-  __device__ Place(const GgmlLayer& layer, int groups) : groups(groups) {
+  __device__ Place(const GgmlLayer& layer, const Groups& all) : groups(1 << all.block_bits) {
     group = span_index<kGroupThreads>();
-    of_block = static_cast<int>(group) & (groups - 1);  // a power of two
-    block = groups == 1 ? group : group / groups;
+    of_block = static_cast<int>(group) & (groups - 1);
+    block = group >> all.block_bits;
     begin = group * layer.group_cols + place<kGroupThreads>() * kTogether;
     end = (group + 1) * layer.group_cols;
   }
@@ -49,8 +55,8 @@ __device__ GgmlSuper super_of(const GgmlLayer& layer, const Place& at, float x) 
 
 // What a group has of its block.
 struct Share {
-  GgmlGroup group;             // not searched
-  GgmlSuper scales, minima;    // of a block of several groups, not searched
+  GgmlGroup group;           // not searched
+  GgmlSuper scales, minima;  // of a block of several groups, not searched
   float d, dmin, scale, minimum;
 };
 
@@ -88,9 +94,9 @@ __device__ Share share_of(const GgmlLayer& layer, const GgmlInput& input, const 
   return out;
 }
 
-__global__ void range_kernel(GgmlLayer layer, int64_t groups, const void* weight, float* low, float* high) {
+__global__ void range_kernel(GgmlLayer layer, Groups groups, const void* weight, float* low, float* high) {
   const int64_t group = span_index<kGroupThreads>();
-  if (group >= groups) return;
+  if (group >= groups.count) return;
   const int64_t end = (group + 1) * layer.group_cols;
   float lowest = 0.0f, highest = 0.0f, finite = 0.0f;
   for (int64_t i = group * layer.group_cols + place<kGroupThreads>(); i < end; i += kGroupThreads) {
@@ -120,9 +126,9 @@ __device__ void round_elements(const GgmlInput& input, const GgmlRounding& group
 }
 
 template <Element weight>
-__global__ void forward_kernel(GgmlLayer layer, int64_t groups, GgmlInput input, GgmlOutput output) {
-  const Place at(layer, ggml_block_groups(layer));
-  if (at.group >= groups) return;
+__global__ void forward_kernel(GgmlLayer layer, Groups groups, GgmlInput input, GgmlOutput output) {
+  const Place at(layer, groups);
+  if (at.group >= groups.count) return;
   const Share share = share_of(layer, input, at);
   const GgmlRounding group = ggml_rounding(layer, share.scale, share.minimum);
   for (int64_t i = at.begin; i < at.end && output.qdq; i += kLanes) {
@@ -150,10 +156,10 @@ __device__ float through_super(const GgmlLayer& layer, const Place& at, const Gg
 
 // Backward or sign step, as `Finish` is TunableGradients or TunableStep.
 template <Element weight, typename Finish>
-__global__ void gradients_kernel(GgmlLayer layer, int64_t groups, GgmlInput input, OutputGradient gradient,
+__global__ void gradients_kernel(GgmlLayer layer, Groups groups, GgmlInput input, OutputGradient gradient,
                                  Finish finish) {
-  const Place at(layer, ggml_block_groups(layer));
-  if (at.group >= groups) return;
+  const Place at(layer, groups);
+  if (at.group >= groups.count) return;
   const Share share = share_of(layer, input, at);
   const GgmlRounding group = ggml_rounding(layer, share.scale, share.minimum);
   float directs[kTogether] = {}, clips[kTogether] = {};
@@ -190,35 +196,39 @@ template <typename Launch>
 const char* run(const GgmlCuda& where, const GgmlLayer& layer, std::initializer_list<const void*> tensors,
                 Launch&& launch) {
   if (!together(layer.group_cols, tensors)) return "a tensor is not aligned to 16 bytes";
-  const int64_t groups = ggml_groups(layer);
-  return run_spans(where.device, where.stream, groups,
-                   [&](cudaStream_t stream) { launch(groups, blocks_of(groups * kGroupThreads), stream); });
+  Groups groups{ggml_groups(layer), 0};
+  while (1 << groups.block_bits < ggml_block_groups(layer)) ++groups.block_bits;
+  return run_spans(where.device, where.stream, groups.count,
+                   [&](cudaStream_t stream) { launch(groups, blocks_of(groups.count * kGroupThreads), stream); });
 }
 
 template <typename Finish>
 const char* run_gradients(const GgmlCuda& where, const GgmlLayer& layer, const GgmlInput& input,
                           const OutputGradient& gradient, const Finish& finish) {
-  return run(where, layer, {input.weight, input.v, gradient.qdq, finish.v}, [&](int64_t groups, unsigned blocks, cudaStream_t stream) {
-    with_element(layer.weight, [&](auto weight) {
-      gradients_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, groups, input, gradient, finish);
-    });
-  });
+  return run(where, layer, {input.weight, input.v, gradient.qdq, finish.v},
+             [&](const Groups& groups, unsigned blocks, cudaStream_t stream) {
+               with_element(layer.weight, [&](auto weight) {
+                 gradients_kernel<weight.value>
+                     <<<blocks, kThreads, 0, stream>>>(layer, groups, input, gradient, finish);
+               });
+             });
 }
 
 }  // namespace
 
 const char* GgmlCuda::range(const GgmlLayer& layer, const void* weight, float* low, float* high) const {
-  return run(*this, layer, {}, [&](int64_t groups, unsigned blocks, cudaStream_t on) {
+  return run(*this, layer, {}, [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
     range_kernel<<<blocks, kThreads, 0, on>>>(layer, groups, weight, low, high);
   });
 }
 
 const char* GgmlCuda::forward(const GgmlLayer& layer, const GgmlInput& input, const GgmlOutput& output) const {
-  return run(*this, layer, {input.weight, input.v, output.qdq}, [&](int64_t groups, unsigned blocks, cudaStream_t on) {
-    with_element(layer.weight, [&](auto weight) {
-      forward_kernel<weight.value><<<blocks, kThreads, 0, on>>>(layer, groups, input, output);
-    });
-  });
+  return run(*this, layer, {input.weight, input.v, output.qdq},
+             [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
+               with_element(layer.weight, [&](auto weight) {
+                 forward_kernel<weight.value><<<blocks, kThreads, 0, on>>>(layer, groups, input, output);
+               });
+             });
 }
 
 const char* GgmlCuda::backward(const GgmlLayer& layer, const GgmlInput& input, const OutputGradient& gradient,

@@ -224,13 +224,13 @@ const char* run_gradients(const ScaledCuda& where, const ScaledLayer& layer, con
   return run(where, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.input, [&](auto type) {
       with_sums(together(layer, {input.input, input.v, gradient.qdq, finish.v}), layer.span_cols, [&](auto t, auto w) {
-        gradients_kernel<type.value, t.value, w.value><<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(
-            layer, spans, input, gradient, finish, sums);
+        gradients_kernel<type.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, gradient, finish, sums);
       });
     });
     if (layer.group_rows > 1)
       finish_groups_kernel<<<blocks_of(scaled_groups(layer) * kLanes), kThreads, 0, stream>>>(layer, input, sums,
-                                                                                             finish);
+                                                                                              finish);
   });
 }
 
@@ -268,8 +268,7 @@ const char* ScaledCuda::calibrated(const ScaledLayer& layer, const ScaledInput& 
 const char* ScaledCuda::search(const ScaledLayer& layer, const ScaledInput& input, const ScaledSearch& search) const {
   return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.input, [&](auto type) {
-      search_kernel<type.value>
-          <<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, search);
+      search_kernel<type.value><<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, search);
     });
   });
 }
@@ -304,8 +303,8 @@ const char* ScaledCuda::input_gradient(const ScaledLayer& layer, const ScaledInp
   return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.input, [&](auto element) {
       without_sums(together(layer, {input.input, input.v, gradient.qdq, output}), layer.span_cols, [&](auto t, auto w) {
-        input_gradient_kernel<element.value, t.value, w.value><<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(
-            layer, spans, input, gradient, output, type);
+        input_gradient_kernel<element.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, gradient, output, type);
       });
     });
   });

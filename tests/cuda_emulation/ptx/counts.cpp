@@ -38,7 +38,8 @@ const OnDevice<float>& rates() {
 }
 
 void count_int(const char* scheme, int bits, int64_t span_cols) {
-  const Problem p = make_problem({kRows, kCols, span_cols, false}, bits, true, true, kType, Element::kF16, kSeed, gaussian);
+  const Problem p =
+      make_problem({kRows, kCols, span_cols, false}, bits, true, true, kType, Element::kF16, kSeed, gaussian);
   const int64_t n = kRows * kCols, groups = affine_groups(p.layer);
   const AffineCuda cuda{0, nullptr};
   const OnDevice<uint8_t> weight(p.weight.bytes), gradient(p.gradient.bytes), qdq(zero_bytes(kType, n));
