@@ -66,7 +66,7 @@ def main():
     local = sorted({name for source in sources for name in re.findall(
         r"\.entry \w*?\d([a-z_]+_kernel)\w*(?:(?!\.entry)[\s\S])*?\.local ", pathlib.Path(source).read_text(encoding="utf-8"))})
     result = {"rows": [{"scheme": scheme, "pass": part, "total": round(sum(row.values()), 1),
-                        **{kind: round(row[kind], 1) for kind in KINDS}} for (scheme, part), row in rows.items()],
+                        "limit": LIMITS.get(scheme), **{kind: round(row[kind], 1) for kind in KINDS}} for (scheme, part), row in rows.items()],
               "kernels_with_local_memory": local}
     pathlib.Path(out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for row in result["rows"]:
