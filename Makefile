@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
 #   make quickstart   install what is missing, build, quantize the example model. With an NVIDIA driver: also what a run
-#                     on the GPU needs (3.1 GB more, nvcc among it); ROUNDHOUSE_CUDA=off: nothing of that
+#                     on the GPU needs (2.5 GB more, nvcc among it); ROUNDHOUSE_CUDA=off: nothing of that
 #   make test         build with all tests and run them; make test-fast: two minutes of them; make test-long: what is apart
 #                     from them (docs/testing.md has the times)
 #   make lint         formatting, phrases, licence lines, clang-tidy, symbols of vector objects; make format: format all C++ files
@@ -117,7 +117,7 @@ test-cuda-emulation: test-build
 test-gpu: test-build
 	$(VENV)/bin/python tests/gpu/test_gpu.py
 
-# The way to a GPU without one: an installed program and a torch that pip brings (2.1 GB of downloads).
+# The way to a GPU without one: an installed program and a torch that pip brings (2.2 GB of downloads).
 test-cuda-library: test-build
 	$(VENV)/bin/python tests/gpu/test_cuda_library.py build build/cuda_library
 

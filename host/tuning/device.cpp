@@ -31,10 +31,7 @@ struct FirstLine : c10::WarningHandler {
 bool has_driver() { return ::access("/dev/nvidiactl", F_OK) == 0 || ::access("/dev/dxg", F_OK) == 0; }
 
 const std::string kLibrary = "libtorch_cuda.so";
-#define ROUNDHOUSE_TEXT(x) #x
-#define ROUNDHOUSE_TEXT_OF(x) ROUNDHOUSE_TEXT(x)
-const std::string kTorch = ROUNDHOUSE_TEXT_OF(TORCH_VERSION_MAJOR) "." ROUNDHOUSE_TEXT_OF(
-    TORCH_VERSION_MINOR) "." ROUNDHOUSE_TEXT_OF(TORCH_VERSION_PATCH);
+const std::string kTorch = TORCH_VERSION;
 
 // The torch folder of the Python on the PATH, "" without one. Imports nothing.
 std::string torch_of_python() {
@@ -70,14 +67,15 @@ void load_library(CudaDevices& cuda) {
     if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) return cuda.library = true;
     const std::string reason = dlerror();
     if (reason.starts_with(path + ": cannot open")) return false;
-    cuda.why = reason.substr(0, reason.find('\n'));  // something that it needs is missing
+    cuda.why = cat(reason.substr(0, reason.find('\n')), ": install torch==", kTorch,
+                   " with all that it depends on, or name such a one's folder in ROUNDHOUSE_TORCH");
     return cuda.library = true;
   };
   const auto load_from = [&](const std::string& torch, const std::string& what) {
     const std::string version = version_of(torch);
     if (version != kTorch)
-      cuda.why = cat(what, version.empty() ? " is no torch folder" : cat(" is torch ", version), ": install torch==",
-                     kTorch, ", which this program is built with");
+      cuda.why = cat(what, version.empty() ? " is no torch folder" : cat(" is torch ", version),
+                     ": install torch==", kTorch, ", which this program is built with");
     else if (!load(torch + "/lib/" + kLibrary))
       cuda.why = cat(what, " has no lib/", kLibrary, ": install a CUDA build of torch==", kTorch);
   };
@@ -161,7 +159,8 @@ std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
       if (refusal(cuda, i).empty()) return cat("cuda:", i);
     if (cuda.count > 0)
       log::info(cat("no CUDA device can be used, so the CPU is: of cuda:0, ", refusal(cuda, 0)));
-    else if (cuda.driver) log::info(cat("no CUDA device can be used, so the CPU is: ", reason(cuda)));
+    else if (cuda.driver)
+      log::info(cat("no CUDA device can be used, so the CPU is: ", reason(cuda)));
     return "cpu";
   }
   if (wanted.index < cuda.count) {

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a run on a GPU comes without one: an installed program loads the CUDA half of a torch that pip has installed.
 
-    tests/gpu/test_cuda_library.py BUILD FOLDER      (downloads 2.1 GB into FOLDER, 3.7 GB unpacked; kept)
+    tests/gpu/test_cuda_library.py BUILD FOLDER      (downloads 2.2 GB into FOLDER, 3.7 GB unpacked; kept)
 
 Three ways to find it: ROUNDHOUSE_TORCH, none, and a folder that is not the torch that the program is built with. With a
 driver the first goes further, to the driver's own words or a run.
