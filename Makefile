@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Entry points, for Debian 12 and Ubuntu 24.04 with git, make, python3, and root or sudo:
-#   make quickstart   install what is missing, build, quantize the example model
+#   make quickstart   install what is missing, build, quantize the example model. With an NVIDIA driver: also what a run
+#                     on the GPU needs (2.5 GB more, nvcc among it); ROUNDHOUSE_CUDA=off: nothing of that
 #   make test         build with all tests and run them; make test-fast: two minutes of them; make test-long: what is apart
 #                     from them (docs/testing.md has the times)
 #   make lint         formatting, phrases, licence lines, clang-tidy, symbols of vector objects; make format: format all C++ files
@@ -12,6 +13,7 @@
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
 #                     from `make test`); `make test-engines-vllm`: one of them
 #   make wheel        what pip installs, in build/wheel; make test-wheel installs it and uses it
+#   make test-gpu     what only a GPU can show, on a machine with one
 #   make test-real    two trained models from PyPI, tuned, and their exports in their engines
 # CMakePresets.json says how the build is configured; everything lands in build/.
 
@@ -21,7 +23,15 @@ TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev
 # libtorch is the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.
 LIBTORCH := torch==2.11.0 "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cupti==13.0.*"
 
+CUDA_COMPILER := host/cmake/cuda_compiler.txt
+CUDA_LIBRARIES := host/cmake/cuda_libraries.txt
+
 VENV := build/venv
+# Where a driver is loaded, on Linux and in WSL.
+GPU := $(if $(filter off,$(ROUNDHOUSE_CUDA)),,$(firstword $(wildcard /dev/nvidiactl /dev/dxg)))
+NVCC := $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+LIBRARIES_STAMP := $(VENV)/$(if $(GPU),cuda,libtorch).stamp
+CONFIGURE := cmake $(if $(ROUNDHOUSE_CUDA),-D ROUNDHOUSE_CUDA=$(ROUNDHOUSE_CUDA)) --preset
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RESULTS := build/test-results.xml
@@ -39,19 +49,20 @@ ROUNDHOUSE ?= $(CURDIR)/build/bin/roundhouse
 TEST_PRESET ?= test
 
 .PHONY: quickstart build test test-fast test-long test-real test-build lint format sanitize test-engines aarch64 \
-  test-cuda-emulation sanitize-fast test-resume packages test-packages test-faults fuzz wheel test-wheel coverage
+  test-cuda-emulation test-cuda-library test-gpu sanitize-fast test-resume packages test-packages test-faults fuzz \
+  wheel test-wheel coverage
 
-quickstart: $(VENV)/libtorch.stamp
-	cmake --preset default
+quickstart: $(LIBRARIES_STAMP)
+	$(CONFIGURE) default
 	cmake --build --preset default --target program
 	build/bin/roundhouse run configs/recipes/quickstart.yaml --overwrite
 
-build: $(VENV)/libtorch.stamp
-	cmake --preset default
+build: $(LIBRARIES_STAMP)
+	$(CONFIGURE) default
 	cmake --build --preset default
 
-test-build: $(VENV)/test.stamp
-	cmake --preset $(TEST_PRESET)
+test-build: $(VENV)/test.stamp $(LIBRARIES_STAMP)
+	$(CONFIGURE) $(TEST_PRESET)
 	cmake --build --preset $(TEST_PRESET)
 
 test-fast: TESTS := -L fast
@@ -122,6 +133,14 @@ test-cuda-emulation: test-build
 	cmake --build --preset $(TEST_PRESET) --target cuda_emulation
 	ctest --preset test -C long -L emulation -j "$$(nproc)"
 
+# What only a GPU can show; needs one, and a torch in build/venv with its CUDA libraries.
+test-gpu: test-build
+	$(VENV)/bin/python tests/gpu/test_gpu.py
+
+# The way to a GPU without one: an installed program and a torch that pip brings (2.2 GB of downloads).
+test-cuda-library: test-build
+	$(VENV)/bin/python tests/gpu/test_cuda_library.py build build/cuda_library
+
 # Every system call of a short run fails once, for every format.
 test-faults: test-build
 	ROUNDHOUSE_ALL_FAULTS=1 build/bin/faults_test
@@ -180,6 +199,12 @@ $(VENV)/libtorch.stamp: Makefile | packages
 	$(PIP) $(LIBTORCH)
 	@touch $@
 
-$(VENV)/test.stamp: tests/requirements.txt $(VENV)/libtorch.stamp | test-packages
+# nvcc from PyPI where none is installed; a run works without it, with the CPU in the plugins' place.
+$(VENV)/cuda.stamp: $(CUDA_LIBRARIES) $(CUDA_COMPILER) $(VENV)/libtorch.stamp
+	$(PIP) -r $(CUDA_LIBRARIES)
+	$(if $(NVCC),,$(PIP) -r $(CUDA_COMPILER) || echo "No nvcc could be installed: on the GPU, the plugins' part of a run is done by the CPU")
+	@touch $@
+
+$(VENV)/test.stamp: tests/requirements.txt $(CUDA_LIBRARIES) $(VENV)/libtorch.stamp | test-packages
 	$(PIP) -r tests/requirements.txt
 	@touch $@

@@ -38,12 +38,12 @@ def program_json(program, *arguments):
 
 def tuning(options):
     if options.device == "cuda":
-        size = {"shape": "llama-3.1-8b", "blocks": 2, "iters": 200, "samples": 128, "seqlen": 2048, "torch_compile": True}
+        size = {"shape": "llama-3.1-8b", "blocks": 4, "iters": 200, "samples": 128, "seqlen": 2048, "torch_compile": True}
     else:
         size = {}
     if options.quick:
         size |= {"blocks": 2, "iters": 1, "samples": 8, "seqlen": 64}
-    return speed.measure(options.roundhouse, options.rounds, device=options.device, **size)
+    return speed.measure(options.roundhouse, options.rounds, device=options.device, alone=options.alone, **size)
 
 
 def rounding_part(options):
@@ -118,6 +118,7 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS["cpu"], help="only these")
     parser.add_argument("--missing", action="store_true", help="only parts that the JSON does not hold yet")
     parser.add_argument("--rounds", type=int, default=2, help="of the reference and us in turns")
+    parser.add_argument("--alone", action="store_true", help="tuning without the reference; with --out")
     parser.add_argument("--quick", action="store_true", help="sizes that only show that everything works")
     parser.add_argument("--llama-cpp", type=pathlib.Path, help="a Python with llama-cpp-python: see rounding.py")
     parser.add_argument("--out", type=pathlib.Path, help="the JSON, instead of results/<device>.json")
@@ -125,6 +126,8 @@ def main():
 
     if unknown := set(options.parts or []) - PARTS[options.device].keys():
         parser.error(f"{', '.join(unknown)}: not measured on {options.device}")
+    if options.alone and not options.out:
+        parser.error("--alone needs --out: the documents compare")
     out = options.out or document.RESULTS / f"{options.device}.json"
     result = json.loads(out.read_text()) if out.exists() else {}
     here = machine.describe()

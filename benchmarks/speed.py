@@ -17,7 +17,7 @@ import sides
 
 
 def measure(program, rounds=2, shape="qwen2.5-0.5b", blocks=4, iters=10, samples=32, seqlen=256, device="cpu",
-            torch_compile=False):
+            torch_compile=False, alone=False):
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         model = models.make_model(work / "model", models.SHAPES[shape], blocks)
@@ -33,11 +33,14 @@ def measure(program, rounds=2, shape="qwen2.5-0.5b", blocks=4, iters=10, samples
                 measured = execute()
             return measured | {"device_peak_bytes": memory.peak - memory.before}
 
-        results = sides.alternate(rounds, {
+        contenders = {
             "reference": lambda n: watched(
                 lambda: sides.execute_reference(run("reference", n), torch_compile=torch_compile)),
             "roundhouse": lambda n: watched(lambda: sides.execute_roundhouse(run("roundhouse", n), program)),
-        }, "tuning ")
+        }
+        if alone:
+            del contenders["reference"]
+        results = sides.alternate(rounds, contenders, "tuning ")
     return {"shape": shape, "block_parameters": models.block_parameters(models.SHAPES[shape]), "blocks": blocks,
             "iters": iters, "samples": samples, "seqlen": seqlen, "batch": 8, "device": device,
             "torch_compile": torch_compile, "rounds": results}

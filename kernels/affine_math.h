@@ -16,13 +16,17 @@ struct AffineSpan {
   int64_t size;
 };
 
-KERNEL_FN AffineSpan affine_span(const AffineLayer& layer, int64_t index) {
-  const int64_t per_row = affine_spans_per_row(layer);
+// `per_row`: affine_spans_per_row(layer).
+KERNEL_FN AffineSpan affine_span(const AffineLayer& layer, int64_t index, int64_t per_row) {
   const int64_t row = index / per_row;
   const int64_t col = (index - row * per_row) * layer.span_cols;
   const int64_t left = layer.cols - col;
   return {layer.whole_tensor ? 0 : index, row * layer.cols + col, col, index * layer.span_cols,
           left < layer.span_cols ? left : layer.span_cols};
+}
+
+KERNEL_FN AffineSpan affine_span(const AffineLayer& layer, int64_t index) {
+  return affine_span(layer, index, affine_spans_per_row(layer));
 }
 
 // From the span before `index` to that at `index`.
@@ -129,7 +133,7 @@ KERNEL_FN Value affine_quotient(const AffineLayer& layer, Value w, Value scale) 
 template <typename Value>
 KERNEL_FN AffineRounded<Value> affine_round(const AffineGroup& group, Value quotient, Value position) {
   const Value shifted = round_even(position) + Value(group.zero);
-  return {quotient, shifted, min_of(max_of(shifted, Value(group.bottom)), Value(group.top))};
+  return {quotient, shifted, at_most(at_least(shifted, Value(group.bottom)), Value(group.top))};
 }
 
 template <typename Value>
@@ -228,19 +232,20 @@ KERNEL_FN void affine_finish(const AffineStep& step, int64_t index, AffineRangeG
         range_factor(step.max_scale[index] - sign_times(rate, gradients.max_scale), step.range_limit);
 }
 
-// Adds the gradients of a span's range to those of its first smallest and first largest element.
-KERNEL_FN void add_slopes(const AffineLayer& layer, const AffineInput& input, const AffineSpan& span,
-                          AffineSlopes slopes, void* gradient) {
-  bool low_left = true, high_left = true;
-  for (int64_t i = span.begin; i < span.begin + span.size && (low_left || high_left); ++i) {
-    const float w = load_element(layer.weight, input.weight, i);
-    const bool lowest = low_left && w == input.low[span.group], highest = high_left && w == input.high[span.group];
-    if (!lowest && !highest) continue;
-    const float added = (lowest ? slopes.low : 0.0f) + (highest ? slopes.high : 0.0f);
-    store_element(layer.weight, gradient, i, load_element(layer.weight, gradient, i) + added);
-    low_left = low_left && !lowest;
-    high_left = high_left && !highest;
+// Adds the gradients of a span's range to those of its first smallest and first largest element, which lie `low` and
+// `high` elements after its beginning; INT32_MAX: there is none.
+template <Element weight>
+KERNEL_FN void add_slopes(const AffineSpan& span, AffineSlopes slopes, int32_t low, int32_t high, void* gradient) {
+  const auto add = [&](int32_t place, float slope) {
+    const int64_t at = span.begin + place;
+    store_element(weight, gradient, at, load_element(weight, gradient, at) + slope);
+  };
+  if (low == high) {
+    if (low != INT32_MAX) add(low, slopes.low + slopes.high);
+    return;
   }
+  if (low != INT32_MAX) add(low, slopes.low + 0.0f);
+  if (high != INT32_MAX) add(high, 0.0f + slopes.high);
 }
 
 }  // namespace roundhouse::kernels

@@ -55,20 +55,39 @@ KERNEL_FN float keep(bool mask, float x) { return mask ? x : 0.0f; }
 KERNEL_FN float drop(bool mask, float x) { return mask ? 0.0f : x; }
 KERNEL_FN float select(bool mask, float a, float b) { return mask ? a : b; }
 
+// Below, what stands under __CUDA_ARCH__ are a GPU's own instructions, of 8.0 and later. They give the same bits as the
+// other branch, but that every NaN that they make is the same one.
+
 // To the nearest integer, ties to even; a zero keeps the sign of x.
 KERNEL_FN float round_even(float x) {
+#if defined(__CUDA_ARCH__)
+  return rintf(x);
+#else
   const uint32_t sign = float_bits(x) & 0x80000000u;
   const float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
   const float rounded = (magnitude + 0x1p23f) - 0x1p23f;  // floats from 2^23 on are integers
   return bits_float(float_bits(magnitude < 0x1p23f ? rounded : magnitude) | sign);
+#endif
 }
 
-KERNEL_FN float magnitude(float x) { return bits_float(float_bits(x) & 0x7fffffffu); }
+KERNEL_FN float magnitude(float x) {
+#if defined(__CUDA_ARCH__)
+  return fabsf(x);
+#else
+  return bits_float(float_bits(x) & 0x7fffffffu);
+#endif
+}
 // The largest power of two that is not above |x|; 0 when |x| is below the normal numbers.
 KERNEL_FN float power_below(float x) { return bits_float(float_bits(x) & 0x7f800000u); }
 // `size`, which is not negative, with the sign of `sign`.
 KERNEL_FN float with_sign(float size, float sign) {
+#if defined(__CUDA_ARCH__)
+  float out;
+  asm("copysign.f32 %0, %1, %2;" : "=f"(out) : "f"(sign), "f"(size));
+  return out;
+#else
   return bits_float(float_bits(size) | (float_bits(sign) & 0x80000000u));
+#endif
 }
 
 // The bits of x, which is not negative, as a number: 2^23 times (exponent field + mantissa); and back.
@@ -79,21 +98,38 @@ KERNEL_FN float bits_of_number(float x) { return bits_float(static_cast<uint32_t
 KERNEL_FN float float_from_bfloat(uint16_t x) { return bits_float(static_cast<uint32_t>(x) << 16); }
 
 KERNEL_FN uint16_t bfloat_from_float(float x) {
+#if defined(__CUDA_ARCH__)
+  uint16_t out;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out) : "f"(x));
+  return out;
+#else
   const uint32_t bits = float_bits(x);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return static_cast<uint16_t>(x == x ? rounded : ((bits >> 16) | 0x40u));  // a NaN stays one
+#endif
 }
 
 KERNEL_FN float float_from_half(uint16_t x) {
+#if defined(__CUDA_ARCH__)
+  float out;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(x));
+  return out;
+#else
   const uint32_t sign = static_cast<uint32_t>(x & 0x8000) << 16;
   const uint32_t exponent = (x >> 10) & 0x1f;
   const uint32_t mantissa = x & 0x3ff;
   if (exponent == 0x1f) return bits_float(sign | 0x7f800000u | (mantissa ? 0x400000u : 0u) | (mantissa << 13));
   if (exponent == 0) return bits_float(float_bits(static_cast<float>(mantissa) * 0x1p-24f) | sign);  // exact
   return bits_float(sign | ((exponent + 112) << 23) | (mantissa << 13));
+#endif
 }
 
 KERNEL_FN uint16_t half_from_float(float x) {
+#if defined(__CUDA_ARCH__)
+  uint16_t out;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
+  return out;
+#else
   const uint32_t bits = float_bits(x);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -103,6 +139,7 @@ KERNEL_FN uint16_t half_from_float(float x) {
     return static_cast<uint16_t>(sign | (float_bits(bits_float(magnitude) + 0.5f) - 0x3f000000u));
   }
   return static_cast<uint16_t>(sign | ((magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13));
+#endif
 }
 
 template <Element e>

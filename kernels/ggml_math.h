@@ -79,21 +79,18 @@ KERNEL_FN void ggml_fill_single(float scale, float minimum, GgmlBlock& out) {
 
 // How a block's scales, or its minima, become integers times one float.
 struct GgmlSuper {
-  int extreme;    // the group that gets the largest integer
+  int extreme;    // the group that gets the largest integer: the first of largest ggml_super_size()
   float unit;     // d or dmin, float32
   float inverse;  // 1 / unit
   float levels;   // the largest magnitude of an integer
 };
 
-KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
+KERNEL_FN float ggml_super_size(const GgmlLayer& layer, float x) { return layer.symmetric && x < 0 ? -x : x; }
+
+// `most` is the extreme group's.
+KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, int extreme, float most) {
   GgmlSuper super;
-  super.extreme = 0;
-  for (int i = 1; i < ggml_block_groups(layer); ++i) {
-    const float a = layer.symmetric && x[i] < 0 ? -x[i] : x[i];
-    const float b = layer.symmetric && x[super.extreme] < 0 ? -x[super.extreme] : x[super.extreme];
-    if (a > b) super.extreme = i;
-  }
-  const float most = x[super.extreme];
+  super.extreme = extreme;
   if (layer.symmetric) {
     super.levels = static_cast<float>(1 << (layer.super_bits - 1));
     super.unit = most / -super.levels;
@@ -104,6 +101,13 @@ KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
     super.inverse = super.levels * safe_reciprocal(most);
   }
   return super;
+}
+
+KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
+  int extreme = 0;
+  for (int i = 1; i < ggml_block_groups(layer); ++i)
+    if (ggml_super_size(layer, x[i]) > ggml_super_size(layer, x[extreme])) extreme = i;
+  return ggml_super(layer, extreme, x[extreme]);
 }
 
 KERNEL_FN float ggml_super_code(const GgmlLayer& layer, const GgmlSuper& super, float x) {
@@ -119,12 +123,15 @@ KERNEL_FN float ggml_super_codes(const GgmlLayer& layer, const float* x, float* 
   return super.unit;
 }
 
-// Integers times d and dmin, which the block holds as float16.
+// d or dmin, which the block holds as float16.
+KERNEL_FN float ggml_unit(const GgmlLayer& layer, float unit) {
+  return layer.reference ? unit : round_to<Element::kF16>(unit);
+}
+
+// Integers times d and dmin.
 KERNEL_FN void ggml_finish_block(const GgmlLayer& layer, GgmlBlock& out) {
-  if (!layer.reference) {
-    out.d = round_to<Element::kF16>(out.d);
-    out.dmin = round_to<Element::kF16>(out.dmin);
-  }
+  out.d = ggml_unit(layer, out.d);
+  out.dmin = ggml_unit(layer, out.dmin);
   for (int i = 0; i < ggml_block_groups(layer); ++i) {
     out.scale[i] = out.scale_code[i] * out.d;
     out.minimum[i] = out.minimum_code[i] * out.dmin;
@@ -142,6 +149,11 @@ KERNEL_FN void ggml_searched_block(const GgmlLayer& layer, const GgmlInput& inpu
   ggml_finish_block(layer, out);
 }
 
+// In auto-round's asymmetric arithmetic scale, d and dmin are at least the least scale; of a block's groups.
+KERNEL_FN bool ggml_holds(const GgmlLayer& layer) {
+  return layer.reference && !layer.symmetric && layer.super_bits != 0;
+}
+
 // The block from its groups.
 KERNEL_FN void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group, GgmlBlock& out) {
   const int groups = ggml_block_groups(layer);
@@ -155,7 +167,7 @@ KERNEL_FN void ggml_ranged_block(const GgmlLayer& layer, const GgmlGroup* group,
   for (int i = 0; i < groups; ++i) x[i] = layer.symmetric ? 0.0f : group[i].minimum;
   out.dmin = ggml_super_codes(layer, x, out.minimum_code);
   ggml_finish_block(layer, out);
-  if (!layer.reference || layer.symmetric) return;
+  if (!ggml_holds(layer)) return;
   for (int i = 0; i < groups; ++i) out.scale[i] = max_of(out.scale[i], layer.scale_threshold);
   out.d = max_of(out.d, layer.scale_threshold);
   out.dmin = max_of(out.dmin, layer.scale_threshold);
@@ -210,7 +222,7 @@ KERNEL_FN Value ggml_quotient(const GgmlRounding& group, Value w) {
 template <typename Value>
 KERNEL_FN GgmlRounded<Value> ggml_round(const GgmlRounding& group, Value quotient, Value position) {
   const Value shifted = round_even(position) + Value(group.zero);
-  return {quotient, shifted, min_of(max_of(shifted, Value(0.0f)), Value(group.top))};
+  return {quotient, shifted, at_most(at_least(shifted, Value(0.0f)), Value(group.top))};
 }
 
 template <typename Value>
@@ -219,18 +231,20 @@ KERNEL_FN Value ggml_value(const GgmlRounding& group, Value code) {
   return group.symmetric ? product : product - Value(group.minimum);  // a product of -0 stays so
 }
 
+// A group's.
+KERNEL_FN void ggml_store_parameters(const GgmlLayer& layer, float scale, float minimum, int64_t group,
+                                     const GgmlOutput& output) {
+  if (output.scale) store_element(layer.super_bits == 0 ? layer.scale : Element::kF32, output.scale, group, scale);
+  if (output.minimum) output.minimum[group] = minimum;
+  if (output.zero_point) output.zero_point[group] = ggml_rounding(layer, scale, minimum).zero;
+}
 KERNEL_FN void ggml_store_parameters(const GgmlLayer& layer, const GgmlBlock& block, int64_t index,
                                      const GgmlOutput& output) {
   const int groups = ggml_block_groups(layer);
   if (output.d) output.d[index] = block.d;
   if (output.dmin) output.dmin[index] = block.dmin;
-  for (int g = 0; g < groups; ++g) {
-    const int64_t at = index * groups + g;
-    if (output.scale)
-      store_element(layer.super_bits == 0 ? layer.scale : Element::kF32, output.scale, at, block.scale[g]);
-    if (output.minimum) output.minimum[at] = block.minimum[g];
-    if (output.zero_point) output.zero_point[at] = ggml_rounding(layer, block.scale[g], block.minimum[g]).zero;
-  }
+  for (int g = 0; g < groups; ++g)
+    ggml_store_parameters(layer, block.scale[g], block.minimum[g], index * groups + g, output);
 }
 
 // One element's part in the gradients, or a vector's. Where clamped codes stand still, d(value)/d(scale) is the code
@@ -242,18 +256,33 @@ KERNEL_FN AffineParts<Value> ggml_parts(const GgmlRounding& group, const GgmlRou
           gradient * ((rounded.code - Value(group.offset)) - keep(inside, rounded.quotient)), drop(inside, gradient)};
 }
 
-// Back through a super-block's integers: from the gradients of their products with `unit` to those of x, in place.
-// Rounding counts as the identity; the extreme also gets the unit's gradient.
-KERNEL_FN void ggml_super_gradients(const GgmlLayer& layer, const GgmlSuper& super, const float* x, float* gradients) {
-  float unit = 0.0f;
+// Back through a super-block's integers, of one group: from the gradient of its product with `unit` to that of x.
+// Rounding counts as the identity; the extreme also gets the unit's gradient, through ggml_extreme_gradient().
+struct GgmlSuperParts {
+  float unit;  // term of the unit's gradient, a sum in the order of groups
+  float x;
+};
+
+KERNEL_FN GgmlSuperParts ggml_super_parts(const GgmlLayer& layer, const GgmlSuper& super, float x, float gradient) {
   const float through = super.unit * super.inverse;  // 1, or 0 for a block of zeros
+  const float code = ggml_super_code(layer, super, x), position = x * super.inverse;
+  const bool inside = code == round_even(position);
+  return {gradient * (code - keep(inside, position)), keep(inside, gradient * through)};
+}
+KERNEL_FN float ggml_extreme_gradient(const GgmlLayer& layer, const GgmlSuper& super, float unit) {
+  return unit / (layer.symmetric ? -super.levels : super.levels);
+}
+
+// Of all groups, in place.
+KERNEL_FN void ggml_super_gradients(const GgmlLayer& layer, const float* x, float* gradients) {
+  const GgmlSuper super = ggml_super(layer, x);
+  float unit = 0.0f;
   for (int i = 0; i < ggml_block_groups(layer); ++i) {
-    const float code = ggml_super_code(layer, super, x[i]), position = x[i] * super.inverse;
-    const bool inside = code == round_even(position);
-    unit += gradients[i] * (code - keep(inside, position));
-    gradients[i] = keep(inside, gradients[i] * through);
+    const GgmlSuperParts parts = ggml_super_parts(layer, super, x[i], gradients[i]);
+    unit += parts.unit;
+    gradients[i] = parts.x;
   }
-  gradients[super.extreme] += unit / (layer.symmetric ? -super.levels : super.levels);
+  gradients[super.extreme] += ggml_extreme_gradient(layer, super, unit);
 }
 
 // The gradients of a group's min_scale and max_scale from those of its scale and minimum. `low` and `high` are the
@@ -297,12 +326,11 @@ KERNEL_FN void ggml_finish_ranges(const GgmlLayer& layer, const GgmlInput& input
     minimum[i] = group[i].minimum;
     of_scale[i] = ggml_scale_gradient(layer, group[i], sums[i].direct, sums[i].clipped);
     of_minimum[i] = -sums[i].clipped;
-    const bool held = layer.reference && !layer.symmetric && !(parameters.scale[i] > layer.scale_threshold);
-    if (held && layer.super_bits != 0) of_scale[i] = 0.0f;
+    if (ggml_holds(layer) && !(parameters.scale[i] > layer.scale_threshold)) of_scale[i] = 0.0f;
   }
   if (layer.super_bits != 0) {
-    ggml_super_gradients(layer, ggml_super(layer, scale), scale, of_scale);
-    if (!layer.symmetric) ggml_super_gradients(layer, ggml_super(layer, minimum), minimum, of_minimum);
+    ggml_super_gradients(layer, scale, of_scale);
+    if (!layer.symmetric) ggml_super_gradients(layer, minimum, of_minimum);
   }
   for (int i = 0; i < groups; ++i) {
     const int64_t index = block * groups + i;

@@ -20,19 +20,24 @@ struct ScaledSpan {
   bool first;  // of its group
 };
 
-KERNEL_FN ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
-  const int64_t per_row = scaled_spans_per_row(layer);
+// `per_row`: scaled_spans_per_row(layer).
+KERNEL_FN ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index, int64_t per_row) {
   const int64_t row = index / per_row, place = index - row * per_row;
   const int64_t col = place * layer.span_cols, left = layer.cols - col;
-  const int64_t group = row / layer.group_rows * per_row + place;
-  const int64_t v_row = group * layer.group_rows + row % layer.group_rows;
+  const int64_t group_row = layer.group_rows == 1 ? row : row / layer.group_rows;
+  const int64_t within = row - group_row * layer.group_rows;
+  const int64_t group = group_row * per_row + place;
+  const int64_t v_row = group * layer.group_rows + within;
   return {group,
           row * layer.cols + col,
           col,
           v_row * layer.span_cols,
           (row + 1 < layer.rows ? v_row + 1 : (group + 1) * layer.group_rows) * layer.span_cols,
           left < layer.span_cols ? left : layer.span_cols,
-          row % layer.group_rows == 0};
+          within == 0};
+}
+KERNEL_FN ScaledSpan scaled_span(const ScaledLayer& layer, int64_t index) {
+  return scaled_span(layer, index, scaled_spans_per_row(layer));
 }
 
 // From the span before `index` to that at `index`.
@@ -194,7 +199,7 @@ template <typename Value>
 KERNEL_FN ScaledRounded<Value> scaled_round(const ScaledLayer& layer, Value quotient, Value v) {
   const Value position = quotient + v;  // +0 for v makes a zero positive
   const Value top(layer.element.max);
-  const Value clamped = min_of(max_of(position, Value(-layer.element.max)), top);
+  const Value clamped = at_most(at_least(position, Value(-layer.element.max)), top);
   const Value element = round_small(layer.element, clamped) + Value(layer.signed_zero ? -0.0f : 0.0f);
   return {quotient, position, clamped, element};
 }
@@ -272,29 +277,36 @@ KERNEL_FN float scaled_candidate(ScaleRule rule, int index) {
   return static_cast<float>(49 + index) / 100.0f;  // 0.5 to 1.51
 }
 
-// Fills weights[0 .. span.size) for the squared errors of a span. A channel that no input excited weighs the mean of
-// the group's others; in a group with more of these than not, weights follow the magnitudes instead.
-KERNEL_FN void scaled_weights(const ScaledLayer& layer, const void* input, const float* importance,
-                              const ScaledSpan& span, float* weights) {
-  const auto element = [&](int64_t i) { return load_element(layer.input, input, span.begin + i); };
+// What the weights of a span's squared errors share. A channel that no input excited weighs the mean of the group's
+// others; in a group with more of these than not, weights follow the magnitudes instead.
+struct ScaledWeights {
+  bool by_magnitude;
+  float base, mean;
+};
+
+KERNEL_FN ScaledWeights scaled_weights(const ScaledLayer& layer, const void* input, const float* importance,
+                                       const ScaledSpan& span) {
+  ScaledWeights out{false, 0.0f, 1.0f};
+  if (!importance) return out;
   float sum = 1e-5f * static_cast<float>(layer.span_cols - span.size), squares = 0.0f;
   int64_t zeros = 0;
   for (int64_t i = 0; i < span.size; ++i) {
-    weights[i] = importance ? importance[span.col + i] : 1.0f;
-    zeros += weights[i] <= 1e-30f ? 1 : 0;
-    sum = sum + weights[i];
-    squares = squares + element(i) * element(i);
+    const float element = load_element(layer.input, input, span.begin + i);
+    const float weight = importance[span.col + i];
+    zeros += weight <= 1e-30f ? 1 : 0;
+    sum = sum + weight;
+    squares = squares + element * element;
   }
-  if (zeros == 0) return;
-  const bool by_magnitude = zeros > layer.span_cols / 2;
-  const float base = layer.element.bits <= 3 ? 0.0f : sqrtf(squares / 32.0f);
-  const float mean = sum / static_cast<float>(layer.span_cols - zeros);
-  for (int64_t i = 0; i < span.size; ++i) {
-    if (by_magnitude)
-      weights[i] = magnitude(element(i)) + base;
-    else if (weights[i] <= 1e-30f)
-      weights[i] = mean;
-  }
+  out.by_magnitude = zeros > layer.span_cols / 2;
+  out.base = layer.element.bits <= 3 ? 0.0f : sqrtf(squares / 32.0f);
+  out.mean = sum / static_cast<float>(layer.span_cols - zeros);
+  return out;
+}
+
+// The weight of an element; `importance` is its channel's, or 1 where none is given.
+KERNEL_FN float scaled_weight(const ScaledWeights& weights, float importance, float element) {
+  if (weights.by_magnitude) return magnitude(element) + weights.base;
+  return importance <= 1e-30f ? weights.mean : importance;
 }
 
 }  // namespace roundhouse::kernels

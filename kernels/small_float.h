@@ -2,7 +2,7 @@
 // Numbers of 2 to 8 bits: OCP 8-bit floating point 1.0, OCP Microscaling formats 1.0, and unsigned e5m3.
 #pragma once
 
-#include "floats.h"
+#include "tuning.h"
 
 namespace roundhouse::kernels {
 
@@ -39,7 +39,7 @@ KERNEL_FN Value power_of_two(Value exponent) {
 // The nearest number of the format, ties to even; |x| <= max. Value is float or a vector of them.
 template <typename Value>
 KERNEL_FN Value round_small(SmallFloat format, Value x) {
-  const Value power = max_of(power_below(x), Value(power_of_two(format.min_exponent)));
+  const Value power = at_least(power_below(x), Value(power_of_two(format.min_exponent)));
   // A number whose last bit is worth one step of x: adding it rounds.
   const Value carrier = power * Value(power_of_two(23 - format.mantissa));
   return with_sign((magnitude(x) + carrier) - carrier, x);

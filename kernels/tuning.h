@@ -25,6 +25,25 @@ struct TunableStep {
 };
 
 // Value is here and in the families' formulas float, or a vector of kLanes floats with the operations of floats.h.
+
+// max_of(x, bound) and min_of(x, bound) for a bound that is neither NaN nor -0: a GPU has one instruction for each.
+template <typename Value>
+KERNEL_FN Value at_least(Value x, Value bound) {
+#if defined(__CUDA_ARCH__)
+  return fmaxf(x, bound);
+#else
+  return max_of(x, bound);
+#endif
+}
+template <typename Value>
+KERNEL_FN Value at_most(Value x, Value bound) {
+#if defined(__CUDA_ARCH__)
+  return fminf(x, bound);
+#else
+  return min_of(x, bound);
+#endif
+}
+
 // min_scale or max_scale, as far as tuning may take it.
 template <typename Value>
 KERNEL_FN Value range_factor(Value x, float limit) {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // roundhouse plugins list | inspect PLUGIN
+#include <roundhouse/dtype.h>
+
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -17,11 +20,20 @@ std::string ids(const Records& records) {
   return text;
 }
 
+// Where its data types compute; nothing of a plugin without any.
+std::string devices(const PluginRecord& plugin) {
+  if (plugin.dtypes.empty()) return "";
+  const bool cuda = std::any_of(plugin.dtypes.begin(), plugin.dtypes.end(),
+                                [](const DtypeRecord& dtype) { return dtype.supports & RH_SUPPORTS_CUDA; });
+  return cuda ? "cpu, cuda" : "cpu";
+}
+
 void print_list(const Catalogue& catalogue) {
-  std::vector<std::vector<std::string>> rows{{"plugin", "version", "status", "data types", "formats", "file"}};
+  std::vector<std::vector<std::string>> rows{
+      {"plugin", "version", "status", "data types", "formats", "devices", "file"}};
   for (const PluginRecord& p : catalogue.plugins())
     rows.push_back({p.name.empty() ? "?" : p.name, p.version, p.ok() ? p.status : p.status + ": " + p.reason,
-                    ids(p.dtypes), ids(p.formats), p.path.string()});
+                    ids(p.dtypes), ids(p.formats), devices(p), p.path.string()});
   std::cout << format_table(rows) << "\nSearched:\n";
   for (const auto& folder : catalogue.searched()) std::cout << "  " << folder.string() << "\n";
 }

@@ -2,7 +2,6 @@
 #include "host/tuning/device.h"
 
 #include <ATen/Context.h>
-#include <ATen/Version.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
@@ -10,6 +9,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <regex>
 
 #include "host/base/error.h"
 #include "host/base/log.h"
@@ -28,22 +30,104 @@ struct FirstLine : c10::WarningHandler {
 // The driver's device file, on Linux and in WSL.
 bool has_driver() { return ::access("/dev/nvidiactl", F_OK) == 0 || ::access("/dev/dxg", F_OK) == 0; }
 
+const std::string kLibrary = "libtorch_cuda.so";
+const std::string kTorch = TORCH_VERSION;
+
+// The torch folder of the Python on the PATH, "" without one. Imports nothing.
+std::string torch_of_python() {
+  const auto closed = [](FILE* file) { ::pclose(file); };
+  const std::unique_ptr<FILE, decltype(closed)> python(
+      ::popen("python3 -c 'import importlib.util as u; s = u.find_spec(\"torch\"); "
+              "print(s.submodule_search_locations[0] if s else \"\")' 2>/dev/null",
+              "re"),
+      closed);
+  std::string folder;
+  for (int c; python && (c = std::fgetc(python.get())) != EOF && c != '\n';) folder += static_cast<char>(c);
+  return folder;
+}
+
+// Its version, as a wheel or an unpacked libtorch says it; "" when it does not.
+std::string version_of(const std::string& torch) {
+  for (const char* file : {"/version.py", "/build-version"}) {
+    std::ifstream in(torch + file);
+    for (std::string line; std::getline(in, line);) {
+      std::smatch found;
+      static const std::regex version(R"((?:^|__version__ = ')(\d+\.\d+\.\d+))");
+      if (std::regex_search(line, found, version)) return found[1];
+    }
+  }
+  return "";
+}
+
+// Loads libtorch's CUDA half, which registers itself then; the host runs without it. It lies in the folder that
+// ROUNDHOUSE_TORCH names, else where the loader finds it, else, where there is a driver, in a Python's torch. Its own
+// folder tells it where the CUDA libraries are; libtorch's other half is loaded already.
+void load_library(CudaDevices& cuda) {
+  const auto load = [&](const std::string& path) {
+    if (dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) return cuda.library = true;
+    const std::string reason = dlerror();
+    if (reason.starts_with(path + ": cannot open")) return false;
+    cuda.why = cat(reason.substr(0, reason.find('\n')), ": install torch==", kTorch,
+                   " with all that it depends on, or name such a one's folder in ROUNDHOUSE_TORCH");
+    return cuda.library = true;
+  };
+  const auto load_from = [&](const std::string& torch, const std::string& what) {
+    const std::string version = version_of(torch);
+    if (version != kTorch)
+      cuda.why = cat(what, version.empty() ? " is no torch folder" : cat(" is torch ", version),
+                     ": install torch==", kTorch, ", which this program is built with");
+    else if (!load(torch + "/lib/" + kLibrary))
+      cuda.why = cat(what, " has no lib/", kLibrary, ": install a CUDA build of torch==", kTorch);
+  };
+  if (const char* torch = std::getenv("ROUNDHOUSE_TORCH")) return load_from(torch, cat("ROUNDHOUSE_TORCH=", torch));
+  if (load(kLibrary) || !cuda.driver) return;
+  const std::string torch = torch_of_python();
+  if (!torch.empty()) load_from(torch, torch);
+}
+
+// What the driver tells of its devices; libtorch has the same order.
+std::vector<CudaCard> cards_of_driver() {
+  constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+  void* const driver = dlopen("libcuda.so.1", RTLD_NOW);
+  const auto function = [&](const char* name, auto* type) {
+    return reinterpret_cast<decltype(type)>(driver ? dlsym(driver, name) : nullptr);
+  };
+  auto* const init = function("cuInit", static_cast<int (*)(unsigned)>(nullptr));
+  auto* const get_count = function("cuDeviceGetCount", static_cast<int (*)(int*)>(nullptr));
+  auto* const get_name = function("cuDeviceGetName", static_cast<int (*)(char*, int, int)>(nullptr));
+  auto* const get_attribute = function("cuDeviceGetAttribute", static_cast<int (*)(int*, int, int)>(nullptr));
+  std::vector<CudaCard> cards;
+  int count = 0;
+  if (!init || !get_count || !get_name || !get_attribute || init(0) != 0 || get_count(&count) != 0) return cards;
+  for (int device = 0; device < count; ++device) {
+    char name[128] = "";
+    CudaCard card;
+    if (get_name(name, sizeof name, device) == 0) card.name = name;
+    get_attribute(&card.major, kMajor, device);
+    get_attribute(&card.minor, kMinor, device);
+    cards.push_back(card);
+  }
+  return cards;
+}
+
+// "" when a device can be used: the kernels are built for compute capability 8.0 and later.
+std::string refusal(const CudaDevices& cuda, int64_t index) {
+  constexpr int kLeastMajor = 8;
+  if (index >= static_cast<int64_t>(cuda.cards.size()) || cuda.cards[index].major >= kLeastMajor) return "";
+  const CudaCard& card = cuda.cards[index];
+  return cat("it is a ", card.name, " of compute capability ", card.major, ".", card.minor, ", and ", kLeastMajor,
+             ".0 is the least: use an A100, a GeForce RTX 30 or a later one");
+}
+
 }  // namespace
 
 CudaDevices find_cuda_devices() {
   CudaDevices found;
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) found.visible = visible;
   found.driver = has_driver();
+  load_library(found);
+  if (!found.library || !found.why.empty()) return found;
   FirstLine why(found.why);
-  // libtorch's CUDA half registers itself when it is loaded; the host runs without it.
-  const std::string name = "libtorch_cuda.so";
-  if (!dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
-    const std::string reason = dlerror();
-    found.library = !reason.starts_with(name + ": cannot open");  // something that it needs is missing
-    if (found.library) why.set(reason);
-    return found;
-  }
-  found.library = true;
   const c10::WarningUtils::WarningHandlerGuard guard(&why);
   try {
     const auto* cuda =
@@ -52,14 +136,15 @@ CudaDevices find_cuda_devices() {
   } catch (const c10::Error& failure) {
     why.set(failure.what_without_backtrace());
   }
+  if (found.count > 0) found.cards = cards_of_driver();
   return found;
 }
 
 std::string why_no_device(const CudaDevices& cuda) {
-  if (!cuda.library)
-    return "this libtorch has no CUDA library (libtorch_cuda.so): install the one of a CUDA build beside "
-           "libtorch_cpu.so";
   if (!cuda.why.empty()) return cuda.why;
+  if (!cuda.library)
+    return cat("this libtorch has no CUDA library (", kLibrary, "): install torch==", kTorch,
+               " for python3, or name its folder in ROUNDHOUSE_TORCH");
   if (cuda.visible)
     return cat("CUDA_VISIBLE_DEVICES is \"", *cuda.visible, "\", which leaves none: unset it, or list devices in it");
   if (!cuda.driver) return "no NVIDIA driver is loaded: install one, and look whether nvidia-smi lists the GPU";
@@ -69,17 +154,24 @@ std::string why_no_device(const CudaDevices& cuda) {
 std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
   if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
   if (wanted.kind == DeviceChoice::Kind::kAuto) {
-    if (cuda.count > 0) return "cuda:0";
-    if (cuda.driver) log::info(cat("no CUDA device can be used, so the CPU is: ", why_no_device(cuda)));
+    for (int64_t i = 0; i < cuda.count; ++i)
+      if (refusal(cuda, i).empty()) return cat("cuda:", i);
+    if (cuda.count > 0)
+      log::info(cat("no CUDA device can be used, so the CPU is: of cuda:0, ", refusal(cuda, 0)));
+    else if (cuda.driver)
+      log::info(cat("no CUDA device can be used, so the CPU is: ", why_no_device(cuda)));
     return "cpu";
   }
-  if (wanted.index < cuda.count) return cat("cuda:", wanted.index);
+  if (wanted.index < cuda.count) {
+    const std::string why = refusal(cuda, wanted.index);
+    if (why.empty()) return cat("cuda:", wanted.index);
+    throw Error(cat("device cuda:", wanted.index, " cannot be used: ", why, "; or use device: auto or cpu"));
+  }
   const std::string there = cuda.count == 1  ? "cuda:0 alone is"
                             : cuda.count > 1 ? cat("cuda:0 to cuda:", cuda.count - 1, " are")
                                              : "";
-  throw Error(cat("device cuda:", wanted.index,
-                  " is not there: ", cuda.count > 0 ? cat(there, "; choose one of them") : why_no_device(cuda),
-                  "; or use device: auto or cpu"));
+  throw Error(cat("device cuda:", wanted.index, " is not there: ",
+                  cuda.count > 0 ? cat(there, "; choose one of them") : why_no_device(cuda), "; or use device: auto or cpu"));
 }
 
 std::string resolve_device(const DeviceChoice& wanted) {
@@ -87,18 +179,5 @@ std::string resolve_device(const DeviceChoice& wanted) {
   static const CudaDevices cuda = find_cuda_devices();
   return choose_device(wanted, cuda);
 }
-
-// libtorch's own functions for that are in its CUDA half, which the host does not link. The driver is loaded by then.
-std::string device_model(const std::string& device) {
-  const at::Device parsed(device);
-  if (!parsed.is_cuda()) return device;
-  void* const driver = dlopen("libcuda.so.1", RTLD_NOW);
-  const auto name_of = driver ? reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName")) : nullptr;
-  char name[256] = {};
-  if (!name_of || name_of(name, sizeof name - 1, parsed.index()) != 0) return device;
-  return cat(device, " (", name, ")");
-}
-
-std::string libtorch_version() { return cat(TORCH_VERSION, " for ", at::get_cpu_capability()); }
 
 }  // namespace roundhouse

@@ -5,10 +5,16 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "host/recipe/recipe.h"
 
 namespace roundhouse {
+
+struct CudaCard {
+  std::string name;
+  int major = 0, minor = 0;  // of its compute capability
+};
 
 // What CUDA says of itself.
 struct CudaDevices {
@@ -17,6 +23,7 @@ struct CudaDevices {
   int64_t count = 0;
   std::string why;                     // there are not more, in libtorch's words, where it said so
   std::optional<std::string> visible;  // CUDA_VISIBLE_DEVICES
+  std::vector<CudaCard> cards;         // in the order of devices, as far as the driver tells
 };
 
 CudaDevices find_cuda_devices();

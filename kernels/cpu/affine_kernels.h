@@ -201,6 +201,14 @@ static void gradients(const AffineLayer& layer, const AffineInput& input, const 
   });
 }
 
+// Where in a span its first element lies that is x, for add_slopes().
+template <Element e>
+KERNEL_FN int32_t first_of(const AffineSpan& span, const Storage<e>* w, float x) {
+  for (int64_t i = 0; i < span.size; ++i)
+    if (to_float<e>(w[span.begin + i]) == x) return static_cast<int32_t>(i);
+  return INT32_MAX;
+}
+
 static void input_gradient(const AffineLayer& layer, const AffineInput& input, const AffineGradient& gradient,
                            void* output, int64_t begin, int64_t end) {
   with_element(layer.weight, [&](auto w_tag) {
@@ -214,8 +222,9 @@ static void input_gradient(const AffineLayer& layer, const AffineInput& input, c
           const Lanes at_output = load_at(type, gradient.qdq, span.begin + j, lanes);
           store<w>(elements<w>(output) + span.begin + j, keep(equal(rounded.code, rounded.shifted), at_output), lanes);
         });
-        add_slopes(layer, input, span, affine_slopes(layer, group, {sum_lanes(sums.direct), sum_lanes(sums.clipped)}),
-                   output);
+        add_slopes<w>(span, affine_slopes(layer, group, {sum_lanes(sums.direct), sum_lanes(sums.clipped)}),
+                      first_of<w>(span, elements<w>(input.weight), input.low[span.group]),
+                      first_of<w>(span, elements<w>(input.weight), input.high[span.group]), output);
       }
     });
   });

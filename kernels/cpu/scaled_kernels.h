@@ -94,9 +94,12 @@ static void search(const ScaledLayer& layer, const ScaledInput& input, const Sca
     constexpr Element w = w_tag.value;
     for (int64_t i = begin; i < end; ++i) {
       const ScaledSpan span = scaled_span(layer, i);
-      float weights[kMaxSearchSpan];
-      scaled_weights(layer, input.input, search.importance, span, weights);
       const Storage<w>* x = elements<w>(input.input) + span.begin;
+      const ScaledWeights shared = scaled_weights(layer, input.input, search.importance, span);
+      float weights[kMaxSearchSpan];
+      for (int64_t j = 0; j < span.size; ++j)
+        weights[j] =
+            scaled_weight(shared, search.importance ? search.importance[span.col + j] : 1.0f, to_float<w>(x[j]));
       const float maximum = search.maximum[i];
       float least = 0.0f;
       for (int k = 0; k < scaled_candidates(layer.rule); ++k) {

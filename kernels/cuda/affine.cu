@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spans are dealt to threads as kernels/cuda/launch.cuh says.
+// Spans are dealt to threads as kernels/cuda/launch.cuh says; kernels that take T and W have T threads a span and W
+// elements together, where they have sums T * W = kLanes.
+#include <algorithm>
+
 #include "kernels/affine_math.h"
 #include "kernels/affine_search.h"
 #include "kernels/cuda/affine.h"
@@ -8,121 +11,144 @@
 namespace roundhouse::kernels {
 namespace {
 
+// A range that grows, as a thread sees it, then of a span's T threads.
 struct Range {
-  float low, high;
+  float low = 0.0f, high = 0.0f, finite = 0.0f;
+
+  __device__ void add(float smallest, float largest) {
+    low = min_of(smallest, low);
+    high = max_of(largest, high);
+    finite = finite + (smallest - smallest);  // NaN from the first NaN or infinity on
+  }
+  // Valid in the first thread.
+  template <int T>
+  __device__ void store(float* to_low, float* to_high, int64_t index) {
+    finite = nan_of_threads<T>(finite);
+    low = finite + smallest_of_threads<T>(low);
+    high = finite + largest_of_threads<T>(high);
+    all_have_read();
+    if (place<T>() != 0) return;
+    to_low[index] = low;
+    to_high[index] = high;
+  }
 };
 
-// The range of size elements, given by element(i); valid in lane 0.
-template <typename ElementAt>
-__device__ Range range_of(int64_t size, ElementAt element) {
-  float lowest = 0.0f, highest = 0.0f, finite = 0.0f;
-  for (int64_t i = lane(); i < size; i += kLanes) {
-    const Range x = element(i);
-    lowest = min_of(x.low, lowest);
-    highest = max_of(x.high, highest);
-    finite = finite + (x.low - x.low);  // NaN from the first NaN or infinity on
+template <Element weight, int T, int W>
+__global__ void range_kernel(AffineLayer layer, Spans spans, const void* weights, float* low, float* high) {
+  const int64_t index = span_index<T>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
+  Range range;
+  for (int64_t i = place<T>() * W; i < span.size; i += T * W) {
+    float w[W];
+    load_elements<weight>(weights, span.begin + i, w);
+    for (int k = 0; k < W; ++k) range.add(w[k], w[k]);
   }
-  finite = sum_lanes(finite);
-  return {finite + fold_lanes(lowest, [](float a, float b) { return min_of(a, b); }),
-          finite + fold_lanes(highest, [](float a, float b) { return max_of(a, b); })};
+  range.store<T>(low, high, index);
 }
 
-__global__ void range_kernel(AffineLayer layer, const void* weight, float* low, float* high) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
-  const Range range = range_of(span.size, [&](int64_t i) {
-    const float w = load_element(layer.weight, weight, span.begin + i);
-    return Range{w, w};
-  });
-  if (lane() != 0) return;
-  low[index] = range.low;
-  high[index] = range.high;
+// Every parts-th range, kLanes threads a part, over the first `parts` of them or into others.
+__global__ void range_of_ranges_kernel(int64_t count, int64_t parts, const float* low, const float* high, float* to_low,
+                                       float* to_high) {
+  const int64_t part = span_index<kLanes>();
+  if (part >= parts) return;
+  Range range;
+  for (int64_t i = part + place<kLanes>() * parts; i < count; i += kLanes * parts) range.add(low[i], high[i]);
+  range.store<kLanes>(to_low, to_high, part);
 }
 
-__global__ void range_tensor_kernel(int64_t spans, const float* span_low, const float* span_high, float* low,
-                                    float* high) {
-  const Range range = range_of(spans, [&](int64_t i) { return Range{span_low[i], span_high[i]}; });
-  if (lane() != 0) return;
-  *low = range.low;
-  *high = range.high;
+template <Element weight, int W>
+__device__ void round_elements(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
+                               const AffineSpan& span, int64_t i, AffineRounded<float> (&out)[W]) {
+  float w[W], v[W];
+  load_elements<weight>(input.weight, span.begin + i, w);
+  if (input.v) load_elements<Element::kF32>(input.v, span.v + i, v);
+  for (int k = 0; k < W; ++k) {
+    const float quotient = affine_quotient<weight>(layer, w[k], group.scale);
+    out[k] = affine_round(group, quotient, input.v ? quotient + v[k] : quotient);
+  }
 }
 
-template <Element weight>
-__device__ AffineRounded<float> round_element(const AffineLayer& layer, const AffineInput& input,
-                                              const AffineGroup& group, const AffineSpan& span, int64_t i) {
-  const float quotient =
-      affine_quotient<weight>(layer, load_element(weight, input.weight, span.begin + i), group.scale);
-  return affine_round(group, quotient, input.v ? quotient + input.v[span.v + i] : quotient);
+// Of every span that is the first of its group; the outer scale is the first span's.
+__device__ bool stores_group(const AffineLayer& layer, int64_t index, int place) {
+  return place == 0 && (!layer.whole_tensor || index == 0);
 }
 
-template <Element weight>
-__global__ void forward_kernel(AffineLayer layer, AffineInput input, AffineOutput output) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
+template <Element weight, int T, int W>
+__global__ void forward_kernel(AffineLayer layer, Spans spans, AffineInput input, AffineOutput output) {
+  const int64_t index = span_index<T>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
   const AffineGroup group = affine_group(layer, input, span.group);
-  for (int64_t i = lane(); i < span.size && output.qdq; i += kLanes) {
-    const float code = round_element<weight>(layer, input, group, span, i).code;
-    const float value = times_outer<weight>(input.outer_scale, affine_value(group, code));
-    store_element(output.qdq_type, output.qdq, span.begin + i, round_to<weight>(value));
+  for (int64_t i = place<T>() * W; i < span.size && output.qdq; i += T * W) {
+    AffineRounded<float> rounded[W];
+    round_elements<weight>(layer, input, group, span, i, rounded);
+    float value[W];
+    for (int k = 0; k < W; ++k) value[k] = times_outer<weight>(input.outer_scale, affine_value(group, rounded[k].code));
+    store_rounded<weight>(output.qdq_type, output.qdq, span.begin + i, value);
   }
-  if (output.outer_scale && lane() == 0 && index == 0) *output.outer_scale = *input.outer_scale;
-  if (lane() != 0 || (layer.whole_tensor && index > 0)) return;
+  if (!stores_group(layer, index, place<T>())) return;
+  if (output.outer_scale && index == 0) *output.outer_scale = *input.outer_scale;
   if (output.scale)
     store_element(layer.scale, output.scale, span.group, group.scale * (input.outer_scale ? *input.outer_scale : 1));
   if (output.zero_point) output.zero_point[span.group] = group.zero;
 }
 
 template <Element weight>
-__global__ void encode_kernel(AffineLayer layer, AffineInput input, AffineCodes output) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
+__global__ void encode_kernel(AffineLayer layer, Spans spans, AffineInput input, AffineCodes output) {
+  const int64_t index = span_index<kLanes>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
   const AffineGroup group = affine_group(layer, input, span.group);
-  for (int64_t i = lane(); i < span.size; i += kLanes) {
-    const float code = round_element<weight>(layer, input, group, span, i).code - group.bottom;
-    output.codes[span.begin + i] = static_cast<uint8_t>(code);
+  for (int64_t i = place<kLanes>(); i < span.size; i += kLanes) {
+    AffineRounded<float> rounded[1];
+    round_elements<weight>(layer, input, group, span, i, rounded);
+    output.codes[span.begin + i] = static_cast<uint8_t>(rounded[0].code - group.bottom);
   }
-  if (output.outer_scale && lane() == 0 && index == 0) *output.outer_scale = *input.outer_scale;
-  if (lane() != 0 || (layer.whole_tensor && index > 0)) return;
+  if (!stores_group(layer, index, place<kLanes>())) return;
+  if (output.outer_scale && index == 0) *output.outer_scale = *input.outer_scale;
   store_element(layer.scale, output.scale, span.group, group.scale);
   if (output.zero_point) output.zero_point[span.group] = static_cast<uint8_t>(group.zero);
 }
 
 template <Element type>
-__global__ void decode_kernel(AffineLayer layer, AffineCodes input, void* output) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
+__global__ void decode_kernel(AffineLayer layer, Spans spans, AffineCodes input, void* output) {
+  const int64_t index = span_index<kLanes>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
   const float scale = load_element(layer.scale, input.scale, span.group);
   const float zero = input.zero_point ? input.zero_point[span.group] : 1 << (layer.bits - 1);
-  for (int64_t i = lane(); i < span.size; i += kLanes)
+  for (int64_t i = place<kLanes>(); i < span.size; i += kLanes)
     store_element(type, output, span.begin + i,
                   times_outer<type>(input.outer_scale, scale * (input.codes[span.begin + i] - zero)));
 }
 
 // Backward or sign step, as `Finish` is AffineGradients or AffineStep.
-template <Element weight, typename Finish>
-__global__ void gradients_kernel(AffineLayer layer, AffineInput input, AffineGradient gradient, Finish finish,
-                                 AffineSums* sums) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
+template <Element weight, int T, int W, typename Finish>
+__global__ void gradients_kernel(AffineLayer layer, Spans spans, AffineInput input, AffineGradient gradient,
+                                 Finish finish, AffineSums* sums) {
+  const int64_t index = span_index<T>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
   const AffineGroup group = affine_group(layer, input, span.group);
-  float direct = 0.0f, clipped = 0.0f;
-  for (int64_t i = lane(); i < span.size; i += kLanes) {
-    const AffineRounded<float> rounded = round_element<weight>(layer, input, group, span, i);
-    const float at_output = load_element(gradient.type, gradient.qdq, span.begin + i);
-    const auto parts = affine_parts(group, rounded, gradient_times_outer<weight>(input.outer_scale, at_output));
-    direct = direct + parts.direct;
-    clipped = clipped + parts.clipped;
-    finish_v(finish, span.v + i, parts.v);
+  float direct[W] = {}, clipped[W] = {};
+  for (int64_t i = place<T>() * W; i < span.size; i += kLanes) {
+    AffineRounded<float> rounded[W];
+    round_elements<weight>(layer, input, group, span, i, rounded);
+    float at_output[W], of_v[W];
+    load_elements(gradient.type, gradient.qdq, span.begin + i, at_output);
+    for (int k = 0; k < W; ++k) {
+      const auto parts = affine_parts(group, rounded[k], gradient_times_outer<weight>(input.outer_scale, at_output[k]));
+      direct[k] = direct[k] + parts.direct;
+      clipped[k] = clipped[k] + parts.clipped;
+      of_v[k] = parts.v;
+    }
+    finish_v(finish, span.v + i, of_v);
   }
-  for (int64_t i = span.size + lane(); i < layer.span_cols; i += kLanes) finish_padding(finish, span.v + i);
+  for (int64_t i = span.size + place<T>(); i < layer.span_cols; i += T) finish_padding(finish, span.v + i);
   const AffineSums total{sum_lanes(direct), sum_lanes(clipped)};
   all_have_read();
-  if (lane() != 0) return;
+  if (place<T>() != 0) return;
   if (layer.whole_tensor)
     sums[index] = total;
   else
@@ -130,77 +156,107 @@ __global__ void gradients_kernel(AffineLayer layer, AffineInput input, AffineGra
 }
 
 template <typename Finish>
-__global__ void finish_tensor_kernel(AffineLayer layer, AffineInput input, const AffineSums* sums, Finish finish) {
-  float direct = 0.0f, clipped = 0.0f;
-  for (int64_t i = lane(); i < affine_spans(layer); i += kLanes) {
-    direct = direct + sums[i].direct;
-    clipped = clipped + sums[i].clipped;
+__global__ void finish_tensor_kernel(AffineLayer layer, Spans spans, AffineInput input, const AffineSums* sums,
+                                     Finish finish) {
+  float direct[1] = {}, clipped[1] = {};
+#pragma unroll 8
+  for (int64_t i = place<kLanes>(); i < spans.count; i += kLanes) {
+    direct[0] = direct[0] + sums[i].direct;
+    clipped[0] = clipped[0] + sums[i].clipped;
   }
   const AffineSums total{sum_lanes(direct), sum_lanes(clipped)};
-  if (lane() != 0) return;
+  if (place<kLanes>() != 0) return;
   const AffineGroup group = affine_group(layer, input, 0);
   affine_finish(finish, 0, affine_range_gradients(layer, group, input.low[0], input.high[0], total));
 }
 
-template <Element weight>
-__global__ void input_gradient_kernel(AffineLayer layer, AffineInput input, AffineGradient gradient, void* output) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
-  const AffineGroup group = affine_group(layer, input, span.group);
-  float direct = 0.0f, clipped = 0.0f;
-  for (int64_t i = lane(); i < span.size; i += kLanes) {
-    const AffineRounded<float> rounded = round_element<weight>(layer, input, group, span, i);
-    const float at_output = load_element(gradient.type, gradient.qdq, span.begin + i);
-    const auto parts = affine_parts(group, rounded, at_output);
-    direct = direct + parts.direct;
-    clipped = clipped + parts.clipped;
-    store_element(weight, output, span.begin + i, keep(equal(rounded.code, rounded.shifted), at_output));
+// The first of a span's elements that is its smallest or its largest, found by its threads.
+struct FirstOf {
+  int32_t at = INT32_MAX;
+
+  __device__ void see(bool found, int64_t i) {
+    if (found && at == INT32_MAX) at = static_cast<int32_t>(i);
   }
+  template <int T>
+  __device__ void fold() {
+    for (int half = T / 2; half > 0; half /= 2) {
+      const int32_t other = __shfl_down_sync(kWarp, at, half, T);
+      at = other < at ? other : at;
+    }
+  }
+};
+
+template <Element weight, int T, int W>
+__global__ void input_gradient_kernel(AffineLayer layer, Spans spans, AffineInput input, AffineGradient gradient,
+                                      void* output) {
+  const int64_t index = span_index<T>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
+  const AffineGroup group = affine_group(layer, input, span.group);
+  const float smallest = input.low[span.group], largest = input.high[span.group];
+  float direct[W] = {}, clipped[W] = {};
+  FirstOf low, high;
+  for (int64_t i = place<T>() * W; i < span.size; i += kLanes) {
+    AffineRounded<float> rounded[W];
+    round_elements<weight>(layer, input, group, span, i, rounded);
+    float w[W], at_output[W], through[W];
+    load_elements<weight>(input.weight, span.begin + i, w);
+    load_elements(gradient.type, gradient.qdq, span.begin + i, at_output);
+    for (int k = 0; k < W; ++k) {
+      const auto parts = affine_parts(group, rounded[k], at_output[k]);
+      direct[k] = direct[k] + parts.direct;
+      clipped[k] = clipped[k] + parts.clipped;
+      through[k] = keep(equal(rounded[k].code, rounded[k].shifted), at_output[k]);
+      low.see(w[k] == smallest, i + k);
+      high.see(w[k] == largest, i + k);
+    }
+    store_elements<weight>(output, span.begin + i, through);
+  }
+  low.fold<T>();
+  high.fold<T>();
   const AffineSums sums{sum_lanes(direct), sum_lanes(clipped)};
   all_have_read();
-  if (lane() == 0) add_slopes(layer, input, span, affine_slopes(layer, group, sums), output);
+  if (place<T>() == 0) add_slopes<weight>(span, affine_slopes(layer, group, sums), low.at, high.at, output);
 }
 
 template <Element weight>
 __device__ AffineImportance importance_of_span(const AffineLayer& layer, const AffineSearch& input,
                                                const AffineSpan& span, const float* given) {
   if (!given) return {ImportanceKind::kNone, 0.0f};
-  float channels = 0.0f, sum = 0.0f, squares = 0.0f;
-  for (int64_t i = lane(); i < span.size; i += kLanes) {
+  float channels[1] = {}, sum[1] = {}, squares[1] = {};
+  for (int64_t i = place<kLanes>(); i < span.size; i += kLanes) {
     const float w = load_element(weight, input.weight, span.begin + i);
-    channels = channels + keep(greater(given[i], kNoImportance), 1.0f);
-    sum = sum + given[i];
-    squares = squares + round_to<weight>(w * w);
+    channels[0] = channels[0] + keep(greater(given[i], kNoImportance), 1.0f);
+    sum[0] = sum[0] + given[i];
+    squares[0] = squares[0] + round_to<weight>(w * w);
   }
-  return affine_importance<weight>(layer, span.size, from_lane_0(sum_lanes(channels)), from_lane_0(sum_lanes(sum)),
-                                   from_lane_0(sum_lanes(squares)));
+  return affine_importance<weight>(layer, span.size, from_first<kLanes>(sum_lanes(channels)),
+                                   from_first<kLanes>(sum_lanes(sum)), from_first<kLanes>(sum_lanes(squares)));
 }
 
 template <Element weight>
-__global__ void search_kernel(AffineLayer layer, AffineSearch input, float* low, float* high) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
-  const AffineSpan span = affine_span(layer, index);
-  const float* given =
-      input.importance ? input.importance + index % affine_spans_per_row(layer) * layer.span_cols : nullptr;
+__global__ void search_kernel(AffineLayer layer, Spans spans, AffineSearch input, float* low, float* high) {
+  const int64_t index = span_index<kLanes>();
+  if (index >= spans.count) return;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
+  const float* given = input.importance ? input.importance + index % spans.per_row * layer.span_cols : nullptr;
   const float extreme = affine_extreme(layer, input.weight, span, low[index], high[index]);
   if (!(extreme == extreme)) return;  // NaN stays NaN
   const AffineImportance importance = importance_of_span<weight>(layer, input, span, given);
   const float reciprocal = guarded_reciprocal<weight>(extreme);
-  float best_scale = 0.0f, best = 0.0f;  // of lane 0
+  float best_scale = 0.0f, best = 0.0f;  // of the first thread
   for (int candidate = 0; candidate < affine_candidates(layer); ++candidate) {
     const float inverse = round_to<weight>(affine_candidate(layer, candidate) * reciprocal);
     const float scale = guarded_reciprocal<weight>(inverse);
-    float errors = 0.0f;
-    for (int64_t i = lane(); i < span.size; i += kLanes) {
+    float errors[1] = {};
+    for (int64_t i = place<kLanes>(); i < span.size; i += kLanes) {
       const float w = load_element(weight, input.weight, span.begin + i);
       float error = affine_error<weight>(layer, inverse, scale, w);
       if (importance.kind == ImportanceKind::kGiven)
         error = error * importance_of<ImportanceKind::kGiven, weight>(importance, given[i], w);
       else if (importance.kind == ImportanceKind::kMagnitude)
         error = error * importance_of<ImportanceKind::kMagnitude, weight>(importance, given[i], w);
-      errors = errors + error;
+      errors[0] = errors[0] + error;
     }
     const float total = sum_lanes(errors);
     if (candidate > 0 && !(total < best)) continue;
@@ -208,32 +264,41 @@ __global__ void search_kernel(AffineLayer layer, AffineSearch input, float* low,
     best_scale = scale;
   }
   all_have_read();
-  if (lane() == 0) affine_range_of_scale(layer, best_scale, low[index], high[index]);
+  if (place<kLanes>() == 0) affine_range_of_scale(layer, best_scale, low[index], high[index]);
 }
 
 template <Element weight>
-__global__ void progressive_kernel(AffineLayer layer, AffineProgressive args) {
-  const int64_t index = span_index();
-  if (index >= affine_spans(layer)) return;
+__global__ void progressive_kernel(AffineLayer layer, Spans spans, AffineProgressive args) {
+  const int64_t index = span_index<kLanes>();
+  if (index >= spans.count) return;
   const float scale = progressive_scale(args);
-  if (index == 0 && lane() == 0) *args.outer_scale = scale;
-  const AffineSpan span = affine_span(layer, index);
-  for (int64_t i = lane(); i < span.size; i += kLanes) progressive_round<weight>(args, scale, span.begin + i);
+  if (index == 0 && place<kLanes>() == 0) *args.outer_scale = scale;
+  const AffineSpan span = affine_span(layer, index, spans.per_row);
+  for (int64_t i = place<kLanes>(); i < span.size; i += kLanes) progressive_round<weight>(args, scale, span.begin + i);
 }
 
 template <typename Launch>
 const char* run(const AffineCuda& where, const AffineLayer& layer, Launch&& launch) {
-  return run_spans(where.device, where.stream, affine_spans(layer), launch);
+  const Spans spans{affine_spans(layer), affine_spans_per_row(layer)};
+  return run_spans(where.device, where.stream, spans.count, [&](cudaStream_t stream) { launch(spans, stream); });
+}
+
+// Whether rows and spans are whole eights, and the tensors are aligned.
+bool together(const AffineLayer& layer, std::initializer_list<const void*> tensors) {
+  return together(layer.cols | layer.span_cols, tensors);
 }
 
 template <typename Finish>
 const char* run_gradients(const AffineCuda& where, const AffineLayer& layer, const AffineInput& input,
                           const AffineGradient& gradient, const Finish& finish, AffineSums* sums) {
-  return run(where, layer, [&](unsigned blocks, cudaStream_t stream) {
+  return run(where, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
-      gradients_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, gradient, finish, sums);
+      with_sums(together(layer, {input.weight, input.v, gradient.qdq, finish.v}), layer.span_cols, [&](auto t, auto w) {
+        gradients_kernel<weight.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, gradient, finish, sums);
+      });
     });
-    if (layer.whole_tensor) finish_tensor_kernel<<<1, kLanes, 0, stream>>>(layer, input, sums, finish);
+    if (layer.whole_tensor) finish_tensor_kernel<<<1, kLanes, 0, stream>>>(layer, spans, input, sums, finish);
   });
 }
 
@@ -241,34 +306,52 @@ const char* run_gradients(const AffineCuda& where, const AffineLayer& layer, con
 
 const char* AffineCuda::range(const AffineLayer& layer, const void* weight, float* low, float* high,
                               float* workspace) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
-    const int64_t spans = affine_spans(layer);
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     float* span_low = layer.whole_tensor ? workspace : low;
-    float* span_high = layer.whole_tensor ? workspace + spans : high;
-    range_kernel<<<blocks, kThreads, 0, stream>>>(layer, weight, span_low, span_high);
-    if (layer.whole_tensor) range_tensor_kernel<<<1, kLanes, 0, stream>>>(spans, span_low, span_high, low, high);
+    float* span_high = layer.whole_tensor ? workspace + spans.count : high;
+    with_element(layer.weight, [&](auto element) {
+      without_sums(together(layer, {weight}), layer.span_cols, [&](auto t, auto w) {
+        range_kernel<element.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, weight, span_low, span_high);
+      });
+    });
+    if (!layer.whole_tensor) return;
+    // A part reads every parts-th range and writes the first of them.
+    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(spans.count / kLanes, 1024));
+    if (parts > 1)
+      range_of_ranges_kernel<<<blocks_of(parts * kLanes), kThreads, 0, stream>>>(spans.count, parts, span_low,
+                                                                                 span_high, span_low, span_high);
+    range_of_ranges_kernel<<<1, kThreads, 0, stream>>>(parts > 1 ? parts : spans.count, 1, span_low, span_high, low,
+                                                       high);
   });
 }
 
 const char* AffineCuda::forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
-      forward_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, output);
+      without_sums(together(layer, {input.weight, input.v, output.qdq}), layer.span_cols, [&](auto t, auto w) {
+        forward_kernel<weight.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, output);
+      });
     });
   });
 }
 
 const char* AffineCuda::encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
-      encode_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, output);
+      encode_kernel<weight.value>
+          <<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, output);
     });
   });
 }
 
 const char* AffineCuda::decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
-    with_element(type, [&](auto t) { decode_kernel<t.value><<<blocks, kThreads, 0, stream>>>(layer, input, output); });
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
+    with_element(type, [&](auto element) {
+      decode_kernel<element.value>
+          <<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, output);
+    });
   });
 }
 
@@ -284,25 +367,30 @@ const char* AffineCuda::sign_step(const AffineLayer& layer, const AffineInput& i
 
 const char* AffineCuda::input_gradient(const AffineLayer& layer, const AffineInput& input,
                                        const AffineGradient& gradient, void* output) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
-      input_gradient_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, gradient, output);
+      with_sums(together(layer, {input.weight, input.v, gradient.qdq, output}), layer.span_cols, [&](auto t, auto w) {
+        input_gradient_kernel<weight.value, t.value, w.value>
+            <<<blocks_of(spans.count * t.value), kThreads, 0, stream>>>(layer, spans, input, gradient, output);
+      });
     });
   });
 }
 
 const char* AffineCuda::search(const AffineLayer& layer, const AffineSearch& input, float* low, float* high) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
     with_element(layer.weight, [&](auto weight) {
-      search_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, input, low, high);
+      search_kernel<weight.value>
+          <<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, input, low, high);
     });
   });
 }
 
 const char* AffineCuda::progressive(const AffineLayer& layer, const AffineProgressive& args) const {
-  return run(*this, layer, [&](unsigned blocks, cudaStream_t stream) {
-    with_element(layer.weight,
-                 [&](auto weight) { progressive_kernel<weight.value><<<blocks, kThreads, 0, stream>>>(layer, args); });
+  return run(*this, layer, [&](const Spans& spans, cudaStream_t stream) {
+    with_element(layer.weight, [&](auto weight) {
+      progressive_kernel<weight.value><<<blocks_of(spans.count * kLanes), kThreads, 0, stream>>>(layer, spans, args);
+    });
   });
 }
 

@@ -7,7 +7,8 @@
 
 namespace roundhouse::kernels {
 
-// Where to run; what AffineCuda says of its functions holds for these.
+// Where to run; what AffineCuda says of its functions holds for these. Tensors of the weight's shape are aligned to 16
+// bytes, or the call fails.
 struct GgmlCuda {
   int device;
   void* stream;  // cudaStream_t

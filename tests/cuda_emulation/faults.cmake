@@ -46,19 +46,19 @@ function(seeded_fault name mode family file text fault says)
   set_tests_properties(emulation.fault_${name} PROPERTIES PASS_REGULAR_EXPRESSION "${says}")
 endfunction()
 
-seeded_fault(order_of_sums source affine launch.cuh "int half = kLanes / 2; half > 0; half /= 2"
-  "int half = 1; half < kLanes; half *= 2" "expected")
-seeded_fault(another_lanes_value source affine launch.cuh "__shfl_sync(half_warp(), x, 0, kLanes)"
-  "__shfl_sync(half_warp(), x, 1, kLanes)" "searched.*expected")
-seeded_fault(mask_of_the_other_half source affine launch.cuh "return 0xffffu << (threadIdx.x & 16)"
-  "return 0xffff0000u >> (threadIdx.x & 16)" "a lane is not in its own mask")
-seeded_fault(last_block_left_out source affine launch.cuh "(spans + kSpansPerBlock - 1) / kSpansPerBlock"
-  "(spans + kSpansPerBlock) / kSpansPerBlock - 1" "invalid configuration|expected")
-seeded_fault(nan_is_missed source affine affine.cu "finite = finite + (x.low - x.low)" "finite = finite + 0.0f" "expected")
+seeded_fault(order_of_sums source affine launch.cuh "int half = W / 2; half > 0; half /= 2"
+  "int half = 1; half < W; half *= 2" "expected")
+seeded_fault(another_lanes_value source affine launch.cuh "__shfl_sync(kWarp, x, 0, T)"
+  "__shfl_sync(kWarp, x, 1, T)" "searched.*expected")
+seeded_fault(half_a_mask source affine launch.cuh "kWarp = 0xffffffffu"
+  "kWarp = 0xffff0000u" "a lane is not in its own mask")
+seeded_fault(last_block_left_out source affine launch.cuh "(threads + kThreads - 1) / kThreads"
+  "(threads + kThreads) / kThreads - 1" "invalid configuration|expected")
+seeded_fault(nan_is_missed source affine affine.cu "finite = finite + (smallest - smallest)" "finite = finite + 0.0f" "expected")
 seeded_fault(padding_untouched source affine affine.cu "finish_padding(finish, span.v + i)" "(void)i" "grad v.*expected -?0")
 seeded_fault(ties_to_the_later source affine affine.cu "!(total < best)" "!(total <= best)" "searched.*expected")
 seeded_fault(one_lane_too_far source scaled scaled.cu "maximum[index] = largest;" "maximum[index + 1] = largest;" "expected|overflow")
 if(ROUNDHOUSE_WITH_CUDA)
-  seeded_fault(lanes_do_not_wait ptx affine launch.cuh "{ __syncwarp(half_warp()); }" "{}" "race" CUDA_EMULATION_STRICT=1)
-  seeded_fault(beyond_the_end ptx scaled scaled.cu "if (index >= scaled_spans(layer)) return;" "" "outside of device memory")
+  seeded_fault(lanes_do_not_wait ptx affine launch.cuh "{ __syncwarp(kWarp); }" "{}" "race" CUDA_EMULATION_STRICT=1)
+  seeded_fault(beyond_the_end ptx scaled scaled.cu "if (index >= spans.count) return;" "" "outside of device memory")
 endif()

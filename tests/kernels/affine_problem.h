@@ -58,10 +58,11 @@ struct Shape {
   bool whole_tensor;
 };
 
-// A row of 1, ragged groups, groups shorter than a vector, rows as groups, the whole tensor, more groups than lanes.
-inline const Shape kShapes[] = {{3, 96, 32, false}, {2, 130, 64, false}, {2, 200, 128, false},
-                                {5, 1, 1, false},   {3, 21, 7, false},   {2, 77, 77, false},
-                                {20, 50, 50, true}, {1, 33, 33, true},   {7, 95, 16, false}};
+// A row of 1, ragged groups, groups shorter than a vector, rows as groups, the whole tensor, more groups than lanes, long
+// spans of whole eights.
+inline const Shape kShapes[] = {{3, 96, 32, false}, {2, 130, 64, false},  {2, 200, 128, false}, {5, 1, 1, false},
+                                {3, 21, 7, false},  {2, 77, 77, false},   {20, 50, 50, true},   {1, 33, 33, true},
+                                {7, 95, 16, false}, {2, 520, 520, false}, {40, 24, 24, true}};
 
 struct Problem {
   AffineLayer layer{};

@@ -39,9 +39,9 @@ struct ScaledShape {
 
 // Whole and ragged groups, rows of 1, a tail of one element, groups shorter than a vector, blocks, the whole tensor,
 // more groups than lanes.
-inline const ScaledShape kScaledShapes[] = {{3, 96, 1, 32}, {2, 130, 1, 16},  {2, 33, 1, 32},
-                                            {5, 1, 1, 1},   {3, 21, 1, 7},    {2, 77, 1, 77},
-                                            {9, 70, 4, 32}, {20, 50, 20, 50}, {7, 95, 1, 16}};
+inline const ScaledShape kScaledShapes[] = {{3, 96, 1, 32}, {2, 130, 1, 16}, {2, 33, 1, 32},   {5, 1, 1, 1},
+                                            {3, 21, 1, 7},  {2, 77, 1, 77},  {9, 70, 4, 32},   {20, 50, 20, 50},
+                                            {7, 95, 1, 16}, {3, 72, 1, 16},  {2, 520, 1, 520}, {9, 72, 4, 24}};
 
 struct ScaledProblem {
   const char* kind = "";

@@ -31,9 +31,8 @@ __global__ void encode_kernel(BlockType type, GgmlLayer layer, GgmlInput input, 
 
 const char* encode_cuda(const GgmlCuda& where, BlockType type, const GgmlLayer& layer, const GgmlInput& input,
                         uint8_t* blocks) {
-  const int64_t spans = (ggml_blocks(layer) + kLanes - 1) / kLanes;  // of kLanes threads
-  return run_spans(where.device, where.stream, spans, [&](unsigned grid, cudaStream_t stream) {
-    encode_kernel<<<grid, kThreads, 0, stream>>>(type, layer, input, blocks);
+  return run_spans(where.device, where.stream, ggml_blocks(layer), [&](cudaStream_t stream) {
+    encode_kernel<<<blocks_of(ggml_blocks(layer)), kThreads, 0, stream>>>(type, layer, input, blocks);
   });
 }
 

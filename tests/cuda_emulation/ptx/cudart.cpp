@@ -2,8 +2,13 @@
 // What the host half of nvcc's output calls: kernels are registered and launched by name, and run as translated PTX.
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
+#include <sstream>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tests/cuda_emulation/ptx/ptx_instructions.h"
@@ -20,7 +25,35 @@ std::map<std::string, Kernel>& kernels() {
   return map;
 }
 
+// Of the running block: how often each thread ran each piece.
+constexpr unsigned kMostWarps = 1024 / kWarp;
+std::unordered_map<const char*, std::array<std::array<uint32_t, kWarp>, kMostWarps>> pieces;
+uint64_t counted_block = 0;
+std::map<std::string, uint64_t> issued;
+
+void end_block() {
+  for (const auto& [operations, warps] : pieces) {
+    uint64_t times = 0;
+    for (const auto& lanes : warps) times += *std::max_element(lanes.begin(), lanes.end());
+    std::istringstream text(operations);
+    for (std::string operation; text >> operation;) issued[operation] += times;
+  }
+  pieces.clear();
+}
+
 }  // namespace
+
+void count_piece(const char* operations) {
+  if (this_grid().blocks_done != counted_block) end_block();
+  counted_block = this_grid().blocks_done;
+  const Thread& thread = this_thread();
+  ++pieces[operations][thread.linear / kWarp][thread.lane()];
+}
+
+std::map<std::string, uint64_t> take_counts() {
+  end_block();
+  return std::exchange(issued, {});
+}
 
 const Kernel* find_kernel(const char* name) {
   const auto found = kernels().find(name);
@@ -97,6 +130,7 @@ cudaError_t cudaLaunchKernel(const void* host, dim3 blocks, dim3 threads, void**
   for (size_t i = 0; i < kernel->parameters.size(); ++i)
     std::memcpy(&parameters[kernel->parameters[i].offset], arguments[i], kernel->parameters[i].bytes);
   begin_launch();
+  ptx::end_block();
   const std::string failure = run_grid({blocks.x, blocks.y, blocks.z}, {threads.x, threads.y, threads.z},
                                        [&] { kernel->run(parameters.data()); });
   if (failure.empty()) return cudaSuccess;

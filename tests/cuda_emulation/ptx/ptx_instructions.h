@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <string>
 #include <type_traits>
 #include <vector>
 
+#include "kernels/floats.h"
 #include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/scheduler.h"
 
@@ -30,6 +33,15 @@ const Kernel* find_kernel(const char* name);
 struct Registered {
   Registered(const char* name, void (*run)(const unsigned char*), size_t bytes, std::vector<Parameter> parameters);
 };
+
+// Counts the instructions of a straight piece of a kernel, names with blanks between them, for the running thread.
+inline bool counting = false;
+void count_piece(const char* operations);
+inline void count(const char* operations) {
+  if (counting) count_piece(operations);
+}
+// How often warps issued each instruction since the last call: a piece as often as the lane that ran it most.
+std::map<std::string, uint64_t> take_counts();
 
 enum class Space { kGlobal, kOther };
 
@@ -61,6 +73,19 @@ struct f64 {
   using Bits = uint64_t;
   using Number = double;
   static constexpr Bits kNan = 0x7fffffffffffffffull, kSign = 0x8000000000000000ull;
+};
+// Of 16 bits; only converted.
+struct f16 {
+  using Bits = uint16_t;
+  static constexpr Bits kNan = 0x7fffu;
+  static float number(Bits bits) { return roundhouse::kernels::float_from_half(bits); }
+  static Bits bits(float x) { return roundhouse::kernels::half_from_float(x); }
+};
+struct bf16 {
+  using Bits = uint16_t;
+  static constexpr Bits kNan = 0x7fffu;
+  static float number(Bits bits) { return roundhouse::kernels::float_from_bfloat(bits); }
+  static Bits bits(float x) { return roundhouse::kernels::bfloat_from_float(x); }
 };
 template <typename T>
 struct Integer {
@@ -149,6 +174,10 @@ auto neg(typename F::Bits x) {
 template <typename F, std::enable_if_t<is_real<F>, int> = 0>
 auto abs(typename F::Bits x) {
   return x & ~F::kSign;
+}
+template <typename F>
+auto copysign(typename F::Bits sign, typename F::Bits x) {
+  return (x & ~F::kSign) | (sign & F::kSign);
 }
 
 // ---- integers ----
@@ -294,9 +323,17 @@ bool compare_ne(Operand<T> a, Operand<T> b) {
 
 enum class Rounding { plain, rn, rzi, rni, rmi, rpi };
 
+template <typename T>
+constexpr bool is_half = std::is_same_v<T, f16> || std::is_same_v<T, bf16>;
+
 template <typename To, typename From>
 typename To::Bits convert(Rounding rounding, uint64_t bits) {
-  if constexpr (is_real<From>) {
+  if constexpr (is_half<From>) {
+    return result<To>(From::number(static_cast<uint16_t>(bits)));
+  } else if constexpr (is_half<To>) {
+    const float x = number<From>(static_cast<typename From::Bits>(bits));
+    return x != x ? To::kNan : To::bits(x);
+  } else if constexpr (is_real<From>) {
     typename From::Number x = number<From>(static_cast<typename From::Bits>(bits));
     if (rounding == Rounding::rzi) x = std::trunc(x);
     if (rounding == Rounding::rni) x = std::nearbyint(x);

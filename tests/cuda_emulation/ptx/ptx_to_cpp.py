@@ -32,7 +32,8 @@ SPECIAL = {
 INTEGER = {"add", "sub", "mul.lo", "mul.hi", "mul.wide", "mad.lo", "div", "rem", "min", "max", "neg", "abs", "and", "or",
            "xor", "not", "shl", "shr"}  # fmt: skip
 CONTRACTIBLE = {"add", "sub", "mul"}  # unlike add.rn, ptxas may make an fma of them
-REAL = {"add.rn", "sub.rn", "mul.rn", "div.rn", "fma.rn", "rcp.rn", "sqrt.rn", "min", "max", "neg", "abs"}
+REAL = {"add.rn", "sub.rn", "mul.rn", "div.rn", "fma.rn", "rcp.rn", "sqrt.rn", "min", "max", "neg", "abs",
+        "copysign"}
 SHUFFLES = {"up": "kUp", "down": "kDown", "bfly": "kButterfly", "idx": "kIndex"}
 
 
@@ -70,6 +71,7 @@ class Kernel:
         self.size = offset
         self.declarations, self.body = [], []
         self.contractible = 0
+        self.piece = None  # the operations since the last label or jump, and where the body counts them
 
     def value(self, operand):
         if operand in SPECIAL:
@@ -135,6 +137,9 @@ class Kernel:
             expression = "%s ? %s : %s" % (values[2], values[0], values[1])
         elif base == "setp" and len(parts) == 3:
             expression = "compare_%s<%s>(%s)" % (parts[1], type_name if type_name in ("f32", "f64") else TYPES[type_name], ", ".join(values))
+        elif operation in ("cvt.rn.bf16x2.f32", "cvt.rn.f16x2.f32"):
+            half = parts[2][:-2]
+            expression = "convert<%s, f32>(Rounding::rn, %s) << 16 | convert<%s, f32>(Rounding::rn, %s)" % (half, values[0], half, values[1])
         elif base == "cvt":
             rounding = parts[1] if len(parts) == 4 else "plain"
             expression = "convert<%s, %s>(Rounding::%s, %s)" % (parts[-2], type_name, rounding, values[0])
@@ -173,10 +178,21 @@ class Kernel:
         else:
             guard, operation, operands = re.fullmatch(r"(?:@(!?%\w+) )?([\w.]+)(?: (.*))?", statement).groups()
             lines = self.instruction(operation, split_operands(operands or ""))
+            self.count(operation)
             if guard:
                 condition = "!" + self.value(guard[1:]) if guard.startswith("!") else self.value(guard)
                 lines = ["if (%s) { %s }" % (condition, " ".join(lines))]
             self.body += lines
+            if operation.startswith(("bra", "ret")):
+                self.piece = None
+
+    def count(self, operation):
+        if self.piece is None:
+            self.piece = ([], len(self.body))
+            self.body.append("")
+        operations, place = self.piece
+        operations.append(operation)
+        self.body[place] = 'count("%s");' % " ".join(operations)
 
     def text(self):
         lines = ["// " + self.name, "void kernel_%d(const unsigned char* parameters) {" % self.number]
@@ -202,6 +218,7 @@ def translate(text):
             piece = piece.strip()
             if piece.endswith(":"):
                 kernel.body.append(piece.strip("$") + ";")
+                kernel.piece = None
             else:
                 kernel.add(piece[:-1])
         if kernel.contractible:

@@ -68,17 +68,6 @@ namespace cuda_emulation {
 // Remembers the failure of a launch for cudaGetLastError().
 void launch_failed(const std::string& what);
 
-inline uint32_t bits_of(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-inline float float_of(uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 // What rewrite_launches.py makes of kernel<<<blocks, threads, shared, stream>>>(arguments): launch(call, blocks, threads,
 // shared, stream)(arguments). The arguments are copied, as a launch does.
 template <typename Call>
@@ -98,21 +87,35 @@ inline uint32_t shuffle_of_width(Shuffle mode, uint32_t mask, uint32_t value, ui
 
 }  // namespace cuda_emulation
 
-inline float __shfl_sync(unsigned mask, float x, int lane, int width = warpSize) {
-  using namespace cuda_emulation;
-  return float_of(shuffle_of_width(Shuffle::kIndex, mask, bits_of(x), static_cast<uint32_t>(lane), width));
+namespace cuda_emulation {
+
+template <typename T>
+T shuffled(Shuffle mode, uint32_t mask, T x, uint32_t by, int width) {
+  static_assert(sizeof(T) == 4);
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof x);
+  bits = shuffle_of_width(mode, mask, bits, by, width);
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
 }
-inline float __shfl_down_sync(unsigned mask, float x, unsigned by, int width = warpSize) {
-  using namespace cuda_emulation;
-  return float_of(shuffle_of_width(Shuffle::kDown, mask, bits_of(x), by, width));
+
+}  // namespace cuda_emulation
+
+template <typename T>
+T __shfl_sync(unsigned mask, T x, int lane, int width = warpSize) {
+  return cuda_emulation::shuffled(cuda_emulation::Shuffle::kIndex, mask, x, static_cast<uint32_t>(lane), width);
 }
-inline float __shfl_up_sync(unsigned mask, float x, unsigned by, int width = warpSize) {
-  using namespace cuda_emulation;
-  return float_of(shuffle_of_width(Shuffle::kUp, mask, bits_of(x), by, width));
+template <typename T>
+T __shfl_down_sync(unsigned mask, T x, unsigned by, int width = warpSize) {
+  return cuda_emulation::shuffled(cuda_emulation::Shuffle::kDown, mask, x, by, width);
 }
-inline float __shfl_xor_sync(unsigned mask, float x, int by, int width = warpSize) {
-  using namespace cuda_emulation;
-  return float_of(shuffle_of_width(Shuffle::kButterfly, mask, bits_of(x), static_cast<uint32_t>(by), width));
+template <typename T>
+T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = warpSize) {
+  return cuda_emulation::shuffled(cuda_emulation::Shuffle::kUp, mask, x, by, width);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T x, int by, int width = warpSize) {
+  return cuda_emulation::shuffled(cuda_emulation::Shuffle::kButterfly, mask, x, static_cast<uint32_t>(by), width);
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
   cuda_emulation::exchange(cuda_emulation::Collective::kSyncWarp, mask, 0, cuda_emulation::this_thread().lane());

@@ -7,7 +7,7 @@ usage: rewrite_launches.py in.cu out.cpp
 import re
 import sys
 
-LAUNCH = re.compile(r"(?P<kernel>[A-Za-z_]\w*(?:<[^<>;{}]*>)?)<<<(?P<where>.*?)>>>", re.DOTALL)
+LAUNCH = re.compile(r"(?P<kernel>[A-Za-z_]\w*(?:<[^<>;{}]*>)?)\s*<<<(?P<where>.*?)>>>", re.DOTALL)
 
 
 def rewrite(text):
