@@ -71,6 +71,8 @@ CASES = {
                                         rope_parameters=dict(rope_type="yarn", rope_theta=500.0, factor=4.0,
                                                              original_max_position_embeddings=16, truncate=False)),
                 None),
+    "gpt_oss_limit": ("gpt_oss", SMALL | dict(num_local_experts=4, num_experts_per_tok=2, head_dim=16, sliding_window=7,
+                                              rope_parameters=YARN), None),
     "deepseek_v3": ("deepseek_v3", ROUTED | dict(num_key_value_heads=6, n_group=4, topk_group=2, kv_lora_rank=24,
                                                  q_lora_rank=20, qk_rope_head_dim=8, v_head_dim=12,
                                                  qk_nope_head_dim=16), None),
@@ -89,6 +91,9 @@ CASES = {
         text_config=ROUTED | MLA | dict(model_type="mistral4", n_group=2, topk_group=1, routed_scaling_factor=1.5,
                                         attention_bias=True, n_shared_experts=1, rope_parameters=YARN | GROWING),
         vision_config=PIXTRAL), None),
+    "mistral4_unbiased": ("mistral3", dict(
+        text_config=ROUTED | MLA | dict(model_type="mistral4", n_group=1, topk_group=1, first_k_dense_replace=0,
+                                        rope_parameters=YARN | GROWING), vision_config=PIXTRAL), None),
     "mistral4_full_rank": ("mistral3", dict(
         text_config=ROUTED | MLA | dict(model_type="mistral4", q_lora_rank=None, norm_topk_prob=False,
                                         first_k_dense_replace=0, rope_parameters=YARN | GROWING),

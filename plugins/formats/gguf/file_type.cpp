@@ -149,9 +149,16 @@ nlohmann::json assign_types(const FileType& type, const Json& layers, const Json
     const std::string stored = names.to_gguf(layer.at("name")).value_or("");
     Place place{stored.substr(stored.rfind('.') + 1), 0, blocks, heads / kv_heads, blocks == 80 && has_70b, eight};
     if (stored.starts_with("blk.")) place.block = std::stoll(stored.substr(4));
+    if (const Layout* const layout = names.layout(stored, 0); layout && layout->transposed) {
+      assigned[layer.at("name").get<std::string>()] = {
+          {"bits", 16}, {"reason", "llama.cpp wants a part of it transposed, so it stays as it is"}};
+      continue;
+    }
     if (tied && place.role == "output") continue;  // the embedding is both
     if (tied && place.role == "token_embd") place.role = "output";
-    assigned[layer.at("name").get<std::string>()] = fitting(mixed_type(type, place), layer.at("cols"));
+    const Layout* const columns = names.column_layout(stored);
+    assigned[layer.at("name").get<std::string>()] =
+        fitting(mixed_type(type, place), columns ? columns->parts[0] : layer.at("cols").get<int64_t>());
   }
   return assigned;
 }
