@@ -112,7 +112,7 @@ CASES = {
                                                      qk_nope_head_dim=16), None),
     "qwen3_vl_moe": ("qwen3_vl_moe",
                      dict(text_config=QWEN | dict(rope_parameters=dict(rope_type="default", rope_theta=700.0,
-                                                                       mrope_section=[1, 1, 2])),
+                                                                       mrope_section=[3, 3, 2])),
                           vision_config=dict(hidden_size=32, intermediate_size=64, depth=2, num_heads=2, patch_size=4,
                                              out_hidden_size=48, num_position_embeddings=16,
                                              deepstack_visual_indexes=[0]), tie_word_embeddings=False), None),

@@ -63,14 +63,15 @@ int64_t Layout::sum(size_t count) const { return std::accumulate(parts.begin(), 
 std::vector<int64_t> Layout::places(int64_t rows) const {
   const int64_t in_groups = heads > 0 ? heads : groups * sum(parts.size());
   if (in_groups == 0) return {};
-  const bool fit = heads > 0 ? rows % (2 * heads) == 0 : tail ? rows >= in_groups : rows == in_groups;
+  const bool fit = heads > 0 ? rows % (2 * heads) == 0 && rotated <= rows / heads : tail ? rows >= in_groups : rows == in_groups;
   rh::require(fit, cat(rows, " rows are no ", heads > 0 ? heads : groups, " heads"));
   std::vector<int64_t> places(static_cast<size_t>(rows));
   std::iota(places.begin(), places.end(), 0);
   if (heads > 0) {
-    // llama.cpp rotates neighbours, (2i, 2i + 1), the checkpoints pairs that are half a head apart, (i, i + half).
-    const int64_t size = rows / heads, half = size / 2;
-    for (int64_t& row : places) row += row % size % half * 2 + row % size / half - row % size;
+    // llama.cpp rotates neighbours, (2i, 2i + 1), the checkpoints pairs that are half of them apart, (i, i + half).
+    const int64_t size = rows / heads, half = (rotated > 0 ? rotated : size) / 2;
+    for (int64_t& row : places)
+      if (const int64_t i = row % size; i < 2 * half) row += i % half * 2 + i / half - i;
     return places;
   }
   auto place = places.begin() + (rows - in_groups);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "plugins/formats/lib/text.h"
 
@@ -176,7 +177,7 @@ void add_experts(Metadata& metadata, const Names& names, const Json& architectur
 void add_latent(Metadata& metadata, const std::string& id, const Json& architecture) {
   const Json& latent = architecture.at("latent");
   const auto number = [&](const char* key) { return latent.at(key).get<uint64_t>(); };
-  if (number("q_rank") > 0) metadata.u32(id + ".attention.q_lora_rank", number("q_rank"));
+  metadata.u32(id + ".attention.q_lora_rank", number("q_rank"));
   metadata.u32(id + ".attention.kv_lora_rank", number("rank"));
   metadata.u32(id + ".attention.head_count_kv", 1);
   metadata.u32(id + ".attention.key_length", number("rank") + number("rope"));
@@ -198,6 +199,7 @@ void add_recurrent(Metadata& metadata, const std::string& id, const Json& archit
   metadata.u32(id + ".ssm.state_size", number("key_dim"));
   metadata.u32(id + ".ssm.time_step_rank", number("heads"));
   metadata.u32(id + ".ssm.group_count", number("key_heads"));
+  if (recurrent.at("kind") == "mamba2") metadata.f32(id + ".attention.layer_norm_epsilon", architecture.at("norm_eps"));
   if (recurrent.at("kind") == "delta_rule")
     metadata.flags(id + ".attention.recurrent_layers", of_blocks<bool>(architecture, "recurrent"));
   else
@@ -264,6 +266,9 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
           "has the embedding as its head, and this model has another one");
   require(!architecture.at("tied_head") || !names.untied_only(),
           "wants a head beside the embedding, and this model's is the embedding");
+  if (const auto& sections = names.sections(); !sections.empty())
+    require(2 * std::accumulate(sections.begin(), sections.end(), 0) == architecture.at("rotary").at("dims"),
+            "wants an mrope_section for each pair of rotary features, and this model has others");
   if (architecture.contains("experts")) {
     const Json& experts = architecture.at("experts");
     if (names.normalizes())
@@ -275,8 +280,7 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
     const std::vector<bool> blocks = of_blocks<bool>(architecture, "experts");
     const std::vector<bool> recurrent = of_blocks<bool>(architecture, "recurrent");
     const int64_t step = expert_step(blocks);
-    const bool each_is_one = of_blocks<int64_t>(architecture, "heads").size() == blocks.size();
-    require(step == 1 || (step > 1 && names.has_expert_steps()) || (each_is_one && some(recurrent)),
+    require(step == 1 || (step > 1 && names.has_expert_steps()) || some(recurrent),
             "has experts in all blocks after the first ones, and this model has them in others");
   }
   if (const Json& latent = architecture.at("latent"); !latent.is_null()) {

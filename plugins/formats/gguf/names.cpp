@@ -96,8 +96,10 @@ void Names::read_layouts(const Json& table, const Json& architecture) {
                     architecture.at("head_dim")};
   }
   const Json interleaved = table.value("interleaved", Json::object());
-  for (const auto& [name, of] : interleaved.items())
+  for (const auto& [name, of] : interleaved.items()) {
     layouts_[name].heads = architecture.at(of.get<std::string>());
+    if (const Json& rotary = architecture.at("rotary"); !rotary.is_null()) layouts_[name].rotated = rotary.at("dims");
+  }
   if (const Json recurrent = architecture.value("recurrent", Json()); !recurrent.is_null()) {
     const int64_t groups = recurrent.at("key_heads"), key = recurrent.at("key_dim"), size = recurrent.at("head_dim");
     groups_ = groups;
