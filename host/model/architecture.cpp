@@ -53,6 +53,7 @@ nlohmann::json to_json(const RotaryInfo& rotary) {
           {"truncate", rotary.truncate},
           {"interleaved", rotary.interleaved},
           {"attention_factor", rotary.attention_factor},
+          {"turning", rotary.turning},
           {"original_positions", rotary.original_positions},
           {"short_factors", rotary.short_factors},
           {"long_factors", rotary.long_factors}};
@@ -199,6 +200,7 @@ nlohmann::json Architecture::facts() const {
   nlohmann::json parts = nlohmann::json::array();
   AttentionInfo attention;  // the last: what is told of it is the same in all blocks
   std::optional<RecurrentInfo> recurrent;
+  std::optional<RotaryInfo> rotary;  // of attention without a window; its heads may have a size of their own
   double residual_scale = 1;
   bool parallel = false;
   for (const BlockInfo& block : info_.blocks) {
@@ -210,11 +212,14 @@ nlohmann::json Architecture::facts() const {
       parallel = parallel || (step.attention && step.mlp);
       if (!step.attention) continue;
       attention = *step.attention;
-      if (attention.sliding_window) windows.back() = *attention.sliding_window;
+      if (attention.sliding_window)
+        windows.back() = *attention.sliding_window;
+      else if (!rotary)
+        rotary = attention.rotary;
     }
   }
   const NormInfo norm = any_norm(info_);
-  const auto& rotary = info_.rotary ? info_.rotary : info_.window_rotary;
+  if (!rotary) rotary = info_.rotary ? info_.rotary : info_.window_rotary;
   nlohmann::json facts = {{"family", info_.family},
                           {"vocab", info_.vocab},
                           {"hidden", info_.hidden},

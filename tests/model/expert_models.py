@@ -50,6 +50,8 @@ CASES = {
     "olmoe": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3), None),
     "olmoe_normalized": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3, norm_topk_prob=True,
                                                tie_word_embeddings=True), None),
+    "olmoe_own_keys": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3, num_key_value_heads=6), None),
+    "dots1_own_keys": ("dots1", ROUTED | dict(norm_topk_prob=True, num_key_value_heads=6), None),
     "glm4_moe": ("glm4_moe", ROUTED | dict(use_qk_norm=True, attention_bias=True, routed_scaling_factor=2.5), None),
     "glm4_moe_groups": ("glm4_moe", ROUTED | dict(n_group=4, topk_group=2, norm_topk_prob=False, head_dim=16,
                                                   first_k_dense_replace=0), None),

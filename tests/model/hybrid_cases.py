@@ -67,6 +67,8 @@ CASES = {
                                edited("layer_types", "layers_block_type", mamba_d_head="auto")),
     "nemotron_h": ("nemotron_h", NEMOTRON | dict(layers_block_type=[
         "linear_attention", "mlp", "linear_attention", "full_attention", "moe"]), None),
+    "nemotron_h_experts": ("nemotron_h", NEMOTRON | dict(layers_block_type=["linear_attention", "moe", "full_attention", "moe"]), None),
+    "nemotron_h_dense": ("nemotron_h", NEMOTRON | dict(layers_block_type=["linear_attention", "mlp", "full_attention", "mlp"]), None),
     "nemotron_h_latent": ("nemotron_h", NEMOTRON | dict(layers_block_type=["full_attention", "moe"], mlp_bias=True,
                                                         moe_latent_size=24), None),
     "nemotron_h_old": ("nemotron_h", NEMOTRON | TIED | dict(

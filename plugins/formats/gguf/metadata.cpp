@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <numeric>
+#include <optional>
 
 #include "plugins/formats/lib/text.h"
 
@@ -190,6 +191,29 @@ void add_latent(Metadata& metadata, const std::string& id, const Json& architect
   metadata.u32(id + ".expert_shared_count", 0);
 }
 
+// Heads of blocks with a sliding window may be of another size than those of the others.
+void add_head_sizes(Metadata& metadata, const std::string& id, const Json& architecture) {
+  std::optional<uint64_t> size, window;
+  for (size_t i = 0; i < architecture.at("parts").size(); ++i) {
+    const auto found = architecture.at("parts")[i].at("head_dim").get<uint64_t>();
+    if (found == 0) continue;
+    std::optional<uint64_t>& kind = architecture.at("sliding_windows")[i].is_null() ? size : window;
+    rh::require(kind.value_or(found) == found, "the blocks have heads of different sizes; GGUF has one, and one of windows");
+    kind = found;
+  }
+  const uint64_t usual = size ? *size : window ? *window : architecture.at("head_dim").get<uint64_t>();
+  const auto add = [&](const std::string& suffix, uint64_t of) {
+    metadata.u32(id + ".attention.key_length" + suffix, of);
+    metadata.u32(id + ".attention.value_length" + suffix, of);
+  };
+  add("", usual);
+  if (window.value_or(usual) == usual) return;
+  add("_swa", *window);
+  metadata.u32(id + ".rope.dimension_count_swa", architecture.at("window_rotary").at("dims").get<uint64_t>());
+  metadata.u32(id + ".embedding_length_per_layer_input", 0);
+  metadata.u32(id + ".attention.shared_kv_layers", 0);
+}
+
 void add_recurrent(Metadata& metadata, const std::string& id, const Json& architecture) {
   const Json& recurrent = architecture.at("recurrent");
   const auto number = [&](const char* key) { return recurrent.at(key).get<uint64_t>(); };
@@ -266,6 +290,8 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
           "has the embedding as its head, and this model has another one");
   require(!architecture.at("tied_head") || !names.untied_only(),
           "wants a head beside the embedding, and this model's is the embedding");
+  require(architecture.at("heads") == architecture.at("kv_heads") || !names.own_keys(),
+          "has keys and values for each head, and here heads share some");
   if (const auto& sections = names.sections(); !sections.empty())
     require(2 * std::accumulate(sections.begin(), sections.end(), 0) == architecture.at("rotary").at("dims"),
             "wants an mrope_section for each pair of rotary features, and this model has others");
@@ -277,10 +303,13 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
                   " the weights of a token's experts by their sum, and this model does otherwise"));
     require(experts.at("scores") != "sparsemixer",
             "chooses a token's experts by a softmax, and this model one after the other (SparseMixer)");
-    const std::vector<bool> blocks = of_blocks<bool>(architecture, "experts");
-    const std::vector<bool> recurrent = of_blocks<bool>(architecture, "recurrent");
+    require(experts.at("groups") < 2 || experts.at("by_best_two"),
+            "takes a group of experts for as good as its best two together, and this model as its best one");
+    std::vector<bool> blocks;  // of those with an MLP or experts
+    for (const Json& block : architecture.at("parts"))
+      if (block.at("experts") || block.at("intermediate") > 0) blocks.push_back(block.at("experts"));
     const int64_t step = expert_step(blocks);
-    require(step == 1 || (step > 1 && names.has_expert_steps()) || some(recurrent),
+    require(step == 1 || (step > 1 && names.has_expert_steps()),
             "has experts in all blocks after the first ones, and this model has them in others");
   }
   if (const Json& latent = architecture.at("latent"); !latent.is_null()) {
@@ -321,12 +350,11 @@ void add_hyperparameters(Metadata& metadata, const Names& names, const Json& arc
   if (!latent.is_null()) {
     add_latent(metadata, id, architecture);
   } else {
-    if (recurrent.is_null() || recurrent.at("kind") == "delta_rule")
+    if (!recurrent.is_null() && recurrent.at("kind") == "delta_rule")
       metadata.u32(id + ".attention.head_count_kv", number("kv_heads"));
     else
       add_numbers(metadata, id + ".attention.head_count_kv", of_blocks<int32_t>(architecture, "kv_heads"));
-    metadata.u32(id + ".attention.key_length", number("head_dim"));
-    metadata.u32(id + ".attention.value_length", number("head_dim"));
+    add_head_sizes(metadata, id, architecture);
   }
   metadata.f32(
       id + (architecture.at("norm") == "rms" ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon"),
@@ -350,6 +378,12 @@ RotaryFactors rotary_factors(const Json& architecture) {
   if (rotary.at("scaling") == "longrope")
     return {{kLongFactors, rotary.at("long_factors").get<std::vector<float>>()},
             {kShortFactors, rotary.at("short_factors").get<std::vector<float>>()}};
+  if (rotary.at("scaling") == "proportional") {  // the other pairs do not turn
+    const auto turning = rotary.at("turning").get<size_t>(), pairs = rotary.at("dims").get<size_t>() / 2;
+    std::vector<float> factors(turning, rotary.at("factor").get<float>());
+    factors.resize(pairs, 1e30f);
+    return {{kRotaryFactors, factors}};
+  }
   if (rotary.at("scaling") != "llama3") return {};
   const double theta = rotary.at("theta"), factor = rotary.at("factor"), dims = rotary.at("dims");
   const double low = rotary.at("low_freq_factor"), high = rotary.at("high_freq_factor");

@@ -59,7 +59,7 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   const auto names = architecture.find("names");
   if (names == architecture.end() || !names->contains("gguf")) return;
   const Json& table = names->at("gguf");
-  architecture_ = table.at("architecture");
+  architecture_ = table.at(architecture.contains("experts") && table.contains("with_experts") ? "with_experts" : "architecture");
   for (const auto& [source, stored] : table.at("tensors").items()) {
     if (stored.is_null()) {
       to_gguf_[source] = std::nullopt;
@@ -74,6 +74,7 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   tied_only_ = table.value("tied_only", false);
   untied_only_ = table.value("untied_only", false);
   if (table.contains("normalizes")) normalizes_ = table.at("normalizes").get<bool>();
+  own_keys_ = table.value("own_keys", false);
   expert_steps_ = table.value("expert_steps", false);
   for (const Json& name : table.value("plus_one", Json::array())) plus_one_.insert(name.get<std::string>());
   for (const Json& name : table.value("minus_exp", Json::array())) minus_exp_.insert(name.get<std::string>());
