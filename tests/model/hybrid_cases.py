@@ -13,7 +13,8 @@ CONV = dict(layer_types=["conv", "conv", "full_attention", "conv"])
 # Keys are shared by two heads, and heads of keys and of values differ in size.
 DELTA = BASE | dict(head_dim=16, rms_norm_eps=1e-3, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
                     linear_value_head_dim=12)
-EVEN = dict(linear_key_head_dim=16, linear_value_head_dim=16)
+# As llama.cpp has them, and whole blocks of its types.
+EVEN = dict(hidden_size=64, linear_key_head_dim=32, linear_value_head_dim=32)
 SHARED = ROUTED | dict(shared_expert_intermediate_size=40)
 VISION = dict(vision_config=dict(hidden_size=32, intermediate_size=64, depth=1, num_heads=2, patch_size=4,
                                  out_hidden_size=48, num_position_embeddings=16))

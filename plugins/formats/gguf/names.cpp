@@ -59,7 +59,8 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   const auto names = architecture.find("names");
   if (names == architecture.end() || !names->contains("gguf")) return;
   const Json& table = names->at("gguf");
-  architecture_ = table.at(architecture.contains("experts") && table.contains("with_experts") ? "with_experts" : "architecture");
+  experts_alone_ = architecture.contains("experts") && table.contains("with_experts");
+  architecture_ = table.at(experts_alone_ ? "with_experts" : "architecture");
   for (const auto& [source, stored] : table.at("tensors").items()) {
     if (stored.is_null()) {
       to_gguf_[source] = std::nullopt;

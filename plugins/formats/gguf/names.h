@@ -56,6 +56,8 @@ class Names {
   std::optional<bool> normalizes() const { return normalizes_; }
   // Whether in llama.cpp no heads share keys and values.
   bool own_keys() const { return own_keys_; }
+  // Whether the architecture is one for experts alone, whose blocks have no other MLP.
+  bool experts_alone() const { return experts_alone_; }
   // Whether llama.cpp has blocks without experts between those with experts.
   bool has_expert_steps() const { return expert_steps_; }
   // Of rotary positions of several dimensions, of which a text has one; empty: there are none.
@@ -77,7 +79,7 @@ class Names {
   int64_t groups_ = 0;  // of recurrent heads
   std::vector<std::string> refusals_;
   std::optional<bool> normalizes_;
-  bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false;
+  bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false, experts_alone_ = false;
 };
 
 }  // namespace roundhouse::formats
