@@ -86,7 +86,7 @@ nlohmann::json to_json(const RecurrentInfo& recurrent) {
 
 // What a block has; 0 and false: it has none.
 nlohmann::json to_json(const BlockInfo& block) {
-  nlohmann::json parts{{"heads", 0},        {"kv_heads", 0},    {"head_dim", 0},   {"rotary", false},
+  nlohmann::json parts{{"heads", 0},        {"kv_heads", 0},    {"head_dim", 0},     {"rotary", false},
                        {"intermediate", 0}, {"experts", false}, {"recurrent", false}};
   for (const StepInfo& step : block.steps) {
     if (step.recurrent) parts["recurrent"] = true;
@@ -220,37 +220,38 @@ nlohmann::json Architecture::facts() const {
   }
   const NormInfo norm = any_norm(info_);
   if (!rotary) rotary = info_.rotary ? info_.rotary : info_.window_rotary;
-  nlohmann::json facts = {{"family", info_.family},
-                          {"vocab", info_.vocab},
-                          {"hidden", info_.hidden},
-                          {"intermediate", info_.intermediate},
-                          {"blocks", blocks()},
-                          {"positions", info_.positions},
-                          {"heads", info_.heads},
-                          {"kv_heads", info_.kv_heads},
-                          {"head_dim", info_.head_dim},
-                          {"norm", norm.kind == NormKind::kRms ? "rms" : "layer"},
-                          {"norm_eps", norm.eps},
-                          {"rotary", rotary ? to_json(*rotary) : nlohmann::json()},
-                          {"window_rotary", info_.window_rotary ? to_json(*info_.window_rotary) : nlohmann::json()},
-                          {"parallel", parallel},
-                          {"latent", attention.latent ? to_json(*attention.latent) : nlohmann::json()},
-                          {"recurrent", recurrent ? to_json(*recurrent) : nlohmann::json()},
-                          {"parts", parts},
-                          {"attention_scale", or_null(attention.scale)},
-                          {"attention_softcap", or_null(attention.softcap)},
-                          {"length_scale", attention.length_scale ? nlohmann::json(attention.length_scale->beta) : nlohmann::json()},
-                          {"length_scale_positions", attention.length_scale ? attention.length_scale->positions : 0},
-                          {"embedding_scale", info_.embedding_scale},
-                          {"residual_scale", residual_scale},
-                          {"logit_scale", or_null(info_.logit_scale)},
-                          {"logit_divisor", or_null(info_.logit_divisor)},
-                          {"logit_softcap", or_null(info_.logit_softcap)},
-                          {"tied_head", info_.tied_head},
-                          {"sliding_windows", windows},
-                          {"block_prefix", block_prefix()},
-                          {"head", head().name},
-                          {"names", names_}};
+  nlohmann::json facts = {
+      {"family", info_.family},
+      {"vocab", info_.vocab},
+      {"hidden", info_.hidden},
+      {"intermediate", info_.intermediate},
+      {"blocks", blocks()},
+      {"positions", info_.positions},
+      {"heads", info_.heads},
+      {"kv_heads", info_.kv_heads},
+      {"head_dim", info_.head_dim},
+      {"norm", norm.kind == NormKind::kRms ? "rms" : "layer"},
+      {"norm_eps", norm.eps},
+      {"rotary", rotary ? to_json(*rotary) : nlohmann::json()},
+      {"window_rotary", info_.window_rotary ? to_json(*info_.window_rotary) : nlohmann::json()},
+      {"parallel", parallel},
+      {"latent", attention.latent ? to_json(*attention.latent) : nlohmann::json()},
+      {"recurrent", recurrent ? to_json(*recurrent) : nlohmann::json()},
+      {"parts", parts},
+      {"attention_scale", or_null(attention.scale)},
+      {"attention_softcap", or_null(attention.softcap)},
+      {"length_scale", attention.length_scale ? nlohmann::json(attention.length_scale->beta) : nlohmann::json()},
+      {"length_scale_positions", attention.length_scale ? attention.length_scale->positions : 0},
+      {"embedding_scale", info_.embedding_scale},
+      {"residual_scale", residual_scale},
+      {"logit_scale", or_null(info_.logit_scale)},
+      {"logit_divisor", or_null(info_.logit_divisor)},
+      {"logit_softcap", or_null(info_.logit_softcap)},
+      {"tied_head", info_.tied_head},
+      {"sliding_windows", windows},
+      {"block_prefix", block_prefix()},
+      {"head", head().name},
+      {"names", names_}};
   if (const ExpertsInfo* const experts = first_experts(info_)) facts["experts"] = to_json(*experts, info_);
   return facts;
 }

@@ -39,6 +39,8 @@ CASES = {
     "qwen3_moe_dense": ("qwen3_moe", QWEN | dict(mlp_only_layers=[1], norm_topk_prob=False), None),
     "qwen3_moe_step": ("qwen3_moe", QWEN | dict(decoder_sparse_step=2), None),
     "qwen3_moe_stacked": ("qwen3_moe", QWEN | dict(norm_topk_prob=True), None, stacked),
+    "qwen3_moe_wide": ("qwen3_moe", QWEN | dict(norm_topk_prob=True, hidden_size=256, moe_intermediate_size=256, num_attention_heads=4,
+                                                num_key_value_heads=2, head_dim=64), None),
     "mixtral": ("mixtral", SMALL | dict(num_local_experts=4), None),
     "mixtral_window": ("mixtral", SMALL | dict(num_local_experts=5, num_experts_per_tok=3, sliding_window=7), None),
     "qwen2_moe": ("qwen2_moe", SMALL | dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32,

@@ -27,9 +27,9 @@ struct Place {
   std::string role;  // "attn_v", "ffn_down", "output", "token_embd", ...
   int64_t block, blocks;
   int64_t value, values;  // place among the blocks with attention's values, and how many those are
-  int64_t sharing;  // query heads a key and value head
-  bool large;       // llama.cpp's 70B class, where attn_v is small beside the rest
-  bool eight;       // experts, beside which attention is small
+  int64_t sharing;        // query heads a key and value head
+  bool large;             // llama.cpp's 70B class, where attn_v is small beside the rest
+  bool eight;             // experts, beside which attention is small
 };
 
 // The blocks that the _M mixes give more bits: the first and the last eighth, and each third between.
@@ -162,7 +162,7 @@ nlohmann::json assign_types(const FileType& type, const Json& layers, const Json
     const std::string stored = names.to_gguf(layer.at("name")).value_or("");
     const int64_t block = block_of(stored);
     const int64_t value = std::distance(values.begin(), values.lower_bound(block));
-    Place place{role_of(stored), block, blocks, value, static_cast<int64_t>(values.size()), heads / kv_heads,
+    Place place{role_of(stored),         block, blocks, value, static_cast<int64_t>(values.size()), heads / kv_heads,
                 blocks == 80 && has_70b, eight};
     if (const Layout* const layout = names.layout(stored, 0); layout && layout->transposed) {
       assigned[layer.at("name").get<std::string>()] = {

@@ -63,7 +63,9 @@ int64_t Layout::sum(size_t count) const { return std::accumulate(parts.begin(), 
 std::vector<int64_t> Layout::places(int64_t rows) const {
   const int64_t in_groups = heads > 0 ? heads : groups * sum(parts.size());
   if (in_groups == 0) return {};
-  const bool fit = heads > 0 ? rows % (2 * heads) == 0 && rotated <= rows / heads : tail ? rows >= in_groups : rows == in_groups;
+  const bool fit = heads > 0 ? rows % (2 * heads) == 0 && rotated <= rows / heads
+                   : tail    ? rows >= in_groups
+                             : rows == in_groups;
   rh::require(fit, cat(rows, " rows are no ", heads > 0 ? heads : groups, " heads"));
   std::vector<int64_t> places(static_cast<size_t>(rows));
   std::iota(places.begin(), places.end(), 0);

@@ -11,9 +11,9 @@ namespace roundhouse::formats {
 
 // How the file arranges the rows of a tensor of the source.
 struct Layout {
-  int64_t heads = 0;           // with rotary pairs side by side, in each of so many heads; 0: not
-  int64_t rotated = 0;         // of a head's rows the first, which have rotary pairs; 0: all
-  int64_t groups = 0;          // one below the other, each of the same parts; in the file the first part of all groups, then
+  int64_t heads = 0;    // with rotary pairs side by side, in each of so many heads; 0: not
+  int64_t rotated = 0;  // of a head's rows the first, which have rotary pairs; 0: all
+  int64_t groups = 0;   // one below the other, each of the same parts; in the file the first part of all groups, then
   std::vector<int64_t> parts;  // the second, ...: the rows of each; 0 groups: not
   bool tail = false;           // the groups are the last rows alone
   int64_t first = 0;           // of a tensor that is two in the file: the parts that the first has

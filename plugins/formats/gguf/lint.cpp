@@ -81,7 +81,7 @@ class GgufLinter {
     const bool hybrid = std::any_of(types_.begin(), types_.end(), [](const auto& type) {
       return type.first.find(".ssm_") != std::string::npos || type.first.find(".shortconv.") != std::string::npos;
     });
-    if (hybrid) return;  // its blocks differ
+    if (hybrid) return;                                   // its blocks differ
     std::map<std::string, std::set<std::string>> blocks;  // by what follows blk.N.
     std::set<std::string> numbers;
     for (const auto& [name, type] : types_) {

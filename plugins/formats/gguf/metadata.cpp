@@ -143,8 +143,7 @@ int64_t expert_step(const std::vector<bool>& experts) {
   const int64_t count = static_cast<int64_t>(experts.size());
   for (int64_t step = 1; step <= first + 1; ++step) {
     bool holds = true;
-    for (int64_t i = first; i < count; ++i)
-      holds = holds && experts[static_cast<size_t>(i)] == ((i + 1) % step == 0);
+    for (int64_t i = first; i < count; ++i) holds = holds && experts[static_cast<size_t>(i)] == ((i + 1) % step == 0);
     if (holds) return step;
   }
   return 0;
@@ -198,7 +197,8 @@ void add_head_sizes(Metadata& metadata, const std::string& id, const Json& archi
     const auto found = architecture.at("parts")[i].at("head_dim").get<uint64_t>();
     if (found == 0) continue;
     std::optional<uint64_t>& kind = architecture.at("sliding_windows")[i].is_null() ? size : window;
-    rh::require(kind.value_or(found) == found, "the blocks have heads of different sizes; GGUF has one, and one of windows");
+    rh::require(kind.value_or(found) == found,
+                "the blocks have heads of different sizes; GGUF has one, and one of windows");
     kind = found;
   }
   const uint64_t usual = size ? *size : window ? *window : architecture.at("head_dim").get<uint64_t>();
@@ -258,9 +258,10 @@ void add_rotary(Metadata& metadata, const Names& names, const Json& architecture
   if (scaling == "linear") return;
   metadata.u32(id + ".rope.scaling.original_context_length", rotary.at("original_positions").get<uint64_t>());
   if (!rotary.at("truncate"))
-    rh::log(RH_LOG_WARNING,
-            "gguf: config.json says truncate: false, and llama.cpp's YaRN truncates its range: a few rotary frequencies "
-            "differ a little");
+    rh::log(
+        RH_LOG_WARNING,
+        "gguf: config.json says truncate: false, and llama.cpp's YaRN truncates its range: a few rotary frequencies "
+        "differ a little");
   const auto unless = [&](double usual, const char* key, double value) {
     if (value != usual) metadata.f32(cat(id, ".rope.scaling.", key), value);
   };
@@ -292,6 +293,12 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
           "wants a head beside the embedding, and this model's is the embedding");
   require(architecture.at("heads") == architecture.at("kv_heads") || !names.own_keys(),
           "has keys and values for each head, and here heads share some");
+  if (const int64_t every = names.rotary_but_every(); every > 0) {
+    const std::vector<bool> rotary = of_blocks<bool>(architecture, "rotary");
+    for (size_t i = 0; i < rotary.size(); ++i)
+      require(rotary[i] == ((static_cast<int64_t>(i) + 1) % every != 0),
+              cat("has rotary positions in all blocks but every ", every, "th, and this model in others"));
+  }
   if (const auto& sections = names.sections(); !sections.empty())
     require(2 * std::accumulate(sections.begin(), sections.end(), 0) == architecture.at("rotary").at("dims"),
             "wants an mrope_section for each pair of rotary features, and this model has others");
@@ -318,7 +325,8 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
     const Json& rotary = architecture.at("rotary");
     require(rotary.is_null() || rotary.at("scaling") != "yarn" || rotary.at("attention_factor") == 1,
             "scales latent attention by YaRN with mscale and mscale_all_dim alike, and this model's differ");
-    require(rotary.is_null() || rotary.at("interleaved"), "rotates neighbours, and this model's pairs are half a head apart");
+    require(rotary.is_null() || rotary.at("interleaved"),
+            "rotates neighbours, and this model's pairs are half a head apart");
   }
   if (const Json& recurrent = architecture.at("recurrent"); !recurrent.is_null()) {
     require(recurrent.at("kind") != "delta_rule" || recurrent.at("key_dim") == recurrent.at("head_dim"),

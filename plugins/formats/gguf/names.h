@@ -60,6 +60,8 @@ class Names {
   bool experts_alone() const { return experts_alone_; }
   // Whether llama.cpp has blocks without experts between those with experts.
   bool has_expert_steps() const { return expert_steps_; }
+  // Which block llama.cpp leaves without rotary positions, every so many; 0: it has them where the model has.
+  int64_t rotary_but_every() const { return rotary_but_every_; }
   // Of rotary positions of several dimensions, of which a text has one; empty: there are none.
   const std::vector<int32_t>& sections() const { return sections_; }
 
@@ -70,16 +72,18 @@ class Names {
   std::string family_, architecture_;
   std::map<std::string, std::optional<std::string>> to_gguf_;
   std::map<std::string, std::string> from_gguf_;
-  std::map<std::string, std::string> seconds_;        // patterns of the second of two tensors, by the first's
-  std::map<std::string, Layout> layouts_, units_;     // by the last part of a name; units_: of tensors with a row a head
+  std::map<std::string, std::string> seconds_;     // patterns of the second of two tensors, by the first's
+  std::map<std::string, Layout> layouts_, units_;  // by the last part of a name; units_: of tensors with a row a head
   std::map<std::string, Layout> column_layouts_;
   std::map<std::string, std::string> shapes_;
   std::set<std::string> plus_one_, minus_exp_;  // last parts of names
   std::vector<int32_t> sections_;
   int64_t groups_ = 0;  // of recurrent heads
+  int64_t rotary_but_every_ = 0;
   std::vector<std::string> refusals_;
   std::optional<bool> normalizes_;
-  bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false, experts_alone_ = false;
+  bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false,
+       experts_alone_ = false;
 };
 
 }  // namespace roundhouse::formats

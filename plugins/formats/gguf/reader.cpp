@@ -332,7 +332,8 @@ void GgufReader::join(std::unique_ptr<Item> first, std::unique_ptr<Item> second)
   const int64_t cols = second->shape.back(), rows = (elements(*first) + elements(*second)) / cols;
   item->shape = {rows, cols};
   const Layout& layout = *names_.layout(item->stored, rows);
-  if (layout.first_rows(rows) * cols != elements(*first) || (layout.groups > 0 && layout.groups * layout.sum(layout.parts.size()) != rows))
+  if (layout.first_rows(rows) * cols != elements(*first) ||
+      (layout.groups > 0 && layout.groups * layout.sum(layout.parts.size()) != rows))
     throw rh::Error(RH_DATA_LOSS, cat(files_[item->file].path, ": the tensors ", first->stored, " and ", second->stored,
                                       " are of other sizes than the model's configuration says"));
   const bool whole = first->type == second->type && !(layout.transposed && first->type->quantized());
