@@ -88,6 +88,8 @@ class GgufFamilies(unittest.TestCase):
 
     def test_what_llama_cpp_computes_otherwise_is_refused(self):
         for case, reason in [("gpt_oss", "gpt-oss cuts off its experts' gates at 7, and swiglu_limit is another"),
+                             ("apertus", "apertus has the numbers of xIELU among its metadata"),
+                             ("falcon_h1", "falcon-h1 has the multipliers multiplied into the weights"),
                              ("phimoe", "phimoe chooses a token's experts by a softmax"),
                              ("deepseek_v2", "deepseek2 has no biases, and attention_bias is true"),
                              ("dots1", "dots1 has keys and values for each head"),

@@ -308,8 +308,6 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
       require(experts.at("normalize") == *names.normalizes(),
               cat(*names.normalizes() ? "divides" : "does not divide",
                   " the weights of a token's experts by their sum, and this model does otherwise"));
-    require(experts.at("scores") != "sparsemixer",
-            "chooses a token's experts by a softmax, and this model one after the other (SparseMixer)");
     require(experts.at("groups") < 2 || experts.at("by_best_two"),
             "takes a group of experts for as good as its best two together, and this model as its best one");
     std::vector<bool> blocks;  // of those with an MLP or experts
