@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/families.md: the families that are described, and how far their logits are from transformers'.
+"""Writes docs/families.md, and their counts in README.md: the families that are described, and how far their logits are from
+transformers'.
 
     benchmarks/families.py --decoder-test build/bin/decoder_test    measures (after `ctest -R make_models`) and writes
     benchmarks/families.py --check                                  fails where the page and the descriptors name others
@@ -14,11 +15,13 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "families.md"
+README = ROOT / "README.md"
 HEAD = """# Families
 
 Families of models that are tuned, each a description in [configs/architectures](../configs/architectures). `{script}` writes this page. "Largest
 difference" is that of any logit, in float32, between Roundhouse and transformers 5.23.0 over all tiny random models of the family that
-[tests/model](../tests/model) makes, whose logits are about 1 to 10; `make test` allows 1e-4. "GGUF": the format `gguf` has the family's names. Families that are not here are
+[tests/model](../tests/model) makes, whose logits are about 1 to 10; `make test` allows 1e-4. "GGUF": the format `gguf` writes it for llama.cpp, but for what llama.cpp would compute
+otherwise ([formats.md](formats.md#gguf)). Families that are not here are
 [rounded without tuning](recipes.md#any-family).
 
 | family | `model_type` | GGUF | models tested | largest difference |
@@ -34,9 +37,18 @@ def described():
         if re.search(r"^block:", text, re.M) is None:
             continue  # the generic one
         types = re.search(r"^model_types: \[(.*?)\]", text, re.M | re.S)[1]
-        gguf = re.search(r"^  gguf:", text, re.M) is not None
+        refused = re.search(r"^      - \{reason:", text, re.M) is not None
+        gguf = re.search(r"^  gguf:", text, re.M) is not None and not refused
         families[re.search(r"^family: (\S+)", text, re.M)[1]] = ([t.strip() for t in types.split(",")], gguf)
     return families
+
+
+def counted():
+    """The README's sentence, from the page."""
+    rows = re.findall(r"^\| `\S+` \| .*? \| (yes|no) \| (\d+) \| (\S+) \|$", PAGE.read_text(), re.M)
+    largest = max((difference for _, _, difference in rows), key=float)
+    return (f"Models: {len(rows)} [families](docs/families.md), {sum(int(models) for _, models, _ in rows)} tiny models of which have logits within "
+            f"{largest} of transformers'; {sum(gguf == 'yes' for gguf, _, _ in rows)} of them have GGUF files for llama.cpp. They are")
 
 
 def measured(program):
@@ -60,6 +72,8 @@ def main():
         if there != families:
             different = sorted(f for f in families.keys() | there.keys() if families.get(f) != there.get(f))
             sys.exit(f"docs/families.md is not as configs/architectures says for {', '.join(different)}: run benchmarks/families.py")
+        if counted() not in README.read_text():
+            sys.exit(f"README.md does not say: {counted()}")
         return
     differences = measured(arguments.decoder_test)
     lines = [HEAD.format(script="benchmarks/families.py")]
@@ -68,6 +82,7 @@ def main():
         largest = f"{max(found):.1e}" if found else "not tested"
         lines.append(f"| `{family}` | {', '.join(f'`{t}`' for t in types)} | {'yes' if gguf else 'no'} | {len(found)} | {largest} |\n")
     PAGE.write_text("".join(lines))
+    README.write_text(re.sub(r"^Models: .* They are$", counted(), README.read_text(), flags=re.M))
 
 
 main()

@@ -51,10 +51,55 @@ nlohmann::json to_json(const RotaryInfo& rotary) {
           {"beta_fast", rotary.beta_fast},
           {"beta_slow", rotary.beta_slow},
           {"truncate", rotary.truncate},
+          {"interleaved", rotary.interleaved},
           {"attention_factor", rotary.attention_factor},
+          {"turning", rotary.turning},
           {"original_positions", rotary.original_positions},
           {"short_factors", rotary.short_factors},
           {"long_factors", rotary.long_factors}};
+}
+
+nlohmann::json to_json(const LatentInfo& latent) {
+  return {{"rank", latent.rank},
+          {"q_rank", latent.q_a ? latent.q_a->out_features : 0},
+          {"nope", latent.nope},
+          {"rope", latent.rope},
+          {"value", latent.value}};
+}
+
+nlohmann::json to_json(const RecurrentInfo& recurrent) {
+  using Kind = RecurrentInfo::Kind;
+  return {{"kind", recurrent.kind == Kind::kShortConv   ? "short_conv"
+                   : recurrent.kind == Kind::kDeltaRule ? "delta_rule"
+                                                        : "mamba2"},
+          {"kernel", recurrent.conv.kernel},
+          {"heads", recurrent.heads},
+          {"head_dim", recurrent.head_dim},
+          {"key_heads", recurrent.key_heads},
+          {"key_dim", recurrent.key_dim},
+          {"norm", recurrent.norm.has_value()},
+          {"norm_before_gate", recurrent.norm_before_gate},
+          {"dt_min", recurrent.dt_min},
+          {"dt_max", or_null(recurrent.dt_max)},
+          {"scaled", recurrent.input_scale != 1 || !recurrent.scales.empty()}};
+}
+
+// What a block has; 0 and false: it has none.
+nlohmann::json to_json(const BlockInfo& block) {
+  nlohmann::json parts{{"heads", 0},        {"kv_heads", 0},    {"head_dim", 0},     {"rotary", false},
+                       {"intermediate", 0}, {"experts", false}, {"recurrent", false}};
+  for (const StepInfo& step : block.steps) {
+    if (step.recurrent) parts["recurrent"] = true;
+    if (const auto& attention = step.attention) {
+      parts["heads"] = attention->heads;
+      parts["kv_heads"] = attention->kv_heads;
+      parts["head_dim"] = attention->head_dim;
+      parts["rotary"] = attention->rotary.has_value();
+    }
+    if (step.mlp) parts["intermediate"] = step.mlp->down.in_features;
+    if (step.experts) parts["experts"] = true;
+  }
+  return parts;
 }
 
 bool has_experts(const BlockInfo& block) {
@@ -68,7 +113,7 @@ nlohmann::json to_json(const ExpertsInfo& experts, const DecoderInfo& info) {
   return {{"count", experts.experts.size()},
           {"used", router.top_k},
           {"intermediate", experts.experts[0].up.out_features},
-          {"shared_intermediate", experts.shared ? experts.shared->up.out_features : 0},
+          {"shared_intermediate", experts.shared ? experts.shared->down.in_features : 0},
           {"dense_first_blocks", dense},
           {"scores", router.scores == Scores::kSigmoid   ? "sigmoid"
                      : router.scores == Scores::kSoftmax ? "softmax"
@@ -76,7 +121,12 @@ nlohmann::json to_json(const ExpertsInfo& experts, const DecoderInfo& info) {
           {"normalize", router.normalize},
           {"scale", router.scale},
           {"groups", router.groups},
-          {"top_groups", router.top_groups}};
+          {"top_groups", router.top_groups},
+          {"by_best_two", router.by_best_two},
+          {"weighs_inputs", router.weigh_inputs},
+          {"limit", experts.experts[0].clamped ? nlohmann::json(experts.experts[0].clamped->limit) : nlohmann::json()},
+          {"alpha", experts.experts[0].clamped ? nlohmann::json(experts.experts[0].clamped->alpha) : nlohmann::json()},
+          {"latent", experts.latent_in ? experts.latent_in->out_features : 0}};
 }
 
 template <typename Info>
@@ -117,7 +167,8 @@ void Architecture::resolve_names(const Descriptor& descriptor) {
   info_ = resolve(descriptor);
   if (untied_) info_.tied_head = false;
   imatrix_names_ = read_imatrix_names(Value(descriptor));
-  names_ = descriptor.yaml.value("names", nlohmann::json::object());
+  const auto names = Value(descriptor).find("names");
+  names_ = names ? names->resolved() : nlohmann::json::object();
 }
 
 std::vector<StackedTensor> Architecture::stacks(TensorSource& source) const {
@@ -146,47 +197,61 @@ void Architecture::match(TensorSource& source) {
 nlohmann::json Architecture::facts() const {
   if (generic_ && info_.head.name.empty()) return nlohmann::json::object();
   nlohmann::json windows = nlohmann::json::array();
+  nlohmann::json parts = nlohmann::json::array();
   AttentionInfo attention;  // the last: what is told of it is the same in all blocks
+  std::optional<RecurrentInfo> recurrent;
+  std::optional<RotaryInfo> rotary;  // of attention without a window; its heads may have a size of their own
   double residual_scale = 1;
   bool parallel = false;
   for (const BlockInfo& block : info_.blocks) {
     windows.push_back(nullptr);
+    parts.push_back(to_json(block));
     for (const StepInfo& step : block.steps) {
+      if (step.recurrent) recurrent = step.recurrent;
       residual_scale = step.scale;
       parallel = parallel || (step.attention && step.mlp);
       if (!step.attention) continue;
       attention = *step.attention;
-      if (attention.sliding_window) windows.back() = *attention.sliding_window;
+      if (attention.sliding_window)
+        windows.back() = *attention.sliding_window;
+      else if (!rotary)
+        rotary = attention.rotary;
     }
   }
   const NormInfo norm = any_norm(info_);
-  const auto& rotary = info_.rotary ? info_.rotary : info_.window_rotary;
-  nlohmann::json facts = {{"family", info_.family},
-                          {"vocab", info_.vocab},
-                          {"hidden", info_.hidden},
-                          {"intermediate", info_.intermediate},
-                          {"blocks", blocks()},
-                          {"positions", info_.positions},
-                          {"heads", info_.heads},
-                          {"kv_heads", info_.kv_heads},
-                          {"head_dim", info_.head_dim},
-                          {"norm", norm.kind == NormKind::kRms ? "rms" : "layer"},
-                          {"norm_eps", norm.eps},
-                          {"rotary", rotary ? to_json(*rotary) : nlohmann::json()},
-                          {"window_rotary", info_.window_rotary ? to_json(*info_.window_rotary) : nlohmann::json()},
-                          {"parallel", parallel},
-                          {"attention_scale", or_null(attention.scale)},
-                          {"attention_softcap", or_null(attention.softcap)},
-                          {"embedding_scale", info_.embedding_scale},
-                          {"residual_scale", residual_scale},
-                          {"logit_scale", or_null(info_.logit_scale)},
-                          {"logit_divisor", or_null(info_.logit_divisor)},
-                          {"logit_softcap", or_null(info_.logit_softcap)},
-                          {"tied_head", info_.tied_head},
-                          {"sliding_windows", windows},
-                          {"block_prefix", block_prefix()},
-                          {"head", head().name},
-                          {"names", names_}};
+  if (!rotary) rotary = info_.rotary ? info_.rotary : info_.window_rotary;
+  nlohmann::json facts = {
+      {"family", info_.family},
+      {"vocab", info_.vocab},
+      {"hidden", info_.hidden},
+      {"intermediate", info_.intermediate},
+      {"blocks", blocks()},
+      {"positions", info_.positions},
+      {"heads", info_.heads},
+      {"kv_heads", info_.kv_heads},
+      {"head_dim", info_.head_dim},
+      {"norm", norm.kind == NormKind::kRms ? "rms" : "layer"},
+      {"norm_eps", norm.eps},
+      {"rotary", rotary ? to_json(*rotary) : nlohmann::json()},
+      {"window_rotary", info_.window_rotary ? to_json(*info_.window_rotary) : nlohmann::json()},
+      {"parallel", parallel},
+      {"latent", attention.latent ? to_json(*attention.latent) : nlohmann::json()},
+      {"recurrent", recurrent ? to_json(*recurrent) : nlohmann::json()},
+      {"parts", parts},
+      {"attention_scale", or_null(attention.scale)},
+      {"attention_softcap", or_null(attention.softcap)},
+      {"length_scale", attention.length_scale ? nlohmann::json(attention.length_scale->beta) : nlohmann::json()},
+      {"length_scale_positions", attention.length_scale ? attention.length_scale->positions : 0},
+      {"embedding_scale", info_.embedding_scale},
+      {"residual_scale", residual_scale},
+      {"logit_scale", or_null(info_.logit_scale)},
+      {"logit_divisor", or_null(info_.logit_divisor)},
+      {"logit_softcap", or_null(info_.logit_softcap)},
+      {"tied_head", info_.tied_head},
+      {"sliding_windows", windows},
+      {"block_prefix", block_prefix()},
+      {"head", head().name},
+      {"names", names_}};
   if (const ExpertsInfo* const experts = first_experts(info_)) facts["experts"] = to_json(*experts, info_);
   return facts;
 }

@@ -294,6 +294,15 @@ std::string Value::text() const {
   return value_;
 }
 
+nlohmann::json Value::resolved() const {
+  nlohmann::json all = value_;
+  if (is_map())
+    for (const auto& [key, member] : members()) all[key] = member.resolved();
+  if (is_list())
+    for (size_t i = 0; i < value_.size(); ++i) all[i] = items()[i].resolved();
+  return all;
+}
+
 void Value::fail(const std::string& expected) const {
   throw Error(cat(origin(), " is ", shown(value_), ", but ", expected, " is expected"));
 }

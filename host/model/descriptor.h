@@ -73,6 +73,8 @@ class Value {
   double number() const;
   bool flag() const;
   std::string text() const;
+  // All of it, with values of config.json wherever it refers to some.
+  nlohmann::json resolved() const;
 
   // "/models/x/config.json: hidden_size": where the value came from.
   std::string origin() const;

@@ -14,6 +14,8 @@ import unittest
 import gguf
 import numpy as np
 import torch
+from compressed_tensors.quantization import QuantizationConfig
+from compressed_tensors.utils.match import is_match
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoRoundConfig
 
@@ -105,6 +107,28 @@ class Experts(unittest.TestCase):
 
     def test_the_recipe_that_ships_can_be_planned(self):
         support.roundhouse("plan", support.SOURCE / "configs/recipes/experts.yaml", "--set", f"model={self.model}")
+
+    def test_patterns_in_place_of_names_are_compressed_tensors_own(self):
+        """Of layers that stay, and of those of each config group."""
+        layers = [{"match": "re:.*experts.*gate_proj", "scheme": "none"}, {"match": "re:.*layers.1.*experts.*up_proj", "bits": 8}]
+        output = self.export("patterns", layers=layers, tuning={"iters": 0}, formats=["llm_compressor"])
+        config = QuantizationConfig.model_validate(support.read_json(output / "config.json")["quantization_config"])
+        groups = [group.targets for group in config.config_groups.values()]
+        for entries in (config.ignore, *groups):
+            self.assertTrue([entry for entry in entries if entry.startswith("re:")])
+            self.assertFalse([entry for entry in entries if ".experts.0." in entry])
+        linear = torch.nn.Linear(1, 1)
+        tensors = load_file(output / "model.safetensors")
+        for module in {name.rsplit(".", 1)[0] for name in tensors}:
+            bits = 8 if "layers.1" in module and "up_proj" in module else 4
+            packed = tensors.get(module + ".weight_packed")
+            expected = [] if packed is None else [group for group in config.config_groups.values() if group.weights.num_bits == bits]
+            matching = [group for group in config.config_groups.values() if is_match(module, linear, group.targets)]
+            self.assertEqual(matching, expected, module)
+            if tensors.get(module + ".weight", torch.empty(0)).dim() == 2:
+                self.assertTrue(is_match(module, linear, config.ignore), module)
+            elif packed is not None:
+                self.assertFalse(is_match(module, linear, config.ignore), module)
 
     def test_an_expert_without_tokens_is_told_and_rounded(self):
         block = support.read_json(self.output / "roundhouse" / "report.json")["blocks"][0]

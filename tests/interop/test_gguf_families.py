@@ -17,7 +17,8 @@ SAME_LOGITS = ["phi3", "stablelm", "starcoder2_unbiased", "nemotron", "bloom"]
 # It does not read the scale of attention, and Gemma 3's rotary positions.
 SAME_TENSORS = ["gemma2", "gemma3_text"]
 # The run reads its export back.
-EXPORTED = ["arcee", "cohere", "cohere2", "ernie4_5", "exaone4_window", "gemma", "glm", "glm4", "gpt_neox", "granite", "hunyuan",
+EXPORTED = ["bamba", "deepseek_v3", "ernie4_5_moe_interval", "falcon_7b", "gemma4_experts", "gpt_oss_limit", "granitemoehybrid",
+            "kimi_k25", "lfm2_moe", "mistral4_unbiased", "nemotron_h_experts", "qwen3_vl_moe", "youtu", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4_window", "gemma", "glm", "glm4", "gpt_neox", "granite", "hunyuan",
             "ministral", "olmo", "olmo2", "olmo3", "phi", "phi3_longrope", "seed_oss", "smollm3"]
 
 # Their config.json follows from the metadata; gemma2 and gemma3_text have the scale of attention that llama.cpp gives them.
@@ -53,6 +54,11 @@ class GgufFamilies(unittest.TestCase):
             with self.subTest(case):
                 tiny_models.export(case, self.folder)
 
+    def test_rounded_exports_are_read_back(self):
+        for case in ["qwen3_5_even", "qwen3_5_moe_even", "qwen3_next_even"]:
+            with self.subTest(case):
+                tiny_models.export(case, self.folder, "Q8_0")
+
     def test_a_file_alone_is_the_model(self):
         for case in REBUILT:
             with self.subTest(case), torch.inference_mode():
@@ -79,6 +85,21 @@ class GgufFamilies(unittest.TestCase):
     def test_a_head_that_llama_cpp_has_no_place_for_is_refused(self):
         with self.assertRaisesRegex(AssertionError, "llama.cpp's gemma has the embedding as its head"):
             tiny_models.export("gemma_untied", self.folder)
+
+    def test_what_llama_cpp_computes_otherwise_is_refused(self):
+        for case, reason in [("gpt_oss", "gpt-oss cuts off its experts' gates at 7, and swiglu_limit is another"),
+                             ("apertus", "apertus has the numbers of xIELU among its metadata"),
+                             ("falcon_h1", "falcon-h1 has the multipliers multiplied into the weights"),
+                             ("phimoe", "phimoe chooses a token's experts by a softmax"),
+                             ("deepseek_v2", "deepseek2 has no biases, and attention_bias is true"),
+                             ("dots1", "dots1 has keys and values for each head"),
+                             ("qwen3_next", "qwen3next has heads of one size in the gated delta rule"),
+                             ("smollm3_4", "smollm3 has rotary positions in all blocks but every 4th"),
+                             ("youtu_yarn", "deepseek2 has no biases"),
+                             ("nemotron_h", "nemotron_h_moe has experts wherever there is an MLP"),
+                             ("granitemoehybrid_dense", "knows no limits of Mamba 2's time steps|mamba_proj_bias is true")]:
+            with self.subTest(case), self.assertRaisesRegex(AssertionError, f"llama.cpp's .*({reason})"):
+                tiny_models.export(case, self.folder)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ MODELS = pathlib.Path(os.environ.get("TINY_MODELS", support.SOURCE / "build/test
 CHARACTERS = [chr(c) for c in range(33, 127)] + ["Ġ", "Ċ", "¡"]
 
 
-def export(case, folder):
-    """The GGUF file of this model."""
+def export(case, folder, file_type="F32"):
+    """The GGUF file of this model, rounded if the file type is not F32."""
     folder = folder / case
     model = folder / "tiny"  # llama.cpp looks for families' names in it
     shutil.copytree(MODELS / case, model, ignore=shutil.ignore_patterns("reference"))
@@ -22,7 +22,7 @@ def export(case, folder):
         "version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": byte_level, "post_processor": None,
         "decoder": byte_level, "model": {"type": "BPE", "merges": [],
                                          "vocab": {c: i for i, c in enumerate(CHARACTERS)}}})
-    form = {"id": "gguf", "file_type": "F32", "unquantized": "f32", "pre": "gpt-2"}
-    out = support.export(folder, model=str(model), scheme={"bits": 16}, tuning={"iters": 0}, formats=[form])
+    form = {"id": "gguf", "file_type": file_type, "unquantized": "f32", "pre": "gpt-2", "omit_unknown": True}
+    out = support.export(folder, model=str(model), scheme={"bits": 16} if file_type == "F32" else f"GGUF:{file_type}", tuning={"iters": 0}, formats=[form])
     (file,) = out.glob("*.gguf")
     return file

@@ -13,6 +13,8 @@ CONV = dict(layer_types=["conv", "conv", "full_attention", "conv"])
 # Keys are shared by two heads, and heads of keys and of values differ in size.
 DELTA = BASE | dict(head_dim=16, rms_norm_eps=1e-3, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
                     linear_value_head_dim=12)
+# As llama.cpp has them, and whole blocks of its types.
+EVEN = dict(hidden_size=64, linear_key_head_dim=32, linear_value_head_dim=32)
 SHARED = ROUTED | dict(shared_expert_intermediate_size=40)
 VISION = dict(vision_config=dict(hidden_size=32, intermediate_size=64, depth=1, num_heads=2, patch_size=4,
                                  out_hidden_size=48, num_position_embeddings=16))
@@ -44,13 +46,17 @@ CASES = {
     "qwen3_next_dense": ("qwen3_next", DELTA | TIED | SHARED | dict(
         num_hidden_layers=5, mlp_only_layers=[1], norm_topk_prob=False, attention_bias=True, linear_conv_kernel_dim=2,
         linear_num_value_heads=2, full_attention_interval=3), edited("layer_types", full_attention_interval=3)),
+    "qwen3_next_even": ("qwen3_next", DELTA | EVEN | SHARED, None),
     "qwen3_5_text": ("qwen3_5_text", DELTA, None),
+    "qwen3_5_even": ("qwen3_5", dict(text_config=DELTA | EVEN | MROPE) | VISION, None),
     "qwen3_5": ("qwen3_5", dict(text_config=DELTA | MROPE) | VISION, None),
     "qwen3_5_tied": ("qwen3_5", dict(text_config=DELTA | TIED | dict(layer_types=["full_attention", "linear_attention"] * 2))
                      | TIED | VISION, None),
     "qwen3_5_moe_text": ("qwen3_5_moe_text", {k: v for k, v in DELTA.items() if k != "intermediate_size"} | SHARED, None),
     "qwen3_5_moe": ("qwen3_5_moe", dict(text_config={k: v for k, v in DELTA.items() if k != "intermediate_size"} | SHARED
                                         | MROPE) | VISION, None),
+    "qwen3_5_moe_even": ("qwen3_5_moe", dict(text_config={k: v for k, v in DELTA.items() if k != "intermediate_size"} | EVEN
+                                             | SHARED | MROPE) | VISION, None),
     "bamba": ("bamba", BASE | SSM | dict(attn_layer_indices=[1]), None),
     "bamba_biased": ("bamba", BASE | TIED | SSM | BOUNDED | dict(
         attn_layer_indices=[0, 2], mamba_conv_bias=False, mamba_proj_bias=True, attention_bias=True, mlp_bias=True), None),
@@ -62,6 +68,8 @@ CASES = {
                                edited("layer_types", "layers_block_type", mamba_d_head="auto")),
     "nemotron_h": ("nemotron_h", NEMOTRON | dict(layers_block_type=[
         "linear_attention", "mlp", "linear_attention", "full_attention", "moe"]), None),
+    "nemotron_h_experts": ("nemotron_h", NEMOTRON | dict(layers_block_type=["linear_attention", "moe", "full_attention", "moe"]), None),
+    "nemotron_h_dense": ("nemotron_h", NEMOTRON | dict(layers_block_type=["linear_attention", "mlp", "full_attention", "mlp"]), None),
     "nemotron_h_latent": ("nemotron_h", NEMOTRON | dict(layers_block_type=["full_attention", "moe"], mlp_bias=True,
                                                         moe_latent_size=24), None),
     "nemotron_h_old": ("nemotron_h", NEMOTRON | TIED | dict(

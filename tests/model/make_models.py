@@ -107,7 +107,7 @@ CASES = {
     "qwen2_5_vl": ("qwen2_5_vl", multimodal(dict(rope_parameters=MROPE), depth=2, num_heads=2, out_hidden_size=48), None),
     "qwen2_5_vl_flat": ("qwen2_5_vl", multimodal(dict(rope_parameters=MROPE), depth=2, num_heads=2, out_hidden_size=48),
                         flat),
-    "qwen3_vl": ("qwen3_vl", multimodal(dict(rope_parameters=MROPE, head_dim=16), depth=2, num_heads=2,
+    "qwen3_vl": ("qwen3_vl", multimodal(dict(rope_parameters=MROPE | dict(mrope_section=[3, 3, 2]), head_dim=16), depth=2, num_heads=2,
                                         out_hidden_size=48, num_position_embeddings=16, deepstack_visual_indexes=[0]),
                  None),
     "mistral3": ("mistral3", multimodal(dict(model_type="mistral", sliding_window=7, head_dim=12), model_type="pixtral"),

@@ -2,6 +2,7 @@
 #include "plugins/formats/gguf/file_type.h"
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
 #include "plugins/formats/lib/text.h"
@@ -25,24 +26,28 @@ constexpr FileType kFileTypes[] = {
 struct Place {
   std::string role;  // "attn_v", "ffn_down", "output", "token_embd", ...
   int64_t block, blocks;
-  int64_t sharing;  // query heads a key and value head
-  bool large;       // llama.cpp's 70B class, where attn_v is small beside the rest
-  bool eight;       // experts, beside which attention is small
+  int64_t value, values;  // place among the blocks with attention's values, and how many those are
+  int64_t sharing;        // query heads a key and value head
+  bool large;             // llama.cpp's 70B class, where attn_v is small beside the rest
+  bool eight;             // experts, beside which attention is small
 };
 
 // The blocks that the _M mixes give more bits: the first and the last eighth, and each third between.
-bool more_bits(const Place& p) {
-  const int64_t eighth = p.blocks / 8;
-  return p.block < eighth || p.block >= 7 * p.blocks / 8 || (p.block - eighth) % 3 == 2;
+bool more_bits(int64_t block, int64_t blocks) {
+  const int64_t eighth = blocks / 8;
+  return block < eighth || block >= 7 * blocks / 8 || (block - eighth) % 3 == 2;
 }
+
+// Attention's values, alone or with others.
+bool has_values(const std::string& role) { return role == "attn_v" || role == "attn_qkv"; }
 
 std::string value_type(std::string_view mix, const Place& p, const std::string& base) {
   if (mix == "Q2_K") return p.sharing >= 4 ? "q4_k" : "q3_k";
   if (mix == "Q2_K_S" && p.sharing >= 4) return "q4_k";
-  if (mix == "Q3_K_M") return p.block < 2 ? "q5_k" : "q4_k";
+  if (mix == "Q3_K_M") return p.value < 2 ? "q5_k" : "q4_k";
   if (mix == "Q3_K_L") return "q5_k";
-  if ((mix == "Q4_K_M" || mix == "Q5_K_M") && more_bits(p)) return "q6_k";
-  if (mix == "Q4_K_S" && p.block < 4) return "q5_k";
+  if ((mix == "Q4_K_M" || mix == "Q5_K_M") && more_bits(p.value, p.values)) return "q6_k";
+  if (mix == "Q4_K_S" && p.value < 4) return "q5_k";
   return base;
 }
 
@@ -51,7 +56,7 @@ std::string down_type(std::string_view mix, const Place& p, const std::string& b
   if (mix == "Q2_K_S" && p.block < p.blocks / 8) return "q4_k";
   if (mix == "Q3_K_M") return p.block < p.blocks / 16 ? "q5_k" : "q4_k";
   if (mix == "Q3_K_L") return "q5_k";
-  if ((mix == "Q4_K_M" || mix == "Q5_K_M") && more_bits(p)) return "q6_k";
+  if ((mix == "Q4_K_M" || mix == "Q5_K_M") && more_bits(p.block, p.blocks)) return "q6_k";
   if (mix == "Q4_K_S" && p.block < p.blocks / 8) return "q5_k";
   return base;
 }
@@ -67,8 +72,8 @@ std::string mixed_type(const FileType& type, const Place& p) {
   if (mix == kExpertMix) return expert_mix_type(p);
   const std::string base = type.base;
   if (p.role == "output") return base == "q8_0" ? base : "q6_k";
-  if (p.eight && (p.role == "attn_v" || p.role == "attn_k")) return "q8_0";
-  if (p.role == "attn_v") {
+  if (p.eight && (has_values(p.role) || p.role == "attn_k")) return "q8_0";
+  if (has_values(p.role)) {
     const std::string chosen = value_type(mix, p, base);
     return p.large && (chosen == "q3_k" || chosen == "q4_k") ? "q5_k" : chosen;
   }
@@ -145,13 +150,30 @@ nlohmann::json assign_types(const FileType& type, const Json& layers, const Json
   const bool tied = architecture.at("tied_head");
   const bool has_70b = (names.architecture() == "llama" && heads != kv_heads) || names.architecture() == "qwen2";
   const bool eight = architecture.contains("experts") && architecture.at("experts").at("count") == 8;
+  const auto role_of = [](const std::string& stored) { return stored.substr(stored.rfind('.') + 1); };
+  const auto block_of = [](const std::string& stored) {
+    return stored.starts_with("blk.") ? std::stoll(stored.substr(4)) : 0;
+  };
+  std::set<int64_t> values;  // blocks
+  for (const Json& layer : layers)
+    if (const std::string stored = names.to_gguf(layer.at("name")).value_or(""); has_values(role_of(stored)))
+      values.insert(block_of(stored));
   for (const Json& layer : layers) {
     const std::string stored = names.to_gguf(layer.at("name")).value_or("");
-    Place place{stored.substr(stored.rfind('.') + 1), 0, blocks, heads / kv_heads, blocks == 80 && has_70b, eight};
-    if (stored.starts_with("blk.")) place.block = std::stoll(stored.substr(4));
+    const int64_t block = block_of(stored);
+    const int64_t value = std::distance(values.begin(), values.lower_bound(block));
+    Place place{role_of(stored),         block, blocks, value, static_cast<int64_t>(values.size()), heads / kv_heads,
+                blocks == 80 && has_70b, eight};
+    if (const Layout* const layout = names.layout(stored, 0); layout && layout->transposed) {
+      assigned[layer.at("name").get<std::string>()] = {
+          {"bits", 16}, {"reason", "llama.cpp wants a part of it transposed, so it stays as it is"}};
+      continue;
+    }
     if (tied && place.role == "output") continue;  // the embedding is both
     if (tied && place.role == "token_embd") place.role = "output";
-    assigned[layer.at("name").get<std::string>()] = fitting(mixed_type(type, place), layer.at("cols"));
+    const Layout* const columns = names.column_layout(stored);
+    assigned[layer.at("name").get<std::string>()] =
+        fitting(mixed_type(type, place), columns ? columns->parts[0] : layer.at("cols").get<int64_t>());
   }
   return assigned;
 }

@@ -32,4 +32,8 @@ const GgmlType* ggml_type(std::string_view name) {
   return nullptr;
 }
 
+kernels::Element element_of(const GgmlType& type) {
+  return type.bytes == 4 ? kernels::Element::kF32 : type.id == 1 ? kernels::Element::kF16 : kernels::Element::kBF16;
+}
+
 }  // namespace roundhouse::formats

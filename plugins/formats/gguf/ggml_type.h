@@ -6,6 +6,8 @@
 #include <roundhouse/encoding/ggml_block.hpp>
 #include <string_view>
 
+#include "kernels/floats.h"
+
 namespace roundhouse::formats {
 
 struct GgmlType {
@@ -22,5 +24,7 @@ struct GgmlType {
 // NULL when it is none of them.
 const GgmlType* ggml_type(uint32_t id);
 const GgmlType* ggml_type(std::string_view name);
+// REQUIRES: it is not quantized.
+kernels::Element element_of(const GgmlType& type);
 
 }  // namespace roundhouse::formats

@@ -72,9 +72,16 @@ class GgufLinter {
   }
 
   void check_tensors() {
-    for (const char* name : {"token_embd.weight", "output_norm.weight"})
-      if (!types_.contains(name) && (name[0] == 't' || reader_.value("general.architecture") != "olmo"))
+    const Json id = reader_.value("general.architecture");
+    const bool lfm2 = id.is_string() && id.get<std::string>().starts_with("lfm2");
+    const std::string norm = lfm2 ? "token_embd_norm.weight" : "output_norm.weight";
+    for (const std::string& name : {std::string("token_embd.weight"), norm})
+      if (!types_.contains(name) && (name != norm || id != "olmo"))
         error(cat("the tensor ", name, " is missing: llama.cpp stops there"));
+    const bool hybrid = std::any_of(types_.begin(), types_.end(), [](const auto& type) {
+      return type.first.find(".ssm_") != std::string::npos || type.first.find(".shortconv.") != std::string::npos;
+    });
+    if (hybrid) return;                                   // its blocks differ
     std::map<std::string, std::set<std::string>> blocks;  // by what follows blk.N.
     std::set<std::string> numbers;
     for (const auto& [name, type] : types_) {

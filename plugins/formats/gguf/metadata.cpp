@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
+#include <optional>
 
 #include "plugins/formats/lib/text.h"
 
@@ -118,50 +120,130 @@ void add_scalars(Metadata& metadata, const std::string& id, const Json& architec
   if_there("logit_scale", "logit_divisor");
 }
 
-void add_experts(Metadata& metadata, const std::string& id, const Json& experts) {
+// A number for all blocks, or where they differ one for each.
+void add_numbers(Metadata& metadata, const std::string& key, const std::vector<int32_t>& values) {
+  if (std::count(values.begin(), values.end(), values[0]) == static_cast<int64_t>(values.size()))
+    metadata.u32(key, static_cast<uint64_t>(values[0]));
+  else
+    metadata.i32s(key, values);
+}
+
+template <typename T>
+std::vector<T> of_blocks(const Json& architecture, const char* key) {
+  std::vector<T> values;
+  for (const Json& block : architecture.at("parts")) values.push_back(block.at(key).get<T>());
+  return values;
+}
+
+bool some(const std::vector<bool>& flags) { return std::find(flags.begin(), flags.end(), true) != flags.end(); }
+
+// Where blocks with experts follow each other at this distance, counted from block -1; 0: they do not.
+int64_t expert_step(const std::vector<bool>& experts) {
+  const auto first = std::find(experts.begin(), experts.end(), true) - experts.begin();
+  const int64_t count = static_cast<int64_t>(experts.size());
+  for (int64_t step = 1; step <= first + 1; ++step) {
+    bool holds = true;
+    for (int64_t i = first; i < count; ++i) holds = holds && experts[static_cast<size_t>(i)] == ((i + 1) % step == 0);
+    if (holds) return step;
+  }
+  return 0;
+}
+
+void add_experts(Metadata& metadata, const Names& names, const Json& architecture) {
+  const std::string& id = names.architecture();
+  const Json& experts = architecture.at("experts");
   const auto number = [&](const char* key) { return experts.at(key).get<uint64_t>(); };
   const uint64_t intermediate = number("intermediate"), shared = number("shared_intermediate");
   metadata.u32(id + ".expert_count", number("count"));
   metadata.u32(id + ".expert_used_count", number("used"));
   metadata.u32(id + ".expert_feed_forward_length", intermediate);
-  if (shared > 0) {
-    metadata.u32(id + ".expert_shared_feed_forward_length", shared);
-    if (shared % intermediate == 0) metadata.u32(id + ".expert_shared_count", shared / intermediate);
-  }
+  if (shared > 0) metadata.u32(id + ".expert_shared_feed_forward_length", shared);
+  if (shared % intermediate == 0 && (shared > 0 || !architecture.at("latent").is_null()))
+    metadata.u32(id + ".expert_shared_count", shared / intermediate);
   metadata.u32(id + ".leading_dense_block_count", number("dense_first_blocks"));
+  if (names.has_expert_steps())
+    metadata.u32(id + ".interleave_moe_layer_step",
+                 static_cast<uint64_t>(expert_step(of_blocks<bool>(architecture, "experts"))));
   metadata.u32(id + ".expert_gating_func", experts.at("scores") == "sigmoid" ? 2 : 1);
   metadata.flag(id + ".expert_weights_norm", experts.at("normalize"));
   metadata.f32(id + ".expert_weights_scale", experts.at("scale"));
+  if (number("latent") > 0) metadata.u32(id + ".moe_latent_size", number("latent"));
   if (number("groups") < 2) return;
   metadata.u32(id + ".expert_group_count", number("groups"));
   metadata.u32(id + ".expert_group_used_count", number("top_groups"));
 }
 
-}  // namespace
+// Latent attention is computed with one key and value head, of the latent and the rotated features.
+void add_latent(Metadata& metadata, const std::string& id, const Json& architecture) {
+  const Json& latent = architecture.at("latent");
+  const auto number = [&](const char* key) { return latent.at(key).get<uint64_t>(); };
+  metadata.u32(id + ".attention.q_lora_rank", number("q_rank"));
+  metadata.u32(id + ".attention.kv_lora_rank", number("rank"));
+  metadata.u32(id + ".attention.head_count_kv", 1);
+  metadata.u32(id + ".attention.key_length", number("rank") + number("rope"));
+  metadata.u32(id + ".attention.value_length", number("rank"));
+  metadata.u32(id + ".attention.key_length_mla", number("nope") + number("rope"));
+  metadata.u32(id + ".attention.value_length_mla", number("value"));
+  if (architecture.contains("experts")) return;
+  metadata.u32(id + ".leading_dense_block_count", architecture.at("blocks").get<uint64_t>());
+  metadata.u32(id + ".expert_feed_forward_length", architecture.at("intermediate").get<uint64_t>());
+  metadata.u32(id + ".expert_shared_count", 0);
+}
 
-void add_hyperparameters(Metadata& metadata, const Names& names, const Json& architecture) {
+// Heads of blocks with a sliding window may be of another size than those of the others.
+void add_head_sizes(Metadata& metadata, const std::string& id, const Json& architecture) {
+  std::optional<uint64_t> size, window;
+  for (size_t i = 0; i < architecture.at("parts").size(); ++i) {
+    const auto found = architecture.at("parts")[i].at("head_dim").get<uint64_t>();
+    if (found == 0) continue;
+    std::optional<uint64_t>& kind = architecture.at("sliding_windows")[i].is_null() ? size : window;
+    rh::require(kind.value_or(found) == found,
+                "the blocks have heads of different sizes; GGUF has one, and one of windows");
+    kind = found;
+  }
+  const uint64_t usual = size ? *size : window ? *window : architecture.at("head_dim").get<uint64_t>();
+  const auto add = [&](const std::string& suffix, uint64_t of) {
+    metadata.u32(id + ".attention.key_length" + suffix, of);
+    metadata.u32(id + ".attention.value_length" + suffix, of);
+  };
+  add("", usual);
+  if (window.value_or(usual) == usual) return;
+  add("_swa", *window);
+  metadata.u32(id + ".rope.dimension_count_swa", architecture.at("window_rotary").at("dims").get<uint64_t>());
+  metadata.u32(id + ".embedding_length_per_layer_input", 0);
+  metadata.u32(id + ".attention.shared_kv_layers", 0);
+}
+
+void add_recurrent(Metadata& metadata, const std::string& id, const Json& architecture) {
+  const Json& recurrent = architecture.at("recurrent");
+  const auto number = [&](const char* key) { return recurrent.at(key).get<uint64_t>(); };
+  if (recurrent.at("kind") == "short_conv") return metadata.u32(id + ".shortconv.l_cache", number("kernel"));
+  metadata.u32(id + ".ssm.conv_kernel", number("kernel"));
+  metadata.u32(id + ".ssm.inner_size", number("heads") * number("head_dim"));
+  metadata.u32(id + ".ssm.state_size", number("key_dim"));
+  metadata.u32(id + ".ssm.time_step_rank", number("heads"));
+  metadata.u32(id + ".ssm.group_count", number("key_heads"));
+  if (recurrent.at("kind") == "mamba2") metadata.f32(id + ".attention.layer_norm_epsilon", architecture.at("norm_eps"));
+  if (recurrent.at("kind") == "delta_rule")
+    metadata.flags(id + ".attention.recurrent_layers", of_blocks<bool>(architecture, "recurrent"));
+  else
+    metadata.flag(id + ".rope.scaling.finetuned", some(of_blocks<bool>(architecture, "rotary")));
+}
+
+// Where YaRN scales the scores of latent attention: its mscale_all_dim.
+double score_mscale(const Json& architecture) {
+  const Json& latent = architecture.at("latent");
+  const double size = latent.at("nope").get<double>() + latent.at("rope").get<double>();
+  const double temperature = std::sqrt(architecture.at("attention_scale").get<double>() * std::sqrt(size));
+  return (temperature - 1) / (0.1 * std::log(architecture.at("rotary").at("factor").get<double>()));
+}
+
+void add_rotary(Metadata& metadata, const Names& names, const Json& architecture) {
   const std::string& id = names.architecture();
-  const auto number = [&](const char* key) { return architecture.at(key).get<uint64_t>(); };
-  metadata.u32(id + ".block_count", number("blocks"));
-  metadata.u32(id + ".context_length", number("positions"));
-  metadata.u32(id + ".embedding_length", number("hidden"));
-  metadata.u32(id + ".feed_forward_length", number("intermediate"));
-  metadata.u32(id + ".attention.head_count", number("heads"));
-  metadata.u32(id + ".attention.head_count_kv", number("kv_heads"));
-  metadata.u32(id + ".attention.key_length", number("head_dim"));
-  metadata.u32(id + ".attention.value_length", number("head_dim"));
-  metadata.f32(
-      id + (architecture.at("norm") == "rms" ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon"),
-      architecture.at("norm_eps"));
-  metadata.u32(id + ".vocab_size", number("vocab"));
-  add_sliding_window(metadata, names, architecture);
-  add_scalars(metadata, id, architecture);
-  if (architecture.at("norm") == "layer") metadata.flag(id + ".use_parallel_residual", architecture.at("parallel"));
-  if (architecture.contains("experts")) add_experts(metadata, id, architecture.at("experts"));
   const Json& rotary = architecture.at("rotary");
-  if (rotary.is_null()) return;
   metadata.f32(id + ".rope.freq_base", rotary.at("theta"));
   metadata.u32(id + ".rope.dimension_count", rotary.at("dims").get<uint64_t>());
+  if (!names.sections().empty()) metadata.i32s(id + ".rope.dimension_sections", names.sections());
   if (const Json& window = architecture.at("window_rotary");
       !window.is_null() && window.at("theta") != rotary.at("theta"))
     metadata.f32(id + ".rope.freq_base_swa", window.at("theta"));
@@ -175,14 +257,127 @@ void add_hyperparameters(Metadata& metadata, const Names& names, const Json& arc
   metadata.f32(id + ".rope.scaling.factor", rotary.at("factor"));
   if (scaling == "linear") return;
   metadata.u32(id + ".rope.scaling.original_context_length", rotary.at("original_positions").get<uint64_t>());
-  // llama.cpp multiplies with YaRN's own temperature, 0.1 ln(factor) + 1, and has these defaults.
-  const double temperature = 0.1 * std::log(std::max(rotary.at("factor").get<double>(), 1.0)) + 1;
+  if (!rotary.at("truncate"))
+    rh::log(
+        RH_LOG_WARNING,
+        "gguf: config.json says truncate: false, and llama.cpp's YaRN truncates its range: a few rotary frequencies "
+        "differ a little");
   const auto unless = [&](double usual, const char* key, double value) {
     if (value != usual) metadata.f32(cat(id, ".rope.scaling.", key), value);
   };
+  // llama.cpp has these defaults.
   unless(32, "yarn_beta_fast", rotary.at("beta_fast"));
   unless(1, "yarn_beta_slow", rotary.at("beta_slow"));
-  unless(1, "attn_factor", rotary.at("attention_factor").get<double>() / temperature);
+  // It multiplies with YaRN's own temperature, 0.1 ln(factor) + 1, or with mscale_all_dim with what is left of it.
+  const auto temperature = [&](double mscale) {
+    return 0.1 * mscale * std::log(std::max(rotary.at("factor").get<double>(), 1.0)) + 1;
+  };
+  double factor = temperature(1);
+  if (!architecture.at("latent").is_null() && !architecture.at("attention_scale").is_null()) {
+    const double mscale = score_mscale(architecture);
+    metadata.f32(id + ".rope.scaling.yarn_log_multiplier", 0.1 * mscale);  // it divides by 0.1
+    factor = id == "deepseek2" ? 1 : temperature(1) / temperature(mscale);
+  }
+  unless(1, "attn_factor", rotary.at("attention_factor").get<double>() / factor);
+}
+
+}  // namespace
+
+void check_hyperparameters(const Names& names, const Json& architecture) {
+  const auto require = [&](bool right, const std::string& otherwise) {
+    rh::require(right, cat("llama.cpp's ", names.architecture(), " ", otherwise, "; choose another format"));
+  };
+  require(architecture.at("tied_head") || !names.tied_only(),
+          "has the embedding as its head, and this model has another one");
+  require(!architecture.at("tied_head") || !names.untied_only(),
+          "wants a head beside the embedding, and this model's is the embedding");
+  require(architecture.at("heads") == architecture.at("kv_heads") || !names.own_keys(),
+          "has keys and values for each head, and here heads share some");
+  if (const int64_t every = names.rotary_but_every(); every > 0) {
+    const std::vector<bool> rotary = of_blocks<bool>(architecture, "rotary");
+    for (size_t i = 0; i < rotary.size(); ++i)
+      require(rotary[i] == ((static_cast<int64_t>(i) + 1) % every != 0),
+              cat("has rotary positions in all blocks but every ", every, "th, and this model in others"));
+  }
+  if (const auto& sections = names.sections(); !sections.empty())
+    require(2 * std::accumulate(sections.begin(), sections.end(), 0) == architecture.at("rotary").at("dims"),
+            "wants an mrope_section for each pair of rotary features, and this model has others");
+  if (architecture.contains("experts")) {
+    const Json& experts = architecture.at("experts");
+    if (names.normalizes())
+      require(experts.at("normalize") == *names.normalizes(),
+              cat(*names.normalizes() ? "divides" : "does not divide",
+                  " the weights of a token's experts by their sum, and this model does otherwise"));
+    require(experts.at("groups") < 2 || experts.at("by_best_two"),
+            "takes a group of experts for as good as its best two together, and this model as its best one");
+    std::vector<bool> blocks;  // of those with an MLP or experts
+    for (const Json& block : architecture.at("parts"))
+      if (block.at("experts") || block.at("intermediate") > 0) blocks.push_back(block.at("experts"));
+    const int64_t step = expert_step(blocks);
+    require(step == 1 || (step > 1 && names.has_expert_steps()),
+            "has experts in all blocks after the first ones, and this model has them in others");
+    require(!names.experts_alone() || (blocks.size() > 0 && blocks[0]),
+            "has experts wherever there is an MLP, and this model has MLPs of its own beside");
+  }
+  if (const Json& latent = architecture.at("latent"); !latent.is_null()) {
+    const Json& rotary = architecture.at("rotary");
+    require(rotary.is_null() || rotary.at("scaling") != "yarn" || rotary.at("attention_factor") == 1,
+            "scales latent attention by YaRN with mscale and mscale_all_dim alike, and this model's differ");
+    require(rotary.is_null() || rotary.at("interleaved"),
+            "rotates neighbours, and this model's pairs are half a head apart");
+  }
+  if (const Json& recurrent = architecture.at("recurrent"); !recurrent.is_null()) {
+    require(recurrent.at("kind") != "delta_rule" || recurrent.at("key_dim") == recurrent.at("head_dim"),
+            "has heads of one size in the gated delta rule, and this model's keys and values differ");
+    // Below this a step changes next to nothing.
+    require(recurrent.at("dt_min") <= 1e-3 && recurrent.at("dt_max").is_null(),
+            "knows no limits of Mamba 2's time steps, and this model has some");
+    require(!recurrent.at("scaled"), "knows no multipliers of Mamba 2's inputs, and this model has some");
+    require(recurrent.at("kind") != "mamba2" || (recurrent.at("norm") && !recurrent.at("norm_before_gate")),
+            "has Mamba 2's norm behind its gate, and this model has not");
+  }
+}
+
+void add_hyperparameters(Metadata& metadata, const Names& names, const Json& architecture) {
+  const std::string& id = names.architecture();
+  const auto number = [&](const char* key) { return architecture.at(key).get<uint64_t>(); };
+  const Json &latent = architecture.at("latent"), &recurrent = architecture.at("recurrent");
+  metadata.u32(id + ".block_count", number("blocks"));
+  metadata.u32(id + ".context_length", number("positions"));
+  metadata.u32(id + ".embedding_length", number("hidden"));
+  // A block may be one of attention, MLP and recurrence alone; llama.cpp tells which by these numbers.
+  std::vector<int32_t> mlps = of_blocks<int32_t>(architecture, "intermediate");
+  const std::vector<bool> experts = of_blocks<bool>(architecture, "experts");
+  for (size_t i = 0; i < mlps.size(); ++i)
+    if (experts[i] && mlps[i] == 0) mlps[i] = architecture.at("experts").at("intermediate");
+  if (std::find(mlps.begin(), mlps.end(), 0) == mlps.end())
+    metadata.u32(id + ".feed_forward_length", number("intermediate"));
+  else
+    add_numbers(metadata, id + ".feed_forward_length", mlps);
+  metadata.u32(id + ".attention.head_count", number("heads"));
+  if (!latent.is_null()) {
+    add_latent(metadata, id, architecture);
+  } else {
+    if (!recurrent.is_null() && recurrent.at("kind") == "delta_rule")
+      metadata.u32(id + ".attention.head_count_kv", number("kv_heads"));
+    else
+      add_numbers(metadata, id + ".attention.head_count_kv", of_blocks<int32_t>(architecture, "kv_heads"));
+    add_head_sizes(metadata, id, architecture);
+  }
+  metadata.f32(
+      id + (architecture.at("norm") == "rms" ? ".attention.layer_norm_rms_epsilon" : ".attention.layer_norm_epsilon"),
+      architecture.at("norm_eps"));
+  metadata.u32(id + ".vocab_size", number("vocab"));
+  add_sliding_window(metadata, names, architecture);
+  add_scalars(metadata, id, architecture);
+  if (architecture.at("norm") == "layer") metadata.flag(id + ".use_parallel_residual", architecture.at("parallel"));
+  if (architecture.contains("experts")) add_experts(metadata, names, architecture);
+  if (!recurrent.is_null()) add_recurrent(metadata, id, architecture);
+  if (!architecture.at("length_scale").is_null()) {
+    metadata.f32(id + ".attention.temperature_scale", architecture.at("length_scale"));
+    metadata.u32(id + ".attention.temperature_length", number("length_scale_positions"));
+  }
+  if (!architecture.at("rotary").is_null()) add_rotary(metadata, names, architecture);
 }
 
 RotaryFactors rotary_factors(const Json& architecture) {
@@ -191,6 +386,12 @@ RotaryFactors rotary_factors(const Json& architecture) {
   if (rotary.at("scaling") == "longrope")
     return {{kLongFactors, rotary.at("long_factors").get<std::vector<float>>()},
             {kShortFactors, rotary.at("short_factors").get<std::vector<float>>()}};
+  if (rotary.at("scaling") == "proportional") {  // the other pairs do not turn
+    const auto turning = rotary.at("turning").get<size_t>(), pairs = rotary.at("dims").get<size_t>() / 2;
+    std::vector<float> factors(turning, rotary.at("factor").get<float>());
+    factors.resize(pairs, 1e30f);
+    return {{kRotaryFactors, factors}};
+  }
   if (rotary.at("scaling") != "llama3") return {};
   const double theta = rotary.at("theta"), factor = rotary.at("factor"), dims = rotary.at("dims");
   const double low = rotary.at("low_freq_factor"), high = rotary.at("high_freq_factor");

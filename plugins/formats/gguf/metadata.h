@@ -71,6 +71,9 @@ class Metadata {
 // "7B", "1.4M": as llama.cpp's converter rounds a number of parameters.
 std::string size_label(uint64_t parameters);
 
+// Throws rh::Error where llama.cpp's architecture computes otherwise than the model. `architecture`: rh_model's.
+void check_hyperparameters(const Names& names, const Json& architecture);
+
 // The hyperparameters that llama.cpp reads, under its architecture's id. `architecture`: rh_model's.
 void add_hyperparameters(Metadata& metadata, const Names& names, const Json& architecture);
 

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <set>
+#include <utility>
 
+#include "kernels/floats.h"
 #include "plugins/formats/gguf/metadata.h"
 #include "plugins/formats/gguf/model_config.h"
 #include "plugins/formats/gguf/tokenizer_json.h"
@@ -184,6 +187,18 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   });
   left_out_.assign(std::make_move_iterator(left), std::make_move_iterator(items_.end()));
   items_.erase(left, items_.end());
+  std::map<std::string, std::unique_ptr<Item>> firsts;
+  for (auto& item : items_)
+    if (const auto second = names_.second_of(item->name); second && *second != item->stored)
+      firsts[item->name] = std::move(item);
+  std::vector<std::unique_ptr<Item>> whole = std::exchange(items_, {});
+  for (auto& item : whole) {
+    if (!item) continue;
+    if (const auto first = firsts.find(item->name); first != firsts.end())
+      join(std::move(first->second), std::move(item));
+    else
+      items_.push_back(std::move(item));
+  }
   for (const auto& item : items_)
     if (!seen.insert(item->name).second)
       throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
@@ -255,13 +270,15 @@ void GgufReader::read_header(size_t file) {
     }
     stored_[name] = item.get();
     item->name = names_.from_gguf(name);
-    item->order = names_.row_order(name);
-    item->plus_one = names_.plus_one(name);
-    if (item->plus_one && (item->type->bytes != 4 || item->type->quantized()))
+    item->stored = name;
+    if ((names_.plus_one(name) || names_.minus_exp(name)) && (item->type->bytes != 4 || item->type->quantized()))
       header.fail(cat("the tensor ", name, " is not of float32"));
-    if (item->order.changes())
-      if (const std::string wrong = item->order.check(item->shape[0]); !wrong.empty())
-        header.fail(cat("the tensor ", name, ": ", wrong));
+    if (const Layout* const layout = names_.layout(name, item->shape[0]); layout && layout->first == 0) try {
+        layout->places(item->shape[0]);
+      } catch (const rh::Error& e) {
+        header.fail(cat("the tensor ", name, ": ", e.what()));
+      }
+    item->shape = names_.source_shape(name, std::move(item->shape));
     item->file = file;
     if (item->bytes > f.size) header.fail(cat("it ends inside the tensor ", name));
     add(std::move(item));
@@ -289,6 +306,7 @@ void GgufReader::add(std::unique_ptr<Item> item) {
   const int64_t count = item->shape[0];
   for (int64_t i = 0; i < count; ++i) {
     auto matrix = std::make_unique<Item>();
+    matrix->stored = item->stored;
     matrix->name = item->name.substr(0, hole) + std::to_string(i) + item->name.substr(hole + 2);
     matrix->type = item->type;
     matrix->shape.assign(item->shape.begin() + 1, item->shape.end());
@@ -298,6 +316,33 @@ void GgufReader::add(std::unique_ptr<Item> item) {
     items_.push_back(std::move(matrix));
   }
   stacks_.push_back(std::move(item));
+}
+
+// Two tensors as the source's one. It is of float32 where finished blocks would be torn.
+void GgufReader::join(std::unique_ptr<Item> first, std::unique_ptr<Item> second) {
+  auto item = std::make_unique<Item>();
+  item->name = first->name;
+  item->stored = first->stored;
+  item->file = first->file;
+  const auto elements = [](const Item& part) {
+    int64_t n = 1;
+    for (const int64_t size : part.shape) n *= size;
+    return n;
+  };
+  const int64_t cols = second->shape.back(), rows = (elements(*first) + elements(*second)) / cols;
+  item->shape = {rows, cols};
+  const Layout& layout = *names_.layout(item->stored, rows);
+  if (layout.first_rows(rows) * cols != elements(*first) ||
+      (layout.groups > 0 && layout.groups * layout.sum(layout.parts.size()) != rows))
+    throw rh::Error(RH_DATA_LOSS, cat(files_[item->file].path, ": the tensors ", first->stored, " and ", second->stored,
+                                      " are of other sizes than the model's configuration says"));
+  const bool whole = first->type == second->type && !(layout.transposed && first->type->quantized());
+  item->type = whole ? first->type : ggml_type("f32");
+  item->bytes = static_cast<uint64_t>(rows * item->type->row_bytes(cols));
+  if (item->type->quantized()) item->encoding = {rh::GgmlBlock(item->type->block), rows, cols};
+  item->first = std::move(first);
+  item->second = std::move(second);
+  items_.push_back(std::move(item));
 }
 
 Json GgufReader::value(const std::string& key) {
@@ -371,31 +416,69 @@ void GgufReader::item(uint64_t index, rh_item& out) {
   out.shape = item.shape.data();
   out.encoding = item.encoding.get();
   out.file = files_[item.file].path.c_str();
+  if (item.first) return;  // in two places
   out.offset = item.offset;
   out.bytes = item.bytes;
 }
 
-// The tensor's bytes, rows in the source's order.
-std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
+// Stacks of matrices are rows below each other.
+void GgufReader::decode(const Item& item, const std::vector<uint8_t>& bytes, void* output, rh_data_type type) {
+  const int64_t cols = item.shape.back(), row_bytes = item.type->row_bytes(cols);
+  const int64_t count = static_cast<int64_t>(item.bytes) / row_bytes;
+  const rh::View blocks(const_cast<uint8_t*>(bytes.data()), rh::kU8, {count, row_bytes});
+  const rh::View weights(output, type, {count, cols});
+  const rh_tensor* tensors[] = {blocks.get()};
+  rh_tensor matrix = *weights.get();
+  rh::GgmlBlock(item.type->block).decode(*item.encoding.get(), tensors, matrix);
+}
+
+std::vector<uint8_t> GgufReader::floats_of(const Item& item) {
+  const std::vector<uint8_t> bytes = bytes_of(item);
+  int64_t elements = 1;
+  for (const int64_t size : item.shape) elements *= size;
+  std::vector<uint8_t> floats(static_cast<size_t>(elements) * sizeof(float));
+  if (item.type->quantized()) {
+    decode(item, bytes, floats.data(), rh::kF32);
+    return floats;
+  }
+  const kernels::Element element = element_of(*item.type);
+  for (int64_t i = 0; i < elements; ++i)
+    kernels::store_element(kernels::Element::kF32, floats.data(), i, kernels::load_element(element, bytes.data(), i));
+  return floats;
+}
+
+std::vector<uint8_t> GgufReader::bytes_of(const Item& item) {
   File& file = files_[item.file];
   std::vector<uint8_t> bytes(item.bytes);
   file.stream.clear();
   file.stream.seekg(static_cast<std::streamoff>(item.offset));
   if (!file.stream.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(item.bytes)))
     throw rh::Error(RH_DATA_LOSS, cat(file.path, ": the tensor ", item.name, " cannot be read"));
-  if (item.plus_one)
+  return bytes;
+}
+
+// The tensor's bytes, rows and values as in the source.
+std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
+  std::vector<uint8_t> bytes;
+  if (!item.first) {
+    bytes = bytes_of(item);
+  } else {
+    for (const Item* part : {item.first.get(), item.second.get()}) {
+      const std::vector<uint8_t> more = part->type == item.type ? bytes_of(*part) : floats_of(*part);
+      bytes.insert(bytes.end(), more.begin(), more.end());
+    }
+  }
+  const bool plus_one = names_.plus_one(item.stored), minus_exp = names_.minus_exp(item.stored);
+  if (plus_one || minus_exp)
     for (size_t i = 0; i < bytes.size(); i += sizeof(float)) {
       float value;
       std::memcpy(&value, bytes.data() + i, sizeof value);
-      value -= 1;
+      value = plus_one ? value - 1 : std::log(-value);
       std::memcpy(bytes.data() + i, &value, sizeof value);
     }
-  if (!item.order.changes()) return bytes;
-  std::vector<uint8_t> rows(item.bytes);
-  const int64_t count = item.shape[0], row_bytes = static_cast<int64_t>(item.bytes) / count;
-  for (int64_t row = 0; row < count; ++row)
-    std::memcpy(rows.data() + row * row_bytes, bytes.data() + item.order.stored(row, count) * row_bytes, row_bytes);
-  return rows;
+  const Layout* const layout = names_.layout(item.stored, item.shape[0]);
+  const Layout* const columns = names_.column_layout(item.stored);
+  return layout || columns ? to_source(layout, columns, *item.type, item.shape, std::move(bytes)) : bytes;
 }
 
 void GgufReader::read(uint64_t index, rh_tensor& output) {
@@ -409,14 +492,7 @@ void GgufReader::read(uint64_t index, rh_tensor& output) {
     std::memcpy(output.data, rows.data(), rows.size());
     return;
   }
-  const int64_t cols = item.shape.back(), row_bytes = item.type->row_bytes(cols);
-  const int64_t count = static_cast<int64_t>(item.bytes) / row_bytes;
-  // Stacks of matrices are rows below each other.
-  const rh::View blocks(const_cast<uint8_t*>(rows.data()), rh::kU8, {count, row_bytes});
-  const rh::View weights(output.data, output.dtype, {count, cols});
-  const rh_tensor* tensors[] = {blocks.get()};
-  rh_tensor matrix = *weights.get();
-  rh::GgmlBlock(item.type->block).decode(*item.encoding.get(), tensors, matrix);
+  decode(item, rows, output.data, output.dtype);
 }
 
 void GgufReader::read_encoded(uint64_t index, rh_tensor* const* tensors) {

@@ -47,13 +47,12 @@ class GgufReader : public rh::Reader {
 
  private:
   struct Item {
-    std::string name;  // in the source checkpoint
+    std::string name, stored;  // in the source checkpoint, in the file
     const GgmlType* type;
     std::vector<int64_t> shape;  // row-major
-    RowOrder order;
-    bool plus_one;  // one is added to it
     size_t file;
     uint64_t offset, bytes;
+    std::unique_ptr<Item> first, second;  // what it is made of, where it is two tensors in the file
     // Of quantized tensors.
     rh::Encoding encoding;
   };
@@ -67,7 +66,11 @@ class GgufReader : public rh::Reader {
 
   void read_header(size_t file);
   void add(std::unique_ptr<Item> item);
+  void join(std::unique_ptr<Item> first, std::unique_ptr<Item> second);
   const Item& at(uint64_t index) const;
+  static void decode(const Item& item, const std::vector<uint8_t>& bytes, void* output, rh_data_type type);
+  std::vector<uint8_t> bytes_of(const Item& item);
+  std::vector<uint8_t> floats_of(const Item& item);
   std::vector<uint8_t> rows_of(const Item& item);
 
   Names names_;

@@ -2,6 +2,7 @@
 #include "plugins/formats/gguf/writer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
@@ -37,10 +38,6 @@ std::optional<kernels::Element> element_of(rh_data_type type) {
   return std::nullopt;
 }
 
-kernels::Element element_of(const GgmlType& type) {
-  return type.bytes == 4 ? kernels::Element::kF32 : type.id == 1 ? kernels::Element::kF16 : kernels::Element::kBF16;
-}
-
 const GgmlType* plain_type(rh_data_type type) {
   const auto element = element_of(type);
   if (!element) return nullptr;
@@ -61,13 +58,26 @@ std::string file_name(const std::string& model, size_t file, size_t files) {
   return model + part;
 }
 
-// Norms, biases and routers are float32, as llama.cpp's kernels want them. Throws rh::Error for an element type that GGUF
-// lacks. name: in the file.
-const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& name, const Json& options) {
-  if (tensor.layer) return *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
+// Norms, biases, routers and convolutions are float32, as llama.cpp's kernels want them. Throws rh::Error for an element
+// type that GGUF lacks. name: in the file.
+const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& name, const Names& names,
+                            const Json& options) {
+  if (tensor.layer) {
+    const GgmlType& type = *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
+    const Layout* const layout = names.layout(name, tensor.shape[0]);
+    rh::require(!layout || !layout->transposed,
+                "llama.cpp wants a part of it transposed, which finished blocks cannot be: leave it at bits: 16");
+    const Layout* const columns = names.column_layout(name);
+    rh::require(!columns || columns->parts[0] % type.cols == 0,
+                columns ? cat("llama.cpp has its columns in another order, in heads of ", columns->parts[0],
+                              " columns, which are no whole blocks of ", type.name)
+                        : "");
+    return type;
+  }
   const GgmlType* source = plain_type(tensor.dtype);
   rh::require(source, "the format stores float32, float16 and bfloat16, and this tensor is none of them");
-  if (tensor.ndim < 2 || name.ends_with("_norm.weight") || name.find(".ffn_gate_inp") != std::string::npos)
+  if (tensor.ndim < 2 || name.ends_with("_norm.weight") || name.find(".ffn_gate_inp") != std::string::npos ||
+      names.reshaped(name))
     return *ggml_type("f32");
   const std::string wanted = option(options, "unquantized");
   if (wanted.empty()) return *source;
@@ -102,22 +112,9 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   wants_split(options);
   flag(options, "omit_unknown");
   const Json architecture = Json::parse(plan.architecture_json);
-  if (const Json& rotary = architecture.at("rotary"); !rotary.is_null())
-    rh::require(rotary.at("scaling") != "yarn" || rotary.at("truncate"),
-                "llama.cpp's YaRN truncates its range, and config.json says truncate: false; choose another format");
   const Names names(architecture);
   names.require_known();
-  rh::require(architecture.at("tied_head") || !names.tied_only(),
-              cat("llama.cpp's ", names.architecture(),
-                  " has the embedding as its head, and this model has another one; choose another format"));
-  if (architecture.contains("experts") && names.normalizes())
-    rh::require(
-        architecture.at("experts").at("normalize") == *names.normalizes(),
-        cat("llama.cpp's ", names.architecture(), *names.normalizes() ? " divides" : " does not divide",
-            " the weights of a token's experts by their sum, and this model does otherwise; choose another format"));
-  rh::require(!architecture.at("tied_head") || !names.untied_only(),
-              cat("llama.cpp's ", names.architecture(),
-                  " wants a head beside the embedding, and this model's is the embedding; choose another format"));
+  check_hyperparameters(names, architecture);
   std::map<std::string, std::string> stacks;  // the type of each
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
@@ -127,7 +124,7 @@ void answer_plan(const rh_plan& plan, std::vector<rh::Answer>& answers) {
         answers[i] = {RH_TENSOR_OMITTED, why};
         continue;
       }
-      const GgmlType& type = stored_type(tensor, name, options);
+      const GgmlType& type = stored_type(tensor, name, names, options);
       if (!names.place_in_stack(tensor.name)) continue;
       const std::string& first = stacks.emplace(name, type.name).first->second;
       rh::require(first == type.name, cat("GGUF has all experts in one tensor, ", name, ", of one type: the first is ",
@@ -200,11 +197,16 @@ void GgufWriter::plan_tensors() {
       continue;
     }
     const std::vector<int64_t> shape{tensor.shape, tensor.shape + tensor.ndim};
-    const GgmlType& type = stored_type(tensor, stored, options_);
+    const GgmlType& type = stored_type(tensor, stored, names_, options_);
     by_source_[tensor.name] = parts_.size();
+    if (const auto second = names_.second_of(tensor.name)) {
+      parts_.push_back({slots_.size(), 0, shape, true});
+      add_two(stored, *second, type, shape);
+      continue;
+    }
     const auto index = names_.place_in_stack(tensor.name);
     if (!index) {
-      add_slot(stored, type, shape);
+      add_slot(stored, type, names_.stored_shape(stored, shape));
       parts_.push_back({slots_.size() - 1, 0, shape});
       continue;
     }
@@ -226,6 +228,21 @@ void GgufWriter::plan_tensors() {
     const int64_t cols = slot.shape.empty() ? 1 : slot.shape.back();
     slot.bytes = static_cast<uint64_t>(elements(slot.shape) / std::max<int64_t>(1, cols) * slot.type->row_bytes(cols));
   }
+}
+
+void GgufWriter::add_two(const std::string& first, const std::string& second, const GgmlType& type,
+                         const std::vector<int64_t>& shape) {
+  const Layout& layout = *names_.layout(first, shape[0]);
+  const int64_t rows = layout.first_rows(shape[0]), heads = layout.groups;
+  std::vector<int64_t> one = shape, two = shape;
+  one[0] = rows;
+  two[0] -= rows;
+  if (layout.transposed) {
+    one = {heads, shape[1], rows / heads};
+    two = {heads, two[0] / heads, shape[1]};
+  }
+  add_slot(first, type, one);
+  add_slot(second, type, two);
 }
 
 GgufWriter::Slot& GgufWriter::add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape) {
@@ -312,23 +329,30 @@ GgufWriter::Part& GgufWriter::part_of(const std::string& tensor, const rh_tensor
   return part;
 }
 
+uint64_t GgufWriter::bytes_of(const Part& part) const {
+  const Slot& slot = slots_[part.slot];
+  return slot.bytes / static_cast<uint64_t>(slot.parts) + (part.two ? slots_[part.slot + 1].bytes : 0);
+}
+
+void GgufWriter::write_slot(const Slot& slot, int64_t index, const uint8_t* rows) {
+  OutputFile& file = *files_[slot.file];
+  const uint64_t bytes = slot.bytes / static_cast<uint64_t>(slot.parts);
+  file.write_at(slot.offset + static_cast<uint64_t>(index) * bytes, rows, bytes);
+  const char zeros[kGgufAlignment] = {};
+  if (index + 1 == slot.parts) file.write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
+}
+
 void GgufWriter::write(Part& part, const uint8_t* rows) {
   const Slot& slot = slots_[part.slot];
-  const uint64_t bytes = slot.bytes / static_cast<uint64_t>(slot.parts);
+  const Layout* const layout = part.shape.empty() ? nullptr : names_.layout(slot.name, part.shape[0]);
+  const Layout* const columns = names_.column_layout(slot.name);
   std::vector<uint8_t> ordered;
-  if (const RowOrder order = names_.row_order(slot.name); order.changes()) {
-    const int64_t count = slot.shape.at(0), row_bytes = static_cast<int64_t>(slot.bytes) / count;
-    const std::string wrong = order.check(count);
-    rh::require(wrong.empty(), cat(slot.name, ": ", wrong));
-    ordered.resize(slot.bytes);
-    for (int64_t row = 0; row < count; ++row)
-      std::memcpy(ordered.data() + order.stored(row, count) * row_bytes, rows + row * row_bytes, row_bytes);
+  if (layout || columns) {
+    ordered = to_file(layout, columns, *slot.type, part.shape, {rows, rows + bytes_of(part)});
     rows = ordered.data();
   }
-  OutputFile& file = *files_[slot.file];
-  file.write_at(slot.offset + static_cast<uint64_t>(part.index) * bytes, rows, bytes);
-  const char zeros[kGgufAlignment] = {};
-  if (part.index + 1 == slot.parts) file.write_at(slot.offset + slot.bytes, zeros, aligned(slot.bytes) - slot.bytes);
+  write_slot(slot, part.index, rows);
+  if (part.two) write_slot(slots_[part.slot + 1], 0, rows + slot.bytes);
   part.written = true;
 }
 
@@ -337,9 +361,9 @@ void GgufWriter::add_layer(const rh_encoded_layer& encoded) {
   Part& part = part_of(name + ".weight", nullptr);
   const Slot& slot = slots_[part.slot];
   const rh_tensor& blocks = *encoded.tensors[0];
-  rh::require(rh::GgmlBlock::of(*encoded.layer->encoding).type == slot.type->block &&
-                  rh::bytes(blocks) * static_cast<uint64_t>(slot.parts) == slot.bytes,
-              cat(name, ": the layer's blocks are not those of the plan, ", slot.type->name));
+  rh::require(
+      rh::GgmlBlock::of(*encoded.layer->encoding).type == slot.type->block && rh::bytes(blocks) == bytes_of(part),
+      cat(name, ": the layer's blocks are not those of the plan, ", slot.type->name));
   write(part, rh::data<uint8_t>(blocks));
   if (encoded.bias) add_tensor(name + ".bias", *encoded.bias);
 }
@@ -351,13 +375,16 @@ void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   const auto source = element_of(tensor.dtype);
   rh::require(source && !slot.type->quantized(), cat(name, " has another element type than the plan says"));
   const kernels::Element stored = element_of(*slot.type);
-  const bool plus_one = names_.plus_one(slot.name);
-  if (stored == *source && !plus_one) return write(part, rh::data<uint8_t>(tensor));
-  std::vector<uint8_t> converted(slot.bytes / static_cast<uint64_t>(slot.parts));
+  const bool plus_one = names_.plus_one(slot.name), minus_exp = names_.minus_exp(slot.name);
+  if (stored == *source && !plus_one && !minus_exp) return write(part, rh::data<uint8_t>(tensor));
+  std::vector<uint8_t> converted(bytes_of(part));
   rh::parallel_for(rh::elements(tensor), kElementsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const float value = kernels::load_element(*source, tensor.data, i);
-      kernels::store_element(stored, converted.data(), i, plus_one ? value + 1 : value);  // a zero keeps its sign
+      kernels::store_element(stored, converted.data(), i,
+                             plus_one    ? value + 1  // a zero keeps its sign
+                             : minus_exp ? -std::exp(value)
+                                         : value);
     }
   });
   write(part, converted.data());

@@ -45,11 +45,12 @@ class GgufWriter : public rh::Writer {
     uint64_t bytes = 0;
     int64_t parts = 0;  // matrices of the source
   };
-  // What a tensor of the source is in the file: a tensor, or one of a stack's matrices.
+  // What a tensor of the source is in the file: a tensor, one of a stack's matrices, or two tensors.
   struct Part {
-    size_t slot;  // into slots_
+    size_t slot;  // into slots_; the second tensor's is the next
     int64_t index = 0;
     std::vector<int64_t> shape;
+    bool two = false;
     bool written = false;
   };
 
@@ -59,7 +60,12 @@ class GgufWriter : public rh::Writer {
   size_t divide();
   Metadata model_metadata() const;
   std::string header(const Metadata& metadata, size_t file);
+  void add_two(const std::string& first, const std::string& second, const GgmlType& type,
+               const std::vector<int64_t>& shape);
+  // Of the source's tensor, stored as `type`.
+  uint64_t bytes_of(const Part& part) const;
   void write(Part& part, const uint8_t* rows);
+  void write_slot(const Slot& slot, int64_t index, const uint8_t* rows);
   Part& part_of(const std::string& tensor, const rh_tensor* shape);
 
   const rh_export& target_;

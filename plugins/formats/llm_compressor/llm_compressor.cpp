@@ -9,6 +9,7 @@
 #include "plugins/formats/lib/checkpoint_writer.h"
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/lint.h"
+#include "plugins/formats/lib/name_patterns.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -123,16 +124,26 @@ class Writer : public CheckpointWriter {
 
   Json quantization_config() const override {
     const std::vector<Group> groups = this->groups();
+    const std::vector<std::string> left = unquantized();
+    // All names but these.
+    const auto others = [&](const std::vector<std::string>* names) {
+      std::vector<std::string> others = names == &left ? std::vector<std::string>() : left;
+      for (const Group& group : groups)
+        if (&group.layers != names) others.insert(others.end(), group.layers.begin(), group.layers.end());
+      return others;
+    };
     Json config_groups = Json::object();
     for (size_t i = 0; i < groups.size(); ++i) {
       const Group& group = groups[i];
       // vLLM fuses layers and matches the class of the result before the names of its parts: where schemes differ,
       // only names tell them apart. The head's class is another one.
-      config_groups[cat("group_", i)] = {{"targets", groups.size() == 1 ? linear_targets() : Json(group.layers)},
-                                         {"weights", group.scheme.weights},
-                                         {"input_activations", group.scheme.inputs},
-                                         {"output_activations", nullptr},
-                                         {"format", group.scheme.format}};
+      config_groups[cat("group_", i)] = {
+          {"targets",
+           groups.size() == 1 ? linear_targets() : Json(with_patterns(group.layers, others(&group.layers)))},
+          {"weights", group.scheme.weights},
+          {"input_activations", group.scheme.inputs},
+          {"output_activations", nullptr},
+          {"format", group.scheme.format}};
     }
     const bool mixed = std::any_of(groups.begin(), groups.end(),
                                    [&](const auto& g) { return g.scheme.format != groups[0].scheme.format; });
@@ -141,7 +152,7 @@ class Writer : public CheckpointWriter {
             {"format", mixed ? "mixed-precision" : groups.at(0).scheme.format},
             {"quantization_status", "compressed"},
             {"config_groups", config_groups},
-            {"ignore", unquantized()},
+            {"ignore", with_patterns(left, others(&left))},
             {"kv_cache_scheme", nullptr},
             {"global_compression_ratio", nullptr},
             {"provider", "roundhouse"},
