@@ -59,6 +59,8 @@ struct TensorPlan {
   std::optional<StackedPart> part = std::nullopt;
 };
 
+struct MixPlan;
+
 struct Plan {
   Recipe recipe;  // with every scheme complete, nothing left to presets or defaults
   Scheme scheme;  // the recipe's, for layers that no entry matches
@@ -76,6 +78,7 @@ struct Plan {
   uint64_t bytes_before = 0;
   uint64_t activation_bytes = 0;           // of all calibration samples, where they pass through the blocks
   std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see estimate.cpp
+  std::shared_ptr<const MixPlan> mix;      // nullptr: the recipe had none
   std::vector<std::string> warnings;
   std::vector<std::string> problems;  // those of no layer
 };

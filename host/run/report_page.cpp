@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "host/base/error.h"
+#include "host/plan/mix_text.h"
 #include "host/report/table.h"
 
 namespace roundhouse {
@@ -170,6 +171,53 @@ std::string experts_plot(const std::vector<BlockReport>& blocks) {
   return svg + "</svg>";
 }
 
+// The least loss that is predicted at each size, and the size that was chosen; "": the recipe has no mix.
+std::string mix_plot(const MixPlan* mix) {
+  if (!mix || !mix->chosen) return "";
+  double low = INFINITY, high = 0;
+  for (const SizedLoss& point : mix->curve) {
+    if (point.loss <= 0) continue;
+    low = std::min(low, point.loss);
+    high = std::max(high, point.loss);
+  }
+  const double bottom = std::floor(std::log10(low)), top = std::max(bottom + 1, std::ceil(std::log10(high)));
+  const auto first = static_cast<double>(mix->curve.front().bytes), last = static_cast<double>(mix->curve.back().bytes);
+  const auto x = [&](uint64_t bytes) {
+    return 70 + 700 * (last > first ? (static_cast<double>(bytes) - first) / (last - first) : 0.5);
+  };
+  const auto y = [&](double loss) { return 20 + 220 * (top - std::log10(std::max(loss, low))) / (top - bottom); };
+  std::string svg = "<h2>Size and predicted divergence</h2>";
+  if (high > 0) {
+    svg += "<svg viewBox='0 0 800 280' role='img'><title>Size and predicted divergence</title>";
+    for (double decade = bottom; decade <= top; ++decade)
+      svg += cat("<line x1='70' x2='770' y1='", y(std::pow(10, decade)), "' y2='", y(std::pow(10, decade)),
+                 "' stroke='#e3e7eb'/><text x='8' y='", y(std::pow(10, decade)) + 4, "'>1e", decade, "</text>");
+    std::string line;
+    for (const SizedLoss& point : mix->curve) line += cat(x(point.bytes), ",", y(point.loss), " ");
+    svg += cat("<polyline points='", line, "' fill='none' stroke='#2f7d5b' stroke-width='2'/>");
+    const auto mark = [&](const SizedLoss& at, const char* color, const std::string& text) {
+      svg += cat("<circle cx='", x(at.bytes), "' cy='", y(at.loss), "' r='5' fill='", color, "'><title>", escape(text),
+                 ": ", format_bytes(at.bytes), ", ", at.loss, "</title></circle>");
+    };
+    for (const MixScheme& scheme : mix->schemes)
+      if (scheme.alone.loss > 0) mark(scheme.alone, "#8d99a6", scheme.name + " alone");
+    mark(*mix->chosen, "#c0693f", "chosen");
+    svg +=
+        cat("<text x='70' y='268'>", format_bytes(mix->curve.front().bytes),
+            "</text><text x='770' y='268' text-anchor='end'>", format_bytes(mix->curve.back().bytes), "</text></svg>");
+  }
+  std::string rows =
+      "<tr><th>scheme</th><th class=n>alone</th><th class=n>KLD, predicted</th><th class=n>layers</th></tr>";
+  for (const MixScheme& scheme : mix->schemes)
+    rows +=
+        cat("<tr><td>", escape(scheme.name), "</td><td class=n>", format_bytes(scheme.alone.bytes), "</td><td class=n>",
+            format_number(scheme.alone.loss, 5), "</td><td class=n>", scheme.layers, "</td></tr>");
+  return cat(svg, "<p>", escape(summary(*mix)), " Predicted is the mean divergence of rounding without tuning, from ",
+             "calibration texts: <span style='color:#2f7d5b'>●</span> the best mix of each size, ",
+             "<span style='color:#8d99a6'>●</span> one scheme alone, <span style='color:#c0693f'>●</span> chosen.</p>",
+             "<table>", rows, "</table>");
+}
+
 std::string layers_table(const std::vector<LayerRow>& layers) {
   std::string rows = "<tr><th>layer</th><th>scheme</th></tr>";
   for (const LayerRow& l : layers) rows += cat("<tr><td>", escape(l.name), "</td><td>", escape(l.scheme), "</td></tr>");
@@ -185,9 +233,10 @@ std::string report_page(const RunReport& report) {
              escape(report.device), " in ", format_seconds(report.seconds.quantize), " (",
              format_seconds(report.seconds.total), " with evaluation), peak memory ",
              format_bytes(report.peak_memory_bytes), ".</p>", models_table(report.models), "<h2>Perplexity</h2>",
-             perplexity_plot(report.models), block_plots(report.blocks), experts_plot(report.blocks),
-             "<h2>Layers</h2><details><summary>", report.layers.size(), " layers</summary>",
-             layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe), "</pre></html>\n");
+             perplexity_plot(report.models), mix_plot(report.mix.get()), block_plots(report.blocks),
+             experts_plot(report.blocks), "<h2>Layers</h2><details><summary>", report.layers.size(),
+             " layers</summary>", layers_table(report.layers), "</details><h2>Recipe</h2><pre>", escape(report.recipe),
+             "</pre></html>\n");
 }
 
 }  // namespace roundhouse

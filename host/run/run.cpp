@@ -38,6 +38,7 @@
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 #include "host/run/identity.h"
+#include "host/run/mix_cache.h"
 #include "host/run/report_page.h"
 #include "host/run/texts.h"
 #include "host/tuning/device.h"
@@ -400,19 +401,27 @@ RunReport run(const RunRequest& request, Catalogue& catalogue) {
   const Recipe& recipe = request.recipe;
   const Original original = open_original(catalogue, recipe, request.architecture_folders);
   const Architecture& architecture = original.architecture;
-  const Plan plan = make_plan(recipe, original, catalogue);
+  Plan plan = make_plan(recipe, original, catalogue);
   for (const std::string& warning : plan.warnings) log::warning(warning);
 
   RunReport report;
   report.model = recipe.model;
   report.output = recipe.output;
-  report.recipe = to_yaml(plan.recipe);
   report.device = resolve_device(recipe.device);
+  Texts texts = load_texts(plan, original);
+  if (plan.mix) {
+    Plan settled = *settle_mix(plan, original, catalogue, texts, report.device,
+                               request.restart ? Measuring::kAnew : Measuring::kOnce);
+    for (const std::string& warning : settled.warnings)
+      if (!contains(plan.warnings, warning)) log::warning(warning);
+    plan = std::move(settled);
+  }
+  report.recipe = to_yaml(plan.recipe);
+  report.mix = plan.mix;
   for (const LayerPlan& layer : plan.layers) report.layers.push_back({layer.info.name, scheme_text(layer.scheme)});
   report.commands = serve_commands(plan);
 
-  // What can be known before the long work: the texts, the weights, the output.
-  Texts texts = load_texts(plan, original);
+  // What can be known before the long work: the weights, the output.
   const nlohmann::json identity = run_identity(plan, original, catalogue, report.device, texts);
   std::unordered_set<std::string> checked;  // or never computed with
   for (const TensorPlan& tensor : plan.tensors)

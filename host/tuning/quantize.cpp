@@ -3,7 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <chrono>
@@ -25,6 +24,7 @@
 #include "host/text/calibration.h"
 #include "host/tuning/accelerator.h"
 #include "host/tuning/activation_quantizer.h"
+#include "host/tuning/at_place.h"
 #include "host/tuning/block_loop.h"
 #include "host/tuning/caching_allocator.h"
 #include "host/tuning/expert_tokens.h"
@@ -36,16 +36,6 @@
 
 namespace roundhouse {
 namespace {
-
-// libtorch's message goes on with the state of its allocator: its first sentences, and what to change.
-std::string out_of_memory_text(const c10::OutOfMemoryError& failure) {
-  const std::string text = failure.what_without_backtrace();
-  const size_t first = text.find(". ");
-  const size_t end = std::min(first == std::string::npos ? first : text.find(". ", first + 1), text.find('\n'));
-  return cat(text.substr(0, end), ". Lower calibration.seqlen if it is above ", kUnitTokens, ", set memory (then the ",
-             "calibration activations leave the device), free memory that other programs hold on it, or choose ",
-             "another device.");
-}
 
 // Another source, whose tensors stay loaded until they are dropped: a block's weights are read once for quantizer,
 // forward pass and export.
@@ -114,16 +104,16 @@ class Run {
 
   Observations run() {
     const at::NoGradGuard no_grad;
-    if (passes_.any()) in("the embedding", [&] { start_chains(); });
+    if (passes_.any()) at_place("the embedding", [&] { start_chains(); });
     for (int64_t block = in_.from ? restore(*in_.from) : 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
       BlockReport report{block};
-      in(cat("block ", block), [&] { quantize_block(block, report); });
+      at_place(cat("block ", block), [&] { quantize_block(block, report); });
       report.seconds = seconds_since(start);
       sink_.block_done(report);
       sink_.pause([&](RecordWriter& record) { save(block + 1, record); });
     }
-    in(in_.architecture.head().name, [&] { quantize_head(); });
+    at_place(in_.architecture.head().name, [&] { quantize_head(); });
     seen_.spill = memory_.spill;
     return std::move(seen_);
   }
@@ -142,20 +132,6 @@ class Run {
       log::warning(
           cat("the data type ", dtype, " has no kernels for ", in_.device, ": each iteration moves its weights ",
               "to the CPU and back. A build that finds nvcc has the kernels of the data types that come with it"));
-  }
-
-  // Errors begin with the place.
-  template <typename Body>
-  void in(const std::string& place, const Body& body) {
-    try {
-      body();
-    } catch (const Error& failure) {
-      throw Error(cat(place, ": ", failure.what()));
-    } catch (const c10::OutOfMemoryError& failure) {
-      throw Error(cat(place, ": ", out_of_memory_text(failure)));
-    } catch (const c10::Error& failure) {
-      throw Error(cat(place, ": libtorch: ", failure.what_without_backtrace()));
-    }
   }
 
   // Experts that are tuned are among them: calibration may hardly reach them.
