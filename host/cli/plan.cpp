@@ -8,8 +8,10 @@
 #include "host/export/exporter.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/planner.h"
+#include "host/run/mix_cache.h"
 #include "host/run/run.h"
 #include "host/run/texts.h"
+#include "host/tuning/device.h"
 
 namespace roundhouse::cli {
 
@@ -29,8 +31,11 @@ void add_plan(Command program, Context& context) {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
     const Original original = open_original(catalogue, recipe, Context::architecture_folders());
-    const Plan plan = make_plan(recipe, original, catalogue);
-    load_texts(plan, original);
+    Plan plan = make_plan(recipe, original, catalogue);
+    const Texts texts = load_texts(plan, original);
+    if (plan.mix)
+      if (auto settled = settle_mix(plan, original, catalogue, texts, resolve_device(recipe.device), Measuring::kNever))
+        plan = *std::move(settled);
     rehearse(catalogue, plan, original.architecture, original.files.folder());
     if (o->deep) read_weights(plan, original, catalogue);
     std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));

@@ -74,22 +74,43 @@ std::string members_text(const Members& members) {
   return all;
 }
 
-}  // namespace
+struct FusedBy {
+  std::set<std::string> engines, formats;
+};
 
-void warn_of_fused(Plan& plan, const Catalogue& catalogue) {
-  std::map<std::vector<std::string>, std::pair<std::set<std::string>, std::set<std::string>>>
-      fuses;  // engines, formats
+// By the roles of the layers.
+std::map<std::vector<std::string>, FusedBy> fused_roles(const Plan& plan, const Catalogue& catalogue) {
+  std::map<std::vector<std::string>, FusedBy> fuses;
   for (const FormatChoice& format : plan.recipe.formats)
     for (const json& backend : catalogue.find_format(format.id)->backends)
       for (const json& roles : backend.value("fuses", json::array())) {
-        auto& [engines, formats] = fuses[roles.get<std::vector<std::string>>()];
-        engines.insert(backend.value("engine", ""));
-        formats.insert(format.id);
+        FusedBy& by = fuses[roles.get<std::vector<std::string>>()];
+        by.engines.insert(backend.value("engine", ""));
+        by.formats.insert(format.id);
       }
-  for (const auto& [roles, by] : fuses) {
-    std::map<std::string, Members> groups;  // by the module that they lie in
-    for (const LayerPlan& layer : plan.layers)
-      if (contains(roles, layer.info.role)) groups[parent_of(layer.info.name)].push_back(&layer);
+  return fuses;
+}
+
+// The layers of these roles by the module that they lie in.
+std::map<std::string, Members> by_module(const Plan& plan, const std::vector<std::string>& roles) {
+  std::map<std::string, Members> groups;
+  for (const LayerPlan& layer : plan.layers)
+    if (contains(roles, layer.info.role)) groups[parent_of(layer.info.name)].push_back(&layer);
+  return groups;
+}
+
+}  // namespace
+
+std::vector<Members> fused_layers(const Plan& plan, const Catalogue& catalogue) {
+  std::vector<Members> all;
+  for (const auto& [roles, by] : fused_roles(plan, catalogue))
+    for (auto& [parent, members] : by_module(plan, roles)) all.push_back(std::move(members));
+  return all;
+}
+
+void warn_of_fused(Plan& plan, const Catalogue& catalogue) {
+  for (const auto& [roles, by] : fused_roles(plan, catalogue)) {
+    const std::map<std::string, Members> groups = by_module(plan, roles);
     struct Kind {
       std::string module, pattern;  // of the first, but for the block
       std::set<int64_t> blocks;
@@ -123,10 +144,10 @@ void warn_of_fused(Plan& plan, const Catalogue& catalogue) {
       const std::string where =
           kind.blocks.empty() ? escaped(kind.module) : cat(escaped(plan.block_prefix), "\\\\.", blocks);
       plan.warnings.push_back(
-          cat(joined({by.first.begin(), by.first.end()}), " fuses layers of ", first,
+          cat(joined({by.engines.begin(), by.engines.end()}), " fuses layers of ", first,
               !all && kind.blocks.size() > 1 ? cat(" (and of ", kind.blocks.size() - 1, " other blocks)") : "",
               " that are not quantized alike (", told.substr(line, told.find('\n', line) - line),
-              "), and refuses such a checkpoint of ", joined({by.second.begin(), by.second.end()}),
+              "), and refuses such a checkpoint of ", joined({by.formats.begin(), by.formats.end()}),
               ". This makes them alike, as the first entry under layers: - {match: \"re:", where, kind.pattern));
     }
   }

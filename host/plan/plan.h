@@ -61,6 +61,8 @@ struct TensorPlan {
   std::optional<StackedPart> part = std::nullopt;
 };
 
+struct MixPlan;
+
 struct Plan {
   Recipe recipe;  // with every scheme complete, nothing left to presets or defaults
   Scheme scheme;  // the recipe's, for layers that no entry matches
@@ -79,6 +81,7 @@ struct Plan {
   uint64_t activation_bytes = 0;           // of all calibration samples, where they pass through the blocks
   uint64_t replay_bytes = 0;               // of all that formats get, where one does not resume
   std::optional<double> seconds_estimate;  // on a CPU; nothing for CUDA. Rough: see estimate.cpp
+  std::shared_ptr<const MixPlan> mix;      // nullptr: the recipe had none
   std::vector<std::string> warnings;
   std::vector<std::string> problems;  // those of no layer
 

@@ -11,6 +11,7 @@
 #include "host/base/error.h"
 #include "host/base/name_numbers.h"
 #include "host/base/words.h"
+#include "host/plan/mix_text.h"
 #include "host/plan/passes.h"
 #include "host/report/table.h"
 
@@ -126,16 +127,6 @@ std::string without_numbers(const std::string& name) {
   return numbered.number ? numbered.before + "*" + without_numbers(numbered.after) : name;
 }
 
-// The text as a regular expression.
-std::string escaped(const std::string& text) {
-  std::string expression;
-  for (const char c : text) {
-    if (std::string_view("\\.^$|?*+()[]{}").find(c) != std::string_view::npos) expression += '\\';
-    expression += c;
-  }
-  return expression;
-}
-
 // What a generic architecture leaves alone, alike names together.
 std::string left_text(const Plan& plan) {
   std::map<std::pair<std::string, std::string>, size_t> counts;
@@ -205,8 +196,9 @@ std::string entries_that_leave(const Plan& plan) {
     const bool all = !fit.contains(pattern);
     const auto [found, first] =
         known.try_emplace(all ? pattern : cat(numbered.before, "*", numbered.after), entries.size());
-    if (first && all) entries.push_back({name, replaced(escaped(pattern), "\\*", "\\d+"), "", ""});
-    if (first && !all) entries.push_back({name, escaped(numbered.before), "", escaped(numbered.after)});
+    if (first && all) entries.push_back({name, replaced(LayerPattern::quoted(pattern), "\\*", "\\d+"), "", ""});
+    if (first && !all)
+      entries.push_back({name, LayerPattern::quoted(numbered.before), "", LayerPattern::quoted(numbered.after)});
     Entry& entry = entries[found->second];
     if (!all && numbered.number) entry.numbers += cat(entry.numbers.empty() ? "" : "|", *numbered.number);
     ++entry.layers;
@@ -282,8 +274,8 @@ std::string describe(const Plan& plan) {
   if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
   if (journal_bytes(plan) > 0)
     text += cat("journal      up to ", format_bytes(journal_bytes(plan)), " on the output's disk while it runs\n");
-  text += cat("output       ", recipe.output.string(), "\n\n", format_table(layers), "\n",
-              plan.left.empty() ? "" : left_text(plan) + "\n", format_table(formats));
+  text += cat("output       ", recipe.output.string(), "\n\n", plan.mix ? describe(*plan.mix) + "\n" : "",
+              format_table(layers), "\n", plan.left.empty() ? "" : left_text(plan) + "\n", format_table(formats));
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, reason] : format.omitted)
       text += cat("\n", format.id, " does not store ", name, ": ", reason);
@@ -342,6 +334,7 @@ json to_json(const Plan& plan) {
                     {"block_prefix", plan.block_prefix},
                     {"tied_head", plan.tied_head},
                     {"dtype", config_name(plan.layers.at(0).dtype)}};
+  if (plan.mix) plan_json["mix"] = to_json(*plan.mix);
   for (const auto& [name, why] : plan.left) plan_json["left"].push_back({{"name", name}, {"why", why}});
   return plan_json;
 }

@@ -58,4 +58,13 @@ bool LayerPattern::matches(const std::string& layer) const {
   return matched >= 0;
 }
 
+std::string LayerPattern::quoted(const std::string& text) {
+  std::string expression;
+  for (const char c : text) {
+    if (std::string_view("\\.^$|?*+()[]{}").find(c) != std::string_view::npos) expression += '\\';
+    expression += c;
+  }
+  return expression;
+}
+
 }  // namespace roundhouse

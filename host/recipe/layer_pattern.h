@@ -14,6 +14,9 @@ class LayerPattern {
   // expression is not valid.
   explicit LayerPattern(std::string text);
 
+  // The text as a part of an expression that matches it alone.
+  static std::string quoted(const std::string& text);
+
   // Throws Error when the expression backtracks beyond the engine's limit.
   bool matches(const std::string& layer) const;
   bool is_regex() const { return regex_ != nullptr; }

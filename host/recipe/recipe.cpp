@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <iterator>
 #include <map>
 
 #include "host/base/error.h"
@@ -271,6 +272,43 @@ int64_t read_size(const Node& node) {
   return static_cast<int64_t>(bytes);
 }
 
+// "4.2 bits", else a size.
+void read_target(const Node& node, Mix& mix) {
+  constexpr std::string_view kUnit = "bits";
+  mix.place = {node.place()};
+  if (!node.is_text() || !node.as_text().ends_with(kUnit)) {
+    try {
+      mix.bytes = read_size(node);
+    } catch (const Error&) {
+      node.fail("must be a size such as 4GB of the export, or bits a weight such as 4.2 bits");
+    }
+    return;
+  }
+  const std::string& text = node.as_text();
+  double bits = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), bits);
+  std::string_view unit(rest, static_cast<size_t>(text.data() + text.size() - rest));
+  unit.remove_prefix(std::min(unit.find_first_not_of(' '), unit.size()));
+  if (error != std::errc() || unit != kUnit || !(bits > 0 && bits <= 64))
+    node.fail(cat("must be bits a weight such as 4.2 bits, not ", text));
+  mix.bits = bits;
+}
+
+Mix read_mix(const Node& node, const std::vector<Preset>& presets) {
+  node.only({"mix", "target"});
+  Mix mix;
+  const Node& schemes = node.at("mix");
+  for (const Node& item : schemes.as_list()) {
+    SchemeChoice scheme = read_scheme(item, presets);
+    if (std::find(mix.schemes.begin(), mix.schemes.end(), scheme) != mix.schemes.end())
+      item.fail("this scheme is in the mix twice");
+    mix.schemes.push_back(std::move(scheme));
+  }
+  if (mix.schemes.size() < 2) schemes.fail("must have at least two schemes to choose from");
+  read_target(node.at("target"), mix);
+  return mix;
+}
+
 // The output folder is replaced as a whole.
 void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const fs::path& file) {
   std::vector<fs::path> inputs = {recipe.model};
@@ -331,6 +369,13 @@ ordered_json write_scheme(const SchemeChoice& scheme) {
   return map;
 }
 
+ordered_json write_mix(const Mix& mix) {
+  ordered_json map = {{"mix", ordered_json::array()}};
+  for (const SchemeChoice& scheme : mix.schemes) map["mix"].push_back(write_scheme(scheme));
+  map["target"] = mix.bytes ? ordered_json(*mix.bytes) : ordered_json(target_text(mix));
+  return map;
+}
+
 ordered_json write_rule(const LayerRule& rule) {
   ordered_json map = {{"match", rule.match.text()}};
   switch (rule.action) {
@@ -384,7 +429,10 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   }
   if (const Node* node = root.find("architecture")) recipe.architecture = node->as_text();
   recipe.output = root.at("output").as_path();
-  recipe.scheme = read_scheme(root.at("scheme"), presets);
+  if (const Node& scheme = root.at("scheme"); scheme.is_map() && scheme.find("mix"))
+    recipe.mix = read_mix(scheme, presets);
+  else
+    recipe.scheme = read_scheme(scheme, presets);
   if (const Node* layers = root.find("layers"); layers && !layers->is_null())
     for (const Node& node : layers->as_list()) recipe.layers.push_back(read_rule(node, presets));
   apply_preset_layers(recipe.scheme, recipe.layers);
@@ -402,11 +450,26 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   return recipe;
 }
 
+Recipe with_scheme(const Recipe& recipe, size_t scheme) {
+  Recipe one = recipe;
+  one.mix.reset();
+  one.scheme = recipe.mix->schemes.at(scheme);
+  apply_preset_layers(one.scheme, one.layers);
+  apply_format_options(one.scheme, one.formats);
+  return one;
+}
+
+std::string target_text(const Mix& mix) {
+  if (mix.bytes) return std::to_string(*mix.bytes);
+  char text[32];
+  return std::string(text, std::to_chars(text, std::end(text), *mix.bits).ptr) + " bits";
+}
+
 std::string to_yaml(const Recipe& recipe) {
   ordered_json map = {{"version", kRecipeVersion},
                       {"model", recipe.model.string()},
                       {"output", recipe.output.string()},
-                      {"scheme", write_scheme(recipe.scheme)},
+                      {"scheme", recipe.mix ? write_mix(*recipe.mix) : write_scheme(recipe.scheme)},
                       {"layers", ordered_json::array()},
                       {"calibration", write_section(recipe.calibration, kCalibrationFields)},
                       {"tuning", write_section(recipe.tuning, kTuningFields)},

@@ -15,6 +15,16 @@
 
 namespace roundhouse {
 
+// Several schemes of which each layer gets one, so that the loss that they cost together is least at a size.
+struct Mix {
+  std::vector<SchemeChoice> schemes;
+  std::optional<double> bits;    // at most, a weight of the layers that get one, with its share of scales
+  std::optional<int64_t> bytes;  // at most, of an export; one of the two is given
+  Place place;                   // of the target
+
+  bool operator==(const Mix&) const = default;
+};
+
 // An entry under `layers:`.
 struct LayerRule {
   enum class Action {
@@ -107,7 +117,8 @@ struct Recipe {
   std::filesystem::path model, output;
   std::optional<std::filesystem::path> tokenizer;  // a folder; empty: the model's own
   std::string architecture;                        // the family of the descriptor to use; "": the model_type decides
-  SchemeChoice scheme;
+  SchemeChoice scheme;                             // nothing where there is a mix
+  std::optional<Mix> mix;                          // instead of it
   std::vector<LayerRule> layers;
   Calibration calibration;
   Tuning tuning;
@@ -127,6 +138,12 @@ struct Recipe {
 // the file's folder. Throws Error "file:line:column: key: message" or "--set key=value: key: message".
 Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides,
                    const std::vector<std::filesystem::path>& preset_folders);
+
+// The recipe with one scheme of its mix for all layers, and no mix. REQUIRES: recipe.mix.
+Recipe with_scheme(const Recipe& recipe, size_t scheme);
+
+// "4.2 bits", or bytes as a number.
+std::string target_text(const Mix& mix);
 
 // The recipe with every default written out. Reading it gives the same recipe.
 std::string to_yaml(const Recipe& recipe);

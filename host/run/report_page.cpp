@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "host/base/error.h"
+#include "host/plan/mix_text.h"
 #include "host/report/table.h"
 
 namespace roundhouse {
@@ -237,6 +238,51 @@ std::string experts_plot(const std::vector<BlockReport>& blocks) {
   return svg + "</svg></div>";
 }
 
+// The least loss that is predicted at each size, and the size that was chosen; "": the recipe has no mix.
+std::string mix_plot(const MixPlan* mix) {
+  if (!mix || !mix->chosen) return "";
+  double low = INFINITY, high = 0;
+  for (const SizedLoss& point : mix->curve) {
+    if (point.loss <= 0) continue;
+    low = std::min(low, point.loss);
+    high = std::max(high, point.loss);
+  }
+  const double bottom = std::floor(std::log10(low)), top = std::max(bottom + 1, std::ceil(std::log10(high)));
+  const auto first = static_cast<double>(mix->curve.front().bytes), last = static_cast<double>(mix->curve.back().bytes);
+  const auto x = [&](uint64_t bytes) {
+    return 70 + 700 * (last > first ? (static_cast<double>(bytes) - first) / (last - first) : 0.5);
+  };
+  const auto y = [&](double loss) { return 20 + 220 * (top - std::log10(std::max(loss, low))) / (top - bottom); };
+  std::string svg = "<h2>Size and predicted divergence</h2>";
+  if (high > 0) {
+    svg += "<div class=wide><svg viewBox='0 0 800 280' role='img'><title>Size and predicted divergence</title>";
+    for (double decade = bottom; decade <= top; ++decade)
+      svg += cat("<line x1='70' x2='770' y1='", y(std::pow(10, decade)), "' y2='", y(std::pow(10, decade)),
+                 "'/><text x='8' y='", y(std::pow(10, decade)) + 4, "'>1e", decade, "</text>");
+    std::string line;
+    for (const SizedLoss& point : mix->curve) line += cat(x(point.bytes), ",", y(point.loss), " ");
+    svg += cat("<polyline points='", line, "' style='fill: none; stroke: var(--b); stroke-width: 2'/>");
+    const auto mark = [&](const SizedLoss& at, const char* kind, const std::string& text) {
+      svg += cat("<circle cx='", x(at.bytes), "' cy='", y(at.loss), "' r='5' class='", kind, "'><title>", escape(text),
+                 ": ", format_bytes(at.bytes), ", ", at.loss, "</title></circle>");
+    };
+    for (const MixScheme& scheme : mix->schemes)
+      if (scheme.alone.loss > 0) mark(scheme.alone, "none", scheme.name + " alone");
+    mark(*mix->chosen, "a", "chosen");
+    svg += cat("<text x='70' y='268'>", format_bytes(mix->curve.front().bytes),
+               "</text><text x='770' y='268' text-anchor='end'>", format_bytes(mix->curve.back().bytes),
+               "</text></svg></div>");
+  }
+  std::vector<std::vector<std::string>> rows{{"scheme", "alone", "KLD, predicted", "layers"}};
+  for (const MixScheme& scheme : mix->schemes)
+    rows.push_back({scheme.name, format_bytes(scheme.alone.bytes), format_number(scheme.alone.loss, 5),
+                    std::to_string(scheme.layers)});
+  return cat(svg, "<p>", escape(summary(*mix)), " Predicted is the mean divergence of rounding without tuning, from ",
+             "calibration texts: <span class=b>●</span> the best mix of each size, <span style='color: "
+             "var(--none)'>●</span> one scheme ",
+             "alone, <span class=a>●</span> chosen.</p>", table(rows));
+}
+
 // Layers and bytes by scheme, then layer by layer.
 std::string layers_tables(const std::vector<LayerRow>& layers) {
   std::vector<std::pair<std::string, std::pair<int64_t, uint64_t>>> schemes;
@@ -279,11 +325,12 @@ std::string time_plot(const std::vector<BlockReport>& blocks) {
 
 std::string report_page(const RunReport& report) {
   const std::string model = report.model.string();
-  return page("Roundhouse: " + model,
-              cat("<h1>", escape(model), "</h1>", cards(report), models_table(report.models),
-                  warnings_list(report.warnings), "<h2>Perplexity</h2>", perplexity_plot(report.models),
-                  block_plots(report.blocks), time_plot(report.blocks), experts_plot(report.blocks),
-                  layers_tables(report.layers), "<h2>Recipe</h2><pre>", escape(report.recipe), "</pre>"));
+  return page(
+      "Roundhouse: " + model,
+      cat("<h1>", escape(model), "</h1>", cards(report), models_table(report.models), warnings_list(report.warnings),
+          "<h2>Perplexity</h2>", perplexity_plot(report.models), mix_plot(report.mix.get()), block_plots(report.blocks),
+          time_plot(report.blocks), experts_plot(report.blocks), layers_tables(report.layers), "<h2>Recipe</h2><pre>",
+          escape(report.recipe), "</pre>"));
 }
 
 std::string comparison_page(const std::string& a, const std::string& b, const Comparison& comparison) {

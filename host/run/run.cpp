@@ -35,6 +35,7 @@
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
 #include "host/run/identity.h"
+#include "host/run/mix_cache.h"
 #include "host/run/report_page.h"
 #include "host/run/run_sink.h"
 #include "host/run/texts.h"
@@ -211,13 +212,15 @@ class Run {
     for (const std::string& warning : plan_.warnings) log::warning(warning);
     report_.model = recipe_.model;
     report_.output = recipe_.output;
-    report_.recipe = to_yaml(plan_.recipe);
     report_.device = resolve_device(recipe_.device);
+    texts_ = load_texts(plan_, original_);
+    if (plan_.mix) settle_mix();
+    report_.recipe = to_yaml(plan_.recipe);
+    report_.mix = plan_.mix;
     for (const LayerPlan& layer : plan_.layers)
       report_.layers.push_back({layer.info.name, scheme_text(layer.scheme), layer.encoded_bytes});
     report_.warnings = plan_.warnings;
     report_.commands = serve_commands(plan_);
-    texts_ = load_texts(plan_, original_);
     identity_ = run_identity(plan_, original_, catalogue, report_.device, texts_);
   }
 
@@ -249,6 +252,15 @@ class Run {
   }
 
  private:
+  // Gives each layer of a mix its scheme.
+  void settle_mix() {
+    Plan settled = *roundhouse::settle_mix(plan_, original_, catalogue_, texts_, report_.device,
+                                           request_.restart ? Measuring::kAnew : Measuring::kOnce);
+    for (const std::string& warning : settled.warnings)
+      if (!contains(plan_.warnings, warning)) log::warning(warning);
+    plan_ = std::move(settled);
+  }
+
   // Those that are checked before the work, or that nothing computes with.
   static std::unordered_set<std::string> checked_tensors(const Plan& plan) {
     std::unordered_set<std::string> checked;
@@ -390,7 +402,7 @@ class Run {
   Clock clock_;
   const FilesInUse files_;
   const Original original_;
-  const Plan plan_;
+  Plan plan_;
   FiniteSource source_;
   RunReport report_;
   Texts texts_;

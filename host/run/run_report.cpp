@@ -2,6 +2,7 @@
 #include "host/run/run_report.h"
 
 #include "host/base/error.h"
+#include "host/plan/mix_text.h"
 #include "host/report/table.h"
 
 namespace roundhouse {
@@ -93,6 +94,7 @@ json to_json(const RunReport& report) {
     if (!b.expert_tokens.empty())
       out["blocks"].back().update({{"expert_tokens", b.expert_tokens}, {"experts_with_few_tokens", b.few}});
   }
+  if (report.mix) out["mix"] = to_json(*report.mix);
   for (const LayerRow& layer : report.layers)
     out["layers"].push_back({{"name", layer.name}, {"scheme", layer.scheme}, {"bytes", layer.bytes}});
   return out;
@@ -102,7 +104,8 @@ std::string summary(const RunReport& report) {
   std::string text = cat(models_table(report.models), "\nQuantized in ", format_seconds(report.seconds.quantize),
                          " on ", report.device, ", ", format_seconds(report.seconds.total), " in all; peak memory ",
                          format_bytes(report.peak_memory_bytes), ".\n", spill_text(report.spill),
-                         experts_text(report.blocks), "Report: ", (report.notes() / "report.html").string(), "\n");
+                         report.mix ? summary(*report.mix) : "", experts_text(report.blocks),
+                         "Report: ", (report.notes() / "report.html").string(), "\n");
   for (const ModelRow& m : report.models)
     for (const std::string& note : m.notes) text += cat("Note on ", m.folder.string(), ": ", note, "\n");
   for (const ServeCommand& serve : report.commands) text += cat("Serve with ", serve.engine, ": ", serve.command, "\n");

@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "host/base/files.h"
+#include "host/plan/mix.h"
 #include "host/run/evaluation.h"
 #include "host/tuning/results.h"
 
@@ -51,7 +53,8 @@ struct RunReport {
   Seconds seconds;
   uint64_t peak_memory_bytes = 0;
   Spill spill;
-  std::vector<ModelRow> models;  // the original first
+  std::shared_ptr<const MixPlan> mix;  // nullptr: the recipe had none
+  std::vector<ModelRow> models;        // the original first
   std::vector<BlockReport> blocks;
   std::vector<LayerRow> layers;
   std::vector<std::string> warnings;  // of the plan
@@ -69,6 +72,7 @@ struct RunReport {
 //   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null}]
 //   layers   [{name, scheme: text, bytes}]
 //   warnings [text]
+//   mix      of a recipe with one: {target, bytes, loss, schemes [{name, bytes, loss, layers}], curve [{bytes, loss}]}
 nlohmann::json to_json(const RunReport& report);
 
 // What `roundhouse run` prints at its end.

@@ -35,7 +35,7 @@ Texts load_texts(const Plan& plan, const Original& original) {
   const Tokenizer tokenizer = Tokenizer::load(folder);
   texts.pad_id = tokenizer.pad_id();
   const CalibrationRequest request = request_of(recipe.calibration, chat);
-  if (passes(plan).any()) {
+  if (passes(plan).any() || plan.mix) {
     CalibrationSet set = load_calibration(request, tokenizer);
     if (static_cast<int>(set.samples.size()) < request.samples) log::warning(summary(set, request));
     texts.calibration = std::move(set.samples);

@@ -170,8 +170,9 @@ std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
   const std::string there = cuda.count == 1  ? "cuda:0 alone is"
                             : cuda.count > 1 ? cat("cuda:0 to cuda:", cuda.count - 1, " are")
                                              : "";
-  throw Error(cat("device cuda:", wanted.index, " is not there: ",
-                  cuda.count > 0 ? cat(there, "; choose one of them") : why_no_device(cuda), "; or use device: auto or cpu"));
+  throw Error(cat("device cuda:", wanted.index,
+                  " is not there: ", cuda.count > 0 ? cat(there, "; choose one of them") : why_no_device(cuda),
+                  "; or use device: auto or cpu"));
 }
 
 std::string resolve_device(const DeviceChoice& wanted) {

@@ -12,4 +12,14 @@ namespace roundhouse {
 // what to change in the recipe where memory was used up. A Cancelled stays one.
 [[noreturn]] void throw_with_place(const std::string& place, const Recipe& recipe);
 
+// Calls body(), and throws so what it throws.
+template <typename Body>
+void at_place(const std::string& place, const Recipe& recipe, const Body& body) {
+  try {
+    body();
+  } catch (...) {
+    throw_with_place(place, recipe);
+  }
+}
+
 }  // namespace roundhouse

@@ -103,16 +103,16 @@ class Run {
 
   Observations run() {
     const at::NoGradGuard no_grad;
-    if (passes_.any()) in("the embedding", [&] { start_chains(); });
+    if (passes_.any()) at_place("the embedding", recipe_, [&] { start_chains(); });
     for (int64_t block = in_.from ? restore(*in_.from) : 0; block < in_.architecture.blocks(); ++block) {
       const auto start = std::chrono::steady_clock::now();
       BlockReport report{block};
-      in(cat("block ", block), [&] { quantize_block(block, report); });
+      at_place(cat("block ", block), recipe_, [&] { quantize_block(block, report); });
       report.seconds = seconds_since(start);
       sink_.block_done(report);
       sink_.pause([&](RecordWriter& record) { save(block + 1, record); });
     }
-    in(in_.architecture.head().name, [&] { quantize_head(); });
+    at_place(in_.architecture.head().name, recipe_, [&] { quantize_head(); });
     seen_.spill = memory_.spill;
     return std::move(seen_);
   }
@@ -128,16 +128,6 @@ class Run {
                             : ": its weights are rounded on the CPU",
             others ? "" : ". A build that finds nvcc has the kernels of the data types that come with it");
     if (warned_.insert(dtype).second) log::warning(text);
-  }
-
-  // Errors begin with the place.
-  template <typename Body>
-  void in(const std::string& place, const Body& body) {
-    try {
-      body();
-    } catch (...) {
-      throw_with_place(place, recipe_);
-    }
   }
 
   // Experts that are tuned are among them: calibration may hardly reach them.

@@ -68,14 +68,12 @@ class LayerRounding {
       return;
     }
     const LayerPlan& layer = *found->second;
-    try {
+    at_place(layer.info.name, in_.plan.recipe, [&] {
       if (layer.kept())
         with_stored_layer(layer, *in_.quantized, [&](const EncodedLayer& stored) { sink_.layer(stored); });
       else
         round(layer);
-    } catch (...) {
-      throw_with_place(layer.info.name, in_.plan.recipe);
-    }
+    });
   }
 
   // All that tensors from `next` on take from those before them.

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/run/mix_cache.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "host/base/environment.h"
+#include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/base/log.h"
+#include "host/export/sha256.h"
+#include "host/plan/mix.h"
+#include "host/report/progress.h"
+#include "host/run/identity.h"
+#include "host/tuning/sensitivity.h"
+
+namespace roundhouse {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kVersion = 1;  // of how sensitivities are measured: raise it when that changes
+
+// A file for all that the sensitivities depend on; "": there is no cache folder.
+fs::path cache_file(const MixPlan& mix, const Original& original, const Catalogue& catalogue, const Texts& texts,
+                    const std::string& device) {
+  const fs::path folder = xdg_folder("XDG_CACHE_HOME", ".cache");
+  if (folder.empty()) return {};
+  json identity{kVersion};
+  for (const auto& plan : mix.plans) {
+    Plan measured = *plan;
+    measured.formats.clear();
+    Recipe& recipe = measured.recipe;
+    const Recipe usual;
+    recipe.formats.clear();
+    recipe.max_shard_size = usual.max_shard_size;
+    const bool tuned = recipe.tuning.iters > 0, search = recipe.tuning.search;
+    recipe.tuning = usual.tuning;  // but for what says how weights are rounded
+    recipe.tuning.iters = tuned;
+    recipe.tuning.search = search;
+    identity.push_back(run_identity(measured, original, catalogue, device, texts));
+  }
+  return folder / "roundhouse/sensitivities" / (sha256(identity.dump()) + ".json");
+}
+
+std::optional<Sensitivities> read(const fs::path& file, const MixPlan& mix) {
+  std::error_code code;
+  if (file.empty() || !fs::exists(file, code)) return std::nullopt;
+  try {
+    auto sensitivities = json::parse(read_file(file)).get<Sensitivities>();
+    for (const MixGroup& group : mix.groups)
+      for (const size_t layer : group.layers)
+        if (const std::string& name = mix.plans[0]->layers[layer].info.name;
+            sensitivities.at(name).size() != mix.plans.size())
+          throw Error(cat("it does not fit ", name));
+    return sensitivities;
+  } catch (const std::exception& e) {
+    log::warning(cat("what is kept of an earlier measurement is of no use: ", file.string(), ": ", e.what()));
+    return std::nullopt;
+  }
+}
+
+void keep(const fs::path& file, const Sensitivities& sensitivities) {
+  if (file.empty()) return;
+  fs::path temporary = file;
+  temporary += cat(".", ::getpid());
+  std::error_code ignored;
+  try {
+    fs::create_directories(file.parent_path());
+    write_file(temporary, json(sensitivities).dump());
+    fs::rename(temporary, file);
+  } catch (const std::exception& e) {
+    log::warning(cat("what the schemes cost is not kept for another target: ", e.what()));
+    fs::remove(temporary, ignored);
+  }
+}
+
+}  // namespace
+
+std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catalogue& catalogue, const Texts& texts,
+                               const std::string& device, Measuring measuring) {
+  const MixPlan& mix = *open.mix;
+  const fs::path file = cache_file(mix, original, catalogue, texts, device);
+  std::optional<Sensitivities> sensitivities;
+  if (measuring != Measuring::kAnew) sensitivities = read(file, mix);
+  if (!sensitivities) {
+    if (measuring == Measuring::kNever) return std::nullopt;
+    Progress progress("measuring", 2 * original.architecture.blocks());
+    sensitivities = measure_sensitivities(
+        {mix, original.architecture, *original.tensors, catalogue, texts.calibration, texts.pad_id, device,
+         [&](int64_t step, int64_t) { progress.update(step, 0, "what each scheme of the mix costs"); }});
+    progress.clear();
+    keep(file, *sensitivities);
+  }
+  return choose_schemes(open, *sensitivities, original, catalogue);
+}
+
+}  // namespace roundhouse
