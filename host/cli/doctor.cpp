@@ -111,7 +111,7 @@ Fact libtorch() {
         return 0;
       },
       &file);
-  return {"libtorch", {TORCH_VERSION, file}};
+  return {"libtorch", {libtorch_version(), file}};
 }
 
 Fact gpu() {
@@ -119,10 +119,8 @@ Fact gpu() {
   Fact fact{"gpu"};
   if (const std::string driver = value_in("/proc/driver/nvidia/version", "NVRM version"); !driver.empty())
     fact.lines.push_back("driver: " + driver);
-  if (cuda.count > 0)
-    fact.lines.push_back(cat(cuda.count, " CUDA device", cuda.count == 1 ? "" : "s"));
-  else
-    fact.lines.push_back("none; runs use the CPU");
+  for (int64_t i = 0; i < cuda.count; ++i) fact.lines.push_back(device_model(cat("cuda:", i)));
+  if (cuda.count == 0) fact.lines.push_back("none; runs use the CPU");
   if (cuda.count == 0 && cuda.driver)
     fact.problem = why_no_device(cuda);
   else if (cuda.count == 0)

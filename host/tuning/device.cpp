@@ -2,6 +2,7 @@
 #include "host/tuning/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/Version.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
@@ -180,5 +181,15 @@ std::string resolve_device(const DeviceChoice& wanted) {
   static const CudaDevices cuda = find_cuda_devices();
   return choose_device(wanted, cuda);
 }
+
+std::string device_model(const std::string& device) {
+  const at::Device parsed(device);
+  if (!parsed.is_cuda()) return device;
+  const std::vector<CudaCard> cards = cards_of_driver();
+  const auto index = static_cast<size_t>(parsed.index());
+  return index < cards.size() && !cards[index].name.empty() ? cat(device, " (", cards[index].name, ")") : device;
+}
+
+std::string libtorch_version() { return cat(kTorch, " for ", at::get_cpu_capability()); }
 
 }  // namespace roundhouse
