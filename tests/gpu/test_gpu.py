@@ -54,9 +54,19 @@ def digests(folder):
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def quantize(options, output, **settings):
+def short_recipe(work):
+    """The quickstart's without its evaluation, which runs on the CPU."""
+    examples = ROOT / "configs/examples"
+    path = work / "recipe.yaml"
+    path.write_text(json.dumps({
+        "version": 1, "model": str(examples / "tinystories-656k"), "output": "out", "scheme": "W4A16", "formats": ["fake"],
+        "calibration": {"data": str(examples / "texts/tinystories-calibration.jsonl"), "samples": 8, "seqlen": 128}}))
+    return path
+
+
+def quantize(options, output, recipe=RECIPE, **settings):
     words = [word for name, value in settings.items() for word in ("--set", f"{name.replace('__', '.')}={value}")]
-    text = must(options.build / "bin/roundhouse", "run", RECIPE, "--set", f"output={output}", *words)
+    text = must(options.build / "bin/roundhouse", "run", recipe, "--set", f"output={output}", *words)
     device = settings.get("device")
     if device != "cpu" and "has no kernels for" in text:
         raise RuntimeError("the plugins were built without nvcc: " + text[-2000:])
@@ -82,11 +92,11 @@ def sanitized(tool):
 def presets(options, work):
     rows = json.loads(must(options.build / "bin/roundhouse", "schemes", "--json"))
     names = [row["name"] for row in (rows["schemes"] if isinstance(rows, dict) else rows)]
-    ended, begin = {}, time.monotonic()
+    ended, begin, recipe = {}, time.monotonic(), short_recipe(work)
     for number, name in enumerate(names):
         if time.monotonic() - begin > SECONDS - 60:
             raise RuntimeError(f"no time for {len(names) - number} of {len(names)} presets: " + json.dumps(ended))
-        plain = {"scheme": name, "formats": "[fake]", "tuning__iters": 0, "calibration__samples": 8}
+        plain = {"recipe": recipe, "scheme": name, "tuning__iters": 0}
         try:
             quantize(options, work / f"{number}-cpu", device="cpu", **plain)
         except RuntimeError as failure:  # not for this model, or not without tuning

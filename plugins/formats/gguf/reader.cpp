@@ -273,6 +273,7 @@ void GgufReader::read_header(size_t file) {
     item->stored = name;
     if ((names_.plus_one(name) || names_.minus_exp(name)) && (item->type->bytes != 4 || item->type->quantized()))
       header.fail(cat("the tensor ", name, " is not of float32"));
+    if (item->bytes > f.size) header.fail(cat("it ends inside the tensor ", name));
     if (const Layout* const layout = names_.layout(name, item->shape[0]); layout && layout->first == 0) try {
         layout->places(item->shape[0]);
       } catch (const rh::Error& e) {
@@ -280,7 +281,6 @@ void GgufReader::read_header(size_t file) {
       }
     item->shape = names_.source_shape(name, std::move(item->shape));
     item->file = file;
-    if (item->bytes > f.size) header.fail(cat("it ends inside the tensor ", name));
     add(std::move(item));
   }
   const uint64_t data = (header.position() + alignment - 1) / alignment * alignment;
