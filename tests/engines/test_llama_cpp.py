@@ -27,14 +27,15 @@ FAMILIES = ["arcee", "bamba", "bloom", "cohere", "cohere2", "deepseek_v2_lite", 
             "ernie4_5", "ernie4_5_moe", "ernie4_5_moe_interval", "exaone4", "falcon_11b", "falcon_7b", "gemma", "gemma2",
             "gemma3_text", "gemma4_experts", "gemma4_text", "glm4", "glm4_moe", "glm4_moe_lite", "glm_tied", "gpt_neox",
             "gpt_oss_limit", "granite", "granite_tied", "granitemoe", "granitemoehybrid", "hunyuan", "hunyuan_v1_moe",
-            "kimi_k25", "lfm2", "lfm2_moe", "lfm2_old", "llava", "minimax_m2", "ministral3", "mistral4_full_rank",
+            "kimi_k25", "lfm2", "lfm2_moe", "lfm2_old", "llama", "llama_llama3", "llama_yarn", "llava", "minimax_m2", "ministral3", "mistral4_full_rank",
             "mistral4_unbiased", "mixtral", "nemotron", "nemotron_h_dense", "nemotron_h_experts", "olmo", "olmo2", "olmo3",
             "olmoe_own_keys", "phi", "phi3", "phi3_longrope_long", "qwen2_5_vl", "qwen2_moe", "qwen3_5_even",
             "qwen3_5_moe_even", "qwen3_moe", "qwen3_next_even", "qwen3_vl", "qwen3_vl_moe", "seed_oss", "smollm3",
             "stablelm", "youtu"]
 
 # Rounded: those whose rows or columns it has in another order, or which are two of its tensors; and experts in 2 bits.
-ROUNDED = {"qwen3_5_even": "Q8_0", "qwen3_5_moe_even": "Q8_0", "qwen3_moe_wide": "Q2_K_MIXED", "qwen3_next_even": "Q8_0"}
+ROUNDED = {"deepseek_v3": "Q8_0", "granitemoehybrid": "Q8_0", "qwen3_5_even": "Q8_0", "qwen3_5_moe_even": "Q8_0",
+           "qwen3_moe_wide": "Q2_K_MIXED", "qwen3_next_even": "Q8_0"}
 
 
 class LlamaCpp(agreement.Case):

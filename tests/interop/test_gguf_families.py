@@ -95,6 +95,7 @@ class GgufFamilies(unittest.TestCase):
                              ("dots1", "dots1 has keys and values for each head"),
                              ("qwen3_next", "qwen3next has heads of one size in the gated delta rule"),
                              ("smollm3_4", "smollm3 has rotary positions in all blocks but every 4th"),
+                             ("qwen3_yarn_4", "qwen3 truncates YaRN's range"),
                              ("youtu_yarn", "deepseek2 has no biases"),
                              ("nemotron_h", "nemotron_h_moe has experts wherever there is an MLP"),
                              ("granitemoehybrid_dense", "knows no limits of Mamba 2's time steps|mamba_proj_bias is true")]:

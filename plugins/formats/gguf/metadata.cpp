@@ -326,6 +326,8 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
     require(rotary.is_null() || rotary.at("interleaved"),
             "rotates neighbours, and this model's pairs are half a head apart");
   }
+  if (const Json& rotary = architecture.at("rotary"); !rotary.is_null() && rotary.at("scaling") == "yarn")
+    require(rotary.at("truncate") || names.truncates(), "truncates YaRN's range, and config.json says truncate: false");
   if (const Json& recurrent = architecture.at("recurrent"); !recurrent.is_null()) {
     require(recurrent.at("kind") != "delta_rule" || recurrent.at("key_dim") == recurrent.at("head_dim"),
             "has heads of one size in the gated delta rule, and this model's keys and values differ");

@@ -76,6 +76,7 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   untied_only_ = table.value("untied_only", false);
   if (table.contains("normalizes")) normalizes_ = table.at("normalizes").get<bool>();
   rotary_but_every_ = table.value("rotary_but_every", int64_t{0});
+  truncates_ = table.value("truncates", false);
   own_keys_ = table.value("own_keys", false);
   expert_steps_ = table.value("expert_steps", false);
   for (const Json& name : table.value("plus_one", Json::array())) plus_one_.insert(name.get<std::string>());

@@ -62,6 +62,8 @@ class Names {
   bool has_expert_steps() const { return expert_steps_; }
   // Which block llama.cpp leaves without rotary positions, every so many; 0: it has them where the model has.
   int64_t rotary_but_every() const { return rotary_but_every_; }
+  // Whether the family is run with a YaRN that truncates its range, though its models say otherwise.
+  bool truncates() const { return truncates_; }
   // Of rotary positions of several dimensions, of which a text has one; empty: there are none.
   const std::vector<int32_t>& sections() const { return sections_; }
 
@@ -83,7 +85,7 @@ class Names {
   std::vector<std::string> refusals_;
   std::optional<bool> normalizes_;
   bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false,
-       experts_alone_ = false;
+       experts_alone_ = false, truncates_ = false;
 };
 
 }  // namespace roundhouse::formats
