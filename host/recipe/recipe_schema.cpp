@@ -166,6 +166,21 @@ ordered_json scheme(const RecipeNames& names) {
   return {{"anyOf", {name_of(names.presets), std::move(map)}}};
 }
 
+ordered_json size() {
+  return {
+      {"anyOf", {{{"type", "integer"}, {"minimum", 1}}, {{"type", "string"}, {"pattern", "^[0-9.]+ *([KMGT]i?)?B$"}}}}};
+}
+
+ordered_json mix() {
+  ordered_json target = size();
+  target["anyOf"].push_back({{"type", "string"}, {"pattern", "^[0-9.]+ *bits$"}});
+  return object(
+      {{"mix",
+        described("mix", {{"type", "array"}, {"items", defined("scheme")}, {"minItems", 2}, {"uniqueItems", true}})},
+       {"target", described("target", std::move(target))}},
+      {"mix", "target"});
+}
+
 ordered_json layer(const RecipeNames& names) {
   ordered_json keep =
       object({{"match", described("match", text())}, {"scheme", {{"const", kKeepScheme}}}}, {"match", "scheme"});
@@ -193,8 +208,6 @@ ordered_json formats(const std::vector<RecipeNames::Named>& formats) {
 }  // namespace
 
 ordered_json recipe_schema(const RecipeNames& names) {
-  const ordered_json size = {
-      {"anyOf", {{{"type", "integer"}, {"minimum", 1}}, {{"type", "string"}, {"pattern", "^[0-9.]+ *([KMGT]i?)?B$"}}}}};
   ordered_json imatrix =
       object({{"file", described("imatrix.file", text())}, {"save", described("imatrix.save", text())}});
   imatrix["not"] = {{"required", {"file", "save"}}};
@@ -204,7 +217,7 @@ ordered_json recipe_schema(const RecipeNames& names) {
       {"tokenizer", described("tokenizer", text())},
       {"architecture", described("architecture", {{"enum", names.architectures}})},
       {"output", described("output", text())},
-      {"scheme", described("scheme", {{"allOf", {defined("scheme")}}})},
+      {"scheme", described("scheme", {{"anyOf", {defined("scheme"), mix()}}})},
       {"layers", described("layers", {{"type", {"array", "null"}}, {"items", layer(names)}})},
       {"calibration", section<Calibration>("calibration", kCalibrationFields)},
       {"tuning", section<Tuning>("tuning", kTuningFields)},
@@ -214,8 +227,8 @@ ordered_json recipe_schema(const RecipeNames& names) {
        described("device", {{"type", "string"}, {"pattern", "^(auto|cpu|cuda(:[0-9]+)?)$"}, {"default", "auto"}})},
       {"evaluation", section<Evaluation>("evaluation", kEvaluationFields)},
       {"threads", described("threads", integer(0, kMaxThreads))},
-      {"memory", described("memory", size)},
-      {"max_shard_size", described("max_shard_size", size)}};
+      {"memory", described("memory", size())},
+      {"max_shard_size", described("max_shard_size", size())}};
   ordered_json schema = {{"$schema", "http://json-schema.org/draft-07/schema#"}, {"title", "A recipe of Roundhouse"}};
   schema.update(object(std::move(properties), {"version", "model", "output", "scheme", "formats"}));
   schema["definitions"] = {{"scheme", scheme(names)}, {"texts", texts()}};
