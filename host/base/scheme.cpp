@@ -136,6 +136,31 @@ SchemeField options() {
 
 bool may_be_omitted(Kind kind) { return kind == Kind::kElementType || kind == Kind::kAmount || kind == Kind::kOptions; }
 
+std::string group_text(const TensorScheme& scheme) {
+  if (scheme.group_rows > 1) return cat("g", scheme.group_rows, "x", scheme.group_cols);
+  if (scheme.group_cols == RH_GROUP_ROW) return "row";
+  if (scheme.group_cols == RH_GROUP_TENSOR) return "tensor";
+  return cat("g", scheme.group_cols);
+}
+
+std::string side_text(const char* side, const TensorScheme& scheme) {
+  return cat(scheme.dtype, " ", side, scheme.bits, " ", group_text(scheme), scheme.symmetric ? " sym" : " asym");
+}
+
+const char* rounding_text(Rounding rounding) {
+  switch (rounding) {
+    case Rounding::kTuned:
+      return "tuned";
+    case Rounding::kTunedSearch:
+      return "tuned from searched";
+    case Rounding::kSearch:
+      return "searched";
+    case Rounding::kPlain:
+      return "plain";
+  }
+  return "";
+}
+
 }  // namespace
 
 const std::vector<SchemeField>& scheme_fields() {
@@ -171,6 +196,16 @@ json to_json(const Scheme& scheme) {
   tell(scheme.weight, SchemeField::kWeight, "");
   tell(scheme.activation, SchemeField::kActivation, kActivationPrefix);
   return j;
+}
+
+std::string scheme_text(const Scheme& scheme) {
+  std::string text;
+  if (scheme.weight) text = cat(side_text("W", *scheme.weight), " ", rounding_text(scheme.weight->rounding));
+  if (scheme.activation) {
+    text += cat(text.empty() ? "" : ", ", side_text("A", *scheme.activation),
+                scheme.activation->dynamic ? " dynamic" : " static");
+  }
+  return text.empty() ? "unchanged" : text;
 }
 
 }  // namespace roundhouse

@@ -81,4 +81,7 @@ nlohmann::json group_size(const TensorScheme& scheme);
 // act_bits are always there, 16 when that side stays as it is.
 nlohmann::json to_json(const Scheme& scheme);
 
+// "int W4 g128 sym tuned", "unchanged": a scheme in a few words.
+std::string scheme_text(const Scheme& scheme);
+
 }  // namespace roundhouse

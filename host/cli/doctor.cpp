@@ -56,13 +56,7 @@ Fact system() {
 }
 
 Fact processor() {
-  std::vector<std::string> units;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) units.emplace_back("AVX2");
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    units.emplace_back("AVX-512");
-  if (__builtin_cpu_supports("avx512bf16")) units.emplace_back("AVX512-BF16");
-#endif
+  const std::vector<std::string> units = vector_units();
   Fact fact{
       "processor",
       {cat(value_in("/proc/cpuinfo", "model name"), "; ", threads(), " of ", sysconf(_SC_NPROCESSORS_ONLN),

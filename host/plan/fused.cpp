@@ -8,7 +8,6 @@
 
 #include "host/base/error.h"
 #include "host/base/words.h"
-#include "host/plan/plan_text.h"
 
 namespace roundhouse {
 namespace {

@@ -12,7 +12,6 @@
 #include "host/base/name_numbers.h"
 #include "host/base/words.h"
 #include "host/plan/fused.h"
-#include "host/plan/plan_text.h"
 #include "host/plan/planner.h"
 #include "host/report/table.h"
 

@@ -20,31 +20,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string group_text(const TensorScheme& scheme) {
-  if (scheme.group_rows > 1) return cat("g", scheme.group_rows, "x", scheme.group_cols);
-  if (scheme.group_cols == RH_GROUP_ROW) return "row";
-  if (scheme.group_cols == RH_GROUP_TENSOR) return "tensor";
-  return cat("g", scheme.group_cols);
-}
-
-std::string side_text(const char* side, const TensorScheme& scheme) {
-  return cat(scheme.dtype, " ", side, scheme.bits, " ", group_text(scheme), scheme.symmetric ? " sym" : " asym");
-}
-
-const char* rounding_text(Rounding rounding) {
-  switch (rounding) {
-    case Rounding::kTuned:
-      return "tuned";
-    case Rounding::kTunedSearch:
-      return "tuned from searched";
-    case Rounding::kSearch:
-      return "searched";
-    case Rounding::kPlain:
-      return "plain";
-  }
-  return "";
-}
-
 // "{0-3,7}" of 3 and more blocks, "*" when they are all.
 std::string blocks_text(const std::set<int64_t>& numbers, int64_t all) {
   const std::vector<int64_t> blocks(numbers.begin(), numbers.end());
@@ -227,16 +202,6 @@ std::string without_name(const std::string& text, const std::string& name) {
     if (closes && depth > 0) --depth;
   }
   return result + replaced(plain, name, "the layer");
-}
-
-std::string scheme_text(const Scheme& scheme) {
-  std::string text;
-  if (scheme.weight) text = cat(side_text("W", *scheme.weight), " ", rounding_text(scheme.weight->rounding));
-  if (scheme.activation) {
-    text += cat(text.empty() ? "" : ", ", side_text("A", *scheme.activation),
-                scheme.activation->dynamic ? " dynamic" : " static");
-  }
-  return text.empty() ? "unchanged" : text;
 }
 
 std::string describe(const Plan& plan) {

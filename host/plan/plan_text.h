@@ -12,9 +12,6 @@ namespace roundhouse {
 // The text with "the layer" for its name, but what is quoted, in brackets or quotation marks, as it was written.
 std::string without_name(const std::string& text, const std::string& name);
 
-// "int W4 g128 sym tuned", "unchanged": one scheme in a few words.
-std::string scheme_text(const Scheme& scheme);
-
 // What `roundhouse plan` prints: layers with the same scheme in one line.
 std::string describe(const Plan& plan);
 // All problems, layers that have the same in one line; "" when there are none.

@@ -106,13 +106,6 @@ TEST_P(PlanCase, IsDescribedOrRefusedAsWritten) {
 
 INSTANTIATE_TEST_SUITE_P(Files, PlanCase, testing::ValuesIn(case_names()), [](const auto& info) { return info.param; });
 
-TEST(Plan, RecipesOfTheProjectFit) {
-  for (const auto& entry : fs::directory_iterator(kSource / "configs/recipes")) {
-    const Recipe recipe = load_recipe(entry.path(), {}, {kSource / "configs/schemes"});
-    EXPECT_EQ(error_of(recipe), "no error") << entry.path();
-  }
-}
-
 // The layer's name was replaced in it, too.
 TEST(Plan, AProblemQuotesTheRecipeAsItIsWritten) {
   EXPECT_EQ(error_of(recipe_of("tied_kept", {"layers=[{match: lm_head, bits: 8}]"})),
