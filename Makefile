@@ -31,7 +31,7 @@ VENV := build/venv
 GPU := $(if $(filter off,$(ROUNDHOUSE_CUDA)),,$(firstword $(wildcard /dev/nvidiactl /dev/dxg)))
 NVCC := $(firstword $(CUDACXX) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 LIBRARIES_STAMP := $(VENV)/$(if $(GPU),cuda,libtorch).stamp
-CONFIGURE := cmake $(if $(ROUNDHOUSE_CUDA),-D ROUNDHOUSE_CUDA=$(ROUNDHOUSE_CUDA)) --preset
+CONFIGURE := cmake -D ROUNDHOUSE_CUDA=$(or $(ROUNDHOUSE_CUDA),auto) --preset
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 RESULTS := build/test-results.xml

@@ -93,7 +93,7 @@ OutputFolder::OutputFolder(fs::path path, bool overwrite, Partial unfinished)
     make_parents();
     claim_partial();
     recover_replaced();
-    check_target();
+    check_target(path_, overwrite_);
   } catch (...) {
     if (unfinished_ == Partial::kKeep) unfinished_ = Partial::kRemove;  // there is nothing yet
     discard();
@@ -209,20 +209,21 @@ void OutputFolder::recover_replaced() {
   if (code) throw Error(cat("cannot clean up ", replaced_.string(), " of an earlier run: ", code.message()));
 }
 
-void OutputFolder::check_target() const {
-  if (!is_there(path_)) return;
-  if (!is_folder(path_))
-    throw Error(cat("the output ", path_.string(), " exists and is not a folder. Choose another output."));
+void OutputFolder::check_target(const fs::path& given, bool overwrite) {
+  const fs::path path = resolve(given);
+  if (!is_there(path)) return;
+  if (!is_folder(path))
+    throw Error(cat("the output ", path.string(), " exists and is not a folder. Choose another output."));
   struct stat own = {}, parent = {};
-  if (::stat(path_.c_str(), &own) == 0 && ::stat(path_.parent_path().c_str(), &parent) == 0 &&
+  if (::stat(path.c_str(), &own) == 0 && ::stat(path.parent_path().c_str(), &parent) == 0 &&
       own.st_dev != parent.st_dev)
     throw Error(
-        cat("the output ", path_.string(), " is a mount point, which cannot be replaced. Choose a folder in it."));
-  if (is_empty_folder(path_)) return;
-  if (!overwrite_)
-    throw Error(cat("the output folder ", path_.string(), " exists already. Choose another one, or pass --overwrite."));
-  if (!is_ours(path_))
-    throw Error(cat("the output folder ", path_.string(), " was not written by Roundhouse (it has no ", kOutputMarker,
+        cat("the output ", path.string(), " is a mount point, which cannot be replaced. Choose a folder in it."));
+  if (is_empty_folder(path)) return;
+  if (!overwrite)
+    throw Error(cat("the output folder ", path.string(), " exists already. Choose another one, or pass --overwrite."));
+  if (!is_ours(path))
+    throw Error(cat("the output folder ", path.string(), " was not written by Roundhouse (it has no ", kOutputMarker,
                     " file), so it is not overwritten. Choose another one, or remove it yourself."));
 }
 
@@ -295,7 +296,7 @@ void OutputFolder::finish() {
     throw Error(cat("the output is complete, but it stays in ", partial_.string(), ": ", why, ". Move it yourself."));
   };
   try {
-    check_target();
+    check_target(path_, overwrite_);
   } catch (const Error& e) {
     fail(e.what());
   }

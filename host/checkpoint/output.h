@@ -62,6 +62,8 @@ class OutputFolder {
   OutputFolder& operator=(const OutputFolder&) = delete;
 
   // Where the output `path` lies while it is not finished. Throws Error.
+  // Throws Error unless an output can take the place of what is there.
+  static void check_target(const std::filesystem::path& path, bool overwrite);
   static std::filesystem::path partial_of(const std::filesystem::path& path);
   // Removes what is not needed any more when the output `path` has its name; until then a killed run goes on.
   static void remove_leftovers(const std::filesystem::path& path);
@@ -94,7 +96,6 @@ class OutputFolder {
   void make_parents();
   void claim_partial();
   void recover_replaced();
-  void check_target() const;
   void discard();
 
   std::filesystem::path path_, partial_, replaced_;

@@ -113,7 +113,10 @@ Fact gpu() {
   Fact fact{"gpu"};
   if (const std::string driver = value_in("/proc/driver/nvidia/version", "NVRM version"); !driver.empty())
     fact.lines.push_back("driver: " + driver);
-  for (int64_t i = 0; i < cuda.count; ++i) fact.lines.push_back(device_model(cat("cuda:", i)));
+  for (int64_t i = 0; i < cuda.count; ++i) {
+    fact.lines.push_back(device_model(cat("cuda:", i)));
+    if (const std::string why = refusal(cuda, i); !why.empty()) fact.problem = cat("cuda:", i, ": ", why);
+  }
   if (cuda.count == 0) fact.lines.push_back("none; runs use the CPU");
   if (cuda.count == 0 && cuda.driver)
     fact.problem = why_no_device(cuda);

@@ -9,7 +9,7 @@
 #include "host/base/suggest.h"
 #include "host/base/words.h"
 #include "host/cli/context.h"
-#include "host/plan/planner.h"
+#include "host/plan/mix.h"
 #include "host/report/table.h"
 #include "host/run/texts.h"
 #include "host/yaml/yaml.h"
@@ -114,7 +114,7 @@ void write_recipe(Context& context, Options o) {
       write_file(o.file, recipe_text(o, fs::absolute(model), candidate, seqlen, memory));
       const Recipe recipe = load_recipe(o.file, {}, Context::scheme_folders());
       const Original original = open_original(catalogue, recipe, Context::architecture_folders());
-      Plan plan = make_plan(recipe, original, catalogue);
+      Plan plan = plan_recipe(recipe, original, catalogue);
       load_texts(plan, original);
       return plan;
     };

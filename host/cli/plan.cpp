@@ -6,8 +6,8 @@
 
 #include "host/cli/context.h"
 #include "host/export/exporter.h"
+#include "host/plan/mix.h"
 #include "host/plan/plan_text.h"
-#include "host/plan/planner.h"
 #include "host/run/mix_cache.h"
 #include "host/run/run.h"
 #include "host/run/texts.h"
@@ -31,7 +31,7 @@ void add_plan(Command program, Context& context) {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
     const Original original = open_original(catalogue, recipe, Context::architecture_folders());
-    Plan plan = make_plan(recipe, original, catalogue);
+    Plan plan = plan_recipe(recipe, original, catalogue);
     const Texts texts = load_texts(plan, original);
     if (plan.mix)
       if (auto settled = settle_mix(plan, original, catalogue, texts, resolve_device(recipe.device), Measuring::kNever))

@@ -10,6 +10,9 @@
 namespace roundhouse::cli {
 namespace {
 
+constexpr const char* kCompletions = "completions";
+const std::vector<std::string> kShells = {"bash", "zsh", "fish"};
+
 // But for groups of options, which have no name.
 std::vector<const CLI::App*> commands_of(const CLI::App* app) {
   return app->get_subcommands([](const CLI::App* command) { return !command->get_name().empty(); });
@@ -26,12 +29,28 @@ std::string long_name(const CLI::Option* option) {
 
 bool takes_value(const CLI::Option* option) { return option->get_items_expected_max() > 0; }
 
+// Without what CLI11 adds to it of checks: "INT:INT in [1 - 4096]".
+std::string value_name(const CLI::Option* option) {
+  const std::string name = option->get_type_name();
+  return name.substr(0, name.find(':'));
+}
+
+// "-v, --verbose"; "RECIPE" of a positional argument.
+std::string names_of(const CLI::Option* option) {
+  if (option->get_positional()) return option->get_name(/*positional=*/true);
+  std::string names;
+  for (const std::string& name : option->get_snames()) names += (names.empty() ? "-" : ", -") + name;
+  for (const std::string& name : option->get_lnames()) names += (names.empty() ? "--" : ", --") + name;
+  return names;
+}
+
 // The commands' names, then options, of a word's place on the command line.
 std::vector<std::string> words_of(const CLI::App* app) {
   std::vector<std::string> words;
   for (const CLI::App* command : commands_of(app)) words.push_back(command->get_name());
   for (const CLI::Option* option : options_of(app))
     if (!long_name(option).empty()) words.push_back(long_name(option));
+  if (app->get_name() == kCompletions) words.insert(words.end(), kShells.begin(), kShells.end());
   return words;
 }
 
@@ -48,7 +67,9 @@ std::string quoted(std::string text) {
 }
 
 std::string bash(const CLI::App* app) {
-  std::string cases;
+  std::string cases, valued;  // valued: options that may stand before a command, and their value
+  for (const CLI::Option* option : options_of(app))
+    if (takes_value(option) && !long_name(option).empty()) valued += (valued.empty() ? "" : "|") + long_name(option);
   const auto add = [&](const std::string& place, const CLI::App* command) {
     cases += cat("    ", quoted(place), ") words=", quoted(spaced(words_of(command))), " ;;\n");
   };
@@ -62,7 +83,12 @@ std::string bash(const CLI::App* app) {
       "_roundhouse() {\n"
       "  local word=${COMP_WORDS[COMP_CWORD]} place='' i words\n"
       "  for ((i = 1; i < COMP_CWORD; ++i)); do\n"
-      "    [[ ${COMP_WORDS[i]} == -* ]] && continue\n"
+      "    case ${COMP_WORDS[i]} in\n"
+      "      ",
+      valued,
+      ") ((++i)); continue ;;\n"
+      "      -*) continue ;;\n"
+      "    esac\n"
       "    case $place in\n"
       "      '') place=${COMP_WORDS[i]} ;;\n"
       "      ",
@@ -118,10 +144,9 @@ std::string roff(const std::string& text) {
 std::string man_options(const CLI::App* app) {
   std::string text;
   for (const CLI::Option* option : options_of(app)) {
-    const std::string name = option->get_name(/*positional=*/false, /*all_options=*/true);
-    text += cat(".TP\n\\fB", roff(name.empty() ? option->get_name(true) : name), "\\fR",
-                takes_value(option) && !name.empty() ? cat(" \\fI", roff(option->get_type_name()), "\\fR") : "", "\n",
-                roff(option->get_description()), "\n");
+    text += cat(".TP\n\\fB", roff(names_of(option)), "\\fR",
+                takes_value(option) && !option->get_positional() ? cat(" \\fI", roff(value_name(option)), "\\fR") : "",
+                "\n", roff(option->get_description()), "\n");
   }
   return text;
 }
@@ -146,8 +171,8 @@ std::string man(const CLI::App* app) {
 
 void add_shell_help(CLI::App* app) {
   const auto shell = std::make_shared<std::string>();
-  CLI::App* const completions = app->add_subcommand("completions", "Print completions for a shell: bash, zsh or fish");
-  completions->add_option("SHELL", *shell)->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  CLI::App* const completions = app->add_subcommand(kCompletions, "Print completions for a shell: bash, zsh or fish");
+  completions->add_option("SHELL", *shell)->required()->check(CLI::IsMember(kShells));
   completions->callback([app, shell] {
     std::cout << (*shell == "fish" ? fish(app) : *shell == "zsh" ? zsh(app) : bash(app));
   });

@@ -164,17 +164,21 @@ Recipe chosen_recipe(const MixPlan& mix, const std::vector<size_t>& choice) {
   return recipe;
 }
 
-// The target in bytes of the groups.
-uint64_t budget_of(const Mix& wanted, const MixPlan& mix) {
-  if (wanted.bytes)
-    return static_cast<uint64_t>(*wanted.bytes) - std::min(mix.rest, static_cast<uint64_t>(*wanted.bytes));
+double weights_of(const MixPlan& mix) {
   double weights = 0;
   for (const MixGroup& group : mix.groups)
     for (const size_t layer : group.layers) {
       const LinearInfo& info = mix.plans[0]->layers[layer].info;
       weights += static_cast<double>(info.out_features) * static_cast<double>(info.in_features);
     }
-  return static_cast<uint64_t>(std::floor(*wanted.bits * weights / 8));
+  return weights;
+}
+
+// The target in bytes of the groups.
+uint64_t budget_of(const Mix& wanted, const MixPlan& mix) {
+  if (wanted.bytes)
+    return static_cast<uint64_t>(*wanted.bytes) - std::min(mix.rest, static_cast<uint64_t>(*wanted.bytes));
+  return static_cast<uint64_t>(std::floor(*wanted.bits * weights_of(mix) / 8));
 }
 
 uint64_t group_bytes(const MixPlan& mix, size_t scheme) {
@@ -201,18 +205,14 @@ void choose_base(const Mix& wanted, MixPlan& mix, const Catalogue& catalogue) {
 }
 
 std::string in_bits(const MixPlan& mix, const Mix& wanted, uint64_t bytes) {
-  return wanted.bits
-             ? cat(format_number(*wanted.bits * static_cast<double>(bytes) / static_cast<double>(mix.budget), 2),
-                   " bits")
-             : format_bytes(mix.rest + bytes);
+  return wanted.bits ? cat(format_number(8 * static_cast<double>(bytes) / weights_of(mix), 2), " bits")
+                     : format_bytes(mix.rest + bytes);
 }
 
 // The name of a preset, or the scheme in a few words.
 std::string name_of(const SchemeChoice& choice, const Plan& plan) {
   return choice.said.empty() ? choice.preset : scheme_text(plan.scheme);
 }
-
-}  // namespace
 
 Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
   const Mix& wanted = *recipe.mix;
@@ -238,11 +238,14 @@ Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSour
     mix->schemes.push_back({name_of(scheme, plan), {largest_export(plan, catalogue), 0}});
   }
   mix->groups = groups_of(mix->plans, catalogue);
-  if (mix->groups.empty()) fail("no layer is left to the mix: entries under `layers`, or the formats, decide all");
-  if (wanted.bytes && mix->schemes[0].alone.bytes == 0)
+  if (mix->groups.empty())
     fail(
-        "no format of the recipe stores packed weights, so that no scheme makes an export smaller: give the target in "
-        "bits, or another format");
+        "no layer is left to the mix: entries under `layers`, of the recipe or of a preset, or the formats, decide "
+        "all");
+  for (const MixScheme& scheme : mix->schemes)
+    if (wanted.bytes && scheme.alone.bytes == 0)
+      fail("no format of the recipe stores packed weights of ", scheme.name,
+           ", so that the size of an export is not known: give the target in bits, or leave that scheme out");
   choose_base(wanted, *mix, catalogue);
 
   uint64_t least = 0, most = 0;
@@ -271,6 +274,19 @@ Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSour
     plan.warnings.push_back(cat(wanted.place.text, ": the target ", mix->target,
                                 " is more than the largest of the mix, ", in_bits(*mix, wanted, most), ", needs"));
   plan.mix = std::move(mix);
+  return plan;
+}
+
+}  // namespace
+
+Plan plan_recipe(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
+  return recipe.mix ? plan_mix(recipe, architecture, source, catalogue)
+                    : make_plan(recipe, architecture, source, catalogue);
+}
+
+Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue) {
+  Plan plan = plan_recipe(recipe, original.architecture, *original.tensors, catalogue);
+  plan.warnings.insert(plan.warnings.begin(), original.warnings.begin(), original.warnings.end());
   return plan;
 }
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A mix of schemes, resolved: the layers that move together, what each scheme makes of them, and which they get.
+// Plans of recipes with a mix of schemes.
 #pragma once
 
-#include <cstdint>
 #include <map>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "host/discovery/catalogue.h"
-#include "host/plan/frontier.h"
+#include "host/plan/mix_plan.h"
 #include "host/plan/original.h"
 #include "host/plan/plan.h"
 
@@ -20,37 +17,14 @@ namespace roundhouse {
 // Kullback-Leibler divergence that is expected, in nats a token.
 using Sensitivities = std::map<std::string, std::vector<double>>;
 
-// Layers that get the same scheme.
-struct MixGroup {
-  std::vector<size_t> layers;   // into the layers of any of the plans: those of the blocks come first, in one order
-  std::vector<uint64_t> bytes;  // with each scheme
-};
-
-struct MixScheme {
-  std::string name;
-  SizedLoss alone;    // bytes of an export with this scheme alone; the loss once it is measured
-  size_t layers = 0;  // that get it
-};
-
-struct MixPlan {
-  std::string target;  // as the recipe has it
-  std::vector<MixScheme> schemes;
-  std::vector<std::shared_ptr<const Plan>> plans;  // of the whole model, beside the schemes, with each alone
-  std::vector<MixGroup> groups;
-  size_t base = 0;      // the scheme of what is outside the groups: the largest that alone meets the target
-  uint64_t rest = 0;    // bytes of an export beside the groups, in the format where they are most
-  uint64_t budget = 0;  // bytes of all groups, at most
-  // Once sensitivities are known:
-  std::optional<SizedLoss> chosen;  // of an export as it is planned
-  std::vector<SizedLoss> curve;     // the least loss at sizes of an export, from the smallest to the largest
-};
-
-// Plans a recipe with a mix as far as it goes without sensitivities: as its base alone, with `mix`. Throws Error when a
-// scheme alone, all schemes side by side, or the target cannot be.
-Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
+// The plan of any recipe. One with a mix is planned as far as it goes without sensitivities: as the mix's base alone, with
+// `mix`; it throws Error too when a scheme alone, all schemes side by side, or the target cannot be. Else as make_plan().
+Plan plan_recipe(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
+// The same, with the original's warnings.
+Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue);
 
 // Chooses the schemes of least loss at the target, and makes the plan of the recipe in which they are entries under
-// `layers:`. `open` is of plan_mix().
+// `layers:`. `open` is of plan_recipe().
 Plan choose_schemes(const Plan& open, const Sensitivities& sensitivities, const Original& original,
                     Catalogue& catalogue);
 

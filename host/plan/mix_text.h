@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "host/plan/mix.h"
+#include "host/plan/mix_plan.h"
 
 namespace roundhouse {
 

@@ -18,7 +18,6 @@
 #include "host/plan/fused.h"
 #include "host/plan/imatrix.h"
 #include "host/plan/layer_check.h"
-#include "host/plan/mix.h"
 #include "host/plan/plan_text.h"
 #include "host/plan/recipe_check.h"
 #include "host/plan/scheme_resolver.h"
@@ -487,7 +486,6 @@ bool Planner::leave_unfit() {
 }  // namespace
 
 Plan make_plan(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
-  if (recipe.mix) return plan_mix(recipe, architecture, source, catalogue);
   return Planner(recipe, architecture, source, catalogue).make();
 }
 

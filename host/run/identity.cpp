@@ -27,12 +27,17 @@ std::string file_identity(const fs::path& file) {
              sha256_of_file(file, 0, kDigested));
 }
 
-// The model itself, or the files right in its folder.
+// The model itself, or the files right in its folder, but for those that nothing is computed from and that may be written
+// to: a log of the run itself, a README.
 std::vector<fs::path> files_of(const fs::path& model) {
   if (!fs::is_directory(model)) return {model};
+  static const std::set<std::string> texts = {".err", ".log", ".md", ".out", ".txt"};
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(model))
-    if (entry.is_regular_file()) files.push_back(entry.path());
+    if (const fs::path& file = entry.path();
+        entry.is_regular_file() &&
+        (!texts.contains(file.extension()) || file.filename() == "vocab.txt" || file.filename() == "merges.txt"))
+      files.push_back(file);
   return files;
 }
 

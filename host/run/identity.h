@@ -38,7 +38,7 @@ class FilesInUse {
 nlohmann::json run_identity(const Plan& plan, const Original& original, const Catalogue& catalogue,
                             const std::string& device, const Texts& texts);
 
-// What differs first, as a clause: "tuning.iters is 100, and was 200"; "": nothing does.
+// What differs first, as a clause: the recipe has "tuning.iters: 100", and had "tuning.iters: 200"; "": nothing does.
 std::string difference(const nlohmann::json& before, const nlohmann::json& now);
 
 }  // namespace roundhouse

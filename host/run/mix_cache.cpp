@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kVersion = 1;  // of how sensitivities are measured: raise it when that changes
+constexpr int kVersion = 2;  // of how sensitivities are measured: raise it when that changes
 
 // A file for all that the sensitivities depend on; "": there is no cache folder.
 fs::path cache_file(const MixPlan& mix, const Original& original, const Catalogue& catalogue, const Texts& texts,
@@ -43,6 +43,12 @@ fs::path cache_file(const MixPlan& mix, const Original& original, const Catalogu
     recipe.tuning.iters = tuned;
     recipe.tuning.search = search;
     identity.push_back(run_identity(measured, original, catalogue, device, texts));
+    // What a format of the recipe may have chosen.
+    for (const MixGroup& group : mix.groups)
+      for (const size_t layer : group.layers) {
+        const Scheme& scheme = plan->layers[layer].scheme;
+        identity.push_back({to_json(scheme), scheme.weight ? static_cast<int>(scheme.weight->rounding) : -1});
+      }
   }
   return folder / "roundhouse/sensitivities" / (sha256(identity.dump()) + ".json");
 }

@@ -267,7 +267,7 @@ std::string mix_plot(const MixPlan* mix) {
                  ": ", format_bytes(at.bytes), ", ", at.loss, "</title></circle>");
     };
     for (const MixScheme& scheme : mix->schemes)
-      if (scheme.alone.loss > 0) mark(scheme.alone, "none", scheme.name + " alone");
+      if (scheme.alone.loss > 0 && scheme.alone.bytes > 0) mark(scheme.alone, "none", scheme.name + " alone");
     mark(*mix->chosen, "a", "chosen");
     svg += cat("<text x='70' y='268'>", format_bytes(mix->curve.front().bytes),
                "</text><text x='770' y='268' text-anchor='end'>", format_bytes(mix->curve.back().bytes),
@@ -275,8 +275,8 @@ std::string mix_plot(const MixPlan* mix) {
   }
   std::vector<std::vector<std::string>> rows{{"scheme", "alone", "KLD, predicted", "layers"}};
   for (const MixScheme& scheme : mix->schemes)
-    rows.push_back({scheme.name, format_bytes(scheme.alone.bytes), format_number(scheme.alone.loss, 5),
-                    std::to_string(scheme.layers)});
+    rows.push_back({scheme.name, scheme.alone.bytes > 0 ? format_bytes(scheme.alone.bytes) : "",
+                    format_number(scheme.alone.loss, 5), std::to_string(scheme.layers)});
   return cat(svg, "<p>", escape(summary(*mix)), " Predicted is the mean divergence of rounding without tuning, from ",
              "calibration texts: <span class=b>●</span> the best mix of each size, <span style='color: "
              "var(--none)'>●</span> one scheme ",

@@ -28,9 +28,9 @@
 #include "host/export/verify.h"
 #include "host/model/finite.h"
 #include "host/plan/imatrix.h"
+#include "host/plan/mix.h"
 #include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
-#include "host/plan/planner.h"
 #include "host/report/progress.h"
 #include "host/report/table.h"
 #include "host/run/evaluation.h"
@@ -207,7 +207,7 @@ class Run {
         catalogue_(catalogue),
         files_(recipe_.model),
         original_(open_original(catalogue, recipe_, request.architecture_folders)),
-        plan_(make_plan(recipe_, original_, catalogue)),
+        plan_(plan_recipe(recipe_, original_, catalogue)),
         source_(*original_.tensors, checked_tensors(plan_)) {
     for (const std::string& warning : plan_.warnings) log::warning(warning);
     report_.model = recipe_.model;
@@ -252,8 +252,12 @@ class Run {
   }
 
  private:
-  // Gives each layer of a mix its scheme.
+  // Gives each layer of a mix its scheme. What is measured for it may lie beside the output for a while.
   void settle_mix() {
+    if (!std::filesystem::exists(report_.notes() / kUnfinished))
+      OutputFolder::check_target(recipe_.output, request_.overwrite);
+    std::error_code ignored;
+    std::filesystem::create_directories(recipe_.output.parent_path(), ignored);
     Plan settled = *roundhouse::settle_mix(plan_, original_, catalogue_, texts_, report_.device,
                                            request_.restart ? Measuring::kAnew : Measuring::kOnce);
     for (const std::string& warning : settled.warnings)

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "host/base/files.h"
-#include "host/plan/mix.h"
+#include "host/plan/mix_plan.h"
 #include "host/run/evaluation.h"
 #include "host/tuning/results.h"
 

@@ -17,7 +17,8 @@ struct Texts {
 };
 
 // Reads every record of the recipe's texts, so that whatever is wrong with one of them is known before the work. Where
-// neither a pass nor a mix needs calibration data, what the recipe names must be readable all the same. Evaluation windows have at most the model's positions. Throws Error.
+// neither a pass nor a mix needs calibration data, what the recipe names must be readable all the same. Evaluation
+// windows have at most the model's positions. Throws Error.
 Texts load_texts(const Plan& plan, const Original& original);
 
 }  // namespace roundhouse

@@ -38,7 +38,7 @@ const std::string kTorch = TORCH_VERSION;
 std::string torch_of_python() {
   const auto closed = [](FILE* file) { ::pclose(file); };
   const std::unique_ptr<FILE, decltype(closed)> python(
-      ::popen("python3 -c 'import importlib.util as u; s = u.find_spec(\"torch\"); "
+      ::popen("python3 -c 'import sys; sys.path.pop(0); import importlib.util as u; s = u.find_spec(\"torch\"); "
               "print(s.submodule_search_locations[0] if s else \"\")' 2>/dev/null",
               "re"),
       closed);
@@ -80,7 +80,8 @@ void load_library(CudaDevices& cuda) {
     else if (!load(torch + "/lib/" + kLibrary))
       cuda.why = cat(what, " has no lib/", kLibrary, ": install a CUDA build of torch==", kTorch);
   };
-  if (const char* torch = std::getenv("ROUNDHOUSE_TORCH")) return load_from(torch, cat("ROUNDHOUSE_TORCH=", torch));
+  if (const char* torch = std::getenv("ROUNDHOUSE_TORCH"); torch && *torch)
+    return load_from(torch, cat("ROUNDHOUSE_TORCH=", torch));
   if (load(kLibrary) || !cuda.driver) return;
   const std::string torch = torch_of_python();
   if (!torch.empty()) load_from(torch, torch);
@@ -111,15 +112,6 @@ std::vector<CudaCard> cards_of_driver() {
   return cards;
 }
 
-// "" when a device can be used: the kernels are built for compute capability 8.0 and later.
-std::string refusal(const CudaDevices& cuda, int64_t index) {
-  constexpr int kLeastMajor = 8;
-  if (index >= static_cast<int64_t>(cuda.cards.size()) || cuda.cards[index].major >= kLeastMajor) return "";
-  const CudaCard& card = cuda.cards[index];
-  return cat("it is a ", card.name, " of compute capability ", card.major, ".", card.minor, ", and ", kLeastMajor,
-             ".0 is the least: use an A100, a GeForce RTX 30 or a later one");
-}
-
 }  // namespace
 
 CudaDevices find_cuda_devices() {
@@ -141,6 +133,14 @@ CudaDevices find_cuda_devices() {
   return found;
 }
 
+std::string refusal(const CudaDevices& cuda, int64_t index) {
+  constexpr int kLeastMajor = 8;
+  if (index >= static_cast<int64_t>(cuda.cards.size()) || cuda.cards[index].major >= kLeastMajor) return "";
+  const CudaCard& card = cuda.cards[index];
+  return cat("it is a ", card.name, " of compute capability ", card.major, ".", card.minor, ", and ", kLeastMajor,
+             ".0 is the least: use an A100, a GeForce RTX 30 or a later one");
+}
+
 std::string why_no_device(const CudaDevices& cuda) {
   if (!cuda.why.empty()) return cuda.why;
   if (!cuda.library)
@@ -158,9 +158,9 @@ std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
     for (int64_t i = 0; i < cuda.count; ++i)
       if (refusal(cuda, i).empty()) return cat("cuda:", i);
     if (cuda.count > 0)
-      log::info(cat("no CUDA device can be used, so the CPU is: of cuda:0, ", refusal(cuda, 0)));
+      log::info(cat("no CUDA device can be used, so the run uses the CPU: cuda:0: ", refusal(cuda, 0)));
     else if (cuda.driver)
-      log::info(cat("no CUDA device can be used, so the CPU is: ", why_no_device(cuda)));
+      log::info(cat("no CUDA device can be used, so the run uses the CPU: ", why_no_device(cuda)));
     return "cpu";
   }
   if (wanted.index < cuda.count) {

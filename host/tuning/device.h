@@ -30,6 +30,9 @@ CudaDevices find_cuda_devices();
 // Why there is none, and what to do.
 std::string why_no_device(const CudaDevices& cuda);
 
+// Why a device that is there cannot be used: the kernels are built for compute capability 8.0 and later. "": it can.
+std::string refusal(const CudaDevices& cuda, int64_t index);
+
 // The device that will be used, "cpu" or "cuda:1". Throws Error when one that was asked for is not there. Says in one
 // line why there is none for `auto` where a driver is loaded.
 std::string resolve_device(const DeviceChoice& wanted);

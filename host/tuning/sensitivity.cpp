@@ -11,6 +11,7 @@
 #include <memory>
 #include <set>
 
+#include "host/base/cancel.h"
 #include "host/base/cpu.h"
 #include "host/base/error.h"
 #include "host/base/parallel.h"
@@ -100,6 +101,7 @@ class Measurement {
 
  private:
   void step() {
+    throw_if_cancelled();
     if (in_.progress) in_.progress(step_, 2 * blocks_);
     ++step_;
   }
@@ -148,6 +150,7 @@ class Measurement {
     PythonRandom random(static_cast<uint64_t>(recipe_.calibration.seed));
     const int64_t vocab = in_.architecture.vocab_size(), rows = std::max<int64_t>(1, kLogits / vocab);
     for (int64_t i = 0; i < samples_; ++i) {
+      throw_if_cancelled();
       const at::Tensor hidden = between_.back()->rows(i, i + 1)[0];
       const std::vector<uint8_t>& mask = masks_[static_cast<size_t>(i)];
       at::Tensor gradient = at::empty_like(hidden);
@@ -187,6 +190,7 @@ class Measurement {
       slots.push_back(&slot);
     }
     for (int64_t i = 0; i < samples_; ++i) {
+      throw_if_cancelled();
       const at::AutoGradMode with_grad(true);
       const at::Tensor leaf = inputs.rows(i, i + 1).detach().requires_grad_(true);
       block.forward(leaf, *positions_).backward(outputs.rows(i, i + 1));

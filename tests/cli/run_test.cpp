@@ -156,6 +156,12 @@ TEST_F(Run, LayersCanBeLeftAloneOrOverridden) {
   EXPECT_EQ(exported.info("model.layers.0.self_attn.o_proj.qweight").shape[0], 128 * 4 / 32);
 }
 
+TEST_F(Run, ALogInTheModelsFolderChangesNoModel) {
+  const std::string model = copy_model().string();
+  const Outcome outcome = run("run " + write_recipe().string() + " --set model=" + model + " > " + model + "/run.log");
+  EXPECT_EQ(outcome.code, 0) << outcome.output << read(model + "/run.log");
+}
+
 TEST_F(Run, TwoRunsAreComparedFromTheirReports) {
   const std::string data = "evaluation: {data: " + kExamples + "/texts/tinystories-heldout.jsonl, seqlen: 32}\n";
   const std::string recipe = write_recipe(data).string();

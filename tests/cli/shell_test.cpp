@@ -19,6 +19,8 @@ std::string offered(const std::string& line, int words) {
 TEST(Shell, BashCompletesCommandsAndTheirOptions) {
   EXPECT_EQ(offered("roundhouse pl", 1), "plan plugins\n");
   EXPECT_EQ(offered("roundhouse --verbose plan --d", 3), "--deep\n");
+  EXPECT_EQ(offered("roundhouse --threads 4 plan --d", 4), "--deep\n");
+  EXPECT_EQ(offered("roundhouse completions f", 2), "fish\n");
   EXPECT_EQ(offered("roundhouse plugins i", 2), "inspect\n");
   EXPECT_EQ(offered("roundhouse plugins inspect --j", 3), "--json\n");
   EXPECT_EQ(offered("roundhouse nothing x", 2), "\n");
@@ -31,6 +33,8 @@ TEST(Shell, EveryCommandIsInThePageAndInFish) {
        {"run", "plan", "eval", "verify", "convert", "init", "doctor", "schema", "compare", "new\\-plugin"})
     EXPECT_NE(page.find(std::string("\n.SS ") + command + "\n"), std::string::npos) << command << "\n" << page;
   EXPECT_NE(page.find("\n.TP\n\\fB\\-\\-deep\\fR\n"), std::string::npos) << page;
+  EXPECT_NE(page.find("\n.TP\n\\fB\\-\\-threads\\fR \\fIINT\\fR\n"), std::string::npos) << page;
+  EXPECT_NE(page.find("\n.TP\n\\fBRECIPE\\fR\n"), std::string::npos) << page;
   EXPECT_NE(fish.find("complete -c roundhouse -n __fish_use_subcommand -a doctor -d "), std::string::npos) << fish;
   EXPECT_NE(fish.find("complete -c roundhouse -n \'__fish_seen_subcommand_from plan\' -l deep -d "), std::string::npos)
       << fish;

@@ -16,7 +16,7 @@
 #include "host/plan/format_facts.h"
 #include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
-#include "host/plan/planner.h"
+#include "host/plan/mix.h"
 #include "tests/recorded.h"
 
 namespace roundhouse {
@@ -56,7 +56,7 @@ const std::vector<std::string> kAll = {"dtype_int", "format_auto_gptq", "format_
 Plan plan_of(const Recipe& recipe, const std::vector<std::string>& plugins = kAll) {
   Catalogue catalogue = catalogue_of(plugins);
   SafetensorsFolder source(recipe.model);
-  return make_plan(recipe, Architecture::load(recipe.model, {kSource / "configs/architectures"}), source, catalogue);
+  return plan_recipe(recipe, Architecture::load(recipe.model, {kSource / "configs/architectures"}), source, catalogue);
 }
 
 Recipe recipe_of(const std::string& name, const std::vector<std::string>& overrides = {}) {

@@ -195,7 +195,7 @@ const Layout* Names::layout(const std::string& tensor, int64_t rows) const {
 
 const Layout* Names::column_layout(const std::string& tensor) const {
   const auto found = column_layouts_.find(last_part(tensor));
-  return found == column_layouts_.end() ? nullptr : &found->second;
+  return found == column_layouts_.end() || tensor.ends_with(".bias") ? nullptr : &found->second;
 }
 
 bool Names::is_listed(const std::set<std::string>& names, const std::string& tensor) const {

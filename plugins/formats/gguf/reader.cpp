@@ -187,21 +187,30 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   });
   left_out_.assign(std::make_move_iterator(left), std::make_move_iterator(items_.end()));
   items_.erase(left, items_.end());
+  const auto fail = [&](const auto&... words) {
+    throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", words...));
+  };
   std::map<std::string, std::unique_ptr<Item>> firsts;
   for (auto& item : items_)
-    if (const auto second = names_.second_of(item->name); second && *second != item->stored)
+    if (const auto second = names_.second_of(item->name); second && *second != item->stored) {
+      if (firsts.count(item->name)) fail(item->stored, " is there twice");
       firsts[item->name] = std::move(item);
+    }
   std::vector<std::unique_ptr<Item>> whole = std::exchange(items_, {});
   for (auto& item : whole) {
     if (!item) continue;
-    if (const auto first = firsts.find(item->name); first != firsts.end())
+    if (const auto first = firsts.find(item->name); first != firsts.end()) {
       join(std::move(first->second), std::move(item));
-    else
+      firsts.erase(first);
+    } else {
+      if (names_.second_of(item->name)) fail(item->stored, " is there twice, or without the one that it follows");
       items_.push_back(std::move(item));
+    }
   }
+  if (!firsts.empty())
+    fail(firsts.begin()->second->stored, " is there without ", *names_.second_of(firsts.begin()->first));
   for (const auto& item : items_)
-    if (!seen.insert(item->name).second)
-      throw rh::Error(RH_DATA_LOSS, cat(folder, ": the tensor ", item->name, " is there twice"));
+    if (!seen.insert(item->name).second) fail(item->name, " is there twice");
 }
 
 void GgufReader::read_header(size_t file) {
@@ -279,6 +288,14 @@ void GgufReader::read_header(size_t file) {
       } catch (const rh::Error& e) {
         header.fail(cat("the tensor ", name, ": ", e.what()));
       }
+    if (const Layout* const layout = names_.column_layout(name)) {
+      const int64_t head = layout->parts[0];
+      if (item->shape.size() != 2 || cols != layout->groups * layout->sum(layout->parts.size()))
+        header.fail(cat("the tensor ", name, " is no matrix of ", layout->groups, " groups of columns"));
+      if (head % item->type->cols != 0)
+        header.fail(cat("the tensor ", name, ": heads of ", head, " columns are no whole blocks of ", item->type->name,
+                        ", so that they cannot be put back into the model's order"));
+    }
     item->shape = names_.source_shape(name, std::move(item->shape));
     item->file = file;
     add(std::move(item));

@@ -62,6 +62,7 @@ std::string file_name(const std::string& model, size_t file, size_t files) {
 // type that GGUF lacks. name: in the file.
 const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& name, const Names& names,
                             const Json& options) {
+  rh::require(!names.second_of(tensor.name) || tensor.ndim == 2, "GGUF has it as two tensors, and it is no matrix");
   if (tensor.layer) {
     const GgmlType& type = *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
     const Layout* const layout = names.layout(name, tensor.shape[0]);
