@@ -374,11 +374,11 @@ std::string read_bytes(const fs::path& file) {
 
 std::string golden_file() { return read_bytes(exports() / "gguf_q8_0/tiny-llama-spm-1.4M-Q8_0.gguf"); }
 
-std::string error_of(const std::string& bytes) {
+std::string error_of(const std::string& bytes, const json& architecture = tiny_llama()) {
   const TempFolder temporary;
   std::ofstream(temporary.path() / "model.gguf", std::ios::binary) << bytes;
   const FormatPlugin format("gguf");
-  return TestReader(format, temporary.path(), tiny_llama()).error();
+  return TestReader(format, temporary.path(), architecture).error();
 }
 
 template <typename T>
@@ -420,6 +420,34 @@ TEST(GgufDamaged, EachMistakeHasItsWords) {
   };
   for (const auto& c : cases)
     EXPECT_NE(error_of(c.bytes).find(c.message), std::string::npos) << c.name << ": " << error_of(c.bytes);
+}
+
+// Of a tensor that an architecture has as two, and of columns that stand in another order.
+TEST(GgufDamaged, PairsAndColumnsThatDoNotFitHaveTheirWords) {
+  const std::string whole = golden_file();
+  const auto of_pair = [&](const char* first, const char* second) {
+    json architecture = tiny_llama();
+    architecture["names"]["gguf"]["tensors"]["model.layers.{}.self_attn.v_proj"] = {first, second};
+    return error_of(whole, architecture);
+  };
+  EXPECT_NE(of_pair("blk.{}.attn_v", "blk.{}.attn_z")
+                .find("the tensor blk.0.attn_v.weight is there without blk.0.attn_z.weight"),
+            std::string::npos)
+      << of_pair("blk.{}.attn_v", "blk.{}.attn_z");
+  EXPECT_NE(of_pair("blk.{}.attn_z", "blk.{}.attn_v").find("the tensor blk.0.attn_v.weight is there twice, or without"),
+            std::string::npos)
+      << of_pair("blk.{}.attn_z", "blk.{}.attn_v");
+  const auto of_columns = [&](int64_t groups, int64_t head) {
+    json architecture = tiny_llama();
+    architecture["names"]["gguf"]["tiled_columns"] = {"attn_output"};
+    architecture["recurrent"] = {{"key_heads", groups}, {"heads", 2 * groups}, {"key_dim", 8}, {"head_dim", head}};
+    return error_of(whole, architecture);
+  };
+  EXPECT_EQ(of_columns(4, 32), "");
+  EXPECT_NE(of_columns(8, 16).find("heads of 16 columns are no whole blocks of q8_0"), std::string::npos)
+      << of_columns(8, 16);
+  EXPECT_NE(of_columns(3, 32).find("attn_output.weight is no matrix of 3 groups of columns"), std::string::npos)
+      << of_columns(3, 32);
 }
 
 // ---- mixes ----

@@ -14,9 +14,9 @@
 #include "host/base/error.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/plan/format_facts.h"
+#include "host/plan/mix.h"
 #include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
-#include "host/plan/mix.h"
 #include "tests/recorded.h"
 
 namespace roundhouse {

@@ -138,8 +138,7 @@ class Writer : public CheckpointWriter {
       // vLLM fuses layers and matches the class of the result before the names of its parts: where schemes differ,
       // only names tell them apart. The head's class is another one.
       config_groups[cat("group_", i)] = {
-          {"targets",
-           groups.size() == 1 ? linear_targets() : Json(with_patterns(group.layers, others(&group.layers)))},
+          {"targets", groups.size() == 1 ? linear_targets() : Json(with_patterns(group.layers, others(&group.layers)))},
           {"weights", group.scheme.weights},
           {"input_activations", group.scheme.inputs},
           {"output_activations", nullptr},
