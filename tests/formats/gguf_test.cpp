@@ -431,22 +431,22 @@ TEST(GgufDamaged, PairsAndColumnsThatDoNotFitHaveTheirWords) {
     return error_of(whole, architecture);
   };
   EXPECT_NE(of_pair("blk.{}.attn_v", "blk.{}.attn_z")
-                .find("the tensor blk.0.attn_v.weight is there without blk.0.attn_z.weight"),
+                .find("the tensor blk.1.attn_v.weight is there without blk.1.attn_z.weight"),
             std::string::npos)
       << of_pair("blk.{}.attn_v", "blk.{}.attn_z");
-  EXPECT_NE(of_pair("blk.{}.attn_z", "blk.{}.attn_v").find("the tensor blk.0.attn_v.weight is there twice, or without"),
+  EXPECT_NE(of_pair("blk.{}.attn_z", "blk.{}.attn_v").find("the tensor blk.1.attn_v.weight is there twice, or without"),
             std::string::npos)
       << of_pair("blk.{}.attn_z", "blk.{}.attn_v");
   const auto of_columns = [&](int64_t groups, int64_t head) {
     json architecture = tiny_llama();
-    architecture["names"]["gguf"]["tiled_columns"] = {"attn_output"};
+    architecture["names"]["gguf"]["tiled_columns"] = json::array({"attn_v"});
     architecture["recurrent"] = {{"key_heads", groups}, {"heads", 2 * groups}, {"key_dim", 8}, {"head_dim", head}};
     return error_of(whole, architecture);
   };
   EXPECT_EQ(of_columns(4, 32), "");
   EXPECT_NE(of_columns(8, 16).find("heads of 16 columns are no whole blocks of q8_0"), std::string::npos)
       << of_columns(8, 16);
-  EXPECT_NE(of_columns(3, 32).find("attn_output.weight is no matrix of 3 groups of columns"), std::string::npos)
+  EXPECT_NE(of_columns(3, 32).find("attn_v.weight is no matrix of 3 groups of columns"), std::string::npos)
       << of_columns(3, 32);
 }
 
