@@ -113,9 +113,10 @@ class LlamaCpp(agreement.Case):
                 with safe_open(tiny_models.MODELS / case / "reference/model.safetensors", "np") as reference:
                     ids, expected = reference.get_tensor("ids")[0].tolist(), reference.get_tensor("logits")[0]
                 theirs = self.engine_logits(tiny_models.export(case, self.folder()), ids)
-                # At one position another expert may be chosen, by the rounding of the cache.
+                # Of experts another one may be chosen at one position, by the rounding of the cache.
+                config = (tiny_models.MODELS / case / "config.json").read_text()
                 differences = np.sort(np.abs(theirs - expected).max(axis=1))
-                self.assertLess(differences[-2], 0.01 * np.abs(expected).max())
+                self.assertLess(differences[-2 if "expert" in config else -1], 0.01 * np.abs(expected).max())
 
     def test_rounded_families(self):
         for case, file_type in ROUNDED.items():

@@ -316,7 +316,7 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
     const int64_t step = expert_step(blocks);
     require(step == 1 || (step > 1 && names.has_expert_steps()),
             "has experts in all blocks after the first ones, and this model has them in others");
-    require(!names.experts_alone() || (blocks.size() > 0 && blocks[0]),
+    require(!names.experts_alone() || (!blocks.empty() && blocks[0]),
             "has experts wherever there is an MLP, and this model has MLPs of its own beside");
   }
   if (const Json& latent = architecture.at("latent"); !latent.is_null()) {
