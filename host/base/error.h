@@ -31,6 +31,12 @@ class Error : public std::runtime_error {
   Failure failure_;
 };
 
+// What an exception means; kInvalid for one that does not say.
+inline Failure failure_of(const std::exception& e) {
+  const auto* error = dynamic_cast<const Error*>(&e);
+  return error ? error->failure() : Failure::kInvalid;
+}
+
 // What an errno means.
 inline Failure failure_of(int code) {
   switch (code) {

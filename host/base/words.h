@@ -37,6 +37,14 @@ inline std::string shell_quoted(const std::string& word) {
   return quoted + "'";
 }
 
+// `text` with each `from` made `to`. REQUIRES: !from.empty().
+inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  assert(!from.empty());
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  return text;
+}
+
 inline bool contains(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }

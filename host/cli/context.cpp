@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 
 #include "host/base/environment.h"
 
@@ -42,19 +41,5 @@ std::filesystem::path Context::example_texts() {
   return {};
 }
 std::filesystem::path Context::template_folder() { return share() / "templates"; }
-
-std::string value_in(const char* file, const std::string& key) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with(key)) continue;
-    const size_t value = line.find_first_not_of(" \t:=\"", key.size());
-    return value == std::string::npos ? "" : line.substr(value, line.find_last_not_of(" \t\"") + 1 - value);
-  }
-  return "";
-}
-
-uint64_t available_memory() {
-  return std::strtoull(value_in("/proc/meminfo", "MemAvailable:").c_str(), nullptr, 10) * 1024;
-}
 
 }  // namespace roundhouse::cli

@@ -32,11 +32,6 @@ struct Context {
   static std::filesystem::path prefix();
 };
 
-// What follows the first `key` of a file of lines such as "key : value"; "" where there is none.
-std::string value_in(const char* file, const std::string& key);
-// Bytes that this machine has to give, as the kernel estimates it.
-uint64_t available_memory();
-
 // Each adds its command to the program.
 void add_compare(Command program, Context& context);
 void add_convert(Command program, Context& context);

@@ -14,6 +14,7 @@
 #include "host/base/cpu.h"
 #include "host/base/environment.h"
 #include "host/base/error.h"
+#include "host/base/machine.h"
 #include "host/base/model_folder.h"
 #include "host/base/parallel.h"
 #include "host/base/words.h"

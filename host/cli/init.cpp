@@ -5,6 +5,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/machine.h"
 #include "host/base/model_folder.h"
 #include "host/base/suggest.h"
 #include "host/base/words.h"

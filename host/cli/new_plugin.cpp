@@ -26,12 +26,6 @@ struct Language {
 };
 constexpr Language kLanguages[] = {{"cxx", "CXX", "cpp"}, {"c", "C", "c"}};
 
-std::string replaced(std::string text, const std::string& word, const std::string& by) {
-  for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += by.size())
-    text.replace(at, word.size(), by);
-  return text;
-}
-
 // Copies a folder's files: @WORD@ in a text and NAME in a file's name become what they stand for.
 void copy_templates(const fs::path& from, const fs::path& to, const Words& words) {
   for (const auto& entry : fs::recursive_directory_iterator(from)) {

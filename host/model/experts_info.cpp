@@ -5,17 +5,13 @@
 #include <functional>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/model/resolve_parts.h"
 
 namespace roundhouse {
 namespace {
 
 constexpr const char* kExpert = "{}";
-
-std::string replaced(std::string name, const std::string& from, const std::string& to) {
-  const size_t at = name.find(from);
-  return at == std::string::npos ? name : name.replace(at, from.size(), to);
-}
 
 std::vector<LinearInfo*> linears(MlpInfo& mlp) {
   std::vector<LinearInfo*> all{&mlp.up, &mlp.down};

@@ -35,12 +35,6 @@ std::string blocks_text(const std::set<int64_t>& numbers, int64_t all) {
   return blocks.size() == 1 ? ranges : "{" + ranges + "}";
 }
 
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-    text.replace(at, from.size(), to);
-  return text;
-}
-
 // A name's first number between dots, or nothing.
 struct Numbered {
   std::string before, after;

@@ -240,7 +240,8 @@ class Run {
       report_.models = evaluate();
     } catch (const std::exception& e) {
       throw Error(cat(e.what(), "\nOnly the evaluation is missing. The exports in ", report_.output.string(),
-                      " are complete, with their report and recipe: the same command evaluates them."));
+                      " are complete, with their report and recipe: the same command evaluates them."),
+                  failure_of(e));
     }
     report_.seconds.evaluate = clock_.lap();
     report_.seconds.total = report_.seconds.prepare + report_.seconds.quantize + report_.seconds.evaluate;
@@ -313,7 +314,7 @@ class Run {
         kept.clear();
       }
       if (kept.empty()) throw;
-      throw Error(cat(e.what(), "\n", kept));
+      throw Error(cat(e.what(), "\n", kept), failure_of(e));
     }
   }
 

@@ -49,12 +49,12 @@ class Limits : public WorkFolder {
     EXPECT_FALSE(fs::exists(work_ / "out"));
     EXPECT_FALSE(fs::exists(work_ / "out.partial"));
   }
-  // A run in which `change`, a shell command, is done when its first block is recorded.
+  // A run in which `change`, a shell command, is done when its first block is recorded; says so where it still ran then.
   Outcome changed(const std::string& change) const {
     const std::string first = (work_ / "out.partial/.journal/1.json").string();
     return run_command("ROUNDHOUSE_JOURNAL_SECONDS=0 bash -c '" + kProgram + " run " + recipe_.string() +
                        " --set tuning.iters=20 & while kill -0 $! && [ ! -e " + first + " ]; do sleep 0.01; done; " +
-                       change + "; wait $!'");
+                       change + "; kill -0 $! && echo changed in time; wait $!'");
   }
 
   fs::path recipe_;
@@ -127,7 +127,9 @@ TEST_F(Limits, AModelThatIsReplacedIsReadToItsEnd) {
   ASSERT_EQ(first.code, 0) << first.output;
   const auto expected = exports();
   fs::remove_all(work_ / "out");
-  expect_same(changed("mv " + (work_ / "other").string() + " " + model), expected);
+  const Outcome outcome = changed("mv " + (work_ / "other").string() + " " + model);
+  EXPECT_NE(outcome.output.find("changed in time\n"), std::string::npos) << outcome.output;
+  expect_same(outcome, expected);
 }
 
 TEST_F(Limits, AModelThatIsWrittenToIsAnError) {
