@@ -371,7 +371,8 @@ def journal_section(out, part):
     out.paragraph(f"`journal.py`: the same run without records, with one of {part['record_bytes'] / 1e6:.0f} MB after each block, and with one in {part['interval']} s "
                   f"at most, as runs have them; W4A16, {part['blocks']} blocks of {part['shape']}, {part['iters']} iterations, {part['samples']} samples of "
                   f"{part['seqlen']} tokens, medians of {len(part['rounds'])} rounds. A record adds {journal_cost(part, 'seconds'):.2f} s, and "
-                  f"{journal_cost(part, 'processor_seconds'):.2f} s of processors, much of it beside the next block.")
+                  + (f"{cost:.2f} s of processors" if (cost := journal_cost(part, "processor_seconds")) > 0 else "no processor time that shows")
+                  + ", much of it beside the next block.")
     out.table(["records", "wall time", "processor time", "peak memory"],
               [[name, *(show(statistics.median(one[name][what] for one in part["rounds"])) for what, show in
                         (("seconds", lambda v: f"{v:.1f} s"), ("processor_seconds", lambda v: f"{v:.1f} s"), ("peak_bytes", mib)))]
@@ -440,7 +441,9 @@ def make():
         if result["parts"]:
             parts = result["parts"]
             machines = [result["machine"]]
-            machines += [part["machine"] for part in parts.values() if "machine" in part and part["machine"] not in machines]
+            for part in parts.values():
+                if "machine" in part and part["machine"] not in machines:
+                    machines.append(part["machine"])
             for machine in machines:
                 out.paragraph("Machine: " + describe(machine) + " Measured "
                               + "; ".join(f"{name} {part['date'][:16].replace('T', ' ')} at {part['commit']}, load {part['load_before']:.1f}"
