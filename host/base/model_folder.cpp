@@ -186,14 +186,16 @@ void require_config(const fs::path& folder) {
 
 std::optional<std::string> quantization_method(const fs::path& folder) {
   const json config = is_there(folder / "config.json") ? read_json_object(folder / "config.json") : json::object();
+  bool unnamed = false;
   for (const char* key : {"quantization_config", "compression_config"}) {
     const json said = object_at(config, key);
     if (const std::string method = text_at(said, "quant_method"); !method.empty()) return method;
     // Before quant_method there were the flags of bitsandbytes alone.
     if (said.contains("load_in_4bit") || said.contains("load_in_8bit")) return "bitsandbytes";
-    if (!said.empty()) return "by a method that config.json does not name";
+    unnamed = unnamed || !said.empty();
   }
   if (object_at(config, "quantization").contains("bits")) return "mlx";
+  if (unnamed) return "by a method that config.json does not name";
   if (!is_there(folder / "hf_quant_config.json")) return std::nullopt;
   const json file = read_json_object(folder / "hf_quant_config.json");
   const std::string producer = text_at(object_at(file, "producer"), "name");

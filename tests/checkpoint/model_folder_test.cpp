@@ -102,6 +102,9 @@ TEST_F(ModelFolder, SaysHowItsWeightsAreQuantized) {
   EXPECT_EQ(method("config.json", R"({"quantization_config": {"bits": 4}})"),
             "by a method that config.json does not name");
   EXPECT_EQ(method("config.json", R"({"quantization": {"group_size": 64, "bits": 4}})"), "mlx");
+  EXPECT_EQ(method("config.json", R"({"quantization": {"group_size": 64, "bits": 4, "mode": "affine"},
+                                      "quantization_config": {"group_size": 64, "bits": 4, "mode": "affine"}})"),
+            "mlx");
   EXPECT_EQ(
       method("hf_quant_config.json", R"({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}})"),
       "modelopt FP8");

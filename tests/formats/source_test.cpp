@@ -133,6 +133,29 @@ TEST(SourceInputs, AreAsTheEngineQuantizesThem) {
   EXPECT_EQ(input("modelopt", "modelopt_nvfp4"), nlohmann::json());
 }
 
+// A copy of compressed-tensors' checkpoint, its targets in Python's syntax alone, and nothing said that is a default.
+TEST(SourceConfig, IsReadAsPythonReadsIt) {
+  const TempFolder temporary;
+  const auto folder = temporary.path() / "model";
+  std::filesystem::copy(sources() / "ct_pack", folder);
+  nlohmann::json config = read_json(folder / "config.json");
+  for (auto& [name, group] : config.at("quantization_config").at("config_groups").items()) {
+    for (const char* key : {"type", "symmetric", "strategy", "dynamic"}) group.at("weights").erase(key);
+    group.erase("input_activations");
+  }
+  config["quantization_config"]["config_groups"]["group_1"]["targets"] = {
+      R"(re:(?i)model\.LAYERS\.\d+\.(?P<part>mlp)\.(?<!_)(gate|up|down)_proj\Z)"};
+  std::ofstream(folder / "config.json") << config;
+  const FormatPlugin format("llm_compressor");
+  const TestReader reader(format, folder);
+  ASSERT_EQ(reader.error(), "");
+  SafetensorsFolder expected(folder / "expected.safetensors");
+  for (const std::string& name : expected.names()) {
+    const Tensor weight = expected.load(name);
+    expect_equal(reader.read(name, weight.dtype()), weight, 0, name);
+  }
+}
+
 TEST(SourceStack, SaysWhichExpertALayerIs) {
   const FormatPlugin format("mxfp4");
   const TestReader reader(format, sources() / "mxfp4");
@@ -219,6 +242,29 @@ const Refusal kRefusals[] = {
      R"({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"})",
      {{"weight", Tensor(DType::kU8, {4, 8})}, {"weight_scale", Tensor(DType::kF32, {4, 1})}},
      "packed weights without weight_scale_2"},
+    {"unknown_preset",
+     "llm_compressor",
+     R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"W8A8": ["Linear"]}})",
+     {},
+     "config_groups: W8A8 is the name of a preset"},
+    {"strategy_without_group_size",
+     "llm_compressor",
+     R"({"quant_method": "compressed-tensors", "format": "int-quantized",
+         "config_groups": {"a": {"targets": ["Linear"], "weights": {"strategy": "group"}}}})",
+     {},
+     "config_groups: a: weights: the strategy group needs a group_size above 0"},
+    {"bits_as_text",
+     "llm_compressor",
+     R"({"quant_method": "compressed-tensors", "format": "int-quantized",
+         "config_groups": {"a": {"targets": ["Linear"], "weights": {"num_bits": "4"}}}})",
+     {},
+     "config_groups: a: weights: num_bits is \"4\", not a number"},
+    {"broken_pattern",
+     "llm_compressor",
+     R"({"quant_method": "compressed-tensors", "format": "int-quantized",
+         "config_groups": {"a": {"targets": ["re:(unfinished"], "weights": {}}}})",
+     {},
+     "\"(unfinished\" is not a regular expression: end pattern with unmatched parenthesis"},
 };
 
 class RefusedSource : public testing::TestWithParam<Refusal> {};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The format `auto_gptq`: GPTQ checkpoints (version 1), which most engines load.
 #include <algorithm>
-#include <regex>
 #include <set>
 #include <unordered_map>
 
@@ -9,16 +8,19 @@
 #include "plugins/formats/lib/int_writer.h"
 #include "plugins/formats/lib/json_object.h"
 #include "plugins/formats/lib/lint.h"
+#include "plugins/formats/lib/pattern.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {
 
-// AutoGPTQ's first files have quantize_config.json alone, which names no method.
+// AutoGPTQ's first files have quantize_config.json alone, which names no method. MLX names none either, but says the same
+// of its own layout under `quantization` as well.
 Json own_quantization(const std::string& folder) {
   Json quantization = quantization_in(folder, "quantize_config.json");
-  const bool unnamed = quantization.contains("bits") && quantization.contains("group_size") &&
-                       !quantization.contains("quant_method") && text_at(quantization, "checkpoint_format") != "marlin";
+  const bool unnamed =
+      quantization.contains("bits") && quantization.contains("group_size") && !quantization.contains("quant_method") &&
+      text_at(quantization, "checkpoint_format") != "marlin" && !read_config_or_empty(folder).contains("quantization");
   return unnamed || text_at(quantization, "quant_method") == "gptq" ? quantization : Json::object();
 }
 
@@ -123,8 +125,8 @@ class ModuleRules {
       const std::string pattern = excludes || rule.starts_with("+:") ? rule.substr(2) : rule;
       const std::string name = exact_name(pattern);
       try {
-        if (name.empty()) patterns_.emplace_back(std::regex(pattern), rules_.size());
-      } catch (const std::regex_error&) {
+        if (name.empty()) patterns_.emplace_back(Pattern(pattern), rules_.size());
+      } catch (const rh::Error&) {
         broken_.push_back(rule);
         continue;
       }
@@ -168,7 +170,7 @@ class ModuleRules {
     size_t first = name == names_.end() ? rules_.size() : name->second;
     for (const auto& [pattern, index] : patterns_) {
       if (index > first) break;
-      if (std::regex_search(module, pattern, std::regex_constants::match_continuous)) first = index;
+      if (pattern.begins(module)) first = index;
     }
     return first < rules_.size() ? &rules_[first] : nullptr;
   }
@@ -176,8 +178,8 @@ class ModuleRules {
   const Json& quantization_;
   const std::vector<std::string> in_block_;
   std::vector<Rule> rules_;
-  std::unordered_map<std::string, size_t> names_;        // rules for one name each, which lists of layers have
-  std::vector<std::pair<std::regex, size_t>> patterns_;  // the others
+  std::unordered_map<std::string, size_t> names_;     // rules for one name each, which lists of layers have
+  std::vector<std::pair<Pattern, size_t>> patterns_;  // the others
   std::vector<std::string> broken_;
 };
 

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <regex>
 
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/int_reader.h"
 #include "plugins/formats/lib/int_writer.h"
 #include "plugins/formats/lib/json_object.h"
 #include "plugins/formats/lib/lint.h"
+#include "plugins/formats/lib/pattern.h"
 #include "plugins/formats/lib/text.h"
 #include "schemes.h"
 
@@ -131,7 +131,7 @@ std::vector<std::string> block_names(const Json& quantization) {
 struct Extra {
   Json common = Json::object();  // what holds for all
   std::map<std::string, Json> names;
-  std::vector<std::pair<std::regex, Json>> patterns;
+  std::vector<std::pair<Pattern, Json>> patterns;
 
   explicit Extra(const Json& quantization) {
     for (const auto& [key, value] : quantization.items())
@@ -142,8 +142,8 @@ struct Extra {
       names[name] = fields;
       if (name.find_first_of("*+?^$()[]{}|\\") == std::string::npos) continue;
       try {
-        patterns.emplace_back(std::regex(name), fields);
-      } catch (const std::regex_error&) {
+        patterns.emplace_back(Pattern(name), fields);
+      } catch (const rh::Error&) {
         // Then it is a name alone.
       }
     }
@@ -151,7 +151,7 @@ struct Extra {
   const Json* of(const std::string& module) const {
     if (const auto found = names.find(module); found != names.end()) return &found->second;
     for (const auto& [pattern, fields] : patterns)
-      if (std::regex_search(module, pattern)) return &fields;
+      if (pattern.found_in(module)) return &fields;
     return nullptr;
   }
 };

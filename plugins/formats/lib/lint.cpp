@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <regex>
 #include <roundhouse/encoding/affine_int.hpp>
 #include <set>
 
+#include "plugins/formats/lib/pattern.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -83,7 +83,8 @@ class Linter {
  private:
   bool in_block(const std::string& module) const {
     if (!block_prefix_.empty()) return module.starts_with(block_prefix_ + ".");
-    return matches(R"((^|\.)(layers|blocks|h)\.\d+\.)", module, false);
+    static const Pattern pattern(R"((^|\.)(layers|blocks|h)\.\d+\.)");
+    return pattern.found_in(module);
   }
   static bool is_linear(const LayerReader::Tensors& tensors) {
     const rh_tensor* weight = find(tensors, "weight");
@@ -382,15 +383,6 @@ std::vector<std::string> texts_at(const Json& json, const char* key) {
   };
   if (const auto found = json.find(key); found != json.end()) add(*found);
   return texts;
-}
-
-bool matches(const std::string& pattern, const std::string& text, bool anchored) {
-  try {
-    return std::regex_search(text, std::regex(pattern),
-                             anchored ? std::regex_constants::match_continuous : std::regex_constants::match_default);
-  } catch (const std::regex_error&) {
-    return false;
-  }
 }
 
 Said int_said(int bits, int64_t group_size, bool symmetric) {

@@ -84,9 +84,6 @@ bool flag_at(const Json& json, const char* key, bool otherwise);
 // The texts of a list, at any depth, or the one text.
 std::vector<std::string> texts_at(const Json& json, const char* key);
 
-// Whether the regular expression is found in the text; at its beginning where `anchored`. One that is none matches nothing.
-bool matches(const std::string& pattern, const std::string& text, bool anchored);
-
 // What a configuration says of a layer in qweight, qzeros and scales.
 Said int_said(int bits, int64_t group_size, bool symmetric);
 

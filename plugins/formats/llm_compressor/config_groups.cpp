@@ -2,6 +2,7 @@
 #include "config_groups.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <roundhouse/encoding/decode.hpp>
 #include <string_view>
@@ -176,6 +177,38 @@ std::string unsaid_of_input(const rh_format_layer& layer) {
   if (unsaid.empty()) return unsaid;
   return cat("compressed-tensors cannot say ", unsaid,
              " of inputs: engines find the ranges of inputs by their own rule");
+}
+
+Json complete_arguments(const Json& said, const std::string& where) {
+  if (said.is_null()) return said;
+  rh::require(said.is_object(), cat(where, " is ", said.dump(), ", not an object"));
+  Json arguments = said;
+  const auto complete = [&](const char* key, const Json& otherwise, bool (Json::*is_right)() const noexcept,
+                            const char* what) {
+    Json& value = arguments[key];
+    if (value.is_null()) value = otherwise;
+    rh::require(value.is_null() || (value.*is_right)(), cat(where, ": ", key, " is ", value.dump(), ", not ", what));
+    if (!value.is_string()) return;
+    std::string lower = value;
+    for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    value = lower;
+  };
+  complete("num_bits", 8, &Json::is_number_integer, "a number");
+  complete("type", "int", &Json::is_string, "a text");
+  complete("symmetric", true, &Json::is_boolean, "true or false");
+  complete("group_size", nullptr, &Json::is_number_integer, "a number");
+  const Json& size = arguments["group_size"];
+  complete("strategy", size.is_null() ? "tensor" : size == -1 ? "channel" : "group", &Json::is_string, "a text");
+  if (const Json& dynamic = arguments["dynamic"]; dynamic.is_string())
+    complete("dynamic", false, &Json::is_string, "a text");
+  else
+    complete("dynamic", false, &Json::is_boolean, "true, false or a text");
+  const std::string strategy = arguments["strategy"];
+  rh::require((strategy != "group" && strategy != "tensor_group") || (size.is_number_integer() && size > 0),
+              cat(where, ": the strategy ", strategy, " needs a group_size above 0"));
+  rh::require(strategy != "block" || !arguments.value("block_structure", Json()).is_null(),
+              where + ": the strategy block needs a block_structure");
+  return arguments;
 }
 
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale) {

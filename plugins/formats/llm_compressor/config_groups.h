@@ -25,6 +25,10 @@ LayerScheme layer_scheme(const rh_format_layer& layer, const CommonGroups& group
 // What config.json cannot say of the layer's input, for a warning; empty: nothing.
 std::string unsaid_of_input(const rh_format_layer& layer);
 
+// QuantizationArgs as compressed-tensors reads them: what is not said has its default, and names are in lower case.
+// `where` begins the error about one that is none. null: stays null.
+Json complete_arguments(const Json& said, const std::string& where);
+
 // The encoding of weights whose scheme says "float". `scale`: the stored scale.
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale);
 // nullopt: the input is not quantized. `cols`: of the layer.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The format `llm_compressor`: checkpoints of compressed-tensors, which vLLM and transformers load.
 #include <algorithm>
-#include <regex>
 #include <set>
 
 #include "config_groups.h"
@@ -10,6 +9,7 @@
 #include "plugins/formats/lib/input_range.h"
 #include "plugins/formats/lib/lint.h"
 #include "plugins/formats/lib/name_patterns.h"
+#include "plugins/formats/lib/pattern.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -169,12 +169,22 @@ class Groups {
  public:
   explicit Groups(const Json& quantization) {
     for (const auto& [name, group] : quantization.at("config_groups").items()) {
-      if (group.at("weights").is_null()) continue;  // of inputs or outputs alone
-      LayerScheme scheme{text_at(group, "format", text_at(quantization, "format").c_str()), group.at("weights"),
-                         group.value("input_activations", Json())};
-      for (const std::string target : group.at("targets")) {
+      const std::string where = "config_groups: " + name;
+      rh::require(!group.is_array(), cat(where,
+                                         " is the name of a preset with its targets; compressed-tensors writes "
+                                         "what the preset stands for when it saves a model"));
+      rh::require(group.is_object(), where + " is not an object");
+      const Json weights = complete_arguments(group.value("weights", Json()), where + ": weights");
+      if (weights.is_null()) continue;  // of inputs or outputs alone
+      LayerScheme scheme{text_at(group, "format", text_at(quantization, "format").c_str()), weights,
+                         complete_arguments(group.value("input_activations", Json()), where + ": input_activations")};
+      const auto targets = group.find("targets");
+      rh::require(targets != group.end() && targets->is_array() &&
+                      std::all_of(targets->begin(), targets->end(), [](const Json& t) { return t.is_string(); }),
+                  where + ": targets is not a list of names");
+      for (const std::string target : *targets) {
         if (target.starts_with("re:"))
-          patterns_.push_back({std::regex(target.substr(3)), schemes_.size()});
+          patterns_.emplace_back(Pattern(target.substr(3)), schemes_.size());
         else
           names_[target] = schemes_.size();
       }
@@ -192,7 +202,7 @@ class Groups {
   const LayerScheme* matched(const std::string& layer) const {
     if (const auto found = names_.find(layer); found != names_.end()) return &schemes_[found->second];
     for (const auto& [pattern, index] : patterns_) {
-      if (std::regex_search(layer, pattern, std::regex_constants::match_continuous)) return &schemes_[index];
+      if (pattern.begins(layer)) return &schemes_[index];
     }
     // A checkpoint does not say of what class a module is: an embedding is known by its name, all others are linear.
     const bool embedding = layer.substr(layer.rfind('.') + 1).starts_with("embed");
@@ -204,7 +214,7 @@ class Groups {
  private:
   std::vector<LayerScheme> schemes_;
   std::map<std::string, size_t> names_;  // and classes
-  std::vector<std::pair<std::regex, size_t>> patterns_;
+  std::vector<std::pair<Pattern, size_t>> patterns_;
 };
 
 std::unique_ptr<StoredLayer> make_layer(const std::string& name, const LayerScheme& scheme,
@@ -232,20 +242,20 @@ class Ignored {
   explicit Ignored(const Json& quantization) {
     for (const std::string& entry : texts_at(quantization, "ignore"))
       if (entry.starts_with("re:"))
-        patterns_.emplace_back(entry, std::regex(entry.substr(3)));
+        patterns_.emplace_back(entry, Pattern(entry.substr(3)));
       else
         names_.insert(entry);
   }
   std::string by(const std::string& module) const {
     if (names_.contains(module)) return module;
     for (const auto& [entry, pattern] : patterns_)
-      if (std::regex_search(module, pattern, std::regex_constants::match_continuous)) return entry;
+      if (pattern.begins(module)) return entry;
     return names_.contains("Linear") ? "Linear" : "";
   }
 
  private:
   std::set<std::string> names_;
-  std::vector<std::pair<std::string, std::regex>> patterns_;
+  std::vector<std::pair<std::string, Pattern>> patterns_;
 };
 
 // What the layout of a scheme stores.
@@ -343,8 +353,8 @@ class LlmCompressor : public rh::Format, public rh::Linter {
                    findings);
     } catch (const Json::exception& e) {
       findings.error(kEvery, "config.json", cat("quantization_config: ", e.what()), "Correct it");
-    } catch (const std::regex_error& e) {
-      findings.error(kEvery, "config.json", cat("quantization_config: a regular expression: ", e.what()), "Correct it");
+    } catch (const rh::Error& e) {
+      findings.error(kEvery, "config.json", cat("quantization_config: ", e.what()), "Correct it");
     }
     return findings.take();
   }
@@ -371,8 +381,8 @@ class LlmCompressor : public rh::Format, public rh::Linter {
                                            });
     } catch (const Json::exception& e) {
       throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: quantization_config: ", e.what()));
-    } catch (const std::regex_error& e) {
-      throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: a target of quantization_config: ", e.what()));
+    } catch (const rh::Error& e) {
+      throw rh::Error(RH_DATA_LOSS, cat(folder, "/config.json: quantization_config: ", e.what()));
     }
   }
 
