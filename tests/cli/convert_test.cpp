@@ -155,6 +155,16 @@ TEST_F(Convert, GgufToItself) {
   ASSERT_EQ(as.code, 0) << as.output;
   ASSERT_EQ(is.code, 0) << is.output;
   EXPECT_EQ(json::parse(as.output)["perplexity"], json::parse(is.output)["perplexity"]);
+
+  // The file alone, as people name it, has the model's tokenizer.
+  fs::create_directory(work_ / "alone");
+  const fs::path file = work_ / "alone/MODEL.GGUF";
+  for (const auto& entry : fs::directory_iterator(source))
+    if (entry.path().extension() == ".gguf") fs::copy_file(entry.path(), file);
+  const std::string tokenize = "tokenize --text " + write("text.txt", "Once upon a time").string() + " --model ";
+  const Outcome theirs = run(tokenize + kExamples + "/tinystories-656k"), ours = run(tokenize + file.string());
+  ASSERT_EQ(theirs.code, 0) << theirs.output;
+  EXPECT_EQ(ours.output, theirs.output);
 }
 
 TEST_F(Convert, RefusesWhatTheFormatCannotHold) {

@@ -414,7 +414,7 @@ TEST(GgufDamaged, EachMistakeHasItsWords) {
       {"negative size", with<int64_t>(whole, tensor + 12, -1), "has a dimension of -1"},
       {"blocks", with<int64_t>(whole, tensor + 4, 250), "250 columns are no whole blocks of q8_0"},
       {"heads", with<int64_t>(whole, tensor + 12, 127), "127 rows are no 2 heads"},
-      {"type", with<uint32_t>(whole, tensor + 20, 23), "ggml's type 23, which is not read"},
+      {"type", with<uint32_t>(whole, tensor + 20, 23), "ggml's type iq4_xs (23), which is not read"},
       {"alignment", with<uint64_t>(whole, tensor + 24, 5), "is not aligned"},
       {"offset", with<uint64_t>(whole, tensor + 24, ~uint64_t{31}), "it ends inside the tensor"},
   };

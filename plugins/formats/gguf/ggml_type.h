@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <roundhouse/encoding/ggml_block.hpp>
+#include <string>
 #include <string_view>
 
 #include "kernels/floats.h"
@@ -24,6 +25,8 @@ struct GgmlType {
 // NULL when it is none of them.
 const GgmlType* ggml_type(uint32_t id);
 const GgmlType* ggml_type(std::string_view name);
+// "iq4_nl (20)": any type as messages name it.
+std::string ggml_type_text(uint32_t id);
 // REQUIRES: it is not quantized.
 kernels::Element element_of(const GgmlType& type);
 

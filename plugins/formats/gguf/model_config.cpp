@@ -105,6 +105,10 @@ Json model_config(GgufReader& file) {
     if (const Json found = number(key); !found.is_null()) config[name] = found;
   if (!config.contains("num_key_value_heads") && config.contains("num_attention_heads"))
     config["num_key_value_heads"] = config["num_attention_heads"];
+  const auto hidden = config.find("hidden_size"), heads = config.find("num_attention_heads");
+  const bool divides = hidden != config.end() && heads != config.end() && hidden->is_number_integer() &&
+                       heads->is_number_integer() && *heads > 0;
+  if (!config.contains("head_dim") && divides) config["head_dim"] = hidden->get<int64_t>() / heads->get<int64_t>();
   if (!config.contains("rope_theta")) config["rope_theta"] = 10000.0;
   if (id.starts_with("gemma")) {
     config["hidden_activation"] = "gelu_pytorch_tanh";

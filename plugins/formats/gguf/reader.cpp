@@ -2,6 +2,7 @@
 #include "plugins/formats/gguf/reader.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -145,12 +146,18 @@ rh_data_type element_type(const GgmlType& type) {
   return type.id == 1 ? rh::kF16 : rh::kBF16;
 }
 
+bool is_gguf(const fs::path& file) {
+  std::string suffix = file.extension();
+  for (char& c : suffix) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return suffix == ".gguf";
+}
+
 }  // namespace
 
 std::vector<std::string> gguf_files(const std::string& path) {
   std::error_code ignored;
   if (fs::is_regular_file(path, ignored)) {
-    if (fs::path(path).extension() != ".gguf") return {};
+    if (!is_gguf(path)) return {};
     const size_t part = path.rfind("-00001-of-");
     if (part == std::string::npos) return {path};
     std::vector<std::string> parts;  // name-00001-of-00003.gguf and its kin
@@ -166,7 +173,7 @@ std::vector<std::string> gguf_files(const std::string& path) {
   std::vector<std::string> files;
   for (const auto& entry : fs::directory_iterator(path, ignored)) {
     if (entry.path().extension() == ".safetensors") return {};
-    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
+    if (is_gguf(entry.path())) files.push_back(entry.path().string());
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -264,7 +271,10 @@ void GgufReader::read_header(size_t file) {
     }
     const auto id = header.number<uint32_t>();
     item->type = ggml_type(id);
-    if (!item->type) header.fail(cat("the tensor ", name, " has ggml's type ", id, ", which is not read"));
+    if (!item->type)
+      header.fail(cat("the tensor ", name, " has ggml's type ", ggml_type_text(id),
+                      ", which is not read. Start from the model before it was quantized, or have "
+                      "llama-quantize --allow-requantize make it Q8_0"));
     const int64_t cols = item->shape.back();
     if (cols % item->type->cols != 0)
       header.fail(cat("the tensor ", name, ": ", cols, " columns are no whole blocks of ", item->type->name));
