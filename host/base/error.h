@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cerrno>
+#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -33,8 +34,16 @@ class Error : public std::runtime_error {
 
 // What an exception means; kInvalid for one that does not say.
 inline Failure failure_of(const std::exception& e) {
+  if (dynamic_cast<const std::bad_alloc*>(&e)) return Failure::kExhausted;
   const auto* error = dynamic_cast<const Error*>(&e);
   return error ? error->failure() : Failure::kInvalid;
+}
+
+// An exception's message; that of std::bad_alloc would say nothing.
+inline std::string message_of(const std::exception& e) {
+  if (!dynamic_cast<const std::bad_alloc*>(&e)) return e.what();
+  return "no memory is left. Free memory that other programs hold, or raise the limit of this one (ulimit -v, a "
+         "container's).";
 }
 
 // What an errno means.

@@ -36,7 +36,9 @@ bool is_folder(const fs::path& path) {
 
 bool is_empty_folder(const fs::path& folder) {
   std::error_code code;
-  return fs::is_empty(folder, code) && !code;
+  const bool empty = fs::is_empty(folder, code);
+  if (code) throw Error(cat("cannot look into ", folder.string(), ": ", code.message()), failure_of(code.value()));
+  return empty;
 }
 
 // Whether this class may remove it.
@@ -147,6 +149,7 @@ void OutputFolder::claim_partial() {
     throw Error(cat("there is nothing to go on with: ", partial_.string(), " is not there"), Failure::kNotFound);
   if (::mkdir(partial_.c_str(), 0777) != 0 && errno != EEXIST)
     throw Error(cat("cannot write to the output's folder ", path_.parent_path().string(), ": ", std::strerror(errno)));
+  const bool ours = is_ours(partial_);
   const int fd = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) throw Error(cat("cannot open ", partial_.string(), ": ", std::strerror(errno), ". Remove it."));
   // A file system without locks lets us pass. The folder may have been finished or removed by its owner between our
@@ -155,7 +158,7 @@ void OutputFolder::claim_partial() {
   const bool busy = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
   const bool gone = ::fstat(fd, &locked) != 0 || ::lstat(partial_.c_str(), &named) != 0 ||
                     locked.st_dev != named.st_dev || locked.st_ino != named.st_ino;
-  if (busy || gone || !is_ours(partial_)) {
+  if (busy || gone || !ours) {
     ::close(fd);
     if (busy || gone) throw Error(cat("another run is writing to ", path_.string(), " now"));
     throw Error(cat(partial_.string(), " is in the way: it was not made by an earlier run (it has no ", kOutputMarker,

@@ -116,13 +116,8 @@ extern "C" int roundhouse_main(int argc, char** argv) {
     return 1;
   } catch (const CLI::ParseError& error) {
     return after_output(app.exit(error));
-  } catch (const std::bad_alloc&) {
-    log::error(
-        "no memory is left. Free memory that other programs hold, or raise the limit of this one (ulimit -v, a "
-        "container's).");
-    return 1;
   } catch (const std::exception& error) {
-    log::error(error.what());
+    log::error(message_of(error));
     return *cancellation_flag() ? kBySignal + *cancellation_flag() : 1;
   }
 }

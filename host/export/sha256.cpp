@@ -5,28 +5,37 @@
 
 #include <algorithm>
 #include <fstream>
+#include <new>
 #include <vector>
 
 #include "host/base/error.h"
 
 namespace roundhouse {
+namespace {
+
+// Throws unless OpenSSL has done it: what it lacks in the middle of a digest is memory.
+void require(int done) {
+  if (done != 1) throw Error("OpenSSL cannot compute a SHA-256 digest: no memory is left", Failure::kExhausted);
+}
+
+EVP_MD_CTX* of(const std::shared_ptr<void>& context) { return static_cast<EVP_MD_CTX*>(context.get()); }
+
+}  // namespace
 
 Sha256::Sha256()
     : context_(EVP_MD_CTX_new(), [](void* context) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context)); }) {
-  if (!context_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_.get()), EVP_sha256(), nullptr) != 1)
-    throw Error("OpenSSL has no SHA-256 here");
+  if (!context_) throw std::bad_alloc();
+  if (EVP_DigestInit_ex(of(context_), EVP_sha256(), nullptr) != 1) throw Error("OpenSSL has no SHA-256 here");
 }
 
-void Sha256::add(const void* data, size_t bytes) {
-  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_.get()), data, bytes);
-}
+void Sha256::add(const void* data, size_t bytes) { require(EVP_DigestUpdate(of(context_), data, bytes)); }
 
 std::string Sha256::hex() const {
   const Sha256 ended;
-  EVP_MD_CTX_copy_ex(static_cast<EVP_MD_CTX*>(ended.context_.get()), static_cast<const EVP_MD_CTX*>(context_.get()));
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned size = 0;
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(ended.context_.get()), digest, &size);
+  require(EVP_MD_CTX_copy_ex(of(ended.context_), of(context_)));
+  require(EVP_DigestFinal_ex(of(ended.context_), digest, &size));
   std::string hex;
   for (unsigned i = 0; i < size; ++i) {
     hex += "0123456789abcdef"[digest[i] >> 4];

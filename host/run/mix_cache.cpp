@@ -65,7 +65,7 @@ std::optional<Sensitivities> read(const fs::path& file, const MixPlan& mix) {
           throw Error(cat("it does not fit ", name));
     return sensitivities;
   } catch (const std::exception& e) {
-    log::warning(cat("what is kept of an earlier measurement is of no use: ", file.string(), ": ", e.what()));
+    log::warning(cat("what is kept of an earlier measurement is of no use: ", file.string(), ": ", message_of(e)));
     return std::nullopt;
   }
 }
@@ -80,7 +80,7 @@ void keep(const fs::path& file, const Sensitivities& sensitivities) {
     write_file(temporary, json(sensitivities).dump());
     fs::rename(temporary, file);
   } catch (const std::exception& e) {
-    log::warning(cat("what the schemes cost is not kept for another target: ", e.what()));
+    log::warning(cat("what the schemes cost is not kept for another target: ", message_of(e)));
     fs::remove(temporary, ignored);
   }
 }

@@ -239,7 +239,7 @@ class Run {
       if (recipe_.imatrix.save) save_importance(plan_, original_.architecture, seen_.importance, seen_.tokens);
       report_.models = evaluate();
     } catch (const std::exception& e) {
-      throw Error(cat(e.what(), "\nOnly the evaluation is missing. The exports in ", report_.output.string(),
+      throw Error(cat(message_of(e), "\nOnly the evaluation is missing. The exports in ", report_.output.string(),
                       " are complete, with their report and recipe: the same command evaluates them."),
                   failure_of(e));
     }
@@ -314,7 +314,7 @@ class Run {
         kept.clear();
       }
       if (kept.empty()) throw;
-      throw Error(cat(e.what(), "\n", kept), failure_of(e));
+      throw Error(cat(message_of(e), "\n", kept), failure_of(e));
     }
   }
 

@@ -2,6 +2,7 @@
 /* Preloaded into a program: one of its calls on files under a folder fails.
  *   FAULT=write:7:5        the seventh write fails with errno 5 (EIO)
  *   FAULT=readonly:7:30    the seventh call that changes something fails with errno 30 (EROFS), and all after it
+ *   FAULT=memory:7:12      the seventh allocation after the first such file was opened fails with errno 12 (ENOMEM)
  *   FAULT_FOLDER=/path     files elsewhere are not counted
  *   FAULT_HIT=/path/file   is created when the call fails: a loop ends where no run has so many calls
  */
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 static atomic_long g_calls;
+static atomic_int g_opened; /* a file that is counted */
 
 static int counted_path(const char *path) {
   const char *folder = getenv("FAULT_FOLDER");
@@ -113,8 +115,13 @@ int renameat2(int from_folder, const char *from, int to_folder, const char *to, 
   FAIL("rename", counted_path(to), 1);
   return NEXT(renameat2)(from_folder, from, to_folder, to, flags);
 }
+static int opens(const char *path, int flags) {
+  if (!counted_path(path)) return 1;
+  atomic_store(&g_opened, 1);
+  return !fails("open", 1, WRITES(flags));
+}
 int mkdir(const char *path, mode_t mode) {
-  FAIL("open", counted_path(path), 1);
+  if (!opens(path, O_CREAT)) return -1;
   return NEXT(mkdir)(path, mode);
 }
 int open(const char *path, int flags, ...) {
@@ -122,7 +129,7 @@ int open(const char *path, int flags, ...) {
   va_start(more, flags);
   const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
   va_end(more);
-  FAIL("open", counted_path(path), WRITES(flags));
+  if (!opens(path, flags)) return -1;
   return NEXT(open)(path, flags, mode);
 }
 int open64(const char *path, int flags, ...) {
@@ -130,6 +137,26 @@ int open64(const char *path, int flags, ...) {
   va_start(more, flags);
   const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
   va_end(more);
-  FAIL("open", counted_path(path), WRITES(flags));
+  if (!opens(path, flags)) return -1;
   return NEXT(open64)(path, flags, mode);
+}
+
+/* glibc's own, which need no dlsym(). */
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+
+static int no_memory(void) { return atomic_load(&g_opened) && fails("memory", 1, 0); }
+
+void *malloc(size_t size) { return no_memory() ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }
+void *realloc(void *memory, size_t size) { return no_memory() ? NULL : __libc_realloc(memory, size); }
+void *memalign(size_t alignment, size_t size) { return no_memory() ? NULL : __libc_memalign(alignment, size); }
+void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
+int posix_memalign(void **memory, size_t alignment, size_t size) {
+  void *const got = memalign(alignment, size);
+  if (!got) return ENOMEM;
+  *memory = got;
+  return 0;
 }

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <map>
+#include <random>
 #include <vector>
 
 #include "tests/cli/program.h"
@@ -88,6 +89,46 @@ TEST_P(Fault, IsAnErrorThatNamesThePlaceAndLeavesNothingHalf) {
     EXPECT_TRUE(any) << "no call of the kind " << kind;
   }
   RecordProperty("runs", runs);
+}
+
+// Any allocation of the work may fail, in the libraries below too. Some of those end the program then: nlohmann::json's
+// destructors and filesystem::directory_iterator, which allocate and may not throw, and glibc's thread-local storage.
+TEST_P(Fault, OfAnyAllocationLeavesNothingHalf) {
+  const auto with = [&](int64_t which) {
+    fs::remove(hit_);
+    return run_command("LD_PRELOAD=" FAULT_LIBRARY " FAULT_FOLDER=" + (work_ / "out").string() +
+                       " FAULT_HIT=" + hit_.string() + " FAULT=memory:" + std::to_string(which) + ":" +
+                       std::to_string(ENOMEM) + " " + kProgram + " run " + recipe_.string() + " --overwrite");
+  };
+  ASSERT_EQ(run_with("none").code, 0);
+  const auto expected = checkpoint();
+  int64_t most = 1;  // allocations, about: as many as a power of two of which the last one fails
+  for (; with(2 * most).code, fs::exists(hit_); most *= 2) ASSERT_LT(most, 1 << 30);
+  std::mt19937_64 random(2026);
+  int refused = 0;
+  for (int run = 0; run < (kAll ? 300 : 12); ++run) {
+    const int64_t which = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(2 * most));
+    SCOPED_TRACE(which);
+    fs::remove_all(work_ / "out");
+    const Outcome outcome = with(which);
+    if (!fs::exists(hit_)) continue;
+    const auto says = [&](const char* text) { return outcome.output.find(text) != std::string::npos; };
+    EXPECT_TRUE(outcome.code == 0 || outcome.code == 1 || says("terminate called") || says("Fatal glibc error"))
+        << outcome.output;
+    if (outcome.code != 0) {
+      ++refused;
+      EXPECT_TRUE(says("error: ") || says("libgomp: Out of memory")) << outcome.output;
+    }
+    const auto left = checkpoint();
+    if (outcome.code == 0 || !left.empty()) {
+      EXPECT_TRUE(left == expected) << "half an export:\n" << outcome.output;
+    }
+    if (run % 5 != 0) continue;
+    const Outcome again = run_with("none", " --overwrite");
+    EXPECT_EQ(again.code, 0) << again.output;
+    EXPECT_TRUE(checkpoint() == expected) << "other bytes from the next run";
+  }
+  EXPECT_GT(refused, 0);
 }
 
 std::vector<Case> cases() {
