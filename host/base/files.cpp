@@ -27,9 +27,6 @@ std::string read_file(const std::filesystem::path& path) {
   return content;
 }
 
-namespace {
-
-// The JSON text with an object for each word that Python writes for a number that JSON lacks.
 std::string without_python_numbers(const std::string& text) {
   static constexpr std::string_view kWords[] = {"NaN", "Infinity", "-Infinity"};
   std::string plain;
@@ -51,8 +48,6 @@ std::string without_python_numbers(const std::string& text) {
   }
   return plain;
 }
-
-}  // namespace
 
 nlohmann::json parse_json(const std::string& text) {
   nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);

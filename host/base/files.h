@@ -16,6 +16,8 @@ std::string read_file(const std::filesystem::path& path);
 // JSON as Python writes it: NaN, Infinity and -Infinity become {"__float__": "NaN"} and so on, which is how transformers
 // stores them in valid JSON, and reads them. Throws nlohmann::json::exception.
 nlohmann::json parse_json(const std::string& text);
+// The text that parse_json() reads where Python's is not valid JSON.
+std::string without_python_numbers(const std::string& text);
 // parse_json() of a file. Throws Error for what read_file does, and when the file does not hold a JSON object.
 nlohmann::json read_json_object(const std::filesystem::path& path);
 // The library's message without its number, and without what was read, which may be the whole file.

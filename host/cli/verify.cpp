@@ -74,6 +74,11 @@ void add_verify(Command program, Context& context) {
         auto checkpoint = open_checkpoint(catalogue, folder, facts);
         match(architecture, checkpoint);
         verify(architecture, *checkpoint, fingerprints, result);
+        if (o->deep && result.compared == 0)
+          result.notes.emplace_back(
+              "nothing was compared with what a run sent: its fingerprints (roundhouse/fingerprints.safetensors, here "
+              "or "
+              "in the folder above) are not there");
       }
     } catch (const Error& e) {
       if (findings.empty() && result.problems.empty()) throw;

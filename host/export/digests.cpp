@@ -110,23 +110,24 @@ std::optional<Digests> Digests::read(const fs::path& folder) {
       out.files_[escaped ? unescaped(name) : name] = line.substr(escaped, blank - escaped);
     }
   }
-  if (all.rfind(out.counts(), 0) != 0)
-    throw Error(cat(file.string(), " does not have the lines that its first line says: it was cut or edited"));
+  const size_t first = std::min(all.find('\n') + 1, all.size());
+  if (all.compare(0, first, out.first_line(all.substr(first))) != 0)
+    throw Error(cat(file.string(), " does not have the lines that its first line says: it was cut, damaged or edited"));
   return out;
 }
 
-// The first line, by which a file that was cut is known.
-std::string Digests::counts() const {
-  return cat("# ", files_.size(), " files, ", tensors_.size(),
-             " tensors. Check the files: sha256sum -c SHA256SUMS. Files and tensors: roundhouse verify.\n");
+// By which one changed bit of the others is known.
+std::string Digests::first_line(std::string_view others) const {
+  return cat("# ", files_.size(), " files, ", tensors_.size(), " tensors; the lines below: ", sha256(others),
+             ". Check the files: sha256sum -c SHA256SUMS. Files and tensors: roundhouse verify.\n");
 }
 
 std::string Digests::text() const {
-  std::string text = counts();
+  std::string text;
   for (const auto& [name, digest] : files_) text += file_line(digest, name);
   for (const auto& [range, digest] : tensors_)
     text += cat(kTensorLine, digest, "\t", range.offset, "\t", range.bytes, "\t", range.file, "\t", range.name, "\n");
-  return text;
+  return first_line(text) + text;
 }
 
 std::vector<std::string> Digests::differences(const fs::path& folder,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The digests of an export: one changed bit is found, and named by its file and tensor.
 //
-// SHA256SUMS in the export's folder begins with a line that counts the others. It has a line for each file, which `sha256sum -c SHA256SUMS` checks too, and a line for
+// SHA256SUMS in the export's folder begins with a line that counts the others and has their digest. It has a line for each file, which `sha256sum -c SHA256SUMS` checks too, and a line for
 // each stored tensor, which it takes for a comment; the fields after "#" are separated by tabs:
 //   # tensor <tab> DIGEST <tab> first byte <tab> bytes <tab> FILE <tab> NAME
 // The notes of the run (roundhouse/) are written later and have no digest.
@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace roundhouse {
@@ -44,7 +45,7 @@ class Digests {
   std::vector<std::string> unknown(const std::filesystem::path& folder) const;
 
  private:
-  std::string counts() const;
+  std::string first_line(std::string_view others) const;
   struct TensorDigest {
     StoredRange range;
     std::string digest;

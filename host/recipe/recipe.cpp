@@ -30,6 +30,7 @@ class KeyCollector {
 
 fs::path read_file_path(const Node& node) {
   const fs::path path = node.as_path();
+  if (fs::is_directory(path)) node.fail(cat(path.string(), " is a folder: name a file in it, or a list of files"));
   if (!fs::is_regular_file(path)) node.fail(cat("there is no file ", path.string()));
   return path;
 }

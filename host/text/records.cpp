@@ -224,6 +224,9 @@ class Records {
                     failed_ > 1 ? cat(" (and ", failed_ - 1, failed_ == 2 ? " record more)" : " records more)") : ""));
   }
 
+  // The key of a record's text.
+  std::string field() const { return options_.field.value_or("text"); }
+
   std::vector<Text> texts;
 
  private:
@@ -276,8 +279,10 @@ class Records {
 };
 
 Json parse(std::string_view text, const fs::path& path) {
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_discarded()) return json;
   try {
-    return Json::parse(text);
+    return Json::parse(without_python_numbers(std::string(text)));
   } catch (const Json::exception& error) {
     if (unicode::replace_invalid(text) != text)
       throw Error(cat("is not UTF-8", convert_help(path, "LATIN1"), " (or the encoding it has)"));
@@ -303,36 +308,55 @@ bool has_lines(const std::string& content) {
   int lines = 0;
   bool is_record = false;
   for_each_line(content, [&](std::string_view line, int) {
-    if (lines++ == 0) is_record = Json::accept(line) && (line.find('{') != line.npos || line.find('"') != line.npos);
+    if (lines++ == 0)
+      is_record = Json::accept(without_python_numbers(std::string(line))) &&
+                  (line.find('{') != line.npos || line.find('"') != line.npos);
   });
   return is_record && lines > 1;
 }
 
+// The records of an object whose members are columns, as datasets' and pandas' to_dict() make it: lists, or objects by the
+// row's number. Other documents stay as they are.
+Json rows_of(Json document, const std::string& field) {
+  const Json* texts = document.is_object() ? member(document, field.c_str()) : nullptr;
+  const auto is_column = [&](const Json& column) { return column.is_structured() && column.size() == texts->size(); };
+  if (!texts || !texts->is_structured() || !std::all_of(document.begin(), document.end(), is_column)) return document;
+  Json rows = Json::array();
+  for (size_t i = 0; i < texts->size(); ++i) {
+    Json row = Json::object();
+    for (const auto& [key, column] : document.items()) row[key] = *std::next(column.begin(), static_cast<int64_t>(i));
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 void read_json(const std::string& content, const fs::path& path, Records& records) {
-  Json document = Json::parse(content, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded()) {
+  Json document;
+  try {
+    document = parse(content, path);
+  } catch (const Error& e) {
     if (has_lines(content)) return read_lines(content, path, records);
-    try {
-      parse(content, path);
-    } catch (const Error& e) {
-      throw Error(cat(path.string(), ": ", e.what()));
-    }
+    throw Error(cat(path.string(), ": ", e.what()));
   }
   if (document.is_object()) {
     for (const char* key : {"messages", "conversations"})  // one record
       if (const Json* value = member(document, key); value && is_conversation(*value))
         return records.add(document, path.string());
-    for (const char* key : {"data", "train", "records"}) {
+    for (const char* key : {"data", "train", "records", "rows", "instances"}) {
       const Json* list = member(document, key);
       if (!list || !list->is_array()) continue;
       Json inner = *list;
       document = std::move(inner);
       break;
     }
+    document = rows_of(std::move(document), records.field());
   }
   if (!document.is_array() && !document.is_object())
     throw Error(cat(path.string(), ": is neither a list nor an object"));
-  for (const auto& [key, record] : document.items()) records.add(record, cat(path.string(), ": record ", key));
+  for (const auto& [key, record] : document.items()) {
+    const Json* row = member(record, "row");  // as the hub's viewer has them
+    records.add(row && row->is_object() ? *row : record, cat(path.string(), ": record ", key));
+  }
 }
 
 void read_table(const std::string& content, const fs::path& path, char separator, Records& records) {
@@ -342,6 +366,11 @@ void read_table(const std::string& content, const fs::path& path, char separator
   } catch (const Error& e) {
     throw Error(cat(path.string(), ":", e.what()));
   }
+  if (!rows.empty() && rows[0].fields.size() == 1 &&
+      std::count(rows[0].fields[0].begin(), rows[0].fields[0].end(), ' ') > 3)
+    throw Error(cat(path.string(),
+                    ": its first line is taken for the columns' names, and is none: put a line with the "
+                    "word text before it"));
   for (size_t i = 1; i < rows.size(); ++i) {
     const std::string where = cat(path.string(), ":", rows[i].line);
     if (rows[i].fields.size() != rows[0].fields.size()) {

@@ -130,12 +130,15 @@ TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
   EXPECT_NE(outcome.output.find("config.json is not as it was written (SHA-256)\n"), std::string::npos)
       << outcome.output;
   write(folder / "config.json", config);
-  for (const std::string& cut : {std::string(), digests.substr(0, digests.find('\n', digests.size() / 2) + 1)}) {
+  std::string flipped = digests;
+  flipped[digests.find("# tensor\t") + 10] ^= 1;
+  for (const std::string& cut :
+       {std::string(), digests.substr(0, digests.find('\n', digests.size() / 2) + 1), flipped}) {
     write(folder / "SHA256SUMS", cut);
     outcome = run("verify " + folder.string() + "/");
     EXPECT_EQ(outcome.code, 1);
     EXPECT_NE(
-        outcome.output.find("SHA256SUMS does not have the lines that its first line says: it was cut or edited\n"),
+        outcome.output.find("SHA256SUMS does not have the lines that its first line says: it was cut, damaged or edited\n"),
         std::string::npos)
         << outcome.output;
     EXPECT_NE(outcome.output.find("compared with the run"), std::string::npos) << outcome.output;

@@ -94,6 +94,18 @@ TEST_F(CalibrationFile, ObjectsKeepTheOrderOfTheFile) {
             (Texts{"first", "second"}));
 }
 
+TEST_F(CalibrationFile, ColumnsAndRowsOfOtherPrograms) {
+  const Texts expected{"one", "two"};
+  for (const char* document :
+       {R"({"text": ["one", "two"], "id": [1, 2]})", R"({"text": {"0": "one", "1": "two"}, "id": {"0": 1, "1": 2}})",
+        R"({"features": [], "rows": [{"row_idx": 0, "row": {"text": "one"}}, {"row_idx": 1, "row": {"text": "two"}}]})",
+        R"({"type": "text_only", "instances": [{"text": "one"}, {"text": "two"}]})",
+        R"([{"text": "one", "score": NaN}, {"text": "two", "score": -Infinity}])",
+        R"({"0": {"text": "one"}, "1": {"text": "two"}})"})
+    EXPECT_EQ(contents(folder_.write("a.json", document)), expected) << document;
+  EXPECT_EQ(contents(folder_.write("a.jsonl", "{\"text\": \"one\", \"x\": NaN}\n{\"text\": \"two\"}\n")), expected);
+}
+
 TEST_F(CalibrationFile, ErrorsSayWhere) {
   const auto problem = [&](const std::string& name, const std::string& content) {
     const fs::path path = folder_.write(name, content);
@@ -114,6 +126,9 @@ TEST_F(CalibrationFile, ErrorsSayWhere) {
   for (const char* name : {"a.txt", "a.json", "a.jsonl"}) {
     EXPECT_PRED2(contains, problem(name, " \n"), ": holds no text; give at least one record");
   }
+  EXPECT_PRED2(
+      contains, problem("a.csv", "Once upon a time there was\nand so on\n"),
+      ": its first line is taken for the columns' names, and is none: put a line with the word text before it");
   EXPECT_PRED2(contains, problem("a.parquet", "x"), ": is Parquet, which is not read here. Convert it");
   EXPECT_PRED2(contains, problem("a.docx", "x"), ": texts must be in a .txt, .json, .jsonl, .csv or .tsv file");
 }
