@@ -6,6 +6,8 @@
 #include <fstream>
 
 #include "host/base/environment.h"
+#include "host/base/error.h"
+#include "host/tuning/device.h"
 
 namespace roundhouse::cli {
 namespace {
@@ -42,6 +44,12 @@ std::filesystem::path Context::example_texts() {
   return {};
 }
 std::filesystem::path Context::template_folder() { return share() / "templates"; }
+
+std::string device_of(const std::string& option) {
+  const auto wanted = parse_device(option);
+  if (!wanted) throw Error(cat("--device: must be auto, cpu, cuda or cuda:N, not ", option));
+  return resolve_device(*wanted);
+}
 
 std::string value_in(const char* file, const std::string& key) {
   std::ifstream in(file);

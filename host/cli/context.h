@@ -32,6 +32,8 @@ struct Context {
   static std::filesystem::path prefix();
 };
 
+// The device that an option names as recipes do, as resolve_device() gives it.
+std::string device_of(const std::string& option);
 // What follows the first `key` of a file of lines such as "key : value"; "" where there is none.
 std::string value_in(const char* file, const std::string& key);
 // Bytes that this machine has to give, as the kernel estimates it.
