@@ -5,6 +5,8 @@
 #include <cstdlib>
 
 #include "host/base/environment.h"
+#include "host/base/error.h"
+#include "host/tuning/device.h"
 
 namespace roundhouse::cli {
 namespace {
@@ -41,5 +43,11 @@ std::filesystem::path Context::example_texts() {
   return {};
 }
 std::filesystem::path Context::template_folder() { return share() / "templates"; }
+
+std::string device_of(const std::string& option) {
+  const auto wanted = parse_device(option);
+  if (!wanted) throw Error(cat("--device: must be auto, cpu, cuda or cuda:N, not ", option));
+  return resolve_device(*wanted);
+}
 
 }  // namespace roundhouse::cli

@@ -32,6 +32,9 @@ struct Context {
   static std::filesystem::path prefix();
 };
 
+// The device that an option names as recipes do, as resolve_device() gives it.
+std::string device_of(const std::string& option);
+
 // Each adds its command to the program.
 void add_compare(Command program, Context& context);
 void add_convert(Command program, Context& context);

@@ -14,7 +14,7 @@ namespace roundhouse::cli {
 
 void add_eval(Command program, Context& context) {
   struct Options {
-    std::string model, config, data, field, logits, save_logits;
+    std::string model, config, data, field, logits, save_logits, device = "auto";
     int seqlen = 2048;
     bool json = false;
   };
@@ -27,8 +27,10 @@ void add_eval(Command program, Context& context) {
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
   command.add_option("--save-logits", o->save_logits, "Keep the logits in this file, for --logits");
   command.add_option("--logits", o->logits, "Compare with the logits that --save-logits kept of the original");
+  command.add_option("--device", o->device, "auto, cpu, cuda or cuda:N").show_default();
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
+    const std::string device = device_of(o->device);
     Catalogue catalogue = context.catalogue();
     const auto folder = find_model(o->model);
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
@@ -39,23 +41,19 @@ void add_eval(Command program, Context& context) {
     const ChatTemplates chat(config, Calibration().date);
     const ReadOptions read{.field = o->field.empty() ? std::nullopt : std::optional(o->field), .chat = &chat};
     const auto sequences = evaluation_sequences(o->data, read, tokenizer, seqlen, architecture.vocab_size());
-    const InputQuantization activations = activations_of(architecture, *source, catalogue);
+    const InputQuantization activations = activations_of(architecture, *source, catalogue, device);
     std::optional<DivergenceMeter> meter;
     if (!o->logits.empty()) meter.emplace(o->logits, sequences, architecture.vocab_size());
     std::optional<LogProbsWriter> save;
     if (!o->save_logits.empty()) save.emplace(o->save_logits, sequences, architecture.vocab_size());
-    const auto [result, divergence] = measure(o->model, architecture, *source, sequences, activations.hook,
+    const auto [result, divergence] = measure(o->model, device, architecture, *source, sequences, activations.hook,
                                               save ? &*save : nullptr, meter ? &*meter : nullptr);
     if (o->json) {
-      nlohmann::json text{{"model", o->model},
-                          {"format", format},
-                          {"data", o->data},
-                          {"seqlen", seqlen},
-                          {"sequences", sequences.size()},
-                          {"tokens", result.tokens},
-                          {"perplexity", result.value},
-                          {"seconds", result.seconds},
-                          {"activations", activations.text()}};
+      nlohmann::json text{{"model", o->model},         {"format", format},
+                          {"data", o->data},           {"device", device},
+                          {"seqlen", seqlen},          {"sequences", sequences.size()},
+                          {"tokens", result.tokens},   {"perplexity", result.value},
+                          {"seconds", result.seconds}, {"activations", activations.text()}};
       if (divergence) text.update(to_json(*divergence));
       std::cout << text.dump(2) << "\n";
       return;

@@ -15,7 +15,7 @@ namespace roundhouse::cli {
 
 void add_logits(Command program, Context& context) {
   struct Options {
-    std::string model, config, text, out;
+    std::string model, config, text, out, device = "auto";
     std::vector<int32_t> ids;
     int seqlen = 512;
   };
@@ -29,7 +29,9 @@ void add_logits(Command program, Context& context) {
   input.add_option("--ids", o->ids, "Token ids: 1,80,147").delimiter(',');
   command.add_option("--out", o->out, "A safetensors file: ids [n] i64, logits [n, vocab] f32").required();
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
+  command.add_option("--device", o->device, "auto, cpu, cuda or cuda:N").show_default();
   command.set_action([&context, o] {
+    const std::string device = device_of(o->device);
     Catalogue catalogue = context.catalogue();
     const auto folder = find_model(o->model);
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
@@ -46,10 +48,10 @@ void add_logits(Command program, Context& context) {
     for (const int32_t id : ids)
       if (id < 0 || id >= architecture.vocab_size())
         throw Error(cat("--ids: ", id, " is no token of the model's ", architecture.vocab_size()));
-    const InputHook hook = activations_of(architecture, *source, catalogue).hook;
+    const InputHook hook = activations_of(architecture, *source, catalogue, device).hook;
     Tensor stored(DType::kI64, {static_cast<int64_t>(ids.size())});
     std::copy(ids.begin(), ids.end(), stored.as<int64_t>());
-    write_safetensors_file(o->out, {{"ids", stored}, {"logits", logits(architecture, *source, ids, hook)}});
+    write_safetensors_file(o->out, {{"ids", stored}, {"logits", logits(architecture, *source, ids, hook, device)}});
   });
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "host/base/tensor.h"
@@ -11,8 +12,8 @@
 
 namespace roundhouse {
 
-// [ids, vocab] f32, computed in float32 with one block in memory at a time.
+// [ids, vocab] f32, computed in float32 on `device` with one block in memory at a time.
 Tensor logits(const Architecture& architecture, TensorSource& source, const std::vector<int32_t>& ids,
-              const InputHook& input_hook = {});
+              const InputHook& input_hook = {}, const std::string& device = "cpu");
 
 }  // namespace roundhouse

@@ -8,8 +8,11 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "host/base/error.h"
+#include "host/model/accelerator.h"
 #include "host/model/decoder.h"
 
 namespace roundhouse {
@@ -67,28 +70,46 @@ at::Tensor padded_ids(const Batch& batch, const std::vector<std::vector<int32_t>
   return ids;
 }
 
-// Sum of -log p(token | those before it), without the first token. hidden: [seqlen, hidden], at least `tokens` long.
-// observe(first, rows, log_p) gets the rows that it is made of.
-template <typename Observe>
-double negative_log_likelihood(const Decoder& decoder, const at::Tensor& hidden, const std::vector<int32_t>& tokens,
-                               int64_t vocab, const Observe& observe) {
-  const int64_t scored = static_cast<int64_t>(tokens.size()) - 1;
-  const int64_t step = std::max<int64_t>(1, kLogits / vocab);
-  double sum = 0;
-  for (int64_t begin = 0; begin < scored; begin += step) {
-    const int64_t rows = std::min(step, scored - begin);
-    const at::Tensor log_p = at::log_softmax(decoder.head(hidden.narrow(0, begin, rows)), -1);
-    observe(begin, rows, log_p.const_data_ptr<float>());
-    for (int64_t i = 0; i < rows; ++i)
-      sum -= static_cast<double>(log_p.const_data_ptr<float>()[i * vocab + tokens[static_cast<size_t>(begin + i + 1)]]);
-  }
-  return sum;
-}
+// Adds up each sequence's -log p(token | those before it), and shows log p to the observer. A device that runs ahead
+// computes the next positions while these are read.
+class Scorer {
+ public:
+  Scorer(std::vector<double>& losses, const LogProbsObserver& observer) : losses_(losses), observer_(observer) {}
 
-// Runs a group through the decoder and writes each sequence's loss to `losses`.
-void run(const Decoder& decoder, const Architecture& architecture, Group& group,
-         const std::vector<std::vector<int32_t>>& sequences, std::vector<double>& losses,
-         const std::function<void()>& after_block, const LogProbsObserver& observer) {
+  // log_p: [rows, vocab] of the tokens that follow `first` to `first` + rows - 1. next: [rows], those tokens.
+  void add(size_t sequence, int64_t first, const at::Tensor& log_p, const at::Tensor& next) {
+    Chunk chunk{sequence, first, begin_copy_to_host(log_p.gather(1, next.unsqueeze(1))),
+                observer_ ? begin_copy_to_host(log_p) : at::Tensor(), DeviceEvent(log_p.device())};
+    chunk.copied.record();
+    finish();
+    pending_ = std::move(chunk);
+    if (!runs_ahead(log_p.device())) finish();
+  }
+  void finish() {
+    if (!pending_) return;
+    Chunk chunk = *std::exchange(pending_, std::nullopt);
+    chunk.copied.wait();
+    const int64_t rows = chunk.of_next.size(0);
+    if (observer_) observer_(chunk.sequence, chunk.first, rows, chunk.log_p.const_data_ptr<float>());
+    const float* const of_next = chunk.of_next.const_data_ptr<float>();
+    for (int64_t i = 0; i < rows; ++i) losses_[chunk.sequence] -= static_cast<double>(of_next[i]);
+  }
+
+ private:
+  struct Chunk {
+    size_t sequence;
+    int64_t first;
+    at::Tensor of_next, log_p;  // in host memory
+    DeviceEvent copied;
+  };
+  std::vector<double>& losses_;
+  const LogProbsObserver& observer_;
+  std::optional<Chunk> pending_;
+};
+
+// Runs a group through the decoder.
+void run(const Decoder& decoder, const Architecture& architecture, at::Device device, Group& group,
+         const std::vector<std::vector<int32_t>>& sequences, Scorer& scorer, const std::function<void()>& after_block) {
   std::map<int64_t, PositionData> positions;
   for (Batch& batch : group) {
     batch.hidden = decoder.embed(padded_ids(batch, sequences));
@@ -99,13 +120,17 @@ void run(const Decoder& decoder, const Architecture& architecture, Group& group,
     for (Batch& batch : group) batch.hidden = block.forward(batch.hidden, positions.at(batch.seqlen));
     after_block();
   }
+  const int64_t step = std::max<int64_t>(1, kLogits / architecture.vocab_size());
   for (Batch& batch : group) {
+    const at::Tensor ids = padded_ids(batch, sequences).to(device);
     for (size_t row = 0; row < batch.sequences.size(); ++row) {
       const size_t i = batch.sequences[row];
-      losses[i] = negative_log_likelihood(decoder, batch.hidden[static_cast<int64_t>(row)], sequences[i],
-                                          architecture.vocab_size(), [&](int64_t first, int64_t rows, const float* p) {
-                                            if (observer) observer(i, first, rows, p);
-                                          });
+      const auto at = static_cast<int64_t>(row), scored = static_cast<int64_t>(sequences[i].size()) - 1;
+      for (int64_t begin = 0; begin < scored; begin += step) {
+        const int64_t rows = std::min(step, scored - begin);
+        const at::Tensor logits = decoder.head(batch.hidden[at].narrow(0, begin, rows));
+        scorer.add(i, begin, at::log_softmax(logits, -1), ids[at].narrow(0, begin + 1, rows));
+      }
     }
     batch.hidden.reset();
   }
@@ -116,24 +141,24 @@ void run(const Decoder& decoder, const Architecture& architecture, Group& group,
 Perplexity perplexity(const Architecture& architecture, TensorSource& source,
                       const std::vector<std::vector<int32_t>>& sequences,
                       const std::function<void(int64_t done, int64_t total)>& progress, const InputHook& input_hook,
-                      const LogProbsObserver& observer) {
+                      const LogProbsObserver& observer, const std::string& device) {
   const auto start = std::chrono::steady_clock::now();
   const at::NoGradGuard no_grad;
   std::vector<Group> groups = make_groups(sequences, architecture.info());
   if (groups.empty()) throw Error("no sequence has two tokens, so there is nothing to score");
 
-  Decoder decoder(architecture, source, at::kFloat, at::kCPU);
+  const OnRunDevice on_device{at::Device(device)};
+  Decoder decoder(architecture, source, at::kFloat, at::Device(device));
   decoder.set_input_hook(input_hook);
   const int64_t total = architecture.blocks() * static_cast<int64_t>(groups.size());
   int64_t done = 0;
   std::vector<double> losses(sequences.size(), 0.0);
-  for (Group& group : groups)
-    run(
-        decoder, architecture, group, sequences, losses,
-        [&] {
-          if (progress) progress(++done, total);
-        },
-        observer);
+  Scorer scorer(losses, observer);
+  const auto after_block = [&] {
+    if (progress) progress(++done, total);
+  };
+  for (Group& group : groups) run(decoder, architecture, at::Device(device), group, sequences, scorer, after_block);
+  scorer.finish();
 
   Perplexity result;
   for (const auto& sequence : sequences)

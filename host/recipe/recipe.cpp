@@ -237,18 +237,8 @@ std::vector<FormatChoice> read_formats(const Node& node) {
 }
 
 DeviceChoice read_device(const Node& node) {
-  const std::string& text = node.as_text();
-  if (text == "auto") return {};
-  if (text == "cpu") return {DeviceChoice::Kind::kCpu, 0};
-  if (text == "cuda") return {DeviceChoice::Kind::kCuda, 0};
-  constexpr std::string_view kPrefix = "cuda:";
-  if (text.starts_with(kPrefix)) {
-    uint16_t index = 0;
-    const char* const end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data() + kPrefix.size(), end, index);
-    if (error == std::errc() && stop == end) return {DeviceChoice::Kind::kCuda, index};
-  }
-  node.fail(cat("must be auto, cpu, cuda or cuda:N, not ", text));
+  if (const auto device = parse_device(node.as_text())) return *device;
+  node.fail(cat("must be auto, cpu, cuda or cuda:N, not ", node.as_text()));
 }
 
 std::string device_text(const DeviceChoice& device) {
@@ -401,6 +391,19 @@ ordered_json write_format(const FormatChoice& format) {
 }
 
 }  // namespace
+
+std::optional<DeviceChoice> parse_device(const std::string& text) {
+  if (text == "auto") return DeviceChoice();
+  if (text == "cpu") return DeviceChoice{DeviceChoice::Kind::kCpu, 0};
+  if (text == "cuda") return DeviceChoice{DeviceChoice::Kind::kCuda, 0};
+  constexpr std::string_view kPrefix = "cuda:";
+  if (!text.starts_with(kPrefix)) return std::nullopt;
+  uint16_t index = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data() + kPrefix.size(), end, index);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return DeviceChoice{DeviceChoice::Kind::kCuda, index};
+}
 
 double learning_rate(const Tuning& tuning, int bits) {
   if (tuning.lr) return *tuning.lr;

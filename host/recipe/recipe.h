@@ -104,6 +104,9 @@ struct DeviceChoice {
   bool operator==(const DeviceChoice&) const = default;
 };
 
+// "auto", "cpu", "cuda", "cuda:1"; nothing for another text.
+std::optional<DeviceChoice> parse_device(const std::string& text);
+
 struct Evaluation {
   std::filesystem::path data;
   std::optional<std::string> field;  // as for calibration

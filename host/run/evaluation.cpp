@@ -10,6 +10,7 @@
 #include "host/report/progress.h"
 #include "host/text/calibration.h"
 #include "host/text/token_pieces.h"
+#include "host/tuning/place.h"
 
 namespace roundhouse {
 
@@ -43,18 +44,19 @@ Sequences evaluation_sequences(const std::filesystem::path& data, const ReadOpti
   return sequences;
 }
 
-InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue) {
+InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue,
+                                 const std::string& device) {
   ExportedCheckpoint* const exported = exported_checkpoint(source);
   if (!exported) return {};
-  InputQuantization stored = input_quantization(architecture, *exported, catalogue);
+  InputQuantization stored = input_quantization(architecture, *exported, catalogue, device);
   if (!stored.problem.empty())
     log::warning(cat(source.location(), ": an engine quantizes the inputs of ", stored.layers,
                      " layers; here it is done in ", stored.applied, " of them. ", stored.problem));
   return stored;
 }
 
-Score measure(const std::string& label, const Architecture& architecture, TensorSource& source,
-              const Sequences& sequences, const InputHook& input_hook, LogProbsWriter* save,
+Score measure(const std::string& label, const std::string& device, const Architecture& architecture,
+              TensorSource& source, const Sequences& sequences, const InputHook& input_hook, LogProbsWriter* save,
               DivergenceMeter* original) {
   Progress progress("evaluating", architecture.blocks());
   LogProbsObserver observer;
@@ -64,9 +66,11 @@ Score measure(const std::string& label, const Architecture& architecture, Tensor
       if (original) original->add(sequence, first, rows, log_p);
     };
   Score score;
-  score.perplexity = perplexity(
-      architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); }, input_hook,
-      observer);
+  at_place(cat("evaluating ", label), Recipe(), [&] {
+    score.perplexity = perplexity(
+        architecture, source, sequences, [&](int64_t done, int64_t) { progress.update(done - 1, 1, label); },
+        input_hook, observer, device);
+  });
   if (save) save->finish();
   if (original) score.divergence = original->take();
   return score;

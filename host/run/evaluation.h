@@ -35,8 +35,9 @@ Sequences evaluation_sequences(const std::filesystem::path& data, const ReadOpti
                                int seqlen, int64_t rows);
 
 // What `source`, as open_checkpoint() gave it, says of activations; nothing for an original checkpoint. What cannot be
-// done is warned of.
-InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
+// done is warned of. device: as resolve_device() gave it, here and below.
+InputQuantization activations_of(const Architecture& architecture, TensorSource& source, Catalogue& catalogue,
+                                 const std::string& device);
 
 // What a model's predictions are worth.
 struct Score {
@@ -45,8 +46,8 @@ struct Score {
 };
 
 // Shows its progress. `save`: for the original's logits; `original`: what they are compared with. Both may be null.
-Score measure(const std::string& label, const Architecture& architecture, TensorSource& source,
-              const Sequences& sequences, const InputHook& input_hook = {}, LogProbsWriter* save = nullptr,
-              DivergenceMeter* original = nullptr);
+Score measure(const std::string& label, const std::string& device, const Architecture& architecture,
+              TensorSource& source, const Sequences& sequences, const InputHook& input_hook = {},
+              LogProbsWriter* save = nullptr, DivergenceMeter* original = nullptr);
 
 }  // namespace roundhouse

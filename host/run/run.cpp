@@ -354,17 +354,18 @@ class Run {
   std::vector<ModelRow> evaluate() {
     const Sequences& sequences = texts_.evaluation;
     const InputHook activations =
-        sequences.empty() ? InputHook() : activation_hook(plan_.layers, catalogue_, seen_.ranges);
+        sequences.empty() ? InputHook() : activation_hook(plan_.layers, catalogue_, seen_.ranges, report_.device);
     std::optional<DivergenceMeter> meter;
     const auto score = [&](ModelRow& row, TensorSource& tensors, const InputHook& hook) {
       if (sequences.empty()) return;
       if (meter) {
-        row.score = measure(row.name, original_.architecture, tensors, sequences, hook, nullptr, &*meter);
+        row.score =
+            measure(row.name, report_.device, original_.architecture, tensors, sequences, hook, nullptr, &*meter);
         return;
       }
       const std::filesystem::path logits = recipe_.output / kNotesFolder / kUnfinished / "logits";
       LogProbsWriter save(logits, sequences, original_.architecture.vocab_size());
-      row.score = measure(row.name, original_.architecture, tensors, sequences, hook, &save);
+      row.score = measure(row.name, report_.device, original_.architecture, tensors, sequences, hook, &save);
       meter.emplace(logits, sequences, original_.architecture.vocab_size());
       std::filesystem::remove(logits);  // it stays mapped
     };
@@ -378,7 +379,7 @@ class Run {
       rounded.name = "plain rounding";
       rounded.bytes = weight_bytes(targets.front().folder);
       const Importance& importance = recipe_.imatrix.file ? plan_.importance : seen_.importance;
-      score(rounded, *rounded_source(plan_, source_, catalogue_, importance), activations);
+      score(rounded, *rounded_source(plan_, source_, catalogue_, importance, report_.device), activations);
     }
     for (const ExportTarget& target : targets) {
       ModelRow& row = rows.emplace_back();

@@ -38,9 +38,10 @@ ActivationQuantizer::ActivationQuantizer(Catalogue& catalogue, const LayerPlan& 
           device) {}
 
 ActivationQuantizer::ActivationQuantizer(const LoadedDtype& dtype, const LinearInfo& layer, const rh_encoding& encoding,
-                                         const TensorSet& encoded)
+                                         const TensorSet& encoded, at::Device device)
     : layer_(layer.name),
-      quantizer_(dtype, encoding, {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION}) {
+      quantizer_(dtype, encoding, {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION},
+                 device) {
   quantizer_.prepare(encoded);
 }
 

@@ -28,9 +28,9 @@ class ActivationQuantizer {
   ActivationQuantizer& operator=(const ActivationQuantizer&) = delete;
   // layer: the first of the linears. dtype: of the inputs.
   ActivationQuantizer(Catalogue& catalogue, const LayerPlan& layer, at::ScalarType dtype, at::Device device);
-  // For float32 inputs on the CPU that were quantized as `encoding` says, with its tensors.
+  // For float32 inputs that were quantized as `encoding` says, with its tensors.
   ActivationQuantizer(const LoadedDtype& dtype, const LinearInfo& layer, const rh_encoding& encoding,
-                      const TensorSet& encoded);
+                      const TensorSet& encoded, at::Device device);
 
   const std::string& layer() const { return layer_; }
   // Of the experts that the linear belongs to, or "".

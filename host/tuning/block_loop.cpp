@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/block_loop.h"
 
-#include <c10/core/Event.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-
 #include <cmath>
 #include <limits>
-#include <optional>
 
 #include "host/base/error.h"
-#include "host/tuning/accelerator.h"
+#include "host/model/accelerator.h"
 #include "host/tuning/loss.h"
 #include "host/tuning/units.h"
 
@@ -80,9 +76,8 @@ class Losses {
         best_(at::full({}, std::numeric_limits<double>::infinity(), values_.options())),
         host_(at::empty({iters}, host_memory_for(device, at::kDouble))),
         progress_(progress),
-        ahead_(ahead) {
-    if (runs_ahead(device)) copied_.emplace(device.type());
-  }
+        ahead_(ahead),
+        copied_(device) {}
 
   // Whether this loss, 0-d f64, is the least so far: 0-d bool on the device.
   at::Tensor add(const at::Tensor& loss) {
@@ -112,11 +107,11 @@ class Losses {
     report();
     host_.slice(0, fetched_, added_).copy_(values_.slice(0, fetched_, added_), /*non_blocking=*/true);
     fetched_ = added_;
-    if (copied_) copied_->record(c10::impl::VirtualGuardImpl(values_.device().type()).getStream(values_.device()));
+    copied_.record();
   }
 
   void report() {
-    if (reported_ < fetched_ && copied_) copied_->synchronize();
+    if (reported_ < fetched_) copied_.wait();
     for (; reported_ < fetched_; ++reported_) {
       const double loss = host_.const_data_ptr<double>()[reported_];
       if (!std::isfinite(loss))
@@ -129,7 +124,7 @@ class Losses {
   at::Tensor values_, best_, host_;
   const std::function<void(int64_t, double)>& progress_;
   bool ahead_;
-  std::optional<c10::Event> copied_;  // nothing on the CPU, where copies do not wait
+  DeviceEvent copied_;
   int64_t added_ = 0, fetched_ = 0, reported_ = 0;
 };
 

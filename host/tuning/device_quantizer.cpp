@@ -31,8 +31,9 @@ DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& s
   for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
 }
 
-DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target)
-    : plugin_(dtype, encoding, target), device_(at::kCPU) {
+DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target,
+                                 at::Device device)
+    : plugin_(dtype, encoding, target), device_(plugin_device(dtype, info().flags, device)) {
   for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
 }
 
@@ -66,8 +67,10 @@ void DeviceQuantizer::prepare(const at::Tensor& input, const at::Tensor& importa
 }
 
 void DeviceQuantizer::prepare(const TensorSet& encoded) {
-  const Views states(states_);
-  plugin_.prepare(exec(), nullptr, nullptr, nullptr, states.out(), encoded.data());
+  std::vector<at::Tensor> tensors;
+  for (const Tensor& tensor : encoded.tensors()) tensors.push_back(to_torch(tensor).to(device_));
+  const Views states(states_), given(tensors);
+  plugin_.prepare(exec(), nullptr, nullptr, nullptr, states.out(), given.in());
 }
 
 void DeviceQuantizer::forward(const at::Tensor& input, const std::vector<at::Tensor>& tunables,

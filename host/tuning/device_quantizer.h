@@ -20,8 +20,9 @@ class DeviceQuantizer {
   DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target,
                   at::Device device);
 
-  // For tensors that were quantized before, on the CPU.
-  DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target);
+  // For tensors that were quantized before.
+  DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target,
+                  at::Device device);
 
   at::Device device() const { return device_; }
   Quantizer& plugin() { return plugin_; }

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "host/base/error.h"
-#include "host/tuning/accelerator.h"
+#include "host/model/accelerator.h"
 
 namespace roundhouse {
 namespace {

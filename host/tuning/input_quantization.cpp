@@ -14,13 +14,14 @@ using Quantizers = std::unordered_map<std::string, std::unique_ptr<ActivationQua
 
 // The first data type that takes over the encoding. Throws Error with what each of them says when there is none.
 std::unique_ptr<ActivationQuantizer> quantizer_of(Catalogue& catalogue, const LinearInfo& layer,
-                                                  const rh_encoding& encoding, const TensorSet& encoded) {
+                                                  const rh_encoding& encoding, const TensorSet& encoded,
+                                                  at::Device device) {
   constexpr uint32_t kNeeded = RH_SUPPORTS_ACTIVATIONS | RH_SUPPORTS_ENCODED;
   std::string reasons;
   for (const DtypeRecord* record : catalogue.dtypes()) {
     if (record->encoding != encoding.id || (record->supports & kNeeded) != kNeeded) continue;
     try {
-      return std::make_unique<ActivationQuantizer>(catalogue.dtype(record->id), layer, encoding, encoded);
+      return std::make_unique<ActivationQuantizer>(catalogue.dtype(record->id), layer, encoding, encoded, device);
     } catch (const Error& e) {
       reasons += cat("; ", e.what());
     }
@@ -30,10 +31,11 @@ std::unique_ptr<ActivationQuantizer> quantizer_of(Catalogue& catalogue, const Li
 
 }  // namespace
 
-InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges) {
+InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges,
+                          const std::string& device) {
   std::vector<const LayerPlan*> layers;
   for (const LayerPlan& layer : plans) layers.push_back(&layer);
-  const auto activations = std::make_shared<Activations>(catalogue, layers, at::kFloat, at::kCPU);
+  const auto activations = std::make_shared<Activations>(catalogue, layers, at::kFloat, at::Device(device));
   if (activations->empty()) return {};
   activations->prepare(ranges);
   return
@@ -46,7 +48,7 @@ std::string InputQuantization::text() const {
 }
 
 InputQuantization input_quantization(const Architecture& architecture, ExportedCheckpoint& checkpoint,
-                                     Catalogue& catalogue) {
+                                     Catalogue& catalogue, const std::string& device) {
   InputQuantization result;
   const auto quantizers = std::make_shared<Quantizers>();
   const auto visit = [&](const LinearInfo& layer) {
@@ -55,7 +57,7 @@ InputQuantization input_quantization(const Architecture& architecture, ExportedC
     ++result.layers;
     try {
       auto made = quantizer_of(catalogue, layer, *checkpoint.item(weight).activation_encoding,
-                               checkpoint.load_activation(weight));
+                               checkpoint.load_activation(weight), at::Device(device));
       made->add_reader();
       (*quantizers)[layer.name] = std::move(made);
     } catch (const Cancelled&) {

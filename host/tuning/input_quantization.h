@@ -14,11 +14,12 @@
 
 namespace roundhouse {
 
-// Quantizes the inputs of a float32 decoder on the CPU as the layers' plans say; empty when they say nothing of them.
-InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges);
+// Quantizes the inputs of a float32 decoder on `device` as the layers' plans say; empty when they say nothing of them.
+InputHook activation_hook(const std::vector<LayerPlan>& plans, Catalogue& catalogue, const ActivationRanges& ranges,
+                          const std::string& device);
 
 struct InputQuantization {
-  InputHook hook;       // for a float32 decoder on the CPU; empty when no input is quantized
+  InputHook hook;       // for a float32 decoder; empty when no input is quantized
   int64_t layers = 0;   // whose inputs an engine quantizes
   int64_t applied = 0;  // of them, those that the hook quantizes
   std::string problem;  // why it does not quantize the others: of the first of them
@@ -30,6 +31,6 @@ struct InputQuantization {
 // A checkpoint names encodings, not data types: the first data type that takes the encoding over quantizes the input,
 // with the calibrated range that the checkpoint holds.
 InputQuantization input_quantization(const Architecture& architecture, ExportedCheckpoint& checkpoint,
-                                     Catalogue& catalogue);
+                                     Catalogue& catalogue, const std::string& device);
 
 }  // namespace roundhouse

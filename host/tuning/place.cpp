@@ -16,13 +16,16 @@ namespace roundhouse {
 namespace {
 
 // libtorch's message goes on with the state of its allocator: its first sentences, and what to change.
-std::string device_text(const c10::OutOfMemoryError& failure) {
+std::string device_text(const c10::OutOfMemoryError& failure, const Recipe& recipe) {
   const std::string text = failure.what_without_backtrace();
   const size_t first = text.find(". ");
   const size_t end = std::min(first == std::string::npos ? first : text.find(". ", first + 1), text.find('\n'));
-  return cat(text.substr(0, end), ". Lower calibration.seqlen if it is above ", kUnitTokens, ", set memory (then the ",
-             "calibration activations leave the device), free memory that other programs hold on it, or choose ",
-             "another device.");
+  const std::string activations = recipe.calibration.data.empty()
+                                      ? "Free"
+                                      : cat("Lower calibration.seqlen if it is above ", kUnitTokens, ", set memory ",
+                                            "(then the calibration activations leave the device), free");
+  return cat(text.substr(0, end), ". ", activations,
+             " memory that other programs hold on it, or choose another device.");
 }
 
 std::string memory_text(const Recipe& recipe) {
@@ -47,7 +50,7 @@ void throw_with_place(const std::string& place, const Recipe& recipe) {
   } catch (const std::bad_alloc&) {
     throw Error(cat(place, ": ", memory_text(recipe)), Failure::kExhausted);
   } catch (const c10::OutOfMemoryError& e) {
-    throw Error(cat(place, ": ", device_text(e)), Failure::kExhausted);
+    throw Error(cat(place, ": ", device_text(e, recipe)), Failure::kExhausted);
   } catch (const c10::Error& e) {
     const std::string text = e.what_without_backtrace();
     // The CPU's allocator has no exception of its own.

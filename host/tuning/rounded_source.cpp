@@ -14,8 +14,9 @@ namespace {
 
 class RoundedSource : public TensorSource {
  public:
-  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue, const Importance& importance)
-      : source_(source), catalogue_(catalogue), importance_(importance) {
+  RoundedSource(const Plan& plan, TensorSource& source, Catalogue& catalogue, const Importance& importance,
+                at::Device device)
+      : source_(source), catalogue_(catalogue), importance_(importance), device_(device) {
     for (LayerPlan layer : plan.layers) {
       if (!layer.scheme.weight) continue;
       if (is_tuned(layer.scheme.weight->rounding)) layer.scheme.weight->rounding = Rounding::kPlain;
@@ -36,16 +37,16 @@ class RoundedSource : public TensorSource {
     const at::NoGradGuard no_grad;
     LayerQuantizers layers;
     const LayerPlan& plan = found->second;
-    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, source_.load(name), at::kCPU));
+    layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, plan, source_.load(name), device_));
     if (!plan.info.siblings.empty() && (layers[0]->quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC))
       for (const auto& [sibling, other] : layers_)
         if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
-          layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), at::kCPU));
+          layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), device_));
     prepare(layers, importance_);
     for (auto& layer : layers) {
-      layer->make_leaf(to_torch(layer->plan().dtype), at::kCPU);
+      layer->make_leaf(to_torch(layer->plan().dtype), layer->device());
       layer->forward();
-      ready_[layer->plan().info.name + ".weight"] = from_torch(layer->leaf());
+      ready_[layer->plan().info.name + ".weight"] = from_torch(layer->leaf().cpu());
     }
     return std::move(ready_.extract(name).mapped());
   }
@@ -54,6 +55,7 @@ class RoundedSource : public TensorSource {
   TensorSource& source_;
   Catalogue& catalogue_;
   const Importance& importance_;
+  at::Device device_;
   std::unordered_map<std::string, LayerPlan> layers_;
   std::unordered_map<std::string, Tensor> ready_;  // siblings of a weight that was asked for
 };
@@ -61,8 +63,8 @@ class RoundedSource : public TensorSource {
 }  // namespace
 
 std::unique_ptr<TensorSource> rounded_source(const Plan& plan, TensorSource& source, Catalogue& catalogue,
-                                             const Importance& importance) {
-  return std::make_unique<RoundedSource>(plan, source, catalogue, importance);
+                                             const Importance& importance, const std::string& device) {
+  return std::make_unique<RoundedSource>(plan, source, catalogue, importance, at::Device(device));
 }
 
 }  // namespace roundhouse

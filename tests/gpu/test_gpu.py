@@ -12,7 +12,8 @@ quickstart  the quickstart twice: the same bytes
 block_loop  benchmarks/all.py: an iteration of one block of Llama-3.1-8B's shape beside its matrix products
 tuning      the same: four such blocks, tuned from start to checkpoint, without the reference; scaled to 32
 
-Each part takes at most 8 minutes and can be run alone. The last needs a Python with torch and transformers.
+Each part takes at most 8 minutes and can be run alone. The last needs a Python with torch and transformers. What was
+skipped is said, within a part too; a part of which nothing ran has not passed, and no parts at all is a failure.
 """
 
 import argparse
@@ -29,6 +30,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "configs/recipes/quickstart.yaml"
 SECONDS = 480
+
+
+class Skipped(Exception):
+    """A part that this machine lacks something for."""
 
 
 def run(*command):
@@ -73,18 +78,31 @@ def quantize(options, output, recipe=RECIPE, **settings):
     return text
 
 
-def kernels(options, _work):
-    return {"output": must(options.build / "bin/kernels_cuda_test", "--gtest_brief=1").splitlines()[-3:]}
+def kernel_tests(options, work, under=(), tests="*"):
+    """Runs kernels_cuda_test, by the command `under`. GoogleTest passes where all tests were skipped, for want of a device."""
+    program = options.build / "bin/kernels_cuda_test"
+    if not program.exists():
+        raise RuntimeError(f"{program} is missing: the tree was built without tests, or without nvcc")
+    report = work / "tests.json"
+    text = must(*under, program, f"--gtest_filter={tests}", f"--gtest_output=json:{report}", "--gtest_brief=1")
+    done = [(f"{test['classname']}.{test['name']}", test["result"])
+            for suite in json.loads(report.read_text())["testsuites"] for test in suite["testsuite"]]
+    skipped = [name for name, how in done if how == "SKIPPED"]
+    if len(skipped) == len(done):
+        raise RuntimeError(f"all {len(done)} tests were skipped: {text[-2000:].strip()}")
+    return {"ran": len(done) - len(skipped), "not_run": skipped}
+
+
+def kernels(options, work):
+    return kernel_tests(options, work)
 
 
 def sanitized(tool):
-    def part(options, _work):
+    def part(options, work):
         program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
         if not program:
-            return {"skipped": "compute-sanitizer is not installed"}
-        text = must(program, "--tool", tool, "--error-exitcode", "9", options.build / "bin/kernels_cuda_test",
-                    "--gtest_filter=*Hard*", "--gtest_brief=1")
-        return {"output": text.splitlines()[-3:]}
+            raise Skipped("compute-sanitizer is not installed")
+        return kernel_tests(options, work, (program, "--tool", tool, "--error-exitcode", "9"), "*Hard*")
 
     return part
 
@@ -92,24 +110,22 @@ def sanitized(tool):
 def presets(options, work):
     rows = json.loads(must(options.build / "bin/roundhouse", "schemes", "--json"))
     names = [row["name"] for row in (rows["schemes"] if isinstance(rows, dict) else rows)]
-    ended, begin, recipe = {}, time.monotonic(), short_recipe(work)
+    same, other, not_run, begin, recipe = [], [], [], time.monotonic(), short_recipe(work)
     for number, name in enumerate(names):
         if time.monotonic() - begin > SECONDS - 60:
-            raise RuntimeError(f"no time for {len(names) - number} of {len(names)} presets: " + json.dumps(ended))
+            raise RuntimeError(f"no time for {len(names) - number} of {len(names)} presets; as on the CPU: {same}, not: {other}")
         plain = {"recipe": recipe, "scheme": name, "tuning__iters": 0}
         try:
             quantize(options, work / f"{number}-cpu", device="cpu", **plain)
         except RuntimeError as failure:  # not for this model, or not without tuning
-            ended[name] = "not on a CPU either: " + str(failure).strip().splitlines()[-1]
+            not_run.append(f"{name}, not on a CPU either: " + str(failure).strip().splitlines()[-1])
             continue
         quantize(options, work / f"{number}-cuda", device=options.device, **plain)
-        same = digests(work / f"{number}-cpu") == digests(work / f"{number}-cuda")
+        (same if digests(work / f"{number}-cpu") == digests(work / f"{number}-cuda") else other).append(name)
         quantize(options, work / f"{number}-tuned", device=options.device, **plain | {"tuning__iters": 5})
-        ended[name] = "the CPU's bytes" if same else "other bytes than the CPU's"
-    differ = [name for name, how in ended.items() if how.startswith("other")]
-    if differ or not any(how.startswith("the CPU's") for how in ended.values()):
-        raise RuntimeError("other bytes than the CPU's: " + ", ".join(differ or names))
-    return {"presets": ended}
+    if other or not same:
+        raise RuntimeError("other bytes than the CPU's: " + ", ".join(other) if other else f"none was compared: {not_run}")
+    return {"same_bytes": same, "not_run": not_run}
 
 
 def quickstart(options, work):
@@ -152,20 +168,24 @@ def main():
     options = parser.parse_args()
     out = options.out or options.build / "gpu.json"
     result = json.loads(out.read_text()) if out.exists() else {}
+    states = []
     for name in options.parts:
         begin = time.monotonic()
         with tempfile.TemporaryDirectory() as work:
             try:
-                part = {"passed": True, **PARTS[name](options, pathlib.Path(work))}
-            except (RuntimeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as failure:
-                part = {"passed": False, "failure": str(failure)}
-        result[name] = {**part, "took_seconds": round(time.monotonic() - begin, 1)}
+                state, part = "passed", PARTS[name](options, pathlib.Path(work))
+            except Skipped as reason:
+                state, part = "skipped", {"why": str(reason)}
+            except (RuntimeError, OSError, ValueError, KeyError, subprocess.SubprocessError) as failure:
+                state, part = "failed", {"why": str(failure)}
+        states.append(state)
+        result[name] = {"state": state, **part, "took_seconds": round(time.monotonic() - begin, 1)}
         out.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"{name}: {'skipped' if 'skipped' in part else 'passed' if part['passed'] else 'FAILED'}, "
-              f"{result[name]['took_seconds']} s {part.get('failure', '')}", flush=True)
-    failed = [name for name in options.parts if not result[name]["passed"]]
-    print(f"{out}: {len(options.parts) - len(failed)} passed, {len(failed)} failed")
-    sys.exit(bool(failed))
+        print(f"{name}: {state.upper() if state == 'failed' else state}, {result[name]['took_seconds']} s", part.get("why", ""), flush=True)
+        for what in part.get("not_run", []):
+            print(f"  not run: {what}", flush=True)
+    print(f"{out}: " + ", ".join(f"{states.count(state)} {state}" for state in ("passed", "failed", "skipped")))
+    sys.exit("failed" in states or "passed" not in states)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ TEST_F(ActivationTest, RangesAreThoseOfTheQuantizedChain) {
   const Recording got = p.quantized();
   const at::NoGradGuard no_grad;
   const Decoder original(p.architecture, p.source, compute_type(), at::kCPU);
-  const auto rounded = rounded_source(p.plan, p.source, p.catalogue, {});
+  const auto rounded = rounded_source(p.plan, p.source, p.catalogue, {}, "cpu");
   const Decoder quantized(p.architecture, *rounded, compute_type(), at::kCPU);
   std::vector<const LayerPlan*> layers;
   for (const LayerPlan& layer : p.plan.layers) layers.push_back(&layer);

@@ -11,9 +11,13 @@
 #include <thread>
 
 #include "host/base/error.h"
+#include "host/model/accelerator.h"
 #include "host/model/gated_scan.h"
-#include "host/tuning/accelerator.h"
+#include "host/model/logits.h"
+#include "host/model/perplexity.h"
+#include "host/tuning/input_quantization.h"
 #include "host/tuning/round.h"
+#include "host/tuning/rounded_source.h"
 #include "tests/tuning/pretend_device.h"
 #include "tests/tuning/quantize_fixture.h"
 
@@ -117,6 +121,65 @@ TEST_F(OnADevice, LayersAreRoundedToTheBitsOfTheCpu) {
     return sink;
   };
   expect_same(rounded("cpu"), rounded(kDevice));
+}
+
+using Sequences = std::vector<std::vector<int32_t>>;
+
+struct Evaluated {
+  double perplexity;
+  std::map<std::pair<size_t, int64_t>, std::vector<float>> log_p;  // by sequence and first token
+};
+Evaluated evaluate(Problem& p, TensorSource& source, const Sequences& sequences, const InputHook& hook,
+                   const std::string& device) {
+  Evaluated result;
+  const auto keep = [&](size_t sequence, int64_t first, int64_t rows, const float* log_p) {
+    result.log_p[{sequence, first}].assign(log_p, log_p + rows * p.architecture.vocab_size());
+  };
+  result.perplexity = perplexity(p.architecture, source, sequences, {}, hook, keep, device).value;
+  return result;
+}
+
+TEST_F(OnADevice, EvaluationGivesTheBitsOfTheCpu) {
+  for (const std::string& recipe : {"scheme: W4A16\ntuning: {iters: 0}\n"s, "scheme: NVFP4\ntuning: {iters: 0}\n"s,
+                                    "scheme: {data_type: weighted}\ntuning: {iters: 0, search: true}\n"s}) {
+    SCOPED_TRACE(recipe);
+    Problem p = problem(kUntied, recipe);
+    Sequences sequences = p.samples;
+    sequences[1].resize(9);
+    sequences[2].resize(1);
+    sequences[3].clear();
+    const Observations seen = p.plan.rounds_only ? Observations() : p.quantized().seen;
+    const auto measured = [&](const std::string& device) {
+      const auto rounded = rounded_source(p.plan, p.source, p.catalogue, seen.importance, device);
+      return evaluate(p, *rounded, sequences, activation_hook(p.plan.layers, p.catalogue, seen.ranges, device), device);
+    };
+    const Evaluated expected = measured("cpu"), got = measured(kDevice);
+    EXPECT_EQ(got.perplexity, expected.perplexity);
+    EXPECT_EQ(got.log_p, expected.log_p);
+    EXPECT_GT(got.perplexity, 1);
+    const auto logits_on = [&](const std::string& device) {
+      return logits(p.architecture, p.source, p.samples[0], {}, device);
+    };
+    expect_same({logits_on("cpu")}, {logits_on(kDevice)});
+    EXPECT_EQ(pretend::live_bytes(), 0);
+  }
+}
+
+// What a sequence is waited for does not depend on its length.
+TEST_F(OnADevice, EvaluationDoesNotWaitForTokens) {
+  Problem p = problem(kUntied, "scheme: W4A16\n");
+  const auto waits = [&](size_t seqlen) {
+    p.draw_samples(8, seqlen);
+    pretend::take_waits();
+    evaluate(p, p.source, p.samples, {}, kDevice);
+    std::map<std::string, int64_t> count;
+    for (const pretend::Wait& wait : pretend::take_waits()) ++count[wait.what];
+    return count;
+  };
+  const auto expected = waits(8);
+  EXPECT_EQ(waits(16), expected);
+  EXPECT_EQ(expected.count("a copy to the host"), 0u);
+  EXPECT_EQ(expected.count("a scalar"), 0u);
 }
 
 // The window's mask, and heads that share keys.

@@ -200,7 +200,7 @@ TEST_F(Quantize, EachTensorIsLoadedOnce) {
 TEST_F(Quantize, SiblingsRoundedTogetherAreLoadedOnce) {
   Problem p = problem(kUntied, "scheme: {data_type: largest}\ntuning: {iters: 0}\n");
   Counting source(p.source);
-  const auto rounded = rounded_source(p.plan, source, p.catalogue, {});
+  const auto rounded = rounded_source(p.plan, source, p.catalogue, {}, "cpu");
   for (const std::string& name : p.architecture.block_tensors(0)) rounded->load(name);
   EXPECT_EQ(source.loads.size(), p.architecture.block_tensors(0).size());
   for (const auto& [name, loads] : source.loads) EXPECT_EQ(loads, 1) << name;

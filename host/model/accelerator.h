@@ -6,6 +6,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <optional>
 
 namespace roundhouse {
 
@@ -16,6 +20,32 @@ inline bool runs_ahead(at::Device device) { return !device.is_cpu(); }
 inline at::TensorOptions host_memory_for(at::Device device, at::ScalarType type) {
   return at::TensorOptions(type).pinned_memory(runs_ahead(device));
 }
+
+// A copy in host memory, or the tensor itself where it is there. The device makes it when it comes to it: a DeviceEvent
+// that is recorded after this says when.
+inline at::Tensor begin_copy_to_host(const at::Tensor& tensor) {
+  if (tensor.is_cpu()) return tensor;
+  return at::empty(tensor.sizes(), host_memory_for(tensor.device(), tensor.scalar_type()))
+      .copy_(tensor, /*non_blocking=*/true);
+}
+
+// A point in the work that a device was given. On the CPU it is reached at once.
+class DeviceEvent {
+ public:
+  explicit DeviceEvent(at::Device device) : device_(device) {
+    if (runs_ahead(device)) event_.emplace(device.type());
+  }
+  void record() {
+    if (event_) event_->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  }
+  void wait() {
+    if (event_) event_->synchronize();
+  }
+
+ private:
+  at::Device device_;
+  std::optional<c10::Event> event_;
+};
 
 // For the length of a run, makes its device the current one of this thread, and its operators give the same bits every
 // time: those that cannot throw.
