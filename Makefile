@@ -20,9 +20,8 @@
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev libssl-dev \
   libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
 TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev
-# libtorch is the CPU part of PyTorch's wheel, which needs these two CUDA libraries at load time even without a GPU.
-LIBTORCH := torch==2.11.0 "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cupti==13.0.*"
 
+LIBTORCH := host/cmake/libtorch.txt
 CUDA_COMPILER := host/cmake/cuda_compiler.txt
 CUDA_LIBRARIES := host/cmake/cuda_libraries.txt
 
@@ -98,6 +97,7 @@ $(WHEEL)/tools/installed.stamp: packaging/requirements.txt
 lint: $(LINT)/installed.stamp $(VENV)/test.stamp
 	$(LINT)/bin/python tests/lint/words.py
 	$(LINT)/bin/python tests/lint/licence.py
+	$(LINT)/bin/python tests/lint/torch_version.py
 	$(LINT)/bin/python tests/lint/format.py
 	cmake --preset $(TEST_PRESET)
 	cmake --build --preset $(TEST_PRESET) --target kernels_cpu
@@ -194,9 +194,9 @@ packages:
 test-packages: packages
 	$(call install,$(TEST_PACKAGES))
 
-$(VENV)/libtorch.stamp: Makefile | packages
+$(VENV)/libtorch.stamp: $(LIBTORCH) | packages
 	python3 -m venv $(VENV)
-	$(PIP) $(LIBTORCH)
+	$(PIP) -r $(LIBTORCH)
 	@touch $@
 
 # nvcc from PyPI where none is installed; a run works without it, with the CPU in the plugins' place.

@@ -15,6 +15,10 @@ void warning(const std::string& message);
 void error(const std::string& message);
 void write(Level level, const std::string& message);
 
+// A line on the terminal of standard error that the next one replaces; "" removes it. Messages go above it, and it is cut
+// where the terminal ends. Thread-safe. REQUIRES: standard error is a terminal, or `line` is "".
+void status(const std::string& line);
+
 // Where messages go; called from any thread. Without one they go to standard error, all but those for debugging.
 using Sink = void (*)(Level level, const std::string& message);
 void set_sink(Sink sink);

@@ -5,28 +5,66 @@
 #include <iostream>
 #include <memory>
 
+#include "host/base/cancel.h"
 #include "host/base/parallel.h"
 #include "host/cli/context.h"
+#include "host/report/progress.h"
 
 namespace roundhouse::cli {
+namespace {
+
+struct Options {
+  std::string recipe, progress = "auto";
+  std::vector<std::string> overrides;
+  bool overwrite = false, restart = false;
+};
+
+RunReport run_recipe(Context& context, const Options& o) {
+  const Recipe recipe = load_recipe(o.recipe, o.overrides, Context::scheme_folders());
+  send_progress({{"event", "begin"},
+                 {"version", ROUNDHOUSE_VERSION},
+                 {"model", recipe.model.string()},
+                 {"output", recipe.output.string()}});
+  if (context.threads == 0) set_threads(static_cast<int>(recipe.threads));
+  Catalogue catalogue = context.catalogue();
+  return run({recipe, Context::architecture_folders(), o.overwrite, o.restart}, catalogue);
+}
+
+void print_event(const nlohmann::json& event) {
+  std::cout << event.dump(-1, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace) << std::endl;
+}
+
+// With an object for the end, whatever it is, as a program reads it.
+void run_for_program(Context& context, const Options& o) {
+  set_progress_sink(&print_event);
+  try {
+    const RunReport report = run_recipe(context, o);
+    require_verified(report);
+    send_progress({{"event", "end"}, {"status", "done"}, {"report", (report.notes() / "report.json").string()}});
+  } catch (const std::exception& e) {
+    send_progress({{"event", "end"}, {"status", *cancellation_flag() ? "cancelled" : "failed"}, {"error", e.what()}});
+    throw;
+  }
+}
+
+}  // namespace
 
 void add_run(Command program, Context& context) {
-  struct Options {
-    std::string recipe;
-    std::vector<std::string> overrides;
-    bool overwrite = false, restart = false;
-  };
   const auto o = std::make_shared<Options>();
   Command command = program.add_command("run", "Quantize a model as a recipe says");
   command.add_option("RECIPE", o->recipe, "The recipe's YAML file").required();
   command.add_option("--set", o->overrides, "Override a key: --set tuning.iters=0 (may be repeated)");
   command.add_flag("--overwrite", o->overwrite, "Replace an output that exists");
   command.add_flag("--restart", o->restart, "Begin anew where a run that was broken off would go on");
+  command
+      .add_option("--progress", o->progress,
+                  "json: an object a line on standard output, for programs; auto: a line on standard error")
+      .type_name("HOW")
+      .show_default();
   command.set_action([&context, o] {
-    const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
-    if (context.threads == 0) set_threads(static_cast<int>(recipe.threads));
-    Catalogue catalogue = context.catalogue();
-    const RunReport report = run({recipe, Context::architecture_folders(), o->overwrite, o->restart}, catalogue);
+    if (o->progress == "json") return run_for_program(context, *o);
+    if (o->progress != "auto") throw Error(cat("--progress takes auto or json, not \"", o->progress, "\""));
+    const RunReport report = run_recipe(context, *o);
     std::cout << summary(report);
     require_verified(report);
   });

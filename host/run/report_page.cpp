@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <functional>
+#include <numeric>
 
 #include "host/base/error.h"
 #include "host/plan/mix_text.h"
@@ -154,6 +156,51 @@ std::string perplexity_plot(const std::vector<ModelRow>& models) {
   return svg + "</svg></div>";
 }
 
+// The logarithmic axis of a plot of 800 x 280, in whole decades.
+class LogAxis {
+ public:
+  // Values that are not positive have no place on it.
+  void add(double value) {
+    if (value <= 0) return;
+    low_ = std::min(low_, value);
+    high_ = std::max(high_, value);
+  }
+  bool empty() const { return high_ == 0; }
+  double y(double value) const {
+    return 20 + 220 * (top() - std::log10(std::max(value, std::pow(10, bottom())))) / (top() - bottom());
+  }
+  std::string lines() const {
+    std::string svg;
+    for (double decade = bottom(); decade <= top(); ++decade) {
+      const double at = y(std::pow(10, decade));
+      svg +=
+          cat("<line x1='70' x2='770' y1='", at, "' y2='", at, "'/><text x='8' y='", at + 4, "'>1e", decade, "</text>");
+    }
+    return svg;
+  }
+
+ private:
+  double bottom() const { return std::floor(std::log10(low_)); }
+  double top() const { return std::max(bottom() + 1, std::ceil(std::log10(high_))); }
+
+  double low_ = INFINITY, high_ = 0;
+};
+
+// Of plots of 800 x 280: a heading and the begin of the picture.
+std::string plot_head(const std::string& title) {
+  return cat("<h2>", title, "</h2><div class=wide><svg viewBox='0 0 800 280' role='img'><title>", title, "</title>");
+}
+// Its end, with what stands at both ends of the x axis.
+std::string plot_foot(const std::string& first, const std::string& last) {
+  return cat("<text x='70' y='268'>", first, "</text><text x='770' y='268' text-anchor='end'>", last,
+             "</text></svg></div>");
+}
+
+// Where item i of `count` stands on the x axis.
+double plot_x(size_t i, size_t count) {
+  return 70 + 700 * (count > 1 ? static_cast<double>(i) / static_cast<double>(count - 1) : 0.5);
+}
+
 // Two values of each block, or 0 where it has none, and what they are.
 struct BlockPlot {
   std::string title, text, first_word, second_word;
@@ -162,27 +209,14 @@ struct BlockPlot {
 
 // On a logarithmic axis; "" when no block has a value.
 std::string block_plot(const BlockPlot& plot) {
-  double low = INFINITY, high = 0;
+  LogAxis axis;
   for (const auto& [first, second] : plot.values)
-    for (const double value : {first, second}) {
-      if (value <= 0) continue;
-      low = std::min(low, value);
-      high = std::max(high, value);
-    }
-  if (high == 0) return "";
-  const double bottom = std::floor(std::log10(low)), top = std::max(bottom + 1, std::ceil(std::log10(high)));
+    for (const double value : {first, second}) axis.add(value);
+  if (axis.empty()) return "";
   const size_t count = plot.values.size();
-  const auto x = [&](size_t i) {
-    return 70 + 700 * (count > 1 ? static_cast<double>(i) / static_cast<double>(count - 1) : 0.5);
-  };
-  const auto y = [&](double value) { return 20 + 220 * (top - std::log10(value)) / (top - bottom); };
-  std::string svg = cat("<h2>", plot.title, "</h2><div class=wide><svg viewBox='0 0 800 280' role='img'><title>",
-                        plot.title, "</title>");
-  for (double decade = bottom; decade <= top; ++decade) {
-    const double at = y(std::pow(10, decade));
-    svg +=
-        cat("<line x1='70' x2='770' y1='", at, "' y2='", at, "'/><text x='8' y='", at + 4, "'>1e", decade, "</text>");
-  }
+  const auto x = [&](size_t i) { return plot_x(i, count); };
+  const auto y = [&](double value) { return axis.y(value); };
+  std::string svg = plot_head(plot.title) + axis.lines();
   for (size_t i = 0; i < count; ++i) {
     const auto& [first, second] = plot.values[i];
     if (first > 0 && second > 0)
@@ -192,9 +226,42 @@ std::string block_plot(const BlockPlot& plot) {
         svg += cat("<circle cx='", x(i), "' cy='", y(value), "' r='4' class='", is_first ? "a" : "b", "'><title>block ",
                    i, " ", is_first ? plot.first_word : plot.second_word, ": ", value, "</title></circle>");
   }
-  return cat(svg, "<text x='70' y='268'>block 0</text><text x='770' y='268' text-anchor='end'>block ", count - 1,
-             "</text></svg></div><p>", plot.text, ": <span class=a>●</span> ", plot.first_word,
-             ", <span class=b>●</span> ", plot.second_word, ".</p>");
+  return cat(svg, plot_foot("block 0", cat("block ", count - 1)), "<p>", plot.text, ": <span class=a>●</span> ",
+             plot.first_word, ", <span class=b>●</span> ", plot.second_word, ".</p>");
+}
+
+// The loss of every iteration, a line a block, from the first block's colour to the last one's; a point is the mean of
+// neighbouring iterations where there are more than kPoints. "": no block was tuned.
+std::string iterations_plot(const std::vector<BlockReport>& blocks) {
+  constexpr size_t kPoints = 100;
+  LogAxis axis;
+  std::vector<std::vector<double>> lines;
+  size_t iterations = 0;
+  for (const BlockReport& b : blocks) {
+    const size_t points = std::min(kPoints, b.losses.size());
+    std::vector<double>& line = lines.emplace_back(points);
+    for (size_t i = 0; i < points; ++i) {
+      const auto begin = b.losses.begin() + static_cast<std::ptrdiff_t>(i * b.losses.size() / points),
+                 end = b.losses.begin() + static_cast<std::ptrdiff_t>((i + 1) * b.losses.size() / points);
+      line[i] = std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin);
+      axis.add(line[i]);
+    }
+    iterations = std::max(iterations, b.losses.size());
+  }
+  if (axis.empty()) return "";
+  std::string svg = plot_head("Loss by iteration") + axis.lines();
+  for (size_t block = 0; block < lines.size(); ++block) {
+    if (lines[block].empty()) continue;
+    svg += "<polyline points='";
+    for (size_t i = 0; i < lines[block].size(); ++i)
+      svg += cat(format_number(plot_x(i, lines[block].size()), 1), ",", format_number(axis.y(lines[block][i]), 1), " ");
+    const size_t share = lines.size() > 1 ? 100 * block / (lines.size() - 1) : 0;
+    svg += cat("' style='fill: none; stroke: color-mix(in srgb, var(--b) ", share, "%, var(--a))'><title>block ", block,
+               "</title></polyline>");
+  }
+  return cat(svg, plot_foot("iteration 1", cat("iteration ", iterations)),
+             "<p>Mean squared error of the block's output on each iteration's batch, a line a block: from <span "
+             "class=a>●</span> the first to <span class=b>●</span> the last.</p>");
 }
 
 std::string block_plots(const std::vector<BlockReport>& blocks) {
@@ -209,7 +276,8 @@ std::string block_plots(const std::vector<BlockReport>& blocks) {
     error.values.emplace_back(b.error_in_chain.value_or(0), b.error_alone.value_or(0));
   }
   const std::string tuned = block_plot(loss);
-  return (tuned.empty() ? "<h2>Loss of each block</h2><p>No block was tuned.</p>" : tuned) + block_plot(error);
+  return (tuned.empty() ? "<h2>Loss of each block</h2><p>No block was tuned.</p>" : tuned) + iterations_plot(blocks) +
+         block_plot(error);
 }
 
 // A bar an expert, block below block; "" when there are no experts.
@@ -241,24 +309,16 @@ std::string experts_plot(const std::vector<BlockReport>& blocks) {
 // The least loss that is predicted at each size, and the size that was chosen; "": the recipe has no mix.
 std::string mix_plot(const MixPlan* mix) {
   if (!mix || !mix->chosen) return "";
-  double low = INFINITY, high = 0;
-  for (const SizedLoss& point : mix->curve) {
-    if (point.loss <= 0) continue;
-    low = std::min(low, point.loss);
-    high = std::max(high, point.loss);
-  }
-  const double bottom = std::floor(std::log10(low)), top = std::max(bottom + 1, std::ceil(std::log10(high)));
+  LogAxis axis;
+  for (const SizedLoss& point : mix->curve) axis.add(point.loss);
   const auto first = static_cast<double>(mix->curve.front().bytes), last = static_cast<double>(mix->curve.back().bytes);
   const auto x = [&](uint64_t bytes) {
     return 70 + 700 * (last > first ? (static_cast<double>(bytes) - first) / (last - first) : 0.5);
   };
-  const auto y = [&](double loss) { return 20 + 220 * (top - std::log10(std::max(loss, low))) / (top - bottom); };
-  std::string svg = "<h2>Size and predicted divergence</h2>";
-  if (high > 0) {
-    svg += "<div class=wide><svg viewBox='0 0 800 280' role='img'><title>Size and predicted divergence</title>";
-    for (double decade = bottom; decade <= top; ++decade)
-      svg += cat("<line x1='70' x2='770' y1='", y(std::pow(10, decade)), "' y2='", y(std::pow(10, decade)),
-                 "'/><text x='8' y='", y(std::pow(10, decade)) + 4, "'>1e", decade, "</text>");
+  const auto y = [&](double loss) { return axis.y(loss); };
+  const char* const title = "Size and predicted divergence";
+  std::string svg = axis.empty() ? cat("<h2>", title, "</h2>") : plot_head(title) + axis.lines();
+  if (!axis.empty()) {
     std::string line;
     for (const SizedLoss& point : mix->curve) line += cat(x(point.bytes), ",", y(point.loss), " ");
     svg += cat("<polyline points='", line, "' style='fill: none; stroke: var(--b); stroke-width: 2'/>");
@@ -269,9 +329,7 @@ std::string mix_plot(const MixPlan* mix) {
     for (const MixScheme& scheme : mix->schemes)
       if (scheme.alone.loss > 0 && scheme.alone.bytes > 0) mark(scheme.alone, "none", scheme.name + " alone");
     mark(*mix->chosen, "a", "chosen");
-    svg += cat("<text x='70' y='268'>", format_bytes(mix->curve.front().bytes),
-               "</text><text x='770' y='268' text-anchor='end'>", format_bytes(mix->curve.back().bytes),
-               "</text></svg></div>");
+    svg += plot_foot(format_bytes(mix->curve.front().bytes), format_bytes(mix->curve.back().bytes));
   }
   std::vector<std::vector<std::string>> rows{{"scheme", "alone", "KLD, predicted", "layers"}};
   for (const MixScheme& scheme : mix->schemes)

@@ -127,7 +127,7 @@ uint64_t peak_memory_bytes() {
 // The files that a run leaves beside its exports, by their names.
 std::map<std::string, std::string> notes(const RunReport& report) {
   return {{"recipe.yaml", report.recipe},
-          {"report.json", to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"},
+          {"report.json", readable(to_json(report)) + "\n"},
           {"report.html", report_page(report)}};
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/run_report.h"
 
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
 #include "host/base/error.h"
 #include "host/plan/mix_text.h"
 #include "host/report/table.h"
@@ -12,6 +16,12 @@ using nlohmann::json;
 
 json number_or_null(const std::optional<double>& number) { return number ? json(*number) : json(); }
 json text_or_null(const std::string& text) { return text.empty() ? json() : json(text); }
+
+double four_digits(double number) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", number);
+  return std::strtod(text, nullptr);
+}
 
 json to_json(const ModelRow& m) {
   json row{{"name", m.name},
@@ -90,7 +100,9 @@ json to_json(const RunReport& report) {
                              {"best_iteration", b.best_iteration},
                              {"error_alone", number_or_null(b.error_alone)},
                              {"error_in_chain", number_or_null(b.error_in_chain)},
-                             {"seconds", b.seconds}});
+                             {"seconds", b.seconds},
+                             {"losses", json::array()}});
+    for (const double loss : b.losses) out["blocks"].back()["losses"].push_back(four_digits(loss));
     if (!b.expert_tokens.empty())
       out["blocks"].back().update({{"expert_tokens", b.expert_tokens}, {"experts_with_few_tokens", b.few}});
   }
@@ -98,6 +110,19 @@ json to_json(const RunReport& report) {
   for (const LayerRow& layer : report.layers)
     out["layers"].push_back({{"name", layer.name}, {"scheme", layer.scheme}, {"bytes", layer.bytes}});
   return out;
+}
+
+std::string readable(const json& value, int indent) {
+  const bool numbers =
+      value.is_array() && std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_number(); });
+  if (!value.is_structured() || value.empty() || numbers)
+    return value.dump(-1, ' ', false, json::error_handler_t::replace);
+  const std::string line = "\n" + std::string(static_cast<size_t>(indent), ' ');
+  std::string text;
+  for (const auto& [key, member] : value.items())
+    text += cat(text.empty() ? "" : ",", line, "  ", value.is_object() ? cat(readable(json(key)), ": ") : "",
+                readable(member, indent + 2));
+  return value.is_object() ? cat("{", text, line, "}") : cat("[", text, line, "]");
 }
 
 std::string summary(const RunReport& report) {

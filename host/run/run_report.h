@@ -69,11 +69,15 @@ struct RunReport {
 //   spill    {bytes, read, written, seconds}: calibration activations on disk
 //   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; all but the original kld {mean, median,
 //            p99, p999} and same_top where it was evaluated; exports verified (text), problems and notes (texts)
-//   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null}]
+//   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null, losses
+//            [of each iteration, four digits; none when not tuned]}]
 //   layers   [{name, scheme: text, bytes}]
 //   warnings [text]
 //   mix      of a recipe with one: {target, bytes, loss, schemes [{name, bytes, loss, layers}], curve [{bytes, loss}]}
 nlohmann::json to_json(const RunReport& report);
+
+// Of report.json: indented, with lists of numbers in one line each.
+std::string readable(const nlohmann::json& value, int indent = 0);
 
 // What `roundhouse run` prints at its end.
 std::string summary(const RunReport& report);

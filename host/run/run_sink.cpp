@@ -22,6 +22,12 @@ double seconds_between_records() {
   return text.empty() ? kSecondsBetweenRecords : std::strtod(text.c_str(), nullptr);
 }
 
+double tokens_of_an_iteration(const Recipe& recipe) {
+  const Calibration& calibration = recipe.calibration;
+  return static_cast<double>(
+      std::min(calibration.samples, calibration.batch_size * recipe.tuning.gradient_accumulation) * calibration.seqlen);
+}
+
 // As on a full disk, which need not be the exports' end.
 void warn_of_missing(const std::exception& e) {
   log::warning(cat("what is done is not recorded for a later run: ", e.what()));
@@ -34,7 +40,7 @@ nlohmann::json blocks_to_record(const std::vector<BlockReport>& blocks) {
   const auto error = [](const std::optional<double>& e) { return e ? nlohmann::json(*e) : nlohmann::json(); };
   for (const BlockReport& b : blocks)
     record.push_back({b.block, b.first_loss, b.best_loss, b.best_iteration, error(b.error_alone),
-                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few});
+                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few, b.losses});
   return record;
 }
 
@@ -42,7 +48,7 @@ std::vector<BlockReport> blocks_of_record(const nlohmann::json& record) {
   std::vector<BlockReport> blocks;
   const auto error = [](const nlohmann::json& e) { return e.is_null() ? std::nullopt : std::optional<double>(e); };
   for (const nlohmann::json& b : record)
-    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8]});
+    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8], b[9]});
   return blocks;
 }
 
@@ -53,6 +59,7 @@ RunSink::RunSink(Exporter& exporter, const Plan& plan, OutputFolder& output, Jou
       journal_(journal),
       interval_(seconds_between_records()),
       iters_(plan.recipe.tuning.iters),
+      tokens_(tokens_of_an_iteration(plan.recipe)),
       layers_alone_(plan.rounds_only),
       steps_(layers_alone_ ? std::count_if(plan.layers.begin(), plan.layers.end(),
                                            [](const LayerPlan& layer) { return layer.encoding != nullptr; })
@@ -74,16 +81,29 @@ void RunSink::layer(const EncodedLayer& layer) {
 }
 
 void RunSink::iteration(int64_t block, int64_t iteration, double loss) {
+  if (iteration == 0) block_.lap();
+  losses_.push_back(loss);
+  const double rate = iteration == 0 ? 0 : static_cast<double>(iteration) * tokens_ / block_.now();  // after the first
   progress_.update(block, static_cast<double>(iteration + 1) / static_cast<double>(iters_),
-                   cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss));
+                   cat("iteration ", iteration + 1, "/", iters_, "  loss ", loss,
+                       rate > 0 ? cat("  ", format_number(rate, 0), " tokens/s") : ""),
+                   {{"iteration", iteration + 1},
+                    {"iterations", iters_},
+                    {"loss", loss},
+                    {"tokens_per_second", rate > 0 ? nlohmann::json(rate) : nlohmann::json()}});
 }
 
 void RunSink::block_done(const BlockReport& report) {
   const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
                                                        " (iteration ", report.best_iteration, ")  ")
                                                  : "";
-  progress_.line(report.block, cat(loss, format_seconds(report.seconds)));
+  progress_.line(report.block, cat(loss, format_seconds(report.seconds)),
+                 {{"first_loss", report.first_loss},
+                  {"best_loss", report.best_loss},
+                  {"best_iteration", report.best_iteration},
+                  {"step_seconds", report.seconds}});
   blocks_.push_back(report);
+  blocks_.back().losses = std::exchange(losses_, {});
   done_ = report.block + 1;
 }
 

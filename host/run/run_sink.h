@@ -67,12 +67,14 @@ class RunSink : public QuantizeSink {
   double interval_;  // seconds between records, at least
   double cost_ = 0;  // seconds that the work waited for the last one
   int64_t iters_;
+  double tokens_;      // of an iteration
   bool layers_alone_;  // they come without blocks
   int64_t steps_, done_;
-  Clock start_, since_record_;
+  Clock start_, since_record_, block_;
   double earlier_;    // seconds of the runs that were broken off
   std::string kept_;  // written by the journal's thread, until settle()
   Progress progress_;
+  std::vector<double> losses_;  // of the block that is tuned
   std::vector<BlockReport> blocks_;
 };
 

@@ -23,6 +23,7 @@ struct BlockReport {
   double seconds = 0;
   std::vector<int64_t> expert_tokens{};  // calibration tokens of each expert; empty: the block has none
   int64_t few = 0;                       // experts that got too few to be tuned
+  std::vector<double> losses{};          // of each iteration; empty when not tuned
 };
 
 // Calibration activations that did not fit in the recipe's `memory`.

@@ -10,6 +10,7 @@ driver the first goes further, to the driver's own words or a run.
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -23,8 +24,8 @@ def main():
     if not (folder / "installed").exists():
         begin = time.monotonic()
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "torch==2.11.0",
-                        "nvidia-cuda-runtime==13.0.*", "nvidia-cuda-cupti==13.0.*", "-r", ROOT / "host/cmake/cuda_libraries.txt"],
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+                        "-r", ROOT / "host/cmake/libtorch.txt", "-r", ROOT / "host/cmake/cuda_libraries.txt"],
                        check=True)
         (folder / "installed").touch()
         print(f"installed in {time.monotonic() - begin:.0f} s", flush=True)
@@ -33,13 +34,14 @@ def main():
     stranger = folder / "stranger"
     stranger.mkdir(exist_ok=True)
     (stranger / "version.py").write_text("__version__ = '2.9.1+cu128'\n")
+    version = re.search(r"^torch==(\S+)$", (ROOT / "host/cmake/libtorch.txt").read_text(), re.M)[1]
     no_driver = not (os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg"))
 
     failures = 0
     for torch_folder, expected in ((torch, "no NVIDIA driver is loaded" if no_driver else ""),
-                                   (None, "has no CUDA library (libtorch_cuda.so): install torch==2.11.0" if no_driver else ""),
-                                   (stranger, "is torch 2.9.1: install torch==2.11.0"),
-                                   (folder, "is no torch folder: install torch==2.11.0")):
+                                   (None, f"has no CUDA library (libtorch_cuda.so): install torch=={version}" if no_driver else ""),
+                                   (stranger, f"is torch 2.9.1: install torch=={version}"),
+                                   (folder, f"is no torch folder: install torch=={version}")):
         environment = {name: value for name, value in os.environ.items() if name not in ("ROUNDHOUSE_TORCH", "LD_LIBRARY_PATH")}
         if torch_folder:
             environment["ROUNDHOUSE_TORCH"] = str(torch_folder)

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "host/base/error.h"
@@ -71,6 +72,8 @@ TEST_F(RunTest, ReportsTheOriginalThenPlainRoundingThenTheExports) {
   ASSERT_EQ(report.blocks.size(), 2u);
   EXPECT_EQ(report.blocks[1].block, 1);
   EXPECT_GT(report.blocks[1].first_loss, 0);
+  ASSERT_EQ(report.blocks[1].losses.size(), 2u);
+  EXPECT_EQ(report.blocks[1].losses[0], report.blocks[1].first_loss);
   EXPECT_NEAR(*report.blocks[0].error_alone, *report.blocks[0].error_in_chain, 1e-6) << "the same inputs";
   EXPECT_LT(*report.blocks[1].error_alone, *report.blocks[1].error_in_chain);
   EXPECT_GT(*report.blocks[1].error_alone, 0.01);
@@ -89,6 +92,8 @@ TEST_F(RunTest, ReportsTheOriginalThenPlainRoundingThenTheExports) {
   EXPECT_FALSE(written["models"][1].contains("verified"));
   EXPECT_EQ(written["models"][3]["problems"], nlohmann::json::array());
   EXPECT_EQ(written["models"][2]["perplexity"], report.models[2].score->perplexity.value);
+  EXPECT_NEAR(written["blocks"][1]["losses"][0], report.blocks[1].first_loss, 1e-3 * report.blocks[1].first_loss);
+  EXPECT_EQ(nlohmann::json::parse(readable(written)), written);
   EXPECT_FALSE(report.models[0].score->divergence);
   EXPECT_FALSE(written["models"][0].contains("kld"));
   EXPECT_GT(report.models[2].score->divergence->mean, 0);
@@ -141,6 +146,26 @@ TEST_F(RunTest, WhatCanBeKnownBeforeTheWorkIsToldBeforeIt) {
         << e.what();
   }
   EXPECT_FALSE(fs::exists(out()));
+}
+
+TEST(RunReport, LossesByIterationAreALineABlock) {
+  RunReport report;
+  report.blocks = {{0}, {1}, {2}};
+  report.blocks[1].losses = {0.0123456, 0.01, 0.008};
+  report.blocks[2].losses.assign(1000, 0.5);
+  const std::string page = report_page(report);
+  size_t lines = 0, points = 0;
+  for (size_t at = 0; (at = page.find("<polyline points='", at)) != std::string::npos; ++lines) {
+    const std::string line = page.substr(at, page.find('\'', at + 18) - at);
+    points += static_cast<size_t>(std::count(line.begin(), line.end(), ','));
+    at += line.size();
+  }
+  EXPECT_EQ(lines, 2u) << "the block that was not tuned has none";
+  EXPECT_EQ(points, 3u + 100u) << "many iterations are drawn together";
+  EXPECT_NE(page.find("iteration 1000</text>"), std::string::npos);
+  EXPECT_EQ(page.find("nan"), std::string::npos);
+  const std::string json = readable(to_json(report));
+  EXPECT_NE(json.find("\n      \"losses\": [0.01235,0.01,0.008],\n"), std::string::npos) << json;
 }
 
 TEST(RunReport, AnExportWithProblemsIsRefusedByItsFolder) {
