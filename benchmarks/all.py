@@ -22,18 +22,13 @@ import subprocess
 import sys
 
 import document
+import experts
 import journal
 import machine
 import rounding
 import scaling
 import sides
 import speed
-
-
-def program_json(program, *arguments):
-    print(program.name, *arguments, flush=True)
-    waiting = {"GOMP_SPINCOUNT": "3000"}  # as the executable sets it for itself
-    return json.loads(subprocess.run([program, *arguments], check=True, stdout=subprocess.PIPE, env=waiting | os.environ).stdout)
 
 
 def tuning(options):
@@ -62,18 +57,18 @@ def block_loop(options):
     if options.quick:
         size |= {"batch": 2, "seqlen": 64, "iters": 2, "rounds": 1}
 
-    def measured(**size):
-        return program_json(options.roundhouse.with_name("block_loop_bench"),
-                            *(text for name, value in size.items() for text in (f"--{name}", str(value))))
-
-    result = measured(**size)
+    result = experts.block_loop(options.roundhouse, **size)
     if options.device == "cpu":  # what a second thread adds: processors may be two threads of one core
-        result["one_thread"] = measured(**size | {"threads": 1, "rounds": 1, "iters": 1})
+        result["one_thread"] = experts.block_loop(options.roundhouse, **size | {"threads": 1, "rounds": 1, "iters": 1})
     return result
 
 
+def experts_part(options):
+    return experts.measure(options.roundhouse, **({"batch": 2, "seqlen": 64, "iters": 1, "rounds": 1} if options.quick else {}))
+
+
 def kernels(options):
-    return program_json(options.roundhouse.with_name("bandwidth"), "0", *(["W4A16"] if options.quick else []))
+    return experts.program_json(options.roundhouse.with_name("bandwidth"), "0", *(["W4A16"] if options.quick else []))
 
 
 def scaling_part(options):
@@ -107,7 +102,8 @@ def sources(options):
 
 
 PARTS = {"cpu": {"tuning": tuning, "block_loop": block_loop, "rounding": rounding_part, "kernels": kernels,
-                 "scaling": scaling_part, "journal": journal_part, "export": export, "sources": sources},
+                 "scaling": scaling_part, "journal": journal_part, "export": export, "sources": sources,
+                 "experts": experts_part},
          "cuda": {"block_loop": block_loop, "tuning": tuning}}
 
 

@@ -151,6 +151,25 @@ class Loop:
             (2 * tuning["blocks"] - 1) * batches * self.flops["forward"]
 
 
+class Experts:
+    """A block with many experts: what it takes over what it cannot do without."""
+
+    NEEDED = {"weights": "weights in bfloat16", "tunables": "tunables", "best": "the best iteration's tunables", "micro_batch": "a unit of samples, both passes",
+              "leaf_and_gradient": "an expert's rounded weight and its gradient"}
+
+    def __init__(self, part):
+        self.loop = Loop(part["loop"])
+        self.bytes = part["loop"]["memory"]
+        self.time = self.loop.iteration / (self.loop.product_seconds + self.loop.parts["qdq"])
+        self.needed_bytes = sum(self.bytes[name] for name in self.NEEDED)
+        self.peak_bytes = self.bytes["peak"] - self.bytes["activations"]
+        self.memory = self.peak_bytes / self.needed_bytes
+        sides = Sides(part["rounding"], "dense")
+        self.rates = {side: part["weights"][side] / sides.of(side, "seconds") for side in ("experts", "dense")}
+        self.rate = self.rates["experts"] / self.rates["dense"]
+        self.processor_rate = sides.of("dense", "processor_seconds") / sides.of("experts", "processor_seconds")
+
+
 def verdict(met):
     return "met" if met else "not met"
 
@@ -183,7 +202,9 @@ CPU_TARGETS = {"tuning": ["tuning 2.5 times as fast as auto-round", "half its pe
                "block_loop": ["block loop at 60 % of the machine's matrix product rate"],
                "rounding": ["rounding 10 times as fast as auto-round"],
                "kernels": ["every data type's kernels at memory bandwidth"],
-               "journal": ["the journal takes less than 3 % of a run"]}
+               "journal": ["the journal takes less than 3 % of a run"],
+               "experts": ["a block with 128 experts in 1.3 times its products and the rounding of its weights", "in 1.2 times the memory that it needs",
+                           "its rounding at a dense block's rate"]}
 
 
 def cpu_targets(parts):
@@ -229,6 +250,14 @@ def cpu_targets(parts):
         share = journal_cost(part, "seconds") / part["interval"]
         rows.append(["the journal takes less than 3 % of a run", f"{100 * share:.1f} % with records of {part['record_bytes'] / 1e6:.0f} MB",
                      verdict(share < 0.03), "" if share < 0.03 else "then records are written less often than one in 30 s"])
+    if "experts" in parts:
+        experts = Experts(parts["experts"])
+        rows.append(["an iteration over 128 experts in 1.3 times its products and the rounding of its weights", f"{experts.time:.2f} times",
+                     verdict(experts.time <= 1.3), "" if experts.time <= 1.3 else "the section on experts says where the rest goes"])
+        rows.append(["memory of a block with 128 experts at most 1.2 times what it needs", f"{experts.memory:.2f} times", verdict(experts.memory <= 1.2),
+                     "" if experts.memory <= 1.2 else "the section on experts says what else there is"])
+        rows.append(["rounding 128 experts at the rate of a dense block", f"{experts.rate:.2f} times", verdict(experts.rate >= 0.95),
+                     "" if experts.rate >= 0.95 else f"in processor time {experts.processor_rate:.2f} times"])
     if "kernels" in parts:
         kernels = parts["kernels"]
         copy = kernels["memcpy"]
@@ -308,6 +337,33 @@ def loop_section(out, part):
     out.table(["part of an iteration", "seconds", "share"],
               [[name, f"{seconds:.4f}", f"{100 * seconds / loop.iteration:.1f} %"] for name, seconds, _ in loop.shares()])
     out.plot(plots.bars("Parts of an iteration", [(name, max(0, 1000 * seconds), kind) for name, seconds, kind in loop.shares()], "ms"))
+
+
+def experts_section(out, part):
+    experts, loop = Experts(part), part["loop"]
+    out.heading("A block with many experts")
+    out.paragraph(
+        f"`experts.py`: a random block of Qwen3-30B-A3B's shape (128 experts of 3 x 768 x 2048, 8 for a token; attention of 32 heads of 128), {loop['scheme']}, "
+        f"batch {loop['batch']} x {loop['seqlen']} tokens in {loop['type']}, {loop['threads']} threads. An iteration takes {experts.loop.iteration:.2f} s: "
+        f"{experts.time:.2f} times its products, unit by unit, with the tokens that each expert gets, and the rounding of all weights (qdq).")
+    out.table(["part of an iteration", "seconds", "share"],
+              [[name, f"{seconds:.3f}", f"{100 * seconds / experts.loop.iteration:.1f} %"] for name, seconds, _ in experts.loop.shares()])
+    out.paragraph(
+        f"The largest resident memory, without the calibration activations ({mib(experts.bytes['activations'])}) and what the process has before, is "
+        f"{mib(experts.peak_bytes)}: {experts.memory:.2f} times the {mib(experts.needed_bytes)} below. The rest is the rounded weights of all experts, which each unit "
+        "reads, and for each expert the inputs and output gradients of its tokens: the gradient of a weight is multiplied and summed over the units when its step "
+        "is due, one weight at a time, because these factors of all units take less than one gradient of all experts.")
+    out.table(["needed", "memory"], [[name, mib(experts.bytes[key])] for key, name in experts.NEEDED.items()])
+    out.paragraph(
+        f"Rounding from the start of the process to the checkpoint, W4A16: {experts.rates['experts'] / 1e6:.0f} MB/s, and {experts.rates['dense'] / 1e6:.0f} MB/s of a dense "
+        f"block of the same bytes (medians of {len(part['rounding'])} rounds); {experts.processor_rate:.2f} times as fast in processor time.")
+    if calls := loop["rounds"][-1].get("stack_calls"):
+        out.paragraph(
+            f"The host gives a data type the experts one by one. The same calls for the {calls['experts']} matrices of a stack ({mib(calls['bytes'])}) as one matrix take "
+            "as long within what such measurements vary by, so a batch would give nothing on a processor, and its buffers would take memory:")
+        out.table(["", "one by one", "at once"],
+                  [[what, *(f"{1000 * calls[side][key]['seconds']:.0f} ms" for side in ("one_by_one", "at_once"))]
+                   for key, what in (("rounding", "plain rounding, to codes"), ("qdq", "tuning: rounded weights"), ("step", "tuning: sign step"))])
 
 
 def rounding_section(out, part):
@@ -399,7 +455,7 @@ def sources_section(out, part):
 
 
 SECTIONS = {"tuning": tuning_section, "block_loop": loop_section, "rounding": rounding_section,
-            "kernels": kernels_section, "scaling": scaling_section, "journal": journal_section, "export": export_section, "sources": sources_section}
+            "kernels": kernels_section, "scaling": scaling_section, "journal": journal_section, "export": export_section, "sources": sources_section, "experts": experts_section}
 
 def waiting_section(out):
     waiting = json.loads((RESULTS / "waiting.json").read_text())

@@ -9,16 +9,21 @@ import sys
 
 import sides
 
+QWEN3 = {"hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "rope_theta": 1e6}
 SHAPES = {
     "qwen2.5-0.5b": {"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14,
                      "num_key_value_heads": 2, "rope_theta": 1e6},
     "llama-3.1-8b": {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
                      "num_key_value_heads": 8, "rope_theta": 5e5},
+    "qwen3-30b-a3b": QWEN3 | {"model_type": "qwen3_moe", "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
+                              "intermediate_size": 6144, "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    # Its experts side by side.
+    "qwen3-30b-a3b, dense": QWEN3 | {"model_type": "qwen3", "intermediate_size": 128 * 768},
 }
 
 
 def block_parameters(shape):
-    """Of the linear layers of one block."""
+    """Of the linear layers of one block without experts."""
     hidden, kv = shape["hidden_size"], shape["num_key_value_heads"] * shape["hidden_size"] // shape["num_attention_heads"]
     return 2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * shape["intermediate_size"]
 

@@ -45,6 +45,9 @@ class ExportSession {
   const char* json(const std::string& key) const;
   const char* path(const std::string& key) const;
   void decode(const rh_encoded_layer& layer, rh_tensor& output) const { decode_(layer, output); }
+  // Bytes of the safetensors files that the format has begun, once they are written.
+  uint64_t announced() const { return announced_; }
+  void announce(uint64_t bytes) const { announced_ += bytes; }
 
  private:
   OutputFolder& folder_;
@@ -53,6 +56,7 @@ class ExportSession {
   std::map<std::string, std::function<nlohmann::json()>> large_;
   std::map<std::string, std::string> paths_;
   Decode decode_;
+  mutable uint64_t announced_ = 0;
   rh_export table_;
 };
 

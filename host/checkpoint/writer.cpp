@@ -111,6 +111,12 @@ std::string SafetensorsWriter::head(const Shard& shard, const std::string& metad
   return json;
 }
 
+uint64_t SafetensorsWriter::bytes() const {
+  uint64_t bytes = total_bytes_;
+  for (const Shard& shard : shards_) bytes += shard.head.size();
+  return bytes;
+}
+
 std::string SafetensorsWriter::file_name(size_t shard) const {
   if (shards_.size() == 1) return "model.safetensors";
   std::array<char, 80> name;

@@ -38,6 +38,9 @@ class SafetensorsWriter {
   SafetensorsWriter(OutputFolder& folder, uint64_t max_shard_bytes, const std::map<std::string, std::string>& metadata,
                     const std::vector<TensorSpec>& tensors, std::string_view saved = {});
 
+  // Of all files, once they are written.
+  uint64_t bytes() const;
+
   // `data` is contiguous, little-endian, not needed after the call. Throws Error for a tensor that was not announced,
   // not so, or that has come before.
   void add(const std::string& name, DType dtype, const std::vector<int64_t>& shape, const void* data);

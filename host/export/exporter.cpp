@@ -16,6 +16,7 @@
 #include "host/base/scratch_folder.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
+#include "host/checkpoint/weight_bytes.h"
 #include "host/export/digests.h"
 #include "host/export/journal.h"
 #include "host/export/replay_log.h"
@@ -225,6 +226,15 @@ void Exporter::tensor(const std::string& name, const Tensor& tensor) {
   give(name, tensor, To::kAll);
   if (replay_) replay_->tensor(name, tensor);
   if (!omitted_.contains(name)) fingerprints_.add(name, tensor);
+}
+
+std::map<std::string, uint64_t> Exporter::laid_out() const {
+  std::map<std::string, uint64_t> bytes;
+  for (const auto& target : targets_) {
+    const uint64_t announced = target->session.announced();
+    bytes[target->id] = announced > 0 ? announced : weight_bytes(target->folder.partial());
+  }
+  return bytes;
 }
 
 void Exporter::start_saving() {

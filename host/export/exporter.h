@@ -40,6 +40,8 @@ class Exporter {
            const std::filesystem::path& model_folder, OutputFolder& output, const JournalRecord* from = nullptr);
   ~Exporter();
 
+  // Bytes of the weights of each format's export, as far as it has laid its files out before the first layer comes.
+  std::map<std::string, uint64_t> laid_out() const;
   void layer(const EncodedLayer& layer);
   void tensor(const std::string& name, const Tensor& tensor);
   // From now on save() may be called. REQUIRES: nothing was added since the constructor.

@@ -34,6 +34,9 @@ class Block {
   // Of an expert's linears, in place of the other: they are applied to all tokens, and what comes of it is dropped.
   void set_expert_hook(InputHook hook) { expert_hook_ = std::move(hook); }
 
+  // The weights of experts, which get little of a batch, get no gradients then: `hook` gets what they are products of.
+  void set_expert_gradient_hook(WeightGradientHook hook) { linears_.expert_gradient_hook = std::move(hook); }
+
   // hidden: [batch, seq, hidden] in the block's dtype, like the result. Differentiable in hidden and in the weights and
   // biases of the slots, not in those of norms.
   at::Tensor forward(const at::Tensor& hidden, const PositionData& positions) const;

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "host/model/input_hook.h"
@@ -17,9 +18,13 @@ struct LinearSlot {
   at::Tensor bias;    // [out], or undefined
 };
 
+// Takes x [tokens, in] and dy [tokens, out], of which the gradient of a linear's weight is dy^T x.
+using WeightGradientHook = std::function<void(const LinearInfo& linear, const at::Tensor& x, const at::Tensor& dy)>;
+
 struct Linears {
   std::vector<LinearSlot> slots;
   InputHook input_hook;
+  WeightGradientHook expert_gradient_hook;  // of experts, whose weights then get no gradient of backward()
 
   at::Tensor operator()(size_t slot, const at::Tensor& input) const { return apply(slot, input, input_hook); }
   at::Tensor apply(size_t slot, const at::Tensor& input, const InputHook& hook) const;

@@ -268,7 +268,35 @@ struct XieluFunction : Function<XieluFunction> {
   }
 };
 
+using TakeGradient = std::function<void(const at::Tensor& x, const at::Tensor& dy)>;
+
+// A function as autograd keeps things: alive as long as the graph.
+struct KeptFunction : torch::CustomClassHolder {
+  explicit KeptFunction(TakeGradient take) : take(std::move(take)) {}
+  TakeGradient take;
+};
+
+struct HookedLinearFunction : Function<HookedLinearFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias, TakeGradient take) {
+    context->save_for_backward({x, weight});
+    context->saved_data["take"] = c10::IValue::make_capsule(c10::make_intrusive<KeptFunction>(std::move(take)));
+    return at::linear(x, weight, bias);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &dy = gradients[0];
+    static_cast<const KeptFunction&>(*context->saved_data["take"].toCapsule()).take(x.detach(), dy);
+    return {context->needs_input_grad(0) ? dy.mm(weight) : at::Tensor(), {}, {}, {}};
+  }
+};
+
 }  // namespace
+
+at::Tensor hooked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, TakeGradient take) {
+  return HookedLinearFunction::apply(x, weight, std::optional(bias), std::move(take));
+}
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x, weight, eps);

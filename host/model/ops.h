@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
+
 #include "host/model/structure.h"
 
 namespace roundhouse {
@@ -32,5 +34,10 @@ at::Tensor activate(const Xielu& xielu, const at::Tensor& x);
 
 // activation(gate) * up, of equal shapes.
 at::Tensor activate_and_multiply(Activation activation, const at::Tensor& gate, const at::Tensor& up);
+
+// x weight^T + bias, with the bits of at::linear(). backward() hands x and the gradient of the result, of which weight's
+// is dy^T x, to `take` in place of that product. x: [tokens, in], in weight's type. No gradient for bias.
+at::Tensor hooked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         std::function<void(const at::Tensor& x, const at::Tensor& dy)> take);
 
 }  // namespace roundhouse

@@ -50,6 +50,12 @@ uint64_t replay_bytes(const Plan& plan) {
 
 }  // namespace
 
+uint64_t hidden_state_bytes(const Recipe& recipe, int64_t samples, int64_t hidden_size, int64_t points) {
+  const bool on_gpu = recipe.device.kind == DeviceChoice::Kind::kCuda;
+  return static_cast<uint64_t>(points * samples * recipe.calibration.seqlen * hidden_size) *
+         (computes_in_bfloat16(on_gpu) ? 2 : 4);
+}
+
 void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int64_t hidden_size) {
   for (const std::string& name : source.names()) {
     const TensorInfo entry = source.info(name);
@@ -82,9 +88,7 @@ void estimate(Plan& plan, TensorSource& source, const Catalogue& catalogue, int6
   const double forwards =
       (needed.full ? 1 : 0) + (needed.quantized ? 1 : 0) + (needed.quantized && needed.ranges ? 1 : 0);
   const bool on_gpu = recipe.device.kind == DeviceChoice::Kind::kCuda;
-  plan.activation_bytes =
-      static_cast<uint64_t>(needed.stores() * recipe.calibration.samples * recipe.calibration.seqlen * hidden_size) *
-      (computes_in_bfloat16(on_gpu) ? 2 : 4);
+  plan.activation_bytes = hidden_state_bytes(recipe, recipe.calibration.samples, hidden_size, needed.stores());
   double operations = 0;
   for (const LayerPlan& layer : plan.layers) {
     const double parameters = static_cast<double>(layer.info.out_features * layer.info.in_features);

@@ -38,6 +38,11 @@ class LayerChecker {
 // Whether numbers of the type are not yet weights: such a layer cannot be left as it is either.
 bool needs_scale(DType dtype) { return bits_of(dtype) <= 8; }
 
+QuantizerTarget weight_target(const LayerPlan& layer) {
+  return {layer.info.name, layer.info.role,  layer.info.out_features, layer.info.in_features,
+          layer.dtype,     RH_TARGET_WEIGHT, layer.info.stack};
+}
+
 void LayerChecker::check_activation(LayerPlan& layer) {
   const QuantizerTarget target{layer.info.name,      layer.info.role, -1, layer.info.in_features, layer.dtype,
                                RH_TARGET_ACTIVATION, layer.info.stack};
@@ -61,20 +66,15 @@ void LayerChecker::check_activation(LayerPlan& layer) {
 }
 
 void LayerChecker::check_weight(LayerPlan& layer) {
-  const QuantizerTarget target{layer.info.name, layer.info.role,  layer.info.out_features, layer.info.in_features,
-                               layer.dtype,     RH_TARGET_WEIGHT, layer.info.stack};
+  const QuantizerTarget target = weight_target(layer);
   const TensorScheme& scheme = *layer.scheme.weight;
   if (layer.dtype != DType::kF32 && layer.dtype != DType::kF16 && layer.dtype != DType::kBF16)
     throw Error(cat("the weight is ", safetensors_name(layer.dtype),
                     needs_scale(layer.dtype) ? ", and no loaded format finds its scale in the checkpoint" : "",
                     "; F32, F16 and BF16 can be quantized"));
-  try {
-    if (!(catalogue_.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_WEIGHTS))
-      throw Error(cat("the data type ", scheme.dtype, " does not quantize weights"));
-    check_dtype(catalogue_.dtype(scheme.dtype), scheme, target);
-  } catch (const Error& e) {
+  if (const std::string why = dtype_refusal(catalogue_, layer); !why.empty()) {
     layer.problems.push_back(
-        cat(e.what(), ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_WEIGHTS))));
+        cat(why, ". Data types that can: ", joined(dtypes_that_could(scheme, target, RH_SUPPORTS_WEIGHTS))));
     return;
   }
   const Quantizer quantizer(catalogue_.dtype(scheme.dtype), scheme, target);
@@ -122,6 +122,18 @@ uint64_t packed_bytes(const rh_encoding& encoding, const LinearInfo& layer, int 
     bytes += (elements * element_bits + 7) / 8;
   }
   return bytes;
+}
+
+std::string dtype_refusal(Catalogue& catalogue, const LayerPlan& layer) {
+  const TensorScheme& scheme = *layer.scheme.weight;
+  try {
+    if (!(catalogue.find_dtype(scheme.dtype)->supports & RH_SUPPORTS_WEIGHTS))
+      throw Error(cat("the data type ", scheme.dtype, " does not quantize weights"));
+    check_dtype(catalogue.dtype(scheme.dtype), scheme, weight_target(layer));
+    return "";
+  } catch (const Error& e) {
+    return e.what();
+  }
 }
 
 void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue) {

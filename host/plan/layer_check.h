@@ -16,6 +16,9 @@ namespace roundhouse {
 // instead, to layer.problems; else fills in encoding and encoded_bytes. Does nothing with a layer that has problems.
 void check_layer(LayerPlan& layer, const std::vector<FormatChoice>& formats, Catalogue& catalogue);
 
+// Why the data type does not quantize the layer's weight, or "". REQUIRES: the layer's scheme has one.
+std::string dtype_refusal(Catalogue& catalogue, const LayerPlan& layer);
+
 // Bytes of an encoding's tensors, with codes, of which each weight has one, packed to `bits`.
 uint64_t packed_bytes(const rh_encoding& encoding, const LinearInfo& layer, int bits);
 

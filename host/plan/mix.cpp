@@ -11,14 +11,18 @@
 #include "host/base/error.h"
 #include "host/base/name_numbers.h"
 #include "host/base/words.h"
+#include "host/plan/estimate.h"
 #include "host/plan/fused.h"
 #include "host/plan/planner.h"
+#include "host/plan/recipe_check.h"
 #include "host/report/table.h"
 
 namespace roundhouse {
 namespace {
 
 constexpr size_t kCurvePoints = 65;  // of a plot
+constexpr int64_t kTokens = 16384;   // ranks of layers no longer change beyond
+constexpr size_t kLeastSamples = 8;  // nor beyond these, however long they are
 
 uint64_t stored_bytes(const LayerPlan& layer) {
   return layer.encoding ? layer.encoded_bytes
@@ -225,6 +229,7 @@ Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSour
         "calibration.data is missing: what each scheme of a mix costs is measured on texts (.txt, .json, .jsonl or "
         ".csv)");
   auto mix = std::make_shared<MixPlan>();
+  mix->of_bytes = wanted.bytes.has_value();
   mix->target = wanted.bytes ? format_bytes(static_cast<uint64_t>(*wanted.bytes)) : target_text(wanted);
   for (size_t i = 0; i < wanted.schemes.size(); ++i) {
     const SchemeChoice& scheme = wanted.schemes[i];
@@ -265,6 +270,13 @@ Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSour
   }
 
   Plan plan = *mix->plans[mix->base];
+  for (const FormatPlan* format : packing_formats(plan, catalogue)) mix->packing.push_back(format->id);
+  check_seqlen(plan, architecture);
+  if (!plan.problems.empty()) throw Error(plan.problems.front());
+  const size_t samples =
+      sensitivity_samples(static_cast<size_t>(recipe.calibration.samples), recipe.calibration.seqlen);
+  mix->activation_bytes =
+      hidden_state_bytes(recipe, static_cast<int64_t>(samples), architecture.hidden_size(), architecture.blocks() + 1);
   if (std::any_of(mix->plans.begin(), mix->plans.end(),
                   [&](const auto& other) { return other->scheme.activation != plan.scheme.activation; }))
     plan.warnings.push_back(cat(wanted.place.text,
@@ -290,9 +302,15 @@ Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& cata
   return plan;
 }
 
+size_t sensitivity_samples(size_t samples, int64_t seqlen) {
+  return std::min(samples, std::max(kLeastSamples, static_cast<size_t>(kTokens / seqlen)));
+}
+
 Plan choose_schemes(const Plan& open, const Sensitivities& sensitivities, const Original& original,
-                    Catalogue& catalogue) {
+                    Catalogue& catalogue, uint64_t beyond) {
   MixPlan mix = *open.mix;
+  mix.rest += beyond;
+  if (open.mix->of_bytes) mix.budget -= std::min(mix.budget, beyond);
   std::vector<std::vector<SizedLoss>> options;
   for (const MixGroup& group : mix.groups) {
     std::vector<SizedLoss>& of_group = options.emplace_back();
@@ -308,7 +326,9 @@ Plan choose_schemes(const Plan& open, const Sensitivities& sensitivities, const 
   const std::vector<SizedLoss>& points = frontier.points();
   const auto above = std::upper_bound(points.begin(), points.end(), mix.budget,
                                       [](uint64_t budget, const SizedLoss& point) { return budget < point.bytes; });
-  assert(above != points.begin());
+  if (above == points.begin())
+    throw Error(cat("the target ", mix.target, " of the mix is less than the smallest export, about ",
+                    format_bytes(mix.rest + points.front().bytes), ": raise it, or add a smaller scheme"));
   const size_t best = static_cast<size_t>(above - points.begin()) - 1;
   const std::vector<size_t> choice = frontier.options(best);
   const auto exported = [&](SizedLoss point) { return SizedLoss{mix.rest + point.bytes, point.loss}; };

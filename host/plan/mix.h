@@ -23,9 +23,13 @@ Plan plan_recipe(const Recipe& recipe, const Architecture& architecture, TensorS
 // The same, with the original's warnings.
 Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue);
 
+// How many of these samples are measured with: few suffice, because a weight has a term of each of them.
+size_t sensitivity_samples(size_t samples, int64_t seqlen);
+
 // Chooses the schemes of least loss at the target, and makes the plan of the recipe in which they are entries under
-// `layers:`. `open` is of plan_recipe().
+// `layers:`. `open` is of plan_recipe(). beyond: bytes of an export that its estimate leaves out. Throws Error when no
+// choice meets the target with them.
 Plan choose_schemes(const Plan& open, const Sensitivities& sensitivities, const Original& original,
-                    Catalogue& catalogue);
+                    Catalogue& catalogue, uint64_t beyond = 0);
 
 }  // namespace roundhouse

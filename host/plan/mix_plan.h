@@ -26,10 +26,13 @@ struct MixScheme {
 };
 
 struct MixPlan {
-  std::string target;  // as the recipe has it
+  std::string target;     // as the recipe has it
+  bool of_bytes = false;  // of an export; else bits of a weight
   std::vector<MixScheme> schemes;
   std::vector<std::shared_ptr<const Plan>> plans;  // of the whole model, beside the schemes, with each alone
   std::vector<MixGroup> groups;
+  std::vector<std::string> packing;  // the formats that store the layers packed
+  uint64_t activation_bytes = 0;     // of what the measurement keeps between all blocks
   size_t base = 0;      // the scheme of what is outside the groups: the largest that alone meets the target
   uint64_t rest = 0;    // bytes of an export beside the groups, in the format where they are most
   uint64_t budget = 0;  // bytes of all groups, at most

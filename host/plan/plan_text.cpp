@@ -132,12 +132,13 @@ std::string tuning_text(const Tuning& tuning, const Calibration& calibration) {
              tuning.gradient_accumulation > 1 ? cat(" x ", tuning.gradient_accumulation) : "");
 }
 
-std::string memory_text(const Plan& plan) {
-  const uint64_t limit = static_cast<uint64_t>(*plan.recipe.memory), needed = plan.activation_bytes;
-  const bool undecided = plan.recipe.device.kind == DeviceChoice::Kind::kAuto;
-  return cat("activations ", format_bytes(needed), undecided ? " on a CPU" : "", ", of them ",
-             format_bytes(std::min(needed, limit)), " in memory, ", format_bytes(needed - std::min(needed, limit)),
-             " on disk");
+// So many bytes of activations, and where they are.
+std::string activations_text(const Recipe& recipe, uint64_t bytes) {
+  const bool undecided = recipe.device.kind == DeviceChoice::Kind::kAuto;
+  const std::string text = cat("activations ", format_bytes(bytes), undecided ? " on a CPU" : "");
+  if (!recipe.memory) return text;
+  const uint64_t kept = std::min(bytes, static_cast<uint64_t>(*recipe.memory));
+  return cat(text, ", of them ", format_bytes(kept), " in memory, ", format_bytes(bytes - kept), " on disk");
 }
 
 // Entries of `layers:` that leave the unfit layers alone: one for all layers whose names differ in numbers, where none of
@@ -230,7 +231,10 @@ std::string describe(const Plan& plan) {
   if (plan.experts > 0)
     text += cat("experts      ", plan.experts, " a block, ", plan.experts_used, " for a token",
                 passes(plan).any() ? cat(": about ", tokens_an_expert(plan), " calibration tokens each") : "", "\n");
-  if (recipe.memory) text += cat("memory       ", memory_text(plan), "\n");
+  if (recipe.memory) text += cat("memory       ", activations_text(recipe, plan.activation_bytes), "\n");
+  if (plan.mix && !plan.mix->chosen)
+    text +=
+        cat("measuring    ", activations_text(recipe, plan.mix->activation_bytes), ", before the schemes are chosen\n");
   if (journal_bytes(plan) > 0)
     text += cat("journal      up to ", format_bytes(journal_bytes(plan)), " on the output's disk while it runs\n");
   text += cat("output       ", recipe.output.string(), "\n\n", plan.mix ? describe(*plan.mix) + "\n" : "",

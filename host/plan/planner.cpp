@@ -81,6 +81,7 @@ class Planner {
     check_rules();
     check_tensors(plan_, architecture_, source_);
     load_importance();
+    start_without_search();
     for (LayerPlan& layer : plan_.layers) check_layer(layer, plan_.recipe.formats, catalogue_);
     if (plan_.rounds_only) leave_unfit();
     keep_stored();
@@ -121,6 +122,7 @@ class Planner {
   void assign();
   void check_rules();
   void load_importance();
+  void start_without_search();
   void ask_formats();
   void require_no_problems() const {
     if (std::string problems = describe_problems(plan_); !problems.empty()) throw Error(problems);
@@ -144,8 +146,9 @@ Scheme Planner::resolve(const SchemeChoice& choice) {
   const Tuning& tuning = plan_.recipe.tuning;
   std::vector<Rounding> wanted = {Rounding::kPlain};
   if (tuning.search) wanted.insert(wanted.begin(), Rounding::kSearch);
-  const bool from_search = tuning.algorithm == Tuning::Algorithm::kSignround2;
-  if (tuning.iters > 0) wanted.insert(wanted.begin(), from_search ? Rounding::kTunedSearch : Rounding::kTuned);
+  if (tuning.iters > 0) wanted.insert(wanted.begin(), Rounding::kTuned);
+  if (tuning.iters > 0 && tuning.algorithm == Tuning::Algorithm::kSignround2)
+    wanted.insert(wanted.begin(), Rounding::kTunedSearch);
   try {
     for (const Rounding rounding : wanted) {
       const Scheme scheme = resolve_scheme(catalogue_, choice.said, choice.assumed, rounding);
@@ -153,13 +156,12 @@ Scheme Planner::resolve(const SchemeChoice& choice) {
       if (!scheme.weight || scheme.weight->rounding != rounding ||
           supports(catalogue_.find_dtype(scheme.weight->dtype), rounding))
         return scheme;
-      if (rounding == Rounding::kTunedSearch)
-        throw Error(
-            cat("the data type ", scheme.weight->dtype, " is not tuned from searched scales: set ",
-                "tuning.algorithm to signround",
-                supports(catalogue_.find_dtype(scheme.weight->dtype), Rounding::kTuned) ? "" : ", which rounds it"));
+      const bool tuned = supports(catalogue_.find_dtype(scheme.weight->dtype), Rounding::kTuned);
+      if (rounding == Rounding::kTunedSearch && !tuned) continue;  // told of tuning
       plan_.warn(cat("the data type ", scheme.weight->dtype,
-                     rounding == Rounding::kTuned ? " cannot be tuned" : " has no searched rounding"));
+                     rounding == Rounding::kTunedSearch ? " is not tuned from searched scales: as by signround"
+                     : rounding == Rounding::kTuned     ? " cannot be tuned"
+                                                        : " has no searched rounding"));
     }
   } catch (const Error& e) {
     std::string loaded;
@@ -444,6 +446,23 @@ void Planner::load_importance() {
   } catch (const Error& e) {
     plan_.problems.push_back(cat("imatrix.file: ", e.what()));
   }
+}
+
+// Layers whose data type cannot start their tuning from a search, but tune them, are tuned so.
+void Planner::start_without_search() {
+  std::map<std::string, std::vector<std::string>> layers;  // by the reason
+  for (LayerPlan& layer : plan_.layers) {
+    if (!layer.scheme.weight || layer.scheme.weight->rounding != Rounding::kTunedSearch) continue;
+    const std::string why = dtype_refusal(catalogue_, layer);
+    if (why.empty()) continue;
+    layer.scheme.weight->rounding = Rounding::kTuned;
+    if (dtype_refusal(catalogue_, layer).empty())
+      layers[without_name(why, layer.info.name)].push_back(layer.info.name);
+    else
+      layer.scheme.weight->rounding = Rounding::kTunedSearch;
+  }
+  for (const auto& [why, names] : layers)
+    plan_.warn(cat(first_of(names), names.size() == 1 ? " is" : " are", " tuned as by signround: ", why));
 }
 
 // Each format sees all that it will get.

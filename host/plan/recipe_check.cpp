@@ -12,7 +12,6 @@ namespace roundhouse {
 
 void check_calibration(Plan& plan, const Architecture& architecture) {
   const Recipe& recipe = plan.recipe;
-  const DecoderInfo& info = architecture.info();
   const Passes needed = passes(plan);
   if (!needed.any()) return;
   const char* const why = needed.tuned        ? "tuning needs"
@@ -26,14 +25,21 @@ void check_calibration(Plan& plan, const Architecture& architecture) {
                   " (tuning.least_tokens) is not tuned: raise calibration.samples or ", "calibration.seqlen"));
   if (calibration.data.empty()) {
     plan.problems.push_back(cat("calibration.data is missing: ", why, " texts (.txt, .json, .jsonl or .csv)"));
-  } else if (calibration.seqlen > info.positions) {
-    const std::string longer = cat("calibration.seqlen ", calibration.seqlen, " is beyond the ", info.positions,
-                                   " positions that the model knows");
-    if (info.learned_positions)
-      plan.problems.push_back(longer);
-    else
-      plan.warn(longer);
+  } else {
+    check_seqlen(plan, architecture);
   }
+}
+
+void check_seqlen(Plan& plan, const Architecture& architecture) {
+  const DecoderInfo& info = architecture.info();
+  const int64_t seqlen = plan.recipe.calibration.seqlen;
+  if (seqlen <= info.positions) return;
+  const std::string longer =
+      cat("calibration.seqlen ", seqlen, " is beyond the ", info.positions, " positions that the model knows");
+  if (info.learned_positions)
+    plan.problems.push_back(longer);
+  else
+    plan.warn(longer);
 }
 
 void check_rounding_alone(Plan& plan, const Architecture& architecture) {

@@ -11,6 +11,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/export/exporter.h"
 #include "host/export/sha256.h"
 #include "host/plan/mix.h"
 #include "host/report/progress.h"
@@ -85,6 +86,16 @@ void keep(const fs::path& file, const Sensitivities& sensitivities) {
   }
 }
 
+// Of the largest export, as the formats lay them out.
+uint64_t exported_bytes(const Plan& plan, const Original& original, Catalogue& catalogue) {
+  uint64_t largest = 0;
+  rehearse(catalogue, plan, original.architecture, original.files.folder(), [&](const Exporter& exporter) {
+    const auto laid_out = exporter.laid_out();
+    for (const std::string& format : plan.mix->packing) largest = std::max(largest, laid_out.at(format));
+  });
+  return largest;
+}
+
 }  // namespace
 
 std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catalogue& catalogue, const Texts& texts,
@@ -102,7 +113,14 @@ std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catal
     progress.clear();
     keep(file, *sensitivities);
   }
-  return choose_schemes(open, *sensitivities, original, catalogue);
+  if (!mix.of_bytes) return choose_schemes(open, *sensitivities, original, catalogue);
+  // What the estimate leaves out: headers, and what a format stores beside an encoding.
+  for (uint64_t beyond = 0;;) {
+    Plan plan = choose_schemes(open, *sensitivities, original, catalogue, beyond);
+    const uint64_t estimated = plan.mix->chosen->bytes - beyond, bytes = exported_bytes(plan, original, catalogue);
+    if (bytes <= estimated + beyond) return plan;
+    beyond = bytes - estimated;
+  }
 }
 
 }  // namespace roundhouse

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,10 +52,13 @@ namespace {
 
 constexpr const char* kUnfinished = "unfinished";  // in the notes: the record by which an evaluation is done later
 
+// That its files take on the disk: one that is laid out ahead has holes.
 uint64_t bytes_in(const std::filesystem::path& folder) {
   uint64_t bytes = 0;
+  struct stat file {};
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) bytes += entry.file_size();
+    if (entry.is_regular_file() && ::stat(entry.path().c_str(), &file) == 0)
+      bytes += static_cast<uint64_t>(file.st_blocks) * 512;
   return bytes;
 }
 

@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <utility>
 
 #include "host/base/error.h"
 #include "host/model/accelerator.h"
@@ -14,27 +16,6 @@ namespace {
 
 // Keeps bfloat16 gradients away from the denormals; the sign does not see it.
 constexpr double kLossScale = 1000;
-
-// The gradient of each leaf, summed over an iteration's units: in the leaf's own type when there is one unit, else in
-// float32.
-class Gradients {
- public:
-  explicit Gradients(std::vector<std::unique_ptr<LayerQuantizer>>& layers) : layers_(layers), sums_(layers.size()) {}
-
-  void collect() {
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      if (!layers_[i]->tunable()) continue;
-      at::Tensor& gradient = layers_[i]->leaf().mutable_grad();
-      sums_[i].add(std::exchange(gradient, {}));  // undefined where no token of the unit reaches the layer
-    }
-  }
-  // The sum, handed over.
-  at::Tensor take(size_t i) { return sums_[i].take(); }
-
- private:
-  std::vector<std::unique_ptr<LayerQuantizer>>& layers_;
-  std::vector<UnitTree> sums_;
-};
 
 // The samples of every iteration, int64 [iters, batch] on the CPU.
 at::Tensor draw_batches(int64_t iters, int64_t samples, int64_t batch, PythonRandom& random) {
@@ -151,7 +132,6 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       layer->forward();
   }
   Losses losses(tuning.iters, device, loop.ahead, loop.progress);
-  Gradients gradients(loop.layers);
 
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
     UnitTree squared_error;
@@ -166,7 +146,8 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
                                loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
       squared_error.add(std::move(loss.squared_error));
       if (prediction.requires_grad()) prediction.backward(loss.gradient);  // else no tuned expert got a token
-      gradients.collect();
+      for (auto& layer : loop.layers)
+        if (layer->tunable()) layer->gradient().end_unit(std::exchange(layer->leaf().mutable_grad(), {}));
     });
     const at::Tensor improved = losses.add(squared_error.take() / elements[iteration]);
     at::Tensor improved_on_host;  // one wait for all layers whose plugin has no kernels for the device
@@ -174,7 +155,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       LayerQuantizer& layer = *loop.layers[i];
       if (layer.device() != device && !improved_on_host.defined()) improved_on_host = improved.to(layer.device());
       layer.keep_best(layer.device() == device ? improved : improved_on_host, loop.ahead);
-      const at::Tensor gradient = gradients.take(i);
+      const at::Tensor gradient = layer.gradient().take();
       if (!gradient.defined()) continue;  // it is zero, and a step along it none
       layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});
     }

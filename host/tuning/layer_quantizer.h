@@ -10,6 +10,7 @@
 #include "host/discovery/catalogue.h"
 #include "host/plan/plan.h"
 #include "host/tuning/device_quantizer.h"
+#include "host/tuning/weight_gradient.h"
 
 namespace roundhouse {
 
@@ -40,6 +41,8 @@ class LayerQuantizer {
   void make_leaf(at::ScalarType compute_type, at::Device device);
   // Writes the quantized weight of the present tunables into the leaf, if it is not there.
   void forward();
+  // Of the leaf, while an iteration's units pass.
+  WeightGradient& gradient() { return gradient_; }
   // One step of sign descent along `gradient`, that of the leaf.
   void step(const at::Tensor& gradient, const LearningRates& rates);
   // Keeps the tunables if `improved`, 0-d bool on the quantizer's device. ahead: without looking at it, which would wait
@@ -60,6 +63,7 @@ class LayerQuantizer {
   bool written_ = false;      // into the leaf, since the tunables changed
   at::Tensor leaf_, output_;  // output_ is the leaf itself when it lives on the quantizer's device
   std::vector<at::Tensor> tunables_, best_;
+  WeightGradient gradient_;
 };
 
 // The layers of a block.

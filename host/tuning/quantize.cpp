@@ -345,11 +345,13 @@ class Run {
   }
 
   void tune(int64_t index, Block& block, LayerQuantizers& layers, Activations& activations, BlockReport& report) {
+    std::unordered_map<std::string, LayerQuantizer*> by_name;
     for (auto& layer : layers) {
       layer->make_leaf(compute_, device_);
-      for (LinearSlot& slot : block.linears())
-        if (slot.info.name == layer->plan().info.name) slot.weight = layer->leaf();
+      by_name[layer->plan().info.name] = layer.get();
     }
+    for (LinearSlot& slot : block.linears())
+      if (const auto layer = by_name.find(slot.info.name); layer != by_name.end()) slot.weight = layer->second->leaf();
     if (!activations.empty())
       block.set_input_hook(
           [&](const LinearInfo& linear, const at::Tensor& input) { return activations.forward(linear, input); });
@@ -357,12 +359,16 @@ class Run {
       for (auto& layer : layers) layer->forward();
     } else {
       const at::AutoGradMode with_grad(true);
+      block.set_expert_gradient_hook([&](const LinearInfo& linear, const at::Tensor& x, const at::Tensor& dy) {
+        by_name.at(linear.name)->gradient().add_product(x, dy);
+      });
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
            [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
            [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); })},
           recipe_.tuning, recipe_.calibration.batch_size);
+      block.set_expert_gradient_hook({});
       report.first_loss = loss.first;
       report.best_loss = loss.best;
       report.best_iteration = loss.best_iteration;

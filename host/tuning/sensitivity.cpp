@@ -30,8 +30,6 @@
 namespace roundhouse {
 namespace {
 
-constexpr int64_t kTokens = 16384;             // ranks of layers no longer change beyond
-constexpr size_t kLeastSamples = 8;            // nor beyond these, however long they are
 constexpr int64_t kLogits = int64_t{1} << 24;  // elements of logits at once: 64 MiB
 constexpr int64_t kElementsPerChunk = 1 << 16;
 
@@ -256,10 +254,6 @@ class Measurement {
 };
 
 }  // namespace
-
-size_t sensitivity_samples(size_t samples, int64_t seqlen) {
-  return std::min(samples, std::max(kLeastSamples, static_cast<size_t>(kTokens / seqlen)));
-}
 
 Sensitivities measure_sensitivities(const SensitivityInput& input) { return Measurement(input).run(); }
 

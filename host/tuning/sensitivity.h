@@ -31,9 +31,6 @@ struct SensitivityInput {
   std::function<void(int64_t step, int64_t steps)> progress = {};  // before each: up the blocks, and down again
 };
 
-// How many of these samples are measured with: few suffice, because a weight has a term of each of them.
-size_t sensitivity_samples(size_t samples, int64_t seqlen);
-
 // Of the layers of the mix's groups. Runs the first samples up the blocks and gradients down again; holds the weights
 // of one block at a time, and the samples' activations between all blocks, as far as the recipe's `memory` allows. A
 // layer that will be tuned is searched, or rounded where its data type has no search. Same plan and samples: same bits,

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+import unittest.mock
 
 import gguf
 import numpy as np
@@ -215,6 +216,28 @@ class Experts(unittest.TestCase):
         text = self.refusal(self.model, "--set", "formats=[gguf]", "--set", "scheme=GGUF:Q8_0", "--set",
                             "layers=[{match: model.layers.0.mlp.experts.3.up_proj, data_type: q4_0}]")
         self.assertIn("GGUF has all experts in one tensor, blk.0.ffn_up_exps.weight, of one type", text)
+
+    def test_a_mix_gives_all_experts_of_a_stack_one_scheme(self):
+        for name, presets, formats in (("mix", ["W2A16G32", "W4A16G32", "W8A16"], ["auto_round"]),
+                                       ("mix_gguf", ["GGUF:Q4_0", "GGUF:Q5_0", "GGUF:Q8_0"], ["gguf"])):
+            # 5 bits of codes and scales lie between the smallest and the largest of either.
+            with unittest.mock.patch.dict(os.environ, XDG_CACHE_HOME=str(self.folder / "cache")):
+                output = self.export(name, scheme={"mix": presets, "target": "5 bits"}, formats=formats)
+            support.roundhouse("verify", "--deep", output)
+            report = support.read_json(output / "roundhouse" / "report.json")
+            mix = report["mix"]
+            self.assertEqual(sum(scheme["layers"] for scheme in mix["schemes"]), 2 * (4 + 3 * EXPERTS))
+            self.assertGreaterEqual(sum(scheme["layers"] > 0 for scheme in mix["schemes"]), 2)
+            self.assertGreater(mix["loss"], 0)
+            schemes = {}
+            for layer in report["layers"]:
+                if ".experts." in layer["name"]:
+                    schemes.setdefault(re.sub(r"experts\.\d+", "experts", layer["name"]), set()).add(layer["scheme"])
+            self.assertEqual(len(schemes), 2 * 3)
+            for stack, of_stack in schemes.items():
+                self.assertEqual(len(of_stack), 1, stack)
+            _, logits = self.our_logits(output)
+            self.assertTrue(torch.isfinite(logits).all())
 
     def test_mixed_presets_give_experts_fewer_bits(self):
         recipe = self.folder / "mixed.yaml"

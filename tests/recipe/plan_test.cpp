@@ -227,12 +227,19 @@ TEST(Plan, RoundingFollowsTuningAndSearch) {
   EXPECT_EQ(rounding({"tuning.iters=2", "calibration.data=" + (kCases / "plain.yaml").string()}), Rounding::kTuned);
 }
 
-TEST(Plan, ADataTypeThatIsNotTunedFromASearchIsRefused) {
-  const std::string error = error_of(recipe_of("signround2", {"scheme={data_type: fp8, bits: 8, group_size: -1}"}),
-                                     {"dtype_fp8", "format_fake", "format_auto_round"});
-  EXPECT_NE(error.find("the data type fp8 is not tuned from searched scales: set tuning.algorithm to signround"),
-            std::string::npos)
-      << error;
+TEST(Plan, ADataTypeThatIsNotTunedFromASearchIsTunedWithoutOne) {
+  const Plan plan =
+      plan_of(recipe_of("signround2", {"scheme={data_type: fp8, bits: 8, group_size: -1}", "formats=[fake]"}),
+              {"dtype_fp8", "format_fake"});
+  EXPECT_EQ(plan.layers[0].scheme.weight->rounding, Rounding::kTuned);
+  EXPECT_TRUE(contains(plan.warnings, "the data type fp8 is not tuned from searched scales: as by signround"))
+      << describe(plan);
+}
+
+TEST(Plan, AMixIsMeasuredWithinTheModelsPositions) {
+  const Plan plan = plan_of(recipe_of("mix", {"calibration.seqlen=4096", "tuning.iters=0"}));
+  EXPECT_TRUE(contains(plan.warnings, "calibration.seqlen 4096 is beyond the 2048 positions that the model knows"))
+      << describe(plan);
 }
 
 TEST(Plan, ItsRecipeIsCompleteAndGivesTheSamePlan) {

@@ -180,6 +180,10 @@ void GgufWriter::start(const std::string* saved) {
     }
     files_.push_back(std::make_unique<OutputFile>(target_, name));
     files_.back()->write(head.data(), head.size());
+    uint64_t end = 0;
+    for (const Slot& slot : slots_)
+      if (slot.file == file) end = std::max(end, slot.offset + slot.bytes);
+    if (end > head.size()) files_.back()->write_at(end - 1, "", 1);  // its length tells the host the export's size
   }
   for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = text_at(state, "written")[i] == '1';
   const RotaryFactors factors = rotary_factors(architecture_);
