@@ -18,7 +18,7 @@ struct StackPlace {
   rh_stack view() const { return {sizeof(rh_stack), 0, name.c_str(), index, count}; }
 };
 
-// Where the source has a matrix or a bias within a tensor of all: rh_part, with its own text.
+// Where the source has a matrix or a bias within a tensor of all, or transposed: rh_part, with its own text.
 struct StackedPart {
   std::string tensor;
   int64_t index = 0, count = 0;

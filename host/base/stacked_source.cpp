@@ -57,7 +57,7 @@ Tensor row(const Tensor& matrix, int64_t index) {
 
 std::string numbered(std::string name, int64_t matrix) {
   const size_t at = name.find("{}");
-  return name.replace(at, 2, std::to_string(matrix));
+  return at == std::string::npos ? name : name.replace(at, 2, std::to_string(matrix));
 }
 
 StackedPart place_of(const StackedTensor& stack, int64_t matrix, int64_t count, int64_t part) {
@@ -85,7 +85,9 @@ StackedSource::StackedSource(std::unique_ptr<TensorSource> inner, const std::vec
     }
   }
   for (const std::string& name : inner_->names()) {
-    if (const auto found = by_name.find(name); found != by_name.end()) {
+    if (const auto found = by_name.find(name); found != by_name.end() && found->second->parts[0] == name) {
+      add(*found->second, 0, 0, "");
+    } else if (found != by_name.end()) {
       const int64_t count = inner_->info(name).shape.at(0);
       for (int64_t matrix = 0; matrix < count; ++matrix) add(*found->second, matrix, count, "");
     } else if (const auto one = by_matrix.find(name); one != by_matrix.end()) {
@@ -100,7 +102,7 @@ void StackedSource::add(const StackedTensor& stack, int64_t matrix, int64_t coun
   for (size_t part = 0; part < stack.parts.size(); ++part) {
     const std::string weight = numbered(stack.parts[part], matrix);
     const Part added{place_of(stack, matrix, count, static_cast<int64_t>(part)), stored};
-    if (inner_->contains(weight) || !parts_.emplace(weight, added).second)
+    if ((inner_->contains(weight) && count > 0) || !parts_.emplace(weight, added).second)
       throw Error(cat(location(), ": ", weight, ", a matrix of ", stack.name, ", is also there by itself"));
     names_.push_back(weight);
   }
@@ -127,7 +129,7 @@ TensorInfo StackedSource::info(const std::string& name) {
   const auto& [place, stored] = found->second;
   TensorInfo info = inner_->info(stored.empty() ? place.tensor : stored);
   if (stored.empty()) {
-    info.shape.erase(info.shape.begin());
+    if (place.count > 0) info.shape.erase(info.shape.begin());
     if (place.transposed) std::swap(info.shape[0], info.shape[1]);
   }
   info.shape[0] /= place.parts;
@@ -142,8 +144,9 @@ Tensor StackedSource::load(const std::string& name) {
   if (!stored.empty()) {
     matrix = inner_->load(stored);
   } else {
-    matrix = inner_->info(part.tensor).shape.size() == 3 ? inner_->load_matrix(part.tensor, part.index)
-                                                         : row(inner_->load(part.tensor), part.index);
+    matrix = part.count == 0                               ? inner_->load(part.tensor)
+             : inner_->info(part.tensor).shape.size() == 3 ? inner_->load_matrix(part.tensor, part.index)
+                                                           : row(inner_->load(part.tensor), part.index);
     if (part.transposed) matrix = transposed(matrix);
   }
   if (part.parts == 1) return matrix;

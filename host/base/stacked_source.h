@@ -14,7 +14,7 @@
 namespace roundhouse {
 
 // A tensor of three dimensions: count matrices of [rows, cols], or, transposed, of [cols, rows]; or one of two: their
-// biases [rows].
+// biases [rows]. Or one of two dimensions that is a matrix by itself, transposed: its only part has the tensor's name.
 struct StackedTensor {
   std::string name;  // of the tensor
   std::vector<std::string>

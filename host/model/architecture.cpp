@@ -81,13 +81,14 @@ nlohmann::json to_json(const RecurrentInfo& recurrent) {
           {"norm_before_gate", recurrent.norm_before_gate},
           {"dt_min", recurrent.dt_min},
           {"dt_max", or_null(recurrent.dt_max)},
-          {"scaled", recurrent.input_scale != 1 || !recurrent.scales.empty()}};
+          {"scaled", recurrent.input_scale != 1 || std::any_of(recurrent.scales.begin(), recurrent.scales.end(),
+                                                               [](double scale) { return scale != 1; })}};
 }
 
 // What a block has; 0 and false: it has none.
 nlohmann::json to_json(const BlockInfo& block) {
-  nlohmann::json parts{{"heads", 0},        {"kv_heads", 0},    {"head_dim", 0},     {"rotary", false},
-                       {"intermediate", 0}, {"experts", false}, {"recurrent", false}};
+  nlohmann::json parts{{"heads", 0},        {"kv_heads", 0},    {"head_dim", 0},      {"rotary", false},
+                       {"intermediate", 0}, {"experts", false}, {"recurrent", false}, {"shared_kv", false}};
   for (const StepInfo& step : block.steps) {
     if (step.recurrent) parts["recurrent"] = true;
     if (const auto& attention = step.attention) {
@@ -95,6 +96,7 @@ nlohmann::json to_json(const BlockInfo& block) {
       parts["kv_heads"] = attention->kv_heads;
       parts["head_dim"] = attention->head_dim;
       parts["rotary"] = attention->rotary.has_value();
+      parts["shared_kv"] = attention->kv_from.has_value();
     }
     if (step.mlp) parts["intermediate"] = step.mlp->down.in_features;
     if (step.experts) parts["experts"] = true;
@@ -202,7 +204,7 @@ nlohmann::json Architecture::facts() const {
   std::optional<RecurrentInfo> recurrent;
   std::optional<RotaryInfo> rotary;  // of attention without a window; its heads may have a size of their own
   double residual_scale = 1;
-  bool parallel = false;
+  bool parallel = false, chunked = false;
   for (const BlockInfo& block : info_.blocks) {
     windows.push_back(nullptr);
     parts.push_back(to_json(block));
@@ -212,6 +214,7 @@ nlohmann::json Architecture::facts() const {
       parallel = parallel || (step.attention && step.mlp);
       if (!step.attention) continue;
       attention = *step.attention;
+      chunked = chunked || attention.chunked;
       if (attention.sliding_window)
         windows.back() = *attention.sliding_window;
       else if (!rotary)
@@ -249,6 +252,8 @@ nlohmann::json Architecture::facts() const {
       {"logit_softcap", or_null(info_.logit_softcap)},
       {"tied_head", info_.tied_head},
       {"sliding_windows", windows},
+      {"chunked_windows", chunked},
+      {"layer_input_size", info_.layer_inputs ? info_.layer_inputs->size : 0},
       {"block_prefix", block_prefix()},
       {"head", head().name},
       {"names", names_}};
@@ -268,6 +273,7 @@ std::vector<LinearInfo> Architecture::block_linears(int64_t block) const {
     add(step.attention);
     add(step.mlp);
     add(step.experts);
+    add(step.layer_input);
   }
   return linears;
 }
@@ -322,6 +328,11 @@ std::vector<std::string> Architecture::outer_tensors() const {
   if (generic_) return generic_->outside.tensors;
   std::vector<std::string> names{info_.embedding + ".weight"};
   if (info_.learned_positions) names.push_back(info_.learned_positions->name + ".weight");
+  if (const auto& inputs = info_.layer_inputs) {
+    names.push_back(inputs->table + ".weight");
+    append(names, inputs->projection);
+    append(names, inputs->norm);
+  }
   append(names, info_.embedding_norm);
   append(names, info_.project_in);
   append(names, info_.final_norm);

@@ -42,6 +42,8 @@ class Architecture {
   int64_t blocks() const { return static_cast<int64_t>(generic_ ? generic_->blocks.size() : info_.blocks.size()); }
   int64_t vocab_size() const { return info_.vocab; }
   int64_t hidden_size() const { return info_.hidden; }
+  // Of what a block reads and writes for a token: the hidden state, and what blocks pass on behind it.
+  int64_t state_size() const { return info_.hidden + info_.passed_on; }
   int64_t max_positions() const { return info_.positions; }
 
   // In the order in which they are computed: q, k, v, o, then gate, up, down; of experts the router, each expert's, the

@@ -34,7 +34,8 @@ Attention::Attention(AttentionInfo info, size_t first, const Loader& load)
   if (!info_.sinks.empty()) sinks_ = load(info_.sinks, {info_.heads});
 }
 
-at::Tensor Attention::forward(const Linears& linears, const at::Tensor& x, const PositionData& positions) const {
+at::Tensor Attention::forward(const Linears& linears, const at::Tensor& x, const PositionData& positions,
+                              at::Tensor& passed_on) const {
   size_t slot = first_;
   const at::Tensor input = info_.input_scale == 1 ? x : x * info_.input_scale;
   Heads heads;
@@ -47,6 +48,7 @@ at::Tensor Attention::forward(const Linears& linears, const at::Tensor& x, const
     apply(k_norm_, heads.k);
     apply(v_norm_, heads.v);
     if (!info_.norms_after_rotary) rotate(heads, positions);
+    share(heads, passed_on);
   }
   if (info_.length_scale) heads.q = heads.q * positions.length_scale;
   at::Tensor mixed = mix(heads, positions).transpose(1, 2).flatten(2);
@@ -77,6 +79,7 @@ Attention::Heads Attention::project(const Linears& linears, const at::Tensor& x,
     heads.gate = heads.q.narrow(-1, d, d);
     heads.q = heads.q.narrow(-1, 0, d);
   }
+  if (!info_.k) return heads;
   heads.k = linears(slot++, x).unflatten(-1, {-1, d});
   heads.v = info_.v ? linears(slot++, x).unflatten(-1, {-1, d}) : heads.k;
   return heads;
@@ -107,7 +110,20 @@ void Attention::rotate(Heads& heads, const PositionData& positions) const {
   if (!info_.rotary) return;
   const Rotation& rotation = positions.rotation(*info_.rotary);
   for (at::Tensor* x : {&heads.q, &heads.k})
-    *x = roundhouse::rotate(*x, rotation.cos, rotation.sin, rotation.info.interleaved);
+    if (x->defined()) *x = roundhouse::rotate(*x, rotation.cos, rotation.sin, rotation.info.interleaved);
+}
+
+void Attention::share(Heads& heads, at::Tensor& passed_on) const {
+  const int64_t size = info_.kv_heads * info_.head_dim;
+  if (info_.kv_to) {
+    const at::Tensor kv = at::cat({heads.k.flatten(2), heads.v.flatten(2)}, -1);
+    passed_on = at::slice_scatter(passed_on, kv, -1, *info_.kv_to, *info_.kv_to + 2 * size);
+  }
+  if (info_.kv_from) {
+    const auto part = [&](int64_t at) { return passed_on.narrow(-1, at, size).unflatten(-1, {info_.kv_heads, -1}); };
+    heads.k = part(*info_.kv_from);
+    heads.v = part(*info_.kv_from + size);
+  }
 }
 
 // [batch, heads, seq, head_dim]
@@ -117,7 +133,7 @@ at::Tensor Attention::mix(const Heads& heads, const PositionData& positions) con
   if (info_.alibi)
     mask = positions.alibi;
   else if (window < positions.seqlen || info_.needs_mask())
-    mask = positions.masks.at(window);
+    mask = positions.masks.at({window, info_.chunked});
   if (info_.softcap) return mix_capped(heads, *mask);
 
   at::Tensor q = heads.q.transpose(1, 2), k = heads.k.transpose(1, 2), v = heads.v.transpose(1, 2);

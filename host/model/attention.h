@@ -15,8 +15,10 @@ class Attention {
   // Its linears are those of `info`, in the slots from `first` on.
   Attention(AttentionInfo info, size_t first, const Loader& load);
 
-  // x, result: [batch, seq, hidden]
-  at::Tensor forward(const Linears& linears, const at::Tensor& x, const PositionData& positions) const;
+  // x, result: [batch, seq, hidden]; passed_on: [batch, seq, DecoderInfo::passed_on], or undefined where that is 0. Where
+  // later blocks have its keys and values, they are put there.
+  at::Tensor forward(const Linears& linears, const at::Tensor& x, const PositionData& positions,
+                     at::Tensor& passed_on) const;
 
  private:
   // [batch, seq, heads, head_dim]; `gate` only where the output has one.
@@ -26,6 +28,7 @@ class Attention {
   Heads project(const Linears& linears, const at::Tensor& x, size_t& slot) const;
   Heads project_latent(const Linears& linears, const at::Tensor& x, size_t& slot, const PositionData& positions) const;
   void rotate(Heads& heads, const PositionData& positions) const;
+  void share(Heads& heads, at::Tensor& passed_on) const;
   at::Tensor mix(const Heads& heads, const PositionData& positions) const;
   at::Tensor mix_capped(const Heads& heads, const at::Tensor& mask) const;
 

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
 
+#include <cmath>
+
 #include "host/base/error.h"
 #include "host/model/finite.h"
 #include "host/model/ops.h"
@@ -20,7 +22,8 @@ std::vector<int64_t> correction_bias_shape(TensorSource& source, const std::stri
 }  // namespace
 
 Block::Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype,
-             at::Device device) {
+             at::Device device)
+    : hidden_(architecture.hidden_size()), passed_on_(architecture.info().passed_on) {
   const Loader load = [&](const std::string& name, at::IntArrayRef shape) {
     return load_checked(source, name, shape).to(device, dtype);
   };
@@ -52,6 +55,7 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
                    .to(device, at::toOpMathType(dtype));
       step.experts.emplace(*part, first, bias, load);
     }
+    if (const auto& part = info.layer_input) step.layer_input.emplace(*part, add(part->linears()));
     step.norm_in = load_norm(info.norm_in, load);
     step.norm_mlp = load_norm(info.norm_mlp, load);
     step.norm_out = load_norm(info.norm_out, load);
@@ -61,23 +65,34 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
 }
 
 at::Tensor Block::forward(const at::Tensor& hidden, const PositionData& positions) const {
-  at::Tensor sum = hidden;
+  at::Tensor sum = hidden, passed_on;
+  if (passed_on_ > 0) {
+    sum = hidden.narrow(-1, 0, hidden_);
+    passed_on = hidden.narrow(-1, hidden_, passed_on_);
+  }
   for (const Step& step : steps_) {
     const at::Tensor x = step.norm_in ? (*step.norm_in)(sum) : sum;
     at::Tensor y;
     const auto add = [&](const at::Tensor& part) { y = y.defined() ? y + part : part; };
     if (step.recurrent) add(step.recurrent->forward(linears_, x));
-    if (step.attention) add(step.attention->forward(linears_, x, positions));
+    if (step.attention) add(step.attention->forward(linears_, x, positions, passed_on));
     if (step.mlp || step.experts) {
       const at::Tensor z = step.norm_mlp ? (*step.norm_mlp)(sum) : x;
       add(step.mlp ? step.mlp->forward(linears_, z) : step.experts->forward(linears_, z, expert_hook_));
     }
+    if (step.layer_input) add(of_layer_input(step, x, passed_on));
     if (step.norm_out) y = (*step.norm_out)(y);
     sum = sum + (step.scale == 1 ? y : y * step.scale);
     if (step.norm_sum) sum = (*step.norm_sum)(sum);
     if (step.sum_scale.defined()) sum = sum * step.sum_scale;
   }
-  return sum;
+  return passed_on_ > 0 ? at::cat({sum, passed_on}, -1) : sum;
+}
+
+at::Tensor Block::of_layer_input(const Step& step, const at::Tensor& x, const at::Tensor& passed_on) const {
+  const auto& [info, slot] = *step.layer_input;
+  const at::Tensor input = passed_on.narrow(-1, info.at, info.gate.out_features);
+  return linears_(slot + 1, activate_and_multiply(info.activation, linears_(slot, x), input));
 }
 
 Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device)
@@ -92,10 +107,16 @@ Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::Sca
     project_in_ = load(linear->name + ".weight", {linear->out_features, linear->in_features});
   if (const auto& linear = info.project_out)
     project_out_ = load(linear->name + ".weight", {linear->out_features, linear->in_features});
+  if (const auto& inputs = info.layer_inputs) {
+    const LinearInfo& projection = inputs->projection;
+    layer_table_ = load_checked(source_, inputs->table + ".weight", {inputs->vocab, projection.out_features});
+    layer_projection_ = load(projection.name + ".weight", {projection.out_features, projection.in_features});
+  }
   if (info.head.has_bias) head_bias_ = load(info.head.name + ".bias", {info.vocab});
   const Loader loader = [this](const std::string& name, at::IntArrayRef shape) { return load(name, shape); };
   embedding_norm_ = load_norm(info.embedding_norm, loader);
   final_norm_ = load_norm(info.final_norm, loader);
+  if (info.layer_inputs) layer_norm_ = load_norm(info.layer_inputs->norm, loader);
 }
 
 at::Tensor Decoder::load(const std::string& name, at::IntArrayRef shape) const {
@@ -120,7 +141,22 @@ at::Tensor Decoder::embed(const at::Tensor& ids) const {
                       architecture_.max_positions()));
     hidden = hidden + learned_positions_.narrow(0, architecture_.info().learned_positions->offset, seqlen);
   }
-  return hidden;
+  return architecture_.info().passed_on > 0 ? at::cat({hidden, passed_on(ids, hidden)}, -1) : hidden;
+}
+
+// As the first block gets it. Factors are rounded where transformers rounds them.
+at::Tensor Decoder::passed_on(const at::Tensor& ids, const at::Tensor& hidden) const {
+  const DecoderInfo& info = architecture_.info();
+  at::Tensor all = at::zeros({ids.size(0), ids.size(1), info.passed_on}, hidden.options());
+  if (!info.layer_inputs) return all;
+  const LayerInputsInfo& inputs = *info.layer_inputs;
+  const auto root = [](int64_t size) { return std::sqrt(static_cast<double>(size)); };
+  const at::Tensor of_tokens =
+      at::embedding(layer_table_, ids).to(device_, dtype_) * at::scalar_tensor(root(inputs.size), hidden.options());
+  const at::Tensor projected = at::linear(hidden, layer_projection_) * (1 / root(info.hidden));
+  const at::Tensor normed = (*layer_norm_)(projected.unflatten(-1, {-1, inputs.size})).flatten(-2);
+  all.narrow(-1, 0, of_tokens.size(-1)).copy_((normed + of_tokens) * (1 / root(2)));
+  return all;
 }
 
 PositionData Decoder::positions(int64_t seqlen) const {
@@ -134,7 +170,9 @@ Block Decoder::block(int64_t index) const {
 }
 
 at::Tensor Decoder::head_input(const at::Tensor& hidden) const {
-  const at::Tensor x = final_norm_ ? (*final_norm_)(hidden) : hidden;
+  const int64_t size = architecture_.hidden_size();
+  const at::Tensor own = hidden.size(-1) == size ? hidden : hidden.narrow(-1, 0, size);
+  const at::Tensor x = final_norm_ ? (*final_norm_)(own) : own;
   return project_out_.defined() ? at::linear(x, project_out_) : x;
 }
 

@@ -37,8 +37,8 @@ class Block {
   // The weights of experts, which get little of a batch, get no gradients then: `hook` gets what they are products of.
   void set_expert_gradient_hook(WeightGradientHook hook) { linears_.expert_gradient_hook = std::move(hook); }
 
-  // hidden: [batch, seq, hidden] in the block's dtype, like the result. Differentiable in hidden and in the weights and
-  // biases of the slots, not in those of norms.
+  // hidden: [batch, seq, Architecture::state_size()] in the block's dtype, like the result. Differentiable in hidden and in
+  // the weights and biases of the slots, not in those of norms.
   at::Tensor forward(const at::Tensor& hidden, const PositionData& positions) const;
 
  private:
@@ -48,11 +48,15 @@ class Block {
     std::optional<Attention> attention;
     std::optional<Mlp> mlp;
     std::optional<Experts> experts;
+    std::optional<std::pair<LayerInputInfo, size_t>> layer_input;  // its linears are in the slots from there on
     double scale;
     at::Tensor sum_scale;  // [1], or undefined
   };
 
+  at::Tensor of_layer_input(const Step& step, const at::Tensor& x, const at::Tensor& passed_on) const;
+
   Linears linears_;
+  int64_t hidden_, passed_on_;
   std::vector<Step> steps_;
   InputHook expert_hook_;
 };
@@ -63,19 +67,20 @@ class Decoder {
  public:
   Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device);
 
-  // ids: [batch, seq] int64 -> [batch, seq, hidden]
+  // ids: [batch, seq] int64 -> [batch, seq, Architecture::state_size()]
   at::Tensor embed(const at::Tensor& ids) const;
   PositionData positions(int64_t seqlen) const;
   Block block(int64_t index) const;
-  // What the head multiplies, after the final norm. hidden: [..., hidden] -> [..., embedding_size]
+  // What the head multiplies, after the final norm. hidden: [..., Architecture::state_size()] -> [..., embedding_size]
   at::Tensor head_input(const at::Tensor& hidden) const;
-  // Final norm and head. hidden: [..., hidden] -> logits [..., vocab]
+  // Final norm and head. hidden: [..., Architecture::state_size()] -> logits [..., vocab]
   at::Tensor head(const at::Tensor& hidden) const;
   // Of the head, and of the blocks that are made from now on.
   void set_input_hook(InputHook hook) { input_hook_ = std::move(hook); }
 
  private:
   at::Tensor load(const std::string& name, at::IntArrayRef shape) const;
+  at::Tensor passed_on(const at::Tensor& ids, const at::Tensor& hidden) const;
 
   const Architecture& architecture_;
   mutable FiniteSource source_;
@@ -84,7 +89,8 @@ class Decoder {
   at::Tensor embedding_;          // [vocab, embedding_size] in the checkpoint's type
   at::Tensor learned_positions_;  // [positions + offset, hidden], or undefined
   at::Tensor project_in_, project_out_, head_bias_;
-  std::optional<LoadedNorm> embedding_norm_, final_norm_;
+  at::Tensor layer_table_, layer_projection_;  // of the blocks' own inputs; the table in the checkpoint's type
+  std::optional<LoadedNorm> embedding_norm_, final_norm_, layer_norm_;
   mutable at::Tensor head_;  // [vocab, embedding_size] in dtype_, once used
   InputHook input_hook_;
 };

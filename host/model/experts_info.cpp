@@ -19,6 +19,18 @@ std::vector<LinearInfo*> linears(MlpInfo& mlp) {
   return all;
 }
 
+// Linears that are stored the other way round, each a matrix by itself.
+void add_transposed(const StepInfo& step, const TensorSource& source, std::vector<StackedTensor>& stacks) {
+  const auto add = [&](const auto& part) {
+    if (!part) return;
+    for (const LinearInfo& linear : part->linears())
+      if (const std::string weight = linear.name + ".weight"; linear.transposed && source.contains(weight))
+        stacks.push_back({weight, {weight}, true});
+  };
+  add(step.attention);
+  add(step.mlp);
+}
+
 }  // namespace
 
 Value of_block(const Value& value, int64_t index) {
@@ -161,6 +173,7 @@ std::vector<StackedTensor> find_stacks(const DecoderInfo& info, TensorSource& so
   };
   for (const BlockInfo& block : info.blocks)
     for (const StepInfo& step : block.steps) {
+      add_transposed(step, source, stacks);
       if (!step.experts) continue;
       MlpInfo first = step.experts->experts.at(0);
       for (const StackedExperts& stacked : step.experts->stacked) {

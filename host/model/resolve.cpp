@@ -2,6 +2,7 @@
 #include "host/model/resolve.h"
 
 #include <cmath>
+#include <map>
 
 #include "host/base/error.h"
 #include "host/model/experts_info.h"
@@ -19,8 +20,11 @@ class Resolver {
   void sizes();
   void embedding_and_head();
   void positions();
-  BlockInfo block(const BlockPlace& place) const;
-  MlpInfo mlp(const Value& value, const std::string& prefix) const;
+  void layer_inputs(const Value& value);
+  BlockInfo block(const BlockPlace& place);
+  void share_kv(AttentionInfo& attention, const Value& step, int64_t number);
+  LayerInputInfo layer_input(const Value& value, const BlockPlace& place) const;
+  MlpInfo mlp(const Value& value, const BlockPlace& place) const;
   MlpInfo mlp_of(const Value& value, const std::string& prefix, int64_t hidden, int64_t intermediate,
                  const std::string& siblings) const;
   ExpertsInfo experts(const Value& value, const BlockPlace& place) const;
@@ -32,6 +36,8 @@ class Resolver {
   const Value root_;
   DecoderInfo info_;
   int64_t block_count_ = 0;
+  // By the descriptor's steps: where the last attention with keys and values of its own is, block and step.
+  std::map<int64_t, std::pair<size_t, size_t>> own_kv_;
 };
 
 double number(const Value& parent, std::string_view key, double otherwise) {
@@ -100,13 +106,14 @@ void Resolver::sizes() {
 
 void Resolver::embedding_and_head() {
   const Value embedding = root_.at("embedding");
-  embedding.only({"name", "size", "project_in", "norm", "scale"});
+  embedding.only({"name", "size", "project_in", "norm", "scale", "layer_inputs"});
   info_.embedding = embedding.at("name").text();
   const auto size = embedding.find("size");
   info_.embedding_size = size && !size->is_null() ? size->positive() : info_.hidden;
   info_.embedding_norm = norm(embedding, "norm", "");
   if (const auto scale = embedding.find("scale"))
     info_.embedding_scale = scale->is_text() ? root_of_size(*scale, info_.hidden) : scale->number();
+  if (const auto inputs = embedding.find("layer_inputs"); inputs && present(*inputs)) layer_inputs(*inputs);
 
   const Value head = root_.at("head");
   head.only({"name", "bias", "tied", "project_out", "scale", "divisor", "softcap"});
@@ -122,6 +129,19 @@ void Resolver::embedding_and_head() {
   info_.project_out = read_linear(head, "project_out", "", info_.embedding_size, info_.hidden);
 }
 
+void Resolver::layer_inputs(const Value& value) {
+  value.only({"table", "vocab", "size", "projection", "norm", "when", "unless"});
+  LayerInputsInfo& inputs = info_.layer_inputs.emplace();
+  inputs.table = value.at("table").text();
+  inputs.vocab = value.at("vocab").positive();
+  if (inputs.vocab < info_.vocab) value.at("vocab").fail(cat("at least the vocabulary, ", info_.vocab, ","));
+  inputs.size = value.at("size").positive();
+  inputs.projection = read_linear(value, "projection", "", block_count_ * inputs.size, info_.hidden);
+  value.at("norm");
+  inputs.norm = *read_norm(root_.at("norm"), value, "norm", "", inputs.size);
+  info_.passed_on = block_count_ * inputs.size;
+}
+
 void Resolver::positions() {
   const Value positions = root_.at("positions"), sizes = root_.at("sizes");
   positions.only({"rotary", "window_rotary", "learned"});
@@ -134,15 +154,17 @@ void Resolver::positions() {
   }
 }
 
-BlockInfo Resolver::block(const BlockPlace& place) const {
+BlockInfo Resolver::block(const BlockPlace& place) {
   BlockInfo block;
   const Descriptor own = of_block(descriptor_, place.index);
   const Value root(own);
   std::optional<Value> labels;
   bool labelled = false;
+  int64_t step_number = 0;
   for (const Value& value : root.at("block").at("steps").items()) {
-    value.only({"norm_in", "norm_mlp", "short_conv", "delta_rule", "mamba2", "attention", "mlp", "experts", "norm_out",
-                "norm_sum", "scale", "sum_scale"},
+    ++step_number;
+    value.only({"norm_in", "norm_mlp", "short_conv", "delta_rule", "mamba2", "attention", "mlp", "experts",
+                "layer_input", "norm_out", "norm_sum", "scale", "sum_scale"},
                kWhichBlocks);
     const bool here = in_block(value, place);
     if (const auto all = value.find("labels"); all && !all->is_null()) labels = all, labelled |= here;
@@ -150,19 +172,27 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
     StepInfo step;
     step.norm_in = norm(value, "norm_in", place.prefix);
     step.norm_mlp = norm(value, "norm_mlp", place.prefix);
-    if (const auto part = value.find("attention")) step.attention = read_attention(root, *part, info_, place);
+    if (const auto part = value.find("attention")) {
+      step.attention = read_attention(root, *part, info_, place);
+      if (step.attention->kv_from)
+        share_kv(*step.attention, value, step_number);
+      else
+        own_kv_[step_number] = {static_cast<size_t>(place.index), block.steps.size()};
+    }
     if (const auto part = value.find("experts"); part && has_experts(*part, place.index))
       step.experts = experts(*part, place);
-    if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place.prefix);
+    if (const auto part = value.find("mlp"); part && !step.experts) step.mlp = mlp(*part, place);
+    if (const auto part = value.find("layer_input")) step.layer_input = layer_input(*part, place);
     if (const auto part = value.find("short_conv")) step.recurrent = read_short_conv(*part, info_, place);
     if (const auto part = value.find("delta_rule")) step.recurrent = read_delta_rule(root, *part, info_, place);
     if (const auto part = value.find("mamba2")) step.recurrent = read_mamba2(root, *part, info_, place);
-    if (!step.recurrent && !step.attention && !step.mlp && !step.experts)
+    if (!step.recurrent && !step.attention && !step.mlp && !step.experts && !step.layer_input)
       value.fail(cat("a step with a part that computes, such as attention or mlp, in block ", place.index));
     step.norm_out = norm(value, "norm_out", place.prefix);
     step.norm_sum = norm(value, "norm_sum", place.prefix);
     step.scale = number(value, "scale", 1);
-    if (const auto name = value.find("sum_scale")) step.sum_scale = place.prefix + name->text();
+    if (const auto name = value.find("sum_scale"); name && !name->is_null())
+      step.sum_scale = place.prefix + name->text();
     block.steps.push_back(std::move(step));
   }
   if (labels && !labelled) labels->fail(cat("for block ", place.index, " a label that a step of the descriptor has"));
@@ -170,9 +200,39 @@ BlockInfo Resolver::block(const BlockPlace& place) const {
   return block;
 }
 
-MlpInfo Resolver::mlp(const Value& value, const std::string& prefix) const {
-  value.only({"activation", "gate_proj", "up_proj", "gate_up_proj", "down_proj", "activation_module"});
-  MlpInfo mlp = mlp_of(value, prefix, info_.hidden, info_.intermediate, "gate_up");
+// It has the keys and values of the last attention before it that is the same step and has its own.
+void Resolver::share_kv(AttentionInfo& attention, const Value& step, int64_t number) {
+  const auto found = own_kv_.find(number);
+  if (found == own_kv_.end())
+    step.at("attention").at("shared_kv").fail("a block with this step before those that share");
+  AttentionInfo& own = *info_.blocks[found->second.first].steps[found->second.second].attention;
+  if (own.kv_heads != attention.kv_heads || own.head_dim != attention.head_dim)
+    step.at("attention").fail(cat("heads of the size and number that they have in block ", found->second.first));
+  if (!own.kv_to) {
+    own.kv_to = info_.passed_on;
+    info_.passed_on += 2 * own.kv_heads * own.head_dim;
+  }
+  attention.kv_from = own.kv_to;
+}
+
+LayerInputInfo Resolver::layer_input(const Value& value, const BlockPlace& place) const {
+  value.only({"activation", "gate_proj", "out_proj"});
+  if (!info_.layer_inputs) value.fail("layer_inputs under embedding, or nothing,");
+  const int64_t size = info_.layer_inputs->size;
+  return {read_linear(value, "gate_proj", place.prefix, size, info_.hidden),
+          read_linear(value, "out_proj", place.prefix, info_.hidden, size), read_activation(value.at("activation")),
+          place.index * size};
+}
+
+MlpInfo Resolver::mlp(const Value& value, const BlockPlace& place) const {
+  value.only({"activation", "gate_proj", "up_proj", "gate_up_proj", "down_proj", "activation_module", "wider"});
+  int64_t intermediate = info_.intermediate;
+  if (const auto wider = value.find("wider")) {
+    wider->only({"times"}, kWhichBlocks);
+    if (in_block(*wider, place)) intermediate *= wider->at("times").positive();
+  }
+  const std::string& prefix = place.prefix;
+  MlpInfo mlp = mlp_of(value, prefix, info_.hidden, intermediate, "gate_up");
   mlp.activation = read_activation(value.at("activation"));
   if (mlp.activation == Activation::kXielu) {
     if (mlp.gate || mlp.fused) value.at("activation").fail("an activation without parameters in a gated MLP");

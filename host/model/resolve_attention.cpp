@@ -13,7 +13,7 @@ std::optional<double> number(const Value& parent, std::string_view key) {
 }
 
 std::optional<int64_t> read_window(const Value& value, const BlockPlace& place) {
-  value.only({"size"}, kWhichBlocks);
+  value.only({"size", "chunked"}, kWhichBlocks);
   const Value size = value.at("size");
   if (size.is_null() || !in_block(value, place)) return std::nullopt;
   return size.positive();
@@ -59,6 +59,7 @@ void read_projections(const Value& value, AttentionInfo& attention, const std::s
     return;
   }
   attention.q = read_linear(value, "q_proj", prefix, attention.output_gate ? 2 * q_size : q_size, hidden, "qkv");
+  if (attention.kv_from) return;
   attention.k = read_linear(value, "k_proj", prefix, kv_size, hidden, "qkv");
   const auto v = value.find("v_proj");
   if (!v || !v->is_null()) attention.v = read_linear(value, "v_proj", prefix, kv_size, hidden, "qkv");
@@ -71,7 +72,8 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
               "q_norm",       "k_norm",   "v_norm",    "norms_after_rotary", "sliding_window", "rotary",
               "length_scale", "alibi",    "scale",     "scale_of",           "softcap",        "sinks",
               "output_gate",  "heads",    "kv_heads",  "head_dim",           "latent",         "q_a_proj",
-              "q_a_norm",     "q_b_proj", "kv_a_proj", "kv_a_norm",          "kv_b_proj",      "input_scale"});
+              "q_a_norm",     "q_b_proj", "kv_a_proj", "kv_a_norm",          "kv_b_proj",      "input_scale",
+              "shared_kv"});
   const auto size = [&](const char* key, int64_t usual) {
     const auto own = value.find(key);
     return own && !own->is_null() ? own->positive() : usual;
@@ -88,6 +90,10 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
     value.at("kv_heads").fail(cat("a divisor of the ", attention.heads, " heads"));
   attention.output_gate = flag("output_gate");
   attention.norms_after_rotary = flag("norms_after_rotary");
+  if (const auto shared = value.find("shared_kv")) {
+    shared->only({}, kWhichBlocks);
+    if (in_block(*shared, place)) attention.kv_from = 0;  // the resolver knows where
+  }
   const Value norm = root.at("norm");
   if (value.find("latent"))
     attention.latent = read_latent(norm, value, attention, place.prefix, info.hidden);
@@ -97,13 +103,18 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
   attention.o = read_linear(value, "o_proj", place.prefix, info.hidden, attention.heads * value_dim);
 
   const auto head_norm = [&](const char* key, int64_t heads) {
-    return read_head_norm(norm, value, key, place.prefix, heads, attention.head_dim);
+    return read_head_norm(norm, value, key, place, heads, attention.head_dim);
   };
   attention.q_norm = head_norm("q_norm", attention.heads);
-  attention.k_norm = head_norm("k_norm", attention.kv_heads);
-  attention.v_norm = head_norm("v_norm", attention.kv_heads);
+  if (!attention.kv_from) {
+    attention.k_norm = head_norm("k_norm", attention.kv_heads);
+    attention.v_norm = head_norm("v_norm", attention.kv_heads);
+  }
 
-  if (const auto window = value.find("sliding_window")) attention.sliding_window = read_window(*window, place);
+  if (const auto window = value.find("sliding_window")) {
+    attention.sliding_window = read_window(*window, place);
+    if (const auto chunked = window->find("chunked")) attention.chunked = chunked->flag();
+  }
   const auto rotated = value.find("rotary");
   if (rotated) rotated->only({}, kWhichBlocks);
   if (!rotated || in_block(*rotated, place)) {
@@ -116,8 +127,10 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
   }
 
   if (const auto growth = value.find("length_scale")) {
-    growth->only({"beta", "positions"});
-    if (const auto beta = number(*growth, "beta")) attention.length_scale = {*beta, growth->at("positions").positive()};
+    growth->only({"beta", "positions", "offset"}, kWhichBlocks);
+    const auto offset = growth->find("offset");
+    if (const auto beta = number(*growth, "beta"); beta && in_block(*growth, place))
+      attention.length_scale = {*beta, growth->at("positions").positive(), offset ? offset->integer() : 0};
   }
   if (const auto sinks = value.find("sinks")) attention.sinks = place.prefix + sinks->text();
   if (const auto alibi = value.find("alibi")) {

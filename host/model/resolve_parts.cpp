@@ -49,6 +49,7 @@ bool in_block(const Value& value, const BlockPlace& place) {
   if (const auto labels = said("labels")) return is_labelled(*labels, value.at("label"), place);
   const auto last_of = [&](const Value& period) { return (place.index + 1) % period.positive() == 0; };
   if (const auto first = said("first_block"); first && place.index < first->integer()) return false;
+  if (const auto last = said("last"); last && place.index < place.count - last->integer()) return false;
   if (const auto period = said("all_but_every"); period && last_of(*period)) return false;
   if (const auto period = said("every"); period && !last_of(*period)) return false;
   if (const auto only = said("only"); only && !lists(*only, place.index)) return false;
@@ -70,9 +71,10 @@ LinearInfo linear_of(const Value& value, std::string_view role, const std::strin
 LinearInfo read_linear(const Value& parent, std::string_view role, const std::string& prefix, int64_t out, int64_t in,
                        const std::string& siblings) {
   const Value value = parent.at(role);
-  if (!value.is_text()) value.only({"name", "bias", "scale"});
+  if (!value.is_text()) value.only({"name", "bias", "scale", "transposed"});
   LinearInfo info = linear_of(value, role, prefix, out, in);
   if (const auto scale = value.is_text() ? std::nullopt : value.find("scale")) info.output_scale = scale->number();
+  if (const auto stored = value.is_text() ? std::nullopt : value.find("transposed")) info.transposed = stored->flag();
   info.siblings = siblings;
   return info;
 }
@@ -130,14 +132,14 @@ std::optional<NormInfo> read_norm(const Value& defaults, const Value& parent, st
 }
 
 std::optional<NormInfo> read_head_norm(const Value& defaults, const Value& parent, std::string_view key,
-                                       const std::string& prefix, int64_t heads, int64_t head_dim) {
+                                       const BlockPlace& place, int64_t heads, int64_t head_dim) {
   const auto value = parent.find(key);
   if (!value) return std::nullopt;
-  value->only({"name", "over", "when", "unless", "eps", "weight", "bias", "plus_one"});
-  if (!present(*value)) return std::nullopt;
+  value->only({"name", "over", "eps", "weight", "bias", "plus_one"}, kWhichBlocks);
+  if (!in_block(*value, place)) return std::nullopt;
   const Value over = value->at("over");
-  if (over.text() == "all_heads") return norm_of(defaults, *value, prefix, heads * head_dim);
-  NormInfo norm = norm_of(defaults, *value, prefix, head_dim);
+  if (over.text() == "all_heads") return norm_of(defaults, *value, place.prefix, heads * head_dim);
+  NormInfo norm = norm_of(defaults, *value, place.prefix, head_dim);
   if (over.text() == "each_head")
     norm.heads = heads;
   else if (over.text() != "head")

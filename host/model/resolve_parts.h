@@ -22,10 +22,10 @@ struct BlockPlace {
 bool present(const Value& value);
 
 // The keys by which a part says which blocks have it.
-inline constexpr std::array<std::string_view, 9> kWhichBlocks = {
-    "when", "unless", "labels", "label", "first_block", "all_but_every", "every", "only", "except"};
+inline constexpr std::array<std::string_view, 10> kWhichBlocks = {
+    "when", "unless", "labels", "label", "first_block", "last", "all_but_every", "every", "only", "except"};
 // Whether this block has the part: those that `labels`, a list or a text of a letter a block, labels `label` or one of
-// several; without labels, those from `first_block` on, of every `all_but_every` all but the last, of every `every` the
+// several; without labels, those from `first_block` on, the `last` so many, of every `all_but_every` all but the last, of every `every` the
 // last, and those that `only` lists and `except` does not.
 bool in_block(const Value& value, const BlockPlace& place);
 
@@ -42,9 +42,9 @@ Activation read_activation(const Value& value);
 // Nothing where the key is not there, or the norm is not `present`.
 std::optional<NormInfo> read_norm(const Value& defaults, const Value& parent, std::string_view key,
                                   const std::string& prefix, int64_t size);
-// One that also says what it is `over`: each of the heads, or all at once.
+// One that also says what it is `over`: each of the heads, or all at once; and which blocks have it.
 std::optional<NormInfo> read_head_norm(const Value& defaults, const Value& parent, std::string_view key,
-                                       const std::string& prefix, int64_t heads, int64_t head_dim);
+                                       const BlockPlace& place, int64_t heads, int64_t head_dim);
 
 // `positions`: that the model knows. Throws Error naming `sizes` where head_dim does not suit.
 RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim, int64_t positions);

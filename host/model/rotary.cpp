@@ -84,7 +84,7 @@ at::Tensor length_scale(const LengthScaleInfo& info, int64_t seqlen) {
   at::Tensor scale = at::empty({seqlen, 1, 1});
   for (int64_t p = 0; p < seqlen; ++p)
     scale.mutable_data_ptr<float>()[p] =
-        1 + static_cast<float>(info.beta) * std::log(1 + static_cast<float>(p / info.positions));
+        1 + static_cast<float>(info.beta) * std::log(1 + static_cast<float>((p + info.offset) / info.positions));
   return scale;
 }
 
@@ -116,8 +116,9 @@ PositionData position_data(const DecoderInfo& info, int64_t seqlen, at::ScalarTy
   data.seqlen = seqlen;
   const at::Tensor at = at::arange(seqlen);
   const at::Tensor distance = at.unsqueeze(1) - at;  // of the seen position before the seeing one
-  const auto mask = [&](int64_t window) {
-    const at::Tensor hidden = distance.lt(0).logical_or_(distance.ge(window));
+  const auto mask = [&](int64_t window, bool chunked) {
+    const at::Tensor in_chunk = at.remainder(window).unsqueeze(1);  // positions of the chunk before the seeing one
+    const at::Tensor hidden = distance.lt(0).logical_or_(chunked ? distance.gt(in_chunk) : distance.ge(window));
     return at::zeros({seqlen, seqlen}, dtype).masked_fill_(hidden, -std::numeric_limits<double>::infinity()).to(device);
   };
   const auto add = [&](const AttentionInfo& attention) {
@@ -125,13 +126,15 @@ PositionData position_data(const DecoderInfo& info, int64_t seqlen, at::ScalarTy
     if (attention.rotary && std::none_of(data.rotations.begin(), data.rotations.end(), known))
       data.rotations.push_back(rotation_of(*attention.rotary, seqlen, dtype, device));
     const int64_t window = std::min(attention.sliding_window.value_or(seqlen), seqlen);
-    if ((window < seqlen || attention.needs_mask()) && !data.masks.contains(window)) data.masks[window] = mask(window);
+    if (const std::pair kind(window, attention.chunked);
+        (window < seqlen || attention.needs_mask()) && !data.masks.contains(kind))
+      data.masks[kind] = mask(window, attention.chunked);
     if (attention.length_scale && !data.length_scale.defined())
       data.length_scale = length_scale(*attention.length_scale, seqlen).to(device, dtype);
     if (attention.alibi && !data.alibi.defined()) {
       const at::ScalarType type = attention.alibi->bfloat16 ? at::kBFloat16 : at::kFloat;
       const at::Tensor slopes = at::tensor(alibi_slopes(attention.heads)).view({-1, 1, 1}).to(type);
-      data.alibi = (slopes * at.to(type)).to(dtype).mul(attention.alibi->scale).to(device) + mask(seqlen);
+      data.alibi = (slopes * at.to(type)).to(dtype).mul(attention.alibi->scale).to(device) + mask(seqlen, false);
     }
   };
   for (const BlockInfo& block : info.blocks)

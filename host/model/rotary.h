@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "host/model/structure.h"
@@ -20,9 +21,9 @@ struct Rotation {
 struct PositionData {
   int64_t seqlen = 0;
   std::vector<Rotation> rotations;  // one for each kind that a block has
-  // By the window, seqlen where there is none: [seqlen, seqlen], 0 where seen and -inf elsewhere. For those blocks that
-  // cannot say just that positions see what is before them.
-  std::map<int64_t, at::Tensor> masks;
+  // By the window, seqlen where there is none, and whether it is one of chunks: [seqlen, seqlen], 0 where seen and -inf
+  // elsewhere. For those blocks that cannot say just that positions see what is before them.
+  std::map<std::pair<int64_t, bool>, at::Tensor> masks;
   at::Tensor length_scale;  // [seqlen, 1, 1]; undefined where no block has one
   at::Tensor alibi;         // [heads, seqlen, seqlen], with -inf as in masks; undefined where no block has it
 

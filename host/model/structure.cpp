@@ -59,6 +59,8 @@ std::vector<std::string> RecurrentInfo::tensors() const {
   return names;
 }
 
+std::vector<LinearInfo> LayerInputInfo::linears() const { return {gate, out}; }
+
 bool DecoderInfo::same_positions(int64_t length, int64_t other) const {
   for (const auto& map : {rotary, window_rotary})
     if (map && map->scaling == RotaryInfo::Scaling::kLongrope &&

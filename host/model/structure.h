@@ -23,6 +23,7 @@ struct LinearInfo {
   bool decides = false;
   bool float32 = false;     // it computes in float32 at least
   double output_scale = 1;  // what comes out, bias and all, is multiplied with it
+  bool transposed = false;  // checkpoints store its weight as [in_features, out_features]
 };
 
 enum class NormKind { kRms, kLayer };  // an RMS norm has no bias
@@ -60,10 +61,10 @@ struct RotaryInfo {
   bool operator==(const RotaryInfo&) const = default;
 };
 
-// Queries grow with their position p: by 1 + beta ln(1 + floor(p / positions)).
+// Queries grow with their position p: by 1 + beta ln(1 + floor((p + offset) / positions)).
 struct LengthScaleInfo {
   double beta = 0;
-  int64_t positions = 0;
+  int64_t positions = 0, offset = 0;
   bool operator==(const LengthScaleInfo&) const = default;
 };
 
@@ -107,8 +108,13 @@ struct AttentionInfo {
   std::optional<AlibiInfo> alibi;
   // q's rows are twice as many: each head's queries, then what its output is multiplied with, through a sigmoid.
   bool output_gate = false;
-  // A position sees itself and the sliding_window - 1 positions before it.
+  // A position sees itself and the sliding_window - 1 positions before it; `chunked`: those of them that are in its
+  // chunk of so many positions.
   std::optional<int64_t> sliding_window;
+  bool chunked = false;
+  // Its keys and values, normed and rotated, are passed on to later blocks, or are those of an earlier one, and k and v are
+  // not there: where they begin in what is passed on (DecoderInfo::passed_on), kv_heads * head_dim features of each.
+  std::optional<int64_t> kv_to, kv_from;
 
   std::vector<LinearInfo> linears() const;  // in the order in which they are computed
   // It needs a mask even where a position sees all before it.
@@ -215,15 +221,25 @@ struct RecurrentInfo {
   std::vector<std::string> tensors() const;  // all but those of the linears
 };
 
+// out(activation(gate(x)) * the block's own input), of what is passed on (DecoderInfo::passed_on).
+struct LayerInputInfo {
+  LinearInfo gate, out;
+  Activation activation = Activation::kSilu;
+  int64_t at = 0;  // where its own input begins, of gate's out_features
+
+  std::vector<LinearInfo> linears() const;
+};
+
 // hidden = norm_sum(hidden + scale * norm_out(attention(norm_in(hidden)) + mlp(norm_mlp(hidden)))), without what is not
-// there; without norm_mlp the MLP reads what attention reads. What is recurrent reads that too, and is added. Experts
-// stand in the MLP's place.
+// there; without norm_mlp the MLP reads what attention reads. What is recurrent reads that too, and is added, and so is
+// the part of the block's own input. Experts stand in the MLP's place.
 struct StepInfo {
   std::optional<NormInfo> norm_in, norm_mlp, norm_out, norm_sum;
   std::optional<RecurrentInfo> recurrent;
   std::optional<AttentionInfo> attention;
   std::optional<MlpInfo> mlp;
   std::optional<ExpertsInfo> experts;
+  std::optional<LayerInputInfo> layer_input;
   double scale = 1;
   std::string sum_scale;  // a tensor of one element that multiplies the result; "": none
 };
@@ -237,6 +253,15 @@ struct LearnedPositionsInfo {
   int64_t offset = 0;  // position p uses row p + offset
 };
 
+// An input of each block's own: (norm(projection(e) / sqrt(hidden)) + sqrt(size) * table[token]) / sqrt(2), of the
+// embedding e, block after block.
+struct LayerInputsInfo {
+  std::string table;  // weight [vocab, blocks * size]
+  int64_t vocab = 0, size = 0;
+  LinearInfo projection;
+  NormInfo norm;
+};
+
 struct DecoderInfo {
   std::string family;
   int64_t vocab = 0, hidden = 0, intermediate = 0, positions = 0;
@@ -247,6 +272,10 @@ struct DecoderInfo {
   std::optional<LinearInfo> project_in, project_out;
   std::optional<NormInfo> embedding_norm;
   double embedding_scale = 1;
+  std::optional<LayerInputsInfo> layer_inputs;
+  // Features that stand behind the hidden state from the embedding to the last block: the blocks' own inputs, then keys
+  // and values that blocks pass on.
+  int64_t passed_on = 0;
   // Of blocks without and with a sliding window.
   std::optional<RotaryInfo> rotary, window_rotary;
   std::optional<LearnedPositionsInfo> learned_positions;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "host/abi/format_reader.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/name_numbers.h"
@@ -173,7 +174,12 @@ std::vector<std::string> tokens_beyond(const Architecture& architecture, const s
 }
 
 std::unique_ptr<TensorSource> with_matrices(const Architecture& architecture, std::unique_ptr<TensorSource> tensors) {
-  const std::vector<StackedTensor> stacks = architecture.stacks(*tensors);
+  std::vector<StackedTensor> stacks = architecture.stacks(*tensors);
+  // Quantized layers are [rows, cols] in every checkpoint.
+  if (auto* const exported = exported_checkpoint(*tensors))
+    std::erase_if(stacks, [&](const StackedTensor& stack) {
+      return exported->contains(stack.name) && exported->item(stack.name).quantized;
+    });
   if (stacks.empty()) return tensors;
   return std::make_unique<StackedSource>(std::move(tensors), stacks);
 }

@@ -98,7 +98,7 @@ class Planner {
     warn_of_fused(plan_, catalogue_);
     if (std::none_of(plan_.layers.begin(), plan_.layers.end(), [](const LayerPlan& l) { return l.scheme.weight; }))
       plan_.warn("no layer is quantized");
-    estimate(plan_, source_, catalogue_, architecture_.hidden_size());
+    estimate(plan_, source_, catalogue_, architecture_.state_size());
     if (quantized_) plan_.bytes_before = weight_bytes(plan_.recipe.model);  // not as decoded
     return std::move(plan_);
   }

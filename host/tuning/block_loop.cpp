@@ -117,7 +117,8 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
   const at::Device device = loop.inputs.device();
   // All that the device needs to know of the iterations is there before the first.
   const at::Tensor batches = draw_batches(tuning.iters, samples, batch, loop.random);
-  const std::vector<double> elements = scored_elements(loop.mask, batches, loop.targets.features());
+  const int64_t compared = loop.compared > 0 ? loop.compared : loop.targets.features();
+  const std::vector<double> elements = scored_elements(loop.mask, batches, compared);
   const at::Tensor mask = loop.mask.to(device), for_mask = batches.to(device),
                    for_inputs = batches.to(loop.inputs.index_device()),
                    for_targets = batches.to(loop.targets.index_device());
@@ -141,7 +142,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       const auto unit = [&](const at::Tensor& indices) { return indices.select(0, iteration).slice(0, begin, end); };
       const at::Tensor prediction = loop.forward(loop.inputs.rows(unit(for_inputs)));
       MaskedLoss loss =
-          masked_squared_error(prediction.detach(), loop.targets.rows(unit(for_targets)),
+          masked_squared_error(prediction.detach(), loop.targets.rows(unit(for_targets)).narrow(-1, 0, compared),
                                mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration],
                                loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
       squared_error.add(std::move(loss.squared_error));

@@ -15,7 +15,7 @@
 namespace roundhouse {
 
 struct BlockLoop {
-  // [samples, seq, hidden] in the compute type: what the block will really see, and what it should give.
+  // [samples, seq, state_size] in the compute type: what the block will really see, and what it should give.
   const HiddenStates& inputs;
   const HiddenStates& targets;
   at::Tensor mask;                                              // [samples, seq] u8 on the CPU; 0: position not scored
@@ -26,6 +26,7 @@ struct BlockLoop {
   // For a GPU: the host gives it its work without waiting for results. progress is called some iterations later.
   bool ahead = false;
   bool drop_outliers = false;  // of each unit's differences, kElementsPerOutlier
+  int64_t compared = 0;        // so many features of the targets, the first, which are all that `forward` gives; 0: all
 };
 
 struct BlockLoss {

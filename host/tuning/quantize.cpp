@@ -273,7 +273,7 @@ class Run {
     }
     positions_ = std::make_unique<PositionData>(decoder_->positions(length));
     const auto store = [&] {
-      return std::make_unique<HiddenStates>(at::IntArrayRef{n, length, in_.architecture.hidden_size()}, compute_,
+      return std::make_unique<HiddenStates>(at::IntArrayRef{n, length, in_.architecture.state_size()}, compute_,
                                             device_, memory_);
     };
     if (passes_.full) full_ = store();
@@ -364,9 +364,10 @@ class Run {
       });
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
-           [&](const at::Tensor& hidden) { return block.forward(hidden, *positions_); }, layers, random_,
+           [&](const at::Tensor& hidden) { return compared(block.forward(hidden, *positions_)); }, layers, random_,
            [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
-           std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); })},
+           std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); }),
+           in_.architecture.hidden_size()},
           recipe_.tuning, recipe_.calibration.batch_size);
       block.set_expert_gradient_hook({});
       report.first_loss = loss.first;
@@ -384,6 +385,12 @@ class Run {
     if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
   }
 
+  // Of a block's output the hidden state, without what it passes on.
+  at::Tensor compared(const at::Tensor& output) const {
+    const int64_t size = in_.architecture.hidden_size();
+    return output.size(-1) == size ? output : output.narrow(-1, 0, size);
+  }
+
   int64_t error_samples() const {
     return std::min(static_cast<int64_t>(in_.samples.size()),
                     kErrorUnits * unit_samples(static_cast<int64_t>(in_.samples.front().size())));
@@ -393,12 +400,12 @@ class Run {
   double error(const Block& block, const at::Tensor& inputs) const {
     double squared_error = 0, squares = 0;
     for_units(inputs.size(0), inputs.size(1), [&](int64_t begin, int64_t end) {
-      const at::Tensor wanted = (targets_ ? *targets_ : *full_).rows(begin, end),
+      const at::Tensor wanted = compared((targets_ ? *targets_ : *full_).rows(begin, end)),
                        mask = mask_.slice(0, begin, end).to(device_);
       const auto distance = [&](const at::Tensor& from) {
         return masked_squared_error(from, wanted, mask, 0).squared_error.item<double>();
       };
-      squared_error += distance(block.forward(inputs.slice(0, begin, end), *positions_));
+      squared_error += distance(compared(block.forward(inputs.slice(0, begin, end), *positions_)));
       squares += distance(at::zeros_like(wanted));
     });
     return squares > 0 ? std::sqrt(squared_error / squares) : 0;

@@ -113,7 +113,7 @@ class Measurement {
     positions_ = std::make_unique<PositionData>(decoder_->positions(seqlen_));
     for (int64_t i = 0; i <= blocks_; ++i)
       between_.push_back(std::make_unique<HiddenStates>(
-          at::IntArrayRef{samples_, seqlen_, in_.architecture.hidden_size()}, compute_, device_, memory_));
+          at::IntArrayRef{samples_, seqlen_, in_.architecture.state_size()}, compute_, device_, memory_));
     for (int64_t i = 0; i < samples_; ++i) {
       const std::vector<int32_t>& sample = in_.samples[static_cast<size_t>(i)];
       at::Tensor ids = at::empty({1, seqlen_}, at::kLong);

@@ -38,8 +38,18 @@ BLOOM = dict(vocab_size=VOCAB, hidden_size=48, n_layer=2, n_head=6)
 # With a pad_token_id transformers would take another row of the embedding than the stored one.
 YOUTU = BASE | dict(pad_token_id=None, num_key_value_heads=6, q_lora_rank=20, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=12,
                     v_head_dim=10)
+GPT2 = dict(vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=6, n_positions=64, bos_token_id=1, eos_token_id=2)
 GEMMA4 = FOUR | dict(head_dim=8, global_head_dim=16, sliding_window=5, hidden_size_per_layer_input=0, layer_types=[
     "sliding_attention", "full_attention", "sliding_attention", "full_attention"])
+
+INPUTS = dict(hidden_size_per_layer_input=10, vocab_size_per_layer_input=VOCAB)
+
+
+def base_class(tensors):
+    """As GPT2Model saves itself."""
+    for name in list(tensors):
+        tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+
 
 CASES = {
     "olmo2": ("olmo2", BASE | rope(), None),
@@ -132,5 +142,13 @@ CASES = {
     "qwen3_5_full": ("qwen3_5_text", BASE | dict(head_dim=16, layer_types=["full_attention"] * 2,
                                                  rope_parameters=dict(rope_type="default", rope_theta=700.0,
                                                                       partial_rotary_factor=0.5)), None),
+    # Each block has an input of its own, and the last ones have the keys and values of earlier ones.
+    "gemma4_inputs": ("gemma4_text", GEMMA4 | INPUTS | dict(num_kv_shared_layers=2, use_double_wide_mlp=True), None),
+    "gemma4_inputs_untied": ("gemma4_text", GEMMA4 | INPUTS | UNTIED | dict(
+        num_hidden_layers=6, num_kv_shared_layers=3, layer_types=["sliding_attention", "full_attention"] * 3,
+        attention_k_eq_v=True, num_global_key_value_heads=3, vocab_size_per_layer_input=100), None),
+    "gpt2": ("gpt2", GPT2, None),
+    "gpt2_untied": ("gpt2", GPT2 | UNTIED | dict(n_inner=80, activation_function="gelu", scale_attn_weights=False), None),
+    "gpt2_base": ("gpt2", GPT2, None, base_class),
     "gemma4_text_values": ("gemma4_text", GEMMA4 | UNTIED | dict(attention_bias=True, final_logit_softcapping=3.0), None),
 }

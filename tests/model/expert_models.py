@@ -15,6 +15,9 @@ PIXTRAL = dict(model_type="pixtral", hidden_size=32, intermediate_size=64, num_h
 GROWING = dict(mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)
 YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=16)
 
+LLAMA4 = SMALL | dict(num_hidden_layers=4, head_dim=8, intermediate_size=32, intermediate_size_mlp=80, num_local_experts=4,
+                      interleave_moe_layer_step=2)
+
 
 def stacked(tensors):
     """The experts of a block as two tensors, as transformers 5 has them in memory."""
@@ -111,6 +114,16 @@ CASES = {
         num_hidden_layers=4, head_dim=8, global_head_dim=16, sliding_window=5, hidden_size_per_layer_input=0, layer_types=[
             "sliding_attention", "full_attention"] * 2, enable_moe_block=True, num_experts=6, top_k_experts=2,
         moe_intermediate_size=32), None),
+    "llama4_text": ("llama4_text", LLAMA4, None),
+    "llama4_text_chunks": ("llama4_text", LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, attn_scale=0.5), None),
+    "llama4_text_tied": ("llama4_text", LLAMA4 | dict(
+        tie_word_embeddings=True, attention_bias=True, use_qk_norm=False, num_experts_per_tok=2, no_rope_layers=[0, 1, 1, 0],
+        moe_layers=[1, 2], attention_chunk_size=5, layer_types=["full_attention", "chunked_attention"] * 2,
+        attn_temperature_tuning=False), None),
+    "llama4": ("llama4", dict(
+        text_config=LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, interleave_moe_layer_step=1),
+        vision_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, patch_size=4,
+                           image_size=16, vision_output_dim=32, projector_input_dim=32, projector_output_dim=32)), None),
     "glm4_moe_lite": ("glm4_moe_lite", ROUTED | dict(num_key_value_heads=6, n_group=1, topk_group=1, kv_lora_rank=24,
                                                      q_lora_rank=20, qk_rope_head_dim=8, v_head_dim=12,
                                                      qk_nope_head_dim=16), None),

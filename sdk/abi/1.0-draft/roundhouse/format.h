@@ -32,13 +32,13 @@ typedef struct rh_format_layer {
 RH_ASSERT_END(rh_format_layer, stack, 64);
 
 /* Where the source checkpoint has a matrix, or a bias, that it stores with others as one tensor of all experts:
- * [count, parts * rows, cols], [count, cols, parts * rows] when transposed, and of biases [count, parts * rows]. Owned by
- * the host, valid as long as the rh_plan that holds it. since 1.0 */
+ * [count, parts * rows, cols], [count, cols, parts * rows] when transposed, and of biases [count, parts * rows]; or, count 0,
+ * one that it stores alone and transposed, [cols, rows]. Owned by the host, valid with its rh_plan. since 1.0 */
 typedef struct rh_part {
   uint32_t struct_size;
   int32_t transposed;
   const char *tensor;   /* "model.layers.0.mlp.experts.gate_up_proj" */
-  int64_t index, count; /* the expert, and how many there are */
+  int64_t index, count; /* the expert, and how many there are; 0 of 0: the tensor is no stack */
   int64_t part, parts;  /* whose rows these are of an expert's, one part's below the other's */
   int32_t interleaved;  /* 1: the parts' rows take turns */
   int32_t only;         /* 1: engines know all experts by this tensor, and none by itself */

@@ -34,7 +34,7 @@ class ExpertStacks {
       if (const rh_part* part = part_of(plan.tensors[i]); part && part->interleaved) mixed.insert(module_of(*part));
     for (uint64_t i = 0; i < plan.tensor_count; ++i) {
       const rh_part* part = part_of(plan.tensors[i]);
-      if (part && (experts == Experts::kTogether || mixed.count(module_of(*part))))
+      if (part && (part->count == 0 || experts == Experts::kTogether || mixed.count(module_of(*part))))
         parts_[plan.tensors[i]->name] = plan.tensors[i];
     }
   }
@@ -60,13 +60,13 @@ class ExpertStacks {
     if (found == parts_.end()) return nullptr;
     const rh_part& part = *found->second->part;
     const auto stack = stacks_.find(part.tensor);
-    return stack != stacks_.end() && stack->second.noted == part.count * part.parts ? &part : nullptr;
+    return stack != stacks_.end() && stack->second.noted == parts_of(part) ? &part : nullptr;
   }
   // The shape of the tensor that one of this shape is a part of.
   static std::vector<int64_t> shape(const rh_part& part, std::vector<int64_t> shape) {
     shape[0] *= part.parts;
     if (part.transposed) std::swap(shape[0], shape[1]);
-    shape.insert(shape.begin(), part.count);
+    if (part.count > 0) shape.insert(shape.begin(), part.count);
     return shape;
   }
   // Takes a part, and calls store(whole) with the last.
@@ -77,7 +77,7 @@ class ExpertStacks {
     const View view(nullptr, tensor.dtype, whole);
     stack.bytes.resize(bytes(*view.get()));
     place(part, tensor, stack.bytes.data());
-    if (++stack.come < part.count * part.parts) return;
+    if (++stack.come < parts_of(part)) return;
     const View all(stack.bytes.data(), tensor.dtype, whole);
     store(*all.get());
     stack.bytes = {};
@@ -118,6 +118,7 @@ class ExpertStacks {
     int64_t noted = 0, come = 0;  // parts
     std::vector<char> bytes;
   };
+  static int64_t parts_of(const rh_part& part) { return std::max<int64_t>(1, part.count) * part.parts; }
   static void place(const rh_part& part, const rh_tensor& tensor, char* whole) {
     const int64_t rows = tensor.shape[0], cols = tensor.ndim == 2 ? tensor.shape[1] : 1, all = rows * part.parts;
     const int64_t run = part.transposed ? 1 : cols;  // elements side by side in both
