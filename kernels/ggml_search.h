@@ -149,6 +149,13 @@ KERNEL_FN void take_if(decltype(equal(Value(), Value())) condition, const GgmlFi
   best.error = select(condition, fit.error, best.error);
 }
 
+// How far from the nearest integer those of a group's scale are tried in a round of the descent: the error has many
+// minima, and the first rounds find a better one.
+KERNEL_FN int ggml_search_reach(GgmlCodes scale_codes, int round) {
+  const int eighth = static_cast<int>(scale_codes.high - scale_codes.low + 1) / 8;
+  return round < 2 || eighth < 4 ? eighth : eighth / 4;
+}
+
 // The values of d tried: the largest scale takes one of the upper integers; or, of a group that few elements dominate,
 // none. Then those around the best.
 struct GgmlSteps {
@@ -157,7 +164,7 @@ struct GgmlSteps {
 };
 
 KERNEL_FN GgmlSteps ggml_search_steps(bool symmetric) {
-  return symmetric ? GgmlSteps{1.4f, 0.02f, 32, 6} : GgmlSteps{1.01f, 0.01f, 12, 6};
+  return symmetric ? GgmlSteps{1.5f, 0.015f, 60, 6} : GgmlSteps{1.15f, 0.01f, 32, 6};
 }
 KERNEL_FN float ggml_coarse_divisor(const GgmlSteps& steps, GgmlCodes scale_codes, int k) {
   const float extreme = max_of(scale_codes.high, -scale_codes.low);

@@ -266,7 +266,7 @@ static void search_super(const SearchGroups& g, GgmlBlock* out) {
   for (int i = 0; i < kSearchRounds; ++i) {
     SearchedBlocks found = best;
     if (i > 0) refit<has_minimum>(g, found);
-    choose<has_minimum>(g, free, 1, found);
+    choose<has_minimum>(g, free, ggml_search_reach(g.scale_codes, i), found);
     if (!take_better(found, best) && i > 0) break;
   }
   float d[kLanes], of_minimum[kLanes], scale_code[kLanes], minimum_code[kLanes];

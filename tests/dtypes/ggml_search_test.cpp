@@ -143,11 +143,11 @@ constexpr uint64_t kRecordedBlocks[][2] = {
     {0x4ae8013e0dafa7dd, 0x709a1237799412a0},  // q5_0
     {0x872303ea3fd60598, 0xa679e6e8dc4227dc},  // q5_1
     {0x755a2598cc60b6b6, 0x8e8cbfff02c0dbe2},  // q8_0
-    {0x72caba7441d7ac68, 0x6872a2574794f17c},  // q2_k
-    {0xf2cf475ffc323ef, 0x8f4472ed2dfdbac9},   // q3_k
-    {0x2c7debf4f3ad44b0, 0x2400194fc07c1efa},  // q4_k
-    {0x90eaf3d476e449da, 0xeb612034aac371c2},  // q5_k
-    {0x3e1d409af3a8bbef, 0x251368b1f649656b},  // q6_k
+    {0x282edfbb94b61d89, 0xaef3285640fb30d4},  // q2_k
+    {0x7b7f2b2b87cb0728, 0x92cefd7897be4d4f},  // q3_k
+    {0x797d9abb0407548a, 0x4762b2fb7c1aa3d2},  // q4_k
+    {0x5764e0cedd0fded7, 0xc4ecd6fa636b8b20},  // q5_k
+    {0xf1ce94cecaacc365, 0x39a0ae8cc69694ad},  // q6_k
 };
 
 TEST(GgmlSearch, BlocksAreThoseOfEarlierVersions) {
