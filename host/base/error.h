@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cerrno>
+#include <filesystem>
 #include <new>
 #include <sstream>
 #include <stdexcept>
@@ -39,8 +40,10 @@ inline Failure failure_of(const std::exception& e) {
   return error ? error->failure() : Failure::kInvalid;
 }
 
-// An exception's message; that of std::bad_alloc would say nothing.
+// An exception's message; those of std::bad_alloc and filesystem_error would say little.
 inline std::string message_of(const std::exception& e) {
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&e))
+    return "cannot use " + file->path1().string() + ": " + file->code().message();
   if (!dynamic_cast<const std::bad_alloc*>(&e)) return e.what();
   return "no memory is left. Free memory that other programs hold, or raise the limit of this one (ulimit -v, a "
          "container's).";

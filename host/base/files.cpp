@@ -74,7 +74,17 @@ std::string json_problem(const nlohmann::json::exception& error) {
   return what.substr(begin, what.find("; last read: ") - begin);
 }
 
-void write_file(const std::filesystem::path& path, const std::string& contents) {
+std::filesystem::path replaceable(const std::filesystem::path& path) {
+  std::error_code code;
+  const auto type = std::filesystem::status(path, code).type();
+  using std::filesystem::file_type;
+  if (type == file_type::not_found || type == file_type::none) return path;
+  if (type != file_type::regular) throw Error(cat("cannot write ", path.string(), ": it is no regular file"));
+  return std::filesystem::canonical(path);
+}
+
+void write_file(const std::filesystem::path& given, const std::string& contents) {
+  const std::filesystem::path path = replaceable(given);
   const std::filesystem::path temporary = path.string() + ".tmp";
   std::ofstream file(temporary, std::ios::binary);
   file << contents;

@@ -22,6 +22,9 @@ std::string without_python_numbers(const std::string& text);
 nlohmann::json read_json_object(const std::filesystem::path& path);
 // The library's message without its number, and without what was read, which may be the whole file.
 std::string json_problem(const nlohmann::json::exception& error);
+// Where a file named `path` is to be put: where it leads, if it is a link. Throws Error for what is there and no regular
+// file: a folder, a device, a pipe.
+std::filesystem::path replaceable(const std::filesystem::path& path);
 // Writes the file, in place of an older one. Throws Error.
 void write_file(const std::filesystem::path& path, const std::string& contents);
 

@@ -139,7 +139,8 @@ std::vector<Leftover> ProcessState::restore() const {
   }
   for (int signal = 1; signal <= kSignals; ++signal) {
     if (action_of(signal).sa_handler == handlers_[signal].sa_handler) continue;
-    if (signal == SIGINT && *cancellation_flag()) continue;  // the first Ctrl-C puts the default back
+    // The first Ctrl-C or SIGTERM puts the default of both back.
+    if ((signal == SIGINT || signal == SIGTERM) && *cancellation_flag()) continue;
     left.push_back({"handler", cat("changes the handler of SIG", ::sigabbrev_np(signal), ", which is put back")});
     ::sigaction(signal, &handlers_[signal], nullptr);
   }

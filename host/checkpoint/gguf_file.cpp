@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/checkpoint/append_file.h"
 
 namespace roundhouse {
@@ -179,8 +180,9 @@ Tensor GgufFile::load_f32(const Entry& entry) const {
   return Tensor(DType::kF32, entry.shape, data, file_);
 }
 
-void write_gguf_file(const std::filesystem::path& path, const ordered_json& metadata,
+void write_gguf_file(const std::filesystem::path& given, const ordered_json& metadata,
                      const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  const std::filesystem::path path = replaceable(given);
   Bytes head;
   head.raw(kMagic);
   head.number(kVersion);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/checkpoint/safetensors_header.h"
 
 namespace roundhouse {
@@ -205,9 +206,10 @@ void SafetensorsWriter::finish() {
   folder_.write_text("model.safetensors.index.json", index.dump(2) + "\n");
 }
 
-void write_safetensors_file(const std::filesystem::path& file,
+void write_safetensors_file(const std::filesystem::path& given,
                             const std::vector<std::pair<std::string, Tensor>>& tensors,
                             const std::map<std::string, std::string>& metadata) {
+  const std::filesystem::path file = replaceable(given);
   // The writer fills a folder; the one file is moved out of it, and the folder goes.
   OutputFolder folder(cat(file.string(), ".folder"), false);
   std::vector<TensorSpec> specs;

@@ -10,6 +10,7 @@
 #include <exception>
 #include <filesystem>
 #include <string>
+#include <system_error>
 
 #define RAISE_LIMIT ". Raise the limit of this program's memory (ulimit -v, a container's)"
 
@@ -30,6 +31,11 @@ __attribute__((visibility("default"))) void _Exit(int status) noexcept { end("_E
 
 int main(int argc, char** argv) {
   const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe");
+  std::error_code gone;
+  if (std::filesystem::current_path(gone); gone) {  // the libraries below need one, and say it badly
+    std::fputs("error: the current folder is gone. Change to one that is there, and run again.\n", stderr);
+    return 1;
+  }
   // glibc reads this when a program starts, so it starts again: memory in pages of 2 MiB, which the kernel hands out in a
   // quarter less of the time of a run without tuning, whose weights come and go.
   if (!std::getenv("GLIBC_TUNABLES")) {

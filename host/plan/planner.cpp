@@ -359,11 +359,15 @@ void Planner::check_rules() {
       plan_.warn(
           cat(rule.scheme.place.text, ": all layers that \"", text, "\" matches are decided by entries before it"));
     if (rules_[i].matches) continue;
-    if (rule.match.is_regex())
-      plan_.warn(cat(rule.scheme.place.text, ": \"", text, "\" matches no layer"));
-    else
-      plan_.problems.push_back(cat(rule.scheme.place.text, ": the model has no linear layer ", text,
-                                   suggest(text, names), "; for a regular expression write \"re:", text, "\""));
+    const std::string found = near_pattern(text, names);
+    if (rule.match.is_regex()) {
+      plan_.warn(cat(rule.scheme.place.text, ": \"", text, "\" matches no layer",
+                     found.empty() ? "" : cat("; an expression has to match the whole of a name: ", found)));
+    } else {
+      const std::string meant = suggest(text, names);
+      plan_.problems.push_back(cat(rule.scheme.place.text, ": the model has no linear layer ", text, meant,
+                                   found.empty() || !meant.empty() ? "" : cat("; for a part of names: ", found)));
+    }
   }
 }
 
@@ -500,6 +504,27 @@ bool Planner::leave_unfit() {
                    names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is",
                    ": ", problem));
   return !unfit.empty();
+}
+
+// "'re:.*\\.up_proj' matches 14 layers": an expression that `text` may stand for, a part of a name, a wildcard or an
+// expression for a part; "" where none matches.
+std::string near_pattern(std::string text, const std::vector<std::string>& names) {
+  if (text.starts_with("re:") || text.starts_with("RE:")) text.erase(0, 3);
+  if (text.ends_with(".weight")) text.resize(text.size() - 7);
+  if (text.empty()) return "";
+  const std::string exact = LayerPattern::quoted(text);
+  const std::string wildcard = replaced(replaced(exact, "\\*", ".*"), "\\?", ".");
+  for (const std::string& expression : {text, wildcard, ".*\\." + exact, exact + "\\..*", ".*" + exact + ".*",
+                                        ".*" + text, text + ".*", ".*" + text + ".*"}) {
+    try {
+      const LayerPattern pattern("re:" + expression);
+      const auto matches = [&](const std::string& name) { return pattern.matches(name); };
+      if (const auto count = std::count_if(names.begin(), names.end(), matches); count > 0)
+        return cat("'", pattern.text(), "' matches ", count, count == 1 ? " layer" : " layers");
+    } catch (const Error&) {  // it is no expression
+    }
+  }
+  return "";
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/parallel.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
@@ -72,8 +73,8 @@ uint64_t LogProbsWriter::bytes(const Sequences& sequences, int64_t vocab) {
   return sum;
 }
 
-LogProbsWriter::LogProbsWriter(std::filesystem::path path, const Sequences& sequences, int64_t vocab)
-    : path_(std::move(path)),
+LogProbsWriter::LogProbsWriter(const std::filesystem::path& path, const Sequences& sequences, int64_t vocab)
+    : path_(replaceable(path)),
       positions_(positions_before(sequences)),
       vocab_(vocab),
       file_(std::filesystem::path(path_.string() + ".tmp")) {

@@ -46,7 +46,7 @@ std::vector<std::string> divergence_cells(const std::optional<Divergence>& diver
 class LogProbsWriter {
  public:
   // The file has the name `path` once it is finished; what was there is replaced. Throws Error.
-  LogProbsWriter(std::filesystem::path path, const Sequences& sequences, int64_t vocab);
+  LogProbsWriter(const std::filesystem::path& path, const Sequences& sequences, int64_t vocab);
   ~LogProbsWriter();
 
   // log_p: [rows, vocab], for the tokens that follow `first` to `first` + rows - 1 of a sequence.

@@ -85,10 +85,13 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 size_t indent(const std::string& line) { return std::min(line.find_first_not_of(' '), line.size()); }
 
-// A line of YAML with the keys above it: "tuning.iters: 200".
+// A line of YAML with the keys above it and the lines within it: "tuning.iters: 200".
 std::string with_keys(const std::vector<std::string>& lines, size_t at) {
   if (at >= lines.size()) return "not there";
   std::string text = lines[at].substr(indent(lines[at]));
+  for (size_t i = at + 1; i < lines.size() && indent(lines[i]) > indent(lines[at]); ++i)
+    text += " " + lines[i].substr(indent(lines[i]));
+  if (constexpr size_t kMost = 300; text.size() > kMost) text = text.substr(0, kMost) + "...";
   for (size_t i = at, inner = indent(lines[at]); i-- > 0 && inner > 0;) {
     if (indent(lines[i]) >= inner) continue;
     inner = indent(lines[i]);

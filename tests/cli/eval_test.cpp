@@ -73,5 +73,21 @@ TEST_F(Eval, SavedLogitsGiveTheDivergenceOfAnExport) {
   EXPECT_NE(none.output.find("so it is no file of logits"), std::string::npos) << none.output;
 }
 
+TEST_F(Eval, AFileIsWrittenWhereItsNameLeads) {
+  const std::string out = (work_ / "named").string(), text = " --text " + text_ + " --seqlen 8",
+                    logits = "logits " + kExamples + "/tinystories-656k" + text + " --out " + out;
+  ASSERT_EQ(run_command("mkfifo " + out).code, 0);
+  const Outcome refused = run(logits);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.output.find("cannot write " + out + ": it is no regular file"), std::string::npos)
+      << refused.output;
+  EXPECT_TRUE(std::filesystem::is_fifo(out));
+  std::filesystem::remove(out);
+  std::filesystem::create_symlink(write("real", ""), out);
+  EXPECT_EQ(run(logits).code, 0);
+  EXPECT_TRUE(std::filesystem::is_symlink(out));
+  EXPECT_TRUE(SafetensorsFolder(work_ / "real").contains("logits"));
+}
+
 }  // namespace
 }  // namespace roundhouse

@@ -137,9 +137,9 @@ TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
     write(folder / "SHA256SUMS", cut);
     outcome = run("verify " + folder.string() + "/");
     EXPECT_EQ(outcome.code, 1);
-    EXPECT_NE(
-        outcome.output.find("SHA256SUMS does not have the lines that its first line says: it was cut, damaged or edited\n"),
-        std::string::npos)
+    EXPECT_NE(outcome.output.find(
+                  "SHA256SUMS does not have the lines that its first line says: it was cut, damaged or edited\n"),
+              std::string::npos)
         << outcome.output;
     EXPECT_NE(outcome.output.find("compared with the run"), std::string::npos) << outcome.output;
   }

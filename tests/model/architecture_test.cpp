@@ -188,9 +188,10 @@ TEST_F(ArchitectureTest, TheFirstFolderWins) {
 TEST_F(ArchitectureTest, AnUnknownModelTypeSaysWhatIsKnownAndWhereToAddOne) {
   json config = llama_config();
   config["model_type"] = "mamba";
-  EXPECT_THAT(error_of([&] { load(config); }),
-              AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, llama4, llama4_text, llava/llama, "),
-                    HasSubstr("set tuning.iters to 0"), HasSubstr(kShipped.string()), HasSubstr("To add one")));
+  EXPECT_THAT(
+      error_of([&] { load(config); }),
+      AllOf(HasSubstr("config.json"), HasSubstr("\"mamba\""), HasSubstr("llama, llama4, llama4_text, llava/llama, "),
+            HasSubstr("set tuning.iters to 0"), HasSubstr(kShipped.string()), HasSubstr("To add one")));
   EXPECT_THAT(error_of([&] { load(config, {dir_}); }), HasSubstr("Known: none"));
 }
 

@@ -30,7 +30,8 @@ class SensitivityTest : public QuantizeTest {};
 TEST_F(SensitivityTest, IsTheDiagonalOfTheFisherInformationTimesTheSquaredErrors) {
   std::ofstream(folder_.path() / "recipe.yaml")
       << "version: 1\nmodel: " << kUntied.string() << "\noutput: " << (folder_.path() / "out").string()
-      << "\nformats: [fake]\ncalibration: {data: recipe.yaml, samples: 3, seqlen: 16}\ntuning: {iters: 0, search: false}\n"
+      << "\nformats: [fake]\ncalibration: {data: recipe.yaml, samples: 3, seqlen: 16}\ntuning: {iters: 0, search: "
+         "false}\n"
       << "scheme: {mix: [W2A16G32, W4A16G32], target: 3 bits}\n";
   Catalogue& catalogue = Problem::discover();
   const Recipe recipe = load_recipe(folder_.path() / "recipe.yaml", {}, {Problem::configs() / "schemes"});
