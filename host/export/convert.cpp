@@ -182,7 +182,7 @@ Fingerprints convert(const Recipe& recipe, const Architecture& architecture, Ten
   const std::vector<std::string> names = tensors.names();
   for (const std::string& name : names) {
     if (const auto found = layers.find(name); found != layers.end()) {
-      with_stored_layer(*found->second, *source, [&](const EncodedLayer& layer) { exporter.layer(layer); });
+      with_stored_layer(*found->second, *source, tensors, [&](const EncodedLayer& layer) { exporter.layer(layer); });
     } else if (!biases.contains(name)) {
       const std::string exported = exported_name(architecture, names, name);
       if (!exported.empty()) exporter.tensor(exported, tensors.load(name));

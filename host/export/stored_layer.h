@@ -9,8 +9,9 @@
 
 namespace roundhouse {
 
-// Calls body with the layer's encoded tensors, bias and calibrated range. REQUIRES: `source` says what it is packed from.
-void with_stored_layer(const LayerPlan& layer, ExportedCheckpoint& source,
+// Calls body with the layer's encoded tensors, bias and calibrated range. `tensors`: `source`, or its StackedSource, which
+// has an expert's bias where one tensor holds those of all. REQUIRES: `source` says what the layer is packed from.
+void with_stored_layer(const LayerPlan& layer, ExportedCheckpoint& source, TensorSource& tensors,
                        const std::function<void(const EncodedLayer&)>& body);
 
 }  // namespace roundhouse

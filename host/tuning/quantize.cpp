@@ -431,7 +431,8 @@ class Run {
     }
     for (const std::string& name : names) {
       if (const auto kept = kept_.find(name); kept != kept_.end() && done_.insert(name).second) {
-        with_stored_layer(*kept->second, *in_.quantized, [&](const EncodedLayer& layer) { sink_.layer(layer); });
+        with_stored_layer(*kept->second, *in_.quantized, in_.source,
+                          [&](const EncodedLayer& layer) { sink_.layer(layer); });
         done_.insert(kept->second->info.name + ".bias");  // it came with the layer
       }
       const std::string exported = exported_name(in_.architecture, stored_, name);

@@ -109,6 +109,11 @@ class Stacks(unittest.TestCase):
         self.assertEqual({name: shape for name, (shape, _) in stacks(load_file(output / "model.safetensors")).items()},
                          {name: shape for name, (shape, _) in stacks(load_file(source / "model.safetensors")).items()})
         self.assert_loads(output)
+        support.roundhouse("convert", packed, "--format", "fake", "--output", self.folder / "converted")
+        kept, converted = load_file(output / "model.safetensors"), load_file(self.folder / "converted" / "model.safetensors")
+        self.assertEqual(kept.keys(), converted.keys())
+        for name, tensor in kept.items():  # what is left alone keeps the source's type
+            self.assertTrue(torch.equal(tensor.float(), converted[name].float()), name)
 
     # Last: auto-round changes transformers' classes for good.
     def test_2_auto_round_takes_experts_apart(self):

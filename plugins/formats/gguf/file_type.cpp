@@ -10,9 +10,6 @@
 namespace roundhouse::formats {
 namespace {
 
-// auto-round's: routed experts in 2 bits, the rest in 4. llama.cpp has no number for it, and needs none.
-constexpr const char* kExpertMix = "Q2_K_MIXED";
-
 // The usual one of a base comes first.
 constexpr FileType kFileTypes[] = {
     {"F32", 0, "f32"},      {"F16", 1, "f16"},      {"BF16", 32, "bf16"},     {"Q4_0", 2, "q4_0"},

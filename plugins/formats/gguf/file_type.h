@@ -16,6 +16,9 @@ struct FileType {
   const char* base;  // the element type of most tensors
 };
 
+// auto-round's: routed experts in 2 bits, the rest in 4. llama.cpp has no number for it, and needs none.
+inline constexpr const char* kExpertMix = "Q2_K_MIXED";
+
 // Throws rh::Error with those that there are.
 const FileType& file_type(const std::string& name);
 // The first with that number in general.file_type, or NULL.

@@ -20,7 +20,10 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
     rh::GgmlBlock::of(*layer.encoding);
   }
 
-  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override { answer_plan(plan, answers); }
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    require_file_type(plan);
+    answer_plan(plan, answers);
+  }
 
   const char* backends_json() const override {
     return R"([{"engine": "llama.cpp", "devices": ["cpu", "cuda", "metal", "vulkan"], "priority": 1,
@@ -49,6 +52,23 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
   }
 
  private:
+  // Throws rh::Error when no layer is what the file type is named after, though one could be: a checkpoint that is
+  // converted has types of its own.
+  static void require_file_type(const rh_plan& plan) {
+    const FileType* const type = chosen_file_type(Json::parse(plan.options_json), Json());
+    if (!type || !ggml_type(type->base)->quantized() || std::string_view(type->name) == kExpertMix) return;
+    bool could = false;
+    std::string other;
+    for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+      const rh_format_layer* layer = plan.tensors[i]->layer;
+      if (!layer || !rh::is(*layer->encoding, rh::GgmlBlock::kId)) continue;
+      other = rh::GgmlBlock::of(*layer->encoding).facts().name;
+      if (other == type->base) return;
+      could = could || layer->cols % ggml_type(type->base)->cols == 0;
+    }
+    rh::require(!could, cat("file_type ", type->name, " consists of ", type->base, ", and no layer is one: there are ",
+                            other, " and others. Omit it, or choose the one of these"));
+  }
   // gguf:q4_k_m and the others, each with its file type.
   static std::vector<rh::FormatAlias> file_type_aliases() {
     static const std::vector<std::pair<std::string, std::string>> texts = [] {

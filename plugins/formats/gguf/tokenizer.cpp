@@ -296,7 +296,9 @@ class TokenizerExport {
     std::optional<int64_t> id;
     if (const auto found = facts_.at("roles").find(name); found != facts_.at("roles").end()) id = found->get<int64_t>();
     const auto said = model_config_.find(cat(name, "_token_id"));
-    if (!id && said != model_config_.end() && said->is_number_integer()) id = said->get<int64_t>();
+    if (!id && said != model_config_.end())
+      for (const json& one : said->is_array() ? *said : json::array({*said}))  // of several ends, the first
+        if (!id && one.is_number_integer()) id = one.get<int64_t>();
     if (!id || vocabulary_.has(*id)) return id;
     rh::log(RH_LOG_WARNING,
             cat("gguf: ", name, "_token_id is ", *id, ", beyond the model's vocabulary: it is left out"));
@@ -316,6 +318,11 @@ class TokenizerExport {
     };
     write("bos", bos);
     write("eos", eos);
+    if (!eos)
+      rh::log(RH_LOG_WARNING,
+              "gguf: neither the tokenizer nor config.json (eos_token_id) names the token that ends a text: llama.cpp "
+              "takes "
+              "one of its own, and may not stop where the model does");
     for (const auto& [name, key] : kTokens) write(key, role(name));
   }
 
