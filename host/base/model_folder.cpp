@@ -63,7 +63,18 @@ std::string download(const HubId& id) {
   return cat("hf download ", id.name, id.revision.empty() ? "" : cat(" --revision ", shell_quoted(id.revision)));
 }
 
-// The snapshot of a repository's folder; empty when it is not there.
+// The commits of which a repository's folder has a snapshot.
+std::vector<std::string> commits_in(const fs::path& repository) {
+  std::vector<std::string> commits;
+  if (is_folder(repository / "snapshots"))
+    for (const auto& entry : fs::directory_iterator(repository / "snapshots"))
+      commits.push_back(entry.path().filename());
+  std::sort(commits.begin(), commits.end());
+  return commits;
+}
+
+// The snapshot of a repository's folder; empty when it is not there. A commit may be shortened; one that was fetched by
+// its commit alone leaves no reference.
 fs::path snapshot(const fs::path& repository, const std::string& revision) {
   const fs::path reference = repository / "refs" / (revision.empty() ? "main" : revision);
   std::string commit = revision;
@@ -72,6 +83,11 @@ fs::path snapshot(const fs::path& repository, const std::string& revision) {
     commit.erase(std::find_if(commit.begin(), commit.end(), [](unsigned char c) { return std::isspace(c); }),
                  commit.end());
   }
+  const std::vector<std::string> commits = commits_in(repository);
+  const auto begins = [&](const std::string& known) { return known.starts_with(commit); };
+  if ((commit.empty() && commits.size() == 1) ||
+      (commit.size() >= 4 && std::count_if(commits.begin(), commits.end(), begins) == 1))
+    commit = *std::find_if(commits.begin(), commits.end(), begins);
   const fs::path folder = repository / "snapshots" / commit;
   return commit.empty() || !is_folder(folder) ? fs::path() : folder;
 }
@@ -120,6 +136,10 @@ fs::path from_hub(const HubId& id, const fs::path& path) {
   if (const size_t slash = folder.find('/'); slash != std::string::npos) folder.replace(slash, 1, kSeparator);
   if (!cache.empty())
     if (fs::path found = snapshot(cache / folder, id.revision); !found.empty()) return found;
+  if (const std::vector<std::string> commits = commits_in(cache / folder); !cache.empty() && !commits.empty())
+    throw Error(cat("the Hugging Face cache ", cache.string(), " has ", id.name, ", but not of the revision ",
+                    id.revision.empty() ? "main" : id.revision, ". It has ", joined(commits), ": name one, as in ",
+                    id.name, "@", commits.front(), ", or fetch it: ", download(id)));
   throw Error(cat("there is no folder ", path.string(), ", and the Hugging Face cache ",
                   cache.empty() ? "(which is unknown: set HF_HOME) " : cat(cache.string(), " "), "has no ", id.name,
                   id.revision.empty() ? "" : cat(" of revision ", id.revision), ". Fetch it: ", download(id)));

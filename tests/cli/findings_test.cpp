@@ -104,6 +104,20 @@ TEST_F(Findings, AWeightThatTheIgnoreListLacks) {
                    "`ignore` does not name it: an engine looks for a packed one. Add its name to `ignore`"}));
 }
 
+TEST_F(Findings, ABlockThatTheConfigurationDoesNotCount) {
+  export_model("auto_round", "W4A16");
+  edit([](json& config, json&) { config["num_hidden_layers"] = 1; });
+  EXPECT_EQ(findings(), Lines({"error config.json: num_hidden_layers is 1, and block 1 is stored: an engine leaves it "
+                               "out. Set it to 2"}));
+}
+
+TEST_F(Findings, AStatusThatIsNotCompressed) {
+  export_model("llm_compressor", "W4A16");
+  edit([](json&, json& quantization) { quantization["quantization_status"] = "frozen"; });
+  EXPECT_EQ(findings(), Lines({"error transformers config.json: quantization_config.quantization_status is frozen: "
+                               "transformers then looks for plain weights. Set it to compressed"}));
+}
+
 TEST_F(Findings, APackedWeightThatTheIgnoreListNames) {
   export_model("auto_awq", "W4A16");
   edit([](json&, json& quantization) { quantization["modules_to_not_convert"].push_back("down_proj"); });

@@ -2,6 +2,7 @@
 #include "plugins/formats/lib/lint.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -78,6 +79,7 @@ class Linter {
     for (const auto& [name, tensors] : modules_) check_module(name, tensors);
     if (lint_.fuses) check_fused();
     check_head();
+    check_blocks();
   }
 
  private:
@@ -235,6 +237,22 @@ class Linter {
         tell(RH_FINDING_WARNING, cat("and takes one ", part, " for all, of ", values.size(), " that differ"),
              "Let them share it: the data type nv_fp does");
     }
+  }
+
+  // Engines drop what is stored of blocks that the configuration does not count, but for those that predict more tokens.
+  void check_blocks() {
+    const auto inner = lint_.config.find("text_config");
+    const Json& config = inner != lint_.config.end() && inner->is_object() ? *inner : lint_.config;
+    const int64_t blocks = number_at(config, "num_hidden_layers", 0);
+    if (blocks <= 0 || block_prefix_.empty() || number_at(config, "num_nextn_predict_layers", 0) > 0) return;
+    const std::string prefix = block_prefix_ + ".";
+    int64_t last = -1;
+    for (const auto& [name, tensors] : modules_)
+      if (name.starts_with(prefix)) last = std::max<int64_t>(last, std::atoll(name.c_str() + prefix.size()));
+    if (last >= blocks)
+      findings_.add(RH_FINDING_ERROR, kEvery, kConfig, "",
+                    cat("num_hidden_layers is ", blocks, ", and block ", last, " is stored: an engine leaves it out"),
+                    cat("Set it to ", last + 1));
   }
 
   // Every tensor has the file that the index says.

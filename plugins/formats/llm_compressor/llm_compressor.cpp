@@ -403,11 +403,13 @@ void LlmCompressor::check_keys(const Json& quantization, Findings& findings) {
       continue;
     }
     require_key(findings, group, kEvery, "targets", "a list", path);
-    if (!group.contains("weights") || !group["weights"].is_object()) continue;
-    require_key(findings, group["weights"], kEvery, "num_bits", "a number", path + ".weights");
-    require_key(findings, group["weights"], kEvery, "type", "a text", path + ".weights");
-    require_key(findings, group["weights"], kEvery, "strategy", "a text", path + ".weights");
   }
+  const std::string status = text_at(quantization, "quantization_status", "compressed");
+  if (status != "compressed")
+    findings.error(
+        kTransformers, "config.json",
+        cat("quantization_config.quantization_status is ", status, ": transformers then looks for plain weights"),
+        "Set it to compressed");
 }
 
 struct Definition {
