@@ -25,7 +25,8 @@ struct BlockLoop {
   std::function<void(int64_t iteration, double loss)> progress;
   // For a GPU: the host gives it its work without waiting for results. progress is called some iterations later.
   bool ahead = false;
-  bool drop_outliers = false;  // of each unit's differences, kElementsPerOutlier
+  bool drop_outliers = false;      // of each unit's differences, kElementsPerOutlier
+  DeviceStatus* status = nullptr;  // read where the losses are; not owned
 };
 
 struct BlockLoss {
