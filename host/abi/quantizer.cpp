@@ -135,6 +135,16 @@ TensorSet Quantizer::encoded() const {
   return TensorSet(info_.encoding->tensors, info_.encoding->tensor_count);
 }
 
+void Quantizer::require_represented(uint32_t status) const {
+  if (status == 0) return;
+  throw Error(cat(plugin_, ", on the device, of ", layer_, ": ",
+                  status & RH_STATUS_NOT_FINITE ? "a value is NaN or infinite: the model is damaged, or overflows"
+                  : status & RH_STATUS_SCALE_RANGE
+                      ? "a scale is beyond its element type: set scale_dtype to bfloat16 or float32, or give the layer "
+                        "another data type"
+                      : cat("a status that this version does not know, ", status)));
+}
+
 template <typename Args>
 void Quantizer::call(const char* name, rh_code (*function)(rh_quantizer*, const rh_exec*, const Args*, rh_error*),
                      int32_t operation, int64_t rows, const Exec& exec, const Args& args) {
@@ -144,6 +154,7 @@ void Quantizer::call(const char* name, rh_code (*function)(rh_quantizer*, const 
   run.device = exec.device;
   run.stream = exec.stream;
   run.cancelled = cancellation_flag();
+  run.status = exec.status;
   if (RH_HAS(table_.get(), workspace_size)) {
     const PluginCall here(plugin_, "workspace_size", layer_);
     run.workspace_size = table_->workspace_size(table_.get(), operation, exec.device.type, rows);

@@ -35,6 +35,7 @@ struct Exec {
   // Gives at least so many bytes on `device`, 256-byte aligned, that stay valid until the call's work is done. Needed
   // on CUDA only; on the CPU the quantizer has its own.
   std::function<void*(uint64_t)> workspace;
+  uint32_t* status = nullptr;  // of rh_exec
 };
 
 // Host tensors as a plugin declares them, with the pointer arrays that calls take.
@@ -84,6 +85,9 @@ class Quantizer {
   TensorSet tunables() const { return TensorSet(info_.tunables, info_.tunable_count); }
   TensorSet results() const { return TensorSet(info_.results, info_.result_count); }
   TensorSet encoded() const;
+
+  // Throws Error with what the bits of an rh_exec's status say, if any is set.
+  void require_represented(uint32_t status) const;
 
   bool has_backward() const { return RH_HAS(table_.get(), backward); }
   bool has_sign_step() const { return RH_HAS(table_.get(), sign_step); }

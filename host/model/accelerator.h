@@ -13,6 +13,9 @@
 
 namespace roundhouse {
 
+// The devices that plugins get as RH_DEVICE_CUDA. Tests let another type stand for it.
+inline at::DeviceType cuda_of_plugins = at::kCUDA;
+
 // Whether work is enqueued, and the host goes on without its results.
 inline bool runs_ahead(at::Device device) { return !device.is_cpu(); }
 

@@ -22,7 +22,7 @@ std::vector<int64_t> correction_bias_shape(TensorSource& source, const std::stri
 }  // namespace
 
 Block::Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype,
-             at::Device device)
+             at::Device device, const LoadedWeights& loaded)
     : hidden_(architecture.hidden_size()), passed_on_(architecture.info().passed_on) {
   const Loader load = [&](const std::string& name, at::IntArrayRef shape) {
     return load_checked(source, name, shape).to(device, dtype);
@@ -34,7 +34,10 @@ Block::Block(const Architecture& architecture, int64_t index, TensorSource& sour
       const auto load_slot = [&](const char* part, at::IntArrayRef shape) {
         return load_checked(source, info.name + part, shape).to(device, type);
       };
-      LinearSlot slot{info, load_slot(".weight", {info.out_features, info.in_features}), {}};
+      const std::vector<int64_t> shape{info.out_features, info.in_features};
+      const at::Tensor at_hand = loaded ? loaded(info) : at::Tensor();
+      const bool fits = at_hand.defined() && at_hand.sizes() == shape;
+      LinearSlot slot{info, fits ? at_hand.to(device, type) : load_slot(".weight", shape), {}};
       if (info.has_bias) slot.bias = load_slot(".bias", {info.out_features});
       linears_.slots.push_back(std::move(slot));
     }
@@ -163,8 +166,8 @@ PositionData Decoder::positions(int64_t seqlen) const {
   return position_data(architecture_.info(), seqlen, dtype_, device_);
 }
 
-Block Decoder::block(int64_t index) const {
-  Block block(architecture_, index, source_, dtype_, device_);
+Block Decoder::block(int64_t index, const LoadedWeights& loaded) const {
+  Block block(architecture_, index, source_, dtype_, device_, loaded);
   block.set_input_hook(input_hook_);
   return block;
 }

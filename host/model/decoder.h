@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -21,11 +22,16 @@
 
 namespace roundhouse {
 
+// A weight that is loaded already, in the checkpoint's type; undefined: it is not.
+using LoadedWeights = std::function<at::Tensor(const LinearInfo& linear)>;
+
 class Block {
  public:
   // Loads the block's tensors, converts them to `dtype`, in which the block computes, and puts them on `device`.
+  // Weights of linears that `loaded` gives are not loaded again.
   // Throws Error naming a tensor that is missing, of another shape than the architecture says, or not finite.
-  Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype, at::Device device);
+  Block(const Architecture& architecture, int64_t index, TensorSource& source, at::ScalarType dtype, at::Device device,
+        const LoadedWeights& loaded = {});
 
   // In the order of Architecture::block_linears.
   std::vector<LinearSlot>& linears() { return linears_.slots; }
@@ -70,7 +76,7 @@ class Decoder {
   // ids: [batch, seq] int64 -> [batch, seq, Architecture::state_size()]
   at::Tensor embed(const at::Tensor& ids) const;
   PositionData positions(int64_t seqlen) const;
-  Block block(int64_t index) const;
+  Block block(int64_t index, const LoadedWeights& loaded = {}) const;
   // What the head multiplies, after the final norm. hidden: [..., Architecture::state_size()] -> [..., embedding_size]
   at::Tensor head_input(const at::Tensor& hidden) const;
   // Final norm and head. hidden: [..., Architecture::state_size()] -> logits [..., vocab]

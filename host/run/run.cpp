@@ -34,6 +34,7 @@
 #include "host/plan/plan_text.h"
 #include "host/report/progress.h"
 #include "host/report/table.h"
+#include "host/run/card.h"
 #include "host/run/evaluation.h"
 #include "host/run/identity.h"
 #include "host/run/mix_cache.h"
@@ -226,6 +227,7 @@ class Run {
     report_.warnings = plan_.warnings;
     report_.commands = serve_commands(plan_);
     identity_ = run_identity(plan_, original_, catalogue, report_.device, texts_);
+    if (report_.device != "cpu") fit_to(card_of(report_.device));
   }
 
   RunReport run() {
@@ -268,6 +270,12 @@ class Run {
     for (const std::string& warning : settled.warnings)
       if (!contains(plan_.warnings, warning)) log::warning(warning);
     plan_ = std::move(settled);
+  }
+
+  // Says what the run will ask of the card, and has the activations stay in host memory where they do not fit.
+  void fit_to(const CudaCard& card) {
+    if (const std::string text = card_text(card, plan_); !text.empty()) log::info(text);
+    plan_.recipe.memory = fitted_memory(card, plan_);
   }
 
   // Those that are checked before the work, or that nothing computes with.

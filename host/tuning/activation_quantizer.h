@@ -36,6 +36,7 @@ class ActivationQuantizer {
   // Of the experts that the linear belongs to, or "".
   const std::string& stack() const { return stack_; }
   void add_reader() { ++readers_; }
+  const DeviceQuantizer& on_device() const { return quantizer_; }
 
   bool calibrated() const { return quantizer_.info().statistic; }
   // input: of one unit (units.h).
@@ -78,6 +79,7 @@ class Activations {
               at::Device device);
 
   bool empty() const { return quantizers_.empty(); }
+  const std::vector<std::unique_ptr<ActivationQuantizer>>& quantizers() const { return quantizers_; }
   // Whether a range of theirs is calibrated.
   bool calibrated() const;
   // Takes the input of a linear into the ranges.

@@ -52,12 +52,13 @@ at::Tensor decaying(double rate, int64_t iters, at::Device device) {
 // wait for them.
 class Losses {
  public:
-  Losses(int64_t iters, at::Device device, bool ahead, const std::function<void(int64_t, double)>& progress)
+  Losses(int64_t iters, at::Device device, const BlockLoop& loop)
       : values_(at::empty({iters}, at::TensorOptions(at::kDouble).device(device))),
         best_(at::full({}, std::numeric_limits<double>::infinity(), values_.options())),
         host_(at::empty({iters}, host_memory_for(device, at::kDouble))),
-        progress_(progress),
-        ahead_(ahead),
+        progress_(loop.progress),
+        ahead_(loop.ahead),
+        status_(loop.status),
         copied_(device) {}
 
   // Whether this loss, 0-d f64, is the least so far: 0-d bool on the device.
@@ -87,12 +88,16 @@ class Losses {
   void fetch() {
     report();
     host_.slice(0, fetched_, added_).copy_(values_.slice(0, fetched_, added_), /*non_blocking=*/true);
+    if (status_) status_->fetch();
     fetched_ = added_;
     copied_.record();
   }
 
   void report() {
-    if (reported_ < fetched_) copied_.wait();
+    if (reported_ < fetched_) {
+      copied_.wait();
+      if (status_) status_->check();
+    }
     for (; reported_ < fetched_; ++reported_) {
       const double loss = host_.const_data_ptr<double>()[reported_];
       if (!std::isfinite(loss))
@@ -105,6 +110,7 @@ class Losses {
   at::Tensor values_, best_, host_;
   const std::function<void(int64_t, double)>& progress_;
   bool ahead_;
+  DeviceStatus* status_;
   DeviceEvent copied_;
   int64_t added_ = 0, fetched_ = 0, reported_ = 0;
 };
@@ -132,7 +138,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
     else
       layer->forward();
   }
-  Losses losses(tuning.iters, device, loop.ahead, loop.progress);
+  Losses losses(tuning.iters, device, loop);
 
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
     UnitTree squared_error;

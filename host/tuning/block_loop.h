@@ -27,6 +27,7 @@ struct BlockLoop {
   bool ahead = false;
   bool drop_outliers = false;  // of each unit's differences, kElementsPerOutlier
   int64_t compared = 0;        // so many features of the targets, the first, which are all that `forward` gives; 0: all
+  DeviceStatus* status = nullptr;  // read where the losses are; not owned
 };
 
 struct BlockLoss {

@@ -60,6 +60,27 @@ std::string version_of(const std::string& torch) {
   return "";
 }
 
+std::string of_another_version(const std::string& what, const std::string& version) {
+  return cat(what, version.empty() ? " is no torch folder" : cat(" is torch ", version), ": install torch==", kTorch,
+             ", which this program is built with");
+}
+
+// Where the loader would find a library of the program by its search path, which it tells; "" where it would not. It has
+// places beyond, of which it does not tell.
+std::string found_by_loader(const std::string& library) {
+  void* const program = dlopen(nullptr, RTLD_LAZY);
+  Dl_serinfo head;
+  if (!program || dlinfo(program, RTLD_DI_SERINFOSIZE, &head) != 0) return "";
+  std::vector<char> room(head.dls_size);
+  auto* const places = reinterpret_cast<Dl_serinfo*>(room.data());
+  if (dlinfo(program, RTLD_DI_SERINFOSIZE, places) != 0 || dlinfo(program, RTLD_DI_SERINFO, places) != 0) return "";
+  for (unsigned i = 0; i < places->dls_cnt; ++i) {
+    const std::string path = cat(places->dls_serpath[i].dls_name, "/", library);
+    if (::access(path.c_str(), R_OK) == 0) return path;
+  }
+  return "";
+}
+
 // Loads libtorch's CUDA half, which registers itself then; the host runs without it. It lies in the folder that
 // ROUNDHOUSE_TORCH names, else where the loader finds it, else, where there is a driver, in a Python's torch. Its own
 // folder tells it where the CUDA libraries are; libtorch's other half is loaded already.
@@ -75,21 +96,33 @@ void load_library(CudaDevices& cuda) {
   const auto load_from = [&](const std::string& torch, const std::string& what) {
     const std::string version = version_of(torch);
     if (version != kTorch)
-      cuda.why = cat(what, version.empty() ? " is no torch folder" : cat(" is torch ", version),
-                     ": install torch==", kTorch, ", which this program is built with");
+      cuda.why = of_another_version(what, version);
     else if (!load(torch + "/lib/" + kLibrary))
       cuda.why = cat(what, " has no lib/", kLibrary, ": install a CUDA build of torch==", kTorch);
   };
-  if (const char* torch = std::getenv("ROUNDHOUSE_TORCH"); torch && *torch)
-    return load_from(torch, cat("ROUNDHOUSE_TORCH=", torch));
-  if (load(kLibrary) || !cuda.driver) return;
+  if (const char* torch = std::getenv("ROUNDHOUSE_TORCH"); torch && *torch) {
+    load_from(torch, cat("ROUNDHOUSE_TORCH=", torch));
+    cuda.wrong_torch = cuda.why;
+    return;
+  }
+  const std::string found = found_by_loader(kLibrary);
+  if (!found.empty()) cuda.why = wrong_version(found);
+  if (!cuda.why.empty() || load(kLibrary) || !cuda.driver) return;
   const std::string torch = torch_of_python();
   if (!torch.empty()) load_from(torch, torch);
 }
 
-// What the driver tells of its devices; libtorch has the same order.
+}  // namespace
+
+std::string wrong_version(const std::filesystem::path& library) {
+  const std::string version = version_of(library.parent_path().parent_path().string());
+  return version.empty() || version == kTorch ? "" : of_another_version(library.string(), version);
+}
+
 std::vector<CudaCard> cards_of_driver() {
-  constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+  // CU_DEVICE_ATTRIBUTE_*
+  constexpr int kClock = 13, kProcessors = 16, kMode = 20, kMemoryClock = 36, kBusWidth = 37, kMajor = 75, kMinor = 76;
+  constexpr int kProhibited = 2, kExclusive = 3;  // CU_COMPUTEMODE_*
   void* const driver = dlopen("libcuda.so.1", RTLD_NOW);
   const auto function = [&](const char* name, auto* type) {
     return reinterpret_cast<decltype(type)>(driver ? dlsym(driver, name) : nullptr);
@@ -98,21 +131,46 @@ std::vector<CudaCard> cards_of_driver() {
   auto* const get_count = function("cuDeviceGetCount", static_cast<int (*)(int*)>(nullptr));
   auto* const get_name = function("cuDeviceGetName", static_cast<int (*)(char*, int, int)>(nullptr));
   auto* const get_attribute = function("cuDeviceGetAttribute", static_cast<int (*)(int*, int, int)>(nullptr));
+  auto* const get_memory = function("cuDeviceTotalMem_v2", static_cast<int (*)(size_t*, int)>(nullptr));
+  auto* const begin = function("cuDevicePrimaryCtxRetain", static_cast<int (*)(void**, int)>(nullptr));
+  auto* const end = function("cuDevicePrimaryCtxRelease_v2", static_cast<int (*)(int)>(nullptr));
   std::vector<CudaCard> cards;
   int count = 0;
   if (!init || !get_count || !get_name || !get_attribute || init(0) != 0 || get_count(&count) != 0) return cards;
   for (int device = 0; device < count; ++device) {
+    const auto attribute = [&](int which) {
+      int value = 0;
+      return get_attribute(&value, which, device) == 0 ? value : 0;
+    };
     char name[128] = "";
-    CudaCard card;
+    CudaCard& card = cards.emplace_back();
     if (get_name(name, sizeof name, device) == 0) card.name = name;
-    get_attribute(&card.major, kMajor, device);
-    get_attribute(&card.minor, kMinor, device);
-    cards.push_back(card);
+    card.major = attribute(kMajor);
+    card.minor = attribute(kMinor);
+    card.processors = attribute(kProcessors);
+    card.clock = 1e3 * attribute(kClock);                                       // kHz
+    card.bandwidth = 2e3 * attribute(kMemoryClock) * attribute(kBusWidth) / 8;  // twice a clock, bits
+    size_t bytes = 0;
+    if (get_memory && get_memory(&bytes, device) == 0) card.memory = bytes;
+    const int mode = attribute(kMode);
+    if (mode == kProhibited)
+      card.unusable = cat("its compute mode prohibits all use: run nvidia-smi -i ", device, " -c DEFAULT as root");
+    void* context = nullptr;
+    if (mode != kExclusive || !begin || !end) continue;
+    if (begin(&context, device) == 0)
+      end(device);
+    else
+      card.unusable = cat("it is in exclusive mode, and another process has it: wait for that one, which nvidia-smi ",
+                          "lists, or run nvidia-smi -i ", device, " -c DEFAULT as root");
   }
   return cards;
 }
 
-}  // namespace
+CudaCard card_of(const std::string& device) {
+  const std::vector<CudaCard> cards = cards_of_driver();
+  const auto index = static_cast<size_t>(at::Device(device).index());
+  return index < cards.size() ? cards[index] : CudaCard();
+}
 
 CudaDevices find_cuda_devices() {
   CudaDevices found;
@@ -135,8 +193,9 @@ CudaDevices find_cuda_devices() {
 
 std::string refusal(const CudaDevices& cuda, int64_t index) {
   constexpr int kLeastMajor = 8;
-  if (index >= static_cast<int64_t>(cuda.cards.size()) || cuda.cards[index].major >= kLeastMajor) return "";
-  const CudaCard& card = cuda.cards[index];
+  if (index >= static_cast<int64_t>(cuda.cards.size())) return "";
+  const CudaCard& card = cuda.cards[static_cast<size_t>(index)];
+  if (card.major >= kLeastMajor) return card.unusable.empty() ? "" : cat("it is a ", card.name, "; ", card.unusable);
   return cat("it is a ", card.name, " of compute capability ", card.major, ".", card.minor, ", and ", kLeastMajor,
              ".0 is the least: use an A100, a GeForce RTX 30 or a later one");
 }
@@ -159,6 +218,8 @@ std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
       if (refusal(cuda, i).empty()) return cat("cuda:", i);
     if (cuda.count > 0)
       log::info(cat("no CUDA device can be used, so the run uses the CPU: cuda:0: ", refusal(cuda, 0)));
+    else if (!cuda.wrong_torch.empty())
+      log::warning(cat("no CUDA device can be used, so the run uses the CPU: ", cuda.wrong_torch));
     else if (cuda.driver)
       log::info(cat("no CUDA device can be used, so the run uses the CPU: ", why_no_device(cuda)));
     return "cpu";
@@ -183,11 +244,9 @@ std::string resolve_device(const DeviceChoice& wanted) {
 }
 
 std::string device_model(const std::string& device) {
-  const at::Device parsed(device);
-  if (!parsed.is_cuda()) return device;
-  const std::vector<CudaCard> cards = cards_of_driver();
-  const auto index = static_cast<size_t>(parsed.index());
-  return index < cards.size() && !cards[index].name.empty() ? cat(device, " (", cards[index].name, ")") : device;
+  if (!at::Device(device).is_cuda()) return device;
+  const std::string name = card_of(device).name;
+  return name.empty() ? device : cat(device, " (", name, ")");
 }
 
 std::string libtorch_version() { return cat(kTorch, " for ", at::get_cpu_capability()); }

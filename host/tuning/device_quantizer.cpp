@@ -3,6 +3,7 @@
 
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "host/model/accelerator.h"
 #include "host/model/torch_tensor.h"
 #include "host/tuning/torch_view.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 at::Device plugin_device(const LoadedDtype& dtype, uint32_t flags, at::Device wanted) {
   const bool has_cuda = (dtype.table->descriptor->supports & RH_SUPPORTS_CUDA) && !(flags & RH_QUANTIZER_CPU_ONLY);
-  return wanted.is_cuda() && has_cuda ? wanted : at::Device(at::kCPU);
+  return wanted.type() == cuda_of_plugins && has_cuda ? wanted : at::Device(at::kCPU);
 }
 
 void* stream_of(at::Device device) {
@@ -28,18 +29,24 @@ at::Tensor reduced(int32_t how, const at::Tensor& a, const at::Tensor& b) {
 DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const TensorScheme& scheme, const QuantizerTarget& target,
                                  at::Device device)
     : plugin_(dtype, scheme, target), device_(plugin_device(dtype, info().flags, device)) {
-  for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
+  make_tensors();
 }
 
 DeviceQuantizer::DeviceQuantizer(const LoadedDtype& dtype, const rh_encoding& encoding, const QuantizerTarget& target,
                                  at::Device device)
     : plugin_(dtype, encoding, target), device_(plugin_device(dtype, info().flags, device)) {
+  make_tensors();
+}
+
+void DeviceQuantizer::make_tensors() {
   for (uint32_t i = 0; i < info().state_count; ++i) states_.push_back(allocate(*info().states[i], device_));
+  if (runs_ahead(device_)) status_ = at::zeros({1}, at::TensorOptions(at::kInt).device(device_));
 }
 
 Exec DeviceQuantizer::exec() {
   Exec exec;
-  if (device_.is_cuda()) exec.device = {RH_DEVICE_CUDA, device_.index()};
+  exec.device = rh_device_of(device_);
+  if (status_.defined()) exec.status = static_cast<uint32_t*>(status_.data_ptr());
   exec.stream = stream_of(device_);
   exec.workspace = [this](uint64_t bytes) {
     constexpr int64_t kAlignment = 256;  // libtorch's own is less on the CPU
@@ -102,7 +109,24 @@ std::vector<Tensor> DeviceQuantizer::encode(const at::Tensor& input, const std::
   plugin_.encode(exec(), in.one(), tuned.in_or_null(), states.in(), out.out());
   std::vector<Tensor> result;
   for (const at::Tensor& t : encoded) result.push_back(from_torch(t.cpu()));
+  if (status_.defined()) require_represented(status_.item<int32_t>());
   return result;
+}
+
+DeviceStatus::DeviceStatus(std::vector<const DeviceQuantizer*> quantizers) : quantizers_(std::move(quantizers)) {
+  std::erase_if(quantizers_, [](const auto* quantizer) { return !quantizer->status().defined(); });
+}
+
+void DeviceStatus::fetch() {
+  if (quantizers_.empty()) return;
+  std::vector<at::Tensor> words;
+  for (const auto* quantizer : quantizers_) words.push_back(quantizer->status());
+  found_ = begin_copy_to_host(at::cat(words));
+}
+
+void DeviceStatus::check() const {
+  for (size_t i = 0; i < quantizers_.size() && found_.defined(); ++i)
+    quantizers_[i]->require_represented(found_.const_data_ptr<int32_t>()[i]);
 }
 
 }  // namespace roundhouse

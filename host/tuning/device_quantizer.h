@@ -38,16 +38,37 @@ class DeviceQuantizer {
                 const std::vector<at::Tensor>& grad_tunables, const at::Tensor& grad_input);
   void sign_step(const at::Tensor& input, const std::vector<at::Tensor>& tunables, const at::Tensor& grad_output,
                  const std::vector<at::Tensor>& learning_rates);
-  // The encoding's tensors, on the CPU.
+  // The encoding's tensors, on the CPU. Throws Error for what kernels found, as DeviceStatus does.
   std::vector<Tensor> encode(const at::Tensor& input, const std::vector<at::Tensor>& tunables);
 
+  // Where kernels tell what they cannot represent, i32 [1] on the device; undefined on the CPU, where calls fail.
+  const at::Tensor& status() const { return status_; }
+  void require_represented(int32_t status) const { plugin_.require_represented(static_cast<uint32_t>(status)); }
+
  private:
+  void make_tensors();
   Exec exec();
 
   Quantizer plugin_;
   at::Device device_;
+  at::Tensor status_;
   std::vector<at::Tensor> states_;
   at::Tensor workspace_;
+};
+
+// What the kernels of some quantizers found, which no call could return because that would have meant to wait.
+class DeviceStatus {
+ public:
+  // The quantizers must outlive it.
+  explicit DeviceStatus(std::vector<const DeviceQuantizer*> quantizers);
+  // Begins to copy it to the host.
+  void fetch();
+  // Throws Error with the name of the first that found something. REQUIRES: what the last fetch() began is done.
+  void check() const;
+
+ private:
+  std::vector<const DeviceQuantizer*> quantizers_;  // with a status
+  at::Tensor found_;                                // i32 [quantizers], in host memory
 };
 
 }  // namespace roundhouse

@@ -23,7 +23,8 @@ LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, cons
                  {plan.info.name, plan.info.role, weight.dim(0), weight.dim(1), weight.dtype(), RH_TARGET_WEIGHT,
                   plan.info.stack},
                  device),
-      weight_(to_torch(weight).to(quantizer_.device())) {
+      // From memory that the device copies by itself there is nothing to wait for.
+      weight_(to_torch(weight).to(quantizer_.device(), to_torch(weight.dtype()), /*non_blocking=*/true)) {
   if (!is_tuned(plan.scheme.weight->rounding) || !quantizer().can_tune()) return;
   const rh_quantizer_info& info = quantizer_.info();
   for (uint32_t i = 0; i < info.tunable_count; ++i)

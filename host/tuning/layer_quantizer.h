@@ -28,6 +28,8 @@ class LayerQuantizer {
   const LayerPlan& plan() const { return plan_; }
   Quantizer& quantizer() { return quantizer_.plugin(); }
   at::Device device() const { return quantizer_.device(); }
+  const DeviceQuantizer& on_device() const { return quantizer_; }
+  const at::Tensor& weight() const { return weight_; }  // in the checkpoint's type, on the quantizer's device
 
   // The statistic that siblings share, or an undefined tensor.
   at::Tensor measure() { return quantizer_.measure(weight_); }

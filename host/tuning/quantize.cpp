@@ -7,11 +7,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <deque>
 #include <map>
 #include <set>
+#include <thread>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "host/base/cpu.h"
 #include "host/base/error.h"
@@ -56,11 +59,37 @@ class HeldSource : public TensorSource {
     auto held = held_.extract(name);
     return held ? std::move(held.mapped()) : source_.load(name);
   }
-  void drop() { held_.clear(); }
+  // Drops what is held, but for what was loaded ahead.
+  void drop() {
+    settle();
+    held_ = std::exchange(ahead_, {});
+  }
+
+  // Copies these, in a thread, to host memory from which `device` copies without a wait. Until settle() or drop()
+  // nothing else may be asked of the source.
+  void load_ahead(std::vector<std::string> names, at::Device device) {
+    thread_ = std::thread([this, names = std::move(names), device] {
+      try {
+        for (const std::string& name : names) {
+          if (!source_.contains(name)) continue;
+          const at::Tensor stored = to_torch(source_.load(name));
+          const at::Tensor copy = at::empty(stored.sizes(), host_memory_for(device, stored.scalar_type()));
+          std::memcpy(copy.mutable_data_ptr(), stored.const_data_ptr(), stored.nbytes());
+          ahead_[name] = from_torch(copy);
+        }
+      } catch (const std::exception&) {  // whoever needs the tensor asks again, and is told
+      }
+    });
+  }
+  void settle() {
+    if (thread_.joinable()) thread_.join();
+  }
+  ~HeldSource() override { settle(); }
 
  private:
   TensorSource& source_;
-  std::unordered_map<std::string, Tensor> held_;
+  std::unordered_map<std::string, Tensor> held_, ahead_;
+  std::thread thread_;
 };
 
 // Where rounding is so coarse that outliers are left out of the loss: auto-round 0.16, SignRoundV2.
@@ -156,13 +185,26 @@ class Run {
     return layers;
   }
 
+  // The planned weights of a block.
+  std::vector<std::string> weights_of(int64_t block) const {
+    std::vector<std::string> names;
+    if (const auto found = planned_.find(block); found != planned_.end())
+      for (const LayerPlan* layer : found->second) names.push_back(stored_weight(layer->info));
+    return names;
+  }
+
   void quantize_block(int64_t index, BlockReport& report) {
     std::optional<KeepFreedTensors> keep(std::in_place);
     LayerQuantizers layers = load_layers(index);
     Activations activations(in_.catalogue, planned_[index], compute_, device_);
     std::optional<Block> block;
     if (passes_.any()) {
-      block.emplace(decoder_->block(index));
+      const LoadedWeights uploaded = [&](const LinearInfo& linear) {
+        for (const auto& layer : layers)
+          if (layer->plan().info.name == linear.name && layer->device() == device_) return layer->weight();
+        return at::Tensor();
+      };
+      block.emplace(decoder_->block(index, runs_ahead(device_) ? uploaded : LoadedWeights()));
       observe(index, *block, activations, report);
       give_up_on_few(index, layers, report);
     }
@@ -170,7 +212,11 @@ class Run {
     keep.emplace();
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
+    // Where the source's tensors come out of a plugin, it is to be asked by one thread.
+    if (runs_ahead(device_) && !in_.quantized && index + 1 < in_.architecture.blocks())
+      source_.load_ahead(weights_of(index + 1), device_);
     if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, report);
+    source_.settle();
     if (targets_) full_.swap(targets_);
     block.reset();
     keep.reset();
@@ -358,6 +404,10 @@ class Run {
     if (std::none_of(layers.begin(), layers.end(), [](const auto& layer) { return layer->tunable(); })) {
       for (auto& layer : layers) layer->forward();
     } else {
+      std::vector<const DeviceQuantizer*> quantizers;
+      for (const auto& layer : layers) quantizers.push_back(&layer->on_device());
+      for (const auto& activation : activations.quantizers()) quantizers.push_back(&activation->on_device());
+      DeviceStatus status(std::move(quantizers));
       const at::AutoGradMode with_grad(true);
       block.set_expert_gradient_hook([&](const LinearInfo& linear, const at::Tensor& x, const at::Tensor& dy) {
         by_name.at(linear.name)->gradient().add_product(x, dy);
@@ -367,7 +417,7 @@ class Run {
            [&](const at::Tensor& hidden) { return compared(block.forward(hidden, *positions_)); }, layers, random_,
            [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); }),
-           in_.architecture.hidden_size()},
+             in_.architecture.hidden_size(), &status},
           recipe_.tuning, recipe_.calibration.batch_size);
       block.set_expert_gradient_hook({});
       report.first_loss = loss.first;

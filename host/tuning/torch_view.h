@@ -28,6 +28,9 @@ class Views {
   std::vector<const rh_tensor*> const_pointers_;
 };
 
+// A device as plugins see it.
+rh_device rh_device_of(at::Device device);
+
 // Throws Error for an element type that libtorch lacks.
 at::Tensor allocate(const rh_tensor_spec& spec, at::Device device);
 

@@ -57,6 +57,14 @@ __global__ void range_of_ranges_kernel(int64_t count, int64_t parts, const float
   range.store<kLanes>(to_low, to_high, part);
 }
 
+// A thread a group.
+__global__ void check_kernel(AffineLayer layer, const float* low, const float* high, uint32_t* status) {
+  const int64_t group = thread_index();
+  if (group >= affine_groups(layer)) return;
+  if (is_finite(affine_group(layer, low[group], high[group], 1.0f, 1.0f).scale)) return;
+  tell(status, is_finite(low[group] + high[group]) ? kScaleRange : kNotFinite);
+}
+
 template <Element weight, int W>
 __device__ void round_elements(const AffineLayer& layer, const AffineInput& input, const AffineGroup& group,
                                const AffineSpan& span, int64_t i, AffineRounded<float> (&out)[W]) {
@@ -323,6 +331,12 @@ const char* AffineCuda::range(const AffineLayer& layer, const void* weight, floa
                                                                                  span_high, span_low, span_high);
     range_of_ranges_kernel<<<1, kThreads, 0, stream>>>(parts > 1 ? parts : spans.count, 1, span_low, span_high, low,
                                                        high);
+  });
+}
+
+const char* AffineCuda::check(const AffineLayer& layer, const float* low, const float* high, uint32_t* status) const {
+  return run(*this, layer, [&](const Spans&, cudaStream_t stream) {
+    if (status) check_kernel<<<blocks_of(affine_groups(layer)), kThreads, 0, stream>>>(layer, low, high, status);
   });
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/affine.h"
 #include "kernels/affine_search.h"
 #include "kernels/progressive.h"
+#include "kernels/status.h"
 
 namespace roundhouse::kernels {
 
@@ -18,6 +19,8 @@ struct AffineCuda {
 
   // `workspace`: float [2 * spans], used with one group for the whole tensor only.
   const char* range(const AffineLayer& layer, const void* weight, float* low, float* high, float* workspace) const;
+  // Sets the bits of kNotFinite and kScaleRange in `status` for groups that have no finite scale; NULL: does nothing.
+  const char* check(const AffineLayer& layer, const float* low, const float* high, uint32_t* status) const;
   const char* forward(const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) const;
   const char* encode(const AffineLayer& layer, const AffineInput& input, const AffineCodes& output) const;
   const char* decode(const AffineLayer& layer, const AffineCodes& input, void* output, Element type) const;

@@ -192,6 +192,18 @@ __global__ void gradients_kernel(GgmlLayer layer, Groups groups, GgmlInput input
 }
 
 // launch(groups, blocks of threads, stream), when tensors are aligned.
+// A thread a block.
+__global__ void check_kernel(GgmlLayer layer, GgmlInput input, uint32_t* status) {
+  const int64_t index = thread_index();
+  if (index >= ggml_blocks(layer)) return;
+  const int groups = ggml_block_groups(layer);
+  for (int64_t i = index * groups; i < (index + 1) * groups; ++i)
+    if (!is_finite(input.low[i] + input.high[i])) return tell(status, kNotFinite);
+  GgmlBlock block;
+  ggml_block(layer, input, index, block);
+  if (!is_finite(block.d) || !is_finite(block.dmin)) tell(status, kScaleRange);
+}
+
 template <typename Launch>
 const char* run(const GgmlCuda& where, const GgmlLayer& layer, std::initializer_list<const void*> tensors,
                 Launch&& launch) {
@@ -219,6 +231,12 @@ const char* run_gradients(const GgmlCuda& where, const GgmlLayer& layer, const G
 const char* GgmlCuda::range(const GgmlLayer& layer, const void* weight, float* low, float* high) const {
   return run(*this, layer, {}, [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
     range_kernel<<<blocks, kThreads, 0, on>>>(layer, groups, weight, low, high);
+  });
+}
+
+const char* GgmlCuda::check(const GgmlLayer& layer, const GgmlInput& input, uint32_t* status) const {
+  return run_spans(device, stream, ggml_blocks(layer), [&](cudaStream_t on) {
+    if (status) check_kernel<<<blocks_of(ggml_blocks(layer)), kThreads, 0, on>>>(layer, input, status);
   });
 }
 

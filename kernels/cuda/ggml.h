@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/ggml.h"
+#include "kernels/status.h"
 
 namespace roundhouse::kernels {
 
@@ -14,6 +15,8 @@ struct GgmlCuda {
   void* stream;  // cudaStream_t
 
   const char* range(const GgmlLayer& layer, const void* weight, float* low, float* high) const;
+  // Sets the bits of kNotFinite and kScaleRange in `status` for blocks that have no finite scale; NULL: does nothing.
+  const char* check(const GgmlLayer& layer, const GgmlInput& input, uint32_t* status) const;
   const char* forward(const GgmlLayer& layer, const GgmlInput& input, const GgmlOutput& output) const;
   const char* backward(const GgmlLayer& layer, const GgmlInput& input, const OutputGradient& gradient,
                        const TunableGradients& output) const;

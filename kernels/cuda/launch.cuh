@@ -8,6 +8,7 @@
 
 #include <initializer_list>
 
+#include "kernels/status.h"
 #include "kernels/tuning.h"
 
 namespace roundhouse::kernels {
@@ -183,6 +184,12 @@ __device__ void finish_padding(const TunableGradients& out, int64_t at) {
   if (out.v) out.v[at] = 0.0f;
 }
 __device__ void finish_padding(const TunableStep&, int64_t) {}
+
+// ---- what cannot be represented ----
+
+__device__ int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
+__device__ bool is_finite(float x) { return x - x == 0.0f; }
+__device__ void tell(uint32_t* status, uint32_t what) { atomicOr(status, what); }
 
 // ---- launching ----
 

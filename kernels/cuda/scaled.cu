@@ -52,6 +52,19 @@ __global__ void group_maximum_kernel(ScaledLayer layer, const float* spans, floa
   if (place<kLanes>() == 0) groups[group] = largest;
 }
 
+// A thread a group.
+__global__ void check_kernel(ScaledLayer layer, int64_t groups, const float* maximum, const float* largest,
+                             uint32_t* status) {
+  const int64_t group = thread_index();
+  if (group == 0 && largest && !is_finite(*largest)) tell(status, kNotFinite);
+  if (!maximum || group >= groups) return;
+  const float m = maximum[group];
+  if (!is_finite(m))
+    tell(status, kNotFinite);
+  else if (!is_finite(scaled_group(layer, m, 1.0f, largest ? *largest : 0.0f).scale))
+    tell(status, kScaleRange);
+}
+
 // kLanes threads a part: every parts-th row of kLanes maxima.
 __global__ void largest_kernel(int64_t n, int64_t parts, const float* maximum, float* largest) {
   const int64_t part = span_index<kLanes>();
@@ -257,6 +270,13 @@ const char* ScaledCuda::largest(int64_t n, const float* maximum, float* largest,
   return run_spans(device, stream, 1, [&](cudaStream_t on) {
     if (parts > 1) largest_kernel<<<blocks_of(parts * kLanes), kThreads, 0, on>>>(n, parts, maximum, workspace);
     largest_kernel<<<1, kThreads, 0, on>>>(parts > 1 ? parts : n, 1, parts > 1 ? workspace : maximum, largest);
+  });
+}
+
+const char* ScaledCuda::check(const ScaledLayer& layer, int64_t groups, const float* maximum, const float* largest,
+                              uint32_t* status) const {
+  return run_spans(device, stream, groups, [&](cudaStream_t on) {
+    if (status) check_kernel<<<blocks_of(groups), kThreads, 0, on>>>(layer, groups, maximum, largest, status);
   });
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/scaled.h"
+#include "kernels/status.h"
 
 namespace roundhouse::kernels {
 
@@ -18,6 +19,10 @@ struct ScaledCuda {
   const char* maximum(const ScaledLayer& layer, const void* input, float* maximum, float* workspace) const;
   // `workspace`: float [n / kLanes], beside `maximum`.
   const char* largest(int64_t n, const float* maximum, float* largest, float* workspace) const;
+  // Sets the bits of kNotFinite and kScaleRange in `status` for the first `groups` groups that have no finite scale, and for
+  // `largest`. maximum, largest: NULL where there are none; status: NULL does nothing.
+  const char* check(const ScaledLayer& layer, int64_t groups, const float* maximum, const float* largest,
+                    uint32_t* status) const;
   const char* search(const ScaledLayer& layer, const ScaledInput& input, const ScaledSearch& search) const;
   const char* forward(const ScaledLayer& layer, const ScaledInput& input, const ScaledOutput& output) const;
   const char* encode(const ScaledLayer& layer, const ScaledInput& input, const ScaledCodes& output) const;

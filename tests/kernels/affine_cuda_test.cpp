@@ -2,6 +2,8 @@
 // The CUDA kernels against the scalar ones, bit for bit.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "kernels/cuda/affine.h"
 #include "tests/kernels/on_device.h"
 
@@ -99,6 +101,30 @@ class AffineCudaTest : public CudaTest {
 TEST_F(AffineCudaTest, EqualsScalarOnRandomWeights) { expect_scalar_results(gaussian); }
 
 TEST_F(AffineCudaTest, EqualsScalarOnHardWeights) { expect_scalar_results(hard); }
+
+TEST_F(AffineCudaTest, TellsOfGroupsWithoutAScale) {
+  AffineLayer layer{};
+  layer.rows = 30;
+  layer.cols = 40;
+  layer.span_cols = 32;
+  layer.symmetric = true;
+  layer.bits = 4;
+  layer.weight = Element::kF32;
+  layer.scale = Element::kF16;
+  layer.scale_threshold = 1e-5f;
+  const auto told = [&](float of_a_group) {
+    std::vector<float> ranges(affine_groups(layer), 1.0f);
+    ranges[37] = of_a_group;
+    const OnDevice<float> low(std::vector<float>(ranges.size(), of_a_group != of_a_group ? of_a_group : -1.0f)),
+        high(ranges);
+    const OnDevice<uint32_t> status(std::vector<uint32_t>{0});
+    check(AffineCuda{0, nullptr}.check(layer, low.data(), high.data(), status.data()));
+    return status.host()[0];
+  };
+  EXPECT_EQ(told(1000), 0u);
+  EXPECT_EQ(told(1e7f), kScaleRange);
+  EXPECT_EQ(told(std::numeric_limits<float>::quiet_NaN()), kNotFinite);
+}
 
 }  // namespace
 }  // namespace roundhouse::kernels

@@ -2,6 +2,8 @@
 // The CUDA kernels of ggml's blocks against the scalar ones, bit for bit.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "kernels/cuda/ggml.h"
 #include "plugins/dtypes/ggml/encode_cuda.h"
 #include "tests/kernels/ggml_problem.h"
@@ -79,6 +81,30 @@ class GgmlCudaTest : public CudaTest {
 TEST_F(GgmlCudaTest, EqualsScalarOnRandomInput) { expect_scalar_results(gaussian); }
 
 TEST_F(GgmlCudaTest, EqualsScalarOnHardInput) { expect_scalar_results(hard); }
+
+TEST_F(GgmlCudaTest, TellsOfBlocksWithoutAScale) {
+  int problems = 0;
+  for_ggml_problems(gaussian, [&](const GgmlProblem& p) {
+    if (p.layer.reference || !p.v.empty()) return;
+    const auto told = [&](float largest) {
+      std::vector<float> lows(ggml_groups(p.layer), -1.0f), highs(ggml_groups(p.layer), 1.0f);
+      lows.back() = -largest;
+      highs.back() = largest;
+      const OnDevice<float> low(lows), high(highs);
+      const OnDevice<uint32_t> status(std::vector<uint32_t>{0});
+      GgmlInput input{};
+      input.low = low.data();
+      input.high = high.data();
+      check(GgmlCuda{0, nullptr}.check(p.layer, input, status.data()));
+      return status.host()[0];
+    };
+    EXPECT_EQ(told(100), 0u) << p.text();
+    EXPECT_EQ(told(1e9f), kScaleRange) << p.text();
+    EXPECT_EQ(told(std::numeric_limits<float>::infinity()), kNotFinite) << p.text();
+    ++problems;
+  });
+  EXPECT_GT(problems, 0);
+}
 
 }  // namespace
 }  // namespace roundhouse::kernels

@@ -2,6 +2,8 @@
 // The CUDA kernels of scaled small floats against the scalar ones, bit for bit.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "kernels/cuda/scaled.h"
 #include "tests/kernels/on_device.h"
 #include "tests/kernels/scaled_problem.h"
@@ -102,6 +104,28 @@ TEST_F(ScaledCudaTest, TheLargestOfManyIsExact) {
 TEST_F(ScaledCudaTest, EqualsScalarOnRandomInput) { expect_scalar_results(gaussian); }
 
 TEST_F(ScaledCudaTest, EqualsScalarOnHardInput) { expect_scalar_results(hard); }
+
+TEST_F(ScaledCudaTest, TellsOfGroupsWithoutAScale) {
+  ScaledLayer layer{};
+  layer.rule = ScaleRule::kRatio;
+  layer.element.max = 448;
+  layer.scale = Element::kF16;
+  layer.arithmetic = Element::kF32;
+  layer.range_limit = 1;
+  constexpr int64_t kGroups = 300;
+  const auto told = [&](float of_a_group, float of_all) {
+    std::vector<float> maxima(kGroups, 1.0f);
+    maxima[299] = of_a_group;
+    const OnDevice<float> maximum(maxima), largest(std::vector<float>{of_all});
+    const OnDevice<uint32_t> status(std::vector<uint32_t>{0});
+    check(ScaledCuda{0, nullptr}.check(layer, kGroups, maximum.data(), largest.data(), status.data()));
+    return status.host()[0];
+  };
+  EXPECT_EQ(told(448, 448), 0u);
+  EXPECT_EQ(told(1e8f, 1e8f), kScaleRange);
+  EXPECT_EQ(told(std::numeric_limits<float>::infinity(), 1), kNotFinite);
+  EXPECT_EQ(told(1, std::numeric_limits<float>::quiet_NaN()), kNotFinite);
+}
 
 }  // namespace
 }  // namespace roundhouse::kernels

@@ -15,11 +15,17 @@
 #include "host/model/gated_scan.h"
 #include "host/model/logits.h"
 #include "host/model/perplexity.h"
+#include "host/model/torch_tensor.h"
 #include "host/tuning/input_quantization.h"
 #include "host/tuning/round.h"
 #include "host/tuning/rounded_source.h"
 #include "tests/tuning/pretend_device.h"
 #include "tests/tuning/quantize_fixture.h"
+
+// The emulation of CUDA calls it around each launch.
+extern "C" __attribute__((visibility("default"))) void cuda_emulation_memory(bool open) {
+  roundhouse::pretend::let_kernels_in(open);
+}
 
 namespace roundhouse {
 namespace {
@@ -82,6 +88,77 @@ TEST_F(OnADevice, IterationsDoNotWait) {
   // Which samples each iteration takes: once a block, for inputs, targets and mask.
   expected["a copy from the host, " + std::to_string(4 * (10 + kMoreIterations))] = 3 * kBlocks;
   EXPECT_EQ(more, expected);
+}
+
+// Plugins get the device as CUDA's.
+struct AsCuda {
+  AsCuda() { cuda_of_plugins = at::kPrivateUse1; }
+  ~AsCuda() { cuda_of_plugins = at::kCUDA; }
+};
+const std::string kEmulated = "scheme: {data_type: emulated_int, bits: 4, group_size: 32}\ntuning: {iters: 12}\n";
+const std::string kFirst = "pretend:0";  // the emulation has one device
+
+// The whole way of a GPU, kernels of a plugin included: nothing of it moves or waits in an iteration.
+TEST_F(OnADevice, KernelsGiveTheBitsOfTheCpuWithoutAWait) {
+  Problem p = problem(kUntied, kEmulated);
+  const Recording expected = p.quantized();
+  const AsCuda as_cuda;
+  testing::internal::CaptureStderr();
+  const auto waits = [&](int64_t iterations) {
+    p.plan.recipe.tuning.iters = iterations;
+    pretend::take_waits();
+    const Recording got = p.quantized(kFirst);
+    if (iterations == 12) expect_same(expected, got, kLossError);
+    return pretend::take_waits().size();
+  };
+  EXPECT_EQ(waits(12), waits(25));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "no move to the CPU";
+  EXPECT_EQ(pretend::live_bytes(), 0);
+}
+
+// Each weight is uploaded once for its kernels and the forward pass; those of later blocks were put ready by a thread
+// while the block before was tuned, so that nothing waits for them.
+TEST_F(OnADevice, WeightsAreUploadedOnceAndLaterOnesAheadOfTime) {
+  Problem p = problem(kUntied, kEmulated);
+  p.draw_samples(8, 12);  // no tensor of activations has a weight's size
+  const AsCuda as_cuda;
+  pretend::take_waits();
+  p.quantized(kFirst);
+  std::map<int64_t, int64_t> waits, expected;
+  for (const pretend::Wait& wait : pretend::take_waits())
+    if (wait.what == "a copy from the host") ++waits[wait.elements];
+  for (const LinearInfo& linear : p.architecture.block_linears(0)) ++expected[linear.out_features * linear.in_features];
+  for (const auto& [elements, count] : expected) EXPECT_EQ(waits[elements], count) << elements;
+}
+
+// Kernels do not wait to tell of a scale beyond its type: the host learns of it where it waits, and names the layer.
+TEST_F(OnADevice, WhatKernelsCannotRepresentIsAnErrorByName) {
+  const std::string name = "model.layers.1.mlp.up_proj";
+  const fs::path model = changed(kUntied, [&](auto& tensors) {
+    Tensor& weight = tensors.at(name + ".weight");
+    at::Tensor values = to_torch(weight).to(at::kFloat).clone();
+    values[3][7] = 1e9;
+    weight = from_torch(values);
+  });
+  const auto said = [&](const std::string& recipe, const std::string& device) {
+    Problem p = problem(model, recipe);
+    try {
+      p.quantized(device);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  const std::string plain =
+      kEmulated.substr(0, kEmulated.find('\n')) + "\ntuning: {iters: 0}\nimatrix: {save: x.dat}\n";
+  EXPECT_NE(said(kEmulated, "cpu").find("set scale_dtype to bfloat16 or float32"), std::string::npos);
+  const AsCuda as_cuda;
+  for (const std::string& recipe : {kEmulated, plain}) {
+    const std::string text = said(recipe, kFirst);
+    for (const std::string& part : {"block 1: "s, name, "a scale is beyond its element type: set scale_dtype to "s})
+      EXPECT_NE(text.find(part), std::string::npos) << text;
+  }
+  EXPECT_EQ(pretend::live_bytes(), 0);
 }
 
 // The device's memory ends at one allocation or another of a run.

@@ -6,8 +6,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 #include "host/base/error.h"
+#include "tests/temp_folder.h"
 
 namespace roundhouse {
 namespace {
@@ -63,7 +68,11 @@ TEST(ChooseDevice, SaysWhyThereIsNoneAndWhatToDo) {
 
 // Cards that the kernels are not built for are passed over, and refused by name.
 TEST(ChooseDevice, RefusesOldCardsByName) {
-  const CudaCard old{"Tesla T4", 7, 5}, later{"NVIDIA H200", 9, 0};
+  CudaCard old, later;
+  old.name = "Tesla T4";
+  old.major = 7;
+  old.minor = 5;
+  later.major = 9;
   const CudaDevices both{true, true, 2, "", {}, {old, later}}, one{true, true, 1, "", {}, {old}};
   EXPECT_EQ(choose_device({}, both), "cuda:1");
   EXPECT_EQ(choose_device({DeviceChoice::Kind::kCuda, 1}, both), "cuda:1");
@@ -78,6 +87,113 @@ TEST(ChooseDevice, RefusesOldCardsByName) {
   testing::internal::CaptureStderr();
   EXPECT_EQ(choose_device({}, one), "cpu");
   EXPECT_NE(testing::internal::GetCapturedStderr().find("Tesla T4"), std::string::npos);
+}
+
+std::string message_of(const DeviceChoice& wanted, const CudaDevices& cuda) {
+  try {
+    return choose_device(wanted, cuda);
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
+// A folder that the user names and that is none deserves a line, driver or not.
+TEST(ChooseDevice, WarnsOfAWrongTorch) {
+  CudaDevices cuda{false, false, 0, "ROUNDHOUSE_TORCH=/x is no torch folder: install torch", {}, {}};
+  cuda.wrong_torch = cuda.why;
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(choose_device({}, cuda), "cpu");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("warning: no CUDA device can be used, so the run uses the CPU: " + cuda.why), std::string::npos)
+      << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_NE(message_of({DeviceChoice::Kind::kCuda, 0}, cuda).find(cuda.why), std::string::npos);
+}
+
+TEST(WrongVersion, IsThatOfTheFolderAroundTheLibrary) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "lib");
+  const auto library = folder.path() / "lib/libtorch_cuda.so";
+  EXPECT_EQ(wrong_version(library), "") << "it does not tell";
+  std::ofstream(folder.path() / "version.py") << "__version__ = '2.9.1+cu128'\n";
+  EXPECT_NE(wrong_version(library).find("libtorch_cuda.so is torch 2.9.1: install torch=="), std::string::npos);
+  const std::string ours = libtorch_version().substr(0, libtorch_version().find(' '));
+  std::ofstream(folder.path() / "version.py") << "__version__ = '" << ours << "+cu130'\n";
+  EXPECT_EQ(wrong_version(library), "");
+}
+
+// What a command says in one line, and its exit code. `eval` asks for the device before all else.
+std::pair<std::string, int> said_by_eval(const std::string& environment, const std::string& device) {
+  const std::string command = "env " + environment +
+                              " " ROUNDHOUSE_BUILD "/bin/roundhouse eval /nowhere --data x.txt --device " + device +
+                              " 2>&1";
+  FILE* const program = ::popen(command.c_str(), "re");
+  std::string text;
+  for (int c; (c = std::fgetc(program)) != EOF;) text += static_cast<char>(c);
+  return {text, ::pclose(program)};
+}
+
+// A library that the loader finds by itself is held to the version, too.
+TEST(ResolveDevice, RefusesALibraryOfAnotherVersion) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "lib");
+  std::filesystem::copy_file(FIXTURES "/libtorch_cuda.so", folder.path() / "lib/libtorch_cuda.so");
+  std::ofstream(folder.path() / "version.py") << "__version__ = '2.9.1+cu128'\n";
+  const std::string path = "-u ROUNDHOUSE_TORCH LD_LIBRARY_PATH=" + (folder.path() / "lib").string();
+  const auto [text, status] = said_by_eval(path, "cuda");
+  EXPECT_NE(status, 0);
+  EXPECT_NE(text.find("device cuda:0 is not there: "), std::string::npos) << text;
+  EXPECT_NE(text.find("/lib/libtorch_cuda.so is torch 2.9.1: install torch=="), std::string::npos) << text;
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+}
+
+TEST(ResolveDevice, NamesAWrongTorchForAutoAndCuda) {
+  const auto [of_auto, ignored] = said_by_eval("ROUNDHOUSE_TORCH=/nowhere", "auto");
+  EXPECT_NE(of_auto.find("uses the CPU: ROUNDHOUSE_TORCH=/nowhere is no torch folder: install torch=="),
+            std::string::npos)
+      << of_auto;
+  const auto [of_cuda, status] = said_by_eval("ROUNDHOUSE_TORCH=/nowhere", "cuda");
+  EXPECT_NE(of_cuda.find("not there: ROUNDHOUSE_TORCH=/nowhere is no torch folder"), std::string::npos) << of_cuda;
+  EXPECT_NE(status, 0);
+  EXPECT_NE(said_by_eval("", "gpu").first.find("--device: must be auto, cpu, cuda or cuda:N, not gpu"),
+            std::string::npos);
+}
+
+// What the driver tells of cards, and of those that it gives to nobody or to one process.
+TEST(ChooseDevice, PassesOverCardsThatAreTaken) {
+  ASSERT_TRUE(dlopen(FAKE_DRIVER, RTLD_NOW)) << dlerror();  // from now on this one has the name
+  const auto cards_with = [](const char* modes) {
+    ::setenv("FAKE_CUDA_MODES", modes, 1);
+    return cards_of_driver();
+  };
+  const CudaDevices free{true, true, 2, "", {}, cards_with("00")};
+  ASSERT_EQ(free.cards.size(), 2u);
+  const CudaCard& card = free.cards[1];
+  EXPECT_EQ(card.name, "Fake 1");
+  EXPECT_EQ(card.memory, uint64_t{80} << 30);
+  EXPECT_EQ(card.processors, 132);
+  EXPECT_DOUBLE_EQ(card.clock, 1.83e9);
+  EXPECT_DOUBLE_EQ(card.bandwidth, 3.35232e12);
+  EXPECT_EQ(card_of("cuda:1").name, "Fake 1");
+  EXPECT_EQ(choose_device({}, free), "cuda:0");
+
+  const CudaDevices one_taken{true, true, 2, "", {}, cards_with("30")};
+  EXPECT_EQ(choose_device({}, one_taken), "cuda:1");
+  const std::string taken = message_of({DeviceChoice::Kind::kCuda, 0}, one_taken);
+  EXPECT_NE(
+      taken.find("device cuda:0 cannot be used: it is a Fake 0; it is in exclusive mode, and another process has it: "
+                 "wait for that one"),
+      std::string::npos)
+      << taken;
+
+  const CudaDevices none{true, true, 2, "", {}, cards_with("22")};
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(choose_device({}, none), "cpu");
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("its compute mode prohibits all use: run nvidia-smi -i 0 -c DEFAULT"), std::string::npos) << said;
+  EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  EXPECT_NE(message_of({DeviceChoice::Kind::kCuda, 1}, none).find("nvidia-smi -i 1 -c DEFAULT"), std::string::npos);
+  ::unsetenv("FAKE_CUDA_MODES");
 }
 
 }  // namespace

@@ -76,6 +76,9 @@ class Memory : public c10::Allocator {
     return ours_ + at;
   }
 
+  // Whether addresses of the device may be read and written: while kernels run on them.
+  void let_in(bool open) { ::mprotect(device_, kCapacity, open ? PROT_READ | PROT_WRITE : PROT_NONE); }
+
   int64_t allocations() {
     return locked([&] { return allocations_; });
   }
@@ -230,6 +233,7 @@ struct Guard : c10::impl::DeviceGuardImplInterface {
   }
   void uncheckedSetDevice(c10::Device device) const noexcept override { current_device = device.index(); }
   c10::Stream getStream(c10::Device device) const override { return c10::Stream(c10::Stream::DEFAULT, device); }
+  void* getStreamNativeHandle(const c10::Stream) const override { return nullptr; }
   c10::Stream getDefaultStream(c10::Device device) const override { return getStream(device); }
   c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
   c10::DeviceIndex deviceCount() const noexcept override { return kDevices; }
@@ -402,6 +406,7 @@ REGISTER_PRIVATEUSE1_DISPATCH(_fused_sdp_choice_stub, &roundhouse::pretend::fuse
 
 namespace roundhouse::pretend {
 
+void let_kernels_in(bool open) { Memory::instance().let_in(open); }
 int64_t allocations() { return Memory::instance().allocations(); }
 int64_t live_bytes() { return Memory::instance().live_bytes(); }
 void fail_allocation(int64_t n) { Memory::instance().fail(n); }

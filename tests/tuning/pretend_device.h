@@ -17,6 +17,9 @@ int64_t live_bytes();
 // Lets the n-th allocation from now on fail, and no other; 0: none.
 void fail_allocation(int64_t n);
 
+// Whether the processor may read and write the device's memory at its addresses, as kernels that are emulated do.
+void let_kernels_in(bool open);
+
 // What made the host wait for the device since the last call: a scalar that was read, a copy between host and device,
 // an operator whose result's shape depends on values. With the number of elements.
 struct Wait {

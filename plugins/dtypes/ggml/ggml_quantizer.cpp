@@ -154,10 +154,10 @@ GgmlInput GgmlQuantizer::input_of(const rh_tensor* weight, const rh_tensor* cons
 }
 
 void GgmlQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) {
-  // Reading results on CUDA would mean waiting for the stream, which is the host's; NaN then stays NaN in the output.
   if (ran_on<Cuda>(exec, [&](const auto& cuda) {
         const auto state = [&](size_t i) { return rh::data<float>(*args.states[i]); };
-        return cuda.range(layer_, args.input->data, state(kLow), state(kHigh));
+        const char* const failure = cuda.range(layer_, args.input->data, state(kLow), state(kHigh));
+        return failure ? failure : cuda.check(layer_, input_of(args.input, nullptr, args.states), status_of(exec));
       }))
     return;
   std::vector<float> ranges(layer_.searched ? 2 * ggml_groups(layer_) : 0);

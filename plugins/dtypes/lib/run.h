@@ -3,8 +3,19 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <roundhouse/plugin.hpp>
 #include <string>
+
+#include "kernels/status.h"
+
+static_assert(roundhouse::kernels::kNotFinite == RH_STATUS_NOT_FINITE &&
+              roundhouse::kernels::kScaleRange == RH_STATUS_SCALE_RANGE);
+
+// Where kernels tell what they cannot represent, or NULL.
+inline uint32_t* status_of(const rh_exec& exec) {
+  return exec.struct_size >= offsetof(rh_exec, status) + sizeof exec.status ? exec.status : nullptr;
+}
 
 // On the CPU body(begin, end) for chunks of whole spans of about `span_cols` elements, so that no result depends on the
 // thread count.

@@ -20,6 +20,7 @@ COSTS = [
     (r"(ld\.param|mov|cvta)\..*", "control", 0),  # constants and copies are operands
     (r"(ld|st)\.local\..*", "local memory", 1),
     (r"(ld|st)\..*", "memory", 1),
+    (r"(atom|red)\..*", "memory", 1),
     (r"shfl\..*", "shuffles", 1),
     (r"bar\..*|vote\..*|activemask.*", "shuffles", 1),
     (r"(bra|ret)(\..*)?", "control", 1),
@@ -42,7 +43,7 @@ COSTS = [
 # Instructions a weight. With more, arithmetic and not memory would bound an iteration far.
 LIMITS = {"int4, groups of 128": 45, "int4, groups of 32": 80, "mxfp4": 80, "nvfp4": 120, "q4_0": 130, "q2_k": 130,
           "q4_k": 130, "q6_k": 130}  # fmt: skip
-ONCE = {"encode_kernel"}  # runs once a layer
+ONCE = {"check_kernel", "encode_kernel"}  # run once a layer
 
 KINDS = ["memory", "local memory", "floats", "division", "integers", "conversions", "shuffles", "control"]
 

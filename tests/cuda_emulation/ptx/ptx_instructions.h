@@ -51,6 +51,12 @@ inline void check_load(Space space, uint64_t address, size_t bytes) {
 inline void check_store(Space space, uint64_t address, size_t bytes) {
   if (space == Space::kGlobal) cuda_emulation::check_store(reinterpret_cast<void*>(address), bytes);
 }
+// Races with nothing but plain loads and stores, which the kernels do not have at such a place.
+inline void or_atomically(uint64_t address, uint32_t bits) {
+  auto* const at = reinterpret_cast<uint32_t*>(address);
+  if (address % sizeof bits != 0 || !holds(at, sizeof bits)) fail("an atomic outside of device memory, or misaligned");
+  *at |= bits;
+}
 template <typename T>
 T load(uint64_t address) {
   T value;

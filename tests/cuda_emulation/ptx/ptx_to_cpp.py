@@ -119,6 +119,12 @@ class Kernel:
         base, type_name = parts[0], parts[-1]
         if base in ("ld", "st"):
             return self.load_or_store(parts, operands)
+        if operation in ("atom.global.or.b32", "red.global.or.b32"):
+            place, bits = operands[-2:]
+            lines = ["address = %s;" % self.address(place)]
+            if base == "atom":
+                lines.append("%s = load<uint32_t>(address);" % self.value(operands[0]))
+            return lines + ["or_atomically(address, static_cast<uint32_t>(%s));" % self.value(bits)]
         if base == "bra":
             return ["goto %s;" % operands[0].strip("$")]
         if base == "ret":

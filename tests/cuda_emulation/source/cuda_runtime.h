@@ -68,13 +68,18 @@ namespace cuda_emulation {
 // Remembers the failure of a launch for cudaGetLastError().
 void launch_failed(const std::string& what);
 
+// What a program may define that has memory which only kernels may reach: lets them in, and locks it behind them.
+extern "C" __attribute__((weak)) void cuda_emulation_memory(bool open);
+
 // What rewrite_launches.py makes of kernel<<<blocks, threads, shared, stream>>>(arguments): launch(call, blocks, threads,
 // shared, stream)(arguments). The arguments are copied, as a launch does.
 template <typename Call>
 auto launch(Call call, dim3 blocks, dim3 threads, size_t = 0, cudaStream_t = nullptr) {
   return [call, blocks, threads](auto... arguments) {
+    if (cuda_emulation_memory) cuda_emulation_memory(true);
     const std::string failure =
         run_grid({blocks.x, blocks.y, blocks.z}, {threads.x, threads.y, threads.z}, [&] { call(arguments...); });
+    if (cuda_emulation_memory) cuda_emulation_memory(false);
     if (!failure.empty()) launch_failed(failure);
   };
 }
@@ -116,6 +121,11 @@ T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = warpSize) {
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T x, int by, int width = warpSize) {
   return cuda_emulation::shuffled(cuda_emulation::Shuffle::kButterfly, mask, x, static_cast<uint32_t>(by), width);
+}
+inline unsigned atomicOr(unsigned* at, unsigned bits) {  // one fiber runs at a time
+  const unsigned before = *at;
+  *at |= bits;
+  return before;
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
   cuda_emulation::exchange(cuda_emulation::Collective::kSyncWarp, mask, 0, cuda_emulation::this_thread().lane());

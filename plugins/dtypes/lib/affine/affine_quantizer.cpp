@@ -87,8 +87,7 @@ uint64_t AffineQuantizer::workspace_size(int32_t operation, int32_t /*device_typ
 
 void AffineQuantizer::find_range(const rh_exec& exec, const void* weight, float* low, float* high) const {
   run_range(exec, layer_, weight, low, high);
-  // Reading results on CUDA would mean waiting for the stream, which is the host's; NaN then stays NaN in the output.
-  if (exec.device.type == RH_DEVICE_CPU) check_range(low, high);
+  if (!checks_on_cuda(exec, layer_, low, high)) check_range(low, high);
 }
 
 void AffineQuantizer::check_range(const float* low, const float* high) const {

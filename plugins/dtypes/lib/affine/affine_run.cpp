@@ -39,6 +39,10 @@ void run_range(const rh_exec& exec, const AffineLayer& layer, const void* weight
   if (layer.whole_tensor) range_of_ranges(affine_spans(layer), span_low, span_high, low, high);
 }
 
+bool checks_on_cuda(const rh_exec& exec, const AffineLayer& layer, const float* low, const float* high) {
+  return ran_on_cuda(exec, [&](const auto& cuda) { return cuda.check(layer, low, high, status_of(exec)); });
+}
+
 void run_forward(const rh_exec& exec, const AffineLayer& layer, const AffineInput& input, const AffineOutput& output) {
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.forward(layer, input, output); })) return;
   for_spans(layer, [&](int64_t begin, int64_t end) { affine_cpu().forward(layer, input, output, begin, end); });

@@ -10,6 +10,10 @@
 // With one group for the whole tensor, range, backward and sign step need AffineSums [rows] of workspace.
 void run_range(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer, const void* weight, float* low,
                float* high);
+// On CUDA, has kernels tell of groups without a finite scale in exec.status, which the host reads when it waits for the
+// stream. False: the call runs on the CPU.
+bool checks_on_cuda(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer, const float* low,
+                    const float* high);
 void run_forward(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer,
                  const roundhouse::kernels::AffineInput& input, const roundhouse::kernels::AffineOutput& output);
 void run_backward(const rh_exec& exec, const roundhouse::kernels::AffineLayer& layer,

@@ -207,15 +207,15 @@ void ScaledQuantizer::prepare(const rh_exec& exec, const rh_prepare_args& args) 
   } else if (maximum) {
     run_maximum(exec, layer_, args.input->data, maximum, static_cast<float*>(exec.workspace));
   }
-  // Reading results on CUDA would mean waiting for the stream, which is the host's; NaN then stays NaN in the output.
-  if (exec.device.type == RH_DEVICE_CPU) check_range(maximum, largest);
+  const int64_t groups = activation_ ? 1 : scaled_groups(layer_);
+  if (!checks_on_cuda(exec, layer_, groups, maximum, largest)) check_range(groups, maximum, largest);
   if (searched_)
     run_search(exec, layer_, {args.input->data, nullptr, nullptr, maximum, largest},
                {rh::data_or_null<const float>(args.importance), maximum});
 }
 
-void ScaledQuantizer::check_range(const float* maximum, const float* largest) const {
-  const int64_t per_row = scaled_spans_per_row(layer_), groups = activation_ ? 1 : scaled_groups(layer_);
+void ScaledQuantizer::check_range(int64_t groups, const float* maximum, const float* largest) const {
+  const int64_t per_row = scaled_spans_per_row(layer_);
   const auto fits = [&](float of_group) {
     return std::isfinite(of_group) && std::isfinite(scaled_group(layer_, of_group, 1.0f, largest ? *largest : 0).scale);
   };

@@ -53,7 +53,7 @@ class ScaledQuantizer : public rh::Quantizer {
   roundhouse::kernels::ScaledLayer layer_of(int64_t rows, bool tuned) const;
   Call call(const rh_exec& exec, const rh_tensor* input, const rh_tensor* const* tunables,
             const rh_tensor* const* states) const;
-  void check_range(const float* maximum, const float* largest) const;
+  void check_range(int64_t groups, const float* maximum, const float* largest) const;
   roundhouse::kernels::ScaledCodes codes_of(rh_tensor* const* tensors) const;
 
   std::string name_;

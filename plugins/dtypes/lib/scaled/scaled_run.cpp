@@ -42,6 +42,12 @@ void run_largest(const rh_exec& exec, int64_t n, const float* maximum, float* la
   *largest = largest_of(n, maximum);
 }
 
+bool checks_on_cuda(const rh_exec& exec, const ScaledLayer& layer, int64_t groups, const float* maximum,
+                    const float* largest) {
+  return ran_on_cuda(exec,
+                     [&](const auto& cuda) { return cuda.check(layer, groups, maximum, largest, status_of(exec)); });
+}
+
 void run_search(const rh_exec& exec, const ScaledLayer& layer, const ScaledInput& input, const ScaledSearch& search) {
   if (ran_on_cuda(exec, [&](const auto& cuda) { return cuda.search(layer, input, search); })) return;
   for_spans(layer, [&](int64_t begin, int64_t end) { scaled_cpu().search(layer, input, search, begin, end); });

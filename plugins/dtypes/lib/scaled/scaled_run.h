@@ -12,6 +12,10 @@ void run_maximum(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& la
 // The largest of n magnitudes into *largest.
 // workspace: float [n / kLanes], beside `maximum`; used on CUDA.
 void run_largest(const rh_exec& exec, int64_t n, const float* maximum, float* largest, float* workspace);
+// On CUDA, has kernels tell of groups without a finite scale in exec.status, which the host reads when it waits for the
+// stream. False: the call runs on the CPU.
+bool checks_on_cuda(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& layer, int64_t groups,
+                    const float* maximum, const float* largest);
 void run_search(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& layer,
                 const roundhouse::kernels::ScaledInput& input, const roundhouse::kernels::ScaledSearch& search);
 void run_forward(const rh_exec& exec, const roundhouse::kernels::ScaledLayer& layer,

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run will ask of a GPU, in words, and what it does where there is not room for it all.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "host/tuning/card_estimate.h"
+
+namespace roundhouse {
+
+// What the card will be used for, in a line: "12 GB of the NVIDIA H100's 80 GB, about 5 min". "": nothing is known of it.
+std::string card_text(const CudaCard& card, const Plan& plan);
+
+// The recipe's `memory` for this card: where the activations do not fit beside the work, they are to stay in host memory,
+// which changes no bit. Throws Error where the work alone has no room.
+std::optional<int64_t> fitted_memory(const CudaCard& card, const Plan& plan);
+
+}  // namespace roundhouse
