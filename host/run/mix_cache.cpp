@@ -11,7 +11,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
-#include "host/export/sha256.h"
+#include "host/base/sha256.h"
 #include "host/plan/mix.h"
 #include "host/report/progress.h"
 #include "host/run/identity.h"
