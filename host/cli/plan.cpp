@@ -31,7 +31,7 @@ void add_plan(Command program, Context& context) {
     const Recipe recipe = load_recipe(o->recipe, o->overrides, Context::scheme_folders());
     Catalogue catalogue = context.catalogue();
     const Original original = open_original(catalogue, recipe, Context::architecture_folders());
-    Plan plan = plan_recipe(recipe, original, catalogue);
+    Plan plan = plan_recipe(recipe, original, catalogue, Context::example_texts());
     const Texts texts = load_texts(plan, original);
     if (plan.mix)
       if (auto settled = settle_mix(plan, original, catalogue, texts, resolve_device(recipe.device), Measuring::kNever))

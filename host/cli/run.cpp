@@ -27,7 +27,7 @@ RunReport run_recipe(Context& context, const Options& o) {
                  {"output", recipe.output.string()}});
   if (context.threads == 0) set_threads(static_cast<int>(recipe.threads));
   Catalogue catalogue = context.catalogue();
-  return run({recipe, Context::architecture_folders(), o.overwrite, o.restart}, catalogue);
+  return run({recipe, Context::architecture_folders(), Context::example_texts(), o.overwrite, o.restart}, catalogue);
 }
 
 void print_event(const nlohmann::json& event) {

@@ -15,6 +15,7 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_COMPRESSION_TYPE zstd)  # of 470 MB of libtorch: xz takes minutes
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME roundhouse)
+set(CPACK_DEBIAN_RUNTIME_PACKAGE_PROVIDES roundhouse-abi-${ROUNDHOUSE_ABI_MAJOR})  # what packages of plugins depend on
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
 get_filename_component(_torch ${TORCH_CPU_LIBRARY} DIRECTORY)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${_torch} ${_torch}/../../nvidia/cu13/lib)

@@ -5,10 +5,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
+#include <sstream>
 
 #include "host/base/environment.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
+#include "host/base/sha256.h"
 
 namespace roundhouse {
 namespace {
@@ -40,6 +44,26 @@ std::string refusal(const fs::path& path) {
   return "";
 }
 
+// The digests of the plugins that may be loaded; nothing: all may.
+std::optional<std::set<std::string>> allowed_digests() {
+  const std::string list = environment_variable("ROUNDHOUSE_PLUGIN_ALLOW");
+  if (list.empty()) return std::nullopt;
+  std::istringstream lines(read_file(list));
+  std::set<std::string> digests;
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.empty() || line.front() == '#') continue;
+    const std::string digest = line.substr(0, line.find_first_of(" \t\r"));
+    if (digest.size() != 64 || digest.find_first_not_of("0123456789abcdef") != std::string::npos)
+      throw Error(cat(list, ":", number,
+                      " (ROUNDHOUSE_PLUGIN_ALLOW) does not begin with a SHA-256 digest, as a line of ",
+                      "sha256sum does"));
+    digests.insert(digest);
+  }
+  return digests;
+}
+
 class Collector {
  public:
   void add_file(const fs::path& file) {
@@ -48,7 +72,11 @@ class Collector {
     if (code) real = fs::absolute(file);
     if (!seen_.insert(real).second) return;
     fs::path named = fs::absolute(file).lexically_normal();
-    if (std::string reason = refusal(named); !reason.empty())
+    std::string reason = refusal(named);
+    if (reason.empty() && allowed_)
+      if (const std::string digest = sha256_of_file(named); !allowed_->contains(digest))
+        reason = cat("its SHA-256 is not in the list of ROUNDHOUSE_PLUGIN_ALLOW (", digest, ")");
+    if (!reason.empty())
       path_.refused.emplace_back(std::move(named), std::move(reason));
     else
       path_.files.push_back(std::move(named));
@@ -75,6 +103,7 @@ class Collector {
  private:
   SearchPath path_;
   std::set<fs::path> seen_;  // links resolved
+  std::optional<std::set<std::string>> allowed_ = allowed_digests();
 };
 
 }  // namespace

@@ -27,7 +27,9 @@ struct SearchPath {
 // In order: options.files, options.directories, $ROUNDHOUSE_ADD_PLUGIN_PATH, then $ROUNDHOUSE_PLUGIN_PATH or, when it
 // is not set, roundhouse/plugins in the user's XDG data folder and ../lib/roundhouse/plugins from the executable. In a
 // folder: librh_*.so, by name. A setuid program looks neither at the environment nor into the user's folder.
-// A folder or file that everyone may write to, or replace by way of a folder above, is refused. Throws Error for a file or folder of `options` that is not there.
+// $ROUNDHOUSE_PLUGIN_ALLOW names a file of SHA-256 digests, lines as sha256sum writes: then other plugins are refused.
+// A folder or file that everyone may write to, or replace by way of a folder above, is refused. Throws Error for
+// a file or folder of `options` that is not there, and for a list that cannot be read.
 SearchPath search_path(const DiscoveryOptions& options);
 
 }  // namespace roundhouse

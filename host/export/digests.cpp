@@ -10,11 +10,11 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/parallel.h"
+#include "host/base/sha256.h"
 #include "host/base/words.h"
 #include "host/checkpoint/mapped_file.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors_header.h"
-#include "host/export/sha256.h"
 
 namespace roundhouse {
 namespace {

@@ -12,8 +12,8 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/process_state.h"
+#include "host/base/sha256.h"
 #include "host/checkpoint/mapped_file.h"
-#include "host/export/sha256.h"
 
 namespace roundhouse {
 namespace {

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "host/base/sha256.h"
 #include "host/checkpoint/append_file.h"
 #include "host/export/encoded_layer.h"
-#include "host/export/sha256.h"
 
 namespace roundhouse {
 

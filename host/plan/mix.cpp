@@ -13,6 +13,7 @@
 #include "host/base/words.h"
 #include "host/plan/estimate.h"
 #include "host/plan/fused.h"
+#include "host/plan/passes.h"
 #include "host/plan/planner.h"
 #include "host/plan/recipe_check.h"
 #include "host/report/table.h"
@@ -296,7 +297,21 @@ Plan plan_recipe(const Recipe& recipe, const Architecture& architecture, TensorS
                     : make_plan(recipe, architecture, source, catalogue);
 }
 
-Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue) {
+Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue,
+                 const std::filesystem::path& default_texts) {
+  if (recipe.calibration.data.empty() && !default_texts.empty()) {
+    Recipe with_texts = recipe;
+    with_texts.calibration.data = {{default_texts, {}}};
+    with_texts.calibration.concatenate = true;
+    Plan plan = plan_recipe(with_texts, original, catalogue);
+    if (passes(plan).any() || plan.mix) {
+      plan.warn(
+          "calibration.data is not given: the texts that ship with the program stand in for it, packed; texts of the "
+          "kind "
+          "that the model is for make a better one");
+      return plan;
+    }
+  }
   Plan plan = plan_recipe(recipe, original.architecture, *original.tensors, catalogue);
   plan.warnings.insert(plan.warnings.begin(), original.warnings.begin(), original.warnings.end());
   return plan;

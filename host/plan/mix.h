@@ -2,6 +2,7 @@
 // Plans of recipes with a mix of schemes.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,8 +21,10 @@ using Sensitivities = std::map<std::string, std::vector<double>>;
 // The plan of any recipe. One with a mix is planned as far as it goes without sensitivities: as the mix's base alone, with
 // `mix`; it throws Error too when a scheme alone, all schemes side by side, or the target cannot be. Else as make_plan().
 Plan plan_recipe(const Recipe& recipe, const Architecture& architecture, TensorSource& source, Catalogue& catalogue);
-// The same, with the original's warnings.
-Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue);
+// The same, with the original's warnings. `default_texts` stand in, packed, for calibration data where some is needed and the
+// recipe names none, with a warning; empty: there are none.
+Plan plan_recipe(const Recipe& recipe, const Original& original, Catalogue& catalogue,
+                 const std::filesystem::path& default_texts = {});
 
 // How many of these samples are measured with: few suffice, because a weight has a term of each of them.
 size_t sensitivity_samples(size_t samples, int64_t seqlen);

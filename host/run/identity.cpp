@@ -9,7 +9,7 @@
 
 #include "host/base/cpu.h"
 #include "host/base/error.h"
-#include "host/export/sha256.h"
+#include "host/base/sha256.h"
 #include "host/tuning/device.h"
 
 namespace roundhouse {

@@ -212,7 +212,7 @@ class Run {
         catalogue_(catalogue),
         files_(recipe_.model),
         original_(open_original(catalogue, recipe_, request.architecture_folders)),
-        plan_(plan_recipe(recipe_, original_, catalogue)),
+        plan_(plan_recipe(recipe_, original_, catalogue, request.default_texts)),
         source_(*original_.tensors, checked_tensors(plan_)) {
     for (const std::string& warning : plan_.warnings) log::warning(warning);
     report_.model = recipe_.model;

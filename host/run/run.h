@@ -16,8 +16,9 @@ namespace roundhouse {
 struct RunRequest {
   Recipe recipe;
   std::vector<std::filesystem::path> architecture_folders;  // the descriptions of model families
-  bool overwrite = false;                                   // replaces an output that exists
-  bool restart = false;                                     // from the beginning, whatever an earlier run has left
+  std::filesystem::path default_texts{};  // for calibration, where the recipe names none but needs some; empty: none
+  bool overwrite = false;                 // replaces an output that exists
+  bool restart = false;                   // from the beginning, whatever an earlier run has left
 };
 
 // check_weights() with its progress shown and its warnings logged.

@@ -98,6 +98,9 @@ class Headers:
         exported = re.search(r"(/\*(?:(?!\*/).)*\*/)\nRH_EXTERN_C RH_EXPORT", text, re.S)
         if "RH_EXTERN_C RH_EXPORT" in text and not (exported and TAG.search(exported.group(1))):
             yield "an exported function without thread tag and version"
+        for comment, name in re.findall(r"/\*((?:(?!\*/).)*)\*/\n#define (RH_ENCODING_\w+)", text, re.S):
+            if not re.search(r"since 1\.\d+\s*$", comment):
+                yield f"{name}: its comment does not end with the version that introduced it"
 
     def _lint_struct(self, struct):
         members = struct.members

@@ -72,6 +72,9 @@ MUTATIONS = {
     "drop a struct's version":
         ("format.h", "/* What a format opens. Borrowed for the call. since 1.0 */", "/* What a format opens. */",
          "rh_open: its comment"),
+    "drop an encoding's version":
+        ("encoding.h", "a row is whole blocks\n * since 1.0 */", "a row is whole blocks */",
+         "RH_ENCODING_GGML_BLOCK: its comment"),
     "an enum":
         ("ext/parallel.h", "  int32_t (*max_threads)", "  enum rh_level { kLow } (*max_threads)", "enum in a declaration"),
     "a bit-field":

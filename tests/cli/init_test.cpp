@@ -37,6 +37,25 @@ TEST_F(Init, ARecipeForEachEngineRuns) {
   }
 }
 
+TEST_F(Init, WithoutDataTheTextsThatShipStandIn) {
+  const std::string recipe = "version: 1\nmodel: " + kExamples + "/tinystories-656k\noutput: out\nformats: [fake]\n" +
+                             "calibration: {samples: 8, seqlen: 64}\ntuning: {iters: 1}\nscheme: ";
+  const std::string said = "calibration.data is not given: the texts that ship with the program stand in for it";
+  for (const char* scheme : {"W4A16\n", "{mix: [W4A16, W8A16], target: 6 bits}\n"}) {
+    const Outcome outcome = in_work("plan " + write("r.yaml", recipe + scheme).string());
+    EXPECT_EQ(outcome.code, 0) << outcome.output;
+    EXPECT_TRUE(contains(outcome.output, said)) << outcome.output;
+    EXPECT_TRUE(contains(outcome.output, "tinystories-calibration.jsonl, 8 samples of 64 tokens, packed"))
+        << outcome.output;
+  }
+  const std::string plain = write("r.yaml", recipe + "W4A16\n").string();
+  EXPECT_FALSE(contains(in_work("plan " + plain + " --set tuning.iters=0").output, said)) << "nothing needs texts";
+  const Outcome outcome = in_work("run " + plain);
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_TRUE(contains(read(work_ / "out/roundhouse/recipe.yaml"), "tinystories-calibration.jsonl"))
+      << "to run it again";
+}
+
 TEST_F(Init, TakesWhatFits) {
   // A family that nobody has described, and columns that no group of 128 divides.
   const fs::path model = copy_model();

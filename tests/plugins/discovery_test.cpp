@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <fstream>
 
+#include "host/base/sha256.h"
 #include "tests/plugins/sandbox.h"
 
 namespace roundhouse {
@@ -125,6 +127,27 @@ TEST_F(Discovery, AFileThatEveryoneMayWriteToOrReplaceIsRefused) {
                   "refused " + folder.string() + ": every user may replace what is in " + (root_ / "a").string());
   ::chmod((root_ / "a").c_str(), 01777);  // as /tmp
   EXPECT_EQ(names(discover_in(folder)), (Names{"fixture", "other"}));
+}
+
+TEST_F(Discovery, WithAListOfDigestsNoOtherPluginIsLoaded) {
+  const fs::path folder = install("a", {"good", "other"});
+  const std::string good = sha256_of_file(folder / "librh_fixture_good.so");
+  const fs::path list = root_ / "allowed.txt";
+  std::ofstream(list) << "# approved\n\n" << good << "  librh_fixture_good.so\n";
+  set("ROUNDHOUSE_PLUGIN_ALLOW", list);
+  Catalogue catalogue = discover_in(folder);
+  EXPECT_EQ(names(catalogue), Names{"fixture"});
+  EXPECT_CONTAINS(error_of([&] { catalogue.dtype("other"); }),
+                  "refused " + (folder / "librh_fixture_other.so").string() +
+                      ": its SHA-256 is not in the list of ROUNDHOUSE_PLUGIN_ALLOW (" +
+                      sha256_of_file(folder / "librh_fixture_other.so") + ")");
+  std::ofstream(folder / "librh_fixture_good.so", std::ios::app) << "changed";
+  EXPECT_TRUE(discover_in(folder).plugins().empty());
+  std::ofstream(list) << "librh_fixture_good.so\n";
+  EXPECT_CONTAINS(error_of([&] { discover_in(folder); }),
+                  list.string() + ":1 (ROUNDHOUSE_PLUGIN_ALLOW) does not begin");
+  fs::remove(list);
+  EXPECT_CONTAINS(error_of([&] { discover_in(folder); }), list.string());
 }
 
 TEST_F(Discovery, WhatTheCommandLineNamesMustBeThere) {

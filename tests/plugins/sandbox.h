@@ -27,7 +27,9 @@ class Sandbox : public testing::Test {
     set("HOME", root_ / "home");
     set("XDG_CACHE_HOME", root_ / "cache");
     set("FIXTURE_TRACE", root_ / "trace");
-    for (const char* name : {"XDG_DATA_HOME", "ROUNDHOUSE_PLUGIN_PATH", "ROUNDHOUSE_ADD_PLUGIN_PATH"}) ::unsetenv(name);
+    for (const char* name :
+         {"XDG_DATA_HOME", "ROUNDHOUSE_PLUGIN_PATH", "ROUNDHOUSE_ADD_PLUGIN_PATH", "ROUNDHOUSE_PLUGIN_ALLOW"})
+      ::unsetenv(name);
     std::filesystem::create_directories(root_ / "bin");
   }
   ~Sandbox() override { std::filesystem::remove_all(root_); }

@@ -28,7 +28,7 @@ class RunTest : public testing::Test {
         "recipe.yaml", "version: 1\nmodel: " + (kConfigs / "examples/tinystories-656k").string() +
                            "\noutput: out\nscheme: W4A16\ncalibration: {data: " +
                            (texts / "tinystories-calibration.jsonl").string() + ", samples: 8, seqlen: 64}\n" + more);
-    return {load_recipe(file, {}, {kConfigs / "schemes"}), {kConfigs / "architectures"}, overwrite};
+    return {load_recipe(file, {}, {kConfigs / "schemes"}), {kConfigs / "architectures"}, {}, overwrite};
   }
   static std::string evaluation() {
     return "evaluation: {data: " + (kConfigs / "examples/texts/tinystories-heldout.jsonl").string() + ", seqlen: 64}\n";

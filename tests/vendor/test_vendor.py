@@ -13,6 +13,11 @@ import sys
 import tempfile
 import unittest
 
+try:
+    import yaml
+except ImportError:
+    yaml = None
+
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--build", required=True)
@@ -61,7 +66,7 @@ class Vendor(unittest.TestCase):
 
     def check_plugins(self, folder):
         """Each plugin exports one symbol, needs no libtorch, and was built from the prefix alone."""
-        plugins = sorted(folder.rglob("librh_*.so"))
+        plugins = sorted(path for path in folder.rglob("librh_*.so") if "_CPack_Packages" not in path.parts)
         for plugin in plugins:
             exported = run(["nm", "-D", "--defined-only", str(plugin)]).stdout.split()
             self.assertEqual(exported[2::3], ["rh_get_entry"], plugin)
@@ -93,6 +98,22 @@ class Vendor(unittest.TestCase):
         self.assertLess(size, 0.6 * (folder / "examples/tinystories-656k/model.safetensors").stat().st_size)
         self.assertEqual(self.check_plugins(folder), 5)
 
+    def test_first_day(self):
+        """docs/plugin-first-day.md as it stands."""
+        folder = self.folder("first-day")
+        text = (self.prefix / "share/doc/roundhouse/plugin-first-day.md").read_text()
+        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+        self.assertGreater(len(blocks), 4)
+        output = self.shell("\n".join(blocks), folder)
+        self.assertIn("100% tests passed", output)
+        tuned = {}
+        for data_type in ("shifts", "int"):
+            report = json.loads((folder / f"out-{data_type}/roundhouse/report.json").read_text())
+            tuned[data_type] = report["models"][-1]["perplexity"]
+            self.assertLess(tuned[data_type], report["models"][1]["perplexity"])
+        self.assertLess(tuned["int"], tuned["shifts"])
+        self.assertLess(tuned["shifts"], 1.1 * tuned["int"])
+
     def test_in_c(self):
         folder = self.folder("c")
         for kind in ("dtype", "format"):
@@ -120,6 +141,44 @@ class Vendor(unittest.TestCase):
         for damaged in (whole[:-1], whole[:50], whole[:8] + b"\xff" * 88 + whole[96:]):
             file.write_bytes(damaged)
             self.assertIn("model.flat is damaged or cut off", self.shell(verify, folder, code=1))
+
+    def test_in_rust(self):
+        if not shutil.which("rustc"):
+            self.skipTest("rustc is not installed")
+        folder = self.folder("rust")
+        self.shell('cp -r "$PREFIX/share/roundhouse/examples/plugins/ternary" .', folder)
+        # The compiler itself: rustup's `rustc` finds it by HOME.
+        rustc = run(["rustc", "--print", "sysroot"]).stdout.strip() + "/bin/rustc"
+        self.shell(f"cmake -S ternary -B ternary/build -DCMAKE_PREFIX_PATH=$PREFIX -DRUSTC={rustc}", folder)
+        output = self.shell("cmake --build ternary/build && ctest --test-dir ternary/build --output-on-failure", folder)
+        self.assertIn("100% tests passed", output)
+        self.assertEqual(self.check_plugins(folder), 1)
+
+    @unittest.skipUnless(yaml, "this Python has no package yaml")
+    def test_workflow(self):
+        """The steps of a new project's CI, but for those that need the network."""
+        folder = self.folder("workflow")
+        self.shell("roundhouse new-plugin dtype my_type --dir project", folder)
+        project = folder / "project"
+        (job,) = yaml.safe_load((project / ".github/workflows/build.yml").read_text())["jobs"].values()
+        steps = {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+        self.assertEqual(list(steps), ["install", "build", "validate", "package", "release"])
+        for script in steps.values():
+            self.shell(f"bash -n <<'END'\n{script}\nEND", folder)
+        for name in ("build", "validate", "package"):
+            output = self.shell(f'export CMAKE_PREFIX_PATH="$PREFIX"\n{steps[name]}', project)
+            if name == "validate":
+                self.assertIn("100% tests passed", output)
+        uploaded = {step.get("with", {}).get("path") for step in job["steps"]}
+        self.assertIn("dist/", uploaded)
+        files = sorted(path.name for path in (project / "dist").iterdir())
+        machine = self.shell("dpkg --print-architecture", folder).strip()
+        package = f"roundhouse-dtype-my-type_0.1.0_{machine}.deb"
+        self.assertEqual(files, ["SHA256SUMS", "librh_dtype_my_type.so", package])
+        self.assertIn("OK", self.shell("sha256sum --check SHA256SUMS", project / "dist"))
+        self.assertRegex(self.shell(f"dpkg-deb --field {package} Depends", project / "dist"), r"\broundhouse-abi-1\b")
+        self.assertIn(" ./usr/lib/roundhouse/plugins/librh_dtype_my_type.so\n",
+                      self.shell(f"dpkg-deb --contents {package}", project / "dist"))
 
     def test_new_plugin_says_what_is_wrong(self):
         folder = self.folder("wrong")

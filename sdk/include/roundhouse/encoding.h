@@ -60,7 +60,8 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
  *               "outer_scale" f32 [1], optional (progressive quantization): W = outer_scale * (scale * (code - zero_point)),
  *                             where what outer_scale multiplies is rounded to the output type first
  *               "group_index" i32 [cols], optional (GPTQ's desc_act): the group of each column, in place of
- *                             c / group_cols */
+ *                             c / group_cols
+ * since 1.0 */
 #define RH_ENCODING_AFFINE_INT "affine-int/1"
 
 /* scaled-fp8/1: W[r][c] = value(code[r][c]) * scale[r / group_rows][c / group_cols]
@@ -69,7 +70,8 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
  *   parameters  {"element": "e4m3" (FN: no infinity, largest 448) or "e5m2" (IEEE, largest 57344),
  *                "group_rows", "group_cols": rows and columns that share a scale}
  *   tensors     "codes" u8 [rows, cols], the element's bit pattern (OCP 8-bit floating point, 1.0)
- *               "scale" f32, bf16 or f16 [ceil(rows / group_rows), ceil(cols / group_cols)], positive; absent for scale 1 */
+ *               "scale" f32, bf16 or f16 [ceil(rows / group_rows), ceil(cols / group_cols)], positive; absent for scale 1
+ * since 1.0 */
 #define RH_ENCODING_SCALED_FP8 "scaled-fp8/1"
 
 /* mx/1: W[r][c] = value(code[r][c]) * 2^(scale[r][c / group_cols] - 127)   (OCP Microscaling formats, 1.0)
@@ -79,7 +81,8 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
  *                "group_cols": 32}
  *   tensors     "codes" u8 [rows, cols], the element's bit pattern in the low bits; int<b>: two's complement in the low b
  *                       bits, in units of 2^-(b-2)
- *               "scale" u8 [rows, ceil(cols / group_cols)], E8M0 */
+ *               "scale" u8 [rows, ceil(cols / group_cols)], E8M0
+ * since 1.0 */
 #define RH_ENCODING_MX "mx/1"
 
 /* nvfp/1: W[r][c] = value(code[r][c]) * d, d = scale[r][c / group_cols] / global_scale
@@ -90,13 +93,15 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
  *   parameters  {"scale": "e4m3" or "ue5m3" (unsigned, bias 15, 0xff is NaN), "group_cols": 16 or 32}
  *   tensors     "codes"        u8 [rows, cols], fp4_e2m1 in the low four bits
  *               "scale"        u8 [rows, ceil(cols / group_cols)], the scale element's bit pattern
- *               "global_scale" f32 [1]; absent for ue5m3: 1 */
+ *               "global_scale" f32 [1]; absent for ue5m3: 1
+ * since 1.0 */
 #define RH_ENCODING_NVFP "nvfp/1"
 
 /* ggml-block/1: finished blocks of ggml, as GGUF files hold them; ggml's own dequantization is the formula.
  *
  *   parameters  {"type": "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k" or "q6_k"}
- *   tensors     "blocks" u8 [rows, cols / (columns of a block) * (bytes of a block)]; a row is whole blocks */
+ *   tensors     "blocks" u8 [rows, cols / (columns of a block) * (bytes of a block)]; a row is whole blocks
+ * since 1.0 */
 #define RH_ENCODING_GGML_BLOCK "ggml-block/1"
 
 /* The encoding of an activation says what an engine must do to a layer's input before it multiplies. It has the id that the

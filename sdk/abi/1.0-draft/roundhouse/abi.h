@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Roundhouse SDK: basic types of the C ABI.
- *
  * Rules that hold for every header of this folder:
  *  (1) Growable structs begin with `uint32_t struct_size`, the bytes that their writer knows. New members
  *      are appended, and padding is explicit: a member in what was hidden padding would seem known to old writers.
@@ -16,6 +15,7 @@
  *      [main]         only the thread that runs the host's main loop
  *      [worker]       any thread, but one at a time for one instance, and for the objects made from it
  *      [thread-safe]  any thread, at any time
+ *      A constant or id without a version is as old as the struct or extension that it is for.
  *  (5) Members of function tables marked optional may be NULL; the caller asks RH_HAS(). The others never are.
  */
 #ifndef ROUNDHOUSE_ABI_H

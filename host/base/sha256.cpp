@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/export/sha256.h"
+#include "host/base/sha256.h"
 
 #include <openssl/evp.h>
 
