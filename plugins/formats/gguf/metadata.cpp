@@ -383,7 +383,10 @@ void add_hyperparameters(Metadata& metadata, const Names& names, const Json& arc
   const std::vector<bool> experts = of_blocks<bool>(architecture, "experts");
   for (size_t i = 0; i < mlps.size(); ++i)
     if (experts[i] && mlps[i] == 0) mlps[i] = architecture.at("experts").at("intermediate");
-  if (std::find(mlps.begin(), mlps.end(), 0) == mlps.end())
+  bool usual = true;  // in all blocks with an MLP of their own
+  for (size_t i = 0; i < mlps.size(); ++i)
+    usual = usual && mlps[i] != 0 && (experts[i] || static_cast<uint64_t>(mlps[i]) == number("intermediate"));
+  if (usual)
     metadata.u32(id + ".feed_forward_length", number("intermediate"));
   else
     add_numbers(metadata, id + ".feed_forward_length", mlps);
