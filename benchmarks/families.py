@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/families.md, and their counts in README.md: the families that are described, and how far their logits are from
-transformers'.
+"""Writes docs/families.md, and in README.md their counts and a table of them, relatives in one row: the families that are
+described, and how far their logits are from transformers'.
 
     benchmarks/families.py --decoder-test build/bin/decoder_test    measures (after `ctest -R make_models`) and writes
     benchmarks/families.py --check                                  fails where the page and the descriptors name others
@@ -43,12 +43,36 @@ def described():
     return families
 
 
-def counted():
-    """The README's sentence, from the page."""
-    rows = re.findall(r"^\| `\S+` \| .*? \| (yes|no) \| (\d+) \| (\S+) \|$", PAGE.read_text(), re.M)
-    largest = max((difference for _, _, difference in rows), key=float)
-    return (f"Models: {len(rows)} [families](docs/families.md), {sum(int(models) for _, models, _ in rows)} tiny models of which have logits within "
-            f"{largest} of transformers'; {sum(gguf == 'yes' for gguf, _, _ in rows)} of them have GGUF files for llama.cpp. They are")
+def page_rows():
+    """[(family, whether gguf has its names, models, largest difference)] of the page"""
+    rows = re.findall(r"^\| `(\S+)` \| .*? \| (yes|no) \| (\d+) \| (\S+) \|$", PAGE.read_text(), re.M)
+    return [(family, gguf == "yes", int(models), difference) for family, gguf, models, difference in rows]
+
+
+def counted(rows):
+    """The README's sentence."""
+    largest = max((difference for _, _, _, difference in rows), key=float)
+    return (f"Models: {len(rows)} [families](docs/families.md), {sum(models for _, _, models, _ in rows)} tiny models of which have logits within "
+            f"{largest} of transformers'; {sum(gguf for _, gguf, _, _ in rows)} of them have GGUF files for llama.cpp. They are")
+
+
+def table(rows):
+    """The README's table: families whose names begin alike are one row."""
+    groups = []
+    for row in sorted(rows):
+        stem = re.match(r"[a-z]+", row[0])[0]
+        if groups and stem.startswith(groups[-1][0]):
+            groups[-1][1].append(row)
+        else:
+            groups.append((stem, [row]))
+    lines = ["<details><summary>All families</summary>\n\n",
+             "| families | GGUF | tiny models | largest difference of a logit |\n| --- | --- | --- | --- |\n"]
+    for _, members in groups:
+        without = [f"`{family}`" for family, gguf, _, _ in members if not gguf]
+        gguf = "yes" if not without else "no" if len(without) == len(members) else f"all but {', '.join(without)}"
+        lines.append(f"| {', '.join(f'`{family}`' for family, _, _, _ in members)} | {gguf} | {sum(row[2] for row in members)} | "
+                     f"{max((row[3] for row in members), key=float)} |\n")
+    return "".join(lines) + "\n</details>"
 
 
 def measured(program):
@@ -72,8 +96,9 @@ def main():
         if there != families:
             different = sorted(f for f in families.keys() | there.keys() if families.get(f) != there.get(f))
             sys.exit(f"docs/families.md is not as configs/architectures says for {', '.join(different)}: run benchmarks/families.py")
-        if counted() not in README.read_text():
-            sys.exit(f"README.md does not say: {counted()}")
+        for text in (counted(page_rows()), table(page_rows())):
+            if text not in README.read_text():
+                sys.exit(f"README.md does not say: {text}")
         return
     differences = measured(arguments.decoder_test)
     lines = [HEAD.format(script="benchmarks/families.py")]
@@ -82,7 +107,9 @@ def main():
         largest = f"{max(found):.1e}" if found else "not tested"
         lines.append(f"| `{family}` | {', '.join(f'`{t}`' for t in types)} | {'yes' if gguf else 'no'} | {len(found)} | {largest} |\n")
     PAGE.write_text("".join(lines))
-    README.write_text(re.sub(r"^Models: .* They are$", counted(), README.read_text(), flags=re.M))
+    rows, readme = page_rows(), README.read_text()
+    readme = re.sub(r"^Models: .* They are$", counted(rows), readme, flags=re.M)
+    README.write_text(re.sub(r"<details><summary>All families.*?</details>", table(rows), readme, flags=re.S))
 
 
 main()

@@ -417,7 +417,7 @@ class Run {
            [&](const at::Tensor& hidden) { return compared(block.forward(hidden, *positions_)); }, layers, random_,
            [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); }),
-             in_.architecture.hidden_size(), &status},
+           in_.architecture.hidden_size(), &status},
           recipe_.tuning, recipe_.calibration.batch_size);
       block.set_expert_gradient_hook({});
       report.first_loss = loss.first;

@@ -304,8 +304,20 @@ TEST_F(GgufFindings, ATensorThatOneBlockLacks) {
   rename("blk.1.ffn_norm.weight", "blk.1.ffn_nxrm.weight");
   const Lines found = broken();
   ASSERT_FALSE(found.empty());
-  EXPECT_EQ(found[0], error("the tensor blk.1.ffn_norm.weight is missing, which every other block has: llama.cpp stops "
-                            "there. Export the model again"));
+  EXPECT_EQ(
+      found[0],
+      error("the tensor blk.1.ffn_norm.weight is missing, which every other block of its kind has: llama.cpp stops "
+            "there. Export the model again"));
+}
+
+TEST_F(GgufFindings, ATensorThatABlockOfAHybridLacks) {
+  for (const std::string block : {"blk.0.", "blk.1."}) rename(block + "attn_q.weight", block + "ssm_in.weight");
+  rename("blk.1.ffn_norm.weight", "blk.1.ffn_nxrm.weight");
+  const Lines found = broken();
+  ASSERT_FALSE(found.empty());
+  EXPECT_NE(found[0].find("blk.1.ffn_norm.weight is missing, which every other block of its kind has"),
+            std::string::npos)
+      << found[0];
 }
 
 }  // namespace

@@ -23,11 +23,11 @@ PRESETS = ["Q2_K", "Q2_K_S", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "
 
 
 # One of each family that it knows, as its code has it: others have biases or heads that it does not load.
-FAMILIES = ["arcee", "bamba", "bloom", "cohere", "cohere2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "dots1_own_keys",
-            "ernie4_5", "ernie4_5_moe", "ernie4_5_moe_interval", "exaone4", "falcon_11b", "falcon_7b", "gemma", "gemma2",
-            "gemma3_text", "gemma4_experts", "gemma4_text", "glm4", "glm4_moe", "glm4_moe_lite", "glm_tied", "gpt_neox",
+FAMILIES = ["apertus", "arcee", "bamba", "bloom", "cohere", "cohere2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "dots1_own_keys",
+            "ernie4_5", "ernie4_5_moe", "ernie4_5_moe_interval", "exaone4", "falcon_11b", "falcon_7b", "falcon_h1_plain", "gemma", "gemma2",
+            "gemma3_text", "gemma4_experts", "gemma4_inputs", "gemma4_text", "glm4", "glm4_moe", "glm4_moe_lite", "glm_tied", "gpt2", "gpt2_base", "gpt_neox",
             "gpt_oss_limit", "granite", "granite_tied", "granitemoe", "granitemoehybrid", "hunyuan", "hunyuan_v1_moe",
-            "kimi_k25", "lfm2", "lfm2_moe", "lfm2_old", "llama", "llama_llama3", "llama_yarn", "llava", "minimax_m2", "ministral3", "mistral4_full_rank",
+            "kimi_k25", "lfm2", "lfm2_moe", "lfm2_old", "llama", "llama_llama3", "llama_yarn", "llama4_text", "llava", "minimax_m2", "ministral3", "mistral4_full_rank",
             "mistral4_unbiased", "mixtral", "nemotron", "nemotron_h_dense", "nemotron_h_experts", "olmo", "olmo2", "olmo3",
             "olmoe_own_keys", "phi", "phi3", "phi3_longrope_long", "qwen2_5_vl", "qwen2_moe", "qwen3_5_even",
             "qwen3_5_moe_even", "qwen3_moe", "qwen3_next_even", "qwen3_vl", "qwen3_vl_moe", "seed_oss", "smollm3",

@@ -338,6 +338,28 @@ TEST(Gguf, WithoutAnArchitectureNamesStayTheFilesOwn) {
             (std::vector<std::string>{"blk.0.attn_k.weight", "blk.0.attn_norm.weight", "blk.1.attn_v.weight"}));
 }
 
+TEST(Gguf, ThePlanTellsWhatTheFileHasNoOrderFor) {
+  const FormatPlugin format("gguf");
+  const auto refusal = [&](const json& architecture, int64_t rows) {
+    TestPlan plan(json::object(), architecture);
+    plan.add_tensor("model.layers.0.self_attn.k_proj.weight", {rows, 256}, DType::kF32);
+    return plan.refusal(format);
+  };
+  json architecture = tiny_llama();
+  EXPECT_EQ(refusal(architecture, 128), "");
+  EXPECT_NE(refusal(architecture, 127).find("127 rows are no 2 heads"), std::string::npos)
+      << refusal(architecture, 127);
+  architecture["rotary"] = nullptr;
+  EXPECT_EQ(refusal(architecture, 128), "");
+  architecture["names"]["gguf"]["sections"] = {1, 1, 2};
+  EXPECT_NE(refusal(architecture, 128).find("wants an mrope_section for each pair"), std::string::npos)
+      << refusal(architecture, 128);
+  architecture = tiny_llama();
+  architecture["chunked_windows"] = true;
+  EXPECT_NE(refusal(architecture, 128).find("has no attention in chunks"), std::string::npos)
+      << refusal(architecture, 128);
+}
+
 TEST(Gguf, StoresUnquantizedWeightsAsAskedAndNormsInFloat32) {
   const FormatPlugin format("gguf");
   const Tensor key = TestReader(format, exports() / "gguf_q8_0", tiny_llama()).read(kKey, DType::kF32);

@@ -28,6 +28,11 @@ TEST(NamePatterns, WhereOtherExpertsDifferNamesStay) {
               ElementsAre(expert(0, 0, "up"), expert(0, 1, "up")));
 }
 
+TEST(NamePatterns, SignsOfRegularExpressionsStandForThemselves) {
+  EXPECT_THAT(with_patterns({"m(a)+.0.e.0.up", "m(a)+.0.e.1.up"}, {}),
+              ElementsAre("re:m\\(a\\)\\+\\.\\d+\\.e\\.\\d+\\.up$"));
+}
+
 TEST(NamePatterns, OneNameNeedsNone) {
   EXPECT_THAT(with_patterns({expert(0, 0, "up")}, {}), ElementsAre(expert(0, 0, "up")));
 }

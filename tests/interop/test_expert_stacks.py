@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families whose experts are one tensor of all: each format stores what the engines that load it look for, or says before
-the work that none does."""
+"""Families whose experts are one tensor of all, or whose weights are stored transposed: each format stores what the engines
+that load it look for, or says before the work that none does."""
 
 import json
 import os
@@ -48,6 +48,8 @@ class Stacks(unittest.TestCase):
         cls.folder = pathlib.Path(folder.name)
         make_model(cls.folder / "granitemoe", "granitemoe")
         make_model(cls.folder / "gpt_oss", "gpt_oss", head_dim=16, sliding_window=7)
+        make_model(cls.folder / "llama4", "llama4_text", head_dim=16, intermediate_size_mlp=96, interleave_moe_layer_step=2)
+        make_model(cls.folder / "gpt2", "gpt2")
 
     def recipe(self, family, form, layers=()):
         return dict(version=1, model=str(self.folder / family), output=str(self.folder / "unused"), device="cpu",
@@ -79,7 +81,7 @@ class Stacks(unittest.TestCase):
         self.assertLess(difference, LOGIT_TOLERANCE)
 
     def test_1_what_stays_as_it_is_has_the_source_s_tensors(self):
-        for family in ("granitemoe", "gpt_oss"):
+        for family in ("granitemoe", "gpt_oss", "llama4"):
             source = load_file(self.folder / family / "model.safetensors")
             for form, layers in (("fake", ()), ("llm_compressor", EXPERTS_LEFT)):
                 with self.subTest(family=family, form=form):
@@ -91,6 +93,17 @@ class Stacks(unittest.TestCase):
                         for name in stacks(source):
                             self.assertTrue(torch.equal(tensors[name], source[name]), name)
                     self.assert_loads(output)
+
+    def test_1_transposed_weights_stay_so(self):
+        source = load_file(self.folder / "gpt2" / "model.safetensors")
+        output = self.export("gpt2", "fake")
+        tensors = load_file(output / "model.safetensors")
+        self.assertEqual({name: tensor.shape for name, tensor in tensors.items()},
+                         {name: tensor.shape for name, tensor in source.items()})
+        self.assert_loads(output)
+        result = self.plan("gpt2", "llm_compressor")
+        self.assertNotEqual(result.returncode, 0, result.stdout)
+        self.assertIn("transposed (transformers' Conv1D)", result.stdout)
 
     def test_1_a_packed_source_is_written_as_transformers_has_it(self):
         source, packed = self.folder / "gpt_oss", self.folder / "packed"
@@ -121,6 +134,9 @@ class Stacks(unittest.TestCase):
             output = self.export("granitemoe", "auto_round", layers)
             self.assertFalse(stacks(load_file(output / "model.safetensors")))
             self.assert_loads(output, quantization_config=AutoRoundConfig())
+        left = [{"match": r"re:.*\.c_proj", "scheme": "none"}]  # square, and as stored
+        for layers in ((), left):
+            self.assert_loads(self.export("gpt2", "auto_round", layers), quantization_config=AutoRoundConfig())
 
     def test_rows_that_take_turns_are_refused_and_stay_together(self):
         for form in ("auto_round", "auto_gptq", "llm_compressor"):

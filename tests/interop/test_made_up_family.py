@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A family that nobody has described, made of known parts: a descriptor in the user's folder, and no C++, makes it one that
-is tuned and exported. It is a Llama with other keys, other names, and projections that are one tensor."""
+"""A family that nobody has described, made of known parts: the descriptor and the commands of CONTRIBUTING.md, as they stand
+there, and no C++, make it one that is tuned and exported. It is a Llama with other keys, other names, and projections that
+are one tensor."""
 
 import os
 import pathlib
@@ -8,7 +9,6 @@ import re
 import subprocess
 import tempfile
 import unittest
-import unittest.mock
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,33 +16,8 @@ from safetensors.torch import load_file, save_file
 import support
 
 LLAMA = support.DATA / "models" / "tiny-llama"
-DESCRIPTOR = """
-version: 1
-family: made_up
-model_types: [made_up]
-sizes:
-  vocab: {key: net.vocab}
-  hidden: {key: net.dim}
-  intermediate: {key: net.ffn_dim}
-  blocks: {key: net.depth}
-  positions: {key: net.context}
-  heads: {key: net.heads}
-  kv_heads: {key: net.kv_heads}
-  head_dim: {key: net.head_dim}
-norm: {kind: rms, eps: 1.0e-6}
-embedding: {name: tokens, scale: {key: net.embedding_scale}}
-positions:
-  rotary: {theta: {key: net.theta}, scaling: null}
-block:
-  prefix: blocks
-  steps:
-    - norm_in: norm_a
-      attention: {qkv_proj: attn.qkv, layout: rows, o_proj: attn.out}
-    - norm_in: norm_b
-      mlp: {activation: silu, gate_up_proj: ffn.in, down_proj: ffn.out}
-final_norm: norm
-head: {name: unembed, tied: false}
-"""
+# CONTRIBUTING.md's section, whose descriptor and commands these are.
+SECTION = re.search(r"^## A model family$.*?(?=^## )", (support.SOURCE / "CONTRIBUTING.md").read_text(), re.M | re.S)[0]
 NAMES = {"model.embed_tokens": "tokens", "model.norm": "norm", "lm_head": "unembed", "model.layers": "blocks",
          "input_layernorm": "norm_a", "post_attention_layernorm": "norm_b", "self_attn.o_proj": "attn.out",
          "mlp.down_proj": "ffn.out"}
@@ -59,14 +34,8 @@ class MadeUpFamily(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
-        descriptors = self.folder / "config/roundhouse/architectures"
-        descriptors.mkdir(parents=True)
-        (descriptors / "made_up.yaml").write_text(DESCRIPTOR)
-        environment = unittest.mock.patch.dict(os.environ, XDG_CONFIG_HOME=str(self.folder / "config"))
-        environment.start()
-        self.addCleanup(environment.stop)
-
-        self.model = self.folder / "model"
+        (self.folder / "made_up.yaml").write_text(re.search(r"^```yaml\n(.*?)^```", SECTION, re.M | re.S)[1])
+        self.model = self.folder / "made-up-model"
         self.model.mkdir()
         llama = support.read_json(LLAMA / "config.json")
         support.write_json(self.model / "config.json", {"model_type": "made_up", "dtype": "bfloat16", "net": dict(
@@ -85,23 +54,27 @@ class MadeUpFamily(unittest.TestCase):
         save_file({renamed(name): tensor.contiguous() for name, tensor in tensors.items()},
                   self.model / "model.safetensors", {"format": "pt"})
 
-    def logits(self, model):
-        (self.folder / "text.txt").write_text("Once upon a time there was a little girl named Lily.")
-        support.roundhouse("logits", model, "--text", self.folder / "text.txt", "--out", self.folder / "logits")
-        return load_file(self.folder / "logits")["logits"]
-
-    def test_it_is_computed_tuned_and_exported(self):
-        expected = self.logits(LLAMA)
-        self.assertLess((self.logits(self.model) - expected).abs().max(), 1e-3 * expected.abs().max())
+    def test_the_page_leads_to_a_quantized_model(self):
+        text = self.folder / "text.txt"
+        text.write_text("Once upon a time there was a little girl named Lily.")
+        support.roundhouse("logits", LLAMA, "--text", text, "--out", self.folder / "expected")
         data = str(support.EXAMPLES / "texts" / "tinystories-calibration.jsonl")
-        output = support.export(self.folder, model=str(self.model), scheme="W4A16", tuning={"iters": 3}, formats=["auto_round"],
-                                calibration={"data": data, "samples": 8, "seqlen": 32, "batch_size": 4})
-        quantized = {name.removesuffix(".qweight") for name in load_file(output / "model.safetensors")
-                     if name.endswith(".qweight")}
+        support.write_json(self.folder / "recipe.yaml", dict(
+            version=1, model=str(self.model), output=str(self.folder / "out"), scheme="W4A16", tuning={"iters": 3}, formats=["auto_round"],
+            calibration={"data": data, "samples": 8, "seqlen": 32, "batch_size": 4}, device="cpu"))
+        commands = re.search(r"^```sh\n(.*?)^```", SECTION, re.M | re.S)[1]
+        path = f"{pathlib.Path(os.environ['ROUNDHOUSE']).parent}:{os.environ['PATH']}"
+        environment = {key: value for key, value in os.environ.items() if key != "XDG_CONFIG_HOME"}
+        done = subprocess.run(["sh", "-e", "-c", commands], cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=environment | {"HOME": str(self.folder), "PATH": path})
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertRegex(done.stdout, r"(?m)^made_up\b")
+        ours, expected = (load_file(self.folder / name)["logits"] for name in ("logits.safetensors", "expected"))
+        self.assertLess((ours - expected).abs().max(), 1e-3 * expected.abs().max())
+        (exported,) = (self.folder / "out").rglob("model.safetensors")
+        quantized = {name.removesuffix(".qweight") for name in load_file(exported) if name.endswith(".qweight")}
         self.assertEqual({re.sub(r"\d+", "N", name) for name in quantized},
                          {"blocks.N.attn.qkv", "blocks.N.attn.out", "blocks.N.ffn.in", "blocks.N.ffn.out"})
-        listed = subprocess.run([os.environ["ROUNDHOUSE"], "architectures"], stdout=subprocess.PIPE, text=True).stdout
-        self.assertIn("made_up", listed)
 
 
 if __name__ == "__main__":

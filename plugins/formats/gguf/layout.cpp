@@ -94,4 +94,9 @@ Bytes to_source(const Layout* rows, const Layout* columns, const GgmlType& type,
   return arranged(rows, columns, type, shape, /*back=*/true, std::move(bytes));
 }
 
+Bytes transposed(int64_t rows, int64_t cols, int64_t size, Bytes bytes) {
+  transpose(rows, cols, size, bytes.data());
+  return bytes;
+}
+
 }  // namespace roundhouse::formats

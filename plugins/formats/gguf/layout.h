@@ -33,4 +33,7 @@ std::vector<uint8_t> to_file(const Layout* rows, const Layout* columns, const Gg
 std::vector<uint8_t> to_source(const Layout* rows, const Layout* columns, const GgmlType& type,
                                const std::vector<int64_t>& shape, std::vector<uint8_t> bytes);
 
+// The bytes of a matrix of elements of `size` bytes as those of the transposed one.
+std::vector<uint8_t> transposed(int64_t rows, int64_t cols, int64_t size, std::vector<uint8_t> bytes);
+
 }  // namespace roundhouse::formats

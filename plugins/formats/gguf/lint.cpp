@@ -78,33 +78,44 @@ class GgufLinter {
     for (const std::string& name : {std::string("token_embd.weight"), norm})
       if (!types_.contains(name) && (name != norm || id != "olmo"))
         error(cat("the tensor ", name, " is missing: llama.cpp stops there"));
-    const bool hybrid = std::any_of(types_.begin(), types_.end(), [](const auto& type) {
-      return type.first.find(".ssm_") != std::string::npos || type.first.find(".shortconv.") != std::string::npos;
-    });
-    if (hybrid) return;                                   // its blocks differ
-    std::map<std::string, std::set<std::string>> blocks;  // by what follows blk.N.
-    std::set<std::string> numbers;
-    for (const auto& [name, type] : types_) {
-      const size_t dot = name.find('.', 4);
-      if (!name.starts_with("blk.") || dot == std::string::npos) continue;
-      blocks[name.substr(dot)].insert(name.substr(0, dot));
-      numbers.insert(name.substr(0, dot));
-    }
-    const bool needs_biases = reader_.value("general.architecture") == "qwen2";  // llama.cpp takes others as they come
-    // A block has an MLP or experts; other rare tensors are those of some blocks only.
-    const auto of_other_kind = [&](const std::string& block, const std::string& part) {
-      const bool of_experts = part.find("_exps") != std::string::npos || part.find("_shexp") != std::string::npos ||
-                              part.find("ffn_gate_inp") != std::string::npos || part.starts_with(".exp_probs_b");
-      const std::string other = block + (of_experts ? ".ffn_up.weight" : ".ffn_up_exps.weight");
-      return (of_experts || part.starts_with(".ffn_gate.") || part.starts_with(".ffn_up.") ||
-              part.starts_with(".ffn_down.")) &&
-             types_.contains(other);
+    // Blocks of one kind have the same tensors, but for biases that llama.cpp takes as they come, and, in gemma4, for keys
+    // and values that are those of another block.
+    std::map<std::string, std::set<std::string>> blocks;  // what follows blk.N, by blk.N
+    for (const auto& [name, type] : types_)
+      if (const size_t dot = name.find('.', 4); name.starts_with("blk.") && dot != std::string::npos)
+        blocks[name.substr(0, dot)].insert(name.substr(dot));
+    std::map<std::set<std::string>, std::vector<std::string>> kinds;
+    for (const auto& [block, parts] : blocks) kinds[kind_of(parts)].push_back(block);
+    const bool needs_biases = id == "qwen2";
+    const auto optional = [&](const std::string& part) {
+      return (part.ends_with(".bias") && !needs_biases) ||
+             (id == "gemma4" && (part.starts_with(".attn_k") || part.starts_with(".attn_v")));
     };
-    for (const auto& [part, of] : blocks)
-      if (of.size() + 1 == numbers.size() && numbers.size() > 1 && (needs_biases || !part.ends_with(".bias")))
-        for (const std::string& block : numbers)
-          if (!of.contains(block) && !of_other_kind(block, part))
-            error(cat("the tensor ", block, part, " is missing, which every other block has: llama.cpp stops there"));
+    for (const auto& [kind, alike] : kinds) {
+      std::map<std::string, size_t> counts;
+      for (const std::string& block : alike)
+        for (const std::string& part : blocks[block]) ++counts[part];
+      for (const auto& [part, count] : counts)
+        if (count + 1 == alike.size() && !optional(part))
+          for (const std::string& block : alike)
+            if (!blocks[block].contains(part))
+              error(cat("the tensor ", block, part, " is missing, which every other block of its kind has: llama.cpp ",
+                        "stops there"));
+    }
+  }
+
+  // Which of these parts a block has: recurrence, attention, experts, an MLP.
+  static std::set<std::string> kind_of(const std::set<std::string>& parts) {
+    std::set<std::string> kind;
+    for (const std::string& part : parts) {
+      const auto is = [&](const char* word) { return part.find(word) != std::string::npos; };
+      if (is(".ssm_") || is(".shortconv.")) kind.insert("recurrence");
+      if (is(".attn_q") || is(".attn_k") || is(".attn_v") || is(".attn_output")) kind.insert("attention");
+      if (is("_exps") || is("_shexp") || is(".ffn_gate_inp") || is(".exp_probs_b")) kind.insert("experts");
+      if (part.starts_with(".ffn_gate.") || part.starts_with(".ffn_up.") || part.starts_with(".ffn_down."))
+        kind.insert("MLP");
+    }
+    return kind;
   }
 
   void check_tokenizer() {

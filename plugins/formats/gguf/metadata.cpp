@@ -21,6 +21,7 @@ ByteWriter& Metadata::begin(const std::string& key, GgufValue type) {
 ByteWriter& Metadata::begin_array(const std::string& key, GgufValue type, size_t size) {
   begin(key, GgufValue::kArray).number(type);
   bytes_.number<uint64_t>(size);
+  arrays_[key] = bytes_.bytes().size();
   return bytes_;
 }
 
@@ -93,7 +94,7 @@ void add_sliding_window(Metadata& metadata, const Names& names, const Json& arch
     rh::require(size == 0 || size == window, "the blocks have sliding windows of different sizes; GGUF has one");
     size = window;
   }
-  if (size == 0) return;
+  if (size == 0 || names.own_windows()) return;
   metadata.u32(id + ".attention.sliding_window", static_cast<uint64_t>(size));
   if (std::find(windows.begin(), windows.end(), false) != windows.end())
     metadata.flags(id + ".attention.sliding_window_pattern", windows);
@@ -131,7 +132,7 @@ void add_numbers(Metadata& metadata, const std::string& key, const std::vector<i
 template <typename T>
 std::vector<T> of_blocks(const Json& architecture, const char* key) {
   std::vector<T> values;
-  for (const Json& block : architecture.at("parts")) values.push_back(block.at(key).get<T>());
+  for (const Json& block : architecture.at("parts")) values.push_back(block.value(key, T()));
   return values;
 }
 
@@ -209,9 +210,12 @@ void add_head_sizes(Metadata& metadata, const std::string& id, const Json& archi
   add("", usual);
   if (window.value_or(usual) == usual) return;
   add("_swa", *window);
-  metadata.u32(id + ".rope.dimension_count_swa", architecture.at("window_rotary").at("dims").get<uint64_t>());
-  metadata.u32(id + ".embedding_length_per_layer_input", 0);
-  metadata.u32(id + ".attention.shared_kv_layers", 0);
+  if (const Json& rotary = architecture.at("window_rotary"); !rotary.is_null())
+    metadata.u32(id + ".rope.dimension_count_swa", rotary.at("dims").get<uint64_t>());
+  const std::vector<bool> shared = of_blocks<bool>(architecture, "shared_kv");
+  metadata.u32(id + ".embedding_length_per_layer_input", architecture.value("layer_input_size", uint64_t{0}));
+  metadata.u32(id + ".attention.shared_kv_layers",
+               static_cast<uint64_t>(std::count(shared.begin(), shared.end(), true)));
 }
 
 void add_recurrent(Metadata& metadata, const std::string& id, const Json& architecture) {
@@ -281,6 +285,20 @@ void add_rotary(Metadata& metadata, const Names& names, const Json& architecture
   unless(1, "attn_factor", rotary.at("attention_factor").get<double>() / factor);
 }
 
+// The last blocks may have the keys and values of the two before them: the first of the two slides, the second does not.
+void check_shared_keys(const Names& names, const Json& architecture) {
+  const std::vector<bool> shared = of_blocks<bool>(architecture, "shared_kv");
+  const size_t first = static_cast<size_t>(std::find(shared.begin(), shared.end(), true) - shared.begin());
+  const Json& windows = architecture.at("sliding_windows");
+  for (size_t i = first; i < shared.size(); ++i) {
+    const size_t back = windows[i].is_null() ? 1 : 2;
+    rh::require(shared[i] && back <= first && windows[first - back].is_null() == windows[i].is_null(),
+                cat("llama.cpp's ", names.architecture(), " takes the keys and values of block ", i, " from block ",
+                    static_cast<int64_t>(first) - static_cast<int64_t>(back),
+                    ", and this model from another; choose another format"));
+  }
+}
+
 }  // namespace
 
 void check_hyperparameters(const Names& names, const Json& architecture) {
@@ -299,9 +317,22 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
       require(rotary[i] == ((static_cast<int64_t>(i) + 1) % every != 0),
               cat("has rotary positions in all blocks but every ", every, "th, and this model in others"));
   }
+  const Json& rotary = architecture.at("rotary");
   if (const auto& sections = names.sections(); !sections.empty())
-    require(2 * std::accumulate(sections.begin(), sections.end(), 0) == architecture.at("rotary").at("dims"),
+    require(!rotary.is_null() && 2 * std::accumulate(sections.begin(), sections.end(), 0) == rotary.at("dims"),
             "wants an mrope_section for each pair of rotary features, and this model has others");
+  require(!architecture.value("chunked_windows", false) || names.own_windows(),
+          "has no attention in chunks, and this model has");
+  check_shared_keys(names, architecture);
+  if (const auto wide = names.wide_blocks(); wide && !architecture.at("attention_scale").is_null()) {
+    const int64_t size = architecture.at("blocks") == *wide
+                             ? architecture.at("hidden").get<int64_t>() / architecture.at("heads").get<int64_t>()
+                             : architecture.at("head_dim").get<int64_t>();
+    const double usual = 1 / std::sqrt(static_cast<double>(size)), own = architecture.at("attention_scale");
+    require(std::abs(own - usual) <= 1e-6 * usual, cat("scales the scores of attention by the root of ", size,
+                                                       " in a model of so many blocks, and this one's ",
+                                                       "query_pre_attn_scalar is ", std::round(1 / (own * own))));
+  }
   if (architecture.contains("experts")) {
     const Json& experts = architecture.at("experts");
     if (names.normalizes())
@@ -320,13 +351,12 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
             "has experts wherever there is an MLP, and this model has MLPs of its own beside");
   }
   if (const Json& latent = architecture.at("latent"); !latent.is_null()) {
-    const Json& rotary = architecture.at("rotary");
     require(rotary.is_null() || rotary.at("scaling") != "yarn" || rotary.at("attention_factor") == 1,
             "scales latent attention by YaRN with mscale and mscale_all_dim alike, and this model's differ");
     require(rotary.is_null() || rotary.at("interleaved"),
             "rotates neighbours, and this model's pairs are half a head apart");
   }
-  if (const Json& rotary = architecture.at("rotary"); !rotary.is_null() && rotary.at("scaling") == "yarn")
+  if (!rotary.is_null() && rotary.at("scaling") == "yarn")
     require(rotary.at("truncate") || names.truncates(), "truncates YaRN's range, and config.json says truncate: false");
   if (const Json& recurrent = architecture.at("recurrent"); !recurrent.is_null()) {
     require(recurrent.at("kind") != "delta_rule" || recurrent.at("key_dim") == recurrent.at("head_dim"),
@@ -335,7 +365,8 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
     require(recurrent.at("dt_min") <= 1e-3 && recurrent.at("dt_max").is_null(),
             "knows no limits of Mamba 2's time steps, and this model has some");
     require(!recurrent.at("scaled"), "knows no multipliers of Mamba 2's inputs, and this model has some");
-    require(recurrent.at("kind") != "mamba2" || (recurrent.at("norm") && !recurrent.at("norm_before_gate")),
+    require(recurrent.at("kind") != "mamba2" ||
+                (recurrent.at("norm") ? !recurrent.at("norm_before_gate").get<bool>() : names.bare_mamba2()),
             "has Mamba 2's norm behind its gate, and this model has not");
   }
 }
@@ -352,7 +383,10 @@ void add_hyperparameters(Metadata& metadata, const Names& names, const Json& arc
   const std::vector<bool> experts = of_blocks<bool>(architecture, "experts");
   for (size_t i = 0; i < mlps.size(); ++i)
     if (experts[i] && mlps[i] == 0) mlps[i] = architecture.at("experts").at("intermediate");
-  if (std::find(mlps.begin(), mlps.end(), 0) == mlps.end())
+  bool usual = true;  // in all blocks with an MLP of their own
+  for (size_t i = 0; i < mlps.size(); ++i)
+    usual = usual && mlps[i] != 0 && (experts[i] || static_cast<uint64_t>(mlps[i]) == number("intermediate"));
+  if (usual)
     metadata.u32(id + ".feed_forward_length", number("intermediate"));
   else
     add_numbers(metadata, id + ".feed_forward_length", mlps);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -57,6 +58,8 @@ class Metadata {
   void i32s(const std::string& key, const std::vector<int32_t>& values);
   void flags(const std::string& key, const std::vector<bool>& values);
 
+  // Where the values of this array begin in bytes().
+  size_t values_at(const std::string& key) const { return arrays_.at(key); }
   uint64_t count() const { return count_; }
   const ByteWriter& bytes() const { return bytes_; }
 
@@ -65,6 +68,7 @@ class Metadata {
   ByteWriter& begin_array(const std::string& key, GgufValue type, size_t size);
 
   ByteWriter bytes_;
+  std::map<std::string, size_t> arrays_;
   uint64_t count_ = 0;
 };
 

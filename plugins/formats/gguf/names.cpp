@@ -71,7 +71,17 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
     if (names_of.size() > 1) seconds_[names_of[0]] = names_of[1].get<std::string>();
     for (const Json& name : names_of) from_gguf_[name] = source;
   }
+  for (const auto& [key, scalar] : {std::pair("values", false), {"scalars", true}}) {
+    const Json arrays = table.value(key, Json::object());
+    for (const auto& [source, array] : arrays.items()) {
+      values_.push_back({source, array, scalar});
+      to_gguf_[source] = array.get<std::string>();
+    }
+  }
   heeds_windows_ = table.value("windows", false);
+  own_windows_ = table.value("own_windows", false);
+  bare_mamba2_ = table.value("bare_mamba2", false);
+  if (table.contains("wide_blocks")) wide_blocks_ = table.at("wide_blocks").get<int64_t>();
   tied_only_ = table.value("tied_only", false);
   untied_only_ = table.value("untied_only", false);
   if (table.contains("normalizes")) normalizes_ = table.at("normalizes").get<bool>();
@@ -81,6 +91,7 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   expert_steps_ = table.value("expert_steps", false);
   for (const Json& name : table.value("plus_one", Json::array())) plus_one_.insert(name.get<std::string>());
   for (const Json& name : table.value("minus_exp", Json::array())) minus_exp_.insert(name.get<std::string>());
+  for (const Json& name : table.value("transposed", Json::array())) transposed_.insert(name.get<std::string>());
   const Json shapes = table.value("shapes", Json::object());
   for (const auto& [name, shape] : shapes.items()) shapes_[name] = shape;
   for (const Json& size : table.value("sections", Json::array())) sections_.push_back(size.get<int32_t>());
@@ -149,8 +160,12 @@ void Names::require_known() const {
 }
 
 std::optional<std::string> Names::to_gguf(const std::string& tensor) const {
-  const Parts parts = split(tensor);
-  const auto found = to_gguf_.find(parts.pattern);
+  Parts parts = split(tensor);
+  auto found = to_gguf_.find(parts.pattern);
+  if (found == to_gguf_.end()) {  // one whose name in the file has another suffix, or none
+    found = to_gguf_.find(parts.pattern + parts.suffix);
+    parts.suffix.clear();
+  }
   if (found == to_gguf_.end())
     throw rh::Error(RH_INVALID_ARGUMENT, cat("the tensor ", tensor, " has no name in GGUF: the descriptor of ", family_,
                                              " does not list it under names.gguf.tensors"));
@@ -171,6 +186,13 @@ std::optional<int64_t> Names::place_in_stack(const std::string& tensor) const {
   const auto found = to_gguf_.find(parts.pattern);
   const bool stacked = found != to_gguf_.end() && parts.numbers.size() == 2;
   return stacked ? std::optional(std::stoll(parts.numbers[1])) : std::nullopt;
+}
+
+std::optional<std::pair<std::string, int64_t>> Names::value_of(const std::string& tensor) const {
+  const Parts parts = split(tensor);
+  for (const Value& value : values_)
+    if (value.tensor == parts.pattern && parts.numbers.size() == 1) return {{value.key, std::stoll(parts.numbers[0])}};
+  return std::nullopt;
 }
 
 std::string Names::from_gguf(const std::string& tensor) const {

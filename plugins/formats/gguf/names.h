@@ -32,6 +32,14 @@ class Names {
   std::optional<std::string> second_of(const std::string& tensor) const;
   // Which of a stack's matrices the tensor is; nothing: it is a tensor of its own.
   std::optional<int64_t> place_in_stack(const std::string& tensor) const;
+  // A tensor of one number that is an item of an array in the metadata, one for each block.
+  struct Value {
+    std::string tensor, key;  // in the source, "{}" stands for the block
+    bool scalar;              // of no dimension there, else of one
+  };
+  const std::vector<Value>& values() const { return values_; }
+  // The array, and the item; nothing: it is no such tensor.
+  std::optional<std::pair<std::string, int64_t>> value_of(const std::string& tensor) const;
   // The other way round. A name that the table lacks stays as it is; in that of a stack "{}" is left for the expert.
   std::string from_gguf(const std::string& tensor) const;
 
@@ -43,12 +51,21 @@ class Names {
   // Whether a tensor is stored with one added to it, or as -exp of it.
   bool plus_one(const std::string& tensor) const { return is_listed(plus_one_, tensor); }
   bool minus_exp(const std::string& tensor) const { return is_listed(minus_exp_, tensor); }
+  // Whether the source has it the other way round where it is not quantized.
+  bool transposed(const std::string& tensor) const { return is_listed(transposed_, tensor); }
   // The shape in the file of a tensor of the source, and the other way round.
   std::vector<int64_t> stored_shape(const std::string& tensor, std::vector<int64_t> shape) const;
   std::vector<int64_t> source_shape(const std::string& tensor, std::vector<int64_t> shape) const;
   bool reshaped(const std::string& tensor) const;
   // Whether llama.cpp heeds the sliding windows of the blocks.
   bool heeds_windows() const { return heeds_windows_; }
+  // Whether it has them whatever the file says.
+  bool own_windows() const { return own_windows_; }
+  // Models of so many blocks have attention scaled by hidden / heads, others by the size of a head, whatever the file says;
+  // nothing: by that size or as the file says.
+  std::optional<int64_t> wide_blocks() const { return wide_blocks_; }
+  // Whether llama.cpp computes Mamba 2 without its norm too.
+  bool bare_mamba2() const { return bare_mamba2_; }
   // Whether llama.cpp has no head for the architecture but the embedding, or wants one beside it.
   bool tied_only() const { return tied_only_; }
   bool untied_only() const { return untied_only_; }
@@ -78,14 +95,16 @@ class Names {
   std::map<std::string, Layout> layouts_, units_;  // by the last part of a name; units_: of tensors with a row a head
   std::map<std::string, Layout> column_layouts_;
   std::map<std::string, std::string> shapes_;
-  std::set<std::string> plus_one_, minus_exp_;  // last parts of names
+  std::set<std::string> plus_one_, minus_exp_, transposed_;  // last parts of names
+  std::vector<Value> values_;
   std::vector<int32_t> sections_;
   int64_t groups_ = 0;  // of recurrent heads
   int64_t rotary_but_every_ = 0;
+  std::optional<int64_t> wide_blocks_;
   std::vector<std::string> refusals_;
   std::optional<bool> normalizes_;
   bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false,
-       experts_alone_ = false, truncates_ = false;
+       experts_alone_ = false, truncates_ = false, own_windows_ = false, bare_mamba2_ = false;
 };
 
 }  // namespace roundhouse::formats

@@ -189,6 +189,7 @@ GgufReader::GgufReader(const std::string& folder, const Json& architecture) : na
   }
   std::set<std::string> seen;
   for (size_t i = 0; i < files_.size(); ++i) read_header(i);
+  add_values();
   const auto left = std::stable_partition(items_.begin(), items_.end(), [](const auto& item) {
     return item->name != kRotaryFactors && item->name != kShortFactors && item->name != kLongFactors;
   });
@@ -307,6 +308,7 @@ void GgufReader::read_header(size_t file) {
                         ", so that they cannot be put back into the model's order"));
     }
     item->shape = names_.source_shape(name, std::move(item->shape));
+    if (is_transposed(*item) && item->shape.size() == 2) std::swap(item->shape[0], item->shape[1]);
     item->file = file;
     add(std::move(item));
   }
@@ -320,6 +322,32 @@ void GgufReader::read_header(size_t file) {
     const int64_t cols = item.shape.back();
     const int64_t rows = static_cast<int64_t>(item.bytes) / item.type->row_bytes(cols);
     item.encoding = {rh::GgmlBlock(item.type->block), rows, cols};
+  }
+}
+
+// Numbers of the metadata that are tensors of the source.
+void GgufReader::add_values() {
+  for (const Names::Value& value : names_.values()) {
+    const auto found = values_.find(value.key);
+    if (found == values_.end()) continue;  // verify tells what is missing
+    File& file = files_[0];
+    Header header(file.stream, file.size, file.path, found->second.second);
+    if (found->second.first != GgufValue::kArray || header.number<GgufValue>() != GgufValue::kF32)
+      header.fail(cat(value.key, " is no array of float32"));
+    const auto count = header.number<uint64_t>();
+    header.expect(count, sizeof(float));
+    for (uint64_t i = 0; i < count; ++i) {
+      auto item = std::make_unique<Item>();
+      item->stored = value.key;
+      const size_t hole = value.tensor.find("{}");
+      item->name = cat(value.tensor.substr(0, hole), i, value.tensor.substr(hole + 2));
+      item->type = ggml_type("f32");
+      if (!value.scalar) item->shape = {1};
+      item->file = 0;
+      item->offset = header.position() + i * sizeof(float);
+      item->bytes = sizeof(float);
+      items_.push_back(std::move(item));
+    }
   }
 }
 
@@ -503,6 +531,10 @@ std::vector<uint8_t> GgufReader::rows_of(const Item& item) {
       value = plus_one ? value - 1 : std::log(-value);
       std::memcpy(bytes.data() + i, &value, sizeof value);
     }
+  if (item.shape.empty()) return bytes;
+  if (is_transposed(item))
+    return item.shape.size() == 2 ? transposed(item.shape[1], item.shape[0], item.type->bytes, std::move(bytes))
+                                  : bytes;
   const Layout* const layout = names_.layout(item.stored, item.shape[0]);
   const Layout* const columns = names_.column_layout(item.stored);
   return layout || columns ? to_source(layout, columns, *item.type, item.shape, std::move(bytes)) : bytes;

@@ -65,6 +65,8 @@ class GgufReader : public rh::Reader {
   using Stored = std::pair<GgufValue, uint64_t>;  // its type, and where it begins
 
   void read_header(size_t file);
+  void add_values();
+  bool is_transposed(const Item& item) const { return !item.type->quantized() && names_.transposed(item.stored); }
   void add(std::unique_ptr<Item> item);
   void join(std::unique_ptr<Item> first, std::unique_ptr<Item> second);
   const Item& at(uint64_t index) const;

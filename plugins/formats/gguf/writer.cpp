@@ -15,6 +15,7 @@ namespace roundhouse::formats {
 namespace {
 
 constexpr int64_t kElementsPerChunk = 1 << 16;
+constexpr uint64_t kMetadataAt = 4 + 4 + 8 + 8;  // behind the magic, the version, and the numbers of tensors and values
 
 int64_t elements(const std::vector<int64_t>& shape) {
   int64_t n = 1;
@@ -63,6 +64,10 @@ std::string file_name(const std::string& model, size_t file, size_t files) {
 const GgmlType& stored_type(const rh_planned_tensor& tensor, const std::string& name, const Names& names,
                             const Json& options) {
   rh::require(!names.second_of(tensor.name) || tensor.ndim == 2, "GGUF has it as two tensors, and it is no matrix");
+  if (const Layout* const layout = tensor.ndim > 0 ? names.layout(name, tensor.shape[0]) : nullptr)
+    layout->places(tensor.shape[0]);
+  if (const Layout* const columns = tensor.ndim == 2 ? names.column_layout(name) : nullptr)
+    columns->places(tensor.shape[1]);
   if (tensor.layer) {
     const GgmlType& type = *ggml_type(rh::GgmlBlock::of(*tensor.layer->encoding).facts().name);
     const Layout* const layout = names.layout(name, tensor.shape[0]);
@@ -155,7 +160,7 @@ void GgufWriter::start(const std::string* saved) {
   const Json lengths = state.is_object() ? state.value("lengths", Json()) : Json();
   const Json heads = state.is_object() ? state.value("heads", Json()) : Json();
   if (saved && (lengths.size() != files || !heads.is_array() || heads.size() != files ||
-                text_at(state, "written").size() != parts_.size() ||
+                text_at(state, "written").size() != parts_.size() + values_.size() ||
                 !std::all_of(lengths.begin(), lengths.end(), [](const Json& n) { return n.is_number_unsigned(); })))
     throw rh::Error(RH_DATA_LOSS, "what was saved of the GGUF files is damaged, or of other tensors");
   const std::string folder = std::filesystem::path(model_folder(target_)).filename().string();
@@ -168,6 +173,9 @@ void GgufWriter::start(const std::string* saved) {
       metadata.i32("split.tensors.count", static_cast<int64_t>(slots_.size()));
     }
     const std::string head = header(metadata, file);
+    if (file == 0)
+      for (auto& [tensor, value] : values_)
+        value.offset = kMetadataAt + metadata.values_at(value.key) + static_cast<uint64_t>(value.index) * sizeof(float);
     const std::string name = file_name(model, file, files);
     heads_.push_back(hash(head));
     if (saved) {
@@ -185,7 +193,10 @@ void GgufWriter::start(const std::string* saved) {
       if (slot.file == file) end = std::max(end, slot.offset + slot.bytes);
     if (end > head.size()) files_.back()->write_at(end - 1, "", 1);  // its length tells the host the export's size
   }
-  for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = text_at(state, "written")[i] == '1';
+  const std::string written = text_at(state, "written");
+  for (size_t i = 0; saved && i < parts_.size(); ++i) parts_[i].written = written[i] == '1';
+  size_t number = parts_.size();
+  for (auto& [tensor, value] : values_) value.written = saved && written[number++] == '1';
   const RotaryFactors factors = rotary_factors(architecture_);
   for (size_t i = 0; i < factors.size(); ++i)
     write(parts_[parts_.size() - factors.size() + i], reinterpret_cast<const uint8_t*>(factors[i].second.data()));
@@ -199,6 +210,10 @@ void GgufWriter::plan_tensors() {
     const std::string stored = stored_name(tensor, names_, options_).first;
     if (stored.empty()) {
       omitted_.insert(tensor.name);
+      continue;
+    }
+    if (const auto value = names_.value_of(tensor.name)) {
+      values_[tensor.name] = {value->first, value->second};
       continue;
     }
     const std::vector<int64_t> shape{tensor.shape, tensor.shape + tensor.ndim};
@@ -294,6 +309,9 @@ Metadata GgufWriter::model_metadata() const {
   add_hyperparameters(metadata, names_, architecture_);
   metadata.u32("general.file_type", file_type().id);
   metadata.u32("general.quantization_version", 2);
+  // The tensors that these are come later.
+  for (const Names::Value& value : names_.values())
+    metadata.f32s(value.key, std::vector<float>(architecture_.at("blocks").get<size_t>()));
   add_tokenizer(metadata, target_, architecture_.at("vocab"), option(options_, "pre"));
   return metadata;
 }
@@ -375,6 +393,14 @@ void GgufWriter::add_layer(const rh_encoded_layer& encoded) {
 
 void GgufWriter::add_tensor(const std::string& name, const rh_tensor& tensor) {
   if (omitted_.count(name)) return;
+  if (const auto value = values_.find(name); value != values_.end()) {
+    const auto element = element_of(tensor.dtype);
+    rh::require(element && rh::elements(tensor) == 1, name + " is no floating-point number");
+    const float number = kernels::load_element(*element, tensor.data, 0);
+    files_[0]->write_at(value->second.offset, reinterpret_cast<const uint8_t*>(&number), sizeof number);
+    value->second.written = true;
+    return;
+  }
   Part& part = part_of(name, &tensor);
   const Slot& slot = slots_[part.slot];
   const auto source = element_of(tensor.dtype);
@@ -401,12 +427,15 @@ std::string GgufWriter::save() {
   for (const auto& file : files_) lengths.push_back(file->sync());
   std::string written;
   for (const Part& part : parts_) written += part.written ? '1' : '0';
+  for (const auto& [tensor, value] : values_) written += value.written ? '1' : '0';
   return Json{{"lengths", lengths}, {"heads", heads_}, {"written", written}}.dump();
 }
 
 void GgufWriter::finish() {
   for (const Part& part : parts_)
     if (!part.written) throw rh::Error(RH_FAILED_PRECONDITION, slots_[part.slot].name + " was never added");
+  for (const auto& [tensor, value] : values_)
+    if (!value.written) throw rh::Error(RH_FAILED_PRECONDITION, tensor + " was never added");
   for (const auto& file : files_) file->commit();
   // llama.cpp needs the .gguf alone; other programs, and this one, take the rest from beside it.
   write_json(target_, "config.json", model_json(target_, "config"));

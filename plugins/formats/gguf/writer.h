@@ -54,6 +54,14 @@ class GgufWriter : public rh::Writer {
     bool written = false;
   };
 
+  // A tensor of the source that is a number of the metadata.
+  struct Value {
+    std::string key;
+    int64_t index;  // in the array
+    uint64_t offset = 0;
+    bool written = false;
+  };
+
   void plan_tensors();
   Slot& add_slot(const std::string& name, const GgmlType& type, std::vector<int64_t> shape);
   const FileType& file_type() const;
@@ -74,6 +82,7 @@ class GgufWriter : public rh::Writer {
   std::vector<Slot> slots_;
   std::vector<Part> parts_;                  // in the order of the plan, then the rotary factors
   std::map<std::string, size_t> by_source_;  // into parts_
+  std::map<std::string, Value> values_;      // by the source's tensors
   std::set<std::string> omitted_;            // of the source
   std::vector<std::unique_ptr<OutputFile>> files_;
   std::vector<uint64_t> heads_;  // hashes of the files' headers

@@ -78,7 +78,14 @@ void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Ans
   const rh::ExpertStacks mixed(plan, rh::Experts::kApart);
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
     const rh_planned_tensor& tensor = *plan.tensors[i];
-    if (mixed.has(tensor.name)) {
+    const rh_part* part = rh::ExpertStacks::part_of(&tensor);
+    if (part && part->count == 0) {
+      if (tensor.layer && experts == rh::Experts::kTogether)
+        answers[i] = {
+            RH_TENSOR_REFUSED,
+            "the source has the weight transposed (transformers' Conv1D), and engines look for quantized "
+            "layers of this format among nn.Linear alone; leave it unquantized, or use the format auto_round"};
+    } else if (mixed.has(tensor.name)) {
       if (tensor.layer)
         answers[i] = {
             RH_TENSOR_REFUSED,
@@ -89,8 +96,7 @@ void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Ans
             "transformers with auto-round does not load these experts: they stay one tensor in which the rows of gate "
             "and "
             "up take turns, which auto-round takes apart by halves";
-    } else if (const rh_part* part = rh::ExpertStacks::part_of(&tensor);
-               tensor.layer && part && part->only && experts == rh::Experts::kTogether) {
+    } else if (tensor.layer && part && part->only && experts == rh::Experts::kTogether) {
       answers[i].reason += cat(
           answers[i].reason.empty() ? "" : "; ",
           "transformers knows the experts of this family as one tensor of all and does not read quantized ones; vLLM "

@@ -5,11 +5,21 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 namespace roundhouse::formats {
 namespace {
 
 constexpr const char* kNumber = "\\d+";
+
+std::string escaped(const std::string& text) {
+  std::string all;
+  for (const char c : text) {
+    if (std::string_view(R"(\^$.|?*+()[]{})").find(c) != std::string_view::npos) all += '\\';
+    all += c;
+  }
+  return all;
+}
 
 // The patterns of a name with two numbers or more: with any numbers, and with any in the last one's place.
 struct Patterns {
@@ -27,7 +37,8 @@ std::optional<Patterns> patterns_of(const std::string& name) {
   if (numbers.size() < 2) return std::nullopt;
   const auto joined = [&] {
     std::string text = "re:";
-    for (const std::string& part : parts) text += (text.size() > 3 ? "\\." : "") + part;
+    for (const std::string& part : parts)
+      text += (text.size() > 3 ? "\\." : "") + (part == kNumber ? part : escaped(part));
     return text + "$";
   };
   Patterns patterns;
