@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The search for the scales of symmetric weights: candidates around the plain scale, of which the one with the least
-// (importance-weighted) squared error stays. As auto-round 0.16 has it (data_type/int.py, opt_rtn_int_sym), whose
-// arithmetic is that of the weight's element type; errors are summed in float32.
+// The search for scales and zero points: candidates around the plain ones, of which those with the least
+// (importance-weighted) squared error stay; errors are summed in float32. Symmetric as auto-round 0.16 has it
+// (data_type/int.py, opt_rtn_int_sym), whose arithmetic is that of the weight's element type. Asymmetric, where it has
+// none, both ends of the range move, and the error is that of the rounding that follows.
 #pragma once
 
 #include <math.h>
@@ -86,6 +87,32 @@ KERNEL_FN Value importance_of(AffineImportance importance, Value given, Value w)
   } else {
     return round_to<weight>(max_of(w, Value(0.0f) - w) + Value(importance.value));
   }
+}
+
+// ---- ranges, of layers with zero points ----
+
+// Of each end.
+inline constexpr int kAffineEnds = 16;
+inline constexpr int kAffineRanges = kAffineEnds * kAffineEnds;
+
+// A factor of an end: a little more than the plain range, then the less the fewer the bits.
+KERNEL_FN float affine_end_factor(const AffineLayer& layer, int index) {
+  return 1.0f + min_of(0.04f, 0.12f / static_cast<float>(layer.bits)) * static_cast<float>(1 - index);
+}
+
+// The group of candidate `index`, whose ends are `low` and `high` then.
+KERNEL_FN AffineGroup affine_range_candidate(const AffineLayer& layer, int index, float& low, float& high) {
+  low = low * affine_end_factor(layer, index / kAffineEnds);
+  high = high * affine_end_factor(layer, index % kAffineEnds);
+  return affine_group(layer, low, high, 1.0f, 1.0f);
+}
+
+// The squared error of weights w, before their importance.
+template <Element weight, typename Value>
+KERNEL_FN Value affine_group_error(const AffineLayer& layer, const AffineGroup& group, Value w) {
+  const Value quotient = affine_quotient<weight>(layer, w, Value(group.scale));
+  const Value error = round_to<weight>(affine_value(group, affine_round(group, quotient, quotient).code)) - w;
+  return error * error;
 }
 
 // The range from which affine_group() makes this scale.

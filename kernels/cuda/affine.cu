@@ -242,37 +242,59 @@ __device__ AffineImportance importance_of_span(const AffineLayer& layer, const A
                                    from_first<kLanes>(sum_lanes(sum)), from_first<kLanes>(sum_lanes(squares)));
 }
 
+// Sums over a span, valid in the first thread, error_of(w) with its importance.
+template <Element weight, typename Error>
+__device__ float importance_weighted(const AffineSearch& input, const AffineSpan& span, const float* given,
+                                     AffineImportance importance, Error&& error_of) {
+  float errors[1] = {};
+  for (int64_t i = place<kLanes>(); i < span.size; i += kLanes) {
+    const float w = load_element(weight, input.weight, span.begin + i);
+    float error = error_of(w);
+    if (importance.kind == ImportanceKind::kGiven)
+      error = error * importance_of<ImportanceKind::kGiven, weight>(importance, given[i], w);
+    else if (importance.kind == ImportanceKind::kMagnitude)
+      error = error * importance_of<ImportanceKind::kMagnitude, weight>(importance, given[i], w);
+    errors[0] = errors[0] + error;
+  }
+  return sum_lanes(errors);
+}
+
 template <Element weight>
 __global__ void search_kernel(AffineLayer layer, Spans spans, AffineSearch input, float* low, float* high) {
   const int64_t index = span_index<kLanes>();
   if (index >= spans.count) return;
   const AffineSpan span = affine_span(layer, index, spans.per_row);
   const float* given = input.importance ? input.importance + index % spans.per_row * layer.span_cols : nullptr;
-  const float extreme = affine_extreme(layer, input.weight, span, low[index], high[index]);
-  if (!(extreme == extreme)) return;  // NaN stays NaN
+  const float plain_low = low[index], plain_high = high[index];
+  if (!(plain_low == plain_low)) return;  // NaN stays NaN
   const AffineImportance importance = importance_of_span<weight>(layer, input, span, given);
+  float best_low = plain_low, best_high = plain_high, best = 0.0f;  // of the first thread
+  const float extreme = layer.symmetric ? affine_extreme(layer, input.weight, span, plain_low, plain_high) : 0.0f;
   const float reciprocal = guarded_reciprocal<weight>(extreme);
-  float best_scale = 0.0f, best = 0.0f;  // of the first thread
-  for (int candidate = 0; candidate < affine_candidates(layer); ++candidate) {
-    const float inverse = round_to<weight>(affine_candidate(layer, candidate) * reciprocal);
-    const float scale = guarded_reciprocal<weight>(inverse);
-    float errors[1] = {};
-    for (int64_t i = place<kLanes>(); i < span.size; i += kLanes) {
-      const float w = load_element(weight, input.weight, span.begin + i);
-      float error = affine_error<weight>(layer, inverse, scale, w);
-      if (importance.kind == ImportanceKind::kGiven)
-        error = error * importance_of<ImportanceKind::kGiven, weight>(importance, given[i], w);
-      else if (importance.kind == ImportanceKind::kMagnitude)
-        error = error * importance_of<ImportanceKind::kMagnitude, weight>(importance, given[i], w);
-      errors[0] = errors[0] + error;
+  const int candidates = layer.symmetric ? affine_candidates(layer) : 1 + kAffineRanges;
+  for (int candidate = 0; candidate < candidates; ++candidate) {
+    float to_low = plain_low, to_high = plain_high, total;
+    if (layer.symmetric) {
+      const float inverse = round_to<weight>(affine_candidate(layer, candidate) * reciprocal);
+      const float scale = guarded_reciprocal<weight>(inverse);
+      total = importance_weighted<weight>(input, span, given, importance,
+                                          [&](float w) { return affine_error<weight>(layer, inverse, scale, w); });
+      affine_range_of_scale(layer, scale, to_low, to_high);
+    } else {
+      const AffineGroup group = candidate == 0 ? affine_group(layer, to_low, to_high, 1.0f, 1.0f)
+                                               : affine_range_candidate(layer, candidate - 1, to_low, to_high);
+      total = importance_weighted<weight>(input, span, given, importance,
+                                          [&](float w) { return affine_group_error<weight>(layer, group, w); });
     }
-    const float total = sum_lanes(errors);
     if (candidate > 0 && !(total < best)) continue;
     best = total;
-    best_scale = scale;
+    best_low = to_low;
+    best_high = to_high;
   }
   all_have_read();
-  if (place<kLanes>() == 0) affine_range_of_scale(layer, best_scale, low[index], high[index]);
+  if (place<kLanes>() != 0) return;
+  low[index] = best_low;
+  high[index] = best_high;
 }
 
 template <Element weight>

@@ -5,8 +5,8 @@
 namespace roundhouse {
 namespace {
 
-TensorScheme searched(int bits, int64_t group) {
-  TensorScheme scheme = int_scheme(bits, true, group);
+TensorScheme searched(int bits, int64_t group, bool symmetric = true) {
+  TensorScheme scheme = int_scheme(bits, symmetric, group);
   scheme.rounding = Rounding::kSearch;
   return scheme;
 }
@@ -24,8 +24,9 @@ std::vector<double> errors(TunedLayer& layer, int64_t group, const Tensor* impor
   return out;
 }
 
-// Plain rounding's scale is the first candidate. With a float32 weight and scale nothing but the search differs.
-TEST(IntSearch, ErrorIsNeverAbovePlainRoundings) {
+// Plain rounding's scale and zero point are the first candidate. With a float32 weight and scale nothing but the search
+// differs.
+void expect_less_error(bool symmetric) {
   uint32_t seed = 0;
   for (int bits = 2; bits <= 8; ++bits) {
     for (int64_t group : {32, 48, -1}) {
@@ -34,9 +35,9 @@ TEST(IntSearch, ErrorIsNeverAbovePlainRoundings) {
         const Tensor importance = random_tensor(DType::kF32, {160}, 1.0f, seed + 1000);
         for (int64_t i = 0; i < 160; ++i) importance.as<float>()[i] = std::fabs(importance.as<float>()[i]) + 0.01f;
         const Tensor* given = weighted ? &importance : nullptr;
-        TensorScheme plain = int_scheme(bits, true, group);
-        plain.scale_dtype = DType::kF32;
-        TunedLayer before(plain, weight, 1), after(searched(bits, group), weight, 1, given);
+        TensorScheme plain = int_scheme(bits, symmetric, group), best = searched(bits, group, symmetric);
+        plain.scale_dtype = best.scale_dtype = DType::kF32;
+        TunedLayer before(plain, weight, 1), after(best, weight, 1, given);
         const std::vector<double> e = errors(before, group, given), a = errors(after, group, given);
         double total_before = 0, total_after = 0;
         for (size_t i = 0; i < e.size(); ++i) {
@@ -46,18 +47,24 @@ TEST(IntSearch, ErrorIsNeverAbovePlainRoundings) {
           total_after += a[i];
         }
         EXPECT_LT(total_after, total_before) << bits << " bits, groups of " << group;
+        if (!symmetric && bits < 4) {
+          EXPECT_LT(total_after, 0.9 * total_before) << bits << " bits, groups of " << group;
+        }
       }
     }
   }
 }
+TEST(IntSearch, ErrorIsNeverAbovePlainRoundings) { expect_less_error(true); }
+TEST(IntSearch, ErrorWithZeroPointsIsNeverAbovePlainRoundings) { expect_less_error(false); }
 
 TEST(IntSearch, DecodeOfEncodeIsForward) {
   for (int bits : {2, 3, 4, 8})
     for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16})
-      for (int64_t group : {32, 48, -1}) {
-        TunedLayer layer(searched(bits, group), random_tensor(dtype, {6, 160}, 0.02f, 1), 1);
-        expect_decode_of_encode_is_forward(layer, false);
-      }
+      for (int64_t group : {32, 48, -1})
+        for (bool symmetric : {true, false}) {
+          TunedLayer layer(searched(bits, group, symmetric), random_tensor(dtype, {6, 160}, 0.02f, 1), 1);
+          expect_decode_of_encode_is_forward(layer, false);
+        }
 }
 
 // The searched scale times the factor, which goes to 2; on it the formula of tuned rounding.
@@ -118,22 +125,33 @@ TEST(IntSearch, ASignStepGoesToTwiceTheSearchedScale) {
   EXPECT_EQ(most, 2);
 }
 
-TEST(IntSearch, TuningStartsFromNoSearchOfZeroPoints) {
-  TensorScheme scheme = int_scheme(4, false, 32);
-  scheme.rounding = Rounding::kTunedSearch;
-  const std::string message = failure([&] { TunedLayer(scheme, random_tensor(DType::kBF16, {6, 160}, 0.02f, 1), 1); });
-  EXPECT_NE(message.find("set sym to true without mirrored, or tuning.algorithm to signround"), std::string::npos)
-      << message;
+// With factors of 1 tuned rounding is that of the searched range, and its error no more than that of the plain one.
+TEST(IntSearch, TuningStartsFromTheSearchedZeroPoint) {
+  for (int bits : {2, 4}) {
+    const Tensor weight = random_tensor(DType::kF32, {6, 160}, 0.02f, bits);
+    TensorScheme scheme = searched(bits, 32, false);
+    TunedLayer found(scheme, weight, 1);
+    scheme.rounding = Rounding::kTunedSearch;
+    TunedLayer layer(scheme, weight, 1);
+    std::fill_n(layer.tunables[0].as<float>(), layer.tunables[0].elements(), 0.0f);
+    for (size_t i : {1, 2}) std::fill_n(layer.tunables[i].as<float>(), layer.tunables[i].elements(), 1.0f);
+    EXPECT_EQ(bytes_of(layer.forward(true, DType::kF32)), bytes_of(found.forward(false, DType::kF32))) << bits;
+    expect_decode_of_encode_is_forward(layer, true);
+    expect_sign_step_is_backward_and_sign(layer);
+  }
 }
 
-TEST(IntSearch, NoResultDependsOnTheThreadCount) { expect_same_for_any_thread_count(searched(4, 128)); }
+TEST(IntSearch, TuningStartsFromNoSearchOfMirroredRanges) {
+  TensorScheme scheme = int_scheme(4, true, 32);
+  scheme.rounding = Rounding::kTunedSearch;
+  scheme.options["mirrored"] = true;
+  const std::string message = failure([&] { TunedLayer(scheme, random_tensor(DType::kBF16, {6, 160}, 0.02f, 1), 1); });
+  EXPECT_NE(message.find("omit mirrored, or set tuning.algorithm to signround"), std::string::npos) << message;
+}
 
-TEST(IntSearch, AsymmetricIsRoundedPlainly) {
-  const Tensor weight = random_tensor(DType::kBF16, {6, 160}, 0.02f, 1);
-  TensorScheme scheme = int_scheme(4, false, 32);
-  const Tensor expected = TunedLayer(scheme, weight, 1).forward(false, DType::kBF16);
-  scheme.rounding = Rounding::kSearch;
-  EXPECT_EQ(bytes_of(TunedLayer(scheme, weight, 1).forward(false, DType::kBF16)), bytes_of(expected));
+TEST(IntSearch, NoResultDependsOnTheThreadCount) {
+  expect_same_for_any_thread_count(searched(4, 128));
+  expect_same_for_any_thread_count(searched(4, 128, false));
 }
 
 TEST(IntSearch, RefusesImportanceOfAnotherLength) {

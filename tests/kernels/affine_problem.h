@@ -141,9 +141,7 @@ inline float hard(std::mt19937& random, int64_t i) {
   }
 }
 
-inline bool may_search(const AffineLayer& layer) {
-  return layer.symmetric && !layer.mirrored && !layer.whole_tensor && !layer.tuned;
-}
+inline bool may_search(const AffineLayer& layer) { return !layer.mirrored && !layer.whole_tensor && !layer.tuned; }
 inline bool has_input_gradient(const Problem& p) {
   return !p.layer.whole_tensor && !p.layer.tuned && p.outer_scale.empty();
 }

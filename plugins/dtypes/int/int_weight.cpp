@@ -9,11 +9,10 @@ using namespace roundhouse::kernels;
 
 namespace {
 
-// The reference has no search for zero points or mirrored ranges: they are rounded plainly, and not tuned from a search.
-// It does not search 8 bits either; here that is as any other width.
+// Mirrored ranges are rounded plainly, and not tuned from a search. The reference does not search 8 bits either; here
+// that is as any other width.
 bool searches(const rh_scheme& scheme, bool mirrored) {
-  return (scheme.rounding == RH_ROUNDING_SEARCH || scheme.rounding == RH_ROUNDING_TUNED_SEARCH) && scheme.symmetric &&
-         !mirrored;
+  return (scheme.rounding == RH_ROUNDING_SEARCH || scheme.rounding == RH_ROUNDING_TUNED_SEARCH) && !mirrored;
 }
 
 }  // namespace
@@ -26,8 +25,8 @@ AffineLayer int_layer(const rh_layer& layer) {
   out.mirrored = mirrored;
   const bool tuned = scheme.rounding == RH_ROUNDING_TUNED_SEARCH;
   rh::require(!tuned || searches(scheme, mirrored),
-              "int does not search for zero points or mirrored ranges, so tuning cannot start from that: set sym to "
-              "true without mirrored, or tuning.algorithm to signround");
+              "int does not search for mirrored ranges, so tuning cannot start from that: omit mirrored, or set "
+              "tuning.algorithm to signround");
   if (!searches(scheme, mirrored)) return out;
   rh::require(!out.whole_tensor,
               "int does not search for the scale of a whole tensor: set group_size to a number of columns or to -1 (a "
@@ -36,6 +35,7 @@ AffineLayer int_layer(const rh_layer& layer) {
     out.range_limit = kSearchedRangeLimit;
     return out;
   }
+  if (!out.symmetric) return out;
   // Found in the weight's arithmetic, and not rounded further.
   return affine_layer(layer, "int", out.weight);
 }
@@ -52,5 +52,7 @@ void IntWeight::prepare(const rh_exec& exec, const rh_prepare_args& args) {
     rh::require(rh::same_type(args.importance->dtype, rh::kF32) && rh::elements(*args.importance) == layer_.cols,
                 name_ + ": the importance must be float32 [" + std::to_string(layer_.cols) +
                     "], one for each column; it has " + std::to_string(rh::elements(*args.importance)) + " elements");
-  run_search(exec, layer_, {args.input->data, rh::data_or_null<const float>(args.importance)}, low, high);
+  AffineLayer searched = layer_;
+  searched.tuned = layer_.range_limit > 1;
+  run_search(exec, searched, {args.input->data, rh::data_or_null<const float>(args.importance)}, low, high);
 }
