@@ -6,6 +6,7 @@
 #include "plugins/formats/gguf/lint.h"
 #include "plugins/formats/gguf/reader.h"
 #include "plugins/formats/gguf/writer.h"
+#include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
 namespace {
