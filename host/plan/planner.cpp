@@ -26,6 +26,27 @@
 namespace roundhouse {
 namespace {
 
+// "'re:.*\\.up_proj' matches 14 layers": an expression that `text` may stand for, a part of a name, a wildcard or an
+// expression for a part; "" where none matches.
+std::string near_pattern(std::string text, const std::vector<std::string>& names) {
+  if (text.starts_with("re:") || text.starts_with("RE:")) text.erase(0, 3);
+  if (text.ends_with(".weight")) text.resize(text.size() - 7);
+  if (text.empty()) return "";
+  const std::string exact = LayerPattern::quoted(text);
+  const std::string wildcard = replaced(replaced(exact, "\\*", ".*"), "\\?", ".");
+  for (const std::string& expression : {text, wildcard, ".*\\." + exact, exact + "\\..*", ".*" + exact + ".*",
+                                        ".*" + text, text + ".*", ".*" + text + ".*"}) {
+    try {
+      const LayerPattern pattern("re:" + expression);
+      const auto matches = [&](const std::string& name) { return pattern.matches(name); };
+      if (const auto count = std::count_if(names.begin(), names.end(), matches); count > 0)
+        return cat("'", pattern.text(), "' matches ", count, count == 1 ? " layer" : " layers");
+    } catch (const Error&) {  // it is no expression
+    }
+  }
+  return "";
+}
+
 using nlohmann::json;
 
 bool supports(const DtypeRecord* record, Rounding rounding) {
@@ -504,27 +525,6 @@ bool Planner::leave_unfit() {
                    names.size() > 1 ? cat(" and ", names.size() - 1, " others stay as they are") : " stays as it is",
                    ": ", problem));
   return !unfit.empty();
-}
-
-// "'re:.*\\.up_proj' matches 14 layers": an expression that `text` may stand for, a part of a name, a wildcard or an
-// expression for a part; "" where none matches.
-std::string near_pattern(std::string text, const std::vector<std::string>& names) {
-  if (text.starts_with("re:") || text.starts_with("RE:")) text.erase(0, 3);
-  if (text.ends_with(".weight")) text.resize(text.size() - 7);
-  if (text.empty()) return "";
-  const std::string exact = LayerPattern::quoted(text);
-  const std::string wildcard = replaced(replaced(exact, "\\*", ".*"), "\\?", ".");
-  for (const std::string& expression : {text, wildcard, ".*\\." + exact, exact + "\\..*", ".*" + exact + ".*",
-                                        ".*" + text, text + ".*", ".*" + text + ".*"}) {
-    try {
-      const LayerPattern pattern("re:" + expression);
-      const auto matches = [&](const std::string& name) { return pattern.matches(name); };
-      if (const auto count = std::count_if(names.begin(), names.end(), matches); count > 0)
-        return cat("'", pattern.text(), "' matches ", count, count == 1 ? " layer" : " layers");
-    } catch (const Error&) {  // it is no expression
-    }
-  }
-  return "";
 }
 
 }  // namespace
