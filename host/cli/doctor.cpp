@@ -119,7 +119,7 @@ Fact gpu() {
     if (const std::string why = refusal(cuda, i); !why.empty()) fact.problem = cat("cuda:", i, ": ", why);
   }
   if (cuda.count == 0) fact.lines.push_back("none; runs use the CPU");
-  if (cuda.count == 0 && cuda.driver)
+  if (cuda.count == 0 && (cuda.driver || !cuda.wrong_torch.empty()))
     fact.problem = why_no_device(cuda);
   else if (cuda.count == 0)
     fact.lines.push_back(why_no_device(cuda));

@@ -4,16 +4,32 @@
 #include <iostream>
 #include <memory>
 
+#include "host/base/error.h"
 #include "host/cli/context.h"
 #include "host/export/exporter.h"
 #include "host/plan/mix.h"
 #include "host/plan/plan_text.h"
+#include "host/run/card.h"
 #include "host/run/mix_cache.h"
 #include "host/run/run.h"
 #include "host/run/texts.h"
 #include "host/tuning/device.h"
 
 namespace roundhouse::cli {
+
+namespace {
+
+// For a machine that lacks the recipe's device: "".
+std::string card_line(const Plan& plan) {
+  try {
+    const std::string device = resolve_device(plan.recipe.device);
+    return device == "cpu" ? "" : card_text(card_of(device), plan);
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+}  // namespace
 
 void add_plan(Command program, Context& context) {
   struct Options {
@@ -38,7 +54,14 @@ void add_plan(Command program, Context& context) {
         plan = *std::move(settled);
     rehearse(catalogue, plan, original.architecture, original.files.folder());
     if (o->deep) read_weights(plan, original, catalogue);
-    std::cout << (o->json ? to_json(plan).dump(2) + "\n" : describe(plan));
+    const std::string on_card = card_line(plan);
+    if (o->json) {
+      nlohmann::json text = to_json(plan);
+      if (!on_card.empty()) text["card"] = on_card;
+      std::cout << text.dump(2) << "\n";
+    } else {
+      std::cout << (on_card.empty() ? "" : cat("card         ", on_card, "\n")) << describe(plan);
+    }
   });
 }
 
