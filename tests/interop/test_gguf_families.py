@@ -13,11 +13,11 @@ import support
 import tiny_models
 
 # Transformers has from GGUF all that these compute with.
-SAME_LOGITS = ["phi3", "stablelm", "nemotron", "bloom", "gpt2"]
+SAME_LOGITS = ["phi3", "stablelm", "nemotron", "bloom"]
 # It does not read the scale of attention, and Gemma 3's rotary positions.
 SAME_TENSORS = ["gemma2", "gemma3_text"]
 # The run reads its export back.
-EXPORTED = ["apertus", "bamba", "deepseek_v3", "ernie4_5_moe_interval", "falcon_7b", "gemma4_experts", "gemma4_inputs", "gpt2_base", "llama4_text", "falcon_h1_plain", "gpt_oss_limit", "granitemoehybrid",
+EXPORTED = ["apertus", "bamba", "deepseek_v3", "ernie4_5_moe_interval", "falcon_7b", "gemma4_experts", "gemma4_inputs", "gpt2", "gpt2_base", "llama4_text", "falcon_h1_plain", "gpt_oss_limit", "granitemoehybrid",
             "kimi_k25", "lfm2_moe", "mistral4_unbiased", "nemotron_h_experts", "qwen3_vl_moe", "youtu", "arcee", "cohere", "cohere2", "ernie4_5", "exaone4_window", "gemma", "glm", "glm4", "gpt_neox", "granite", "hunyuan",
             "ministral", "olmo", "olmo2", "olmo3", "phi", "phi3_longrope", "seed_oss", "smollm3"]
 
