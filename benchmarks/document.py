@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/performance.md and docs/performance.html from the numbers in benchmarks/results/.
+"""Writes docs/performance.md and docs/quality.md, and the same as .html, from the numbers in benchmarks/results/.
 
     benchmarks/document.py           writes them
     benchmarks/document.py --check   fails when they are not what this program writes
@@ -75,7 +75,8 @@ class Document:
     def texts(self):
         page = ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
                 f"<title>Roundhouse: {escape(self.title)}</title><style>{STYLE}</style>" + "\n".join(self.html) + "</html>\n")
-        return {DOCS / "performance.md": "\n\n".join(self.markdown) + "\n", DOCS / "performance.html": page}
+        name = self.title.lower()
+        return {DOCS / f"{name}.md": "\n\n".join(self.markdown) + "\n", DOCS / f"{name}.html": page}
 
 
 def mib(size):
@@ -493,6 +494,55 @@ def counts_section(out):
                                                                 for row in counts["rows"]], "", 0))
 
 
+def tuned_section(out, quality):
+    out.heading("Tuned beside auto-round")
+    out.paragraph(f"`quality.py`: tinystories-656k (perplexity {quality['original']:.3f}), 128 samples of 128 tokens, batch 8; means over the seeds that both have. "
+                  "Both are scored by `roundhouse eval` on held-out stories of at most 512 tokens. Seconds are of whole programs, on a machine that did other work "
+                  "meanwhile: they compare nothing.")
+    runs = {}
+    for run in quality["runs"]:
+        runs.setdefault((run["scheme"], run["algorithm"], run["iters"]), {}).setdefault(run["side"], {})[run["seed"]] = run
+    rows = []
+    for (scheme, algorithm, iters), sides in runs.items():
+        seeds = set.intersection(*(set(side) for side in sides.values()))
+
+        def mean(side, what):
+            return statistics.mean(sides[side][seed][what] for seed in seeds) if side in sides and seeds else None
+
+        def cells(what, digits):
+            return [f"{value:.{digits}f}" if value is not None else "" for value in (mean("reference", what), mean("roundhouse", what))]
+
+        rows.append([scheme, algorithm, str(iters), str(len(seeds)), *cells("perplexity", 3), *cells("kld", 5), *cells("seconds", 0)])
+    out.table(["scheme", "algorithm", "iterations", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
+               "seconds, auto-round", "seconds, ours"], rows)
+
+
+def search_section(out, table):
+    out.heading("Searched rounding beside llama.cpp and auto-round")
+    out.paragraph("`search_error.py`: the error of our searched rounding over that of the other, on the same rows; below 1 ours is smaller. The first number: the sum of "
+                  "importance * (quantized - weight)^2, importance being 1 where there is none, over llama.cpp's; the second: the sum that llama.cpp's quantizer of the "
+                  "type makes smaller, over its own; the third: the first sum over auto-round's. auto-round's K types have scales in float32 there, which no block holds. "
+                  "Importance is random for random rows, and that of the calibration texts for those of tinystories-656k (64 rows of 4 layers; 2 for int, mx and nv). Of q3_k with importance the two sums "
+                  "pull apart: ours is a compromise, and what is won by one is lost by the other.")
+    sets = list(dict.fromkeys(row["weights"] for row in table))
+    cells = {}
+    for row in table:
+        numbers = [row["over"].get(key) for key in ("llama.cpp plain", "llama.cpp own", "reference plain")]
+        cells[row["type"], row["importance"], row["weights"]] = ", ".join("-" if n is None or n != n else f"{n:.3f}" for n in numbers)
+    out.table(["type", "importance", *sets],
+              [[kind, "yes" if weighs else "", *(cells.get((kind, weighs, of), "") for of in sets)]
+               for kind, weighs in dict.fromkeys((row["type"], row["importance"]) for row in table)])
+
+
+def make_quality():
+    out = Document("Quality")
+    out.paragraph("Written by `benchmarks/document.py` from the numbers in `benchmarks/results/`, which `benchmarks/quality.py` and `benchmarks/search_error.py` measure.")
+    for name, section in (("quality", tuned_section), ("search_error", search_section)):
+        if (RESULTS / f"{name}.json").exists():
+            section(out, json.loads((RESULTS / f"{name}.json").read_text()))
+    return out.texts()
+
+
 def make():
     results = {name: json.loads((RESULTS / f"{name}.json").read_text()) if (RESULTS / f"{name}.json").exists() else {"parts": {}}
                for name in ("cpu", "cuda")}
@@ -522,7 +572,7 @@ def make():
                 section(out, result["parts"][name])
     counts_section(out)
     waiting_section(out)
-    return out.texts()
+    return out.texts() | make_quality()
 
 
 def write():

@@ -1,26 +1,25 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Perplexity after plain rounding and after tuning, the reference's and ours, with the same recipe.
+"""Perplexity and divergence after rounding and after tuning, the reference's and ours, with the same recipe.
 
     build/reference/bin/python benchmarks/quality.py        (sides.py says how to make build/reference)
 
-Both sides quantize a bfloat16 copy of tinystories-656k and are scored by one rule: float32, natural logarithm, per
-token, the first token of a story not scored, each story cut at 512 tokens. The reference is scored by transformers on
-its `fake` export, we by `roundhouse eval` on our `auto_round` export.
+Both sides quantize a bfloat16 copy of tinystories-656k, and `roundhouse eval` scores both: the reference's `fake` export and our
+`auto_round` one, in float32, the first token of a story not scored, each story cut at 512 tokens. A run that
+results/quality.json has already is not repeated; document.py makes the tables of docs/quality.md from there.
 """
 
 import argparse
 import json
-import math
 import pathlib
 import shutil
-import statistics
 import subprocess
 import tempfile
 
 import sides
 
-SAMPLES, SEQLEN, ITERS, EVAL_SEQLEN = 128, 128, 200, 512
+SAMPLES, SEQLEN, EVAL_SEQLEN = 128, 128, 512
+RESULTS = sides.REPOSITORY / "benchmarks/results/quality.json"
 
 
 def copy_as_bfloat16(source, target):
@@ -33,74 +32,51 @@ def copy_as_bfloat16(source, target):
         shutil.copy(file, target)
 
 
-class Reference:
-    name = "reference"
-
-    def quantize(self, run):
-        sides.execute_reference(run, export_format="fake")
-        return sides.reference_checkpoint(run.output)
-
-    def perplexity(self, model_dir):
-        import torch
-        from tokenizers import Tokenizer
-        from transformers import AutoModelForCausalLM
-
-        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
-        tokenizer = Tokenizer.from_file(str(sides.EXAMPLE_MODEL / "tokenizer.json"))
-        nll, tokens = 0.0, 0
-        for line in sides.HELD_OUT.read_text().splitlines():
-            ids = torch.tensor(tokenizer.encode(json.loads(line)["text"]).ids[:EVAL_SEQLEN])
-            with torch.inference_mode():
-                logits = model(ids[None, :-1]).logits[0]
-            nll += torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum").item()
-            tokens += len(ids) - 1
-        return math.exp(nll / tokens)
+def quantize(side, run, program):
+    """(folder, seconds of the whole program)"""
+    if side == "reference":
+        took = sides.execute_reference(run, export_format="fake")
+        return sides.reference_checkpoint(run.output), took["seconds"]
+    return run.output, sides.execute_roundhouse(run, program)["seconds"]
 
 
-class Roundhouse:
-    name = "roundhouse"
-
-    def __init__(self, program):
-        self.program = program
-
-    def quantize(self, run):
-        sides.execute_roundhouse(run, self.program)
-        return run.output
-
-    def perplexity(self, model_dir):
-        command = [self.program, "eval", model_dir, "--data", sides.HELD_OUT, "--seqlen", str(EVAL_SEQLEN), "--json"]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["perplexity"]
+def score(program, folder, *logits):
+    command = [program, "eval", folder, "--data", sides.HELD_OUT, "--seqlen", str(EVAL_SEQLEN), "--json", *logits]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def measure(side, model, work, schemes, seeds, algorithms):
-    """{"original": perplexity, scheme: {"rounding": perplexity, algorithm: [perplexity of each seed]}}"""
+def runs(arguments):
+    """(scheme, algorithm, iterations, seed)"""
+    for scheme in arguments.schemes:
+        for iters in arguments.iters:
+            for algorithm in arguments.algorithms if iters else ["rounding"]:
+                for seed in arguments.seeds if iters else arguments.seeds[:1]:
+                    yield scheme, algorithm, iters, seed
 
-    def quantized(scheme, iters, seed, algorithm="signround"):
-        output = work / f"{side.name}-{scheme}-{iters}-{algorithm}-{seed}"
-        run = sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed, algorithm=algorithm)
-        perplexity = side.perplexity(side.quantize(run))
-        print(f"{side.name}: {scheme} iters {iters} {algorithm} seed {seed}: {perplexity:.4f}", flush=True)
-        return perplexity
 
-    results = {"original": side.perplexity(model)}
-    for scheme in schemes:
-        results[scheme] = {"rounding": quantized(scheme, 0, seeds[0])}
-        for algorithm in algorithms:
-            results[scheme][algorithm] = [quantized(scheme, ITERS, seed, algorithm) for seed in seeds]
+def measure(arguments):
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"original": None, "runs": []}
+    known = {tuple(row[key] for key in ("side", "scheme", "algorithm", "iters", "seed")) for row in results["runs"]}
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        model, logits, output = work / "model", work / "logits", work / "out"
+        copy_as_bfloat16(sides.EXAMPLE_MODEL, model)
+        results["original"] = score(arguments.roundhouse, model, "--save-logits", logits)["perplexity"]
+        for scheme, algorithm, iters, seed in runs(arguments):
+            for side in arguments.sides:
+                if (side, scheme, algorithm, iters, seed) in known:
+                    continue
+                run = sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed,
+                                algorithm=algorithm if iters else "signround")
+                folder, seconds = quantize(side, run, arguments.roundhouse)
+                scores = score(arguments.roundhouse, folder, "--logits", logits)
+                shutil.rmtree(output)
+                row = {"side": side, "scheme": scheme, "algorithm": algorithm, "iters": iters, "seed": seed,
+                       "perplexity": scores["perplexity"], "kld": scores["kld"]["mean"], "seconds": round(seconds, 1)}
+                print(*row.values(), flush=True)
+                results["runs"].append(row)
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     return results
-
-
-def print_table(results, schemes, algorithms):
-    rows = [("original", [side["original"] for side in results.values()])]
-    for scheme in schemes:
-        rows.append((f"{scheme} rounding", [side[scheme]["rounding"] for side in results.values()]))
-        for algorithm in algorithms:
-            rows.append((f"{scheme} {algorithm}", [statistics.mean(side[scheme][algorithm]) for side in results.values()]))
-    compared = len(results) == 2
-    print(f"\n{'perplexity':<24}" + "".join(f"{name:>12}" for name in results) + compared * f"{'ours / ref':>12}")
-    for label, values in rows:
-        ratio = compared * f"{values[-1] / values[0]:12.4f}"
-        print(f"{label:<24}" + "".join(f"{value:12.3f}" for value in values) + ratio)
 
 
 def main():
@@ -109,20 +85,10 @@ def main():
     parser.add_argument("--sides", nargs="+", choices=["reference", "roundhouse"], default=["reference", "roundhouse"])
     parser.add_argument("--schemes", nargs="+", default=["W4A16", "W3A16G32", "W2A16G32"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--iters", nargs="+", type=int, default=[0, 200], help="0: plain rounding")
     parser.add_argument("--algorithms", nargs="+", choices=["signround", "signround2"], default=["signround", "signround2"])
-    parser.add_argument("--json", type=pathlib.Path, help="also write every number to this file")
-    arguments = parser.parse_args()
-
-    contenders = [side for side in (Reference(), Roundhouse(arguments.roundhouse)) if side.name in arguments.sides]
-    with tempfile.TemporaryDirectory() as work:
-        work = pathlib.Path(work)
-        model = work / "model"
-        copy_as_bfloat16(sides.EXAMPLE_MODEL, model)
-        results = {side.name: measure(side, model, work, arguments.schemes, arguments.seeds, arguments.algorithms)
-                   for side in contenders}
-    print_table(results, arguments.schemes, arguments.algorithms)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    measure(parser.parse_args())
 
 
 if __name__ == "__main__":
