@@ -353,7 +353,7 @@ def experts_section(out, part):
         f"The largest resident memory, without the calibration activations ({mib(experts.bytes['activations'])}) and what the process has before, is "
         f"{mib(experts.peak_bytes)}: {experts.memory:.2f} times the {mib(experts.needed_bytes)} below. The rest is the rounded weights of all experts, which each unit "
         "reads, and for each expert the inputs and output gradients of its tokens: the gradient of a weight is multiplied and summed over the units when its step "
-        "is due, one weight at a time, because these factors of all units take less than one gradient of all experts.")
+        "is due, one weight at a time, or when its factors have as many elements as the gradient.")
     out.table(["needed", "memory"], [[name, mib(experts.bytes[key])] for key, name in experts.NEEDED.items()])
     out.paragraph(
         f"Rounding from the start of the process to the checkpoint, W4A16: {experts.rates['experts'] / 1e6:.0f} MB/s, and {experts.rates['dense'] / 1e6:.0f} MB/s of a dense "

@@ -32,5 +32,6 @@ pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --w
 pip install --quiet --disable-pip-version-check --no-deps wheels/*.whl
 roundhouse dtypes | grep -q '^thirds '
 pip uninstall --quiet --yes roundhouse-dtype-thirds
-roundhouse dtypes | grep '^thirds ' && exit 1
+roundhouse dtypes > left.txt
+! grep '^thirds ' left.txt || exit 1
 echo "the wheel works"

@@ -33,13 +33,6 @@ class Error : public std::runtime_error {
   Failure failure_;
 };
 
-// What an exception means; kInvalid for one that does not say.
-inline Failure failure_of(const std::exception& e) {
-  if (dynamic_cast<const std::bad_alloc*>(&e)) return Failure::kExhausted;
-  const auto* error = dynamic_cast<const Error*>(&e);
-  return error ? error->failure() : Failure::kInvalid;
-}
-
 // An exception's message; those of std::bad_alloc and filesystem_error would say little.
 inline std::string message_of(const std::exception& e) {
   if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&e))
@@ -67,6 +60,20 @@ inline Failure failure_of(int code) {
     default:
       return Failure::kUnavailable;
   }
+}
+
+// What an exception means; kInvalid for one that does not say.
+inline Failure failure_of(const std::exception& e) {
+  if (dynamic_cast<const std::bad_alloc*>(&e)) return Failure::kExhausted;
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&e))
+    return failure_of(file->code().value());
+  const auto* error = dynamic_cast<const Error*>(&e);
+  return error ? error->failure() : Failure::kInvalid;
+}
+
+// Whether it says nothing of what was looked at: there was no memory, or somebody stopped the work.
+inline bool says_nothing(const std::exception& e) {
+  return failure_of(e) == Failure::kExhausted || failure_of(e) == Failure::kCancelled;
 }
 
 // Joins its arguments as text: cat("layer ", name, " has ", n, " rows").

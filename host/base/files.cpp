@@ -78,9 +78,11 @@ std::filesystem::path replaceable(const std::filesystem::path& path) {
   std::error_code code;
   const auto type = std::filesystem::status(path, code).type();
   using std::filesystem::file_type;
-  if (type == file_type::not_found || type == file_type::none) return path;
-  if (type != file_type::regular) throw Error(cat("cannot write ", path.string(), ": it is no regular file"));
-  return std::filesystem::canonical(path);
+  if (type == file_type::none)
+    throw Error(cat("cannot write ", path.string(), ": ", code.message()), failure_of(code.value()));
+  if (type != file_type::regular && type != file_type::not_found)
+    throw Error(cat("cannot write ", path.string(), ": it is no regular file. Name another one"));
+  return std::filesystem::is_symlink(path) ? std::filesystem::weakly_canonical(path) : path;
 }
 
 void write_file(const std::filesystem::path& given, const std::string& contents) {

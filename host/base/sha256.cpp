@@ -25,7 +25,7 @@ EVP_MD_CTX* of(const std::shared_ptr<void>& context) { return static_cast<EVP_MD
 Sha256::Sha256()
     : context_(EVP_MD_CTX_new(), [](void* context) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context)); }) {
   if (!context_) throw std::bad_alloc();
-  if (EVP_DigestInit_ex(of(context_), EVP_sha256(), nullptr) != 1) throw Error("OpenSSL has no SHA-256 here");
+  require(EVP_DigestInit_ex(of(context_), EVP_sha256(), nullptr));
 }
 
 void Sha256::add(const void* data, size_t bytes) { require(EVP_DigestUpdate(of(context_), data, bytes)); }

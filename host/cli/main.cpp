@@ -32,7 +32,8 @@ __attribute__((visibility("default"))) void _Exit(int status) noexcept { end("_E
 int main(int argc, char** argv) {
   const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe");
   std::error_code gone;
-  if (std::filesystem::current_path(gone); gone) {  // the libraries below need one, and say it badly
+  if (const std::filesystem::path here = std::filesystem::current_path(gone);
+      here.empty() || gone) {  // the libraries below need one, and say it badly
     std::fputs("error: the current folder is gone. Change to one that is there, and run again.\n", stderr);
     return 1;
   }

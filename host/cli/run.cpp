@@ -42,7 +42,8 @@ void run_for_program(Context& context, const Options& o) {
     require_verified(report);
     send_progress({{"event", "end"}, {"status", "done"}, {"report", (report.notes() / "report.json").string()}});
   } catch (const std::exception& e) {
-    send_progress({{"event", "end"}, {"status", *cancellation_flag() ? "cancelled" : "failed"}, {"error", e.what()}});
+    send_progress(
+        {{"event", "end"}, {"status", *cancellation_flag() ? "cancelled" : "failed"}, {"error", message_of(e)}});
     throw;
   }
 }

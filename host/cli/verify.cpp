@@ -54,6 +54,7 @@ void add_verify(Command program, Context& context) {
     if (has_digests) try {
         check_digests(*Digests::read(whole), whole, result);
       } catch (const Error& e) {
+        if (says_nothing(e)) throw;
         result.problems.emplace_back(e.what());
         has_digests = false;
       }
@@ -68,6 +69,7 @@ void add_verify(Command program, Context& context) {
         if (format = format_of(catalogue, folder); !format.empty())
           findings = ask_findings(catalogue.format(format), folder, facts);
       } catch (const Error& e) {
+        if (says_nothing(e)) throw;
         unread = e.what();
       }
       if (o->deep || !has_digests) {
@@ -81,7 +83,7 @@ void add_verify(Command program, Context& context) {
               "in the folder above) are not there");
       }
     } catch (const Error& e) {
-      if (findings.empty() && result.problems.empty()) throw;
+      if (says_nothing(e) || (findings.empty() && result.problems.empty())) throw;
       unread = e.what();
     }
     if (!unread.empty()) result.problems.push_back(unread);

@@ -73,9 +73,12 @@ class Collector {
     if (!seen_.insert(real).second) return;
     fs::path named = fs::absolute(file).lexically_normal();
     std::string reason = refusal(named);
-    if (reason.empty() && allowed_)
-      if (const std::string digest = sha256_of_file(named); !allowed_->contains(digest))
-        reason = cat("its SHA-256 is not in the list of ROUNDHOUSE_PLUGIN_ALLOW (", digest, ")");
+    if (reason.empty() && allowed_) try {
+        if (const std::string digest = sha256_of_file(named); !allowed_->contains(digest))
+          reason = cat("its SHA-256 is not in the list of ROUNDHOUSE_PLUGIN_ALLOW (", digest, ")");
+      } catch (const Error& e) {
+        reason = e.what();
+      }
     if (!reason.empty())
       path_.refused.emplace_back(std::move(named), std::move(reason));
     else

@@ -285,8 +285,9 @@ double Value::number() const {
 }
 
 bool Value::flag() const {
+  if (value_.is_number_integer()) return value_ != 0;  // as in Python, and null is none
   if (!value_.is_boolean() && !value_.is_null()) fail("true or false");
-  return value_ == true;  // null is none, as in Python
+  return value_ == true;
 }
 
 std::string Value::text() const {

@@ -40,7 +40,7 @@ std::vector<Group> make_groups(const std::vector<std::vector<int32_t>>& sequence
     if (sequences[i].size() >= 2) order.push_back(i);
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return sequences[a].size() > sequences[b].size(); });
-  const int64_t group_tokens = kHiddenBytes / (info.hidden * static_cast<int64_t>(sizeof(float)));
+  const int64_t group_tokens = kHiddenBytes / ((info.hidden + info.passed_on) * static_cast<int64_t>(sizeof(float)));
   std::vector<Group> groups;
   int64_t tokens = 0;  // of the last group
   for (const size_t i : order) {

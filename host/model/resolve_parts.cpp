@@ -46,7 +46,8 @@ bool in_block(const Value& value, const BlockPlace& place) {
     const auto found = value.find(key);
     return found && !found->is_null() ? found : std::nullopt;
   };
-  if (const auto labels = said("labels")) return is_labelled(*labels, value.at("label"), place);
+  if (const auto labels = said("labels"); labels && !(labels->is_list() && labels->items().empty()))
+    return is_labelled(*labels, value.at("label"), place);
   const auto last_of = [&](const Value& period) { return (place.index + 1) % period.positive() == 0; };
   if (const auto first = said("first_block"); first && place.index < first->integer()) return false;
   if (const auto last = said("last"); last && place.index < place.count - last->integer()) return false;

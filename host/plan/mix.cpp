@@ -277,7 +277,7 @@ Plan plan_mix(const Recipe& recipe, const Architecture& architecture, TensorSour
   const size_t samples =
       sensitivity_samples(static_cast<size_t>(recipe.calibration.samples), recipe.calibration.seqlen);
   mix->activation_bytes =
-      hidden_state_bytes(recipe, static_cast<int64_t>(samples), architecture.hidden_size(), architecture.blocks() + 1);
+      hidden_state_bytes(recipe, static_cast<int64_t>(samples), architecture.state_size(), architecture.blocks() + 1);
   if (std::any_of(mix->plans.begin(), mix->plans.end(),
                   [&](const auto& other) { return other->scheme.activation != plan.scheme.activation; }))
     plan.warnings.push_back(cat(wanted.place.text,

@@ -10,7 +10,7 @@
 
 namespace roundhouse {
 
-// What the card will be used for, in a line: "12 GB of the NVIDIA H100's 80 GB, about 5 min". "": nothing is known of it.
+// What the card will be used for, in a line: "NVIDIA H100: about 12 GB of its 80 GB, about 5 min". "": nothing is known of it.
 std::string card_text(const CudaCard& card, const Plan& plan);
 
 // The recipe's `memory` for this card: where the activations do not fit beside the work, they are to stay in host memory,

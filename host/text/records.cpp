@@ -318,14 +318,18 @@ bool has_lines(const std::string& content) {
 // The records of an object whose members are columns, as datasets' and pandas' to_dict() make it: lists, or objects by the
 // row's number. Other documents stay as they are.
 Json rows_of(Json document, const std::string& field) {
-  const Json* texts = document.is_object() ? member(document, field.c_str()) : nullptr;
+  const Json* texts = nullptr;
+  for (const char* key : {field.c_str(), "messages", "conversations", "prompt", "instruction", "question"})
+    if (const Json* value = member(document, key);
+        !texts && value && value->is_structured() && !is_conversation(*value))
+      texts = value;
   const auto is_column = [&](const Json& column) { return column.is_structured() && column.size() == texts->size(); };
-  if (!texts || !texts->is_structured() || !std::all_of(document.begin(), document.end(), is_column)) return document;
+  if (!texts || !std::all_of(document.begin(), document.end(), is_column)) return document;
   Json rows = Json::array();
-  for (size_t i = 0; i < texts->size(); ++i) {
-    Json row = Json::object();
-    for (const auto& [key, column] : document.items()) row[key] = *std::next(column.begin(), static_cast<int64_t>(i));
-    rows.push_back(std::move(row));
+  for (size_t i = 0; i < texts->size(); ++i) rows.push_back(Json::object());
+  for (const auto& [key, column] : document.items()) {
+    auto row = rows.begin();
+    for (Json& value : column) (*row++)[key] = std::move(value);
   }
   return rows;
 }
@@ -355,7 +359,8 @@ void read_json(const std::string& content, const fs::path& path, Records& record
     throw Error(cat(path.string(), ": is neither a list nor an object"));
   for (const auto& [key, record] : document.items()) {
     const Json* row = member(record, "row");  // as the hub's viewer has them
-    records.add(row && row->is_object() ? *row : record, cat(path.string(), ": record ", key));
+    records.add(row && row->is_object() && !member(record, "text") ? *row : record,
+                cat(path.string(), ": record ", key));
   }
 }
 

@@ -20,7 +20,11 @@ void WeightGradient::end_unit(at::Tensor gradient) {
     add_kept();
     sum_.add(std::move(gradient));
   } else {
+    const bool any = unit.x.defined();
+    const int64_t gradient_elements = any ? unit.x.size(1) * unit.dy.size(1) : 0;
+    if (any) kept_elements_ += unit.x.numel() + unit.dy.numel();
     kept_.push_back(std::move(unit));
+    if (any && kept_elements_ >= gradient_elements) add_kept();
   }
 }
 
@@ -32,6 +36,7 @@ at::Tensor WeightGradient::take() {
 void WeightGradient::add_kept() {
   for (Product& product : kept_) sum_.add(std::exchange(product, {}).multiplied());
   kept_.clear();
+  kept_elements_ = 0;
 }
 
 }  // namespace roundhouse

@@ -29,6 +29,7 @@ class WeightGradient {
 
   UnitTree sum_;
   std::vector<Product> kept_;  // of the units after those in sum_
+  int64_t kept_elements_ = 0;  // of their factors: fewer than the gradient has
   Product unit_;
 };
 

@@ -191,7 +191,6 @@ __global__ void gradients_kernel(GgmlLayer layer, Groups groups, GgmlInput input
   if (at.first()) affine_finish(finish, at.group, of_range);
 }
 
-// launch(groups, blocks of threads, stream), when tensors are aligned.
 // A thread a block.
 __global__ void check_kernel(GgmlLayer layer, GgmlInput input, uint32_t* status) {
   const int64_t index = thread_index();
@@ -204,6 +203,7 @@ __global__ void check_kernel(GgmlLayer layer, GgmlInput input, uint32_t* status)
   if (!is_finite(block.d) || !is_finite(block.dmin)) tell(status, kScaleRange);
 }
 
+// launch(groups, blocks of threads, stream), when tensors are aligned.
 template <typename Launch>
 const char* run(const GgmlCuda& where, const GgmlLayer& layer, std::initializer_list<const void*> tensors,
                 Launch&& launch) {

@@ -208,12 +208,13 @@ void add_head_sizes(Metadata& metadata, const std::string& id, const Json& archi
     metadata.u32(id + ".attention.value_length" + suffix, of);
   };
   add("", usual);
-  if (window.value_or(usual) == usual) return;
-  add("_swa", *window);
+  const uint64_t inputs = architecture.value("layer_input_size", uint64_t{0});
+  if (window.value_or(usual) == usual && inputs == 0) return;
+  add("_swa", window.value_or(usual));
   if (const Json& rotary = architecture.at("window_rotary"); !rotary.is_null())
     metadata.u32(id + ".rope.dimension_count_swa", rotary.at("dims").get<uint64_t>());
   const std::vector<bool> shared = of_blocks<bool>(architecture, "shared_kv");
-  metadata.u32(id + ".embedding_length_per_layer_input", architecture.value("layer_input_size", uint64_t{0}));
+  metadata.u32(id + ".embedding_length_per_layer_input", inputs);
   metadata.u32(id + ".attention.shared_kv_layers",
                static_cast<uint64_t>(std::count(shared.begin(), shared.end(), true)));
 }

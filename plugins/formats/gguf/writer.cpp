@@ -190,7 +190,7 @@ void GgufWriter::start(const std::string* saved) {
     files_.back()->write(head.data(), head.size());
     uint64_t end = 0;
     for (const Slot& slot : slots_)
-      if (slot.file == file) end = std::max(end, slot.offset + slot.bytes);
+      if (slot.file == file) end = std::max(end, slot.offset + aligned(slot.bytes));
     if (end > head.size()) files_.back()->write_at(end - 1, "", 1);  // its length tells the host the export's size
   }
   const std::string written = text_at(state, "written");

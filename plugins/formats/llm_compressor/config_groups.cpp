@@ -197,7 +197,7 @@ Json complete_arguments(const Json& said, const std::string& where) {
   complete("type", "int", &Json::is_string, "a text");
   complete("symmetric", true, &Json::is_boolean, "true or false");
   complete("group_size", nullptr, &Json::is_number_integer, "a number");
-  const Json& size = arguments["group_size"];
+  const Json size = arguments["group_size"];  // a copy: the next key may move it
   complete("strategy", size.is_null() ? "tensor" : size == -1 ? "channel" : "group", &Json::is_string, "a text");
   if (const Json& dynamic = arguments["dynamic"]; dynamic.is_string())
     complete("dynamic", false, &Json::is_string, "a text");
