@@ -213,6 +213,8 @@ void GgufWriter::plan_tensors() {
       continue;
     }
     if (const auto value = names_.value_of(tensor.name)) {
+      rh::require(value->second < architecture_.at("blocks").get<int64_t>(),
+                  cat(tensor.name, " is of a block that the model does not have"));
       values_[tensor.name] = {value->first, value->second};
       continue;
     }
