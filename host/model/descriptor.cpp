@@ -285,9 +285,8 @@ double Value::number() const {
 }
 
 bool Value::flag() const {
-  if (value_.is_number_integer()) return value_ != 0;  // as in Python, and null is none
   if (!value_.is_boolean() && !value_.is_null()) fail("true or false");
-  return value_ == true;
+  return value_ == true;  // null is none, as in Python
 }
 
 std::string Value::text() const {

@@ -80,11 +80,21 @@ TEST_F(ModelFolder, WhatIsNotThereGetsTheCommandThatFetchesIt) {
   EXPECT_EQ(error_of([&] { find_model("https://huggingface.co/org/name", "/models/https:/huggingface.co/org/name"); }),
             "there is no folder /models/https:/huggingface.co/org/name, and the Hugging Face cache " + cache_.string() +
                 " has no org/name. Fetch it: hf download org/name");
-  lay_out(cache_, "models--org--name", "aaaa");
+  // Fetched by its commit alone.
+  const fs::path fetched = lay_out(cache_, "models--org--name", "aaaa00");
+  EXPECT_EQ(find_model((cache_ / "models--org--name").string()), fetched);
+  EXPECT_EQ(find_model("org/name", "/models/org/name"), fetched);
+  EXPECT_EQ(find_model("org/name@aaaa", "/models/org/name@aaaa"), fetched);
+  lay_out(cache_, "models--org--name", "bbbb00");
   EXPECT_EQ(error_of([&] { find_model((cache_ / "models--org--name").string()); }),
             (cache_ / "models--org--name").string() +
                 " is a repository in the Hugging Face cache, but its refs/main leads to no snapshot. Fetch it: hf "
                 "download org/name");
+  EXPECT_EQ(
+      error_of([&] { find_model("org/name", "/models/org/name"); }),
+      "the Hugging Face cache " + cache_.string() +
+          " has org/name, but not of the revision main. It has aaaa00, bbbb00: name one, as in org/name@aaaa00, or "
+          "fetch it: hf download org/name");
   for (const char* path : {"/models/name", "../org/name", "a/b/c", "org/my model"})
     EXPECT_EQ(error_of([&] { find_model(path); }), cat("there is no folder ", path));
 }

@@ -175,7 +175,7 @@ TEST_F(Convert, RefusesWhatTheFormatCannotHold) {
     const char *to, *reason, *could;
   };
   const Case cases[] = {{gguf, "auto_round", "does not pack ggml-block/1", "Formats that can: fake, gguf"},
-                        {gguf, "gguf:q8_0", "file_type Q8_0 consists of q8_0, and no layer is one: there are q4_0", ""},
+                        {gguf, "gguf:q8_0", "file_type Q8_0 consists of q8_0, and most weights are q4_0", ""},
                         {three, "auto_awq", "it stores 4 bits, not 3", "auto_gptq, auto_round, fake, llm_compressor"}};
   for (const Case& c : cases) {
     const Outcome outcome = convert(c.from, c.to, work_ / "refused");

@@ -130,7 +130,9 @@ class Stacks(unittest.TestCase):
         support.roundhouse("convert", packed, "--format", "fake", "--output", self.folder / "converted")
         kept, converted = load_file(output / "model.safetensors"), load_file(self.folder / "converted" / "model.safetensors")
         self.assertEqual(kept.keys(), converted.keys())
-        for name, tensor in kept.items():  # what is left alone keeps the source's type
+        for name, tensor in kept.items():
+            if ".self_attn." in name and name.endswith("proj.weight"):
+                continue  # rounded in the other export
             self.assertTrue(torch.equal(tensor.float(), converted[name].float()), name)
 
     # Last: auto-round changes transformers' classes for good.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The format `gguf`: the file that llama.cpp, and what is built on it, loads.
+#include <algorithm>
 #include <cctype>
+#include <map>
 
 #include "plugins/formats/gguf/file_type.h"
 #include "plugins/formats/gguf/lint.h"
@@ -53,22 +55,26 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
   }
 
  private:
-  // Throws rh::Error when no layer is what the file type is named after, though one could be: a checkpoint that is
+  // Throws rh::Error when few weights are what the file type is named after, though they could be: a checkpoint that is
   // converted has types of its own.
   static void require_file_type(const rh_plan& plan) {
     const FileType* const type = chosen_file_type(Json::parse(plan.options_json), Json());
     if (!type || !ggml_type(type->base)->quantized() || std::string_view(type->name) == kExpertMix) return;
-    bool could = false;
-    std::string other;
+    std::map<std::string, int64_t> weights;
+    int64_t could = 0;
     for (uint64_t i = 0; i < plan.tensor_count; ++i) {
       const rh_format_layer* layer = plan.tensors[i]->layer;
       if (!layer || !rh::is(*layer->encoding, rh::GgmlBlock::kId)) continue;
-      other = rh::GgmlBlock::of(*layer->encoding).facts().name;
-      if (other == type->base) return;
-      could = could || layer->cols % ggml_type(type->base)->cols == 0;
+      if (layer->cols % ggml_type(type->base)->cols != 0) continue;
+      const int64_t size = layer->rows * layer->cols;
+      weights[rh::GgmlBlock::of(*layer->encoding).facts().name] += size;
+      could += size;
     }
-    rh::require(!could, cat("file_type ", type->name, " consists of ", type->base, ", and no layer is one: there are ",
-                            other, " and others. Omit it, or choose the one of these"));
+    const auto most = std::max_element(weights.begin(), weights.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    rh::require(4 * weights[type->base] >= could,
+                cat("file_type ", type->name, " consists of ", type->base, ", and most weights are ",
+                    most == weights.end() ? "not" : most->first, ": omit it, or choose the one of these"));
   }
   // gguf:q4_k_m and the others, each with its file type.
   static std::vector<rh::FormatAlias> file_type_aliases() {
