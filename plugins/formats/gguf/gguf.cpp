@@ -23,10 +23,7 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
     rh::GgmlBlock::of(*layer.encoding);
   }
 
-  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
-    require_file_type(plan);
-    answer_plan(plan, answers);
-  }
+  void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override { answer_plan(plan, answers); }
 
   const char* backends_json() const override {
     return R"([{"engine": "llama.cpp", "devices": ["cpu", "cuda", "metal", "vulkan"], "priority": 1,
@@ -46,6 +43,7 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
   }
 
   std::unique_ptr<rh::Writer> begin(const rh_export& target) const override {
+    require_file_type(*target.plan);
     return std::make_unique<GgufWriter>(target);
   }
   bool resumes() const override { return true; }
@@ -65,7 +63,8 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
     for (uint64_t i = 0; i < plan.tensor_count; ++i) {
       const rh_format_layer* layer = plan.tensors[i]->layer;
       if (!layer || !rh::is(*layer->encoding, rh::GgmlBlock::kId)) continue;
-      if (layer->cols % ggml_type(type->base)->cols != 0) continue;
+      const bool in_block = std::string_view(layer->name).find_first_of("0123456789") != std::string_view::npos;
+      if (!in_block || layer->cols % ggml_type(type->base)->cols != 0) continue;  // embeddings and heads have their own
       const int64_t size = layer->rows * layer->cols;
       weights[rh::GgmlBlock::of(*layer->encoding).facts().name] += size;
       could += size;
