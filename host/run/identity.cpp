@@ -20,7 +20,7 @@ using nlohmann::json;
 
 constexpr uint64_t kDigested = 4 << 20;  // bytes of a file: the headers of weights, most other files whole
 
-constexpr const char *kRecipe = "the recipe", *kProgram = "the program's version";
+constexpr const char *kRecipe = "the recipe", *kProgram = "the program's version", *kDevice = "the device";
 
 std::string file_identity(const fs::path& file) {
   return cat(fs::file_size(file), " bytes of ", fs::last_write_time(file).time_since_epoch().count(), ", ",
@@ -135,7 +135,7 @@ json run_identity(const Plan& plan, const Original& original, const Catalogue& c
       {kProgram, ROUNDHOUSE_VERSION},
       {kRecipe, to_yaml(recipe)},
       {"libtorch", libtorch_version()},
-      {"the device", cat(device_model(device), computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
+      {kDevice, cat(device_model(device), computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
   add_files(identity, recipe.model);
   if (recipe.tokenizer) add_files(identity, *recipe.tokenizer);
   for (const fs::path& plugin : plugins_of(plan, original, catalogue))
@@ -147,6 +147,11 @@ json run_identity(const Plan& plan, const Original& original, const Catalogue& c
     tokens.add(sample.data(), sample.size() * sizeof sample.front());
   identity["what the calibration texts say"] = tokens.hex();
   identity["the importance matrix"] = importance_digest(plan.importance);
+  return identity;
+}
+
+json without_device(json identity) {
+  identity.erase(kDevice);
   return identity;
 }
 

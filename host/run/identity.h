@@ -38,6 +38,9 @@ class FilesInUse {
 nlohmann::json run_identity(const Plan& plan, const Original& original, const Catalogue& catalogue,
                             const std::string& device, const Texts& texts);
 
+// An identity of exports that are complete: any device may evaluate them.
+nlohmann::json without_device(nlohmann::json identity);
+
 // What differs first, as a clause: the recipe has "tuning.iters: 100", and had "tuning.iters: 200"; "": nothing does.
 std::string difference(const nlohmann::json& before, const nlohmann::json& now);
 

@@ -159,7 +159,7 @@ bool take_evaluation_record(const std::filesystem::path& folder, const nlohmann:
   for (const int64_t number : journal.records()) {
     try {
       const JournalRecord record = journal.open(number);
-      if (!difference(record.identity(), identity).empty()) return false;
+      if (!difference(without_device(record.identity()), without_device(identity)).empty()) return false;
       const nlohmann::json& state = record.state();
       seen.tokens = state.at("tokens");
       seen.ranges = record.tensors("range/");

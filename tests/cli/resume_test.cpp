@@ -8,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "host/base/sha256.h"
 #include "tests/cli/program.h"
 
 namespace roundhouse {
@@ -234,6 +235,11 @@ TEST_F(ResumeOne, AKilledEvaluationIsDoneAlone) {
               " ]; do sleep 0.01; done; kill -9 $!; wait $!'");
   ASSERT_TRUE(fs::exists(out() / "roundhouse/unfinished"));
   const auto made = fs::last_write_time(out() / "fake/model.safetensors");
+  // As after a GPU that had no room for it.
+  const std::string lines = read(out() / "roundhouse/unfinished/1.json");  // its digest, and the record
+  nlohmann::json record = nlohmann::json::parse(lines.substr(lines.find('\n')));
+  record["identity"]["the device"] = "NVIDIA H100, bfloat16";
+  write("out/roundhouse/unfinished/1.json", sha256(record.dump()) + "\n" + record.dump());
   const Outcome outcome = start(recipe);
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   EXPECT_NE(outcome.output.find("only their evaluation is left"), std::string::npos) << outcome.output;
