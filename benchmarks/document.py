@@ -246,6 +246,13 @@ def cpu_targets(parts):
         start, theirs = (statistics.median(one[side]["block_starts"][0] for one in tuning["rounds"])
                          for side in ("roundhouse", "reference"))
         rows.append(["start to first block under 2 s", f"{start:.1f} s (auto-round {theirs:.1f} s)", verdict(start < 2), ""])
+    if "sources" in parts:
+        _, plain, fp8 = parts["sources"]["rows"]
+        reading = fp8["bytes"] / fp8["reading"]
+        rows.append(["a source in blocks of fp8 rounds at the speed of reading it", f"{fp8['seconds']:.1f} s, of which `dd` takes {reading:.1f} s",
+                     verdict(fp8["seconds"] <= 1.25 * reading),
+                     f"its weights are rounded, packed and read back like those of the same checkpoint in bfloat16, which takes {plain['seconds']:.1f} s: "
+                     f"decoding adds {fp8['seconds'] - plain['seconds']:.1f} s"])
     if "journal" in parts:
         part = parts["journal"]
         share = journal_cost(part, "seconds") / part["interval"]
