@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // roundhouse schema [--output FILE]
-#include <fstream>
 #include <iostream>
 #include <memory>
 
-#include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/cli/context.h"
 #include "host/model/descriptor.h"
 #include "host/recipe/recipe_schema.h"
@@ -45,9 +44,7 @@ void add_schema(Command program, Context& context) {
       std::cout << text;
       return;
     }
-    std::ofstream out(*file, std::ios::binary);
-    out << text;
-    if (!out.flush()) throw Error(cat("cannot write ", *file));
+    write_file(*file, text);
     std::cout << "Wrote " << *file << ". A recipe whose first line is this is checked by editors as it is written:\n"
               << "# yaml-language-server: $schema=" << std::filesystem::absolute(*file).string() << "\n";
   });

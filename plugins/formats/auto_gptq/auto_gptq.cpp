@@ -153,7 +153,8 @@ class ModuleRules {
                          number_at(fields, "group_size", number_at(quantization_, "group_size", -1)),
                          flag_at(fields, "sym", flag_at(quantization_, "sym", true)));
     said.allows = {"g_idx"};
-    said.why = "no entry of `dynamic` excludes it";
+    said.named = head;
+    said.why = head ? "`lm_head` is true" : "no entry of `dynamic` excludes it";
     return said;
   }
 

@@ -175,6 +175,7 @@ Said said_of(const std::string& module, const Json& quantization, const Extra& e
   } else {
     said = float_said(fields);
   }
+  said.named = own != nullptr;
   said.why = own ? "`extra_config` says so few bits" : "`extra_config` does not name it";
   return said;
 }

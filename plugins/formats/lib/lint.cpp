@@ -104,7 +104,8 @@ class Linter {
           return error(cat("its ", part, " belongs to no packed weight, and engines know no tensor of that name"),
                        kExportAgain);
       const bool head = name == head_ && lint_.wants_head;
-      if (!said.quantized || !is_linear(tensors) || is_embedding(name) || !(head || in_block(name))) return;
+      if (!said.quantized || !is_linear(tensors) || (is_embedding(name) && name != head_)) return;
+      if (!head && !said.named && !in_block(name)) return;
       const bool warning = is_router(name) && !lint_.wants_head;
       findings_.add(warning ? RH_FINDING_WARNING : RH_FINDING_ERROR, head ? kTransformers : kEvery, kConfig, name,
                     cat("its weight is stored as it is, but ", said.why, ": an engine looks for a packed one"),

@@ -61,6 +61,7 @@ struct Said {
   int bits = 0;
   int64_t group_size = 0;
   bool symmetric = false;
+  bool named = false;  // the module itself is named, so that engines look for a packed one wherever it is
 };
 
 struct Lint {
