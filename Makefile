@@ -8,7 +8,7 @@
 #   make sanitize     the tests that need no libtorch, under AddressSanitizer and UndefinedBehaviorSanitizer; make
 #                     sanitize-fast: those of them that CI runs
 #   make coverage     which lines and branches the tests run
-#   make fuzz TARGET=gguf SECONDS=60: libFuzzer on one of tests/fuzz
+#   make fuzz SECONDS=60 [TARGET=gguf]: libFuzzer on tests/fuzz, or on one of them
 #   make aarch64      compile for ARM64: kernels, plugins and the validator whole, the host without linking it
 #   make test-engines load what the built program exports in llama.cpp, which pip compiles, and in vLLM (slow, 7 GB, apart
 #                     from `make test`); `make test-engines-vllm`: one of them
@@ -148,16 +148,13 @@ test-faults: test-build
 	  running="$$running $$!"; done; \
 	status=0; for one in $$running; do wait $$one || status=1; done; exit $$status
 
-# make fuzz TARGET=gguf SECONDS=60: libFuzzer on tests/fuzz/TARGET.cpp. What it finds belongs into tests/fuzz/found/TARGET,
-# where each build replays it.
+# What it finds belongs into tests/fuzz/found/TARGET, which every build replays.
 SECONDS ?= 60
 fuzz: $(VENV)/test.stamp
 	$(call install,clang)
 	cmake --preset fuzz
-	cmake --build --preset fuzz --target fuzz_$(TARGET)
-	python3 tests/fuzz/seeds.py $(TARGET) build/fuzz/seeds/$(TARGET)
-	ASAN_OPTIONS=intercept_tls_get_addr=0 build/fuzz/bin/fuzz_$(TARGET) -max_total_time=$(SECONDS) -rss_limit_mb=4096 \
-	  -timeout=10 -max_len=65536 -artifact_prefix=build/fuzz/ build/fuzz/seeds/$(TARGET)
+	cmake --build --preset fuzz --target $(if $(TARGET),fuzz_$(TARGET),fuzz_targets)
+	python3 tests/fuzz/table.py build/fuzz $(SECONDS) $(TARGET)
 
 # Lines and branches that the tests run, by folder, for docs/testing.md. A test that is too slow so does not stop it.
 coverage: build/coverage/venv/installed.stamp

@@ -48,7 +48,13 @@ std::string refusal(const fs::path& path) {
 std::optional<std::set<std::string>> allowed_digests() {
   const std::string list = environment_variable("ROUNDHOUSE_PLUGIN_ALLOW");
   if (list.empty()) return std::nullopt;
-  std::istringstream lines(read_file(list));
+  std::istringstream lines([&] {
+    try {
+      return read_file(list);
+    } catch (const Error& e) {
+      throw Error(cat("ROUNDHOUSE_PLUGIN_ALLOW: ", e.what()), e.failure());
+    }
+  }());
   std::set<std::string> digests;
   int number = 0;
   for (std::string line; std::getline(lines, line);) {

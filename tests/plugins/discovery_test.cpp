@@ -147,7 +147,7 @@ TEST_F(Discovery, WithAListOfDigestsNoOtherPluginIsLoaded) {
   EXPECT_CONTAINS(error_of([&] { discover_in(folder); }),
                   list.string() + ":1 (ROUNDHOUSE_PLUGIN_ALLOW) does not begin");
   fs::remove(list);
-  EXPECT_CONTAINS(error_of([&] { discover_in(folder); }), list.string());
+  EXPECT_CONTAINS(error_of([&] { discover_in(folder); }), "ROUNDHOUSE_PLUGIN_ALLOW: ");
 }
 
 TEST_F(Discovery, WhatTheCommandLineNamesMustBeThere) {

@@ -160,8 +160,11 @@ class Vendor(unittest.TestCase):
         folder = self.folder("workflow")
         self.shell("roundhouse new-plugin dtype my_type --dir project", folder)
         project = folder / "project"
-        (job,) = yaml.safe_load((project / ".github/workflows/build.yml").read_text())["jobs"].values()
-        steps = {step["name"]: step["run"] for step in job["steps"] if "run" in step}
+        jobs = yaml.safe_load((project / ".github/workflows/build.yml").read_text())["jobs"]
+        job, release = jobs["build"], jobs["release"]
+        self.assertEqual(job["permissions"], {"contents": "read"})
+        self.assertEqual((release["needs"], release["if"]), ("build", "startsWith(github.ref, 'refs/tags/v')"))
+        steps = {step["name"]: step["run"] for step in job["steps"] + release["steps"] if "run" in step}
         self.assertEqual(list(steps), ["install", "build", "validate", "package", "release"])
         for script in steps.values():
             self.shell(f"bash -n <<'END'\n{script}\nEND", folder)
