@@ -81,7 +81,8 @@ TEST_F(Eval, AFileIsWrittenWhereItsNameLeads) {
   EXPECT_EQ(refused.code, 1);
   EXPECT_NE(refused.output.find("cannot write " + out + ": it is no regular file"), std::string::npos)
       << refused.output;
-  EXPECT_EQ(run("schema --output " + out).output, "error: cannot write " + out + ": it is no regular file. Name another one\n");
+  EXPECT_EQ(run("schema --output " + out).output,
+            "error: cannot write " + out + ": it is no regular file. Name another one\n");
   EXPECT_TRUE(std::filesystem::is_fifo(out));
   std::filesystem::remove(out);
   std::filesystem::create_symlink(write("real", ""), out);

@@ -107,8 +107,9 @@ TEST_F(Findings, AWeightThatTheIgnoreListLacks) {
 TEST_F(Findings, APlainHeadThatIsSaidToBeQuantized) {
   export_model("auto_gptq", "W4A16");
   edit([](json&, json& quantization) { quantization["lm_head"] = true; });
-  EXPECT_EQ(findings(), Lines({"error config.json: lm_head: its weight is stored as it is, but `lm_head` is true: an "
-                               "engine looks for a packed one. Add \"-:\" and a regular expression for it to `dynamic`"}));
+  EXPECT_EQ(findings(),
+            Lines({"error config.json: lm_head: its weight is stored as it is, but `lm_head` is true: an "
+                   "engine looks for a packed one. Add \"-:\" and a regular expression for it to `dynamic`"}));
   std::filesystem::remove_all(work_ / "out");
   export_model("auto_round", "W4A16");
   edit([](json&, json& quantization) { quantization["extra_config"]["lm_head"] = {{"bits", 8}}; });
