@@ -208,7 +208,7 @@ std::optional<std::string> quantization_method(const fs::path& folder) {
   const json config = is_there(folder / "config.json") ? read_json_object(folder / "config.json") : json::object();
   bool unnamed = false;
   for (const char* key : {"quantization_config", "compression_config"}) {
-    const json said = object_at(config, key);
+    const json said = config.contains(key) ? object_at(config, key) : object_at(object_at(config, "text_config"), key);
     if (const std::string method = text_at(said, "quant_method"); !method.empty()) return method;
     // Before quant_method there were the flags of bitsandbytes alone.
     if (said.contains("load_in_4bit") || said.contains("load_in_8bit")) return "bitsandbytes";

@@ -8,6 +8,9 @@
 
 namespace roundhouse {
 
+// TMPDIR, else /tmp. Throws Error when it is no folder.
+std::filesystem::path temporary_folder();
+
 class ScratchFolder {
  public:
   // Throws Error.

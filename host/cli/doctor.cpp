@@ -17,6 +17,7 @@
 #include "host/base/machine.h"
 #include "host/base/model_folder.h"
 #include "host/base/parallel.h"
+#include "host/base/scratch_folder.h"
 #include "host/base/words.h"
 #include "host/cli/context.h"
 #include "host/model/descriptor.h"
@@ -89,7 +90,13 @@ Fact memory() {
 
 Fact disk() {
   Fact fact{"disk"};
-  for (const fs::path& folder : {fs::current_path(), fs::temp_directory_path()}) {
+  std::vector<fs::path> folders{fs::current_path()};
+  try {
+    folders.push_back(temporary_folder());
+  } catch (const Error& e) {
+    fact.problem = e.what();
+  }
+  for (const fs::path& folder : folders) {
     const uint64_t free = fs::space(folder).available;
     fact.lines.push_back(cat(format_bytes(free), " free in ", folder.string()));
     if (free < kLittleDisk)

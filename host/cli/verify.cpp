@@ -50,14 +50,16 @@ void add_verify(Command program, Context& context) {
     std::vector<Finding> findings;
     std::string format, unread;
     const fs::path whole = fs::is_directory(folder) ? folder : folder.parent_path();  // a GGUF may be given itself
-    bool has_digests = fs::exists(whole / kDigestFile);
-    if (has_digests) try {
-        check_digests(*Digests::read(whole), whole, result);
-      } catch (const Error& e) {
-        if (says_nothing(e)) throw;
-        result.problems.emplace_back(e.what());
-        has_digests = false;
+    bool has_digests = false;
+    try {
+      if (const std::optional<Digests> digests = Digests::read(whole)) {
+        check_digests(*digests, whole, result);
+        has_digests = true;
       }
+    } catch (const Error& e) {
+      if (says_nothing(e)) throw;
+      result.problems.emplace_back(e.what());
+    }
     try {
       const Fingerprints fingerprints = find_fingerprints(folder);
       Architecture architecture =

@@ -90,6 +90,7 @@ std::optional<Digests> Digests::read(const fs::path& folder) {
   if (!fs::exists(file)) return std::nullopt;
   Digests out;
   const std::string all = read_file(file);
+  if (!all.empty() && all[0] != '#' && all.find("\n#") == std::string::npos) return std::nullopt;  // somebody else's
   std::istringstream lines(all);
   int64_t number = 0;
   for (std::string line; std::getline(lines, line);) {

@@ -32,7 +32,7 @@ class Digests {
   // Of all files of `folder`, and of the tensors in its safetensors files and `others`. Throws Error for what cannot be
   // read.
   static Digests of(const std::filesystem::path& folder, const std::vector<StoredRange>& others);
-  // Nothing when the folder has no digests. Throws Error when they cannot be read.
+  // Nothing when the folder has no digests, or those of another program. Throws Error when they cannot be read.
   static std::optional<Digests> read(const std::filesystem::path& folder);
   std::string text() const;
 

@@ -125,7 +125,10 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
     : output_(output) {
   nlohmann::json config = architecture.config();
   // Of a checkpoint that is repacked: the format writes its own. The second is compressed-tensors' older key.
-  for (const char* key : {"quantization_config", "compression_config"}) config.erase(key);
+  for (const char* key : {"quantization_config", "compression_config"}) {
+    config.erase(key);
+    if (const auto text = config.find("text_config"); text != config.end() && text->is_object()) text->erase(key);
+  }
   about_ = architecture.facts();
   const ExportSession::Facts facts{.json = {{"config", std::move(config)},
                                             {"architecture", about_},

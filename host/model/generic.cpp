@@ -104,7 +104,11 @@ class Reader {
   void add(const std::string& name) {
     tensors_.push_back(name);
     const TensorInfo info = source_.info(name);
-    if (info.shape.size() < 2 || !is_floating(info.dtype)) return;
+    if (info.shape.size() < 2) return;
+    if (info.dtype == DType::kF8E4M3 || info.dtype == DType::kF8E5M2)
+      throw Error(
+          cat(name, " is ", safetensors_name(info.dtype), ", and no loaded format finds its scale in the checkpoint"));
+    if (!is_floating(info.dtype)) return;
     const bool is_weight = name.ends_with(kWeight);
     const std::string module = is_weight ? name.substr(0, name.size() - kWeight.size()) : name;
     if (model_.head_is_layer && module == model_.head.name) return;

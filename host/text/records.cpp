@@ -234,20 +234,25 @@ class Records {
     if (record.is_string()) return {record.get<std::string>()};
     if (!record.is_object()) throw Error(cat("has no text; ", kRecordHelp));
     if (options_.field) return field_of(record);
+    const Json* text = member(record, "text");
+    if (text && text->is_string()) return {text->get<std::string>()};
+    if (const Json* conversation = first_member(record, {"messages", "conversations", "conversation"})) {
+      const Json value = unpacked(*conversation);
+      // The only column may be a text of that name, but not a list that some other program wrote.
+      if (record.size() > 1 || !value.is_string() || value.get_ref<const std::string&>().starts_with("[{"))
+        return templated(messages_of(value), record);
+    }
     if (record.size() == 1 && record.begin()->is_string()) {
+      if (record.begin().key().find_first_of(";\t") != std::string::npos)
+        throw Error(cat("has one column, \"", record.begin().key(), "\": separate columns by commas"));
       if (names_no_text(record.begin().key()))
         throw Error(cat("has no text: \"", record.begin().key(), "\" names none; ", kRecordHelp));
       return {record.begin()->get<std::string>()};
     }
-    if (const auto text = record.find("text"); text != record.end()) {
-      if (!text->is_string()) throw Error(cat("has no text; \"text\" is no string; ", kRecordHelp));
-      return {text->get<std::string>()};
-    }
-    if (const Json* conversation = first_member(record, {"messages", "conversations", "conversation"}))
-      return templated(messages_of(unpacked(*conversation)), record);
     if (Json pair = pair_of(record); !pair.is_null()) return templated(std::move(pair), record);
     if (const Json* content = member(record, "content"); content && content->is_string())
       return {content->get<std::string>()};
+    if (record.contains("text")) throw Error(cat("has no text; \"text\" is no string; ", kRecordHelp));
     std::vector<std::string> keys;
     for (const auto& [key, value] : record.items()) keys.push_back(key);
     throw Error(cat("has no text; ", kRecordHelp, " (its keys: ", joined(keys), ")"));

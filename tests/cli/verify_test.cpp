@@ -145,6 +145,15 @@ TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
   }
 }
 
+// A mirror's, say.
+TEST_F(Verify, DigestsOfAnotherProgramAreNoDamage) {
+  export_model("formats: [auto_gptq]\n");
+  const std::string out = (work_ / "out").string();
+  ASSERT_EQ(std::system(("cd " + out + " && sha256sum *.json *.safetensors > SHA256SUMS").c_str()), 0);
+  const Outcome outcome = run("verify " + out);
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+}
+
 TEST_F(Verify, OfSeveralExportsOneIsToBeNamed) {
   export_model("formats: [fake, auto_round]\n");
   const std::string out = (work_ / "out").string();

@@ -316,6 +316,14 @@ TEST(Gguf, ConfigurationsComeBack) {
   }
 }
 
+TEST(Gguf, TheAttentionsFactorOfYarnIsRead) {
+  json config = read_json(fs::path(TEST_DATA) / "models/tiny-llama/config.json");
+  config["rope_scaling"] = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"attention_factor", 0.6}, {"original_max_position_embeddings", 64}};
+  config.erase("rope_parameters");
+  EXPECT_NEAR(rebuilt_config(config).at("rope_scaling").at("attention_factor").get<double>(), 0.6, 1e-7);
+}
+
 TEST(Gguf, RotaryFactorsOfNobodyAreNamed) {
   // What Llama 3 would have with other bounds.
   const json scaling{{"rope_type", "llama3"},

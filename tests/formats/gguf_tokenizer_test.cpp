@@ -244,6 +244,20 @@ TEST(GgufTokenizer, AddedTokensOfEveryFileHaveTheIdsOfTexts) {
   EXPECT_EQ(file.at("tokenizer.ggml.tokens").at(size), "<tool>");
 }
 
+// transformers' order.
+TEST(GgufTokenizer, TheChatTemplateIsTheFileOfItsOwn) {
+  const TempFolder folder;
+  fs::copy(kTokenizers / "made-llama3", folder.path() / "model");
+  const fs::path file = folder.path() / "model/tokenizer_config.json";
+  json config = fs::exists(file) ? read_json(file) : json::object();
+  for (const json& said : {json(nullptr), json("another")}) {
+    config["chat_template"] = said;
+    std::ofstream(file) << config;
+    std::ofstream(folder.path() / "model/chat_template.jinja") << "its own";
+    EXPECT_EQ(metadata_of(folder.path() / "model").at("tokenizer.chat_template"), "its own");
+  }
+}
+
 TEST(GgufTokenizer, WithoutATokenizerTheHostsMessageIsTold) {
   const TempFolder folder;
   try {

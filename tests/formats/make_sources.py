@@ -295,8 +295,25 @@ def make_mxfp4():
               folder / "expected.safetensors")
 
 
+def make_fp8_experts():
+    """As transformers' FP8Experts saves stacks, one scale an expert and in blocks; what quantizes is said in text_config."""
+    stack, block = "model.layers.0.mlp.experts", [16, 32]
+    weights = {"gate_up_proj": (fp8_codes(6, 24).reshape(2, 3, 24), torch.rand(2, 1, 1)),
+               "down_proj": (fp8_codes(40, 64).reshape(2, 20, 64), torch.rand(2, 2, 2))}
+    stored, expected = {}, {}
+    for name, (codes, scale) in weights.items():
+        stored |= {f"{stack}.{name}": codes, f"{stack}.{name}_scale_inv": scale}
+        for i in range(2):
+            expected[f"{stack}.{i}.{name}.weight"] = (codes[i].float() * scale[i] if scale[i].numel() == 1
+                                                      else _dequantize_fp8_weight(codes[i], scale[i], block, torch.float32))
+    quantization = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": block}
+    write("fp8_experts", {"quantization_config": quantization}, {}, key="text_config")
+    save_file(PLAIN | stored, FOLDER / "fp8_experts/model.safetensors", {"format": "pt"})
+    save_file(PLAIN | expected, FOLDER / "fp8_experts/expected.safetensors")
+
+
 if __name__ == "__main__":
     torch.manual_seed(1)
     np.random.seed(1)
-    for make in (make_fp8, make_gptq, make_awq, make_compressed, make_modelopt, make_mxfp4):
+    for make in (make_fp8, make_gptq, make_awq, make_compressed, make_modelopt, make_mxfp4, make_fp8_experts):
         make()

@@ -30,6 +30,7 @@ const Source kSources[] = {
     {"ct_pack_asym", "llm_compressor"},
     {"fp8_autofp8", "fp8"},
     {"fp8_block", "fp8"},
+    {"fp8_experts", "fp8"},
     {"fp8_fbgemm", "fp8"},
     {"fp8_static", "fp8"},
     {"fp8_ue8m0", "fp8"},

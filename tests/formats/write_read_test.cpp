@@ -268,10 +268,15 @@ TEST(WriteRead, CopiesTensorsOfEveryTypeByteForByte) {
 TEST(WriteRead, WhatLiesBesideTheWeightsComesAlong) {
   const TempFolder source, temporary;
   const std::vector<std::string>
-      copied = {"tokenizer.json", "tekken.json", "configuration_own.py", "LICENSE",
-                "additional_chat_templates/tool_use.jinja"},
-      left = {"quantize_config.json", ".gitattributes",  "README.md",      "pytorch_model.bin.index.json",
-              "training_args.bin",    "onnx/model.onnx", "onnx/vocab.txt", "roundhouse/report.html"};
+      copied = {"tokenizer.json",
+                "tekken.json",
+                "configuration_own.py",
+                "LICENSE",
+                "additional_chat_templates/tool_use.jinja",
+                "1_Pooling/config.json"},
+      left = {"quantize_config.json",  ".gitattributes",  "README.md",        "pytorch_model.bin.index.json",
+              "training_args.bin",     "onnx/model.onnx", "onnx/config.json", "onnx/vocab.txt",
+              "roundhouse/report.html"};
   for (const std::vector<std::string>& names : {copied, left})
     for (const std::string& name : names) {
       std::filesystem::create_directories((source.path() / name).parent_path());

@@ -102,6 +102,13 @@ TEST_F(RecordsTest, FilesAsPeopleHaveThem) {
   EXPECT_EQ(read("a.TSV", "prompt\tresponse\nHi, you\tHo\n"), (Texts{"T:<s>[user]Hi, you[assistant]Ho"}));
   EXPECT_EQ(read("chat.csv", "messages\n\"[{\"\"role\"\": \"\"user\"\", \"\"content\"\": \"\"x\"\"}]\"\n", "messages"),
             (Texts{"T:<s>[user]x"}));
+  const std::string only = "messages\n\"[{\"\"role\"\": \"\"user\"\", \"\"content\"\": \"\"x\"\"}]\"\n";
+  EXPECT_EQ(read("only.csv", only), (Texts{"T:<s>[user]x"})) << "the only column is no plain text";
+  EXPECT_PRED2(contains, problem("repr.csv", "messages\n\"[{'role': 'user', 'content': 'x'}]\"\n"),
+               "a conversation must be");
+  EXPECT_EQ(read("null.jsonl", R"({"text": null, "messages": [{"role": "user", "content": "x"}]})"),
+            (Texts{"T:<s>[user]x"}));
+  EXPECT_PRED2(contains, problem("semicolons.csv", "id;text\n1;Once\n"), "separate columns by commas");
   EXPECT_EQ(problem("bad.csv", "text,id\na,1\nb\n"), ":3: has 1 fields, the header 2");
   EXPECT_EQ(problem("bad.csv", "text\n\"a\nb\n"), ":2: a quotation that begins in this row has no end");
   EXPECT_EQ(problem("bad.csv", "text\n\"a\"b\n"), ":2: text stands behind a quotation; quotes within one are doubled");

@@ -86,7 +86,6 @@ class AutoRoundWriter : public CheckpointWriter {
   }
 
   Json quantization_config() const override {
-    rh::require(!layers().empty(), "no layer was quantized: there is nothing to pack");
     std::vector<LayerScheme> schemes;
     for (const rh_format_layer* layer : layers()) schemes.push_back(scheme_of(*layer));
     const Json usual = common(schemes);
@@ -195,6 +194,7 @@ class AutoRound : public rh::Format, public rh::Linter {
 
   // config.json names one packing_format for the whole checkpoint.
   void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    require_layers(plan);
     check_experts(plan, rh::Experts::kApart, answers);
     std::optional<IntPlan> ints;
     if (has_ints(plan)) ints.emplace(plan);

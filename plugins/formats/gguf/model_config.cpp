@@ -147,6 +147,11 @@ Json model_config(GgufReader& file) {
                                     {"yarn_beta_slow", "beta_slow"}})
       if (const Json found = value(cat("rope.scaling.", key).c_str()); found.is_number())
         config["rope_scaling"][name] = found;
+  // llama.cpp multiplies it with the attention's factor that YaRN has by itself.
+  if (const Json own = value("rope.scaling.attn_factor"); scaling == "yarn" && own.is_number() && factor.is_number())
+    config["rope_scaling"]["attention_factor"] = own.get<double>() * (0.1 * std::log(factor.get<double>()) + 1);
+  if (const Json linear = value("rope.scale_linear"); !scaling.is_string() && linear.is_number())  // files of 2023
+    config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", linear}};
   if (const std::vector<float> factors = file.rotary_factors(); !factors.empty())
     config["rope_scaling"] = llama3_scaling(factors, config);
   for (const char* token : {"bos", "eos"})

@@ -343,13 +343,14 @@ class TokenizerExport {
 
   void chat_template() {
     std::string text;
-    if (const auto said = config_.find("chat_template"); said != config_.end()) {
+    const auto said = config_.find("chat_template");
+    if (const auto file = read_text(folder_ / "chat_template.jinja")) {  // transformers' order
+      text = *file;
+    } else if (said != config_.end() && !said->is_null()) {
       if (said->is_string()) text = *said;
       if (said->is_array())
         for (const json& entry : *said)
           if (text.empty() || text_of(entry, "name") == "default") text = text_of(entry, "template");
-    } else if (const auto file = read_text(folder_ / "chat_template.jinja")) {
-      text = *file;
     } else {
       text = text_of(read_json(folder_ / "chat_template.json"), "chat_template");
     }

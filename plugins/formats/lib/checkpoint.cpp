@@ -82,12 +82,14 @@ std::string text_at(const Json& json, const char* key, const char* otherwise) {
 
 Json quantization_of(const Json& config) {
   const auto found = config.find("quantization_config");
-  return found != config.end() && found->is_object() ? *found : Json::object();
+  if (found != config.end()) return found->is_object() ? *found : Json::object();
+  const auto text = config.find("text_config");
+  return text != config.end() && text->is_object() ? quantization_of(*text) : Json::object();
 }
 
 Json quantization_in(const std::string& folder, const char* name) {
   const Json config = read_config_or_empty(folder);
-  if (config.contains("quantization_config")) return quantization_of(config);
+  if (const Json said = quantization_of(config); !said.empty() || config.contains("quantization_config")) return said;
   try {
     return read_object((fs::path(folder) / name).string());
   } catch (const rh::Error&) {

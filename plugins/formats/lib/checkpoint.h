@@ -35,7 +35,7 @@ Json read_config(const std::string& folder);
 Json read_config_or_empty(const std::string& folder);
 // The text under `key`; `otherwise` when there is none.
 std::string text_at(const Json& json, const char* key, const char* otherwise = "");
-// config.json's quantization_config, or an empty object.
+// config.json's quantization_config, or that of its text_config, or an empty object.
 Json quantization_of(const Json& config);
 // As quantization_of, from the folder's own file `name` where config.json says nothing of quantization: older exporters
 // wrote that alone. Empty when there is no such file either, or it is damaged.

@@ -74,6 +74,12 @@ void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers
   }
 }
 
+void require_layers(const rh_plan& plan) {
+  for (uint64_t i = 0; i < plan.tensor_count; ++i)
+    if (plan.tensors[i]->layer) return;
+  throw rh::Error(RH_INVALID_ARGUMENT, "the plan quantizes no layer: there is nothing to pack");
+}
+
 void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Answer>& answers) {
   const rh::ExpertStacks mixed(plan, rh::Experts::kApart);
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {

@@ -50,6 +50,9 @@ std::string block_prefix(const rh_plan& plan);
 // Refuses the quantized layers outside the blocks (lm_head).
 void refuse_outside_blocks(const rh_plan& plan, std::vector<rh::Answer>& answers);
 
+// Throws rh::Error when the plan quantizes nothing.
+void require_layers(const rh_plan& plan);
+
 // Refuses quantized experts that no engine reads, and warns of what transformers does not read. `experts`: as the writer
 // stores them.
 void check_experts(const rh_plan& plan, rh::Experts experts, std::vector<rh::Answer>& answers);

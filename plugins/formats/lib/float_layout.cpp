@@ -42,8 +42,6 @@ bool is_exponent(const rh_tensor& scale) {
   return scale.dtype.kind == RH_KIND_FLOAT8_E8M0FNU || rh::same_type(scale.dtype, rh::kU8);
 }
 
-bool is_fp8(rh_data_type dtype) { return rh::same_type(dtype, kF8E4M3) || rh::same_type(dtype, kF8E5M2); }
-
 FloatEncoding filled_in(FloatEncoding encoding, int64_t rows, int64_t cols, const rh_tensor* scale) {
   auto* fp8 = std::get_if<rh::ScaledFp8>(&encoding);
   if (!fp8) return encoding;

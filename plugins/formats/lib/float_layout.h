@@ -25,9 +25,6 @@
 
 namespace roundhouse::formats {
 
-constexpr rh_data_type kF8E4M3{RH_KIND_FLOAT8_E4M3FN, 8, 1};
-constexpr rh_data_type kF8E5M2{RH_KIND_FLOAT8_E5M2, 8, 1};
-
 using FloatEncoding = std::variant<rh::ScaledFp8, rh::Mx, rh::Nvfp>;
 
 // A weight's; nullopt: another encoding. Throws rh::Error for wrong parameters.

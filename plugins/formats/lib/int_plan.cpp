@@ -38,7 +38,7 @@ IntPlan::IntPlan(const rh_plan& plan) : groups_(plan) {
     else
       ++found->second;
   });
-  rh::require(!counts.empty(), "the plan quantizes no layer: there is nothing to pack");
+  require_layers(plan);
   common_ = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) {
               return a.second < b.second;
             })->first;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <roundhouse/encoding/decode.hpp>
+#include <set>
 
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/text.h"
@@ -41,6 +42,30 @@ bool is_cache_scale(const std::string& tensor) {
   const size_t dot = tensor.rfind('.');
   return dot != std::string::npos &&
          std::count(std::begin(kCacheScales), std::end(kCacheScales), std::string_view(tensor).substr(dot + 1)) > 0;
+}
+
+// What follows the name of a stack of experts in that of its scale, and in those of what else belongs to it.
+constexpr std::string_view kStackScales[] = {"_scale_inv", "_scale"};
+constexpr std::string_view kStackRanges[] = {"_activation_scale", "_input_scale"};
+
+// A stack's quantized weights [experts, rows, cols], whose scale is there.
+bool is_stack(const TensorReader& tensors, const TensorReader::Entry& entry) {
+  return entry.view->ndim == 3 && is_fp8(entry.view->dtype) &&
+         std::any_of(std::begin(kStackScales), std::end(kStackScales), [&](std::string_view suffix) {
+           return tensors.find(entry.name + std::string(suffix)) != nullptr;
+         });
+}
+
+// The part of one expert, of `count`, in a tensor whose first axis is theirs, or in one number for all.
+std::unique_ptr<rh::View> part_of(const rh_tensor& all, int64_t expert, int64_t count, const std::string& name) {
+  const bool shared = rh::elements(all) == 1;
+  rh::require(shared || (all.ndim > 0 && all.shape[0] == count),
+              cat(name, ": its first axis is not that of ", count, " experts"));
+  std::vector<int64_t> shape;
+  for (int axis = 1; axis < all.ndim; ++axis) shape.push_back(all.shape[axis]);
+  if (shape.empty()) shape.push_back(1);
+  auto* const data = static_cast<uint8_t*>(all.data) + (shared ? 0 : rh::bytes(all) / count * expert);
+  return std::make_unique<rh::View>(data, all.dtype, std::move(shape));
 }
 
 // The layer's name in that of a tensor that may be one of its parts, else "".
@@ -127,17 +152,31 @@ LayerReader::LayerReader(const std::string& folder, const Json& quantization, co
   int64_t cache_scales = 0;
   std::map<std::string, Tensors> parts = stored_modules(tensors_);
   std::erase_if(parts, [](const auto& layer) { return !is_packed(layer.second); });
+  std::set<std::string> of_stacks;
+  for (const auto& entry : tensors_.entries())
+    if (is_stack(tensors_, entry))
+      for (const auto* suffixes : {&kStackScales, &kStackRanges})
+        for (const std::string_view suffix : *suffixes) of_stacks.insert(entry.name + std::string(suffix));
   for (const auto& entry : tensors_.entries()) {
+    if (of_stacks.contains(entry.name)) continue;
+    if (is_stack(tensors_, entry)) {
+      try {
+        add_stack(entry, make_layer);
+      } catch (const rh::Error& e) {
+        throw rh::Error(e.code(), cat(folder, ": ", e.what()));
+      }
+      continue;
+    }
     if (has_cache && is_cache_scale(entry.name)) {
       ++cache_scales;
       continue;
     }
     const auto layer = parts.find(layer_of(entry.name));
     if (layer == parts.end()) {
-      items_.push_back({&entry, nullptr});
+      items_.push_back({&entry, nullptr, nullptr});
     } else if (!layer->second.empty()) {  // its first tensor
       try {
-        items_.push_back({nullptr, make_layer(layer->first, layer->second)});
+        items_.push_back({nullptr, make_layer(layer->first, layer->second), nullptr});
       } catch (const rh::Error& e) {
         throw rh::Error(e.code(), cat(folder, ": ", e.what()));
       }
@@ -148,6 +187,31 @@ LayerReader::LayerReader(const std::string& folder, const Json& quantization, co
     rh::log(RH_LOG_INFO,
             cat(folder, ": ", cache_scales,
                 " scales of a quantized cache of keys and values are left out: they say nothing of weights"));
+}
+
+void LayerReader::add_stack(const TensorReader::Entry& entry, const MakeLayer& make_layer) {
+  const int64_t count = entry.view->shape[0];
+  const size_t last = entry.name.rfind('.') + 1;  // 0: there is none
+  for (int64_t i = 0; i < count; ++i) {
+    auto expert = std::make_unique<Expert>();
+    expert->stack_name = entry.name;
+    expert->stack = {sizeof(rh_stack), 0, expert->stack_name.c_str(), i, count};
+    Tensors parts;
+    const auto add = [&](const char* part, const rh_tensor& all, const std::string& name) {
+      expert->parts.push_back(part_of(all, i, count, name));
+      parts[part] = expert->parts.back()->get();
+    };
+    add("weight", *entry.view, entry.name);
+    for (const auto& [suffix, part] : {std::pair{kStackScales[0], "weight_scale_inv"},
+                                       {kStackScales[1], "weight_scale"},
+                                       {kStackRanges[0], "activation_scale"},
+                                       {kStackRanges[1], "input_scale"}})
+      if (const std::string name = entry.name + std::string(suffix); const rh_tensor* found = tensors_.find(name))
+        add(part, *found, name);
+    items_.push_back(
+        {nullptr, make_layer(cat(entry.name.substr(0, last), i, ".", entry.name.substr(last)), parts), &expert->stack});
+    experts_.push_back(std::move(expert));
+  }
 }
 
 const LayerReader::Item& LayerReader::at(uint64_t index) const {
@@ -163,7 +227,9 @@ const StoredLayer& LayerReader::layer_at(uint64_t index) const {
 
 void LayerReader::item(uint64_t index, rh_item& out) {
   const Item& item = at(index);
-  return item.tensor ? describe_tensor(*item.tensor, out) : item.layer->describe(out);
+  if (item.tensor) return describe_tensor(*item.tensor, out);
+  item.layer->describe(out);
+  out.stack = item.stack;
 }
 
 void LayerReader::read(uint64_t index, rh_tensor& output) {

@@ -14,6 +14,10 @@
 
 namespace roundhouse::formats {
 
+constexpr rh_data_type kF8E4M3{RH_KIND_FLOAT8_E4M3FN, 8, 1};
+constexpr rh_data_type kF8E5M2{RH_KIND_FLOAT8_E5M2, 8, 1};
+inline bool is_fp8(rh_data_type dtype) { return rh::same_type(dtype, kF8E4M3) || rh::same_type(dtype, kF8E5M2); }
+
 // What an engine does to a layer's input.
 struct StoredActivation {
   rh::Encoding encoding;             // empty: nothing
@@ -79,8 +83,9 @@ class LayerReader : public rh::Reader {
   using Tensors = std::map<std::string, const rh_tensor*, std::less<>>;
   using MakeLayer = std::function<std::unique_ptr<StoredLayer>(const std::string& name, const Tensors& tensors)>;
 
-  // A layer is quantized that has a "weight_scale", "weight_scale_inv", "weight_packed", "qweight" or "qzeros"; all other
-  // tensors are as they are stored. `quantization`: config.json's; when it has a kv_cache_scheme, the scales of the
+  // A layer is quantized that has a "weight_scale", "weight_scale_inv", "weight_packed", "qweight" or "qzeros", and each
+  // expert of a stack of 8-bit floats [experts, rows, cols] with a NAME_scale_inv or NAME_scale: of
+  // ....experts.gate_up_proj the fourth is ....experts.3.gate_up_proj. All other tensors are as they are stored. `quantization`: config.json's; when it has a kv_cache_scheme, the scales of the
   // cache of keys and values are left out.
   LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer);
 
@@ -95,13 +100,21 @@ class LayerReader : public rh::Reader {
   struct Item {
     const TensorReader::Entry* tensor;  // nullptr: a layer
     std::unique_ptr<StoredLayer> layer;
+    const rh_stack* stack = nullptr;
   };
+  struct Expert {  // what an item of a stack points to
+    std::string stack_name;
+    std::vector<std::unique_ptr<rh::View>> parts;
+    rh_stack stack;
+  };
+  void add_stack(const TensorReader::Entry& entry, const MakeLayer& make_layer);
   const Item& at(uint64_t index) const;
   const StoredLayer& layer_at(uint64_t index) const;
 
   const TensorReader tensors_;
   const std::string facts_;
   std::vector<Item> items_;
+  std::vector<std::unique_ptr<Expert>> experts_;
 };
 
 // The tensors of each module that has a weight, packed or not, or a part of a packed one, by the module's name.

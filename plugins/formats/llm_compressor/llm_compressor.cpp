@@ -297,6 +297,7 @@ class LlmCompressor : public rh::Format, public rh::Linter {
   }
 
   void plan(const rh_plan& plan, std::vector<rh::Answer>& answers) const override {
+    require_layers(plan);
     for (uint64_t i = 0; i < plan.tensor_count; ++i)
       if (const rh_format_layer* layer = plan.tensors[i]->layer) answers[i].reason = unsaid_of_input(*layer);
     check_experts(plan, rh::Experts::kTogether, answers);
