@@ -276,7 +276,8 @@ void add_dtype_encoding_tests(std::vector<Test>& tests) {
         independent_rows},
        {"dtype.batches", "equal matrices in one call have the bits that each has by itself, or check refuses them",
         "layer.h", batches},
-       {"dtype.status", "what cannot be represented is an error or told in exec->status, NULL or a word that else stays 0", "host.h",
+       {"dtype.status",
+        "what cannot be represented is an error or told in exec->status, NULL or a word that else stays 0", "host.h",
         status},
        {"dtype.options-json", "options are compared as JSON values, never as text", "dtype.h", options_json},
        {"dtype.decode-types", "decode writes f32, f16 or bf16", "dtype.h", decode_types}});
