@@ -14,7 +14,10 @@ namespace roundhouse {
 std::string card_text(const CudaCard& card, const Plan& plan);
 
 // The recipe's `memory` for this card: where the activations do not fit beside the work, they are to stay in host memory,
-// which changes no bit. Throws Error where the work alone has no room.
+// which changes no bit. Warns where the work alone may have no room: that is an estimate, and the run ends with what to
+// change if it has none. Throws Error where it cannot have any: one block's weights are more than the card's memory.
 std::optional<int64_t> fitted_memory(const CudaCard& card, const Plan& plan);
+// The same for the measurement of its mix. REQUIRES: plan.mix.
+std::optional<int64_t> fitted_memory_of_measuring(const CudaCard& card, const Plan& plan);
 
 }  // namespace roundhouse

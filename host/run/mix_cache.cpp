@@ -15,6 +15,7 @@
 #include "host/export/exporter.h"
 #include "host/plan/mix.h"
 #include "host/report/progress.h"
+#include "host/run/card.h"
 #include "host/run/identity.h"
 #include "host/tuning/sensitivity.h"
 
@@ -106,9 +107,11 @@ std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catal
   if (measuring != Measuring::kAnew) sensitivities = read(file, mix);
   if (!sensitivities) {
     if (measuring == Measuring::kNever) return std::nullopt;
+    const std::optional<int64_t> memory =
+        device == "cpu" ? open.recipe.memory : fitted_memory_of_measuring(card_of(device), open);
     Progress progress("measuring", 2 * original.architecture.blocks());
     sensitivities = measure_sensitivities(
-        {mix, original.architecture, *original.tensors, catalogue, texts.calibration, texts.pad_id, device,
+        {mix, original.architecture, *original.tensors, catalogue, texts.calibration, texts.pad_id, device, memory,
          [&](int64_t step, int64_t) { progress.update(step, 0, "what each scheme of the mix costs"); }});
     progress.clear();
     keep(file, *sensitivities);

@@ -43,6 +43,7 @@ ActivationQuantizer::ActivationQuantizer(const LoadedDtype& dtype, const LinearI
       quantizer_(dtype, encoding, {layer.name, layer.role, -1, layer.in_features, DType::kF32, RH_TARGET_ACTIVATION},
                  device) {
   quantizer_.prepare(encoded);
+  quantizer_.check();
 }
 
 at::Tensor ActivationQuantizer::rows(const at::Tensor& tensor) const {
@@ -59,6 +60,7 @@ at::Tensor ActivationQuantizer::take_statistic() {
 
 void ActivationQuantizer::prepare(const at::Tensor& statistic) {
   quantizer_.prepare({}, {}, statistic.defined() ? statistic.to(quantizer_.device()) : statistic);
+  if (statistic.defined()) quantizer_.check();  // a run has waited for the statistic too
 }
 
 at::Tensor ActivationQuantizer::quantized(const at::Tensor& input) {

@@ -109,7 +109,7 @@ std::vector<Tensor> DeviceQuantizer::encode(const at::Tensor& input, const std::
   plugin_.encode(exec(), in.one(), tuned.in_or_null(), states.in(), out.out());
   std::vector<Tensor> result;
   for (const at::Tensor& t : encoded) result.push_back(from_torch(t.cpu()));
-  if (status_.defined()) require_represented(status_.item<int32_t>());
+  check();
   return result;
 }
 

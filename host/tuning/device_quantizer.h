@@ -38,12 +38,16 @@ class DeviceQuantizer {
                 const std::vector<at::Tensor>& grad_tunables, const at::Tensor& grad_input);
   void sign_step(const at::Tensor& input, const std::vector<at::Tensor>& tunables, const at::Tensor& grad_output,
                  const std::vector<at::Tensor>& learning_rates);
-  // The encoding's tensors, on the CPU. Throws Error for what kernels found, as DeviceStatus does.
+  // The encoding's tensors, on the CPU. Throws Error as check() does.
   std::vector<Tensor> encode(const at::Tensor& input, const std::vector<at::Tensor>& tunables);
 
   // Where kernels tell what they cannot represent, i32 [1] on the device; undefined on the CPU, where calls fail.
   const at::Tensor& status() const { return status_; }
   void require_represented(int32_t status) const { plugin_.require_represented(static_cast<uint32_t>(status)); }
+  // Waits for the device, and throws Error for what kernels found.
+  void check() const {
+    if (status_.defined()) require_represented(status_.item<int32_t>());
+  }
 
  private:
   void make_tensors();

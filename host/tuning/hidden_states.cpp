@@ -47,7 +47,12 @@ AppendFile unlinked_file(const std::filesystem::path& output, int64_t bytes) {
 }  // namespace
 
 HiddenStates::HiddenStates(at::IntArrayRef shape, at::ScalarType type, at::Device device, HiddenStatesMemory& memory)
-    : shape_(shape.begin() + 1, shape.end()), samples_(shape[0]), type_(type), device_(device), memory_(memory) {
+    : shape_(shape.begin() + 1, shape.end()),
+      samples_(shape[0]),
+      type_(type),
+      device_(device),
+      memory_(memory),
+      staging_{Staging{{}, DeviceEvent(device)}, Staging{{}, DeviceEvent(device)}} {
   sample_bytes_ = c10::multiply_integers(shape_) * static_cast<int64_t>(c10::elementSize(type));
   if (!memory.left) {
     resident_ = at::empty(shape, at::TensorOptions(type).device(device));
@@ -90,18 +95,34 @@ at::Tensor HiddenStates::rows(const at::Tensor& indices) const {
   if (!file_ && resident_.device() == device_) return resident_.index_select(0, indices);
   std::vector<int64_t> shape = shape_;
   shape.insert(shape.begin(), indices.size(0));
-  // A copy from pinned memory does not wait for the device.
-  const at::Tensor rows = at::empty(shape, host_memory_for(device_, type_));
+  if (!runs_ahead(device_)) {
+    const at::Tensor rows = at::empty(shape, type_);
+    gather(indices, rows);
+    return rows;
+  }
+  Staging& staging = staging_[turn_++ % staging_.size()];
+  staging.copied.wait();
+  if (!staging.rows.defined() || staging.rows.size(0) < indices.size(0)) {
+    staging.rows.reset();
+    staging.rows = at::empty(shape, host_memory_for(device_, type_));
+  }
+  const at::Tensor rows = staging.rows.slice(0, 0, indices.size(0));
+  gather(indices, rows);
+  const at::Tensor copy = rows.to(device_, /*non_blocking=*/true);
+  staging.copied.record();
+  return copy;
+}
+
+void HiddenStates::gather(const at::Tensor& indices, const at::Tensor& to) const {
   const int64_t* const samples = indices.const_data_ptr<int64_t>();
-  char* const data = static_cast<char*>(rows.mutable_data_ptr());
+  char* const data = static_cast<char*>(to.mutable_data_ptr());
   const char* const resident = static_cast<const char*>(resident_.const_data_ptr());
-  for (int64_t i = 0; i < rows.size(0); ++i) {
+  for (int64_t i = 0; i < indices.size(0); ++i) {
     if (samples[i] < resident_.size(0))
       std::memcpy(data + i * sample_bytes_, resident + samples[i] * sample_bytes_, static_cast<size_t>(sample_bytes_));
     else
       read(samples[i], data + i * sample_bytes_);
   }
-  return rows.to(device_, /*non_blocking=*/true);
 }
 
 void HiddenStates::write(int64_t begin, const at::Tensor& rows) {

@@ -5,10 +5,12 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <filesystem>
 #include <optional>
 
 #include "host/checkpoint/append_file.h"
+#include "host/model/accelerator.h"
 #include "host/tuning/results.h"
 
 namespace roundhouse {
@@ -43,6 +45,14 @@ class HiddenStates {
   at::ScalarType type() const { return type_; }
 
  private:
+  // Host memory that the device copies samples from while the host goes on.
+  struct Staging {
+    at::Tensor rows;
+    DeviceEvent copied;
+  };
+
+  // Of samples, from memory and the file.
+  void gather(const at::Tensor& indices, const at::Tensor& to) const;
   // Of one sample at its place in the file.
   void read(int64_t sample, void* to) const;
 
@@ -53,6 +63,9 @@ class HiddenStates {
   HiddenStatesMemory& memory_;
   at::Tensor resident_;             // the first samples, perhaps all
   std::optional<AppendFile> file_;  // the others
+  // The host fills one while the device copies the other, and waits before it goes further ahead.
+  mutable std::array<Staging, 2> staging_;
+  mutable size_t turn_ = 0;
 };
 
 }  // namespace roundhouse

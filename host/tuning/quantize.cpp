@@ -65,14 +65,17 @@ class HeldSource : public TensorSource {
     held_ = std::exchange(ahead_, {});
   }
 
-  // Copies these, in a thread, to host memory from which `device` copies without a wait. Until settle() or drop()
-  // nothing else may be asked of the source.
-  void load_ahead(std::vector<std::string> names, at::Device device) {
-    thread_ = std::thread([this, names = std::move(names), device] {
+  // Copies these, as far as `bytes` go, in a thread, to host memory from which `device` copies without a wait. Until
+  // settle() or drop() nothing else may be asked of the source.
+  void load_ahead(std::vector<std::string> names, at::Device device, uint64_t bytes) {
+    thread_ = std::thread([this, names = std::move(names), device, left = bytes]() mutable {
       try {
         for (const std::string& name : names) {
           if (!source_.contains(name)) continue;
-          const at::Tensor stored = to_torch(source_.load(name));
+          const Tensor loaded = source_.load(name);
+          if (loaded.bytes() > left) break;
+          left -= loaded.bytes();
+          const at::Tensor stored = to_torch(loaded);
           const at::Tensor copy = at::empty(stored.sizes(), host_memory_for(device, stored.scalar_type()));
           std::memcpy(copy.mutable_data_ptr(), stored.const_data_ptr(), stored.nbytes());
           ahead_[name] = from_torch(copy);
@@ -214,7 +217,7 @@ class Run {
     activations.prepare(seen_.ranges);
     // Where the source's tensors come out of a plugin, it is to be asked by one thread.
     if (runs_ahead(device_) && !in_.quantized && index + 1 < in_.architecture.blocks())
-      source_.load_ahead(weights_of(index + 1), device_);
+      source_.load_ahead(weights_of(index + 1), device_, in_.ahead_bytes);
     if (passes_.tuned || passes_.quantized) tune(index, *block, layers, activations, report);
     source_.settle();
     if (targets_) full_.swap(targets_);

@@ -45,6 +45,8 @@ struct QuantizeInput {
   std::string device = "cpu";
   // To go on from there; reset when all of it is loaded, so that its file's room is free. nullptr: from the beginning.
   std::optional<JournalRecord>* from = nullptr;
+  // Of the next block's weights, at most so many are read ahead for a GPU: more than a dense block has; experts have more.
+  uint64_t ahead_bytes = uint64_t{2} << 30;
 };
 
 // Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.

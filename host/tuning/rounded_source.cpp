@@ -43,6 +43,7 @@ class RoundedSource : public TensorSource {
         if (sibling != name && other.block == plan.block && other.info.siblings == plan.info.siblings)
           layers.push_back(std::make_unique<LayerQuantizer>(catalogue_, other, source_.load(sibling), device_));
     prepare(layers, importance_);
+    for (const auto& layer : layers) layer->on_device().check();
     for (auto& layer : layers) {
       layer->make_leaf(to_torch(layer->plan().dtype), layer->device());
       layer->forward();

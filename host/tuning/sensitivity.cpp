@@ -71,7 +71,7 @@ class Measurement {
         seqlen_(static_cast<int64_t>(input.samples.front().size())),
         samples_(static_cast<int64_t>(sensitivity_samples(input.samples.size(), seqlen_))),
         blocks_(input.architecture.blocks()),
-        memory_{recipe_.memory, recipe_.output, {}} {
+        memory_{input.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     for (const MixGroup& group : in_.mix.groups)
       for (const size_t layer : group.layers) layers_[in_.mix.plans[0]->layers[layer].block].push_back(layer);
@@ -218,6 +218,8 @@ class Measurement {
                                                               in_.source.load(plan.info.name + ".weight"), device_));
     const Importance& given = in_.mix.plans[scheme]->importance;
     prepare(quantizers, given.empty() ? importance_ : given);
+    for (const auto& quantizer : quantizers)
+      quantizer->on_device().check();  // its error says more than an infinite loss
     for (const size_t layer : layers_[index]) result_[plans.at(layer).info.name].resize(in_.mix.plans.size());
     for (auto& quantizer : quantizers) {
       const std::string& name = quantizer->plan().info.name;

@@ -28,11 +28,12 @@ struct SensitivityInput {
   const std::vector<std::vector<int32_t>>& samples;  // calibration ids, all of one length
   std::optional<int32_t> pad_id;
   std::string device = "cpu";
+  std::optional<int64_t> memory = {};                              // as the recipe's: of activations
   std::function<void(int64_t step, int64_t steps)> progress = {};  // before each: up the blocks, and down again
 };
 
 // Of the layers of the mix's groups. Runs the first samples up the blocks and gradients down again; holds the weights
-// of one block at a time, and the samples' activations between all blocks, as far as the recipe's `memory` allows. A
+// of one block at a time, and the samples' activations between all blocks, as far as `memory` allows. A
 // layer that will be tuned is searched, or rounded where its data type has no search. Same plan and samples: same bits,
 // whatever the thread count. Throws Error.
 Sensitivities measure_sensitivities(const SensitivityInput& input);

@@ -4,8 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <memory>
+
 #include "host/base/cpu.h"
 #include "host/base/error.h"
+#include "host/plan/mix_plan.h"
 
 namespace roundhouse {
 namespace {
@@ -60,21 +64,75 @@ TEST(Card, TimeAndMemoryAreThoseOfTheArithmetic) {
 
 TEST(Card, ActivationsWithoutRoomStayInHostMemory) {
   const Plan small = of_llama(), large = of_llama(4096);
-  const CudaCard card = h100(80'000'000'000), tiny = h100(2'000'000'000);
+  const CudaCard card = h100(80'000'000'000);
   EXPECT_EQ(fitted_memory(card, small), std::nullopt);
   ASSERT_TRUE(fitted_memory(card, large));
   EXPECT_NE(card_text(card, large).find("of activations in host memory, for want of room"), std::string::npos);
   Plan limited = large;
   limited.recipe.memory = 1000;
   EXPECT_EQ(fitted_memory(card, limited), 1000) << "as the recipe says";
+}
+
+std::string said_by(const std::function<void()>& call) {
+  testing::internal::CaptureStderr();
   try {
-    fitted_memory(tiny, small);
-    ADD_FAILURE() << "no error";
+    call();
   } catch (const Error& e) {
-    const std::string text = e.what();
-    EXPECT_NE(text.find("a block of this model needs about "), std::string::npos) << text;
-    EXPECT_NE(text.find("Made-up H100 has 2.00 GB: choose a larger card or device: cpu"), std::string::npos) << text;
+    return testing::internal::GetCapturedStderr() + e.what();
   }
+  return testing::internal::GetCapturedStderr();
+}
+
+// An estimate is no reason to refuse a run.
+TEST(Card, OnlyABlockWhoseWeightsAreMoreThanTheCardsMemoryIsRefused) {
+  const Plan plan = of_llama();
+  std::optional<int64_t> memory;
+  const std::string warning = said_by([&] { memory = fitted_memory(h100(2'000'000'000), plan); });
+  EXPECT_NE(warning.find("a block of this model needs about "), std::string::npos) << warning;
+  EXPECT_NE(warning.find("Made-up H100 has 2.00 GB: if memory runs out, choose a larger card or device: cpu, or lower "
+                         "calibration.seqlen"),
+            std::string::npos)
+      << warning;
+  ASSERT_TRUE(memory) << "the activations stay in host memory";
+  const std::string error = said_by([&] { fitted_memory(h100(400'000'000), plan); });  // 218 M weights of bfloat16
+  EXPECT_NE(error.find("one block of this model has 436 MB of weights, and Made-up H100 has 400 MB: choose a larger "),
+            std::string::npos)
+      << error;
+  EXPECT_EQ(said_by([&] { fitted_memory(h100(80'000'000'000), plan); }), "");
+}
+
+// Forward, step and the best tunables are those of every expert, whichever of them a token meets.
+TEST(Card, ARoundingStepCostsTheWeightsOfAllExperts) {
+  const auto seconds = [](int64_t experts, int64_t seqlen) {
+    Plan plan = of_llama(1);
+    plan.recipe.calibration.seqlen = seqlen;
+    plan.recipe.calibration.batch_size = 1;
+    plan.experts = experts;
+    plan.experts_used = 1;
+    if (experts > 0)
+      for (LayerPlan& layer : plan.layers) layer.info.stack.emplace();
+    return estimate_on(h100(uint64_t{80} << 30), plan).seconds;
+  };
+  EXPECT_NEAR(seconds(64, 1) / seconds(0, 1), 1, 0.02) << "nearly all of it are these";
+  const double products = seconds(0, 16384) - seconds(0, 1), of_experts = seconds(64, 16384) - seconds(64, 1);
+  EXPECT_NEAR(of_experts * 64 / products, 1, 0.02);
+}
+
+// It keeps the activations between all blocks.
+TEST(Card, TheMeasurementOfAMixKeepsInHostMemoryWhatHasNoRoom) {
+  Plan plan = of_llama();
+  MixPlan mix;
+  mix.activation_bytes = plan.activation_bytes / 2 / 128 * 8 * 33;  // of one sample; 8 samples, 33 places
+  plan.mix = std::make_shared<const MixPlan>(mix);
+  const CardEstimate estimate = estimate_measuring(plan);
+  EXPECT_NEAR(static_cast<double>(estimate.activations), 8 * 33 * 2048 * 4096 * 2.0, 1e6);
+  EXPECT_GT(estimate.work, 2e9);
+  EXPECT_LT(estimate.work, 6e9);
+  const uint64_t all = estimate.work + estimate.activations;
+  EXPECT_EQ(fitted_memory_of_measuring(h100(all), plan), std::nullopt);
+  EXPECT_TRUE(fitted_memory_of_measuring(h100(all - 1), plan));
+  plan.recipe.memory = 1000;
+  EXPECT_EQ(fitted_memory_of_measuring(h100(all - 1), plan), 1000) << "as the recipe says";
 }
 
 TEST(Card, SaysNothingWhereNothingIsKnown) {

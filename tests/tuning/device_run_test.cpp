@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/util/Exception.h>
+#include <dlfcn.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -16,9 +17,13 @@
 #include "host/model/logits.h"
 #include "host/model/perplexity.h"
 #include "host/model/torch_tensor.h"
+#include "host/plan/mix.h"
+#include "host/run/mix_cache.h"
+#include "host/tuning/activation_quantizer.h"
 #include "host/tuning/input_quantization.h"
 #include "host/tuning/round.h"
 #include "host/tuning/rounded_source.h"
+#include "host/tuning/sensitivity.h"
 #include "tests/tuning/pretend_device.h"
 #include "tests/tuning/quantize_fixture.h"
 
@@ -31,7 +36,18 @@ namespace roundhouse {
 namespace {
 
 using namespace std::string_literals;
-using OnADevice = QuantizeTest;
+class OnADevice : public QuantizeTest {
+ protected:
+  // A model with a weight that needs a scale beyond float16.
+  fs::path with_large_weight(const std::string& layer) {
+    return changed(kUntied, [&](auto& tensors) {
+      Tensor& weight = tensors.at(layer + ".weight");
+      at::Tensor values = to_torch(weight).to(at::kFloat).clone();
+      values[3][7] = 1e9;
+      weight = from_torch(values);
+    });
+  }
+};
 
 constexpr double kLossError = 1e-6;
 const std::string kDevice = "pretend:1";  // not the one that is current
@@ -96,6 +112,8 @@ struct AsCuda {
   ~AsCuda() { cuda_of_plugins = at::kCUDA; }
 };
 const std::string kEmulated = "scheme: {data_type: emulated_int, bits: 4, group_size: 32}\ntuning: {iters: 12}\n";
+const std::string kRounded =
+    kEmulated.substr(0, kEmulated.find('\n')) + "\ntuning: {iters: 0}\nimatrix: {save: x.dat}\n";
 const std::string kFirst = "pretend:0";  // the emulation has one device
 
 // The whole way of a GPU, kernels of a plugin included: nothing of it moves or waits in an iteration.
@@ -131,15 +149,51 @@ TEST_F(OnADevice, WeightsAreUploadedOnceAndLaterOnesAheadOfTime) {
   for (const auto& [elements, count] : expected) EXPECT_EQ(waits[elements], count) << elements;
 }
 
+// Host memory has room for part of a block's weights: the others are uploaded in their turn.
+TEST_F(OnADevice, NoMoreIsReadAheadThanHasRoom) {
+  Problem p = problem(kUntied, kRounded);
+  p.draw_samples(8, 12);
+  const AsCuda as_cuda;
+  const Recording expected = p.quantized(kFirst);
+  std::vector<uint64_t> bytes;  // of the second block's weights, in order
+  for (const LayerPlan& layer : p.plan.layers)
+    if (layer.block == 1) bytes.push_back(p.source.load(layer.info.name + ".weight").bytes());
+  const auto waits = [&](uint64_t ahead) {
+    pretend::take_waits();
+    Recording sink;
+    quantize({p.plan, p.architecture, p.source, nullptr, p.catalogue, p.samples, std::nullopt, kFirst, nullptr, ahead},
+             sink);
+    expect_same(expected, sink);
+    const std::vector<pretend::Wait> all = pretend::take_waits();
+    return std::count_if(all.begin(), all.end(), [](const auto& w) { return w.what == "a copy from the host"; });
+  };
+  const auto none = waits(0), two = waits(bytes[0] + bytes[1]), all = waits(uint64_t{1} << 30);
+  EXPECT_EQ(none - two, 2);
+  EXPECT_EQ(none - all, static_cast<int64_t>(bytes.size()));
+  EXPECT_EQ(waits(bytes[0] + bytes[1] - 1), two + 1);
+}
+
+// Activations in host memory are on their way to the device in two buffers for each chain, however far the host could go
+// ahead. A buffer has at most the samples that a block's errors are taken over.
+TEST_F(OnADevice, ActivationsInHostMemoryTravelThroughTwoBuffers) {
+  Problem p = problem(kTied, kEmulated);
+  p.draw_samples(64, 256);
+  p.plan.recipe.calibration.batch_size = 8;
+  const AsCuda as_cuda;
+  const auto peak = [&](std::optional<int64_t> memory) {
+    p.plan.recipe.memory = memory;
+    pretend::take_peak_pinned_bytes();
+    p.quantized(kFirst);
+    return pretend::take_peak_pinned_bytes();
+  };
+  const int64_t unit = 1024 * p.architecture.hidden_size() * 4;
+  EXPECT_LE(peak(1 << 30) - peak(std::nullopt), 2 * 2 * 4 * unit);
+}
+
 // Kernels do not wait to tell of a scale beyond its type: the host learns of it where it waits, and names the layer.
 TEST_F(OnADevice, WhatKernelsCannotRepresentIsAnErrorByName) {
   const std::string name = "model.layers.1.mlp.up_proj";
-  const fs::path model = changed(kUntied, [&](auto& tensors) {
-    Tensor& weight = tensors.at(name + ".weight");
-    at::Tensor values = to_torch(weight).to(at::kFloat).clone();
-    values[3][7] = 1e9;
-    weight = from_torch(values);
-  });
+  const fs::path model = with_large_weight(name);
   const auto said = [&](const std::string& recipe, const std::string& device) {
     Problem p = problem(model, recipe);
     try {
@@ -149,16 +203,108 @@ TEST_F(OnADevice, WhatKernelsCannotRepresentIsAnErrorByName) {
     }
     return std::string("no error");
   };
-  const std::string plain =
-      kEmulated.substr(0, kEmulated.find('\n')) + "\ntuning: {iters: 0}\nimatrix: {save: x.dat}\n";
   EXPECT_NE(said(kEmulated, "cpu").find("set scale_dtype to bfloat16 or float32"), std::string::npos);
   const AsCuda as_cuda;
-  for (const std::string& recipe : {kEmulated, plain}) {
+  for (const std::string& recipe : {kEmulated, kRounded}) {
     const std::string text = said(recipe, kFirst);
     for (const std::string& part : {"block 1: "s, name, "a scale is beyond its element type: set scale_dtype to "s})
       EXPECT_NE(text.find(part), std::string::npos) << text;
   }
   EXPECT_EQ(pretend::live_bytes(), 0);
+}
+
+// So does the measurement of a mix, and the comparison with plain rounding.
+TEST_F(OnADevice, WhatKernelsCannotRepresentIsAnErrorWithoutARunToo) {
+  const std::string name = "model.layers.1.mlp.up_proj";
+  const fs::path model = with_large_weight(name);
+  const AsCuda as_cuda;
+  const auto expect_said = [&](const std::function<void()>& call) {
+    try {
+      call();
+      ADD_FAILURE() << "no error";
+    } catch (const Error& e) {
+      const std::string text = e.what();
+      EXPECT_NE(text.find(name + ": a scale is beyond its element type: set scale_dtype to "), std::string::npos)
+          << text;
+    }
+  };
+  Problem p = problem(model, kEmulated);
+  expect_said([&] { rounded_source(p.plan, p.source, p.catalogue, {}, kFirst)->load(name + ".weight"); });
+
+  const std::string scheme = "{data_type: emulated_int, group_size: 32, bits: ";
+  const Recipe mixed = recipe(model, "scheme: {mix: [" + scheme + "2}, " + scheme + "4}], target: 3.6 bits}\n" +
+                                         "tuning: {iters: 0, search: false}\n");
+  const Plan plan = plan_recipe(mixed, p.architecture, p.source, p.catalogue);
+  expect_said([&] {
+    measure_sensitivities({*plan.mix, p.architecture, p.source, p.catalogue, p.samples, std::nullopt, kFirst});
+  });
+  EXPECT_EQ(pretend::live_bytes(), 0);
+}
+
+// Ranges of inputs, calibrated or stored in a checkpoint.
+TEST_F(OnADevice, RangesThatAreNotFiniteAreAnErrorByName) {
+  DiscoveryOptions options;
+  options.directories = {FIXTURES "/emulated"};
+  options.use_cache = false;
+  Catalogue catalogue = Catalogue::discover(options);
+  LayerPlan plan;
+  plan.info = {"some.layer", "some", "", 4, 6, false};
+  TensorScheme& scheme = plan.scheme.activation.emplace();
+  scheme.dtype = "fp8";
+  scheme.bits = 8;
+  scheme.group_cols = RH_GROUP_TENSOR;
+  scheme.dynamic = false;
+  const auto expect_said = [&](const std::function<void()>& call) {
+    try {
+      call();
+      ADD_FAILURE() << "no error";
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("some.layer: a value is NaN or infinite"), std::string::npos) << e.what();
+    }
+  };
+  const AsCuda as_cuda;
+  at::Tensor range = at::full({1}, 2.0f);
+  ActivationQuantizer calibrated(catalogue, plan, at::kFloat, kFirst);
+  ASSERT_TRUE(calibrated.calibrated());
+  ASSERT_FALSE(calibrated.on_device().device().is_cpu());
+  calibrated.prepare(range);
+  const rh_encoding& encoding = calibrated.encoding();
+  TensorSet stored(encoding.tensors, encoding.tensor_count);
+  auto& scale = *static_cast<float*>(stored.data()[0]->data);
+  scale = calibrated.encode().at(0).as<float>()[0];
+  ActivationQuantizer(catalogue.dtype("fp8"), plan.info, encoding, stored, kFirst);
+  expect_said([&] { calibrated.prepare(range.fill_(INFINITY)); });
+  expect_said([&] {
+    scale = INFINITY;
+    ActivationQuantizer(catalogue.dtype("fp8"), plan.info, encoding, stored, kFirst);
+  });
+}
+
+// What the measurement of a mix keeps between all blocks stays in host memory where the card has no room for it.
+TEST_F(OnADevice, AMixIsMeasuredWithinTheCardsMemory) {
+  ASSERT_TRUE(dlopen(FAKE_DRIVER, RTLD_NOW)) << dlerror();  // from now on this one has the name
+  ::setenv("XDG_CACHE_HOME", folder_.path().c_str(), 1);
+  const Recipe mixed = recipe(kUntied, "scheme: {mix: [W2A16G32, W4A16G32], target: 3 bits}\ntuning: {iters: 0}\n");
+  Catalogue& catalogue = Problem::discover();
+  const Original original = open_original(catalogue, mixed, {Problem::configs() / "architectures"});
+  const Plan plan = plan_recipe(mixed, original, catalogue);
+  Problem p = problem(kUntied, "scheme: W4A16\n");
+  p.draw_samples(16, 256);
+  const auto peak = [&](const char* bytes_of_card) {
+    ::setenv("FAKE_CUDA_MEMORY", bytes_of_card, 1);
+    pretend::take_peak_bytes();
+    const auto settled = settle_mix(plan, original, catalogue, {p.samples, {}, std::nullopt}, kFirst, Measuring::kAnew);
+    EXPECT_EQ(pretend::live_bytes(), 0);
+    return std::pair(pretend::take_peak_bytes(), settled->mix->chosen->loss);
+  };
+  const auto [large, loss_on_device] = peak("80000000000");
+  const auto [small, loss_in_memory] = peak("1000000000");
+  const int64_t states = 3 * 16 * 256 * p.architecture.hidden_size() * 4;  // before, between and after the blocks
+  EXPECT_GT(large, states);
+  EXPECT_LT(small, large - states / 2);
+  EXPECT_EQ(loss_in_memory, loss_on_device);
+  ::unsetenv("FAKE_CUDA_MEMORY");
+  ::unsetenv("XDG_CACHE_HOME");
 }
 
 // The device's memory ends at one allocation or another of a run.

@@ -16,6 +16,7 @@
 #include <torch/library.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -62,6 +63,7 @@ class Memory : public c10::Allocator {
     }
     live_[at] = bytes;
     live_bytes_ += static_cast<int64_t>(bytes);
+    peak_bytes_ = std::max(peak_bytes_, live_bytes_);
     std::memset(ours_ + at, kUnset, room);
     return {device_ + at, device_ + at, &release, device};
   }
@@ -84,6 +86,9 @@ class Memory : public c10::Allocator {
   }
   int64_t live_bytes() {
     return locked([&] { return live_bytes_; });
+  }
+  int64_t take_peak_bytes() {
+    return locked([&] { return std::exchange(peak_bytes_, live_bytes_); });
   }
   void fail(int64_t n) {
     locked([&] { return failing_ = n; });
@@ -131,7 +136,7 @@ class Memory : public c10::Allocator {
   size_t used_ = 0;
   std::map<size_t, size_t> live_;       // bytes, by offset
   std::multimap<size_t, size_t> free_;  // offsets, by bytes
-  int64_t allocations_ = 0, live_bytes_ = 0, failing_ = 0;
+  int64_t allocations_ = 0, live_bytes_ = 0, peak_bytes_ = 0, failing_ = 0;
 };
 
 // Host memory that the device may copy from and to while the host goes on.
@@ -142,26 +147,69 @@ class PinnedMemory : public c10::Allocator {
     return *memory;
   }
   c10::DataPtr allocate(size_t bytes) override {
-    void* const data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     const std::lock_guard lock(mutex_);
-    pinned_.insert(data);
+    char* const data = static_cast<char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+    pinned_[data] = {bytes, {}, false};
+    bytes_ += static_cast<int64_t>(bytes);
+    peak_bytes_ = std::max(peak_bytes_, bytes_);
     return {data, data, &release, c10::Device(c10::kCPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
   bool holds(const void* data) {
     const std::lock_guard lock(mutex_);
-    return pinned_.count(const_cast<void*>(data)) > 0;
+    return pinned_.count(data) > 0;
+  }
+  // The device may copy from there until arrived().
+  void begin_copy(const at::Tensor& from) {
+    const std::lock_guard lock(mutex_);
+    const auto* const data = static_cast<const char*>(from.const_data_ptr());
+    pinned_.at(from.storage().data()).copies.push_back({data, {data, data + from.nbytes()}});
+  }
+  void arrived() {
+    const std::lock_guard lock(mutex_);
+    bool same = true;
+    for (auto block = pinned_.begin(); block != pinned_.end();) {
+      for (const Copy& copy : std::exchange(block->second.copies, {}))
+        same &= std::memcmp(copy.from, copy.bytes.data(), copy.bytes.size()) == 0;
+      block = block->second.released ? give_back(block) : std::next(block);
+    }
+    TORCH_CHECK(same, "host memory was written to while the device could still copy from it");
+  }
+  int64_t take_peak_bytes() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(peak_bytes_, bytes_);
   }
 
  private:
+  struct Copy {
+    const char* from;
+    std::vector<char> bytes;
+  };
+  struct Block {
+    size_t bytes;
+    std::vector<Copy> copies;
+    bool released;
+  };
+  using Blocks = std::map<const void*, Block>;
+
   static void release(void* data) {
     const std::lock_guard lock(instance().mutex_);
-    instance().pinned_.erase(data);
-    std::free(data);
+    const auto block = instance().pinned_.find(data);
+    if (block->second.copies.empty())
+      instance().give_back(block);
+    else
+      block->second.released = true;
   }
+  Blocks::iterator give_back(Blocks::iterator block) {
+    bytes_ -= static_cast<int64_t>(block->second.bytes);
+    std::free(const_cast<void*>(block->first));
+    return pinned_.erase(block);
+  }
+
   std::mutex mutex_;
-  std::set<void*> pinned_;
+  Blocks pinned_;
+  int64_t bytes_ = 0, peak_bytes_ = 0;
 };
 
 // ---- what is late, and what waits ----
@@ -200,6 +248,7 @@ class Timeline {
       late.swap(late_);
     }
     for (const auto& copy : late) copy();
+    PinnedMemory::instance().arrived();
   }
   std::vector<Wait> take_waits() {
     const std::lock_guard lock(mutex_);
@@ -306,6 +355,7 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_bloc
     to.fill_(to.is_floating_point() ? at::Scalar(NAN) : at::Scalar(1));
   } else {
     ours(to).copy_(ours(from));
+    if (crosses && !to_host && !waits && within_operator == 0) PinnedMemory::instance().begin_copy(from);
   }
   return to;
 }
@@ -409,6 +459,8 @@ namespace roundhouse::pretend {
 void let_kernels_in(bool open) { Memory::instance().let_in(open); }
 int64_t allocations() { return Memory::instance().allocations(); }
 int64_t live_bytes() { return Memory::instance().live_bytes(); }
+int64_t take_peak_bytes() { return Memory::instance().take_peak_bytes(); }
+int64_t take_peak_pinned_bytes() { return PinnedMemory::instance().take_peak_bytes(); }
 void fail_allocation(int64_t n) { Memory::instance().fail(n); }
 std::vector<Wait> take_waits() { return Timeline::instance().take_waits(); }
 std::vector<std::string> take_operators() { return Timeline::instance().take_operators(); }

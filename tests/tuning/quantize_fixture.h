@@ -112,12 +112,9 @@ struct Problem {
 class QuantizeTest : public testing::Test {
  protected:
   // `more` is YAML: formats are fake's, calibration is 8 random samples of 16 tokens.
-  Problem problem(const fs::path& model, const std::string& more) {
-    std::ofstream(folder_.path() / "recipe.yaml")
-        << "version: 1\nmodel: " << model.string() << "\noutput: out\nformats: [fake]\n"
-        << "calibration: {data: recipe.yaml, samples: 8, seqlen: 16, batch_size: 4}\n"
-        << more;
-    return Problem(model, folder_.path() / "recipe.yaml");
+  Problem problem(const fs::path& model, const std::string& more) { return Problem(model, recipe_file(model, more)); }
+  Recipe recipe(const fs::path& model, const std::string& more) {
+    return load_recipe(recipe_file(model, more), {}, {Problem::configs() / "schemes"});
   }
   Recording quantize_model(const fs::path& model, const std::string& more) { return problem(model, more).quantized(); }
 
@@ -135,6 +132,15 @@ class QuantizeTest : public testing::Test {
   }
 
   TempFolder folder_;
+
+ private:
+  fs::path recipe_file(const fs::path& model, const std::string& more) {
+    const fs::path file = folder_.path() / "recipe.yaml";
+    std::ofstream(file) << "version: 1\nmodel: " << model.string() << "\noutput: out\nformats: [fake]\n"
+                        << "calibration: {data: recipe.yaml, samples: 8, seqlen: 16, batch_size: 4}\n"
+                        << more;
+    return file;
+  }
 };
 
 }  // namespace roundhouse

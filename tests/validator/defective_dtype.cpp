@@ -114,6 +114,8 @@ enum class Defect {
   TakesBatches,
   NeedsStatus,
   WritesStatus,
+  HidesNan,
+  HidesInfiniteScale,
   OptionsAsText
 };
 constexpr bool has(Defect defect) { return defect == Defect::DEFECT; }
@@ -247,6 +249,7 @@ float magnitude_of(const rh_tensor *input, int64_t begin, int64_t end) {
 float scale_of(float maximum, float max_scale) {
   const float clamped = has(Defect::NoClamp) ? max_scale : fminf(fmaxf(max_scale, 0), 1);
   const float scale = clamped * maximum / 127;
+  if (has(Defect::HidesInfiniteScale) && scale > 65504) return INFINITY;  // as a float16 is
   return scale < 1e-30f && !has(Defect::NanOnZeros) ? 1e-30f : scale;
 }
 
@@ -278,7 +281,7 @@ Rounded round_at(const rh_tensor *input, const rh_tensor *const *tunables, float
   const float v = tunables && tunables[0] ? floats(tunables[0])[i] : 0;
   const float exact = load(input, i) / scale + v;
   const float code = fminf(fmaxf(nearbyintf(exact), -127), 127);
-  return {exact != exact ? exact : code, scale, exact};
+  return {exact != exact && !has(Defect::HidesNan) ? exact : code, scale, exact};
 }
 
 void destroy(rh_quantizer *q) {
@@ -324,6 +327,7 @@ rh_code prepare(rh_quantizer *table, const rh_exec *exec, const rh_prepare_args 
       const int64_t begin = row * q->cols + g * q->width;
       const int64_t end = row * q->cols + (g + 1 == q->per_row ? q->cols : (g + 1) * q->width);
       float largest = magnitude_of(args->input, begin, end);
+      if (has(Defect::HidesNan) && largest != largest) largest = 1;
       if (!isfinite(largest)) {
         if (has(Defect::LeaksOnError)) leaked = malloc(200);
         return fail(error, RH_INVALID_ARGUMENT, "the weight holds NaN or infinity");
