@@ -244,6 +244,30 @@ TEST(GgufTokenizer, AddedTokensOfEveryFileHaveTheIdsOfTexts) {
   EXPECT_EQ(file.at("tokenizer.ggml.tokens").at(size), "<tool>");
 }
 
+// llama.cpp has no name for either, so texts would get other ids.
+TEST(GgufTokenizer, WhatIsDoneToATextFirstIsPartOfThePreTokenizer) {
+  const TempFolder folder;
+  const auto refusal = [&](const auto& change) {
+    const fs::path copy = folder.path() / "model";
+    fs::remove_all(copy);
+    fs::copy(kTokenizers / "made-gpt2", copy);
+    json tokenizer = read_json(copy / "tokenizer.json");
+    change(tokenizer);
+    std::ofstream(copy / "tokenizer.json") << tokenizer;
+    try {
+      export_model(copy, json::object(), json::object(), folder.path() / "out");
+    } catch (const Error& error) {
+      const std::string message = error.what(), before = "this is (";
+      return message.substr(message.find(before) + before.size(),
+                            message.find(") is not known") - message.find(before) - before.size());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal([](json& tokenizer) { tokenizer["pre_tokenizer"]["add_prefix_space"] = true; }),
+            "words after a space");
+  EXPECT_EQ(refusal([](json& tokenizer) { tokenizer["normalizer"] = {{"type", "Lowercase"}}; }), "Lowercase, words");
+}
+
 // transformers' order.
 TEST(GgufTokenizer, TheChatTemplateIsTheFileOfItsOwn) {
   const TempFolder folder;

@@ -266,11 +266,14 @@ class TokenizerExport {
   // llama.cpp knows pre-tokenizers by names (src/llama-vocab.cpp); here they are told by what they do.
   std::string known_pre_tokenizer() const {
     std::string what;
+    for (const json& part : parts_of("normalizer", "normalizers"))  // NFC: what texts nearly always are
+      if (const std::string type = text_of(part, "type"); type != "NFC") what += cat(what.empty() ? "" : ", ", type);
     for (const json& part : parts_of("pre_tokenizer", "pretokenizers")) {
       const std::string type = text_of(part, "type");
       what += what.empty() ? "" : ", ";
       if (type == "ByteLevel")
-        what += part.value("use_regex", true) ? "words" : "bytes";
+        what += cat(part.value("use_regex", true) ? "words" : "bytes",
+                    part.value("add_prefix_space", true) ? " after a space" : "");
       else if (type == "Digits")
         what += part.value("individual_digits", false) ? "digits" : "numbers";
       else if (type == "Split" && part.contains("pattern"))
