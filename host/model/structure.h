@@ -36,6 +36,7 @@ struct NormInfo {
   double eps = 0;
   bool has_weight = true, has_bias = false;
   bool plus_one = false;  // what is stored is the weight less one
+  bool float32 = false;   // RMS: the product with the weight is rounded to the model's type, and not what it is made of
 };
 
 enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSquaredRelu, kSigmoid, kSoftplus, kExp, kXielu };
