@@ -239,6 +239,14 @@ def store_head_instead_of_embedding(folder):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def as_published(folder):
+    """Llama 4's config.json as its makers have it, which this version of transformers declines."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["layer_types"]
+    path.write_text(json.dumps(config | dict(attn_temperature_tuning=4, no_rope_layers=[])))
+
+
 @torch.no_grad()
 def main(out):
     logging.set_verbosity_error()
@@ -249,6 +257,7 @@ def main(out):
     for name, (settings, edit_tensors) in STORED.items():
         make(out / name, "llama", settings, None, edit_tensors)
     store_head_instead_of_embedding(out / "llama_head_only")
+    as_published(out / "llama4_text_published")
     make_with_sinks(out / "llama_sinks")  # last: it changes transformers
 
 
