@@ -35,7 +35,7 @@ class PassedOn(unittest.TestCase):
         file = self.folder / "recipe.yaml"
         support.write_json(file, dict(
             version=1, model=str(self.model), output=str(self.folder / "out"), device="cpu",
-            scheme=dict(bits=3, group_size=-1), formats=["fake"], tuning=dict(iters=20),
+            scheme=dict(data_type="int", bits=3, group_size=-1), formats=["fake"], tuning=dict(iters=20),
             calibration=dict(data=str(self.text), samples=8, seqlen=32)) | keys)
         return file
 
