@@ -254,6 +254,7 @@ nlohmann::json Architecture::facts() const {
       {"sliding_windows", windows},
       {"chunked_windows", chunked},
       {"layer_input_size", info_.layer_inputs ? info_.layer_inputs->size : 0},
+      {"layer_input_vocab", info_.layer_inputs ? info_.layer_inputs->vocab : 0},
       {"block_prefix", block_prefix()},
       {"head", head().name},
       {"names", names_}};
@@ -311,6 +312,15 @@ std::vector<std::string> Architecture::block_tensors(int64_t block) const {
   return names;
 }
 
+bool Architecture::unused(const std::string& tensor) const {
+  const std::string module = tensor.substr(0, tensor.rfind('.'));
+  const auto has = [&](const StepInfo& step) {
+    return step.attention && std::count(step.attention->unused.begin(), step.attention->unused.end(), module) > 0;
+  };
+  return std::any_of(info_.blocks.begin(), info_.blocks.end(),
+                     [&](const BlockInfo& block) { return std::any_of(block.steps.begin(), block.steps.end(), has); });
+}
+
 void Architecture::untie_head() {
   untied_ = true;
   info_.tied_head = false;
@@ -344,8 +354,9 @@ std::vector<std::string> Architecture::outer_tensors() const {
 
 std::string exported_name(const Architecture& architecture, const std::vector<std::string>& stored,
                           const std::string& tensor) {
-  if (architecture.generic() || !architecture.tied_head() || tensor != architecture.head().name + ".weight")
-    return tensor;
+  if (architecture.generic()) return tensor;
+  if (architecture.unused(tensor)) return "";
+  if (!architecture.tied_head() || tensor != architecture.head().name + ".weight") return tensor;
   const std::string embedding = architecture.embedding_name() + ".weight";
   return std::find(stored.begin(), stored.end(), embedding) == stored.end() ? embedding : "";
 }

@@ -68,6 +68,8 @@ class Architecture {
   const std::string& embedding_name() const { return info_.embedding; }
   // The tensors outside the blocks. A tied head is not among them.
   std::vector<std::string> outer_tensors() const;
+  // Whether it belongs to a module that a checkpoint may store, and nothing reads.
+  bool unused(const std::string& tensor) const;
 
   const std::filesystem::path& descriptor_file() const { return descriptor_->file; }
   const DecoderInfo& info() const { return info_; }
@@ -90,7 +92,8 @@ class Architecture {
 };
 
 // The name by which formats get a tensor that the source stores: its own, but a tied head that is stored alone has the
-// embedding's, and beside the embedding it is left out (""). `stored`: all that the source stores.
+// embedding's, and beside the embedding it is left out (""), as is what nothing reads. `stored`: all that the source
+// stores.
 std::string exported_name(const Architecture& architecture, const std::vector<std::string>& stored,
                           const std::string& tensor);
 

@@ -112,7 +112,6 @@ Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::Sca
     project_out_ = load(linear->name + ".weight", {linear->out_features, linear->in_features});
   if (const auto& inputs = info.layer_inputs) {
     const LinearInfo& projection = inputs->projection;
-    layer_table_ = load_checked(source_, inputs->table + ".weight", {inputs->vocab, projection.out_features});
     layer_projection_ = load(projection.name + ".weight", {projection.out_features, projection.in_features});
   }
   if (info.head.has_bias) head_bias_ = load(info.head.name + ".bias", {info.vocab});
@@ -153,6 +152,8 @@ at::Tensor Decoder::passed_on(const at::Tensor& ids, const at::Tensor& hidden) c
   at::Tensor all = at::zeros({ids.size(0), ids.size(1), info.passed_on}, hidden.options());
   if (!info.layer_inputs) return all;
   const LayerInputsInfo& inputs = *info.layer_inputs;
+  if (!layer_table_.defined())
+    layer_table_ = load_checked(source_, inputs.table + ".weight", {inputs.vocab, inputs.projection.out_features});
   const auto root = [](int64_t size) { return std::sqrt(static_cast<double>(size)); };
   const at::Tensor of_tokens =
       at::embedding(layer_table_, ids).to(device_, dtype_) * at::scalar_tensor(root(inputs.size), hidden.options());
@@ -167,6 +168,7 @@ PositionData Decoder::positions(int64_t seqlen) const {
 }
 
 Block Decoder::block(int64_t index, const LoadedWeights& loaded) const {
+  layer_table_.reset();
   Block block(architecture_, index, source_, dtype_, device_, loaded);
   block.set_input_hook(input_hook_);
   return block;

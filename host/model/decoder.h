@@ -95,7 +95,8 @@ class Decoder {
   at::Tensor embedding_;          // [vocab, embedding_size] in the checkpoint's type
   at::Tensor learned_positions_;  // [positions + offset, hidden], or undefined
   at::Tensor project_in_, project_out_, head_bias_;
-  at::Tensor layer_table_, layer_projection_;  // of the blocks' own inputs; the table in the checkpoint's type
+  at::Tensor layer_projection_;     // of the blocks' own inputs
+  mutable at::Tensor layer_table_;  // of them, in the checkpoint's type: from embed() to the next block()
   std::optional<LoadedNorm> embedding_norm_, final_norm_, layer_norm_;
   mutable at::Tensor head_;  // [vocab, embedding_size] in dtype_, once used
   InputHook input_hook_;

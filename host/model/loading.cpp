@@ -43,19 +43,17 @@ std::optional<LoadedNorm> load_norm(const std::optional<NormInfo>& info, const L
   const std::vector<int64_t> shape = info->heads > 1 ? std::vector{info->heads, info->size} : std::vector{info->size};
   if (info->has_weight) norm.weight = load(info->name + ".weight", shape);
   if (info->has_bias) norm.bias = load(info->name + ".bias", shape);
-  // An RMS norm adds the one in float32, a LayerNorm in the model's type.
-  if (info->plus_one && norm.weight.defined()) {
-    if (info->kind == NormKind::kRms) norm.weight = norm.weight.to(at::toOpMathType(norm.weight.scalar_type()));
-    norm.weight = norm.weight + 1;
-  }
+  if (!norm.weight.defined()) return norm;
+  if (info->float32) norm.weight = norm.weight.to(at::toOpMathType(norm.weight.scalar_type()));
+  if (info->plus_one) norm.weight = norm.weight + 1;
   return norm;
 }
 
 at::Tensor LoadedNorm::operator()(const at::Tensor& x) const {
-  if (info.kind == NormKind::kRms && !info.plus_one && weight.defined()) return rms_norm(x, weight, info.eps);
+  if (info.kind == NormKind::kRms && !info.float32 && weight.defined()) return rms_norm(x, weight, info.eps);
   const at::ScalarType math = at::toOpMathType(x.scalar_type());
   if (info.kind == NormKind::kRms) {
-    const at::Tensor scale = weight.defined() ? weight.to(math) : at::ones({info.size}, x.options().dtype(math));
+    const at::Tensor scale = weight.defined() ? weight : at::ones({info.size}, x.options().dtype(math));
     return rms_norm(x.to(math), scale, info.eps).to(x.scalar_type());
   }
   if (info.heads == 1) return at::layer_norm(x, {info.size}, weight, bias, info.eps);

@@ -59,10 +59,21 @@ void read_projections(const Value& value, AttentionInfo& attention, const std::s
     return;
   }
   attention.q = read_linear(value, "q_proj", prefix, attention.output_gate ? 2 * q_size : q_size, hidden, "qkv");
-  if (attention.kv_from) return;
   attention.k = read_linear(value, "k_proj", prefix, kv_size, hidden, "qkv");
   const auto v = value.find("v_proj");
   if (!v || !v->is_null()) attention.v = read_linear(value, "v_proj", prefix, kv_size, hidden, "qkv");
+}
+
+// Of attention with an earlier block's keys and values.
+void leave_own_keys(AttentionInfo& attention) {
+  const auto leave = [&](auto& part) {
+    if (part) attention.unused.push_back(part->name);
+    part.reset();
+  };
+  leave(attention.k);
+  leave(attention.v);
+  leave(attention.k_norm);
+  leave(attention.v_norm);
 }
 
 }  // namespace
@@ -92,6 +103,8 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
   attention.norms_after_rotary = flag("norms_after_rotary");
   if (const auto shared = value.find("shared_kv")) {
     shared->only({}, kWhichBlocks);
+    if (value.find("latent") || value.find("qkv_proj"))
+      shared->fail("q_proj, k_proj and v_proj beside it, or nothing,");
     if (in_block(*shared, place)) attention.kv_from = 0;  // the resolver knows where
   }
   const Value norm = root.at("norm");
@@ -106,10 +119,9 @@ AttentionInfo read_attention(const Value& root, const Value& value, const Decode
     return read_head_norm(norm, value, key, place, heads, attention.head_dim);
   };
   attention.q_norm = head_norm("q_norm", attention.heads);
-  if (!attention.kv_from) {
-    attention.k_norm = head_norm("k_norm", attention.kv_heads);
-    attention.v_norm = head_norm("v_norm", attention.kv_heads);
-  }
+  attention.k_norm = head_norm("k_norm", attention.kv_heads);
+  attention.v_norm = head_norm("v_norm", attention.kv_heads);
+  if (attention.kv_from) leave_own_keys(attention);
 
   if (const auto window = value.find("sliding_window")) {
     attention.sliding_window = read_window(*window, place);

@@ -101,7 +101,7 @@ NormInfo norm_of(const Value& defaults, const Value& value, const std::string& p
   norm.eps = (own_eps ? *own_eps : defaults.at("eps")).number();
   const Value kind = defaults.at("kind");
   if (kind.text() == "rms") {
-    defaults.only({"kind", "eps", "weight", "plus_one"});
+    defaults.only({"kind", "eps", "weight", "plus_one", "float32"});
   } else if (kind.text() == "layer") {
     defaults.only({"kind", "eps", "weight", "bias", "plus_one"});
     norm.kind = NormKind::kLayer;
@@ -115,7 +115,12 @@ NormInfo norm_of(const Value& defaults, const Value& value, const std::string& p
   };
   flag("weight", norm.has_weight);
   flag("plus_one", norm.plus_one);
-  if (norm.kind == NormKind::kLayer) flag("bias", norm.has_bias);
+  if (norm.kind == NormKind::kLayer) {
+    flag("bias", norm.has_bias);
+  } else {
+    norm.float32 = norm.plus_one;
+    flag("float32", norm.float32);
+  }
   return norm;
 }
 
@@ -126,7 +131,7 @@ std::optional<NormInfo> read_norm(const Value& defaults, const Value& parent, st
   const auto value = parent.find(key);
   if (!value) return std::nullopt;
   if (!value->is_text()) {
-    value->only({"name", "when", "unless", "eps", "weight", "bias", "plus_one"});
+    value->only({"name", "when", "unless", "eps", "weight", "bias", "plus_one", "float32"});
     if (!present(*value)) return std::nullopt;
   }
   return norm_of(defaults, *value, prefix, size);
@@ -136,7 +141,7 @@ std::optional<NormInfo> read_head_norm(const Value& defaults, const Value& paren
                                        const BlockPlace& place, int64_t heads, int64_t head_dim) {
   const auto value = parent.find(key);
   if (!value) return std::nullopt;
-  value->only({"name", "over", "eps", "weight", "bias", "plus_one"}, kWhichBlocks);
+  value->only({"name", "over", "eps", "weight", "bias", "plus_one", "float32"}, kWhichBlocks);
   if (!in_block(*value, place)) return std::nullopt;
   const Value over = value->at("over");
   if (over.text() == "all_heads") return norm_of(defaults, *value, place.prefix, heads * head_dim);

@@ -72,7 +72,8 @@ RecurrentInfo read_delta_rule(const Value& root, const Value& value, const Decod
   part.a_log = place.prefix + value.at("a_log").text();
   part.dt_bias = place.prefix + value.at("dt_bias").text();
   part.norm = read_norm(root.at("norm"), value, "norm", place.prefix, part.head_dim);
-  if (!part.norm || part.norm->plus_one) value.at("norm").fail("a norm whose weight is stored as it is");
+  if (!part.norm || part.norm->float32)
+    value.at("norm").fail("a norm whose weight is stored as it is, and multiplies what is rounded,");
   return part;
 }
 

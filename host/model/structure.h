@@ -36,6 +36,7 @@ struct NormInfo {
   double eps = 0;
   bool has_weight = true, has_bias = false;
   bool plus_one = false;  // what is stored is the weight less one
+  bool float32 = false;   // RMS: the product with the weight is rounded to the model's type, and not what it is made of
 };
 
 enum class Activation { kSilu, kGelu, kGeluTanh, kRelu, kSquaredRelu, kSigmoid, kSoftplus, kExp, kXielu };
@@ -115,6 +116,8 @@ struct AttentionInfo {
   // Its keys and values, normed and rotated, are passed on to later blocks, or are those of an earlier one, and k and v are
   // not there: where they begin in what is passed on (DecoderInfo::passed_on), kv_heads * head_dim features of each.
   std::optional<int64_t> kv_to, kv_from;
+  // With kv_from: the k and v that a checkpoint may store for it all the same, and their norms. Nothing reads them.
+  std::vector<std::string> unused;
 
   std::vector<LinearInfo> linears() const;  // in the order in which they are computed
   // It needs a mask even where a position sees all before it.

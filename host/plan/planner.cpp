@@ -86,12 +86,18 @@ class Planner {
     if (plan_.rounds_only) plan_.left = architecture.left();
     const std::vector<std::string> stored = source.names();
     const std::set<std::string> known = known_tensors(architecture);
+    std::vector<std::string> unused;
     for (const std::string& name : stored) {
+      if (architecture.unused(name)) unused.push_back(name);
       const TensorInfo entry = source.info(name);
       const std::string exported = exported_name(architecture, stored, name);
       if (!exported.empty())
         plan_.tensors.push_back({exported, entry.shape, entry.dtype, !known.contains(exported), part_of(source, name)});
     }
+    if (!unused.empty())
+      plan_.warn(cat(source.location(), ": stores ", first_of(unused),
+                     ", which nothing reads: these blocks have the keys and values of earlier ones; the exports are ",
+                     "without, as transformers saves such a model"));
   }
 
   Plan make() {

@@ -51,27 +51,27 @@ void check_layers(Plan& plan, const Architecture& architecture, TensorSource& so
   }
 }
 
-// That norms and biases are as large as config.json says: a run would learn it block by block.
+// That what is no layer is as large as config.json says: a run would learn it block by block.
 void check_vectors(Plan& plan, const Architecture& architecture, TensorSource& source) {
-  std::vector<std::pair<std::string, int64_t>> sizes;
+  std::vector<std::pair<std::string, std::vector<int64_t>>> sizes;
   const auto add_linear = [&](const LinearInfo& linear) {
-    sizes.emplace_back(linear.name + ".bias", linear.out_features);
+    sizes.push_back({linear.name + ".bias", {linear.out_features}});
   };
   const auto add_norm = [&](const std::optional<NormInfo>& norm) {
     if (!norm) return;
-    for (const char* part : {".weight", ".bias"}) sizes.emplace_back(norm->name + part, norm->size);
+    const std::vector<int64_t> shape = norm->heads > 1 ? std::vector{norm->heads, norm->size} : std::vector{norm->size};
+    for (const char* part : {".weight", ".bias"}) sizes.emplace_back(norm->name + part, shape);
   };
   const auto add_step = [&](const StepInfo& step) {
     for (const auto* norm : {&step.norm_in, &step.norm_mlp, &step.norm_out, &step.norm_sum}) add_norm(*norm);
-    if (!step.sum_scale.empty()) sizes.emplace_back(step.sum_scale, 1);
+    if (!step.sum_scale.empty()) sizes.push_back({step.sum_scale, {1}});
     if (const auto& attention = step.attention) {
-      for (const auto* norm : {&attention->q_norm, &attention->k_norm, &attention->v_norm})
-        if (*norm && (*norm)->heads == 1) add_norm(*norm);
-      if (!attention->sinks.empty()) sizes.emplace_back(attention->sinks, attention->heads);
+      for (const auto* norm : {&attention->q_norm, &attention->k_norm, &attention->v_norm}) add_norm(*norm);
+      if (!attention->sinks.empty()) sizes.push_back({attention->sinks, {attention->heads}});
     }
     if (const auto& recurrent = step.recurrent)
       for (const std::string* name : {&recurrent->a_log, &recurrent->dt_bias, &recurrent->d})
-        if (!name->empty()) sizes.emplace_back(*name, recurrent->heads);
+        if (!name->empty()) sizes.push_back({*name, {recurrent->heads}});
   };
   const DecoderInfo& info = architecture.info();
   if (architecture.has_head()) add_linear(architecture.head());
@@ -81,14 +81,20 @@ void check_vectors(Plan& plan, const Architecture& architecture, TensorSource& s
     for (const StepInfo& step : block.steps) add_step(step);
   add_norm(info.embedding_norm);
   add_norm(info.final_norm);
+  if (const auto& inputs = info.layer_inputs) {
+    const LinearInfo& projection = inputs->projection;
+    sizes.push_back({inputs->table + ".weight", {inputs->vocab, projection.out_features}});
+    sizes.push_back({projection.name + ".weight", {projection.out_features, projection.in_features}});
+    add_norm(inputs->norm);
+  }
   std::string first;
   std::vector<std::string> others;
-  for (const auto& [name, size] : sizes) {
+  for (const auto& [name, shape] : sizes) {
     if (!source.contains(name)) continue;
     const TensorInfo entry = source.info(name);
-    if (entry.shape.size() == 1 && entry.shape[0] == size) continue;
+    if (entry.shape == shape) continue;
     if (first.empty())
-      first = cat(name, " is ", shape_text(entry.shape), ", but config.json says ", shape_text({size}));
+      first = cat(name, " is ", shape_text(entry.shape), ", but config.json says ", shape_text(shape));
     else
       others.push_back(name);
   }

@@ -166,6 +166,14 @@ class Stacks(unittest.TestCase):
         self.assertIn("transformers knows the experts of this family as one tensor", result.stdout)
         self.assertNotIn("transformers knows", self.plan("granitemoe", "llm_compressor", EXPERTS_LEFT).stdout)
 
+    def test_plain_experts_that_transformers_looks_for_one_by_one_are_told(self):
+        told = "transformers looks for these experts one by one beside quantized layers"
+        self.assertIn(told, self.plan("llama4", "llm_compressor", EXPERTS_LEFT).stdout)
+        self.assertNotIn(told, self.plan("llama4", "llm_compressor").stdout)
+        output = self.export("llama4", "llm_compressor", EXPERTS_LEFT)
+        _, loading = AutoModelForCausalLM.from_pretrained(output, output_loading_info=True)
+        self.assertTrue([name for name in loading["missing_keys"] if ".experts.0." in name], "the warning is of no use now")
+
     def test_an_export_with_stacks_is_converted(self):
         output = self.export("granitemoe", "llm_compressor", EXPERTS_LEFT)
         support.roundhouse("verify", output, "--deep")

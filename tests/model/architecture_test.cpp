@@ -331,6 +331,8 @@ TEST_F(ArchitectureTest, DescriptorErrorsNameTheFileAndThePlace) {
       HasSubstr(file + ": block.steps[0].attention.q_norm.over is \"heads\", but head, each_head or all_heads"));
   EXPECT_THAT(error_with("embedding: {name:", "embedding: {scale: sqrt_heads, name:"),
               HasSubstr(file + ": embedding.scale is \"sqrt_heads\", but a number or sqrt_hidden"));
+  EXPECT_THAT(error_with("attention:\n", "attention:\n        shared_kv: {last: 1}\n        qkv_proj: n\n"),
+              HasSubstr(file + ": block.steps[0].attention.shared_kv is {\"last\":1}, but q_proj, k_proj and v_proj"));
   EXPECT_THAT(error_with("kind: rms", "kind: [rms"), HasSubstr(file + ":"));
   EXPECT_THAT(error_with("  kind: rms", "  kind: rms\n  kind: layer"), HasSubstr("the key kind is there twice"));
 }

@@ -116,6 +116,7 @@ CASES = {
         moe_intermediate_size=32), None),
     "llama4_text": ("llama4_text", LLAMA4, None),
     "llama4_text_chunks": ("llama4_text", LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, attn_scale=0.5), None),
+    "llama4_text_published": ("llama4_text", LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, attn_scale=0.5), None),
     "llama4_text_tied": ("llama4_text", LLAMA4 | dict(
         tie_word_embeddings=True, attention_bias=True, use_qk_norm=False, num_experts_per_tok=2, no_rope_layers=[0, 1, 1, 0],
         moe_layers=[1, 2], attention_chunk_size=5, layer_types=["full_attention", "chunked_attention"] * 2,

@@ -2,7 +2,8 @@
 """Makes tiny random models of every family with transformers, and what transformers computes with them.
 
 Usage: make_models.py OUT. For each case, OUT/CASE/ is a model folder, and OUT/CASE/reference/ holds model.safetensors
-(ids, logits in float32, bf16_logits of the model run in bfloat16) and reference.json (sequences, perplexity).
+(ids, logits in float32, bf16_logits of the model run in bfloat16, and what its last norm got and gave then: norm_input,
+norm_output) and reference.json (sequences, perplexity).
 """
 
 import json
@@ -218,8 +219,16 @@ def write_reference(folder, model, generator):
     (reference / "reference.json").write_text(
         json.dumps(dict(sequences=sequences, perplexity=perplexity(model, sequences))))
     logits = model(ids).logits
+    norms = []
+
+    def note(module, inputs, output):
+        norms.append(dict(norm_input=inputs[0].clone(), norm_output=output.clone()))
+
+    for module in model.modules():
+        if "Norm" in type(module).__name__ and not list(module.children()):
+            module.register_forward_hook(note)
     bf16_logits = model.bfloat16()(ids).logits
-    save_file(dict(ids=ids, logits=logits, bf16_logits=bf16_logits), reference / "model.safetensors")
+    save_file(dict(ids=ids, logits=logits, bf16_logits=bf16_logits) | norms[-1], reference / "model.safetensors")
 
 
 def store_head_instead_of_embedding(folder):
@@ -228,6 +237,14 @@ def store_head_instead_of_embedding(folder):
     tensors = load_file(path)
     tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def as_published(folder):
+    """Llama 4's config.json as its makers have it, which this version of transformers declines."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["layer_types"]
+    path.write_text(json.dumps(config | dict(attn_temperature_tuning=4, no_rope_layers=[])))
 
 
 @torch.no_grad()
@@ -240,6 +257,7 @@ def main(out):
     for name, (settings, edit_tensors) in STORED.items():
         make(out / name, "llama", settings, None, edit_tensors)
     store_head_instead_of_embedding(out / "llama_head_only")
+    as_published(out / "llama4_text_published")
     make_with_sinks(out / "llama_sinks")  # last: it changes transformers
 
 

@@ -25,18 +25,60 @@ int64_t drawn(const at::Tensor& probabilities, double u) {
   return std::min(below.item<int64_t>(), probabilities.size(0) - 1);
 }
 
-class SensitivityTest : public QuantizeTest {};
+class SensitivityTest : public QuantizeTest {
+ protected:
+  void check(const fs::path& model) const;
+  // Of four blocks, with inputs of their own; the last two have the keys and values of the first two.
+  fs::path passing_on() const;
+};
 
-TEST_F(SensitivityTest, IsTheDiagonalOfTheFisherInformationTimesTheSquaredErrors) {
+fs::path SensitivityTest::passing_on() const {
+  const fs::path folder = folder_.path() / "model";
+  fs::create_directories(folder);
+  std::ofstream(folder / "config.json")
+      << R"({"model_type": "gemma4_text", "vocab_size": 64, "vocab_size_per_layer_input": 64, "hidden_size": 32,
+             "hidden_size_per_layer_input": 8, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "head_dim": 8, "global_head_dim": 16, "sliding_window": 5,
+             "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention", "sliding_attention",
+             "full_attention"]})";
+  const Architecture architecture = Architecture::load(folder, {Problem::configs() / "architectures"});
+  std::map<std::string, std::vector<int64_t>> shapes{{"model.embed_tokens.weight", {64, 32}},
+                                                     {"model.embed_tokens_per_layer.weight", {64, 32}},
+                                                     {"model.per_layer_model_projection.weight", {32, 32}},
+                                                     {"model.per_layer_projection_norm.weight", {8}},
+                                                     {"model.norm.weight", {32}}};
+  for (int64_t i = 0; i < architecture.blocks(); ++i) {
+    for (const LinearInfo& linear : architecture.block_linears(i))
+      shapes[linear.name + ".weight"] = {linear.out_features, linear.in_features};
+    for (const std::string& name : architecture.block_tensors(i)) {
+      const bool of_head = name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight");
+      shapes.try_emplace(name, std::vector<int64_t>{name.ends_with("scalar") ? 1 : !of_head ? 32 : i % 2 ? 16 : 8});
+    }
+  }
+  at::manual_seed(3);
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const auto& [name, shape] : shapes) {
+    const at::Tensor noise = at::randn(shape);
+    tensors.emplace_back(name, from_torch(shape.size() > 1 ? noise * std::pow(shape[1], -0.5) : 1 + 0.2 * noise));
+  }
+  write_safetensors_file(folder / "model.safetensors", tensors);
+  return folder;
+}
+
+TEST_F(SensitivityTest, IsTheDiagonalOfTheFisherInformationTimesTheSquaredErrors) { check(kUntied); }
+
+TEST_F(SensitivityTest, OfABlockThatPassesKeysOnIsThatOfLaterBlocksToo) { check(passing_on()); }
+
+void SensitivityTest::check(const fs::path& model) const {
   std::ofstream(folder_.path() / "recipe.yaml")
-      << "version: 1\nmodel: " << kUntied.string() << "\noutput: " << (folder_.path() / "out").string()
+      << "version: 1\nmodel: " << model.string() << "\noutput: " << (folder_.path() / "out").string()
       << "\nformats: [fake]\ncalibration: {data: recipe.yaml, samples: 3, seqlen: 16}\ntuning: {iters: 0, search: "
          "false}\n"
       << "scheme: {mix: [W2A16G32, W4A16G32], target: 3 bits}\n";
   Catalogue& catalogue = Problem::discover();
   const Recipe recipe = load_recipe(folder_.path() / "recipe.yaml", {}, {Problem::configs() / "schemes"});
-  const Architecture architecture = Architecture::load(kUntied, {Problem::configs() / "architectures"});
-  SafetensorsFolder source(kUntied);
+  const Architecture architecture = Architecture::load(model, {Problem::configs() / "architectures"});
+  SafetensorsFolder source(model);
   const Plan plan = plan_recipe(recipe, architecture, source, catalogue);
   std::vector<std::vector<int32_t>> samples(3, std::vector<int32_t>(16));
   std::mt19937 draws(1);

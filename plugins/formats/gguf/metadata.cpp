@@ -7,6 +7,7 @@
 #include <numeric>
 #include <optional>
 
+#include "plugins/formats/gguf/model_config.h"
 #include "plugins/formats/lib/text.h"
 
 namespace roundhouse::formats {
@@ -325,7 +326,11 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
   require(!architecture.value("chunked_windows", false) || names.own_windows(),
           "has no attention in chunks, and this model has");
   check_shared_keys(names, architecture);
-  if (const auto wide = names.wide_blocks(); wide && !architecture.at("attention_scale").is_null()) {
+  const int64_t input_vocab = architecture.value("layer_input_vocab", int64_t{0});
+  require(input_vocab == 0 || input_vocab == architecture.at("vocab"),
+          cat("has inputs of the blocks' own for the tokens of the vocabulary alone, ", architecture.at("vocab").dump(),
+              ", and this model's vocab_size_per_layer_input is ", input_vocab));
+  if (const auto wide = wide_blocks(names.architecture()); wide && !architecture.at("attention_scale").is_null()) {
     const int64_t size = architecture.at("blocks") == *wide
                              ? architecture.at("hidden").get<int64_t>() / architecture.at("heads").get<int64_t>()
                              : architecture.at("head_dim").get<int64_t>();

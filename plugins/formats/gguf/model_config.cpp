@@ -13,15 +13,12 @@ struct Family {
   const char *architecture, *model_type, *model_class;
   int64_t full_every =
       1;  // of the blocks one attends to all positions, where the file tells a window for no single block
-  int64_t wide_blocks = 0;  // a Gemma of so many blocks scales attention by the hidden size of a head, not by its own
 };
-constexpr Family kFamilies[] = {{"llama", "llama", "LlamaForCausalLM"},
-                                {"qwen2", "qwen2", "Qwen2ForCausalLM"},
-                                {"qwen3", "qwen3", "Qwen3ForCausalLM"},
-                                {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM"},
-                                {"gemma", "gemma", "GemmaForCausalLM"},
-                                {"gemma2", "gemma2", "Gemma2ForCausalLM", 2, 46},
-                                {"gemma3", "gemma3_text", "Gemma3ForCausalLM", 6, 62}};
+constexpr Family kFamilies[] = {
+    {"llama", "llama", "LlamaForCausalLM"},           {"qwen2", "qwen2", "Qwen2ForCausalLM"},
+    {"qwen3", "qwen3", "Qwen3ForCausalLM"},           {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM"},
+    {"gemma", "gemma", "GemmaForCausalLM"},           {"gemma2", "gemma2", "Gemma2ForCausalLM", 2},
+    {"gemma3", "gemma3_text", "Gemma3ForCausalLM", 6}};
 // llama.cpp's architecture llama with a sliding window, and with experts.
 constexpr Family kMistral{"llama", "mistral", "MistralForCausalLM"};
 constexpr Family kMixtral{"llama", "mixtral", "MixtralForCausalLM"};
@@ -59,7 +56,7 @@ Json llama3_scaling(const std::vector<float>& factors, const Json& config) {
 void add_gemma(GgufReader& file, const Family& family, Json& config) {
   const auto value = [&](const char* key) { return file.value(cat(family.architecture, ".", key)); };
   const int64_t heads = config.value("num_attention_heads", int64_t{1});
-  config["query_pre_attn_scalar"] = config.value("num_hidden_layers", int64_t{0}) == family.wide_blocks
+  config["query_pre_attn_scalar"] = config.value("num_hidden_layers", int64_t{0}) == wide_blocks(family.architecture)
                                         ? config.value("hidden_size", int64_t{0}) / std::max<int64_t>(heads, 1)
                                         : config.value("head_dim", int64_t{256});
   for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})
@@ -77,6 +74,12 @@ void add_experts(GgufReader& file, const Family& family, Json& config) {
 }
 
 }  // namespace
+
+std::optional<int64_t> wide_blocks(const std::string& architecture) {
+  if (architecture == "gemma2") return 46;  // 27B
+  if (architecture == "gemma3") return 62;  // 27B
+  return std::nullopt;
+}
 
 Json model_config(GgufReader& file) {
   const Json said = file.value("general.architecture");

@@ -2,6 +2,8 @@
 // A model's config.json, from a GGUF file's metadata.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "plugins/formats/gguf/reader.h"
@@ -15,5 +17,9 @@ constexpr std::string_view kUnknownFamily = "gguf/";
 // alone, under llama.cpp's name behind kUnknownFamily, so that whoever looks for the family can name it. What config.json has no form for stands
 // there as a value that its reader refuses. Throws rh::Error for a damaged file.
 Json model_config(GgufReader& file);
+
+// llama.cpp's Gemmas of so many blocks have attention scaled by hidden / heads, others by the size of a head, whatever the
+// file says; nothing: an architecture that is none of them.
+std::optional<int64_t> wide_blocks(const std::string& architecture);
 
 }  // namespace roundhouse::formats

@@ -81,7 +81,6 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   heeds_windows_ = table.value("windows", false);
   own_windows_ = table.value("own_windows", false);
   bare_mamba2_ = table.value("bare_mamba2", false);
-  if (table.contains("wide_blocks")) wide_blocks_ = table.at("wide_blocks").get<int64_t>();
   tied_only_ = table.value("tied_only", false);
   untied_only_ = table.value("untied_only", false);
   if (table.contains("normalizes")) normalizes_ = table.at("normalizes").get<bool>();

@@ -61,9 +61,6 @@ class Names {
   bool heeds_windows() const { return heeds_windows_; }
   // Whether it has them whatever the file says.
   bool own_windows() const { return own_windows_; }
-  // Models of so many blocks have attention scaled by hidden / heads, others by the size of a head, whatever the file says;
-  // nothing: by that size or as the file says.
-  std::optional<int64_t> wide_blocks() const { return wide_blocks_; }
   // Whether llama.cpp computes Mamba 2 without its norm too.
   bool bare_mamba2() const { return bare_mamba2_; }
   // Whether llama.cpp has no head for the architecture but the embedding, or wants one beside it.
@@ -100,7 +97,6 @@ class Names {
   std::vector<int32_t> sections_;
   int64_t groups_ = 0;  // of recurrent heads
   int64_t rotary_but_every_ = 0;
-  std::optional<int64_t> wide_blocks_;
   std::vector<std::string> refusals_;
   std::optional<bool> normalizes_;
   bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false,

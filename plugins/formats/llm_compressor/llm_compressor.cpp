@@ -284,6 +284,19 @@ Said packed_as(const LayerScheme& scheme) {
   return said;
 }
 
+// Transformers has a module for each expert in place of transposed stacks wherever a checkpoint of this format is loaded.
+void note_transposed_experts(const rh_plan& plan, std::vector<rh::Answer>& answers) {
+  for (uint64_t i = 0; i < plan.tensor_count; ++i) {
+    const rh_part* part = rh::ExpertStacks::part_of(plan.tensors[i]);
+    if (plan.tensors[i]->layer || !part || part->count == 0 || !part->transposed || part->only || part->interleaved)
+      continue;
+    answers[i].reason =
+        "transformers looks for these experts one by one beside quantized layers, and does not find them: they stay "
+        "one "
+        "tensor of all, which vLLM reads. For transformers quantize them too";
+  }
+}
+
 class LlmCompressor : public rh::Format, public rh::Linter {
  public:
   LlmCompressor()
@@ -301,6 +314,7 @@ class LlmCompressor : public rh::Format, public rh::Linter {
     for (uint64_t i = 0; i < plan.tensor_count; ++i)
       if (const rh_format_layer* layer = plan.tensors[i]->layer) answers[i].reason = unsaid_of_input(*layer);
     check_experts(plan, rh::Experts::kTogether, answers);
+    note_transposed_experts(plan, answers);
   }
 
   const char* backends_json() const override {
