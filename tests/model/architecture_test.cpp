@@ -271,6 +271,22 @@ TEST_F(ArchitectureTest, AFamilyCanBeAskedFor) {
               AllOf(HasSubstr("architecture: no descriptor is of the family misral"), HasSubstr("mistral")));
 }
 
+TEST_F(ArchitectureTest, OriginalPositionsBesideTheMapOfRotaryParametersHold) {
+  json config = llama_config();
+  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
+  EXPECT_EQ(load(config).info().rotary->original_positions, 128);
+  config["rope_scaling"]["original_max_position_embeddings"] = 64;
+  EXPECT_EQ(load(config).info().rotary->original_positions, 64);
+  config["original_max_position_embeddings"] = 32;
+  EXPECT_EQ(load(config).info().rotary->original_positions, 32);
+}
+
+TEST_F(ArchitectureTest, AFractionInTheMapOfRotaryParametersIsNoneWhereTheFamilyTurnsWholeHeads) {
+  json config = llama_config();
+  config["rope_scaling"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}};
+  EXPECT_EQ(load(config).info().rotary->dims, 8);
+}
+
 TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   const auto error_with = [&](const std::string& key, const json& value) {
     json config = llama_config();
