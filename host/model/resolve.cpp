@@ -85,9 +85,11 @@ void Resolver::sizes() {
     }
   }
   const Value blocks = sizes.at("blocks");
-  block_count_ = blocks.is_list()   ? static_cast<int64_t>(blocks.items().size())
-                 : blocks.is_text() ? static_cast<int64_t>(blocks.text().size())
-                                    : blocks.positive();
+  // A text has a letter for each block; one of digits is a number in quotation marks.
+  const bool letters = blocks.is_text() && blocks.text().find_first_not_of("0123456789") != std::string::npos;
+  block_count_ = blocks.is_list() ? static_cast<int64_t>(blocks.items().size())
+                 : letters        ? static_cast<int64_t>(blocks.text().size())
+                                  : blocks.positive();
 
   const Value heads = sizes.at("heads");
   info_.heads = heads.positive();
