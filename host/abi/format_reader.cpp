@@ -93,6 +93,26 @@ std::optional<std::string> ExportedCheckpoint::side_file(const std::string& name
   throw Error(cat(plugin_, ", side_file ", name, " of ", folder_, ": ", error.message));
 }
 
+void ExportedCheckpoint::rename(const std::function<std::string(const std::string&)>& new_name) {
+  std::vector<std::string> names;
+  std::unordered_map<std::string, Item> items;
+  for (const std::string& old : names_) {
+    const std::string name = new_name(old);
+    if (name.empty()) continue;
+    if (!items.emplace(name, std::move(items_.at(old))).second)
+      throw Error(cat(folder_, ": two tensors would be called ", name));
+    names.push_back(name);
+  }
+  names_ = std::move(names);
+  items_ = std::move(items);
+}
+
+void ExportedCheckpoint::add(const std::string& name, Tensor tensor) {
+  assert(!contains(name));
+  names_.push_back(name);
+  items_[name] = {0, tensor.dtype(), tensor.shape(), folder_, 0, 0, false, nullptr, nullptr, std::move(tensor)};
+}
+
 TensorInfo ExportedCheckpoint::info(const std::string& name) {
   const Item& entry = item(name);
   return {entry.dtype, entry.shape, entry.file};
@@ -122,6 +142,7 @@ Tensor ExportedCheckpoint::load_matrix(const std::string& name, int64_t index) {
 }
 
 Tensor ExportedCheckpoint::load(const std::string& name) {
+  if (item(name).added) return *item(name).added;
   Tensor tensor(item(name).dtype, item(name).shape);
   rh_tensor view = tensor.view();
   read(name, view);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -30,6 +31,7 @@ class ExportedCheckpoint : public TensorSource {
     bool quantized;
     const rh_encoding* encoding;
     const rh_encoding* activation_encoding;
+    std::optional<Tensor> added = {};  // no file stores it, and it has no index
   };
 
   // `architecture` is Architecture::facts(), or an empty object when it is not known.
@@ -45,6 +47,9 @@ class ExportedCheckpoint : public TensorSource {
   // From now on quantized weights are loaded as `dtype`: F32 loses nothing that they hold.
   void decode_to(DType dtype);
   std::string location() const override { return folder_; }
+  // As SafetensorsFolder's.
+  void rename(const std::function<std::string(const std::string&)>& new_name);
+  void add(const std::string& name, Tensor tensor);
 
   const Item& item(const std::string& name) const;
   // What the checkpoint records beside its tensors, by the keys of ext/model.h: "tuning", "config". May be empty.

@@ -24,7 +24,7 @@ ImatrixEntries read_gguf(const std::shared_ptr<const MappedFile>& mapped) {
       entries[name].squares = file.load_f32(tensor);
     } else if (const std::string name = stem(kCounts); !name.empty()) {
       const Tensor counts = file.load_f32(tensor);
-      entries[name].count = counts.elements() > 0 ? counts.as<float>()[0] : 0;
+      entries[name].counts.assign(counts.as<float>(), counts.as<float>() + counts.elements());
     }
   }
   if (entries.empty())
@@ -54,7 +54,7 @@ ImatrixEntries read_legacy(const MappedFile& file) {
   if (count == 0) fail();
   for (int32_t i = 0; i < count; ++i) {
     ImatrixEntry& entry = entries[std::string(take(static_cast<uint64_t>(number())))];
-    entry.count = number();
+    entry.counts = {static_cast<double>(number())};
     const int64_t values = number();
     const std::string_view data = take(static_cast<uint64_t>(values) * sizeof(float));
     entry.squares = Tensor(DType::kF32, {values});
@@ -78,11 +78,13 @@ void write_imatrix(const std::filesystem::path& file, const Imatrix& imatrix) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const auto& [name, entry] : imatrix.entries) {
     const Tensor& squares = entry.squares;
+    const auto rows = static_cast<int64_t>(entry.counts.size());
     tensors.emplace_back(name + std::string(kSquares),
-                         Tensor(DType::kF32, {1, squares.elements()}, squares.data(), squares.storage()));
-    const Tensor count(DType::kF32, {1, 1});
-    count.as<float>()[0] = static_cast<float>(entry.count);
-    tensors.emplace_back(name + std::string(kCounts), count);
+                         Tensor(DType::kF32, {rows, squares.elements() / rows}, squares.data(), squares.storage()));
+    const Tensor counts(DType::kF32, {rows, 1});
+    std::transform(entry.counts.begin(), entry.counts.end(), counts.as<float>(),
+                   [](double count) { return static_cast<float>(count); });
+    tensors.emplace_back(name + std::string(kCounts), counts);
   }
   write_gguf_file(file, metadata, tensors);
 }

@@ -7,14 +7,15 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "host/base/tensor.h"
 
 namespace roundhouse {
 
 struct ImatrixEntry {
-  Tensor squares;    // f32 [elements]: sums of squared inputs, or what is proportional to them
-  double count = 0;  // what was summed: tokens, or in .dat chunks
+  Tensor squares;  // f32: sums of squared inputs, or what is proportional to them; experts one after the other
+  std::vector<double> counts;  // what was summed: tokens, of each expert, or in .dat chunks, one number for all
 };
 
 // By the name of the weight's tensor ("blk.0.attn_q.weight").

@@ -85,9 +85,11 @@ void Resolver::sizes() {
     }
   }
   const Value blocks = sizes.at("blocks");
-  block_count_ = blocks.is_list()   ? static_cast<int64_t>(blocks.items().size())
-                 : blocks.is_text() ? static_cast<int64_t>(blocks.text().size())
-                                    : blocks.positive();
+  // A text has a letter for each block; one of digits is a number in quotation marks.
+  const bool letters = blocks.is_text() && blocks.text().find_first_not_of("0123456789") != std::string::npos;
+  block_count_ = blocks.is_list() ? static_cast<int64_t>(blocks.items().size())
+                 : letters        ? static_cast<int64_t>(blocks.text().size())
+                                  : blocks.positive();
 
   const Value heads = sizes.at("heads");
   info_.heads = heads.positive();
@@ -304,8 +306,21 @@ ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const
   return experts;
 }
 
+// Where config.json says them beside the map of rotary parameters.
+nlohmann::json original_positions() {
+  const std::string key = "original_max_position_embeddings";
+  return {{"key", nlohmann::json::array({"text_config." + key, key})}, {"default", nullptr}};
+}
+
 }  // namespace
 
-DecoderInfo resolve(const Descriptor& descriptor) { return Resolver(descriptor).run(); }
+DecoderInfo resolve(const Descriptor& descriptor) {
+  Descriptor own = descriptor;
+  if (const auto positions = own.yaml.find("positions"); positions != own.yaml.end() && positions->is_object())
+    for (const char* key : {"rotary", "window_rotary"})
+      if (const auto rotary = positions->find(key); rotary != positions->end() && rotary->contains("theta"))
+        if (!rotary->contains("original_positions")) (*rotary)["original_positions"] = original_positions();
+  return Resolver(own).run();
+}
 
 }  // namespace roundhouse

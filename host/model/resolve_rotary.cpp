@@ -88,8 +88,10 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
   RotaryInfo rotary;
   rotary.theta = (theta ? *theta : value.at("theta")).number();
   if (const auto interleaved = value.find("interleaved")) rotary.interleaved = interleaved->flag();
-  auto fraction = map.find("partial_rotary_factor");
-  if (!fraction) fraction = value.find("fraction");
+  auto fraction = value.find("fraction");
+  // A family without a fraction turns whole heads, as in transformers, unless the positions are scaled.
+  if (fraction || (type && type->text() != "default"))
+    if (const auto said = map.find("partial_rotary_factor")) fraction = said;
   rotary.dims = static_cast<int64_t>(static_cast<double>(head_dim) * (fraction ? fraction->number() : 1.0));
   if (const auto dims = value.find("dims"); dims && !dims->is_null()) rotary.dims = dims->positive();
   if (rotary.dims <= 0 || rotary.dims > head_dim || rotary.dims % 2 != 0)
@@ -101,9 +103,10 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
     rotary.theta *= std::pow(alpha->number(), static_cast<double>(rotary.dims) / static_cast<double>(rotary.dims - 2));
   if (!type || contains({"default", "mrope", "dynamic"}, type->text())) return rotary;
   const auto original_positions = [&] {
-    if (const auto original = map.find("original_max_position_embeddings")) return original->positive();
     const auto beside = value.find("original_positions");
-    return beside && !beside->is_null() ? beside->positive() : positions;
+    if (beside && !beside->is_null()) return beside->positive();  // they win, as in transformers
+    const auto original = map.find("original_max_position_embeddings");
+    return original ? original->positive() : positions;
   };
   if (type->text() == "proportional") {  // the fraction of the pairs that turn, of all of a head
     rotary.scaling = Scaling::kProportional;

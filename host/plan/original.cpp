@@ -24,9 +24,17 @@ bool same_values(const Tensor& a, const Tensor& b) {
   return a.data() == b.data() || std::memcmp(a.data(), b.data(), a.bytes()) == 0;
 }
 
+bool is_zero(const Tensor& tensor) {
+  if (!is_floating(tensor.dtype())) return false;
+  const Tensor values = tensor.to(DType::kF32);
+  return std::all_of(values.as<float>(), values.as<float>() + values.elements(), [](float v) { return v == 0; });
+}
+
+// Source: a TensorSource whose tensors can be renamed, left out and added.
+template <typename Source>
 class Reconciler {
  public:
-  Reconciler(Architecture& architecture, SafetensorsFolder& tensors) : architecture_(architecture), tensors_(tensors) {}
+  Reconciler(Architecture& architecture, Source& tensors) : architecture_(architecture), tensors_(tensors) {}
 
   std::vector<std::string> run() {
     add_prefix();
@@ -43,12 +51,13 @@ class Reconciler {
   std::vector<LinearInfo> linears() const;
 
   Architecture& architecture_;
-  SafetensorsFolder& tensors_;
+  Source& tensors_;
   std::vector<std::string> warnings_;
 };
 
 // A base class saves its own modules' names: "layers.0" for "model.layers.0".
-void Reconciler::add_prefix() {
+template <typename Source>
+void Reconciler<Source>::add_prefix() {
   const std::string embedding = architecture_.embedding_name() + ".weight";
   if (tensors_.contains(embedding)) return;
   for (size_t dot = embedding.find('.'); dot != embedding.rfind('.'); dot = embedding.find('.', dot + 1)) {
@@ -62,7 +71,8 @@ void Reconciler::add_prefix() {
   }
 }
 
-std::optional<int64_t> Reconciler::block_of(const std::string& tensor) const {
+template <typename Source>
+std::optional<int64_t> Reconciler<Source>::block_of(const std::string& tensor) const {
   const std::string prefix = architecture_.block_prefix() + ".";
   if (!tensor.starts_with(prefix)) return std::nullopt;
   for (const NameNumber& number : numbers_in(tensor))
@@ -70,7 +80,8 @@ std::optional<int64_t> Reconciler::block_of(const std::string& tensor) const {
   return std::nullopt;
 }
 
-void Reconciler::count_blocks() {
+template <typename Source>
+void Reconciler<Source>::count_blocks() {
   const int64_t blocks = architecture_.blocks();
   int64_t stored = 0;
   for (const std::string& name : tensors_.names()) stored = std::max(stored, block_of(name).value_or(-1) + 1);
@@ -83,7 +94,8 @@ void Reconciler::count_blocks() {
                           ": the others are left out"));
 }
 
-std::vector<LinearInfo> Reconciler::linears() const {
+template <typename Source>
+std::vector<LinearInfo> Reconciler<Source>::linears() const {
   std::vector<LinearInfo> all;
   for (int64_t block = 0; block < architecture_.blocks(); ++block)
     for (LinearInfo& linear : architecture_.block_linears(block)) all.push_back(std::move(linear));
@@ -91,14 +103,15 @@ std::vector<LinearInfo> Reconciler::linears() const {
   return all;
 }
 
-void Reconciler::compare_biases() {
+template <typename Source>
+void Reconciler<Source>::compare_biases() {
   std::vector<std::string> unasked, missing;
   for (const LinearInfo& linear : linears()) {
     const std::string weight = linear.name + ".weight", bias = linear.name + ".bias";
     if (tensors_.contains(bias) == linear.has_bias) continue;
     if (!linear.has_bias) {
-      unasked.push_back(bias);
-    } else if (tensors_.contains(weight)) {  // else the plan tells what is missing
+      if (!is_zero(tensors_.load(bias))) unasked.push_back(bias);  // some quantizers give every layer zeros
+    } else if (!linear.stack && tensors_.contains(weight)) {       // else the plan tells what is missing
       missing.push_back(bias);
       tensors_.add(bias, Tensor(tensors_.info(weight).dtype, {linear.out_features}));
     }
@@ -131,8 +144,10 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
   std::string embedding = architecture.embedding_name();
   if (architecture.generic())
     embedding = generic_embedding(architecture, checkpoint);
-  else if (auto* const original = dynamic_cast<SafetensorsFolder*>(&checkpoint))
-    warnings = Reconciler(architecture, *original).run();
+  else if (auto* const plain = dynamic_cast<SafetensorsFolder*>(&checkpoint))
+    warnings = Reconciler(architecture, *plain).run();
+  else if (auto* const quantized = dynamic_cast<ExportedCheckpoint*>(&checkpoint))
+    warnings = Reconciler(architecture, *quantized).run();
   embedding += ".weight";
   const std::string head = architecture.head().name + ".weight";
   const bool tied = architecture.generic() ? !architecture.has_head() : architecture.tied_head();

@@ -35,7 +35,7 @@ void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors);
 // Compares config.json with the tensors of a checkpoint, once and before all else; where they differ, the tensors hold,
 // as in transformers:
 //   - a head that config.json ties to the embedding, but which is stored and another: it is untied
-// and where it is not quantized, of an architecture that is not generic:
+// and of an architecture that is not generic:
 //   - names without the model's prefix, as its base class is saved: they get it
 //   - more blocks than config.json counts: they are left out
 //   - a linear layer's bias that config.json asks for and that is not stored: zeros

@@ -2,6 +2,7 @@
 #include "host/plan/plan_text.h"
 
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <optional>
 #include <set>
@@ -182,6 +183,18 @@ std::string entries_that_leave(const Plan& plan) {
   return text;
 }
 
+// "NAME.weight" is the layer's weight.
+std::string the_layer(std::string text, const std::string& name) {
+  for (size_t at = 0; (at = text.find(name + ".", at)) != std::string::npos;) {
+    const size_t after = at + name.size() + 1;
+    if (after < text.size() && std::islower(static_cast<unsigned char>(text[after])))
+      text.replace(at, after - at, "the layer's ");
+    else
+      at = after;
+  }
+  return replaced(text, name, "the layer");
+}
+
 }  // namespace
 
 std::string without_name(const std::string& text, const std::string& name) {
@@ -190,13 +203,13 @@ std::string without_name(const std::string& text, const std::string& name) {
   bool quoted = false;
   for (const char c : text) {
     const bool opens = c == '[' || c == '{', closes = c == ']' || c == '}';
-    if (depth == 0 && !quoted && (opens || c == '"')) result += replaced(std::exchange(plain, ""), name, "the layer");
+    if (depth == 0 && !quoted && (opens || c == '"')) result += the_layer(std::exchange(plain, ""), name);
     (depth > 0 || quoted || opens || c == '"' ? result : plain) += c;
     if (c == '"') quoted = !quoted;
     if (opens) ++depth;
     if (closes && depth > 0) --depth;
   }
-  return result + replaced(plain, name, "the layer");
+  return result + the_layer(plain, name);
 }
 
 std::string describe(const Plan& plan) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/plan/tensor_check.h"
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,6 +12,19 @@
 
 namespace roundhouse {
 namespace {
+
+std::string advice_on_heads(const Plan& plan, const nlohmann::json& config) {
+  const std::string generic = cat(" is taken with architecture: generic",
+                                  plan.recipe.tuning.iters == 0 ? "" : " and tuning.iters: 0", " in the recipe");
+  const nlohmann::json classes = config.value("architectures", nlohmann::json());
+  std::string name;
+  if (classes.is_array() && !classes.empty() && classes[0].is_string()) name = classes[0];
+  for (const char* headed : {"CausalLM", "ConditionalGeneration", "LMHead"})
+    if (name.empty() || name.find(headed) != std::string::npos)
+      return cat(". A causal language model has one, or ties it to the embedding: tie_word_embeddings. One without",
+                 generic);
+  return cat(". By config.json's architectures it is a ", name, ", which has none: such a model", generic);
+}
 
 // That everything is there, and the linear layers as large as config.json says.
 void check_layers(Plan& plan, const Architecture& architecture, TensorSource& source) {
@@ -27,8 +41,7 @@ void check_layers(Plan& plan, const Architecture& architecture, TensorSource& so
   if (!missing.empty()) {
     const size_t others = missing.size() - 1;
     std::string hint;
-    if (missing[0] == head)
-      hint = ". A causal language model has one, or ties it to the embedding: tie_word_embeddings";
+    if (missing[0] == head) hint = advice_on_heads(plan, architecture.config());
     for (const std::string& stored : source.names())
       if (stored.ends_with("." + missing[0]))
         hint = cat(". It stores ", stored, ": take ", stored.substr(0, stored.size() - missing[0].size()),

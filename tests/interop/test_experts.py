@@ -155,7 +155,7 @@ class Experts(unittest.TestCase):
         block = support.read_json(output / "roundhouse" / "report.json")["blocks"][0]
         self.assertEqual(block["expert_tokens"][UNREACHED], 0)
         squares = {tensor.name: tensor.data for tensor in gguf.GGUFReader(self.folder / "importance.gguf").tensors}
-        values = [squares[f"model.layers.0.mlp.experts.{i}.up_proj.weight.in_sum2"] for i in range(EXPERTS)]
+        values = squares["blk.0.ffn_up_exps.weight.in_sum2"].reshape(EXPERTS, -1)
         for other in values[1:]:
             np.testing.assert_array_equal(other, values[0])
 

@@ -271,6 +271,22 @@ TEST_F(ArchitectureTest, AFamilyCanBeAskedFor) {
               AllOf(HasSubstr("architecture: no descriptor is of the family misral"), HasSubstr("mistral")));
 }
 
+TEST_F(ArchitectureTest, OriginalPositionsBesideTheMapOfRotaryParametersHold) {
+  json config = llama_config();
+  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}};
+  EXPECT_EQ(load(config).info().rotary->original_positions, 128);
+  config["rope_scaling"]["original_max_position_embeddings"] = 64;
+  EXPECT_EQ(load(config).info().rotary->original_positions, 64);
+  config["original_max_position_embeddings"] = 32;
+  EXPECT_EQ(load(config).info().rotary->original_positions, 32);
+}
+
+TEST_F(ArchitectureTest, AFractionInTheMapOfRotaryParametersIsNoneWhereTheFamilyTurnsWholeHeads) {
+  json config = llama_config();
+  config["rope_scaling"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}};
+  EXPECT_EQ(load(config).info().rotary->dims, 8);
+}
+
 TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
   const auto error_with = [&](const std::string& key, const json& value) {
     json config = llama_config();
@@ -284,6 +300,7 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
                                                      HasSubstr("llama.yaml: sizes.hidden")));
   EXPECT_THAT(error_with("hidden_size", "64"), HasSubstr(file + ": hidden_size is \"64\", but an integer above 0"));
   EXPECT_THAT(error_with("num_hidden_layers", 0), HasSubstr(file + ": num_hidden_layers is 0"));
+  EXPECT_THAT(error_with("num_hidden_layers", "2"), HasSubstr(file + ": num_hidden_layers is \"2\", but an integer above 0"));
   EXPECT_THAT(error_with("num_key_value_heads", 3), HasSubstr(file + ": num_key_value_heads is 3"));
   EXPECT_THAT(error_with("num_attention_heads", 6), HasSubstr(file + ": num_attention_heads is 6"));
   EXPECT_THAT(error_with("rms_norm_eps", true), HasSubstr(file + ": rms_norm_eps is true, but a number"));

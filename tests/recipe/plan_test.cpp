@@ -417,5 +417,9 @@ TEST(PlanText, TheNameOfALayerMayBeAPartOfWhatStandsForIt) {
   EXPECT_EQ(without_name("layer: 3 columns; layers: [layer]", "layer"), "the layer: 3 columns; the layers: [layer]");
 }
 
+TEST(PlanText, ATensorOfALayerIsTheLayers) {
+  EXPECT_EQ(without_name("no a.b.weight for a.b. Give it", "a.b"), "no the layer's weight for the layer. Give it");
+}
+
 }  // namespace
 }  // namespace roundhouse

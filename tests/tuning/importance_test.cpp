@@ -8,6 +8,7 @@
 
 #include "host/base/cpu.h"
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/checkpoint/imatrix_file.h"
 #include "host/model/decoder.h"
 #include "host/plan/imatrix.h"
@@ -31,6 +32,33 @@ class ImportanceTest : public QuantizeTest {
     } catch (const Error& e) {
       return e.what();
     }
+  }
+  // A model of one block with four experts.
+  fs::path mixture() {
+    fs::create_directory(folder_.path() / "mixture");
+    std::ofstream(folder_.path() / "mixture/config.json")
+        << R"({"model_type": "qwen3_moe", "vocab_size": 64, "hidden_size": 64, "intermediate_size": 64,
+               "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16,
+               "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "tie_word_embeddings": true})";
+    std::vector<std::pair<std::string, Tensor>> tensors;
+    std::mt19937 random(1);
+    const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+      const Tensor& tensor = tensors.emplace_back(name + ".weight", Tensor(DType::kF32, std::move(shape))).second;
+      for (int64_t i = 0; i < tensor.elements(); ++i)
+        tensor.as<float>()[i] = static_cast<float>(random() % 1024) / 1024 - (tensor.shape().size() > 1 ? 0.5F : 0);
+    };
+    const std::string block = "model.layers.0.";
+    for (const char* norm : {"model.norm", "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm"})
+      add(norm, {64});
+    for (const char* norm : {"q_norm", "k_norm"}) add(block + "self_attn." + norm, {16});
+    for (const char* layer : {"q_proj", "k_proj", "v_proj", "o_proj"}) add(block + "self_attn." + layer, {64, 64});
+    add("model.embed_tokens", {64, 64});
+    add(block + "mlp.gate", {4, 64});
+    for (int expert = 0; expert < 4; ++expert)
+      for (const char* layer : {"gate_proj", "up_proj", "down_proj"})
+        add(cat(block, "mlp.experts.", expert, ".", layer), {64, 64});
+    write_safetensors_file(folder_.path() / "mixture/model.safetensors", tensors);
+    return folder_.path() / "mixture";
   }
   // The file of another run, changed.
   void save_changed(const std::function<void(ImatrixEntries&)>& change) {
@@ -103,7 +131,7 @@ TEST_F(ImportanceTest, TheSavedFileGivesTheSameBits) {
   save_importance(p.plan, p.architecture, collected.seen.importance, collected.seen.tokens);
   const ImatrixEntries entries = read_imatrix(folder_.path() / "saved.gguf");
   EXPECT_EQ(entries.size(), 14u);
-  EXPECT_EQ(entries.at("blk.1.ffn_down.weight").count, 8 * 16);
+  EXPECT_EQ(entries.at("blk.1.ffn_down.weight").counts, std::vector<double>{8 * 16});
   Problem again = problem(kUntied, with_file("saved.gguf"));
   EXPECT_FALSE(passes(again.plan).any()) << "nothing is left to collect";
   again.samples.clear();
@@ -111,6 +139,29 @@ TEST_F(ImportanceTest, TheSavedFileGivesTheSameBits) {
   for (const auto& [name, layer] : collected.layers)
     for (size_t t = 0; t < layer.tensors.size(); ++t)
       EXPECT_TRUE(same(layer.tensors[t], read.layers.at(name).tensors[t])) << name;
+}
+
+TEST_F(ImportanceTest, TheExpertsOfABlockAreOneEntryAsInLlamaCpp) {
+  const fs::path model = mixture();
+  const std::string name = "blk.0.ffn_up_exps.weight", layer = "model.layers.0.mlp.experts.2.up_proj";
+  Problem p = problem(model, kSearched + "imatrix: {save: saved.gguf}\n");
+  const Importance importance = p.quantized().seen.importance;
+  save_importance(p.plan, p.architecture, importance, 8 * 16);
+  Imatrix saved{read_imatrix(folder_.path() / "saved.gguf"), "", 1, 1};
+  ASSERT_EQ(saved.entries.at(name).counts, std::vector<double>(4, 8 * 16));
+  EXPECT_EQ(saved.entries.size(), 4u + 1 + 3);  // attention, router, experts
+  const Problem again = problem(model, with_file("saved.gguf"));
+  for (const LayerPlan& planned : again.plan.layers) {
+    if (planned.block < 0 || planned.info.decides) continue;
+    const std::string& searched = planned.info.name;
+    EXPECT_TRUE(same(importance.at(searched), again.plan.importance.at(searched))) << searched;
+  }
+
+  saved.entries.at(name).counts[2] = 0;
+  write_imatrix(folder_.path() / "changed.gguf", saved);
+  const Problem unreached = problem(model, with_file("changed.gguf"));
+  EXPECT_FALSE(unreached.plan.importance.contains(layer));
+  EXPECT_NE(joined(unreached.plan.warnings).find("no token reached " + layer), std::string::npos);
 }
 
 TEST_F(ImportanceTest, ReadsTheOlderFormatAndTheCheckpointsNames) {
@@ -141,7 +192,7 @@ TEST_F(ImportanceTest, WhatDoesNotFitIsRefusedWithTheLayersName) {
       EXPECT_NE(problems.find(part), std::string::npos) << "no " << part << " in: " << problems;
   };
   expect_problem([](ImatrixEntry& e) { e.squares = Tensor(DType::kF32, {64}); }, "64 values, but the layer has 256");
-  expect_problem([](ImatrixEntry& e) { e.count = 0; }, "no tokens");
+  expect_problem([](ImatrixEntry& e) { e.counts = {0}; }, "no tokens");
   for (const float bad : {NAN, -1.0f, INFINITY})
     expect_problem(
         [&](ImatrixEntry& e) {
