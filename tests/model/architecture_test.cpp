@@ -300,7 +300,8 @@ TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
                                                      HasSubstr("llama.yaml: sizes.hidden")));
   EXPECT_THAT(error_with("hidden_size", "64"), HasSubstr(file + ": hidden_size is \"64\", but an integer above 0"));
   EXPECT_THAT(error_with("num_hidden_layers", 0), HasSubstr(file + ": num_hidden_layers is 0"));
-  EXPECT_THAT(error_with("num_hidden_layers", "2"), HasSubstr(file + ": num_hidden_layers is \"2\", but an integer above 0"));
+  EXPECT_THAT(error_with("num_hidden_layers", "2"),
+              HasSubstr(file + ": num_hidden_layers is \"2\", but an integer above 0"));
   EXPECT_THAT(error_with("num_key_value_heads", 3), HasSubstr(file + ": num_key_value_heads is 3"));
   EXPECT_THAT(error_with("num_attention_heads", 6), HasSubstr(file + ": num_attention_heads is 6"));
   EXPECT_THAT(error_with("rms_norm_eps", true), HasSubstr(file + ": rms_norm_eps is true, but a number"));
