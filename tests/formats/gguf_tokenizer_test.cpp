@@ -119,7 +119,6 @@ const std::map<std::string, const char*> kUnsaid = {
     {"made-gemma", "bytes that are not decoded"},
     {"made-llama-files", "a space before the first word only"},
     {"made-mistral", "a space before the first word only"},
-    {"made-roberta", "a space before the first word, of bytes"},
     {"made-some-bytes", "a vocabulary without some bytes"},
     {"made-unigram", "the likeliest pieces instead of merges"},
     {"made-unigram-files", "the likeliest pieces instead of merges"},
