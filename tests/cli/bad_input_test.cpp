@@ -109,8 +109,10 @@ TEST_F(BadInput, PlanBeginsTheExports) {
   write("model/tokenizer.json", tokenizer.dump());
   const std::string plan = "plan " + write_recipe("formats: [gguf]\n").string() + " --set model=" + model.string() +
                            " --set scheme=GGUF:Q8_0 --set tuning.iters=0";
-  expect_refused(plan, {"which of llama.cpp's pre-tokenizers this is (Prepend, Replace, [a-m]+, bytes) is not known. Name it with the "
-                        "format's option pre"});
+  expect_refused(
+      plan,
+      {"which of llama.cpp's pre-tokenizers this is (Prepend, Replace, [a-m]+, bytes) is not known. Name it with the "
+       "format's option pre"});
   EXPECT_EQ(run(plan + " --set 'formats=[{id: gguf, pre: llama-bpe}]'").code, 0);
 }
 

@@ -95,8 +95,9 @@ TEST(Card, OnlyABlockWhoseWeightsAreMoreThanTheCardsMemoryIsRefused) {
       << warning;
   ASSERT_TRUE(memory) << "the activations stay in host memory";
   const std::string error = said_by([&] { fitted_memory(h100(400'000'000), plan); });  // 218 M weights of bfloat16
-  EXPECT_NE(error.find("one block of this model has 436 MB of weights, and Made-up H100 has 400 MB: choose a larger "),
-            std::string::npos)
+  EXPECT_NE(
+      error.find("one block of this model has 436.2 MB of weights, and Made-up H100 has 400.0 MB: choose a larger "),
+      std::string::npos)
       << error;
   EXPECT_EQ(said_by([&] { fitted_memory(h100(80'000'000'000), plan); }), "");
 }

@@ -23,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint32_t kMaxDims = 4;
+constexpr uint64_t kReadAhead = 4096;
 constexpr const char* kEmbedding = "token_embd.weight";
 
 // A file's header, read from its beginning; nothing is taken that the file is too short for.
@@ -54,7 +55,11 @@ class Header {
   void skip(uint64_t count, uint64_t bytes) {
     expect(count, bytes);
     position_ += count * bytes;
-    stream_.seekg(static_cast<std::streamoff>(position_));
+    // A seek drops what the stream has read ahead, which would be read again for each text of a vocabulary.
+    if (count * bytes < kReadAhead)
+      stream_.ignore(static_cast<std::streamsize>(count * bytes));
+    else
+      stream_.seekg(static_cast<std::streamoff>(position_));
   }
   void skip_value(GgufValue type);
   Json value(GgufValue type);
