@@ -67,7 +67,10 @@ fs::path SensitivityTest::passing_on() const {
 
 TEST_F(SensitivityTest, IsTheDiagonalOfTheFisherInformationTimesTheSquaredErrors) { check(kUntied); }
 
-TEST_F(SensitivityTest, OfABlockThatPassesKeysOnIsThatOfLaterBlocksToo) { check(passing_on()); }
+TEST_F(SensitivityTest, OfABlockThatPassesKeysOnIsThatOfLaterBlocksToo) {
+  if (computes_in_bfloat16(/*on_gpu=*/false)) GTEST_SKIP() << "a rounded probability may draw another token";
+  check(passing_on());
+}
 
 void SensitivityTest::check(const fs::path& model) const {
   std::ofstream(folder_.path() / "recipe.yaml")
