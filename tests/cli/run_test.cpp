@@ -164,6 +164,19 @@ TEST_F(Run, OverwritingSparesFilesOfOthers) {
   }
 }
 
+TEST_F(Run, OverwritingSparesFilesThatCameWhileItRan) {
+  const std::string recipe = write_recipe().string() + " --overwrite", out = (work_ / "out").string();
+  ASSERT_EQ(run("run " + recipe).code, 0);
+  const Outcome outcome =
+      run_command("bash -c '" + kProgram + " run " + recipe + " & while kill -0 $! && [ ! -e " + out +
+                  ".partial/model.safetensors.tmp ]; do sleep 0.01; done; echo mine > " + out + "/README.md; wait $!'");
+  EXPECT_EQ(outcome.code, 1) << outcome.output;
+  EXPECT_NE(outcome.output.find("beside its export: README.md."), std::string::npos) << outcome.output;
+  EXPECT_EQ(read(work_ / "out/README.md"), "mine\n");
+  std::filesystem::remove(work_ / "out/README.md");
+  EXPECT_EQ(run("run " + recipe).code, 0);
+}
+
 TEST_F(Run, UntouchedTensorsComeThroughUnchanged) {
   ASSERT_EQ(run("run " + write_recipe().string() + " --set tuning.iters=0").code, 0);
   SafetensorsFolder before(kExamples + "/tinystories-656k"), after(work_ / "out");
