@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <string_view>
 #include <vector>
@@ -14,10 +13,18 @@
 
 namespace roundhouse {
 
+std::ifstream open_file(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::ifstream(std::filesystem::is_regular_file(path, ignored) ? path : "", std::ios::binary);
+}
+
 std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  // A folder can be opened as well.
-  if (!file || !std::filesystem::is_regular_file(path)) throw Error(cat(path.string(), ": cannot be read"));
+  std::ifstream file = open_file(path);
+  if (!file) {
+    std::error_code ignored;
+    const bool other = std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored);
+    throw Error(cat(path.string(), ": cannot be read", other ? ": it is no regular file" : ""));
+  }
   std::string content;
   for (std::vector<char> buffer(1 << 16); file.read(buffer.data(), std::ssize(buffer)), file.gcount() > 0;)
     content.append(buffer.data(), static_cast<size_t>(file.gcount()));

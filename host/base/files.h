@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -11,6 +12,8 @@ namespace roundhouse {
 // In an output folder: what the run says of itself, such as its report and recipe.
 inline constexpr const char* kNotesFolder = "roundhouse";
 
+// Opens a regular file, or a link to one, and nothing else: opening a pipe would wait for a writer.
+std::ifstream open_file(const std::filesystem::path& path);
 // Throws Error when there is no such file, or it cannot be read, or is a git-lfs pointer to it.
 std::string read_file(const std::filesystem::path& path);
 // JSON as Python writes it: NaN, Infinity and -Infinity become {"__float__": "NaN"} and so on, which is how transformers

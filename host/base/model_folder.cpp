@@ -171,9 +171,7 @@ void require_one_export(const fs::path& path) {
                     ". Give the folder of one, such as ", (path / exports.front()).string()));
 }
 
-}  // namespace
-
-fs::path find_model(const std::string& said, const fs::path& path) {
+fs::path found_model(const std::string& said, const fs::path& path) {
   if (is_there(path)) {
     require_one_export(path);
     if (is_repository(path)) return from_repository(path);
@@ -182,6 +180,27 @@ fs::path find_model(const std::string& said, const fs::path& path) {
   }
   if (const auto id = parse_id(said)) return from_hub(*id, path);
   throw Error(cat("there is no folder ", path.string()));
+}
+
+// Throws Error for a pipe, socket or device, which whoever reads the model would open by its name, and wait.
+void require_regular(const fs::path& path) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(path, ignored);
+  if (fs::is_other(status))
+    throw Error(cat(path.string(),
+                    " is a pipe, socket or device; a model consists of files. Remove it, or put the file "
+                    "in its place"));
+  if (!fs::is_directory(status)) return;
+  for (const auto& entry : fs::directory_iterator(path, ignored))
+    if (!entry.is_directory(ignored)) require_regular(entry.path());
+}
+
+}  // namespace
+
+fs::path find_model(const std::string& said, const fs::path& path) {
+  fs::path found = found_model(said, path);
+  require_regular(found);
+  return found;
 }
 
 fs::path find_model(const std::string& said) { return find_model(said, expand_home(said)); }

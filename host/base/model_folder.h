@@ -15,7 +15,7 @@ namespace roundhouse {
 //   - an id on the Hugging Face Hub, org/name or org/name@revision: its snapshot in the hub's cache, which is
 //     $HF_HUB_CACHE, $HF_HOME/hub, or huggingface/hub in the user's XDG cache folder
 // `path`: where `said` leads as a path, when that is not from the current folder. Throws Error when there is nothing,
-// with the command that fetches it.
+// with the command that fetches it, and when something in the folder is neither a file nor a folder.
 std::filesystem::path find_model(const std::string& said, const std::filesystem::path& path);
 std::filesystem::path find_model(const std::string& said);
 

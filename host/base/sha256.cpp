@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 
 namespace roundhouse {
 namespace {
@@ -51,7 +52,7 @@ std::string sha256(std::string_view bytes) {
 }
 
 std::string sha256_of_file(const std::filesystem::path& file, uint64_t offset, uint64_t bytes) {
-  std::ifstream in(file, std::ios::binary);
+  std::ifstream in = open_file(file);
   if (!in) throw Error(cat("cannot open ", file.string()), Failure::kNotFound);
   Sha256 digest;
   in.seekg(static_cast<std::streamoff>(offset));

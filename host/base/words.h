@@ -18,6 +18,16 @@ inline std::string joined(const std::vector<std::string>& words) {
   return all.empty() ? "none" : all;
 }
 
+// As joined(); of more than `most` the others are counted: "a, b, 3 more".
+inline std::string joined(std::vector<std::string> words, size_t most) {
+  if (words.size() > most) {
+    const std::string more = std::to_string(words.size() - most) + " more";
+    words.resize(most);
+    words.push_back(more);
+  }
+  return joined(words);
+}
+
 // "a", "a and b", "a and 3 others". REQUIRES: !names.empty().
 inline std::string first_of(const std::vector<std::string>& names) {
   assert(!names.empty());

@@ -2,6 +2,10 @@
 #include "host/discovery/open_checkpoint.h"
 
 #include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "host/abi/format_reader.h"
 #include "host/abi/plugin_call.h"
@@ -11,6 +15,18 @@
 
 namespace roundhouse {
 namespace {
+
+// What the names of tensors end in that a method of quantization alone stores, whatever the folder's files say.
+constexpr std::pair<std::string_view, const char*> kParts[] = {
+    {".q_invperm", "exl2"}, {".weight._scale", "quanto"}, {".weight.absmax", "bitsandbytes"}, {".SCB", "bitsandbytes"}};
+
+// The method that a tensor's name tells of.
+std::optional<std::string> method_by_names(const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    for (const auto& [part, method] : kParts)
+      if (name.ends_with(part)) return method;
+  return std::nullopt;
+}
 
 // Whether all tensors are floating-point numbers, as after a quantization was undone by hand; config.json may still tell
 // of it.
@@ -42,8 +58,11 @@ std::unique_ptr<TensorSource> open_checkpoint(Catalogue& catalogue, const std::f
   if (format_id) *format_id = surest;
   if (!surest.empty()) return std::make_unique<ExportedCheckpoint>(catalogue.format(surest), folder, architecture);
   auto original = std::make_unique<SafetensorsFolder>(folder);
-  const auto method = quantization_method(folder);
-  if (!method || is_plain(*original)) return original;
+  auto method = method_by_names(original->names());
+  if (!method) {
+    method = quantization_method(folder);
+    if (!method || is_plain(*original)) return original;
+  }
   std::string loaded;
   for (const FormatRecord* record : catalogue.formats()) loaded += cat(loaded.empty() ? "" : ", ", record->id);
   throw Error(cat(folder.string(), " is quantized already (", *method,

@@ -22,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kTensorLine = "# tensor\t";
+constexpr const char* kFirstLine = " tensors; the lines below: ";  // part of ours
 constexpr size_t kNamed = 10;  // tensors of a file that are named before the others are counted
 
 // The files that have digests, by their paths in the folder.
@@ -90,7 +91,10 @@ std::optional<Digests> Digests::read(const fs::path& folder) {
   if (!fs::exists(file)) return std::nullopt;
   Digests out;
   const std::string all = read_file(file);
-  if (!all.empty() && all[0] != '#' && all.find("\n#") == std::string::npos) return std::nullopt;  // somebody else's
+  // Somebody else's; a damaged first line of ours stands above our lines.
+  const bool ours = std::string_view(all).substr(0, all.find('\n')).find(kFirstLine) != std::string_view::npos ||
+                    all.find(cat("\n", kTensorLine)) != std::string::npos;
+  if (!all.empty() && !ours) return std::nullopt;
   std::istringstream lines(all);
   int64_t number = 0;
   for (std::string line; std::getline(lines, line);) {
@@ -119,7 +123,7 @@ std::optional<Digests> Digests::read(const fs::path& folder) {
 
 // By which one changed bit of the others is known.
 std::string Digests::first_line(std::string_view others) const {
-  return cat("# ", files_.size(), " files, ", tensors_.size(), " tensors; the lines below: ", sha256(others),
+  return cat("# ", files_.size(), " files, ", tensors_.size(), kFirstLine, sha256(others),
              ". Check the files: sha256sum -c SHA256SUMS. Files and tensors: roundhouse verify.\n");
 }
 
@@ -157,11 +161,7 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
     }
     std::string text = cat(file, " is not as it was written (SHA-256)");
     if (stored > 0 && changed.empty()) text += ", outside its tensors";
-    if (const size_t more = changed.size() - std::min(changed.size(), kNamed); more > 0) {
-      changed.resize(kNamed);
-      changed.push_back(cat(more, " more"));
-    }
-    if (!changed.empty()) text += cat(": ", joined(changed));
+    if (!changed.empty()) text += cat(": ", joined(changed, kNamed));
     out.push_back(std::move(text));
   }
   return out;

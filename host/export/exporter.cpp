@@ -14,6 +14,7 @@
 #include "host/base/files.h"
 #include "host/base/log.h"
 #include "host/base/scratch_folder.h"
+#include "host/base/words.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/weight_bytes.h"
@@ -97,9 +98,30 @@ struct Exporter::Target {
 
 namespace {
 
-// An output is replaced as a whole. Throws Error when it holds a model that no run has put there: in a folder whose name
-// is no format's.
-void require_own_folders(const std::filesystem::path& output, const Catalogue& catalogue) {
+// The files of an output that no run has put there, as far as its digests tell: without digests none.
+std::vector<std::string> others_in(const std::filesystem::path& output, const Catalogue& catalogue) {
+  if (const std::optional<Digests> digests = Digests::read(output)) return digests->unknown(output);
+  std::vector<std::string> others;
+  bool told = false;
+  for (const auto& entry : std::filesystem::directory_iterator(output)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_directory() && catalogue.find_format(name)) {
+      const std::optional<Digests> digests = Digests::read(entry.path());
+      if (!digests) continue;
+      told = true;
+      for (const std::string& file : digests->unknown(entry.path())) others.push_back(cat(name, "/", file));
+    } else if (name != kNotesFolder && name != kJournalFolder && name != kOutputMarker) {
+      others.push_back(name);
+    }
+  }
+  std::sort(others.begin(), others.end());
+  return told ? others : std::vector<std::string>();
+}
+
+}  // namespace
+
+void require_own_files(const std::filesystem::path& output, const Catalogue& catalogue) {
+  constexpr size_t kNamed = 10;
   if (!std::filesystem::is_directory(output)) return;
   for (const auto& entry : std::filesystem::directory_iterator(output)) {
     const std::string name = entry.path().filename().string();
@@ -108,9 +130,22 @@ void require_own_folders(const std::filesystem::path& output, const Catalogue& c
       throw Error(cat("the output folder ", output.string(), " would be replaced, and ", entry.path().string(),
                       " is a model that this run does not write. Move it, or choose another output."));
   }
+  std::vector<std::string> others;
+  try {
+    others = others_in(output, catalogue);
+  } catch (const Error& e) {
+    if (says_nothing(e)) throw;
+    throw Error(cat("the output folder ", output.string(),
+                    " would be replaced, and what in it is not a run's cannot be "
+                    "told: ",
+                    e.what(), ". Remove the folder, or choose another output."));
+  }
+  if (!others.empty())
+    throw Error(cat("the output folder ", output.string(),
+                    " would be replaced, and no run has written what it holds "
+                    "beside its export: ",
+                    joined(others, kNamed), ". Move that, or choose another output."));
 }
-
-}  // namespace
 
 std::vector<ExportTarget> export_targets(const Recipe& recipe) {
   std::vector<ExportTarget> targets;
@@ -122,7 +157,7 @@ std::vector<ExportTarget> export_targets(const Recipe& recipe) {
 
 Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& architecture,
                    const std::filesystem::path& model_folder, OutputFolder& output, const JournalRecord* from)
-    : output_(output) {
+    : catalogue_(catalogue), output_(output) {
   nlohmann::json config = architecture.config();
   // Of a checkpoint that is repacked: the format writes its own. The second is compressed-tensors' older key.
   for (const char* key : {"quantization_config", "compression_config"}) {
@@ -148,7 +183,7 @@ Exporter::Exporter(Catalogue& catalogue, const Plan& plan, const Architecture& a
   for (const FormatPlan& format : plan.formats)
     for (const auto& [name, why] : format.omitted) omitted_.insert(name);
   fingerprints_.family = plan.recipe.architecture;
-  require_own_folders(plan.recipe.output, catalogue);
+  require_own_files(output.path(), catalogue);
   const std::vector<ExportTarget> targets = export_targets(plan.recipe);
   for (const ExportTarget& target : targets) {
     const bool restored = from && FormatWriter::resumes(catalogue.format(target.format));
@@ -263,6 +298,7 @@ void Exporter::add_to(RecordWriter& record) const {
 }
 
 Fingerprints Exporter::finish(const std::map<std::string, std::string>& notes) {
+  require_own_files(output_.path(), catalogue_);  // hours later
   for (auto& target : targets_) target->writer.finish();
   for (auto& target : targets_)
     target->folder.write_text(kDigestFile, Digests::of(target->folder.partial(), target->stored(about_)).text());

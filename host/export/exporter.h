@@ -31,6 +31,10 @@ struct ExportTarget {
 // The targets of a recipe: one format writes the recipe's output folder itself, several write <output>/<format id>.
 std::vector<ExportTarget> export_targets(const Recipe& recipe);
 
+// An output is replaced as a whole. Throws Error when it holds what no run has put there: a model in a folder whose name is
+// no format's, or files that its digests do not know.
+void require_own_files(const std::filesystem::path& output, const Catalogue& catalogue);
+
 // Feeds every format with the same layers and tensors. Destroyed before finish(): nothing is left behind.
 class Exporter {
  public:
@@ -60,6 +64,7 @@ class Exporter {
   enum class To { kAll, kReplayed };
   void give(const EncodedLayer& layer, To to);
   void give(const std::string& name, const Tensor& tensor, To to);
+  const Catalogue& catalogue_;
   OutputFolder& output_;
   std::vector<std::unique_ptr<Target>> targets_;
   nlohmann::json about_;  // the architecture's facts

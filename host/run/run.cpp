@@ -261,8 +261,10 @@ class Run {
  private:
   // Gives each layer of a mix its scheme. What is measured for it may lie beside the output for a while.
   void settle_mix() {
-    if (!std::filesystem::exists(report_.notes() / kUnfinished))
+    if (!std::filesystem::exists(report_.notes() / kUnfinished)) {
       OutputFolder::check_target(recipe_.output, request_.overwrite);
+      require_own_files(recipe_.output, catalogue_);
+    }
     std::error_code ignored;
     std::filesystem::create_directories(recipe_.output.parent_path(), ignored);
     Plan settled = *roundhouse::settle_mix(plan_, original_, catalogue_, texts_, report_.device,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/base/model_folder.h"
 
+#include <sys/stat.h>
+
 #include "host/base/files.h"
 #include "tests/checkpoint/support.h"
 
@@ -118,6 +120,26 @@ TEST_F(ModelFolder, SaysHowItsWeightsAreQuantized) {
   EXPECT_EQ(
       method("hf_quant_config.json", R"({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}})"),
       "modelopt FP8");
+}
+
+// Opening one waited for a writer for ever.
+TEST_F(ModelFolder, APipeInPlaceOfAFileIsRefused) {
+  const fs::path model = home_ / "model", pipe = model / "generation_config.json";
+  write(model / "config.json", "{}");
+  write(home_ / "blob", "{}");
+  fs::create_symlink("../blob", model / "tokenizer.json");
+  fs::create_symlink("../gone", model / "merges.txt");
+  EXPECT_EQ(find_model(model.string()), model);
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const fs::path& given : {model, pipe})
+    EXPECT_EQ(error_of([&] { find_model(given.string()); }),
+              pipe.string() +
+                  " is a pipe, socket or device; a model consists of files. Remove it, or put the file in "
+                  "its place");
+  EXPECT_EQ(error_of([&] { read_json_object(pipe); }), pipe.string() + ": cannot be read: it is no regular file");
+  fs::remove(pipe);
+  fs::create_symlink("/dev/null", pipe);
+  EXPECT_TRUE(contains(error_of([&] { find_model(model.string()); }), "is a pipe, socket or device"));
 }
 
 TEST_F(ModelFolder, AnAdapterIsNamedAsOne) {

@@ -131,6 +131,52 @@ TEST_F(Run, OverwritingSparesModelsOfOthers) {
   EXPECT_EQ(run("run --overwrite " + recipe).code, 0);
 }
 
+// A README.md that was written into an export went with it.
+TEST_F(Run, OverwritingSparesFilesOfOthers) {
+  const auto refusal = [&](const std::string& what) {
+    return "error: the output folder " + (work_ / "out").string() + " would be replaced, and " + what +
+           ", or choose another output.\n";
+  };
+  for (const auto& [formats, inside] : {std::pair{"[fake]", ""}, {"[auto_round, fake]", "fake/"}}) {
+    const std::string recipe =
+        write_recipe(std::string("formats: ") + formats + "\n").string() + " --set tuning.iters=0 --overwrite";
+    ASSERT_EQ(run("run " + recipe).code, 0);
+    const std::string deep = inside + std::string("notes/a.txt");
+    write("out/" + deep, "mine");
+    write("out/README.md", "mine");
+    const std::string first = "out/" + std::string(inside) + "SHA256SUMS", digests = read(work_ / first);
+    Outcome outcome = run("run " + recipe);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_EQ(outcome.output,
+              refusal("no run has written what it holds beside its export: README.md, " + deep + ". Move that"));
+    EXPECT_EQ(read(work_ / "out" / deep), "mine");
+    EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial"));
+    write(first, digests.substr(0, digests.find('\n', digests.size() / 2) + 1));
+    outcome = run("run " + recipe);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_EQ(outcome.output, refusal("what in it is not a run's cannot be told: " + (work_ / first).string() +
+                                      " does not have the lines that its first line says: it was cut, damaged or "
+                                      "edited. Remove the folder"));
+    write(first, digests);
+    std::filesystem::remove_all(work_ / "out" / inside / "notes");
+    std::filesystem::remove(work_ / "out/README.md");
+    EXPECT_EQ(run("run " + recipe).code, 0);
+  }
+}
+
+TEST_F(Run, OverwritingSparesFilesThatCameWhileItRan) {
+  const std::string recipe = write_recipe().string() + " --overwrite", out = (work_ / "out").string();
+  ASSERT_EQ(run("run " + recipe).code, 0);
+  const Outcome outcome =
+      run_command("bash -c '" + kProgram + " run " + recipe + " & while kill -0 $! && [ ! -e " + out +
+                  ".partial/model.safetensors.tmp ]; do sleep 0.01; done; echo mine > " + out + "/README.md; wait $!'");
+  EXPECT_EQ(outcome.code, 1) << outcome.output;
+  EXPECT_NE(outcome.output.find("beside its export: README.md."), std::string::npos) << outcome.output;
+  EXPECT_EQ(read(work_ / "out/README.md"), "mine\n");
+  std::filesystem::remove(work_ / "out/README.md");
+  EXPECT_EQ(run("run " + recipe).code, 0);
+}
+
 TEST_F(Run, UntouchedTensorsComeThroughUnchanged) {
   ASSERT_EQ(run("run " + write_recipe().string() + " --set tuning.iters=0").code, 0);
   SafetensorsFolder before(kExamples + "/tinystories-656k"), after(work_ / "out");

@@ -132,8 +132,10 @@ TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
   write(folder / "config.json", config);
   std::string flipped = digests;
   flipped[digests.find("# tensor\t") + 10] ^= 1;
+  std::string first = digests;
+  first[digests.find("lines below")] ^= 1;
   for (const std::string& cut :
-       {std::string(), digests.substr(0, digests.find('\n', digests.size() / 2) + 1), flipped}) {
+       {std::string(), digests.substr(0, digests.find('\n', digests.size() / 2) + 1), flipped, first}) {
     write(folder / "SHA256SUMS", cut);
     outcome = run("verify " + folder.string() + "/");
     EXPECT_EQ(outcome.code, 1);
@@ -150,8 +152,11 @@ TEST_F(Verify, DigestsOfAnotherProgramAreNoDamage) {
   export_model("formats: [auto_gptq]\n");
   const std::string out = (work_ / "out").string();
   ASSERT_EQ(std::system(("cd " + out + " && sha256sum *.json *.safetensors > SHA256SUMS").c_str()), 0);
+  EXPECT_EQ(run("verify " + out).code, 0);
+  write("out/SHA256SUMS", "# made by the mirror\n" + read(work_ / "out/SHA256SUMS"));
   const Outcome outcome = run("verify " + out);
   EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_NE(outcome.output.find("there are no digests (SHA256SUMS)"), std::string::npos) << outcome.output;
 }
 
 TEST_F(Verify, OfSeveralExportsOneIsToBeNamed) {

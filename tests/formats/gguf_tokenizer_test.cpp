@@ -267,6 +267,58 @@ TEST(GgufTokenizer, WhatIsDoneToATextFirstIsPartOfThePreTokenizer) {
   EXPECT_EQ(refusal([](json& tokenizer) { tokenizer["normalizer"] = {{"type", "Lowercase"}}; }), "Lowercase, words");
 }
 
+// The same regular expression divides by what it matches or by what is between, and words may go before merges or not.
+TEST(GgufTokenizer, SplitsAndMergesAreLlamaCppsOrRefused) {
+  const TempFolder folder;
+  // What the pre-tokenizer is called, or the message.
+  const auto pre_of = [&](const char* name, const auto& change) {
+    const fs::path copy = folder.path() / "model", out = folder.path() / "out";
+    for (const fs::path& old : {copy, out}) fs::remove_all(old);
+    fs::copy(kTokenizers / name, copy);
+    json tokenizer = read_json(copy / "tokenizer.json");
+    change(tokenizer);
+    std::ofstream(copy / "tokenizer.json") << tokenizer;
+    try {
+      export_model(copy, json::object(), json::object(), out);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    for (const auto& entry : fs::directory_iterator(out))
+      if (entry.path().extension() == ".gguf")
+        return GgufFile(std::make_shared<const MappedFile>(entry.path()))
+            .metadata()
+            .at("tokenizer.ggml.pre")
+            .get<std::string>();
+    return std::string("no file");
+  };
+  const auto split = [](const char* behavior, bool invert) {
+    return [=](json& tokenizer) {
+      tokenizer["pre_tokenizer"]["pretokenizers"][0].update({{"behavior", behavior}, {"invert", invert}});
+    };
+  };
+  const auto merges = [](bool ignored) {
+    return [=](json& tokenizer) { tokenizer["model"]["ignore_merges"] = ignored; };
+  };
+  for (const auto& [behavior, invert] : {std::pair{"Isolated", false}, {"Isolated", true}, {"Removed", true}})
+    EXPECT_EQ(pre_of("made-qwen2", split(behavior, invert)), "qwen2") << behavior;
+  EXPECT_NE(pre_of("made-qwen2", split("Removed", false)).find("\\s+ Removed, bytes) is not known"), std::string::npos);
+  EXPECT_NE(
+      pre_of("made-qwen2", split("MergedWithPrevious", true)).find("\\s+ MergedWithPrevious inverted, bytes) is not"),
+      std::string::npos);
+
+  EXPECT_EQ(pre_of("made-llama3", merges(true)), "llama-bpe");
+  EXPECT_EQ(pre_of("made-llama3", merges(false)), "dbrx");
+  EXPECT_EQ(pre_of("made-smollm", merges(false)), "starcoder");
+  for (const auto& [name, what] :
+       {std::pair{"made-gpt2", "(words"}, {"made-smollm", "(digits, words"}, {"made-qwen2", ", bytes"}})
+    EXPECT_NE(pre_of(name, merges(true))
+                  .find(cat(what, ", ignore_merges true) is not known. Name it with the format's option pre")),
+              std::string::npos)
+        << pre_of(name, merges(true));
+  EXPECT_NE(pre_of("made-mistral", merges(true)).find("takes whole words before it merges (ignore_merges true)"),
+            std::string::npos);
+}
+
 // transformers' order.
 TEST(GgufTokenizer, TheChatTemplateIsTheFileOfItsOwn) {
   const TempFolder folder;

@@ -232,7 +232,7 @@ const Refusal kRefusals[] = {
      "no matrix of 8-bit floats"},
     {"ModelOptAwq",
      "modelopt",
-     R"({"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"})",
+     R"({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"})",
      {{"weight", Tensor(DType::kU8, {4, 8})},
       {"weight_scale", Tensor(DType::kF8E4M3, {4, 1})},
       {"weight_scale_2", Tensor(DType::kF32, {1})},
@@ -240,9 +240,24 @@ const Refusal kRefusals[] = {
      "l has a pre_quant_scale"},
     {"ModelOptInt4",
      "modelopt",
-     R"({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"})",
+     R"({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"})",
      {{"weight", Tensor(DType::kU8, {4, 8})}, {"weight_scale", Tensor(DType::kF32, {4, 1})}},
      "packed weights without weight_scale_2"},
+    // Its tensors have NVFP4's names.
+    {"ModelOptAlgorithm",
+     "modelopt",
+     R"({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"})",
+     {{"weight", Tensor(DType::kU8, {2, 128})},
+      {"weight_scale", Tensor(DType::kF32, {4, 1})},
+      {"weight_scale_2", Tensor(DType::kF32, {1})}},
+     ": ModelOpt's quant_algo W4A8_AWQ is not read; FP8, FP8_PER_CHANNEL_PER_TOKEN, FP8_PB_WO, MXFP8, NVFP4, "
+     "W4A16_NVFP4, MIXED_PRECISION are. Start from the model before the quantization"},
+    {"ModelOptAlgorithmOfALayer",
+     "modelopt",
+     R"({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION",
+         "quantized_layers": {"k": {"quant_algo": "fp8_pb_wo"}, "l": {"quant_algo": "NVFP4_SVD"}}})",
+     {},
+     ": l: ModelOpt's quant_algo NVFP4_SVD is not read"},
     {"unknown_preset",
      "llm_compressor",
      R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"W8A8": ["Linear"]}})",
@@ -285,6 +300,23 @@ TEST_P(RefusedSource, SaysWhy) {
   const TestReader reader(format, out);
   EXPECT_NE(reader.error().find(GetParam().message), std::string::npos) << reader.error();
   EXPECT_NE(reader.error().find(out.string()), std::string::npos) << reader.error();
+}
+
+TEST(SourceCache, WhereItAloneIsQuantizedWeightsAreAsTheyAre) {
+  const TempFolder temporary;
+  OutputFolder folder(temporary.path() / "model", false);
+  const Tensor scale(DType::kF32, {1});
+  write_safetensors_file(
+      folder.partial() / "model.safetensors",
+      {{"l.k_proj.weight", Tensor(DType::kF32, {4, 8})}, {"l.k_scale", scale}, {"l.v_scale", scale}});
+  folder.write_text("config.json", "{}");
+  folder.write_text("hf_quant_config.json", R"({"producer": {"name": "modelopt"},
+                                                "quantization": {"quant_algo": null, "kv_cache_quant_algo": "FP8"}})");
+  folder.finish();
+  const FormatPlugin format("modelopt");
+  const TestReader reader(format, temporary.path() / "model");
+  ASSERT_EQ(reader.error(), "");
+  EXPECT_EQ(reader.names(), std::vector<std::string>{"l.k_proj.weight"});
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, RefusedSource, testing::ValuesIn(kRefusals),

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "plugins/formats/lib/text.h"
+
 namespace roundhouse::formats {
 namespace {
 
@@ -21,6 +23,7 @@ constexpr PreTokenizer kPreTokenizers[] = {
     {"llama-bpe", kLlama3Words, false, false, true, true},
     {"llama3", kLlama3Words, false, false, true, true},
     {"llama-v3", kLlama3Words, false, false, true, true},
+    {"dbrx", kLlama3Words},
     {"qwen2", kQwenWords, false, true},
     {"deepseek-r1-qwen", kQwenWords, false, true},
     {"tekken", kTekkenWords, false, false, true, true},
@@ -126,9 +129,13 @@ const PreTokenizer* pre_tokenizer(const std::string& name) {
   return found == std::end(kPreTokenizers) ? nullptr : found;
 }
 
-const PreTokenizer* pre_tokenizer_of(const std::string& words) {
-  const auto* found = std::find_if(std::begin(kPreTokenizers), std::end(kPreTokenizers),
-                                   [&](const PreTokenizer& pre) { return *pre.words && words == pre.words; });
+const PreTokenizer* pre_tokenizer_of(const std::string& what, bool ignore_merges) {
+  const auto does = [](const PreTokenizer& pre) {
+    return cat(pre.digits ? "digits, " : "", *pre.words ? cat(pre.words, ", bytes") : "words");
+  };
+  const auto* found = std::find_if(std::begin(kPreTokenizers), std::end(kPreTokenizers), [&](const PreTokenizer& pre) {
+    return ignore_merges == pre.ignore_merges && does(pre) == what;
+  });
   return found == std::end(kPreTokenizers) ? nullptr : found;
 }
 

@@ -21,8 +21,9 @@ struct PreTokenizer {
 const PreTokenizer* pre_tokenizer(const std::string& name);
 // Whether llama.cpp knows the name, of which this project writes and reads a few.
 bool llama_cpp_knows(const std::string& name);
-// The first that divides texts by `words`, or nullptr.
-const PreTokenizer* pre_tokenizer_of(const std::string& words);
+// The first that divides texts so, or nullptr: "words" as GPT-2 does, "digits, words", or a regular expression and
+// ", bytes".
+const PreTokenizer* pre_tokenizer_of(const std::string& what, bool ignore_merges);
 // As in tokenizer.json.
 Json pre_tokenizer_json(const PreTokenizer& pre);
 

@@ -159,6 +159,11 @@ class TokenizerExport {
   // A BPE of pieces with byte fallback: SentencePiece converted. llama.cpp merges the neighbours whose union has the
   // highest score, so the order of the merges becomes the score.
   void merged_pieces() {
+    if (model().value("ignore_merges", false) && !parts_of("pre_tokenizer", "pretokenizers").empty())
+      throw rh::Error(RH_INVALID_ARGUMENT,
+                      cat((folder_ / "tokenizer.json").string(),
+                          ": llama.cpp has no tokenizer of pieces that takes whole words before it merges "
+                          "(ignore_merges true); choose another format"));
     std::unordered_map<std::string, float> scores;
     const json& merges = model().at("merges");
     for (size_t rank = 0; rank < merges.size(); ++rank)
@@ -263,6 +268,17 @@ class TokenizerExport {
     out_.texts("tokenizer.ggml.merges", merges);
   }
 
+  // The words of a Split, as an expression that llama.cpp's finds all of; else with what is done otherwise.
+  static std::string split_words(const json& part) {
+    const json& pattern = part.at("pattern");
+    const std::string behavior = text_of(part, "behavior");
+    const bool invert = part.value("invert", false);
+    const std::string words = pattern.contains("Regex") ? text_of(pattern, "Regex") : pattern.dump();
+    // Where an expression matches all of every text, it is the same to keep the matches and to remove what is between.
+    if (behavior == "Isolated" || (behavior == "Removed" && invert)) return words;
+    return cat(words, " ", behavior, invert ? " inverted" : "");
+  }
+
   // llama.cpp knows pre-tokenizers by names (src/llama-vocab.cpp); here they are told by what they do.
   std::string known_pre_tokenizer() const {
     std::string what;
@@ -277,15 +293,13 @@ class TokenizerExport {
       else if (type == "Digits")
         what += part.value("individual_digits", false) ? "digits" : "numbers";
       else if (type == "Split" && part.contains("pattern"))
-        what += text_of(part.at("pattern"), "Regex");
+        what += split_words(part);
       else
         what += type;
     }
-    if (what == "words") return "gpt-2";
-    if (what == "digits, words") return "starcoder";
-    constexpr std::string_view kBytes = ", bytes";
-    if (what.ends_with(kBytes))
-      if (const PreTokenizer* known = pre_tokenizer_of(what.substr(0, what.size() - kBytes.size()))) return known->name;
+    const bool ignore_merges = model().value("ignore_merges", false);
+    if (const PreTokenizer* known = pre_tokenizer_of(what, ignore_merges)) return known->name;
+    if (pre_tokenizer_of(what, !ignore_merges)) what += cat(", ignore_merges ", ignore_merges ? "true" : "false");
     throw rh::Error(
         RH_INVALID_ARGUMENT,
         cat((folder_ / "tokenizer.json").string(), ": which of llama.cpp's pre-tokenizers this is (", what,

@@ -10,6 +10,11 @@
 //          L.weight_scale    f8_e4m3 [rows, cols / 16]
 //          L.weight_scale_2  f32, one number: W = code * (weight_scale * weight_scale_2)
 //          L.input_scale     f32, one number; optional: of the input's groups, as weight_scale_2
+#include <algorithm>
+#include <cctype>
+#include <iterator>
+#include <string_view>
+
 #include "plugins/formats/lib/float_layout.h"
 #include "plugins/formats/lib/text.h"
 
@@ -17,6 +22,10 @@ namespace roundhouse::formats {
 namespace {
 
 constexpr int64_t kBlock = 128;
+
+// The values of quant_algo whose layers are stored as above.
+constexpr std::string_view kAlgorithms[] = {
+    "FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "MXFP8", "NVFP4", "W4A16_NVFP4", "MIXED_PRECISION"};
 
 // config.json's quantization_config, or what hf_quant_config.json says, with the cache's scheme under the key that
 // LayerReader looks for. Empty: it is not a checkpoint of ModelOpt.
@@ -31,6 +40,20 @@ Json own_quantization(const std::string& folder) {
   if (const std::string cache = text_at(quantization, "kv_cache_quant_algo"); !cache.empty() && cache != "NONE")
     quantization["kv_cache_scheme"] = cache;
   return quantization;
+}
+
+// Throws rh::Error, which begins with `where`, for an algorithm that is not read. None at all, as where a cache of keys and
+// values alone is quantized, leaves weights as they are.
+void require_algorithm(const Json& said, const std::string& where) {
+  const std::string named = text_at(said, "quant_algo");
+  std::string name = named;
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  if (name.empty() || std::find(std::begin(kAlgorithms), std::end(kAlgorithms), name) != std::end(kAlgorithms)) return;
+  std::string known;
+  for (const std::string_view algorithm : kAlgorithms) known += cat(known.empty() ? "" : ", ", algorithm);
+  throw rh::Error(RH_UNIMPLEMENTED, cat(where, ": ModelOpt's quant_algo ", named, " is not read; ", known,
+                                        " are. Start from the model before the quantization"));
 }
 
 const rh_tensor* one_float(const std::string& layer, const LayerReader::Tensors& tensors, const char* name) {
@@ -81,6 +104,10 @@ class ModelOpt : public ReadOnlyFormat {
     rh::require(!quantization.empty(), folder +
                                            " is no checkpoint of ModelOpt: neither config.json nor "
                                            "hf_quant_config.json says so");
+    require_algorithm(quantization, folder);
+    if (const auto layers = quantization.find("quantized_layers"); layers != quantization.end() && layers->is_object())
+      for (const auto& [layer, said] : layers->items())
+        if (said.is_object()) require_algorithm(said, cat(folder, ": ", layer));
     const rh_data_type dtype = config_dtype(read_config(folder), folder);
     return std::make_unique<LayerReader>(
         folder, quantization,
