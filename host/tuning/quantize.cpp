@@ -72,9 +72,11 @@ class HeldSource : public TensorSource {
       try {
         for (const std::string& name : names) {
           if (!source_.contains(name)) continue;
+          const TensorInfo info = source_.info(name);
+          const uint64_t size = bytes_of(info.dtype, info.shape);
+          if (size > left) break;
+          left -= size;
           const Tensor loaded = source_.load(name);
-          if (loaded.bytes() > left) break;
-          left -= loaded.bytes();
           const at::Tensor stored = to_torch(loaded);
           const at::Tensor copy = at::empty(stored.sizes(), host_memory_for(device, stored.scalar_type()));
           std::memcpy(copy.mutable_data_ptr(), stored.const_data_ptr(), stored.nbytes());
