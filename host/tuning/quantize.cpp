@@ -105,9 +105,6 @@ bool has_outliers(const LayerPlan& layer) {
 
 constexpr int64_t kErrorUnits = 4;  // those that a block's errors are taken over: some thousand tokens
 
-// What names of a record's tensors begin with.
-const std::string kRange = "range/", kImportance = "importance/";
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -344,8 +341,7 @@ class Run {
     record.state["next"] = next;
     record.state["random"] = random_.state();
     record.state["done"] = done_;
-    for (const auto& [layer, range] : seen_.ranges) record.add(kRange + layer, range);
-    for (const auto& [layer, weights] : seen_.importance) record.add(kImportance + layer, weights);
+    add_observations(record, seen_);
     for (const auto& [name, chain] : chains()) {
       std::vector<int64_t> shape = chain->sample_shape().vec();
       shape.insert(shape.begin(), chain->samples());
@@ -362,8 +358,7 @@ class Run {
     from.reset();
     random_.restore(record.state().at("random").get<std::string>());
     done_ = record.state().at("done").get<decltype(done_)>();
-    seen_.ranges = record.tensors(kRange);
-    seen_.importance = record.tensors(kImportance);
+    take_observations(record, seen_);
     for (const auto& [name, chain] : chains()) {
       const at::Tensor stored = to_torch(record.tensor(name));
       for_all_units([&, chain = chain](int64_t begin, int64_t end) {

@@ -73,7 +73,8 @@ TEST_F(OnADevice, RunsGiveTheBitsOfTheCpu) {
     EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
     expect_same(expected, got, kLossError);
     ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
-    for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
+    for (const auto& [name, squares] : expected.seen.importance)
+      expect_same({squares.sums}, {got.seen.importance.at(name).sums});
     EXPECT_EQ(pretend::live_bytes(), 0) << "the device's memory is given back";
   }
 }
