@@ -245,6 +245,10 @@ std::optional<Value> Value::find(std::string_view key) const {
   return Value(*descriptor_, *member, file_, path_ + (path_.empty() ? "" : ".") + std::string(key));
 }
 
+Value Value::in_config(const std::vector<std::string>& keys) const {
+  return {*descriptor_, {{"key", keys}, {"default", nullptr}}, descriptor_->file, path_};
+}
+
 void Value::only(std::initializer_list<std::string_view> keys, std::span<const std::string_view> more) const {
   if (!value_.is_object()) fail("a map");
   std::vector<std::string_view> known(keys);

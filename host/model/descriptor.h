@@ -61,6 +61,8 @@ class Value {
   Value at(std::string_view key) const;
   std::optional<Value> find(std::string_view key) const;
   void only(std::initializer_list<std::string_view> keys, std::span<const std::string_view> more = {}) const;
+  // config.json's first of these keys that is there and neither null nor empty; else null.
+  Value in_config(const std::vector<std::string>& keys) const;
   std::vector<Value> items() const;
   std::vector<std::pair<std::string, Value>> members() const;
 

@@ -306,21 +306,8 @@ ExpertsInfo Resolver::experts(const Value& value, const BlockPlace& place) const
   return experts;
 }
 
-// Where config.json says them beside the map of rotary parameters.
-nlohmann::json original_positions() {
-  const std::string key = "original_max_position_embeddings";
-  return {{"key", nlohmann::json::array({"text_config." + key, key})}, {"default", nullptr}};
-}
-
 }  // namespace
 
-DecoderInfo resolve(const Descriptor& descriptor) {
-  Descriptor own = descriptor;
-  if (const auto positions = own.yaml.find("positions"); positions != own.yaml.end() && positions->is_object())
-    for (const char* key : {"rotary", "window_rotary"})
-      if (const auto rotary = positions->find(key); rotary != positions->end() && rotary->contains("theta"))
-        if (!rotary->contains("original_positions")) (*rotary)["original_positions"] = original_positions();
-  return Resolver(own).run();
-}
+DecoderInfo resolve(const Descriptor& descriptor) { return Resolver(descriptor).run(); }
 
 }  // namespace roundhouse

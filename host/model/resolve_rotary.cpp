@@ -103,9 +103,11 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
     rotary.theta *= std::pow(alpha->number(), static_cast<double>(rotary.dims) / static_cast<double>(rotary.dims - 2));
   if (!type || contains({"default", "mrope", "dynamic"}, type->text())) return rotary;
   const auto original_positions = [&] {
-    const auto beside = value.find("original_positions");
-    if (beside && !beside->is_null()) return beside->positive();  // they win, as in transformers
-    const auto original = map.find("original_max_position_embeddings");
+    const auto said = value.find("original_positions");
+    const std::string key = "original_max_position_embeddings";
+    const Value beside = said ? *said : value.in_config({"text_config." + key, key});
+    if (!beside.is_null()) return beside.positive();  // they win, as in transformers
+    const auto original = map.find(key);
     return original ? original->positive() : positions;
   };
   if (type->text() == "proportional") {  // the fraction of the pairs that turn, of all of a head

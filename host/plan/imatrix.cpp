@@ -95,7 +95,7 @@ void read_importance(Plan& plan, const Architecture& architecture) {
     if (const std::string why = row.fault(); !why.empty())
       layer.problems.push_back(cat(file.string(), ": ", found->first, " ", why, advice));
     else if (row.count() > 0)
-      plan.importance[layer.info.name] = row.squares();
+      plan.importance[layer.info.name] = {row.squares(), row.count()};
     else
       unreached.push_back(layer.info.name);
   }
@@ -119,14 +119,15 @@ void save_importance(const Plan& plan, const Architecture& architecture, const I
     const std::string name = imatrix_name(plan, architecture, layer);
     const bool together = layer.info.stack && name != own_name(layer);
     const int64_t rows = together ? layer.info.stack->count : 1, row = together ? layer.info.stack->index : 0;
-    const int64_t cols = found->second.elements();
+    const Tensor& sums = found->second.sums;
+    const int64_t cols = sums.elements();
     ImatrixEntry& entry = imatrix.entries[name];
     if (entry.counts.empty()) {
       entry.counts.resize(static_cast<size_t>(rows));
       entry.squares = Tensor(DType::kF32, {rows, cols});
     }
-    std::copy_n(found->second.as<float>(), cols, entry.squares.as<float>() + row * cols);
-    entry.counts[static_cast<size_t>(row)] = static_cast<double>(tokens);
+    std::copy_n(sums.as<float>(), cols, entry.squares.as<float>() + row * cols);
+    entry.counts[static_cast<size_t>(row)] = found->second.count;
   }
   write_imatrix(*plan.recipe.imatrix.save, imatrix);
 }

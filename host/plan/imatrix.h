@@ -13,7 +13,7 @@ namespace roundhouse {
 // a problem of its layer. Throws Error for a file that is none.
 void read_importance(Plan& plan, const Architecture& architecture);
 
-// Writes what was collected on `tokens` tokens as plan.recipe.imatrix.save.
+// Writes what was collected on texts of `tokens` tokens as plan.recipe.imatrix.save.
 void save_importance(const Plan& plan, const Architecture& architecture, const Importance& importance, int64_t tokens);
 
 }  // namespace roundhouse

@@ -20,8 +20,12 @@
 
 namespace roundhouse {
 
-// By layer: f32 [in_features], sums of squared inputs or what is proportional to them.
-using Importance = std::map<std::string, Tensor>;
+// The squared inputs of a layer.
+struct InputSquares {
+  Tensor sums;       // f32 [in_features], or what is proportional to them
+  double count = 0;  // what was summed: tokens
+};
+using Importance = std::map<std::string, InputSquares>;  // by layer
 
 struct LayerPlan {
   LinearInfo info;

@@ -66,9 +66,9 @@ std::set<fs::path> plugins_of(const Plan& plan, const Original& original, const 
 
 std::string importance_digest(const Importance& importance) {
   Sha256 digest;
-  for (const auto& [layer, weights] : importance) {
+  for (const auto& [layer, squares] : importance) {
     digest.add(layer.c_str(), layer.size() + 1);
-    digest.add(weights.data(), weights.bytes());
+    digest.add(squares.sums.data(), squares.sums.bytes());
   }
   return digest.hex();
 }

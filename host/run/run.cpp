@@ -146,8 +146,7 @@ void record_for_evaluation(const std::filesystem::path& folder, const nlohmann::
                     {"peak_memory_bytes", report.peak_memory_bytes},
                     {"spill", {report.spill.bytes, report.spill.read, report.spill.written, report.spill.seconds}},
                     {"blocks", blocks_to_record(report.blocks)}};
-    for (const auto& [layer, range] : seen.ranges) record.add("range/" + layer, range);
-    for (const auto& [layer, weights] : seen.importance) record.add("importance/" + layer, weights);
+    add_observations(record, seen);
   });
 }
 
@@ -162,8 +161,7 @@ bool take_evaluation_record(const std::filesystem::path& folder, const nlohmann:
       if (!difference(without_device(record.identity()), without_device(identity)).empty()) return false;
       const nlohmann::json& state = record.state();
       seen.tokens = state.at("tokens");
-      seen.ranges = record.tensors("range/");
-      seen.importance = record.tensors("importance/");
+      take_observations(record, seen);
       report.seconds.prepare = state.at("prepare");
       report.seconds.quantize = state.at("quantize");
       report.peak_memory_bytes = state.at("peak_memory_bytes");

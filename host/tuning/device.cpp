@@ -14,6 +14,7 @@
 #include <memory>
 #include <regex>
 
+#include "host/base/environment.h"
 #include "host/base/error.h"
 #include "host/base/log.h"
 
@@ -100,7 +101,7 @@ void load_library(CudaDevices& cuda) {
     else if (!load(torch + "/lib/" + kLibrary))
       cuda.why = cat(what, " has no lib/", kLibrary, ": install a CUDA build of torch==", kTorch);
   };
-  if (const char* torch = std::getenv("ROUNDHOUSE_TORCH"); torch && *torch) {
+  if (const std::string torch = environment_variable("ROUNDHOUSE_TORCH"); !torch.empty()) {
     load_from(torch, cat("ROUNDHOUSE_TORCH=", torch));
     cuda.wrong_torch = cuda.why;
     return;
@@ -240,7 +241,8 @@ std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda) {
 std::string resolve_device(const DeviceChoice& wanted) {
   if (wanted.kind == DeviceChoice::Kind::kCpu) return "cpu";
   // Loading libtorch's CUDA half takes 0.3 s.
-  if (wanted.kind == DeviceChoice::Kind::kAuto && !has_driver() && !std::getenv("ROUNDHOUSE_TORCH")) return "cpu";
+  if (wanted.kind == DeviceChoice::Kind::kAuto && !has_driver() && environment_variable("ROUNDHOUSE_TORCH").empty())
+    return "cpu";
   static const CudaDevices cuda = find_cuda_devices();
   return choose_device(wanted, cuda);
 }

@@ -29,16 +29,18 @@ bool ExpertTokens::few(const std::string& linear, int64_t least) const {
 
 void share_importance(Importance& importance, const std::vector<LinearInfo>& linears,
                       const std::vector<const LayerPlan*>& few) {
-  std::map<std::string, at::Tensor> sums;  // by stack, in the experts' order
+  std::map<std::string, std::pair<at::Tensor, double>> of_stacks;  // sums, in the experts' order, and their tokens
   for (const LinearInfo& linear : linears) {
     const auto found = importance.find(linear.name);
     if (!linear.stack || found == importance.end()) continue;
-    at::Tensor& sum = sums[linear.stack->name];
-    sum = sum.defined() ? sum + to_torch(found->second) : to_torch(found->second);
+    auto& [sum, count] = of_stacks[linear.stack->name];
+    const at::Tensor own = to_torch(found->second.sums);
+    sum = sum.defined() ? sum + own : own;
+    count += found->second.count;
   }
   for (const LayerPlan* layer : few) {
-    const at::Tensor sum = sums[layer->info.stack->name];
-    if (sum.defined() && sum.max().item<float>() > 0) importance[layer->info.name] = from_torch(sum);
+    const auto& [sum, count] = of_stacks[layer->info.stack->name];
+    if (sum.defined() && sum.max().item<float>() > 0) importance[layer->info.name] = {from_torch(sum), count};
   }
 }
 

@@ -37,6 +37,7 @@ void ImportanceCollector::add(const LinearInfo& linear, const at::Tensor& input)
   if (sum.first.empty()) sum.first = linear.name;
   if (sum.first != linear.name) return;
   const at::Tensor x = input.detach().reshape({-1, input.size(-1)}).to(at::kFloat).contiguous();
+  sum.count += static_cast<double>(x.size(0));
   sum.squares.add(x.is_cpu() ? sum_of_squares(x) : x.to(at::kDouble).square_().sum(0));
 }
 
@@ -50,7 +51,7 @@ Importance ImportanceCollector::take() {
       throw Error(
           cat("the inputs of ", layer, " are not finite on the calibration texts, so its channels have no ",
               "importance: the block overflows in this arithmetic; set tuning.search to false for plain rounding"));
-    importance[layer] = from_torch(squares);
+    importance[layer] = {from_torch(squares), sums_.at(key).count};
   }
   sums_.clear();
   by_layer_.clear();

@@ -24,13 +24,14 @@ class ImportanceCollector {
   bool wants(const std::string& layer) const { return layers_.contains(layer); }
   // input: [..., in_features], of one unit. Nothing happens for a layer that is not wanted.
   void add(const LinearInfo& linear, const at::Tensor& input);
-  // The sums of the layers added since the last call, f32 [in_features]. Throws Error when one is not finite.
+  // Those of the layers added since the last call. Throws Error when one is not finite.
   Importance take();
 
  private:
   struct Sum {
     std::string first;  // of the linears that read this input
     UnitTree squares;   // f64 [in_features], where the inputs are
+    double count = 0;   // tokens
   };
 
   std::set<std::string> layers_;

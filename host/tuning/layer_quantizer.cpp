@@ -12,7 +12,7 @@ namespace {
 const Tensor* importance_of(const LayerPlan& plan, const Importance& importance) {
   if (!is_searched(plan.scheme.weight->rounding)) return nullptr;
   const auto found = importance.find(plan.info.name);
-  return found == importance.end() ? nullptr : &found->second;
+  return found == importance.end() ? nullptr : &found->second.sums;
 }
 
 }  // namespace

@@ -72,9 +72,11 @@ class HeldSource : public TensorSource {
       try {
         for (const std::string& name : names) {
           if (!source_.contains(name)) continue;
+          const TensorInfo info = source_.info(name);
+          const uint64_t size = bytes_of(info.dtype, info.shape);
+          if (size > left) break;
+          left -= size;
           const Tensor loaded = source_.load(name);
-          if (loaded.bytes() > left) break;
-          left -= loaded.bytes();
           const at::Tensor stored = to_torch(loaded);
           const at::Tensor copy = at::empty(stored.sizes(), host_memory_for(device, stored.scalar_type()));
           std::memcpy(copy.mutable_data_ptr(), stored.const_data_ptr(), stored.nbytes());
@@ -102,9 +104,6 @@ bool has_outliers(const LayerPlan& layer) {
 }
 
 constexpr int64_t kErrorUnits = 4;  // those that a block's errors are taken over: some thousand tokens
-
-// What names of a record's tensors begin with.
-const std::string kRange = "range/", kImportance = "importance/";
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -342,8 +341,7 @@ class Run {
     record.state["next"] = next;
     record.state["random"] = random_.state();
     record.state["done"] = done_;
-    for (const auto& [layer, range] : seen_.ranges) record.add(kRange + layer, range);
-    for (const auto& [layer, weights] : seen_.importance) record.add(kImportance + layer, weights);
+    add_observations(record, seen_);
     for (const auto& [name, chain] : chains()) {
       std::vector<int64_t> shape = chain->sample_shape().vec();
       shape.insert(shape.begin(), chain->samples());
@@ -360,8 +358,7 @@ class Run {
     from.reset();
     random_.restore(record.state().at("random").get<std::string>());
     done_ = record.state().at("done").get<decltype(done_)>();
-    seen_.ranges = record.tensors(kRange);
-    seen_.importance = record.tensors(kImportance);
+    take_observations(record, seen_);
     for (const auto& [name, chain] : chains()) {
       const at::Tensor stored = to_torch(record.tensor(name));
       for_all_units([&, chain = chain](int64_t begin, int64_t end) {

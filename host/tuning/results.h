@@ -13,6 +13,9 @@
 
 namespace roundhouse {
 
+class JournalRecord;
+class RecordWriter;
+
 struct BlockReport {
   int64_t block;
   double first_loss = 0, best_loss = 0;  // mean squared error of an iteration's batch; 0 when not tuned
@@ -43,5 +46,10 @@ struct Observations {
   Importance importance;
   Spill spill;
 };
+
+// Adds ranges and importance to a record of a journal.
+void add_observations(RecordWriter& record, const Observations& seen);
+// Takes them back.
+void take_observations(const JournalRecord& record, Observations& seen);
 
 }  // namespace roundhouse

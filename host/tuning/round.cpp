@@ -112,8 +112,9 @@ class LayerRounding {
     LayerQuantizer layer(in_.catalogue, plan, weight, device_);
     const auto importance = in_.plan.importance.find(plan.info.name);
     const bool weighed = plan.scheme.weight->rounding == Rounding::kSearch;
-    layer.prepare(statistic(plan, layer),
-                  weighed && importance != in_.plan.importance.end() ? to_torch(importance->second) : at::Tensor());
+    layer.prepare(statistic(plan, layer), weighed && importance != in_.plan.importance.end()
+                                              ? to_torch(importance->second.sums)
+                                              : at::Tensor());
     const std::vector<Tensor> tensors = layer.encode();
     const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
     EncodedLayer encoded{plan, layer.encoding(), tensors, bias, [&](const rh_tensor* const* from, rh_tensor& output) {

@@ -158,13 +158,15 @@ TEST(SourceConfig, IsReadAsPythonReadsIt) {
 }
 
 TEST(SourceStack, SaysWhichExpertALayerIs) {
-  const FormatPlugin format("mxfp4");
-  const TestReader reader(format, sources() / "mxfp4");
-  const rh_item item = reader.item("model.layers.0.mlp.experts.2.gate_up_proj.weight");
-  ASSERT_NE(item.stack, nullptr);
-  EXPECT_STREQ(item.stack->name, "model.layers.0.mlp.experts.gate_up_proj");
-  EXPECT_EQ(item.stack->index, 2);
-  EXPECT_EQ(item.stack->count, 3);
+  for (const auto& [format, folder, count] : {std::tuple{"mxfp4", "mxfp4", 3}, {"fp8", "fp8_experts", 2}}) {
+    const FormatPlugin plugin(format);
+    const TestReader reader(plugin, sources() / folder);
+    const rh_item item = reader.item(cat("model.layers.0.mlp.experts.", count - 1, ".gate_up_proj.weight"));
+    ASSERT_NE(item.stack, nullptr) << folder;
+    EXPECT_STREQ(item.stack->name, "model.layers.0.mlp.experts.gate_up_proj");
+    EXPECT_EQ(item.stack->index, count - 1);
+    EXPECT_EQ(item.stack->count, count);
+  }
 }
 
 // A format that is only read lists no encoding, and refuses a plan.
@@ -230,6 +232,26 @@ const Refusal kRefusals[] = {
      R"({"quant_method": "fp8"})",
      {{"weight", Tensor(DType::kU8, {4, 8})}, {"weight_scale", Tensor(DType::kF32, {1})}},
      "no matrix of 8-bit floats"},
+    {"BlocksWithoutScales",
+     "mxfp4",
+     R"({"quant_method": "mxfp4"})",
+     {{"up_proj_blocks", Tensor(DType::kU8, {2, 4, 1, 16})}},
+     "l.0.up_proj: its scale is missing"},
+    {"BlocksOfOtherGroups",
+     "mxfp4",
+     R"({"quant_method": "mxfp4"})",
+     {{"up_proj_blocks", Tensor(DType::kU8, {2, 4, 1, 16})}, {"up_proj_scales", Tensor(DType::kU8, {2, 4, 2})}},
+     "l.0.up_proj: scale [4, 2] should have 4 elements"},
+    {"ScalesOfOtherExperts",
+     "mxfp4",
+     R"({"quant_method": "mxfp4"})",
+     {{"up_proj_blocks", Tensor(DType::kU8, {2, 4, 1, 16})}, {"up_proj_scales", Tensor(DType::kU8, {3, 4, 1})}},
+     "l.up_proj_scales: its first axis is not that of 2 experts"},
+    {"NoExperts",
+     "mxfp4",
+     R"({"quant_method": "mxfp4"})",
+     {{"up_proj_blocks", Tensor(DType::kU8, {0, 4, 1, 16})}, {"up_proj_scales", Tensor(DType::kU8, {0, 4, 1})}},
+     "l.up_proj: it has no experts"},
     {"ModelOptAwq",
      "modelopt",
      R"({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"})",

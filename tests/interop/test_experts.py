@@ -155,6 +155,7 @@ class Experts(unittest.TestCase):
         block = support.read_json(output / "roundhouse" / "report.json")["blocks"][0]
         self.assertEqual(block["expert_tokens"][UNREACHED], 0)
         squares = {tensor.name: tensor.data for tensor in gguf.GGUFReader(self.folder / "importance.gguf").tensors}
+        np.testing.assert_array_equal(squares["blk.0.ffn_up_exps.weight.counts"].flatten(), [16 * 64] * EXPERTS)
         values = squares["blk.0.ffn_up_exps.weight.in_sum2"].reshape(EXPERTS, -1)
         for other in values[1:]:
             np.testing.assert_array_equal(other, values[0])

@@ -279,6 +279,14 @@ TEST_F(ArchitectureTest, OriginalPositionsBesideTheMapOfRotaryParametersHold) {
   EXPECT_EQ(load(config).info().rotary->original_positions, 64);
   config["original_max_position_embeddings"] = 32;
   EXPECT_EQ(load(config).info().rotary->original_positions, 32);
+  std::string chosen = llama_yaml();
+  const std::string first = "  rotary:\n    theta:";
+  const size_t begin = chosen.find(first), end = chosen.find("\n\n", begin);
+  ASSERT_NE(begin, std::string::npos);
+  chosen.replace(begin, end - begin,
+                 "  rotary: {choose: [{value: {theta: {key: rope_theta}, scaling: {key: rope_scaling}}}]}");
+  write("chosen.yaml", chosen);
+  EXPECT_EQ(load(config, {dir_}).info().rotary->original_positions, 32);
 }
 
 TEST_F(ArchitectureTest, AFractionInTheMapOfRotaryParametersIsNoneWhereTheFamilyTurnsWholeHeads) {

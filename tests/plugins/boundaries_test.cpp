@@ -137,6 +137,34 @@ TEST(Boundaries, LibtorchIsSeenByModelAndTuningAlone) {
   EXPECT_GT(seen, 100);
 }
 
+// docs/environment.md has those that the program reads, and no other ROUNDHOUSE_*.
+TEST(Boundaries, EnvironmentVariablesAreDocumented) {
+  const auto texts = [](const std::vector<fs::path>& files, const std::regex& pattern) {
+    std::set<std::string> found;
+    for (const fs::path& path : files) {
+      std::ifstream file(path);
+      for (std::string line; std::getline(file, line);)
+        for (std::sregex_iterator match(line.begin(), line.end(), pattern), end; match != end; ++match)
+          found.insert((*match)[(*match)[1].matched ? 1 : 2].str());
+    }
+    return found;
+  };
+  const std::set<std::string> read =
+      texts(sources({"host", "kernels", "plugins", "validator"}),
+            std::regex(R"((?:env|environment_variable|xdg_folder)\("([A-Z_]+)\"|"(ROUNDHOUSE_[A-Z_]*[A-Z]))"));
+  const std::set<std::string> documented =
+      texts({fs::path(ROUNDHOUSE_SOURCE) / "docs/environment.md"}, std::regex(R"(`([A-Z_]+)`)"));
+  EXPECT_TRUE(read.contains("ROUNDHOUSE_TORCH") && read.contains("XDG_DATA_HOME"));
+  for (const std::string& name : read) EXPECT_TRUE(documented.contains(name)) << name;
+  for (const std::string& name : documented)
+    EXPECT_TRUE(read.contains(name) || !name.starts_with("ROUNDHOUSE_")) << name;
+}
+
+// As docs/plugins.md says: a setuid program hears nothing of them.
+TEST(Boundaries, TheHostsOwnEnvironmentVariablesAreReadInOnePlace) {
+  EXPECT_EQ(matches(sources({"host"}), std::regex(R"(\bgetenv\("ROUNDHOUSE_)")), "");
+}
+
 // A header and its source are one part.
 std::string part_of(const fs::path& file) { return fs::path(file).replace_extension().string(); }
 

@@ -73,7 +73,8 @@ TEST_F(OnADevice, RunsGiveTheBitsOfTheCpu) {
     EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
     expect_same(expected, got, kLossError);
     ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
-    for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
+    for (const auto& [name, squares] : expected.seen.importance)
+      expect_same({squares.sums}, {got.seen.importance.at(name).sums});
     EXPECT_EQ(pretend::live_bytes(), 0) << "the device's memory is given back";
   }
 }
@@ -149,7 +150,17 @@ TEST_F(OnADevice, WeightsAreUploadedOnceAndLaterOnesAheadOfTime) {
   for (const auto& [elements, count] : expected) EXPECT_EQ(waits[elements], count) << elements;
 }
 
-// Host memory has room for part of a block's weights: the others are uploaded in their turn.
+// Counts how often each tensor is read.
+struct CountingFolder : SafetensorsFolder {
+  using SafetensorsFolder::SafetensorsFolder;
+  Tensor load(const std::string& name) override {
+    ++reads[name];
+    return SafetensorsFolder::load(name);
+  }
+  std::map<std::string, int64_t> reads;
+};
+
+// Host memory has room for part of a block's weights: the others are read and uploaded in their turn.
 TEST_F(OnADevice, NoMoreIsReadAheadThanHasRoom) {
   Problem p = problem(kUntied, kRounded);
   p.draw_samples(8, 12);
@@ -160,10 +171,12 @@ TEST_F(OnADevice, NoMoreIsReadAheadThanHasRoom) {
     if (layer.block == 1) bytes.push_back(p.source.load(layer.info.name + ".weight").bytes());
   const auto waits = [&](uint64_t ahead) {
     pretend::take_waits();
+    CountingFolder source(kUntied);
     Recording sink;
-    quantize({p.plan, p.architecture, p.source, nullptr, p.catalogue, p.samples, std::nullopt, kFirst, nullptr, ahead},
+    quantize({p.plan, p.architecture, source, nullptr, p.catalogue, p.samples, std::nullopt, kFirst, nullptr, ahead},
              sink);
     expect_same(expected, sink);
+    for (const auto& [layer, encoded] : sink.layers) EXPECT_EQ(source.reads[layer + ".weight"], 1) << layer;
     const std::vector<pretend::Wait> all = pretend::take_waits();
     return std::count_if(all.begin(), all.end(), [](const auto& w) { return w.what == "a copy from the host"; });
   };

@@ -10,6 +10,7 @@
 #include "host/base/error.h"
 #include "host/base/words.h"
 #include "host/checkpoint/imatrix_file.h"
+#include "host/export/journal.h"
 #include "host/model/decoder.h"
 #include "host/plan/imatrix.h"
 #include "host/plan/passes.h"
@@ -145,16 +146,33 @@ TEST_F(ImportanceTest, TheExpertsOfABlockAreOneEntryAsInLlamaCpp) {
   const fs::path model = mixture();
   const std::string name = "blk.0.ffn_up_exps.weight", layer = "model.layers.0.mlp.experts.2.up_proj";
   Problem p = problem(model, kSearched + "imatrix: {save: saved.gguf}\n");
-  const Importance importance = p.quantized().seen.importance;
-  save_importance(p.plan, p.architecture, importance, 8 * 16);
+  const auto save = [&](int64_t least) {
+    p.plan.recipe.tuning.least_tokens = least;
+    Recording run = p.quantized();
+    save_importance(p.plan, p.architecture, run.seen.importance, run.seen.tokens);
+    return run;
+  };
+  const auto counts = [&](const std::string& entry) {
+    return read_imatrix(folder_.path() / "saved.gguf").at(entry).counts;
+  };
+  save(8 * 16 * 2);  // those of all experts for each
+  EXPECT_EQ(counts(name), std::vector<double>(4, 8 * 16 * 2));
+  const Recording run = save(0);
+  const Importance& importance = run.seen.importance;
+  std::vector<double> routed;
+  for (const int64_t tokens : run.blocks[0].expert_tokens)
+    routed.push_back(static_cast<double>(tokens > 0 ? tokens : 8 * 16 * 2));
+  EXPECT_EQ(counts(name), routed);
+  EXPECT_NE(routed, std::vector<double>(4, routed[0]));
+  EXPECT_EQ(counts("blk.0.ffn_gate_inp.weight"), std::vector<double>{8 * 16});
   Imatrix saved{read_imatrix(folder_.path() / "saved.gguf"), "", 1, 1};
-  ASSERT_EQ(saved.entries.at(name).counts, std::vector<double>(4, 8 * 16));
   EXPECT_EQ(saved.entries.size(), 4u + 1 + 3);  // attention, router, experts
   const Problem again = problem(model, with_file("saved.gguf"));
   for (const LayerPlan& planned : again.plan.layers) {
     if (planned.block < 0 || planned.info.decides) continue;
     const std::string& searched = planned.info.name;
-    EXPECT_TRUE(same(importance.at(searched), again.plan.importance.at(searched))) << searched;
+    EXPECT_TRUE(same(importance.at(searched).sums, again.plan.importance.at(searched).sums)) << searched;
+    EXPECT_EQ(importance.at(searched).count, again.plan.importance.at(searched).count) << searched;
   }
 
   saved.entries.at(name).counts[2] = 0;
@@ -162,6 +180,20 @@ TEST_F(ImportanceTest, TheExpertsOfABlockAreOneEntryAsInLlamaCpp) {
   const Problem unreached = problem(model, with_file("changed.gguf"));
   EXPECT_FALSE(unreached.plan.importance.contains(layer));
   EXPECT_NE(joined(unreached.plan.warnings).find("no token reached " + layer), std::string::npos);
+}
+
+TEST_F(ImportanceTest, ARecordGivesBackWhatWasObserved) {
+  Observations seen, back;
+  seen.importance["a"] = {Tensor(DType::kF32, {2}), 3};
+  seen.importance["a"].sums.as<float>()[1] = 0.5F;
+  seen.ranges["b"] = Tensor(DType::kF32, {1});
+  Journal journal(folder_.path() / "journal", nlohmann::json::object());
+  journal.add([&](RecordWriter& record) { add_observations(record, seen); });
+  take_observations(journal.open(journal.records().at(0)), back);
+  ASSERT_EQ(back.importance.size(), 1u);
+  EXPECT_TRUE(same(back.importance.at("a").sums, seen.importance.at("a").sums));
+  EXPECT_EQ(back.importance.at("a").count, 3);
+  EXPECT_TRUE(same(back.ranges.at("b"), seen.ranges.at("b")));
 }
 
 TEST_F(ImportanceTest, ReadsTheOlderFormatAndTheCheckpointsNames) {
@@ -174,13 +206,15 @@ TEST_F(ImportanceTest, ReadsTheOlderFormatAndTheCheckpointsNames) {
     number(static_cast<int32_t>(layer.size() + 7));
     file << layer << ".weight";
     number(3);
-    number(static_cast<int32_t>(squares.elements()));
-    file.write(static_cast<const char*>(squares.data()), static_cast<std::streamsize>(squares.bytes()));
+    const Tensor& sums = squares.sums;
+    number(static_cast<int32_t>(sums.elements()));
+    file.write(static_cast<const char*>(sums.data()), static_cast<std::streamsize>(sums.bytes()));
   }
   file.close();
   const Problem again = problem(kUntied, with_file("old.dat"));
   ASSERT_EQ(again.plan.importance.size(), 14u);
-  for (const auto& [layer, squares] : importance) EXPECT_TRUE(same(squares, again.plan.importance.at(layer))) << layer;
+  for (const auto& [layer, squares] : importance)
+    EXPECT_TRUE(same(squares.sums, again.plan.importance.at(layer).sums)) << layer;
 }
 
 TEST_F(ImportanceTest, WhatDoesNotFitIsRefusedWithTheLayersName) {

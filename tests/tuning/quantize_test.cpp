@@ -145,7 +145,8 @@ TEST_F(Quantize, HoweverSamplesAreWrittenAsBatchesTheBitsAreTheSame) {
     EXPECT_EQ(gate.refused, 0) << "nobody asked for the memory of all five samples";
     expect_same(expected, got);
     ASSERT_EQ(expected.seen.importance.size(), got.seen.importance.size());
-    for (const auto& [name, sums] : expected.seen.importance) expect_same({sums}, {got.seen.importance.at(name)});
+    for (const auto& [name, squares] : expected.seen.importance)
+      expect_same({squares.sums}, {got.seen.importance.at(name).sums});
   }
 }
 

@@ -44,25 +44,35 @@ bool is_cache_scale(const std::string& tensor) {
          std::count(std::begin(kCacheScales), std::end(kCacheScales), std::string_view(tensor).substr(dot + 1)) > 0;
 }
 
-// What follows the name of a stack of experts in that of its scale, and in those of what else belongs to it.
-constexpr std::string_view kStackScales[] = {"_scale_inv", "_scale"};
-constexpr std::string_view kStackRanges[] = {"_activation_scale", "_input_scale"};
+// What follows the name of a stack of experts in those of its tensors, and the parts of an expert's layer in them.
+constexpr std::pair<std::string_view, const char*> kStackParts[] = {{"", "weight"},
+                                                                    {"_blocks", "weight_packed"},
+                                                                    {"_scale_inv", "weight_scale_inv"},
+                                                                    {"_scale", "weight_scale"},
+                                                                    {"_scales", "weight_scale"},
+                                                                    {"_activation_scale", "activation_scale"},
+                                                                    {"_input_scale", "input_scale"}};
 
-// A stack's quantized weights [experts, rows, cols], whose scale is there.
-bool is_stack(const TensorReader& tensors, const TensorReader::Entry& entry) {
-  return entry.view->ndim == 3 && is_fp8(entry.view->dtype) &&
-         std::any_of(std::begin(kStackScales), std::end(kStackScales), [&](std::string_view suffix) {
-           return tensors.find(entry.name + std::string(suffix)) != nullptr;
-         });
+// The stack whose quantized weights these are, or "".
+std::string stack_of(const TensorReader& tensors, const TensorReader::Entry& entry) {
+  constexpr std::string_view kBlocks = "_blocks";
+  const std::string& name = entry.name;
+  const rh_tensor& view = *entry.view;
+  if (view.ndim == 4 && rh::same_type(view.dtype, rh::kU8) && name.ends_with(kBlocks))
+    return name.substr(0, name.size() - kBlocks.size());
+  const bool scaled = tensors.find(name + "_scale_inv") || tensors.find(name + "_scale");
+  return view.ndim == 3 && is_fp8(view.dtype) && scaled ? name : "";
 }
 
-// The part of one expert, of `count`, in a tensor whose first axis is theirs, or in one number for all.
+// The part of one expert, of `count`, in a tensor whose first axis is theirs, or in one number for all. It has two axes
+// at most: what a row has is one.
 std::unique_ptr<rh::View> part_of(const rh_tensor& all, int64_t expert, int64_t count, const std::string& name) {
   const bool shared = rh::elements(all) == 1;
   rh::require(shared || (all.ndim > 0 && all.shape[0] == count),
               cat(name, ": its first axis is not that of ", count, " experts"));
   std::vector<int64_t> shape;
-  for (int axis = 1; axis < all.ndim; ++axis) shape.push_back(all.shape[axis]);
+  for (int axis = 1; axis < std::min(all.ndim, 3); ++axis) shape.push_back(all.shape[axis]);
+  for (int axis = 3; axis < all.ndim; ++axis) shape.back() *= all.shape[axis];
   if (shape.empty()) shape.push_back(1);
   auto* const data = static_cast<uint8_t*>(all.data) + (shared ? 0 : rh::bytes(all) / count * expert);
   return std::make_unique<rh::View>(data, all.dtype, std::move(shape));
@@ -154,19 +164,18 @@ LayerReader::LayerReader(const std::string& folder, const Json& quantization, co
   std::erase_if(parts, [](const auto& layer) { return !is_packed(layer.second); });
   std::set<std::string> of_stacks;
   for (const auto& entry : tensors_.entries())
-    if (is_stack(tensors_, entry))
-      for (const auto* suffixes : {&kStackScales, &kStackRanges})
-        for (const std::string_view suffix : *suffixes) of_stacks.insert(entry.name + std::string(suffix));
+    if (const std::string stack = stack_of(tensors_, entry); !stack.empty())
+      for (const auto& [suffix, part] : kStackParts) of_stacks.insert(stack + std::string(suffix));
   for (const auto& entry : tensors_.entries()) {
-    if (of_stacks.contains(entry.name)) continue;
-    if (is_stack(tensors_, entry)) {
+    if (const std::string stack = stack_of(tensors_, entry); !stack.empty()) {
       try {
-        add_stack(entry, make_layer);
+        add_stack(stack, entry.view->shape[0], make_layer);
       } catch (const rh::Error& e) {
         throw rh::Error(e.code(), cat(folder, ": ", e.what()));
       }
       continue;
     }
+    if (of_stacks.contains(entry.name)) continue;
     if (has_cache && is_cache_scale(entry.name)) {
       ++cache_scales;
       continue;
@@ -189,27 +198,21 @@ LayerReader::LayerReader(const std::string& folder, const Json& quantization, co
                 " scales of a quantized cache of keys and values are left out: they say nothing of weights"));
 }
 
-void LayerReader::add_stack(const TensorReader::Entry& entry, const MakeLayer& make_layer) {
-  const int64_t count = entry.view->shape[0];
-  const size_t last = entry.name.rfind('.') + 1;  // 0: there is none
+void LayerReader::add_stack(const std::string& stack, int64_t count, const MakeLayer& make_layer) {
+  rh::require(count > 0, stack + ": it has no experts");
+  const size_t last = stack.rfind('.') + 1;  // 0: there is none
   for (int64_t i = 0; i < count; ++i) {
     auto expert = std::make_unique<Expert>();
-    expert->stack_name = entry.name;
+    expert->stack_name = stack;
     expert->stack = {sizeof(rh_stack), 0, expert->stack_name.c_str(), i, count};
     Tensors parts;
-    const auto add = [&](const char* part, const rh_tensor& all, const std::string& name) {
-      expert->parts.push_back(part_of(all, i, count, name));
-      parts[part] = expert->parts.back()->get();
-    };
-    add("weight", *entry.view, entry.name);
-    for (const auto& [suffix, part] : {std::pair{kStackScales[0], "weight_scale_inv"},
-                                       {kStackScales[1], "weight_scale"},
-                                       {kStackRanges[0], "activation_scale"},
-                                       {kStackRanges[1], "input_scale"}})
-      if (const std::string name = entry.name + std::string(suffix); const rh_tensor* found = tensors_.find(name))
-        add(part, *found, name);
+    for (const auto& [suffix, part] : kStackParts)
+      if (const std::string name = stack + std::string(suffix); const rh_tensor* found = tensors_.find(name)) {
+        expert->parts.push_back(part_of(*found, i, count, name));
+        parts[part] = expert->parts.back()->get();
+      }
     items_.push_back(
-        {nullptr, make_layer(cat(entry.name.substr(0, last), i, ".", entry.name.substr(last)), parts), &expert->stack});
+        {nullptr, make_layer(cat(stack.substr(0, last), i, ".", stack.substr(last)), parts), &expert->stack});
     experts_.push_back(std::move(expert));
   }
 }

@@ -84,9 +84,10 @@ class LayerReader : public rh::Reader {
   using MakeLayer = std::function<std::unique_ptr<StoredLayer>(const std::string& name, const Tensors& tensors)>;
 
   // A layer is quantized that has a "weight_scale", "weight_scale_inv", "weight_packed", "qweight" or "qzeros", and each
-  // expert of a stack of 8-bit floats [experts, rows, cols] with a NAME_scale_inv or NAME_scale: of
-  // ....experts.gate_up_proj the fourth is ....experts.3.gate_up_proj. All other tensors are as they are stored. `quantization`: config.json's; when it has a kv_cache_scheme, the scales of the
-  // cache of keys and values are left out.
+  // expert of a stack, of 8-bit floats [experts, rows, cols] NAME with a NAME_scale_inv or NAME_scale, or of bytes
+  // [experts, rows, groups, bytes] NAME_blocks with NAME_scales ("weight_packed", "weight_scale"): of
+  // ....experts.gate_up_proj the fourth is ....experts.3.gate_up_proj. All other tensors are as they are stored.
+  // `quantization`: config.json's; when it has a kv_cache_scheme, the scales of the cache of keys and values are left out.
   LayerReader(const std::string& folder, const Json& quantization, const MakeLayer& make_layer);
 
   uint64_t count() const override { return items_.size(); }
@@ -107,7 +108,7 @@ class LayerReader : public rh::Reader {
     std::vector<std::unique_ptr<rh::View>> parts;
     rh_stack stack;
   };
-  void add_stack(const TensorReader::Entry& entry, const MakeLayer& make_layer);
+  void add_stack(const std::string& stack, int64_t count, const MakeLayer& make_layer);
   const Item& at(uint64_t index) const;
   const StoredLayer& layer_at(uint64_t index) const;
 
