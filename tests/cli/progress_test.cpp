@@ -91,7 +91,7 @@ TEST_F(ProgressShown, ToProgramsErrorsAndCtrlCAreAnEnd) {
 
 TEST_F(ProgressShown, OnATerminalALineThatFitsIsRewritten) {
   const Outcome outcome = run_command("script -qec 'stty cols 40; " + kProgram + " run " + write_recipe().string() +
-                                      " --set tuning.iters=300' /dev/null");
+                                      " --set tuning.iters=80' /dev/null");
   EXPECT_EQ(outcome.code, 0) << outcome.output;
   const std::string erase = "\r\033[K";
   const size_t shown = outcome.output.find("block 1/2  iteration ");
