@@ -56,10 +56,6 @@ TokenType token_type(int64_t type) {
   return type >= 1 && type <= 6 ? static_cast<TokenType>(type) : TokenType::kNormal;
 }
 
-size_t code_points(const std::string& text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
-}
-
 class Vocabulary {
  public:
   explicit Vocabulary(size_t size) {

@@ -85,10 +85,6 @@ Json post_processor(GgufReader& file, const Tokens& tokens, bool bos_otherwise) 
   return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", special}};
 }
 
-size_t code_points(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 // llama.cpp joins the neighbours whose union has the highest score: every division of a token into two others is a
 // merge, in the order of the scores. Of the same score, as transformers converts SentencePiece's files.
 Json merges_of(const Tokens& tokens, const std::unordered_map<std::string, size_t>& ids) {

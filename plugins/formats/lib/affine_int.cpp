@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "plugins/formats/lib/bit_stream.h"
 #include "plugins/formats/lib/encoded_layer.h"
 #include "plugins/formats/lib/text.h"
 
@@ -12,8 +13,6 @@ namespace {
 
 using kernels::float_from_half;
 using kernels::half_from_float;
-
-constexpr int64_t kRowsPerChunk = 16;
 
 std::vector<uint16_t> half_scales(const rh_encoded_layer& encoded, int64_t count) {
   const rh_tensor& scale = require_tensor(encoded, "scale", count);

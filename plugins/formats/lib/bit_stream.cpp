@@ -8,9 +8,6 @@
 namespace roundhouse::formats {
 namespace {
 
-// Rows that a thread takes together: their words of one stream position share a 64-byte cache line.
-constexpr int64_t kRowsPerChunk = 16;
-
 // Calls body(row, first column, first word) for each block of 32 values, neighbouring rows first.
 template <typename Body>
 void for_blocks(int64_t rows, int64_t cols, int bits, Body&& body) {

@@ -7,6 +7,9 @@
 
 namespace roundhouse::formats {
 
+// Rows that a thread takes together: their words of one stream position share a 64-byte cache line.
+inline constexpr int64_t kRowsPerChunk = 16;
+
 constexpr int64_t stream_words(int64_t count, int bits) { return (count * bits + 31) / 32; }
 
 // Writes stream_words(count, bits) words, `stride` apart; unused high bits of the last one are zero.

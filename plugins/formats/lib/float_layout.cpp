@@ -11,8 +11,6 @@
 namespace roundhouse::formats {
 namespace {
 
-constexpr int64_t kRowsPerChunk = 16;
-
 // int4 of mx/1: two's complement; stored: a sign and a magnitude.
 uint8_t signed_magnitude(uint8_t code) { return code < 8 ? code : 8 | ((16 - code) & 7); }
 uint8_t twos_complement(uint8_t stored) { return stored < 8 ? stored : (16 - (stored & 7)) & 15; }

@@ -13,8 +13,6 @@
 namespace roundhouse::formats {
 namespace {
 
-constexpr int64_t kRowsPerChunk = 16;
-
 // 2^(bits-1) less, and back: the difference of two bytes, whatever their sign.
 std::vector<uint8_t> shifted(const uint8_t* values, int64_t count, uint8_t difference) {
   std::vector<uint8_t> out(count);
