@@ -377,6 +377,7 @@ TEST_F(ArchitectureTest, WhichBlocksHaveAPart) {
   const json config = llama_config();
   EXPECT_EQ(rotated("{}", config), "1111");
   EXPECT_EQ(rotated("{first_block: 1}", config), "0111");
+  EXPECT_EQ(rotated("{before_block: 3}", config), "1110");
   EXPECT_EQ(rotated("{all_but_every: 2}", config), "1010");
   EXPECT_EQ(rotated("{unless: {is_set: rope_scaling}}", config), "1111") << "null is none";
   EXPECT_EQ(rotated("{unless: {is_set: rope_theta}}", config), "0000");
