@@ -124,6 +124,12 @@ TEST_F(ArchitectureTest, AHeadIsUntiedUnderEveryKeyThatTheDescriptorNames) {
   EXPECT_FALSE(nested.tied_head());
   text.update(untied);
   EXPECT_EQ(nested.config(), (json{{"model_type", "llava"}, {"text_config", text}, {"tie_word_embeddings", false}}));
+  text["tie_word_embeddings"] = true;
+  Architecture either = load({{"model_type", "qwen2_vl"}, {"text_config", text}, {"tie_word_embeddings", false}});
+  ASSERT_TRUE(either.tied_head());
+  either.untie_head();
+  text.update(untied);
+  EXPECT_EQ(either.config(), (json{{"model_type", "qwen2_vl"}, {"text_config", text}, {"tie_word_embeddings", false}}));
   Architecture opt = load(opt_config());  // tied where nothing is said
   opt.untie_head();
   EXPECT_EQ(opt.config()["tie_word_embeddings"], false);
