@@ -75,7 +75,7 @@ CASES = {
     "gemma_untied": ("gemma", BASE | UNTIED | dict(head_dim=8, hidden_act="gelu", attention_bias=True), None),
     "gemma2": ("gemma2", GEMMA | USUAL | rope() | dict(attn_logit_softcapping=2.0, final_logit_softcapping=3.0), None),
     "gemma2_uncapped": ("gemma2", GEMMA | UNTIED | dict(attn_logit_softcapping=None, final_logit_softcapping=None,
-                                                        attention_bias=True), edited("layer_types")),
+                                                        attention_bias=True), edited("layer_types", "hidden_activation", hidden_act="relu")),
     "gemma3_text": ("gemma3_text", GEMMA | USUAL | KINDS | dict(num_hidden_layers=6), None),
     "gemma3_text_4": ("gemma3_text", GEMMA | KINDS | UNTIED | dict(num_hidden_layers=6, final_logit_softcapping=3.0),
                       edited("layer_types", "rope_parameters", rope_theta=900.0, rope_local_base_freq=50.0,
