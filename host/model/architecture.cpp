@@ -29,6 +29,18 @@ NormInfo any_norm(const DecoderInfo& info) {
   return {};
 }
 
+// The keys of config.json that a value of a descriptor refers to.
+void add_keys(const nlohmann::json& value, std::vector<std::string>& keys) {
+  if (!value.is_structured()) return;
+  if (!value.is_object() || !value.contains("key")) {
+    for (const nlohmann::json& part : value) add_keys(part, keys);
+  } else if (const nlohmann::json& names = value.at("key"); names.is_array()) {
+    for (const nlohmann::json& name : names) keys.push_back(name.get<std::string>());
+  } else {
+    keys.push_back(names.get<std::string>());
+  }
+}
+
 template <typename T>
 nlohmann::json or_null(const std::optional<T>& value) {
   return value ? nlohmann::json(*value) : nlohmann::json();
@@ -325,8 +337,10 @@ void Architecture::untie_head() {
   untied_ = true;
   info_.tied_head = false;
   const nlohmann::json tied = descriptor_->yaml.at(generic_ ? "weights" : "head").at("tied");
-  const nlohmann::json said = tied.is_object() ? tied.at("key") : nlohmann::json("tie_word_embeddings");
-  for (const std::string name : said.is_array() ? said : nlohmann::json::array({said})) {
+  std::vector<std::string> keys;
+  add_keys(tied, keys);
+  if (keys.empty()) keys = {"tie_word_embeddings"};
+  for (const std::string& name : keys) {
     std::string path = "/" + name;
     std::replace(path.begin(), path.end(), '.', '/');
     const nlohmann::json::json_pointer key(path);

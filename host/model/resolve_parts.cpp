@@ -50,6 +50,7 @@ bool in_block(const Value& value, const BlockPlace& place) {
     return is_labelled(*labels, value.at("label"), place);
   const auto last_of = [&](const Value& period) { return (place.index + 1) % period.positive() == 0; };
   if (const auto first = said("first_block"); first && place.index < first->integer()) return false;
+  if (const auto before = said("before_block"); before && place.index >= before->integer()) return false;
   if (const auto last = said("last"); last && place.index < place.count - last->integer()) return false;
   if (const auto period = said("all_but_every"); period && last_of(*period)) return false;
   if (const auto period = said("every"); period && !last_of(*period)) return false;

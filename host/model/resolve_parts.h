@@ -22,11 +22,12 @@ struct BlockPlace {
 bool present(const Value& value);
 
 // The keys by which a part says which blocks have it.
-inline constexpr std::array<std::string_view, 10> kWhichBlocks = {
-    "when", "unless", "labels", "label", "first_block", "last", "all_but_every", "every", "only", "except"};
+inline constexpr std::array<std::string_view, 11> kWhichBlocks = {
+    "when", "unless",        "labels", "label", "first_block", "before_block",
+    "last", "all_but_every", "every",  "only",  "except"};
 // Whether this block has the part: those that `labels`, a list or a text of a letter a block, labels `label` or one of
-// several; without labels, those from `first_block` on, the `last` so many, of every `all_but_every` all but the last, of every `every` the
-// last, and those that `only` lists and `except` does not.
+// several; without labels, those from `first_block` on, those before `before_block`, the `last` so many, of every
+// `all_but_every` all but the last, of every `every` the last, and those that `only` lists and `except` does not.
 bool in_block(const Value& value, const BlockPlace& place);
 
 bool lists(const Value& list, int64_t index);

@@ -117,7 +117,8 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
     rotary.factor = map.number("factor", 1);
     return rotary;
   }
-  if (contains({"longrope", "su"}, type->text())) {
+  // Its first files call it su, or yarn with these factors.
+  if (contains({"longrope", "su"}, type->text()) || (type->text() == "yarn" && map.find("short_factor"))) {
     rotary.original_positions = original_positions();
     read_longrope(rotary, map, positions);
     return rotary;

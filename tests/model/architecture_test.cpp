@@ -124,6 +124,12 @@ TEST_F(ArchitectureTest, AHeadIsUntiedUnderEveryKeyThatTheDescriptorNames) {
   EXPECT_FALSE(nested.tied_head());
   text.update(untied);
   EXPECT_EQ(nested.config(), (json{{"model_type", "llava"}, {"text_config", text}, {"tie_word_embeddings", false}}));
+  text["tie_word_embeddings"] = true;
+  Architecture either = load({{"model_type", "qwen2_vl"}, {"text_config", text}, {"tie_word_embeddings", false}});
+  ASSERT_TRUE(either.tied_head());
+  either.untie_head();
+  text.update(untied);
+  EXPECT_EQ(either.config(), (json{{"model_type", "qwen2_vl"}, {"text_config", text}, {"tie_word_embeddings", false}}));
   Architecture opt = load(opt_config());  // tied where nothing is said
   opt.untie_head();
   EXPECT_EQ(opt.config()["tie_word_embeddings"], false);
@@ -377,6 +383,7 @@ TEST_F(ArchitectureTest, WhichBlocksHaveAPart) {
   const json config = llama_config();
   EXPECT_EQ(rotated("{}", config), "1111");
   EXPECT_EQ(rotated("{first_block: 1}", config), "0111");
+  EXPECT_EQ(rotated("{before_block: 3}", config), "1110");
   EXPECT_EQ(rotated("{all_but_every: 2}", config), "1010");
   EXPECT_EQ(rotated("{unless: {is_set: rope_scaling}}", config), "1111") << "null is none";
   EXPECT_EQ(rotated("{unless: {is_set: rope_theta}}", config), "0000");

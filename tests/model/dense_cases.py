@@ -75,7 +75,7 @@ CASES = {
     "gemma_untied": ("gemma", BASE | UNTIED | dict(head_dim=8, hidden_act="gelu", attention_bias=True), None),
     "gemma2": ("gemma2", GEMMA | USUAL | rope() | dict(attn_logit_softcapping=2.0, final_logit_softcapping=3.0), None),
     "gemma2_uncapped": ("gemma2", GEMMA | UNTIED | dict(attn_logit_softcapping=None, final_logit_softcapping=None,
-                                                        attention_bias=True), edited("layer_types")),
+                                                        attention_bias=True), edited("layer_types", "hidden_activation", hidden_act="relu")),
     "gemma3_text": ("gemma3_text", GEMMA | USUAL | KINDS | dict(num_hidden_layers=6), None),
     "gemma3_text_4": ("gemma3_text", GEMMA | KINDS | UNTIED | dict(num_hidden_layers=6, final_logit_softcapping=3.0),
                       edited("layer_types", "rope_parameters", rope_theta=900.0, rope_local_base_freq=50.0,
@@ -115,12 +115,18 @@ CASES = {
     "ministral3": ("ministral3", BASE | dict(head_dim=16, rope_parameters=dict(
         rope_type="yarn", rope_theta=900.0, factor=8.0, original_max_position_embeddings=8, mscale=1.0,
         mscale_all_dim=1.0, llama_4_scaling_beta=0.3)), None),
+    "ministral3_4": ("ministral3", BASE | dict(head_dim=16), edited(
+        "rope_parameters", rope_theta=900.0, rope_scaling=YARN | dict(original_max_position_embeddings=8, mscale=1.0,
+                                                                      mscale_all_dim=1.0, llama_4_scaling_beta=0.3))),
+    "ministral3_defaults": ("ministral3", BASE | dict(head_dim=16), edited("rope_parameters")),
     "mistral3_ministral3": ("mistral3", dict(text_config=BASE | dict(model_type="ministral3", head_dim=16, sliding_window=7),
                                              vision_config=PIXTRAL), None),
     # One tensor that is q, k and v, or gate and up.
     "phi3": ("phi3", PHI3 | rope(), None),
     "phi3_window": ("phi3", PHI3 | TIED | rope(partial_rotary_factor=0.5) | dict(sliding_window=5), None),
     "phi3_longrope": ("phi3", PHI3 | rope(**LONGROPE), None),
+    "phi3_longrope_yarn": ("phi3", PHI3 | rope(), edited("rope_parameters", rope_theta=700.0,
+                                                         rope_scaling=LONGROPE | dict(rope_type="yarn"))),
     "phi3_longrope_long": ("phi3", PHI3 | dict(original_max_position_embeddings=16) | rope(**LONGROPE), None),
     "gpt_neox": ("gpt_neox", BASE | dict(rope_parameters=dict(rope_type="default", rope_theta=900.0,
                                                               partial_rotary_factor=0.25)), None),

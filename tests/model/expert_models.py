@@ -19,6 +19,10 @@ LLAMA4 = SMALL | dict(num_hidden_layers=4, head_dim=8, intermediate_size=32, int
                       interleave_moe_layer_step=2)
 
 
+def without_layer_types(config):
+    del config["layer_types"]
+
+
 def stacked(tensors):
     """The experts of a block as two tensors, as transformers 5 has them in memory."""
     for block in range(SMALL["num_hidden_layers"]):
@@ -52,6 +56,9 @@ CASES = {
                                                   shared_expert_intermediate_size=40, norm_topk_prob=True,
                                                   mlp_only_layers=[0], qkv_bias=False, use_sliding_window=True,
                                                   sliding_window=9), None),
+    "qwen2_moe_window": ("qwen2_moe", SMALL | dict(num_hidden_layers=3, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=32,
+                                                   shared_expert_intermediate_size=40, use_sliding_window=True,
+                                                   sliding_window=5, max_window_layers=2), without_layer_types),
     "olmoe": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3), None),
     "olmoe_normalized": ("olmoe", SMALL | dict(num_experts=6, num_experts_per_tok=3, norm_topk_prob=True,
                                                tie_word_embeddings=True), None),

@@ -70,6 +70,15 @@ def flat(config):
     config.update(rope_theta=rope["rope_theta"], rope_scaling=dict(type="mrope", mrope_section=rope["mrope_section"]))
 
 
+def tied_by_text(config):
+    """As transformers 4 saved it, and without what transformers has defaults for."""
+    config["tie_word_embeddings"] = False
+    text = config["text_config"]
+    text["tie_word_embeddings"] = True
+    for key in ("num_key_value_heads", "rms_norm_eps", "max_window_layers", "layer_types"):
+        del text[key]
+
+
 # name: (model_type, config, edit of config.json or None)
 CASES = {
     "llama": ("llama", LLAMA, None),
@@ -108,6 +117,10 @@ CASES = {
     "qwen2_5_vl": ("qwen2_5_vl", multimodal(dict(rope_parameters=MROPE), depth=2, num_heads=2, out_hidden_size=48), None),
     "qwen2_5_vl_flat": ("qwen2_5_vl", multimodal(dict(rope_parameters=MROPE), depth=2, num_heads=2, out_hidden_size=48),
                         flat),
+    "qwen2_5_vl_defaults": ("qwen2_5_vl", multimodal(
+        dict(rope_parameters=MROPE | dict(mrope_section=[1, 1, 1]), num_attention_heads=8, num_key_value_heads=8,
+             use_sliding_window=True, sliding_window=5), depth=2, num_heads=2, out_hidden_size=48)
+        | dict(tie_word_embeddings=True), tied_by_text),
     "qwen3_vl": ("qwen3_vl", multimodal(dict(rope_parameters=MROPE | dict(mrope_section=[3, 3, 2]), head_dim=16), depth=2, num_heads=2,
                                         out_hidden_size=48, num_position_embeddings=16, deepstack_visual_indexes=[0]),
                  None),
