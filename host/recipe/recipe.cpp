@@ -80,8 +80,8 @@ class FieldReader {
  public:
   explicit FieldReader(const Node& map) : map_(map) {}
 
-  void operator()(const char* key, int64_t& field, int64_t min) const {
-    if (const Node* node = map_.find(key)) field = node->as_int(min);
+  void operator()(const char* key, int64_t& field, int64_t min, int64_t max = kMaxCount) const {
+    if (const Node* node = map_.find(key)) field = node->as_int(min, max);
   }
   void operator()(const char* key, Tuning::Algorithm& field) const {
     const Node* node = map_.find(key);
@@ -116,7 +116,7 @@ class FieldReader {
 
 class FieldWriter {
  public:
-  void operator()(const char* key, const int64_t& field, int64_t) { map[key] = field; }
+  void operator()(const char* key, const int64_t& field, int64_t, int64_t = 0) { map[key] = field; }
   void operator()(const char* key, const bool& field) { map[key] = field; }
   void operator()(const char* key, const Tuning::Algorithm& field) {
     map[key] = kAlgorithms[static_cast<size_t>(field)];
