@@ -25,14 +25,14 @@ constexpr const char* kTensorLine = "# tensor\t";
 constexpr const char* kFirstLine = " tensors; the lines below: ";  // part of ours
 constexpr size_t kNamed = 10;  // tensors of a file that are named before the others are counted
 
-// The files that have digests, by their paths in the folder.
+// The files that have digests, and links, of which an export has none, by their paths in the folder.
 std::set<std::string> files_of(const fs::path& folder) {
   std::set<std::string> files;
   for (auto it = fs::recursive_directory_iterator(folder); it != fs::recursive_directory_iterator(); ++it) {
     const std::string name = it->path().lexically_relative(folder).string();
     if (it->is_directory() && (name == kNotesFolder || name == kJournalFolder))
       it.disable_recursion_pending();
-    else if (it->is_regular_file() && name != kDigestFile && name != kOutputMarker &&
+    else if ((it->is_regular_file() || it->is_symlink()) && name != kDigestFile && name != kOutputMarker &&
              it->path().extension() != ".tmp")  // of no file of an output: a killed run may have left one
       files.insert(name);
   }

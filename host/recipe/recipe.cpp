@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <fstream>
 #include <iterator>
 #include <map>
 
@@ -80,8 +81,8 @@ class FieldReader {
  public:
   explicit FieldReader(const Node& map) : map_(map) {}
 
-  void operator()(const char* key, int64_t& field, int64_t min) const {
-    if (const Node* node = map_.find(key)) field = node->as_int(min);
+  void operator()(const char* key, int64_t& field, int64_t min, int64_t max = kMaxCount) const {
+    if (const Node* node = map_.find(key)) field = node->as_int(min, max);
   }
   void operator()(const char* key, Tuning::Algorithm& field) const {
     const Node* node = map_.find(key);
@@ -116,7 +117,7 @@ class FieldReader {
 
 class FieldWriter {
  public:
-  void operator()(const char* key, const int64_t& field, int64_t) { map[key] = field; }
+  void operator()(const char* key, const int64_t& field, int64_t, int64_t = 0) { map[key] = field; }
   void operator()(const char* key, const bool& field) { map[key] = field; }
   void operator()(const char* key, const Tuning::Algorithm& field) {
     map[key] = kAlgorithms[static_cast<size_t>(field)];
@@ -178,6 +179,10 @@ ImatrixFiles read_imatrix_files(const Node& node) {
     if (!fs::is_directory(imatrix.save->parent_path()))
       save->fail(cat("there is no folder ", imatrix.save->parent_path().string()));
     if (fs::is_directory(*imatrix.save)) save->fail(cat(imatrix.save->string(), " is a folder"));
+    std::string magic(4, '\0');
+    if (fs::is_regular_file(*imatrix.save) && !fs::is_empty(*imatrix.save) &&
+        (!std::ifstream(*imatrix.save, std::ios::binary).read(magic.data(), 4) || magic != "GGUF"))
+      save->fail(cat(imatrix.save->string(), " is there, and no importance matrix: choose another file"));
   }
   return imatrix;
 }
@@ -310,6 +315,8 @@ void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const f
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
   for (const auto& input : {recipe.tokenizer, recipe.imatrix.file, recipe.imatrix.save})
     if (input) inputs.push_back(*input);
+  if (recipe.imatrix.save && fs::weakly_canonical(*recipe.imatrix.save) == fs::weakly_canonical(recipe.model))
+    output.fail(cat("imatrix.save would overwrite the model ", recipe.model.string()));
   for (const fs::path& input : inputs)
     if (is_within(input, recipe.output))
       output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));

@@ -65,8 +65,10 @@ class FieldDescriber {
  public:
   explicit FieldDescriber(const char* section) : section_(section) {}
 
-  void operator()(const char* key, const int64_t& field, int64_t least) {
-    add(key, {{"type", "integer"}, {"minimum", least}, {"default", field}});
+  void operator()(const char* key, const int64_t& field, int64_t least, int64_t most = kMaxCount) {
+    ordered_json schema = integer(least, most);
+    schema["default"] = field;
+    add(key, schema);
   }
   void operator()(const char* key, const bool& field) { add(key, {{"type", "boolean"}, {"default", field}}); }
   void operator()(const char* key, const Tuning::Algorithm& field) {
