@@ -65,6 +65,8 @@ ImatrixEntries read_legacy(const MappedFile& file) {
 
 }  // namespace
 
+bool is_imatrix(const std::filesystem::path& file) { return GgufFile::is_gguf(MappedFile(file)); }
+
 ImatrixEntries read_imatrix(const std::filesystem::path& path) {
   const auto file = std::make_shared<const MappedFile>(path);
   return GgufFile::is_gguf(*file) ? read_gguf(file) : read_legacy(*file);

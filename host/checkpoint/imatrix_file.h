@@ -27,6 +27,8 @@ struct Imatrix {
   int64_t chunk_count = 0, chunk_size = 0;  // sequences, and tokens of each
 };
 
+// Whether the file begins as those that write_imatrix() writes. Throws Error for an empty or unreadable one.
+bool is_imatrix(const std::filesystem::path& file);
 // Throws Error for a file that is neither, or damaged.
 ImatrixEntries read_imatrix(const std::filesystem::path& file);
 // Writes GGUF. Throws Error.

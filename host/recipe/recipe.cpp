@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <fstream>
 #include <iterator>
 #include <map>
 
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/checkpoint/imatrix_file.h"
 #include "host/recipe/recipe_fields.h"
 #include "host/yaml/yaml.h"
 
@@ -179,9 +179,7 @@ ImatrixFiles read_imatrix_files(const Node& node) {
     if (!fs::is_directory(imatrix.save->parent_path()))
       save->fail(cat("there is no folder ", imatrix.save->parent_path().string()));
     if (fs::is_directory(*imatrix.save)) save->fail(cat(imatrix.save->string(), " is a folder"));
-    std::string magic(4, '\0');
-    if (fs::is_regular_file(*imatrix.save) && !fs::is_empty(*imatrix.save) &&
-        (!std::ifstream(*imatrix.save, std::ios::binary).read(magic.data(), 4) || magic != "GGUF"))
+    if (fs::is_regular_file(*imatrix.save) && !fs::is_empty(*imatrix.save) && !is_imatrix(*imatrix.save))
       save->fail(cat(imatrix.save->string(), " is there, and no importance matrix: choose another file"));
   }
   return imatrix;

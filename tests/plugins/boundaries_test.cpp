@@ -73,7 +73,7 @@ TEST(Boundaries, EachFolderOfTheHostIncludesThoseBelowItAlone) {
       {"report", {"base"}},
       {"abi", {"base", "checkpoint"}},
       {"discovery", {"base", "checkpoint", "abi"}},
-      {"recipe", {"base", "yaml"}},
+      {"recipe", {"base", "yaml", "checkpoint"}},
       {"model", {"base", "yaml"}},
       {"plan", {"base", "checkpoint", "report", "abi", "discovery", "recipe", "model"}},
       {"export", {"base", "checkpoint", "text", "abi", "discovery", "recipe", "model", "plan"}},

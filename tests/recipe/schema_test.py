@@ -15,8 +15,8 @@ import yaml
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 CASES = REPOSITORY / "tests/recipe/cases"
 # What no schema can say: it is about other files, a day of the calendar, text that is no YAML, or an expression.
-ELSEWHERE = {"error_data_missing", "error_date", "error_duplicate_key", "error_model_missing", "error_output_over_model",
-             "error_regex", "error_syntax", "error_tab"}
+ELSEWHERE = {"error_data_missing", "error_date", "error_duplicate_key", "error_imatrix_save_over_texts", "error_model_missing",
+             "error_output_over_model", "error_regex", "error_syntax", "error_tab"}
 
 
 class Loader(yaml.SafeLoader):
