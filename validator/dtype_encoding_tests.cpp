@@ -218,8 +218,8 @@ void status(Context& context) {
       if (told || word != 0 || !c.is_weight()) continue;
       const std::vector<float> given = floats(input), output = floats(pipeline.value("forward: output"));
       for (size_t i = 0; i < given.size(); ++i)
-        expect(std::isfinite(given[i]) == std::isfinite(output[i]), "forward of " + where,
-               "an error, or RH_STATUS_* in exec->status, for what cannot be represented",
+        if (std::isfinite(given[i]) != std::isfinite(output[i]))
+          fail("forward of " + where, "an error, or RH_STATUS_* in exec->status, for what cannot be represented",
                text("neither, and element ", i, ", ", given[i], ", became ", output[i]));
     }
   });
@@ -257,7 +257,8 @@ void decode_types(Context& context) {
       for (size_t i = 0; i < exact.size(); ++i) {
         // Rounded to the output's type, once or after the element's own.
         const float distance = std::abs(narrow[i] - exact[i]);
-        expect(distance <= std::abs(exact[i]) / 64 + 1e-6f, text("decode of ", c.label(), " into ", type_name(type)),
+        if (!(distance <= std::abs(exact[i]) / 64 + 1e-6f))
+          fail(text("decode of ", c.label(), " into ", type_name(type)),
                text("element ", i, ", rounded from ", exact[i]), text(narrow[i]));
       }
     }

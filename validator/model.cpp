@@ -656,9 +656,10 @@ void expect_model(const Model& model, const ReadItems& items, const std::string&
       // A zero may lose its sign.
       std::vector<float> a = floats(expected), b = floats(item.value);
       for (size_t i = 0; i < a.size(); ++i)
-        expect(a[i] == b[i], text(place, ", element ", i), text("what was encoded means ", a[i]), text(b[i]));
+        if (a[i] != b[i]) fail(text(place, ", element ", i), text("what was encoded means ", a[i]), text(b[i]));
     } else {
-      for (const float x : floats(item.value)) expect(std::isfinite(x), place, "finite weights", text(x));
+      for (const float x : floats(item.value))
+        if (!std::isfinite(x)) fail(place, "finite weights", text(x));
     }
     if (!item.encoded) continue;
     expect(item.encoded->id == layer.encoded.id, place, layer.encoded.id, item.encoded->id);
