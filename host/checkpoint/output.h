@@ -15,7 +15,7 @@
 namespace roundhouse {
 
 inline constexpr const char* kOutputMarker = ".roundhouse";
-// In the partial folder: what a run keeps for a later one, and no part of the output.
+// What a run keeps for a later one, and no part of the output: in the partial folder, and in the notes until the exports are evaluated.
 inline constexpr const char* kJournalFolder = ".journal";
 
 // What becomes of "<path>.partial" while it is not finished.

@@ -7,9 +7,11 @@
 
 #include "host/abi/format_query.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/model_folder.h"
 #include "host/base/words.h"
 #include "host/cli/context.h"
+#include "host/checkpoint/output.h"
 #include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/export/digests.h"
@@ -21,13 +23,33 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_digests(const Digests& digests, const fs::path& folder, Verification& result) {
-  Progress progress("file", static_cast<int64_t>(digests.files()));
-  result.problems =
-      digests.differences(folder, [&](const std::string& file) { progress.update(result.files++, 0, file); });
+// Compares the files of an export, or of a run's notes, with their digests. False: there are none.
+bool check_digests(const fs::path& folder, const std::string& prefix, Verification& result) {
+  const std::optional<Digests> digests = Digests::read(folder);
+  if (!digests) return false;
+  Progress progress("file", static_cast<int64_t>(digests->files()));
+  const int64_t before = result.files;
+  const auto next = [&](const std::string& file) { progress.update(result.files++ - before, 0, file); };
+  for (std::string& problem : digests->differences(folder, next, prefix)) result.problems.push_back(std::move(problem));
   progress.clear();
-  if (const std::vector<std::string> unknown = digests.unknown(folder); !unknown.empty())
-    result.notes.push_back(cat("not written by the run, and not checked: ", joined(unknown)));
+  std::vector<std::string> unknown = digests->unknown(folder);
+  for (std::string& file : unknown) file.insert(0, prefix);
+  if (!unknown.empty()) result.notes.push_back(cat("not written by the run, and not checked: ", joined(unknown)));
+  return true;
+}
+
+// Of the run that wrote the export `folder`, in it or, where there were several formats, beside it.
+void check_notes(const fs::path& folder, Verification& result) {
+  const std::string name = cat(kNotesFolder, "/");
+  for (const std::string& prefix : {name, "../" + name}) {
+    const fs::path notes = fs::absolute(folder) / prefix;
+    if (!fs::exists(notes / kDigestFile)) continue;
+    if (fs::exists(notes / kJournalFolder))
+      result.notes.push_back(cat("the run that wrote this is not finished: its evaluation is left, and ", prefix, " was not checked"));
+    else
+      check_digests(notes, prefix, result);
+    return;
+  }
 }
 
 }  // namespace
@@ -52,10 +74,8 @@ void add_verify(Command program, Context& context) {
     const fs::path whole = fs::is_directory(folder) ? folder : folder.parent_path();  // a GGUF may be given itself
     bool has_digests = false;
     try {
-      if (const std::optional<Digests> digests = Digests::read(whole)) {
-        check_digests(*digests, whole, result);
-        has_digests = true;
-      }
+      has_digests = check_digests(whole, "", result);
+      check_notes(whole, result);
     } catch (const Error& e) {
       if (says_nothing(e)) throw;
       result.problems.emplace_back(e.what());

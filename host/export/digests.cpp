@@ -25,6 +25,8 @@ constexpr const char* kTensorLine = "# tensor\t";
 constexpr const char* kFirstLine = " tensors; the lines below: ";  // part of ours
 constexpr size_t kNamed = 10;  // tensors of a file that are named before the others are counted
 
+constexpr const char* kTemporary = ".tmp";  // what the name of a file ends in that is not complete
+
 // The files that have digests, and links, of which an export has none, by their paths in the folder.
 std::set<std::string> files_of(const fs::path& folder) {
   std::set<std::string> files;
@@ -32,8 +34,7 @@ std::set<std::string> files_of(const fs::path& folder) {
     const std::string name = it->path().lexically_relative(folder).string();
     if (it->is_directory() && (name == kNotesFolder || name == kJournalFolder))
       it.disable_recursion_pending();
-    else if ((it->is_regular_file() || it->is_symlink()) && name != kDigestFile && name != kOutputMarker &&
-             it->path().extension() != ".tmp")  // of no file of an output: a killed run may have left one
+    else if ((it->is_regular_file() || it->is_symlink()) && name != kDigestFile && name != kOutputMarker)
       files.insert(name);
   }
   return files;
@@ -58,7 +59,8 @@ std::string unescaped(const std::string& name) {
 
 Digests Digests::of(const fs::path& folder, const std::vector<StoredRange>& others) {
   Digests out;
-  const std::set<std::string> names = files_of(folder);
+  std::set<std::string> names = files_of(folder);
+  std::erase_if(names, [](const fs::path& name) { return name.extension() == kTemporary; });
   std::vector<StoredRange> ranges;
   for (const std::string& name : names)
     if (fs::path(name).extension() == ".safetensors")
@@ -136,12 +138,14 @@ std::string Digests::text() const {
 }
 
 std::vector<std::string> Digests::differences(const fs::path& folder,
-                                              const std::function<void(const std::string&)>& progress) const {
+                                              const std::function<void(const std::string&)>& progress,
+                                              const std::string& prefix) const {
   std::vector<std::string> out;
   for (const auto& [file, digest] : files_) {
-    progress(file);
+    const std::string shown = prefix + file;
+    progress(shown);
     if (!fs::exists(folder / file)) {
-      out.push_back(cat(file, " is missing"));
+      out.push_back(cat(shown, " is missing"));
       continue;
     }
     try {
@@ -159,7 +163,7 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
       if (sha256_of_file(folder / file, tensor.range.offset, tensor.range.bytes) != tensor.digest)
         changed.push_back(tensor.range.name);
     }
-    std::string text = cat(file, " is not as it was written (SHA-256)");
+    std::string text = cat(shown, " is not as it was written (SHA-256)");
     if (stored > 0 && changed.empty()) text += ", outside its tensors";
     if (!changed.empty()) text += cat(": ", joined(changed, kNamed));
     out.push_back(std::move(text));
@@ -169,8 +173,11 @@ std::vector<std::string> Digests::differences(const fs::path& folder,
 
 std::vector<std::string> Digests::unknown(const fs::path& folder) const {
   std::vector<std::string> out;
-  for (const std::string& name : files_of(folder))
-    if (!files_.contains(name)) out.push_back(name);
+  for (const std::string& name : files_of(folder)) {
+    const std::string complete = fs::path(name).extension() == kTemporary ? fs::path(name).replace_extension() : "";
+    const bool left = complete == kDigestFile || files_.contains(complete);  // by a run that was killed
+    if (!files_.contains(name) && !left) out.push_back(name);
+  }
   return out;
 }
 

@@ -100,22 +100,28 @@ namespace {
 
 // The files of an output that no run has put there, as far as its digests tell: without digests none.
 std::vector<std::string> others_in(const std::filesystem::path& output, const Catalogue& catalogue) {
-  if (const std::optional<Digests> digests = Digests::read(output)) return digests->unknown(output);
   std::vector<std::string> others;
-  bool told = false;
-  for (const auto& entry : std::filesystem::directory_iterator(output)) {
-    const std::string name = entry.path().filename().string();
-    if (entry.is_directory() && catalogue.find_format(name)) {
-      const std::optional<Digests> digests = Digests::read(entry.path());
-      if (!digests) continue;
-      told = true;
-      for (const std::string& file : digests->unknown(entry.path())) others.push_back(cat(name, "/", file));
-    } else if (name != kNotesFolder && name != kJournalFolder && name != kOutputMarker) {
-      others.push_back(name);
+  const auto add = [&](const std::filesystem::path& folder, const std::string& shown) {
+    const std::optional<Digests> digests = Digests::read(folder);
+    if (!digests) return false;
+    for (const std::string& file : digests->unknown(folder)) others.push_back(shown + file);
+    return true;
+  };
+  add(output / kNotesFolder, cat(kNotesFolder, "/"));
+  if (!add(output, "")) {  // several formats, each in its folder
+    std::vector<std::string> beside;
+    bool told = false;
+    for (const auto& entry : std::filesystem::directory_iterator(output)) {
+      const std::string name = entry.path().filename().string();
+      if (entry.is_directory() && catalogue.find_format(name))
+        told |= add(entry.path(), cat(name, "/"));
+      else if (name != kNotesFolder && name != kJournalFolder && name != kOutputMarker)
+        beside.push_back(name);
     }
+    if (told) others.insert(others.end(), beside.begin(), beside.end());
   }
   std::sort(others.begin(), others.end());
-  return told ? others : std::vector<std::string>();
+  return others;
 }
 
 }  // namespace
@@ -303,9 +309,10 @@ Fingerprints Exporter::finish(const std::map<std::string, std::string>& notes) {
   for (auto& target : targets_)
     target->folder.write_text(kDigestFile, Digests::of(target->folder.partial(), target->stored(about_)).text());
   for (const auto& [name, text] : notes) output_.write_text(cat(kNotesFolder, "/", name), text);
-  const std::filesystem::path file = fingerprint_file(output_.partial());
-  std::filesystem::create_directories(file.parent_path());
-  fingerprints_.write(file);
+  const std::filesystem::path folder = output_.partial() / kNotesFolder;
+  std::filesystem::create_directories(folder);
+  fingerprints_.write(fingerprint_file(output_.partial()));
+  output_.write_text(cat(kNotesFolder, "/", kDigestFile), Digests::of(folder, {}).text());
   output_.finish();
   return std::move(fingerprints_);
 }

@@ -24,6 +24,7 @@
 #include "host/base/words.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/weight_bytes.h"
+#include "host/export/digests.h"
 #include "host/export/exporter.h"
 #include "host/export/journal.h"
 #include "host/export/verify.h"
@@ -50,8 +51,6 @@
 
 namespace roundhouse {
 namespace {
-
-constexpr const char* kUnfinished = "unfinished";  // in the notes: the record by which an evaluation is done later
 
 // That its files take on the disk: one that is laid out ahead has holes.
 uint64_t bytes_in(const std::filesystem::path& folder) {
@@ -229,7 +228,7 @@ class Run {
   }
 
   RunReport run() {
-    const std::filesystem::path unfinished = report_.notes() / kUnfinished;
+    const std::filesystem::path unfinished = report_.notes() / kJournalFolder;
     if (!request_.restart && take_evaluation_record(unfinished, identity_, seen_, report_)) {
       log::info(cat("the exports in ", report_.output.string(), " are complete: only their evaluation is left"));
       fingerprints_ = Fingerprints::read(fingerprint_file(report_.output));
@@ -251,6 +250,7 @@ class Run {
     report_.seconds.total = report_.seconds.prepare + report_.seconds.quantize + report_.seconds.evaluate;
     report_.peak_memory_bytes = std::max(report_.peak_memory_bytes, peak_memory_bytes());
     for (const auto& [name, text] : notes(report_)) write_file(report_.notes() / name, text);
+    write_file(report_.notes() / kDigestFile, Digests::of(report_.notes(), {}).text());
     std::error_code ignored;
     std::filesystem::remove_all(unfinished, ignored);
     return std::move(report_);
@@ -259,7 +259,7 @@ class Run {
  private:
   // Gives each layer of a mix its scheme. What is measured for it may lie beside the output for a while.
   void settle_mix() {
-    if (!std::filesystem::exists(report_.notes() / kUnfinished)) {
+    if (!std::filesystem::exists(report_.notes() / kJournalFolder)) {
       OutputFolder::check_target(recipe_.output, request_.overwrite);
       require_own_files(recipe_.output, catalogue_);
     }
@@ -313,7 +313,7 @@ class Run {
         quantize_into(sink, from);
         sink.settle();
         require_unchanged(journal);
-        record_for_evaluation(output.partial() / kNotesFolder / kUnfinished, identity_, seen_, report_);
+        record_for_evaluation(output.partial() / kNotesFolder / kJournalFolder, identity_, seen_, report_);
         fingerprints_ = exporter->finish(notes(report_));
       } catch (...) {
         sink.settle();
@@ -375,7 +375,7 @@ class Run {
             measure(row.name, report_.device, original_.architecture, tensors, sequences, hook, nullptr, &*meter);
         return;
       }
-      const std::filesystem::path logits = recipe_.output / kNotesFolder / kUnfinished / "logits";
+      const std::filesystem::path logits = recipe_.output / kNotesFolder / kJournalFolder / "logits";
       LogProbsWriter save(logits, sequences, original_.architecture.vocab_size());
       row.score = measure(row.name, report_.device, original_.architecture, tensors, sequences, hook, &save);
       meter.emplace(logits, sequences, original_.architecture.vocab_size());

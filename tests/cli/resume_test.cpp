@@ -42,8 +42,8 @@ class Resume : public WorkFolder, public testing::WithParamInterface<Case> {
     std::map<std::string, std::string> files;
     for (const auto& entry : fs::recursive_directory_iterator(folder)) {
       const std::string name = entry.path().lexically_relative(folder).string();
-      if (entry.is_regular_file() && !name.starts_with("roundhouse/report") &&
-          !name.starts_with("roundhouse/unfinished") && !name.starts_with(".journal") &&
+      if (entry.is_regular_file() && !name.starts_with("roundhouse/report") && name != "roundhouse/SHA256SUMS" &&
+          !name.starts_with("roundhouse/.journal") && !name.starts_with(".journal") &&
           entry.path().extension() != ".tmp")
         files[name] = read(entry.path());
     }
@@ -61,7 +61,7 @@ class Resume : public WorkFolder, public testing::WithParamInterface<Case> {
   }
   void expect_same(const std::map<std::string, std::string>& expected) const {
     EXPECT_EQ(difference(contents(out()), expected), "");
-    EXPECT_FALSE(fs::exists(out() / "roundhouse/unfinished"));
+    EXPECT_FALSE(fs::exists(out() / "roundhouse/.journal"));
     EXPECT_FALSE(fs::exists(out() / ".journal"));
     for (const auto& entry : fs::directory_iterator(out() / "roundhouse"))
       EXPECT_NE(entry.path().extension(), ".tmp") << entry.path() << " is left over";
@@ -233,13 +233,13 @@ TEST_F(ResumeOne, AKilledEvaluationIsDoneAlone) {
   fs::remove_all(out());
   run_command("bash -c '" + kProgram + " run " + recipe + " & while kill -0 $! && [ ! -e " + out().string() +
               " ]; do sleep 0.01; done; kill -9 $!; wait $!'");
-  ASSERT_TRUE(fs::exists(out() / "roundhouse/unfinished"));
+  ASSERT_TRUE(fs::exists(out() / "roundhouse/.journal"));
   const auto made = fs::last_write_time(out() / "fake/model.safetensors");
   // As after a GPU that had no room for it.
-  const std::string lines = read(out() / "roundhouse/unfinished/1.json");  // its digest, and the record
+  const std::string lines = read(out() / "roundhouse/.journal/1.json");  // its digest, and the record
   nlohmann::json record = nlohmann::json::parse(lines.substr(lines.find('\n')));
   record["identity"]["the device"] = "NVIDIA H100, bfloat16";
-  write("out/roundhouse/unfinished/1.json", sha256(record.dump()) + "\n" + record.dump());
+  write("out/roundhouse/.journal/1.json", sha256(record.dump()) + "\n" + record.dump());
   const Outcome outcome = start(recipe);
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   EXPECT_NE(outcome.output.find("only their evaluation is left"), std::string::npos) << outcome.output;
@@ -259,7 +259,7 @@ TEST_F(ResumeOne, KilledWhileItRemovedItsLastRecord) {
   const std::string recipe = write_recipe().string();
   ASSERT_EQ(start(recipe).code, 0);
   const auto expected = contents(out());
-  write("out/roundhouse/unfinished/1.safetensors", "");
+  write("out/roundhouse/.journal/1.safetensors", "");
   const Outcome outcome = start(recipe);
   EXPECT_EQ(outcome.code, 1);
   EXPECT_NE(outcome.output.find("exists already"), std::string::npos) << outcome.output;

@@ -144,12 +144,15 @@ TEST_F(Run, OverwritingSparesFilesOfOthers) {
     const std::string deep = inside + std::string("notes/a.txt");
     write("out/" + deep, "mine");
     write("out/README.md", "mine");
+    write("out/b.tmp", "mine");
+    write("out/roundhouse/thoughts.md", "mine");
     std::filesystem::create_directory_symlink(work_ / "elsewhere", work_ / "out/Data");
     const std::string first = "out/" + std::string(inside) + "SHA256SUMS", digests = read(work_ / first);
     Outcome outcome = run("run " + recipe);
     EXPECT_EQ(outcome.code, 1);
     EXPECT_EQ(outcome.output,
-              refusal("no run has written what it holds beside its export: Data, README.md, " + deep + ". Move that"));
+              refusal("no run has written what it holds beside its export: Data, README.md, b.tmp, " + deep +
+                      ", roundhouse/thoughts.md. Move that"));
     EXPECT_EQ(read(work_ / "out" / deep), "mine");
     EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial"));
     write(first, digests.substr(0, digests.find('\n', digests.size() / 2) + 1));
@@ -160,8 +163,8 @@ TEST_F(Run, OverwritingSparesFilesOfOthers) {
                                       "edited. Remove the folder"));
     write(first, digests);
     std::filesystem::remove_all(work_ / "out" / inside / "notes");
-    std::filesystem::remove(work_ / "out/README.md");
-    std::filesystem::remove(work_ / "out/Data");
+    for (const char* file : {"README.md", "b.tmp", "roundhouse/thoughts.md", "Data"})
+      std::filesystem::remove(work_ / "out" / file);
     EXPECT_EQ(run("run " + recipe).code, 0);
   }
 }

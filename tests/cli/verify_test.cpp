@@ -147,6 +147,31 @@ TEST_F(Verify, DigestsThatWereCutAndAConfigurationThatIsDamagedAreNamed) {
   }
 }
 
+TEST_F(Verify, WhatTheRunLeftBesideItsExportsIsCompared) {
+  for (const auto& [formats, inside, beside] :
+       {std::tuple{"[fake]", "", "roundhouse/"}, {"[auto_gptq, fake]", "/auto_gptq", "../roundhouse/"}}) {
+    export_model(cat("formats: ", formats, "\n"));
+    const auto notes = work_ / "out/roundhouse";
+    const std::string command = cat("verify ", (work_ / "out").string(), inside);
+    EXPECT_EQ(run(command).code, 0);
+    EXPECT_EQ(std::system(("cd " + notes.string() + " && sha256sum --quiet -c SHA256SUMS 2>&1").c_str()), 0);
+    write(notes / "recipe.yaml", read(notes / "recipe.yaml") + "# mine\n");
+    flip(notes / "fingerprints.safetensors", std::filesystem::file_size(notes / "fingerprints.safetensors") - 2);
+    std::filesystem::remove(notes / "report.html");
+    write(notes / "thoughts.md", "mine");
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_NE(outcome.output.find(cat(beside, "fingerprints.safetensors is not as it was written (SHA-256): ")), std::string::npos)
+        << outcome.output;
+    EXPECT_NE(outcome.output.find(cat(beside, "recipe.yaml is not as it was written (SHA-256)\n", beside,
+                                      "report.html is missing\nnote: not written by the run, and not checked: ", beside,
+                                      "thoughts.md\n")),
+              std::string::npos)
+        << outcome.output;
+    std::filesystem::remove_all(work_ / "out");
+  }
+}
+
 // A mirror's, say.
 TEST_F(Verify, DigestsOfAnotherProgramAreNoDamage) {
   export_model("formats: [auto_gptq]\n");
