@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/identity.h"
 
+#include <dlfcn.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -69,8 +70,17 @@ std::string importance_digest(const Importance& importance) {
   for (const auto& [layer, squares] : importance) {
     digest.add(layer.c_str(), layer.size() + 1);
     digest.add(squares.sums.data(), squares.sums.bytes());
+    digest.add(&squares.count, sizeof squares.count);
   }
   return digest.hex();
+}
+
+// The file that this code is in: two builds may have one version.
+fs::path program_file() {
+  Dl_info about = {};
+  return ::dladdr(reinterpret_cast<const void*>(&importance_digest), &about) != 0 && fs::exists(about.dli_fname)
+             ? about.dli_fname
+             : "/proc/self/exe";
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -134,6 +144,7 @@ json run_identity(const Plan& plan, const Original& original, const Catalogue& c
   json identity{
       {kProgram, ROUNDHOUSE_VERSION},
       {kRecipe, to_yaml(recipe)},
+      {"the program", sha256_of_file(program_file())},
       {"libtorch", libtorch_version()},
       {kDevice, cat(device_model(device), computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
   add_files(identity, recipe.model);

@@ -172,7 +172,7 @@ TEST_F(ResumeOne, TheIdentityNamesAllThatBytesDependOn) {
   const std::string record = read(work_ / "out.partial/.journal/1.json");
   const nlohmann::json identity = nlohmann::json::parse(record.substr(record.find('\n')))["identity"];
   for (const std::string name :
-       {"the recipe", "the program's version", "libtorch", "the device", "the plugin librh_dtype_int.so",
+       {"the recipe", "the program's version", "the program", "libtorch", "the device", "the plugin librh_dtype_int.so",
         "the plugin librh_format_auto_round.so", "the plugin librh_format_fake.so", "the importance matrix",
         "what the calibration texts say", "the architecture's description llama.yaml"})
     EXPECT_TRUE(identity.contains(name)) << name << " is not in " << identity.dump(2);
