@@ -2,12 +2,16 @@
 // roundhouse run RECIPE: plan, quantize, export, evaluate, report.
 #include "host/run/run.h"
 
+#include <chrono>
 #include <iostream>
 #include <memory>
+#include <thread>
 
 #include "host/base/cancel.h"
+#include "host/base/log.h"
 #include "host/base/parallel.h"
 #include "host/cli/context.h"
+#include "host/ranks/ranks.h"
 #include "host/report/progress.h"
 
 namespace roundhouse::cli {
@@ -25,7 +29,8 @@ RunReport run_recipe(Context& context, const Options& o) {
                  {"version", ROUNDHOUSE_VERSION},
                  {"model", recipe.model.string()},
                  {"output", recipe.output.string()}});
-  if (context.threads == 0) set_threads(static_cast<int>(recipe.threads));
+  if (context.threads == 0)
+    set_threads(recipe.threads > 0 || !ranks() ? static_cast<int>(recipe.threads) : ranks()->threads());
   Catalogue catalogue = context.catalogue();
   return run({recipe, Context::architecture_folders(), Context::example_texts(), o.overwrite, o.restart}, catalogue);
 }
@@ -48,6 +53,25 @@ void run_for_program(Context& context, const Options& o) {
   }
 }
 
+void run_as_asked(Context& context, const Options& o) {
+  if (o.progress == "json" && this_rank() == 0) return run_for_program(context, o);
+  const RunReport report = run_recipe(context, o);
+  if (this_rank() > 0) return;
+  std::cout << summary(report);
+  require_verified(report);
+}
+
+// Of one process of several: the others end with it.
+void end_all(const std::exception& e) {
+  constexpr int kBySignal = 128;
+  const int signal = *cancellation_flag();
+  if (this_rank() > 0 && signal != 0)  // the launcher has told all of them: the first one keeps what is done
+    std::this_thread::sleep_for(std::chrono::minutes(1));
+  else
+    log::error(this_rank() > 0 ? cat("rank ", this_rank(), ": ", message_of(e)) : message_of(e));
+  ranks()->end_all(signal != 0 ? kBySignal + signal : 1);
+}
+
 }  // namespace
 
 void add_run(Command program, Context& context) {
@@ -63,11 +87,18 @@ void add_run(Command program, Context& context) {
       .type_name("HOW")
       .show_default();
   command.set_action([&context, o] {
-    if (o->progress == "json") return run_for_program(context, *o);
-    if (o->progress != "auto") throw Error(cat("--progress takes auto or json, not \"", o->progress, "\""));
-    const RunReport report = run_recipe(context, *o);
-    std::cout << summary(report);
-    require_verified(report);
+    if (o->progress != "json" && o->progress != "auto")
+      throw Error(cat("--progress takes auto or json, not \"", o->progress, "\""));
+    join_ranks();
+    if (!ranks()) return run_as_asked(context, *o);
+    if (this_rank() > 0) log::set_level(log::Level::kError);
+    try {
+      run_as_asked(context, *o);
+      ranks()->from_first("");  // the first one is the last to end
+      leave_ranks();
+    } catch (const std::exception& e) {
+      end_all(e);
+    }
   });
 }
 

@@ -146,6 +146,7 @@ JournalRecord Journal::open(int64_t record) const {
   if (line == std::string::npos || sha256(std::string_view(text).substr(line + 1)) != text.substr(0, line))
     throw damaged(index);
   JournalRecord opened;
+  opened.number_ = record;
   opened.index_ = nlohmann::json::parse(text.substr(line + 1));
   if (sha256_of_file(data) != opened.index_.at("data").get<std::string>()) throw damaged(data);
   opened.data_ = std::make_shared<const MappedFile>(data);

@@ -55,9 +55,11 @@ class JournalRecord {
   // Copies of those whose names begin with `prefix`, by the rest of the name.
   std::map<std::string, Tensor> tensors(const std::string& prefix) const;
   std::string bytes(const std::string& name) const;
+  int64_t number() const { return number_; }
 
  private:
   friend class Journal;
+  int64_t number_ = 0;
   nlohmann::json index_;
   std::shared_ptr<const MappedFile> data_;
 };

@@ -33,6 +33,7 @@
 #include "host/plan/mix.h"
 #include "host/plan/passes.h"
 #include "host/plan/plan_text.h"
+#include "host/ranks/ranks.h"
 #include "host/report/progress.h"
 #include "host/report/table.h"
 #include "host/run/card.h"
@@ -224,6 +225,7 @@ class Run {
     report_.warnings = plan_.warnings;
     report_.commands = serve_commands(plan_);
     identity_ = run_identity(plan_, original_, catalogue, report_.device, texts_);
+    if (ranks()) require_work_for_all();
     if (report_.device != "cpu") fit_to(card_of(report_.device));
   }
 
@@ -231,6 +233,7 @@ class Run {
     const std::filesystem::path unfinished = report_.notes() / kJournalFolder;
     if (!request_.restart && take_evaluation_record(unfinished, identity_, seen_, report_)) {
       log::info(cat("the exports in ", report_.output.string(), " are complete: only their evaluation is left"));
+      if (ranks()) ranks()->from_first("");
       fingerprints_ = Fingerprints::read(fingerprint_file(report_.output));
       OutputFolder::remove_leftovers(report_.output);
     } else {
@@ -256,17 +259,55 @@ class Run {
     return std::move(report_);
   }
 
+  // What ranks other than the first do.
+  void help() {
+    const std::string start = ranks()->from_first("");
+    if (start.empty()) return;
+    const nlohmann::json told = nlohmann::json::parse(start);
+    if (const std::string other = difference(told.at("identity"), identity_); !other.empty())
+      throw Error(cat("it would not do the same as the first rank: ", other), Failure::kPrecondition);
+    std::optional<JournalRecord> from;
+    if (const int64_t record = told.at("record"); record > 0)
+      from = Journal(OutputFolder::partial_of(recipe_.output) / kJournalFolder, identity_).open(record);
+    NoSink sink;
+    quantize_into(sink, from);
+  }
+
  private:
+  // Of a rank whose layers the first one hands to the formats.
+  class NoSink : public QuantizeSink {
+    void layer(const EncodedLayer&) override {}
+    void tensor(const std::string&, const Tensor&) override {}
+    void iteration(int64_t, int64_t, double) override {}
+    void block_done(const BlockReport&) override {}
+  };
+
+  // Throws Error when an iteration's batch is too small for so many ranks.
+  void require_work_for_all() const {
+    if (!passes(plan_).tuned) return;
+    const Calibration& calibration = recipe_.calibration;
+    const auto samples = static_cast<int64_t>(texts_.calibration.size());
+    const int64_t batch =
+        std::min(samples, calibration.batch_size * recipe_.tuning.gradient_accumulation);
+    const int64_t busy = busy_ranks(batch, calibration.seqlen, ranks()->size());
+    if (busy < ranks()->size())
+      throw Error(cat(ranks()->size(), " processes were started, but the ", batch, " samples of an iteration, divided in units of ",
+                      "at least 1,024 tokens, give work to ", busy,
+                      " of them. Start so many, or raise calibration.batch_size or tuning.gradient_accumulation."));
+  }
+
   // Gives each layer of a mix its scheme. What is measured for it may lie beside the output for a while.
   void settle_mix() {
-    if (!std::filesystem::exists(report_.notes() / kJournalFolder)) {
+    if (this_rank() > 0) ranks()->from_first("");  // it measures, and this one finds it in the cache
+    if (this_rank() == 0 && !std::filesystem::exists(report_.notes() / kJournalFolder)) {
       OutputFolder::check_target(recipe_.output, request_.overwrite);
       require_own_files(recipe_.output, catalogue_);
     }
     std::error_code ignored;
     std::filesystem::create_directories(recipe_.output.parent_path(), ignored);
     Plan settled = *roundhouse::settle_mix(plan_, original_, catalogue_, texts_, report_.device,
-                                           request_.restart ? Measuring::kAnew : Measuring::kOnce);
+                                           request_.restart && this_rank() == 0 ? Measuring::kAnew : Measuring::kOnce);
+    if (ranks() && this_rank() == 0) ranks()->from_first("");
     for (const std::string& warning : settled.warnings)
       if (!contains(plan_.warnings, warning)) log::warning(warning);
     plan_ = std::move(settled);
@@ -308,9 +349,14 @@ class Run {
       if (!plan_.rounds_only && !from) read_weights(plan_, original_, catalogue_);  // else each layer in its turn
       report_.seconds.prepare = clock_.lap();
       exporter->start_saving();
+      if (ranks())
+        ranks()->from_first(
+            nlohmann::json{{"identity", identity_}, {"record", from ? from->number() : 0}}.dump());
       RunSink sink(*exporter, plan_, output, journal, from ? &*from : nullptr);
       try {
         quantize_into(sink, from);
+        report_.blocks = sink.blocks();
+        report_.seconds.quantize = sink.seconds();
         sink.settle();
         require_unchanged(journal);
         record_for_evaluation(output.partial() / kNotesFolder / kJournalFolder, identity_, seen_, report_);
@@ -340,7 +386,7 @@ class Run {
     }
   }
 
-  void quantize_into(RunSink& sink, std::optional<JournalRecord>& from) {
+  void quantize_into(QuantizeSink& sink, std::optional<JournalRecord>& from) {
     const QuantizeInput input{plan_,
                               original_.architecture,
                               source_,
@@ -354,10 +400,8 @@ class Run {
       round_layers(input, sink);
     else
       seen_ = quantize(input, sink);
-    report_.blocks = sink.blocks();
     report_.spill = seen_.spill;
     report_.models = {original_row(recipe_)};
-    report_.seconds.quantize = sink.seconds();
     report_.peak_memory_bytes = peak_memory_bytes();
   }
 
@@ -440,6 +484,11 @@ void read_weights(const Plan& plan, const Original& original, Catalogue& catalog
   for (const std::string& warning : warnings) log::warning(warning);
 }
 
-RunReport run(const RunRequest& request, Catalogue& catalogue) { return Run(request, catalogue).run(); }
+RunReport run(const RunRequest& request, Catalogue& catalogue) {
+  Run run(request, catalogue);
+  if (this_rank() == 0) return run.run();
+  run.help();
+  return {};
+}
 
 }  // namespace roundhouse

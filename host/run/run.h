@@ -28,6 +28,7 @@ void read_weights(const Plan& plan, const Original& original, Catalogue& catalog
 // its progress and warns through the log. Goes on where an earlier run of the same recipe was broken off, with the same
 // bytes. Throws Error, before the long work for everything that can be known by then; no checkpoint is left behind then,
 // but perhaps a journal in the partial folder, by which the next run goes on. One that does not read back as what was made stays, as a problem of its row.
+// Where there are ranks (host/ranks/ranks.h) all call it; the report is the first one's, and the others' are empty.
 RunReport run(const RunRequest& request, Catalogue& catalogue);
 
 }  // namespace roundhouse

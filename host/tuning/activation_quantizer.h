@@ -39,9 +39,13 @@ class ActivationQuantizer {
   const DeviceQuantizer& on_device() const { return quantizer_; }
 
   bool calibrated() const { return quantizer_.info().statistic; }
-  // input: of one unit (units.h).
-  void measure(const at::Tensor& input) { measured_.add(quantizer_.measure(rows(input))); }
-  // Of all that was measured since the last call; undefined: nothing was. Throws Error when it is not finite.
+  // input: of one unit (units.h): the `unit`th of those whose statistics are joined, where some may have no input.
+  void measure(const at::Tensor& input, int64_t unit) {
+    measured_.skip_to(unit);
+    measured_.add(quantizer_.measure(rows(input)));
+  }
+  // Of all that was measured since the last call, on every rank; undefined: nothing was. Throws Error when it is not
+  // finite.
   at::Tensor take_statistic();
   at::Tensor joined(const at::Tensor& a, const at::Tensor& b) { return reduced(quantizer_.info().reduce, a, b); }
   // statistic: undefined unless calibrated.
@@ -83,7 +87,7 @@ class Activations {
   // Whether a range of theirs is calibrated.
   bool calibrated() const;
   // Takes the input of a linear into the ranges.
-  void measure(const LinearInfo& linear, const at::Tensor& input);
+  void measure(const LinearInfo& linear, const at::Tensor& input, int64_t unit);
   // The statistic of each layer with a calibrated range, of what was measured since the last call. few: whether a layer
   // is an expert's that was given too little for one of its own; it has that of all experts then.
   ActivationRanges take_ranges(const std::function<bool(const std::string& layer)>& few);

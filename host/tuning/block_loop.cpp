@@ -2,6 +2,7 @@
 #include "host/tuning/block_loop.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "host/base/error.h"
 #include "host/model/accelerator.h"
 #include "host/tuning/loss.h"
+#include "host/tuning/shares.h"
 #include "host/tuning/units.h"
 
 namespace roundhouse {
@@ -115,11 +117,31 @@ class Losses {
   int64_t added_ = 0, fetched_ = 0, reported_ = 0;
 };
 
+// Of each layer, what an iteration's units have summed, on the rank that owns it; undefined where it is zero.
+std::vector<at::Tensor> take_gradients(LayerQuantizers& layers) {
+  std::vector<at::Tensor> gradients;
+  for (auto& layer : layers) {
+    gradients.push_back(layer->gradient().take());
+    if (layer->tunable() && !layer->is_own()) post(layer->owner(), gradients.back());
+  }
+  if (rank_count() == 1) return gradients;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (!layers[i]->tunable() || !layers[i]->is_own()) continue;
+    UnitTree tree;
+    for (int rank = 0; rank < rank_count(); ++rank)
+      tree.add(rank == this_rank() ? std::move(gradients[i]) : receive(rank));
+    gradients[i] = tree.take();
+  }
+  ranks()->flush();
+  return gradients;
+}
+
 }  // namespace
 
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size) {
-  const int64_t samples = loop.inputs.samples();
+  const int64_t samples = loop.mask.size(0), seqlen = loop.mask.size(1);
   const int64_t batch = std::min<int64_t>(samples, batch_size * tuning.gradient_accumulation);
+  const Range share = own_share(batch, seqlen);
   const at::Device device = loop.inputs.device();
   // All that the device needs to know of the iterations is there before the first.
   const at::Tensor batches = draw_batches(tuning.iters, samples, batch, loop.random);
@@ -133,22 +155,31 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
     const int bits = layer->plan().scheme.weight->bits;
     rates.push_back({decaying(learning_rate(tuning, bits), tuning.iters, layer->device()),
                      decaying(minmax_learning_rate(tuning, bits), tuning.iters, layer->device())});
-    if (layer->tunable())
-      layer->leaf().set_requires_grad(true);
-    else
-      layer->forward();
+    if (layer->tunable()) layer->leaf().set_requires_grad(true);
   }
+  const auto tunable = [](const LayerQuantizer& layer) { return layer.tunable(); };
+  write_leaves(loop.layers, std::not_fn(tunable));
   Losses losses(tuning.iters, device, loop);
 
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
     UnitTree squared_error;
-    for (auto& layer : loop.layers)
-      if (layer->tunable()) layer->forward();
-    for_units(batch, loop.mask.size(1), [&](int64_t begin, int64_t end) {
+    write_leaves(loop.layers, tunable);
+    at::Tensor inputs, targets;  // of this rank's share
+    if (rank_count() > 1) {
+      const int64_t* const drawn = batches.const_data_ptr<int64_t>() + iteration * batch;
+      const std::vector<int64_t> numbers(drawn, drawn + batch);
+      inputs = exchange_rows(loop.inputs, samples, numbers, seqlen);
+      targets = exchange_rows(loop.targets, samples, numbers, seqlen);
+    }
+    for_units(share.size(), seqlen, [&](int64_t first, int64_t last) {
+      const int64_t begin = share.begin + first, end = share.begin + last;
       const auto unit = [&](const at::Tensor& indices) { return indices.select(0, iteration).slice(0, begin, end); };
-      const at::Tensor prediction = loop.forward(loop.inputs.rows(unit(for_inputs)));
+      const at::Tensor input = inputs.defined() ? inputs.slice(0, first, last) : loop.inputs.rows(unit(for_inputs)),
+                       target =
+                           targets.defined() ? targets.slice(0, first, last) : loop.targets.rows(unit(for_targets));
+      const at::Tensor prediction = loop.forward(input);
       MaskedLoss loss =
-          masked_squared_error(prediction.detach(), loop.targets.rows(unit(for_targets)).narrow(-1, 0, compared),
+          masked_squared_error(prediction.detach(), target.narrow(-1, 0, compared),
                                mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration],
                                loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
       squared_error.add(std::move(loss.squared_error));
@@ -156,13 +187,16 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       for (auto& layer : loop.layers)
         if (layer->tunable()) layer->gradient().end_unit(std::exchange(layer->leaf().mutable_grad(), {}));
     });
-    const at::Tensor improved = losses.add(squared_error.take() / elements[iteration]);
+    const at::Tensor improved =
+        losses.add(joined_over_ranks(squared_error.take()).to(device) / elements[iteration]);
+    const std::vector<at::Tensor> gradients = take_gradients(loop.layers);
     at::Tensor improved_on_host;  // one wait for all layers whose plugin has no kernels for the device
     for (size_t i = 0; i < loop.layers.size(); ++i) {
       LayerQuantizer& layer = *loop.layers[i];
+      if (!layer.is_own()) continue;
       if (layer.device() != device && !improved_on_host.defined()) improved_on_host = improved.to(layer.device());
       layer.keep_best(layer.device() == device ? improved : improved_on_host, loop.ahead);
-      const at::Tensor gradient = layer.gradient().take();
+      const at::Tensor gradient = gradients[i];
       if (!gradient.defined()) continue;  // it is zero, and a step along it none
       layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});
     }
@@ -172,8 +206,8 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
     if (!layer->tunable()) continue;
     layer->leaf().set_requires_grad(false);
     layer->restore_best();
-    layer->forward();
   }
+  write_leaves(loop.layers, tunable);
   return result;
 }
 

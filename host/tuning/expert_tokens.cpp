@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/expert_tokens.h"
 
+#include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "host/model/torch_tensor.h"
+#include "host/ranks/ranks.h"
 
 namespace roundhouse {
 
@@ -20,6 +23,16 @@ ExpertTokens::ExpertTokens(const std::vector<LinearInfo>& linears) {
 void ExpertTokens::add(const LinearInfo& linear, const at::Tensor& input) {
   const auto found = experts_.find(linear.name);
   if (found != experts_.end() && found->second.second) by_expert_[found->second.first] += input.size(0);
+}
+
+void ExpertTokens::join_ranks() {
+  if (rank_count() == 1) return;
+  const std::vector<std::string> all = ranks()->from_all(nlohmann::json(by_expert_).dump());
+  std::fill(by_expert_.begin(), by_expert_.end(), 0);
+  for (const std::string& text : all) {
+    const auto counts = nlohmann::json::parse(text).get<std::vector<int64_t>>();
+    for (size_t i = 0; i < counts.size(); ++i) by_expert_[i] += counts[i];
+  }
 }
 
 bool ExpertTokens::few(const std::string& linear, int64_t least) const {

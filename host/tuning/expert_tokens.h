@@ -22,6 +22,8 @@ class ExpertTokens {
 
   // input: [tokens, in_features]. Nothing happens for a linear that is no expert's.
   void add(const LinearInfo& linear, const at::Tensor& input);
+  // Every rank: adds what the others have counted.
+  void join_ranks();
   // Whether the linear is an expert's that got fewer than `least`.
   bool few(const std::string& linear, int64_t least) const;
   // Of each expert; empty: there is none.

@@ -4,9 +4,9 @@
 
 #include <ATen/ATen.h>
 
+#include <map>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "host/model/structure.h"
@@ -22,8 +22,11 @@ class ImportanceCollector {
   explicit ImportanceCollector(std::set<std::string> layers) : layers_(std::move(layers)) {}
 
   bool wants(const std::string& layer) const { return layers_.contains(layer); }
-  // input: [..., in_features], of one unit. Nothing happens for a layer that is not wanted.
-  void add(const LinearInfo& linear, const at::Tensor& input);
+  // input: [..., in_features], of one unit: the `unit`th of those whose sums are joined, where some may have no input.
+  // Nothing happens for a layer that is not wanted.
+  void add(const LinearInfo& linear, const at::Tensor& input, int64_t unit = 0);
+  // Every rank: adds what the others have.
+  void join_ranks();
   // Those of the layers added since the last call. Throws Error when one is not finite.
   Importance take();
 
@@ -35,8 +38,8 @@ class ImportanceCollector {
   };
 
   std::set<std::string> layers_;
-  std::unordered_map<std::string, Sum> sums_;              // by siblings, or layer
-  std::unordered_map<std::string, std::string> by_layer_;  // into sums_
+  std::map<std::string, Sum> sums_;              // by siblings, or layer
+  std::map<std::string, std::string> by_layer_;  // into sums_
 };
 
 }  // namespace roundhouse

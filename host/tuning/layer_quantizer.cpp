@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "host/model/torch_tensor.h"
+#include "host/tuning/shares.h"
 #include "host/tuning/torch_view.h"
 
 namespace roundhouse {
@@ -44,11 +45,12 @@ void LayerQuantizer::make_leaf(at::ScalarType compute_type, at::Device device) {
   output_ = device == quantizer_.device() ? leaf_ : make(quantizer_.device());
 }
 
-void LayerQuantizer::forward() {
-  if (std::exchange(written_, true)) return;
+bool LayerQuantizer::forward() {
+  if (std::exchange(written_, true)) return false;
   // The plugin writes through the leaf's storage, out of autograd's sight.
   quantizer_.forward(weight_, tunables_, output_.detach());
   if (!output_.is_same(leaf_)) leaf_.detach().copy_(output_);
+  return true;
 }
 
 void LayerQuantizer::step(const at::Tensor& gradient, const LearningRates& rates) {
@@ -86,6 +88,26 @@ void LayerQuantizer::restore_best() {
   best_.clear();
 }
 
+void set_owners(LayerQuantizers& layers, const Catalogue& catalogue) {
+  Balance balance;
+  for (auto& layer : layers)
+    if (can_be_sent(layer->plan(), catalogue)) layer->set_owner(balance.next(layer->weight().numel()));
+}
+
+void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which) {
+  for (auto& layer : layers) {
+    if (!which(*layer) || !layer->is_own()) continue;
+    const bool changed = layer->forward();
+    for (int other = 0; other < rank_count(); ++other)
+      if (other != this_rank()) post(other, changed ? layer->leaf() : at::Tensor());
+  }
+  if (rank_count() == 1) return;
+  for (auto& layer : layers)
+    if (which(*layer) && !layer->is_own())
+      if (const at::Tensor written = receive(layer->owner()); written.defined()) layer->leaf().detach().copy_(written);
+  ranks()->flush();
+}
+
 void prepare(LayerQuantizers& layers, const Importance& importance) {
   std::map<std::string, at::Tensor> shared;
   std::vector<at::Tensor> statistics;
@@ -98,6 +120,7 @@ void prepare(LayerQuantizers& layers, const Importance& importance) {
     sum = sum.defined() ? reduced(info.reduce, sum, statistics.back()) : statistics.back();
   }
   for (size_t i = 0; i < layers.size(); ++i) {
+    if (!layers[i]->is_own()) continue;
     const rh_quantizer_info& info = layers[i]->quantizer().info();
     const auto found = shared.find(layers[i]->plan().info.siblings);
     const bool share = found != shared.end() && (info.flags & RH_QUANTIZER_SHARED_STATISTIC);

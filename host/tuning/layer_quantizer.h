@@ -4,11 +4,13 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "host/discovery/catalogue.h"
 #include "host/plan/plan.h"
+#include "host/ranks/ranks.h"
 #include "host/tuning/device_quantizer.h"
 #include "host/tuning/weight_gradient.h"
 
@@ -26,6 +28,10 @@ class LayerQuantizer {
   LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, const Tensor& weight, at::Device device);
 
   const LayerPlan& plan() const { return plan_; }
+  // The rank that has its tunables and encodes it; on the others its leaf alone is of use.
+  int owner() const { return owner_; }
+  bool is_own() const { return owner_ == this_rank(); }
+  void set_owner(int rank) { owner_ = rank; }
   Quantizer& quantizer() { return quantizer_.plugin(); }
   at::Device device() const { return quantizer_.device(); }
   const DeviceQuantizer& on_device() const { return quantizer_; }
@@ -41,8 +47,8 @@ class LayerQuantizer {
   // The quantized and dequantized weight in the compute type: a leaf whose gradient step() reads.
   at::Tensor& leaf() { return leaf_; }
   void make_leaf(at::ScalarType compute_type, at::Device device);
-  // Writes the quantized weight of the present tunables into the leaf, if it is not there.
-  void forward();
+  // Writes the quantized weight of the present tunables into the leaf. False: it is there.
+  bool forward();
   // Of the leaf, while an iteration's units pass.
   WeightGradient& gradient() { return gradient_; }
   // One step of sign descent along `gradient`, that of the leaf.
@@ -60,6 +66,7 @@ class LayerQuantizer {
   void step_with_gradients(const at::Tensor& gradient, const LearningRates& rates);
 
   const LayerPlan& plan_;
+  int owner_ = 0;
   DeviceQuantizer quantizer_;
   at::Tensor weight_;
   bool written_ = false;      // into the leaf, since the tunables changed
@@ -71,7 +78,13 @@ class LayerQuantizer {
 // The layers of a block.
 using LayerQuantizers = std::vector<std::unique_ptr<LayerQuantizer>>;
 
-// Prepares them: a statistic that siblings share is reduced over all layers that read the same input. importance: for
+// Divides them among the ranks.
+void set_owners(LayerQuantizers& layers, const Catalogue& catalogue);
+
+// forward() of those for which `which` holds, by their owners; every rank has the leaves then.
+void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which);
+
+// Prepares this rank's: a statistic that siblings share is reduced over all layers that read the same input. importance: for
 // layers that are searched.
 void prepare(LayerQuantizers& layers, const Importance& importance);
 

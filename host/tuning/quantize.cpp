@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <map>
 #include <set>
 #include <thread>
@@ -25,6 +26,7 @@
 #include "host/model/decoder.h"
 #include "host/model/torch_tensor.h"
 #include "host/plan/passes.h"
+#include "host/ranks/ranks.h"
 #include "host/text/calibration.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/block_loop.h"
@@ -35,6 +37,7 @@
 #include "host/tuning/layer_quantizer.h"
 #include "host/tuning/loss.h"
 #include "host/tuning/place.h"
+#include "host/tuning/shares.h"
 #include "host/tuning/units.h"
 
 namespace roundhouse {
@@ -103,6 +106,8 @@ bool has_outliers(const LayerPlan& layer) {
   return weight->rounding == Rounding::kTunedSearch && (weight->bits < 4 || (activation && activation->bits <= 4));
 }
 
+constexpr const char* kSave = "save";  // what the first rank tells the others before it writes a record
+
 constexpr int64_t kErrorUnits = 4;  // those that a block's errors are taken over: some thousand tokens
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -122,6 +127,7 @@ class Run {
         compute_(computes_in_bfloat16(device_.is_cuda()) ? at::kBFloat16 : at::kFloat),
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan, input.catalogue)),
+        share_(input.samples.empty() ? Range() : own_share(static_cast<int64_t>(input.samples.size()), seqlen())),
         memory_{recipe_.memory, recipe_.output, {}} {
     at::set_num_threads(threads());
     seen_.importance = input.plan.importance;
@@ -141,7 +147,7 @@ class Run {
       at_place(cat("block ", block), recipe_, [&] { quantize_block(block, report); });
       report.seconds = seconds_since(start);
       sink_.block_done(report);
-      sink_.pause([&](RecordWriter& record) { save(block + 1, record); });
+      pause(block + 1);
     }
     at_place(in_.architecture.head().name, recipe_, [&] { quantize_head(); });
     seen_.spill = memory_.spill;
@@ -212,6 +218,7 @@ class Run {
     }
     keep.reset();  // tuning wants other sizes
     keep.emplace();
+    set_owners(layers, in_.catalogue);
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
     // Where the source's tensors come out of a plugin, it is to be asked by one thread.
@@ -243,18 +250,19 @@ class Run {
     if (passes_.full) {
       const bool measure = ranges && !passes_.quantized;
       const InputHook look = [&, measure](const LinearInfo& linear, const at::Tensor& input) {
-        collector_.add(linear, input);
-        if (measure) activations.measure(linear, input);
+        collector_.add(linear, input, unit_);
+        if (measure) activations.measure(linear, input, unit_);
         return input;
       };
       if (passes_.importance || measure || !tokens_.by_expert().empty()) observe_with(look, true);
       if (passes_.tuned || passes_.quantized) first_inputs_ = full_->rows(0, error_samples()).clone();
       forward_all(block, *full_, targets_ ? targets_.get() : full_.get());
+      collector_.join_ranks();
       seen_.importance.merge(collector_.take());
     }
     if (ranges && passes_.quantized) {
       const InputHook look = [&](const LinearInfo& linear, const at::Tensor& input) {
-        activations.measure(linear, input);
+        activations.measure(linear, input, unit_);
         return input;
       };
       observe_with(look, !passes_.full);
@@ -262,6 +270,7 @@ class Run {
     }
     block.set_input_hook({});
     block.set_expert_hook({});
+    tokens_.join_ranks();
     if (ranges) seen_.ranges.merge(activations.take_ranges([&](const std::string& layer) { return few(layer); }));
     report.expert_tokens = tokens_.by_expert();
   }
@@ -294,14 +303,16 @@ class Run {
       for_all_units([&](int64_t begin, int64_t end) { body(head, decoder_->head_input(hidden.rows(begin, end))); });
     };
     if (collector_.wants(head.name)) {
-      for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input); });
+      for_inputs(*full_, [&](const auto& linear, const auto& input) { collector_.add(linear, input, unit_); });
+      collector_.join_ranks();
       seen_.importance.merge(collector_.take());
     }
     if (activations.calibrated()) {
       for_inputs(passes_.quantized ? *quantized_ : *full_,
-                 [&](const auto& linear, const auto& input) { activations.measure(linear, input); });
+                 [&](const auto& linear, const auto& input) { activations.measure(linear, input, unit_); });
       seen_.ranges.merge(activations.take_ranges([](const std::string&) { return false; }));
     }
+    set_owners(layers, in_.catalogue);
     prepare(layers, seen_.importance);
     activations.prepare(seen_.ranges);
     emit(layers, activations, stored_);
@@ -310,7 +321,7 @@ class Run {
   void start_chains() {
     decoder_ = std::make_unique<Decoder>(in_.architecture, source_, compute_, device_);
     const int64_t n = static_cast<int64_t>(in_.samples.size());
-    const int64_t length = static_cast<int64_t>(in_.samples.front().size());
+    const int64_t length = seqlen();
     seen_.tokens = n * length;
     at::Tensor ids = at::empty({n, length}, at::kLong);
     mask_ = at::empty({n, length}, at::kByte);
@@ -321,19 +332,35 @@ class Run {
     }
     positions_ = std::make_unique<PositionData>(decoder_->positions(length));
     const auto store = [&] {
-      return std::make_unique<HiddenStates>(at::IntArrayRef{n, length, in_.architecture.state_size()}, compute_,
-                                            device_, memory_);
+      return std::make_unique<HiddenStates>(at::IntArrayRef{share_.size(), length, in_.architecture.state_size()},
+                                            compute_, device_, memory_);
     };
     if (passes_.full) full_ = store();
     if (passes_.quantized) quantized_ = store();
     if (passes_.tuned && !passes_.quantized) targets_ = store();
     if (in_.from) return;  // restore() fills them
+    ids = ids.slice(0, share_.begin, share_.end);
     for_all_units([&](int64_t begin, int64_t end) {
       const at::Tensor hidden = decoder_->embed(ids.slice(0, begin, end));
       if (full_) full_->write(begin, hidden);
       if (quantized_) quantized_->write(begin, hidden);
     });
     source_.drop();
+  }
+
+  // The first rank's sink decides whether there is to be a record.
+  void pause(int64_t next) {
+    if (this_rank() > 0) {
+      if (ranks()->from_first("") == kSave) send_chains();
+      return;
+    }
+    bool saved = false;
+    sink_.pause([&](RecordWriter& record) {
+      if (ranks()) ranks()->from_first(kSave);
+      saved = true;
+      save(next, record);
+    });
+    if (ranks() && !saved) ranks()->from_first("");
   }
 
   // All that blocks from `next` on take from those before them.
@@ -344,12 +371,32 @@ class Run {
     add_observations(record, seen_);
     for (const auto& [name, chain] : chains()) {
       std::vector<int64_t> shape = chain->sample_shape().vec();
-      shape.insert(shape.begin(), chain->samples());
+      shape.insert(shape.begin(), static_cast<int64_t>(in_.samples.size()));
+      std::exception_ptr failure;  // what the others send is taken in any case
+      const auto append = [&](const at::Tensor& rows) {
+        try {
+          if (!failure) record.append(from_torch(rows.cpu().contiguous()));
+        } catch (const Error&) {
+          failure = std::current_exception();
+        }
+      };
       record.begin(name, from_torch(chain->type()), shape);
-      for_all_units([&, chain = chain](int64_t begin, int64_t end) {
-        record.append(from_torch(chain->rows(begin, end).cpu().contiguous()));
-      });
+      for_all_units([&, chain = chain](int64_t begin, int64_t end) { append(chain->rows(begin, end)); });
+      for (int rank = 1; rank < rank_count(); ++rank) {
+        const Range share = share_of_rank(shape.front(), seqlen(), rank, rank_count());
+        for_units(share.size(), seqlen(), [&](int64_t, int64_t) { append(receive(rank)); });
+      }
+      if (failure) std::rethrow_exception(failure);
     }
+  }
+
+  // What save() takes from the other ranks.
+  void send_chains() const {
+    for (const auto& [name, chain] : chains())
+      for_all_units([&, chain = chain](int64_t begin, int64_t end) {
+        post(0, chain->rows(begin, end));
+        ranks()->flush();
+      });
   }
 
   // Takes all of the record, and returns the next block.
@@ -362,7 +409,7 @@ class Run {
     for (const auto& [name, chain] : chains()) {
       const at::Tensor stored = to_torch(record.tensor(name));
       for_all_units([&, chain = chain](int64_t begin, int64_t end) {
-        chain->write(begin, stored.slice(0, begin, end).to(device_));
+        chain->write(begin, stored.slice(0, share_.begin + begin, share_.begin + end).to(device_));
       });
     }
     return record.state().at("next").get<int64_t>();
@@ -376,10 +423,16 @@ class Run {
     return there;
   }
 
-  // Calls body(begin, end) for the units of all samples.
+  int64_t seqlen() const { return static_cast<int64_t>(in_.samples.front().size()); }
+
+  // Calls body(begin, end) for the units of this rank's samples, in whose stores they have these numbers.
   template <typename Body>
   void for_all_units(const Body& body) const {
-    for_units(static_cast<int64_t>(in_.samples.size()), static_cast<int64_t>(in_.samples.front().size()), body);
+    unit_ = 0;
+    for_units(share_.size(), seqlen(), [&](int64_t begin, int64_t end) {
+      body(begin, end);
+      ++unit_;
+    });
   }
 
   // The block's output for all samples goes to `output`, which may be `input`, or nowhere.
@@ -402,7 +455,7 @@ class Run {
       block.set_input_hook(
           [&](const LinearInfo& linear, const at::Tensor& input) { return activations.forward(linear, input); });
     if (std::none_of(layers.begin(), layers.end(), [](const auto& layer) { return layer->tunable(); })) {
-      for (auto& layer : layers) layer->forward();
+      write_leaves(layers, [](const LayerQuantizer&) { return true; });
     } else {
       std::vector<const DeviceQuantizer*> quantizers;
       for (const auto& layer : layers) quantizers.push_back(&layer->on_device());
@@ -441,34 +494,43 @@ class Run {
     return output.size(-1) == size ? output : output.narrow(-1, 0, size);
   }
 
+  // Of this rank's samples, those that a block's errors are taken over.
   int64_t error_samples() const {
-    return std::min(static_cast<int64_t>(in_.samples.size()),
-                    kErrorUnits * unit_samples(static_cast<int64_t>(in_.samples.front().size())));
+    return std::clamp<int64_t>(kErrorUnits * unit_samples(seqlen()) - share_.begin, 0, share_.size());
   }
 
   // The relative error of the block's output for the first samples, given these inputs.
   double error(const Block& block, const at::Tensor& inputs) const {
-    double squared_error = 0, squares = 0;
+    std::vector<double> of_units;
     for_units(inputs.size(0), inputs.size(1), [&](int64_t begin, int64_t end) {
       const at::Tensor wanted = compared((targets_ ? *targets_ : *full_).rows(begin, end)),
-                       mask = mask_.slice(0, begin, end).to(device_);
+                       mask = mask_.slice(0, share_.begin + begin, share_.begin + end).to(device_);
       const auto distance = [&](const at::Tensor& from) {
         return masked_squared_error(from, wanted, mask, 0).squared_error.item<double>();
       };
-      squared_error += distance(compared(block.forward(inputs.slice(0, begin, end), *positions_)));
-      squares += distance(at::zeros_like(wanted));
+      of_units.push_back(distance(compared(block.forward(inputs.slice(0, begin, end), *positions_))));
+      of_units.push_back(distance(at::zeros_like(wanted)));
     });
+    double squared_error = 0, squares = 0;
+    for (const std::vector<double>& units : of_all_ranks(of_units))
+      for (size_t i = 0; i < units.size(); i += 2) {
+        squared_error += units[i];
+        squares += units[i + 1];
+      }
     return squares > 0 ? std::sqrt(squared_error / squares) : 0;
   }
 
   // Hands the layers and the other tensors among `names` to the sink.
   void emit(LayerQuantizers& layers, const Activations& activations, const std::vector<std::string>& names) {
+    if (this_rank() > 0) return send(layers);
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
-      const std::vector<Tensor> tensors = layer->encode();
+      std::optional<ReceivedLayer> received;
+      if (!layer->is_own()) received.emplace(layer->owner(), layer->plan(), in_.catalogue);
+      const std::vector<Tensor> tensors = received ? received->tensors() : layer->encode();
       const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
       const auto decode = [&](const rh_tensor* const* encoded, rh_tensor& output) {
-        layer->quantizer().decode(Exec(), encoded, output);
+        received ? received->decode(encoded, output) : layer->quantizer().decode(Exec(), encoded, output);
       };
       EncodedLayer encoded{layer->plan(), layer->encoding(), tensors, bias, decode};
       if (ActivationQuantizer* activation = activations.find(name)) {
@@ -492,6 +554,15 @@ class Run {
     source_.drop();
   }
 
+  // The first rank hands this rank's layers to the formats.
+  void send(LayerQuantizers& layers) {
+    for (auto& layer : layers)
+      if (layer->is_own())
+        for (const Tensor& tensor : layer->encode()) post(0, tensor);
+    ranks()->flush();
+    source_.drop();
+  }
+
   // A tied head may be stored under the head's name alone; the layer is the embedding then.
   std::string stored_weight(const LinearInfo& layer) const {
     const std::string weight = layer.name + ".weight";
@@ -507,10 +578,12 @@ class Run {
   at::Device device_;
   OnRunDevice on_device_;
   at::ScalarType compute_;
-  PythonRandom random_;                                       // one stream for all blocks
+  PythonRandom random_;                                       // one stream for all blocks, the same on every rank
   std::map<std::string, const LayerPlan*> kept_;              // by weight: they stay packed as the source has them
   std::map<int64_t, std::vector<const LayerPlan*>> planned_;  // by block, -1: the head and the embedding
   ImportanceCollector collector_;
+  Range share_;                // this rank's calibration samples: those in its stores
+  mutable int64_t unit_ = 0;   // of them: the one that passes
   ExpertTokens tokens_{{}};    // of the block
   std::deque<LayerPlan> few_;  // of its layers that are not tuned for want of them
   Observations seen_;
@@ -527,6 +600,12 @@ class Run {
 };
 
 }  // namespace
+
+int64_t busy_ranks(int64_t batch, int64_t seqlen, int ranks) {
+  int64_t busy = 0;
+  while (busy < ranks && share_of_rank(batch, seqlen, static_cast<int>(busy), ranks).size() > 0) ++busy;
+  return busy;
+}
 
 Observations quantize(const QuantizeInput& input, QuantizeSink& sink) { return Run(input, sink).run(); }
 

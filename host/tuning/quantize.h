@@ -49,8 +49,12 @@ struct QuantizeInput {
   uint64_t ahead_bytes = uint64_t{2} << 30;
 };
 
-// Same plan, samples and seed: same bits, whatever the thread count. Throws Error; the sink then got a part.
-// REQUIRES: the plan does not round only; round.h does that.
+// How many of `ranks` (host/ranks/ranks.h) an iteration's batch of so many samples gives work to.
+int64_t busy_ranks(int64_t batch, int64_t seqlen, int ranks);
+
+// Same plan, samples and seed: same bits, whatever the number of threads and ranks. Every rank calls it: the calibration samples, the
+// units of an iteration and the layers are divided among them, and the first one's sink gets all. Throws Error; the sink
+// then got a part. REQUIRES: the plan does not round only; round.h does that.
 Observations quantize(const QuantizeInput& input, QuantizeSink& sink);
 
 }  // namespace roundhouse

@@ -5,6 +5,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,8 +17,10 @@
 #include "host/export/stored_layer.h"
 #include "host/model/finite.h"
 #include "host/model/torch_tensor.h"
+#include "host/ranks/ranks.h"
 #include "host/tuning/layer_quantizer.h"
 #include "host/tuning/place.h"
+#include "host/tuning/shares.h"
 
 namespace roundhouse {
 namespace {
@@ -41,11 +45,16 @@ class LayerRounding {
     const std::vector<std::string> names = in_.source.names();
     for (size_t i = in_.from ? restore(*in_.from) : 0; i < names.size(); ++i) {
       throw_if_cancelled();
+      if (this_rank() > 0) {
+        send(names[i]);
+        continue;
+      }
       one(names[i]);
       // A stack that a writer has begun is large: no record has a part of one.
       if (i + 1 < names.size() && stack_of(names[i]) == stack_of(names[i + 1]) && !stack_of(names[i]).empty()) continue;
       sink_.pause([&](RecordWriter& record) { save(i + 1, record); });
     }
+    if (ranks()) ranks()->flush();
   }
 
  private:
@@ -55,13 +64,34 @@ class LayerRounding {
     return found == stacks_.end() ? "" : found->second;
   }
 
+  // A file's pages come in groups, and pages shared with a neighbouring tensor stay mapped.
+  void release_pages() {
+    if (loaded_ <= kLoadedBetweenReleases) return;
+    in_.source.release_pages();
+    loaded_ = 0;
+  }
+
+  // The rank that rounds a layer. REQUIRES: every rank asks for every layer once, in the order of the checkpoint.
+  int owner_of(const LayerPlan& plan) {
+    return can_be_sent(plan, in_.catalogue) ? balance_.next(plan.info.out_features * plan.info.in_features) : 0;
+  }
+
+  // Where the tensor is a layer of this rank's, rounds it for the first rank. While that takes it, the next one is rounded.
+  void send(const std::string& name) {
+    release_pages();
+    const auto found = layers_.find(name);
+    if (found == layers_.end() || found->second->kept() || owner_of(*found->second) != this_rank()) return;
+    const LayerPlan& plan = *found->second;
+    at_place(plan.info.name, in_.plan.recipe, [&] {
+      const std::vector<Tensor> tensors = rounded(plan)->encode();
+      ranks()->flush();
+      for (const Tensor& tensor : tensors) post(0, tensor);
+    });
+  }
+
   // The layer of the tensor, or the tensor.
   void one(const std::string& name) {
-    // A file's pages come in groups, and pages shared with a neighbouring tensor stay mapped.
-    if (loaded_ > kLoadedBetweenReleases) {
-      in_.source.release_pages();
-      loaded_ = 0;
-    }
+    release_pages();
     const auto found = layers_.find(name);
     if (found == layers_.end()) {
       if (!is_bias(name)) sink_.tensor(name, load(name));
@@ -107,18 +137,32 @@ class LayerRounding {
     return tensor;
   }
 
-  void round(const LayerPlan& plan) {
-    const Tensor weight = load(plan.info.name + ".weight");
-    LayerQuantizer layer(in_.catalogue, plan, weight, device_);
+  // Prepared, to be encoded.
+  std::unique_ptr<LayerQuantizer> rounded(const LayerPlan& plan) {
+    auto layer =
+        std::make_unique<LayerQuantizer>(in_.catalogue, plan, load(plan.info.name + ".weight"), device_);
     const auto importance = in_.plan.importance.find(plan.info.name);
     const bool weighed = plan.scheme.weight->rounding == Rounding::kSearch;
-    layer.prepare(statistic(plan, layer), weighed && importance != in_.plan.importance.end()
-                                              ? to_torch(importance->second.sums)
-                                              : at::Tensor());
-    const std::vector<Tensor> tensors = layer.encode();
+    layer->prepare(statistic(plan, *layer), weighed && importance != in_.plan.importance.end()
+                                                ? to_torch(importance->second.sums)
+                                                : at::Tensor());
+    return layer;
+  }
+
+  void round(const LayerPlan& plan) {
+    const int owner = owner_of(plan);
+    std::optional<ReceivedLayer> received;
+    std::unique_ptr<LayerQuantizer> layer;
+    if (owner == this_rank())
+      layer = rounded(plan);
+    else
+      received.emplace(owner, plan, in_.catalogue);
+    const std::vector<Tensor> tensors = received ? received->tensors() : layer->encode();
     const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
-    EncodedLayer encoded{plan, layer.encoding(), tensors, bias, [&](const rh_tensor* const* from, rh_tensor& output) {
-                           layer.quantizer().decode(Exec(), from, output);
+    EncodedLayer encoded{plan, received ? received->encoding() : layer->encoding(), tensors, bias,
+                         [&](const rh_tensor* const* from, rh_tensor& output) {
+                           received ? received->decode(from, output)
+                                    : layer->quantizer().decode(Exec(), from, output);
                          }};
     if (plan.activation_encoding) encoded.activation_encoding = &plan.activation_encoding->get();
     sink_.layer(encoded);
@@ -143,6 +187,7 @@ class LayerRounding {
   const QuantizeInput& in_;
   QuantizeSink& sink_;
   at::Device device_;
+  Balance balance_;
   static constexpr size_t kLoadedBetweenReleases = 256 << 20;
   size_t loaded_ = 0;                                         // bytes since pages were released
   std::unordered_map<std::string, const LayerPlan*> layers_;  // what becomes of a weight, by its name

@@ -6,6 +6,7 @@
 
 namespace roundhouse {
 
+// Every rank (host/ranks/ranks.h) calls it: the layers are divided among them, and the first one's sink gets all.
 // REQUIRES: the plan rounds only. Throws Error; the sink then got a part.
 void round_layers(const QuantizeInput& input, QuantizeSink& sink);
 

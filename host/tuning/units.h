@@ -51,6 +51,10 @@ class UnitTree {
     for (int64_t place = count_++; place % 2 == 1; place /= 2) value = joined(pop(), value);
     parts_.push_back(std::move(value));
   }
+  // Fills the places before the `count`th with undefined values.
+  void skip_to(int64_t count) {
+    while (count_ < count) add({});
+  }
   // The whole, or an undefined tensor when there was no defined value. The tree is empty then.
   at::Tensor take() {
     if (parts_.empty()) return {};
