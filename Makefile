@@ -19,7 +19,7 @@
 
 PACKAGES := build-essential ccache cmake libboost-dev libcli11-dev libonig-dev libspdlog-dev libssl-dev \
   libutf8proc-dev libyaml-cpp-dev ninja-build nlohmann-json3-dev python3-venv
-TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev
+TEST_PACKAGES := abigail-tools libgmock-dev libgtest-dev libopenmpi-dev openmpi-bin
 
 LIBTORCH := host/cmake/libtorch.txt
 CUDA_COMPILER := host/cmake/cuda_compiler.txt

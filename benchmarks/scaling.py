@@ -1,56 +1,44 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How our time and peak memory grow with blocks, hidden size, sequence length and threads.
+"""What several processes would gain by host/tuning/shares.h, on paper: a Markdown table for docs/several-processes.md.
 
-    build/reference/bin/python benchmarks/scaling.py
+    python benchmarks/scaling.py
+
+Nothing here is measured. Of an iteration of one block: the products of the batch's tokens (forward, and the gradients of
+inputs and weights), which the processes share; and what a process sends, which is the gradients of the weights that others
+own (float32; bfloat16 where it has one unit) and the quantized weights that it owns (bfloat16) to each other one, and the
+inputs and targets of samples that another one's units want. Both in turn, since the host does not overlap them.
 """
 
-import json
-import os
-import pathlib
-import tempfile
-
-import models
-import sides
-
-BASE = {"blocks": 2, "hidden": 896, "seqlen": 256, "threads": len(os.sched_getaffinity(0))}
-AXES = {"blocks": [2, 4, 8], "hidden": [512, 896, 1792], "seqlen": [128, 256, 512],
-        "threads": sorted({1, 2, BASE["threads"]})}
-ITERS, SAMPLES, BATCH = 2, 8, 4
-
-
-def shape_of(hidden):
-    """Qwen2.5-0.5B's proportions, with widths that groups of 128 divide."""
-    heads = hidden // 64
-    return {"model_type": "qwen2", "hidden_size": hidden, "intermediate_size": 4864 * hidden // 896 // 128 * 128,
-            "num_attention_heads": heads, "num_key_value_heads": max(1, heads // 7), "rope_theta": 1e6}
+TOKENS = 8 * 2048  # of an iteration, in units of 2,048
+UNITS = 8
+MODELS = {  # weights of a block's linears that a token passes, all of them, and the hidden size
+    "Llama-3.1-8B": (218e6, 218e6, 4096),
+    "Llama-3.1-70B": (856e6, 856e6, 8192),
+    "Qwen3-235B-A22B": (218e6, 2.49e9, 4096),
+}
+MACHINES = {  # products a second of one process, bytes a second between two
+    "processors of 2 TFLOP/s, Ethernet of 25 Gbit/s": (2e12, 3.1e9),
+    "GPUs of 400 TFLOP/s, through host memory at 12 GB/s": (400e12, 12e9),
+}
 
 
-def measure(program, axes=AXES):
-    seen, rows = {}, []
-    with tempfile.TemporaryDirectory() as work:
-        work = pathlib.Path(work)
-        for axis, values in axes.items():
-            for value in values:
-                point = BASE | {axis: value}
-                key = tuple(point.values())
-                if key not in seen:
-                    number = len(seen)
-                    model = models.make_model(work / f"model-{number}", shape_of(point["hidden"]), point["blocks"])
-                    run = sides.Run(model, work / f"out-{number}", "W4A16", ITERS, SAMPLES, point["seqlen"], BATCH,
-                                    data=models.write_texts(work / f"{number}.jsonl", SAMPLES, point["seqlen"]))
-                    seen[key] = sides.execute_roundhouse(run, program, threads=point["threads"])
-                measured = seen[key]
-                rows.append({"axis": axis, "value": value, **measured})
-                print(f"{axis} {value}: {measured['seconds']:.1f} s, {measured['peak_bytes'] / 2**20:.0f} MiB", flush=True)
-    return {"base": BASE, "iters": ITERS, "samples": SAMPLES, "batch": BATCH, "rows": rows}
+def seconds(active, weights, hidden, rate, bandwidth, ranks):
+    products = 6 * active * TOKENS / rate / ranks
+    others = (ranks - 1) / ranks
+    gradient = 2 if UNITS // ranks == 1 else 4
+    sent = weights * others * (gradient + 2) + 2 * TOKENS / ranks * hidden * 2 * others
+    return products + sent / bandwidth, sent
 
 
 def main():
-    arguments = sides.parser(__doc__).parse_args()
-    result = measure(arguments.roundhouse)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    ranks = (1, 2, 4, 8)
+    print("| model | machines | sent by each of 8 | " + " | ".join(f"{n}" for n in ranks[1:]) + " |")
+    print("| --- | --- | --- |" + " --- |" * (len(ranks) - 1))
+    for machine, (rate, bandwidth) in MACHINES.items():
+        for model, (active, weights, hidden) in MODELS.items():
+            times = [seconds(active, weights, hidden, rate, bandwidth, n) for n in ranks]
+            gains = " | ".join(f"{times[0][0] / time:.1f}" for time, _ in times[1:])
+            print(f"| {model} | {machine} | {times[-1][1] / 1e9:.2f} GB | {gains} |")
 
 
 if __name__ == "__main__":

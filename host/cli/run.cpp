@@ -61,14 +61,13 @@ void run_as_asked(Context& context, const Options& o) {
   require_verified(report);
 }
 
-// Of one process of several: the others end with it.
+// Ends the run for all its processes. What each of them finds, or is told by a signal, the first one says, and keeps what
+// is done: the others leave it time for that.
 void end_all(const std::exception& e) {
   constexpr int kBySignal = 128;
   const int signal = *cancellation_flag();
-  if (this_rank() > 0 && signal != 0)  // the launcher has told all of them: the first one keeps what is done
-    std::this_thread::sleep_for(std::chrono::minutes(1));
-  else
-    log::error(this_rank() > 0 ? cat("rank ", this_rank(), ": ", message_of(e)) : message_of(e));
+  if (this_rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(signal != 0 ? 60 : 3));
+  log::error(this_rank() > 0 ? cat("rank ", this_rank(), ": ", message_of(e)) : message_of(e));
   ranks()->end_all(signal != 0 ? kBySignal + signal : 1);
 }
 

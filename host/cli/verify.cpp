@@ -10,8 +10,8 @@
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
 #include "host/base/words.h"
-#include "host/cli/context.h"
 #include "host/checkpoint/output.h"
+#include "host/cli/context.h"
 #include "host/discovery/model_files.h"
 #include "host/discovery/open_checkpoint.h"
 #include "host/export/digests.h"
@@ -45,7 +45,8 @@ void check_notes(const fs::path& folder, Verification& result) {
     const fs::path notes = fs::absolute(folder) / prefix;
     if (!fs::exists(notes / kDigestFile)) continue;
     if (fs::exists(notes / kJournalFolder))
-      result.notes.push_back(cat("the run that wrote this is not finished: its evaluation is left, and ", prefix, " was not checked"));
+      result.notes.push_back(
+          cat("the run that wrote this is not finished: its evaluation is left, and ", prefix, " was not checked"));
     else
       check_digests(notes, prefix, result);
     return;

@@ -52,7 +52,8 @@ uint64_t replay_bytes(const Plan& plan) {
 
 uint64_t hidden_state_bytes(const Recipe& recipe, int64_t samples, int64_t hidden_size, int64_t points) {
   const bool on_gpu = recipe.device.kind == DeviceChoice::Kind::kCuda;
-  const double values = static_cast<double>(points * samples) * static_cast<double>(recipe.calibration.seqlen * hidden_size);
+  const double values =
+      static_cast<double>(points * samples) * static_cast<double>(recipe.calibration.seqlen * hidden_size);
   return static_cast<uint64_t>(std::min(values * (computes_in_bfloat16(on_gpu) ? 2 : 4), 1e18));
 }
 

@@ -133,8 +133,9 @@ std::unique_ptr<MpiRanks> g_ranks;
 // Beside the library that this code is in, or, where it is in a program itself, in the lib folder beside that.
 fs::path library_file() {
   Dl_info about = {};
-  const fs::path here =
-      ::dladdr(reinterpret_cast<const void*>(&launched_size), &about) != 0 ? fs::path(about.dli_fname).parent_path() : "";
+  const fs::path here = ::dladdr(reinterpret_cast<const void*>(&launched_size), &about) != 0
+                            ? fs::path(about.dli_fname).parent_path()
+                            : "";
   return here / kLibrary;
 }
 
@@ -194,8 +195,9 @@ void join_ranks() {
   MpiFunctions functions{};
   if (const char* why = start(&functions)) throw Error(cat(asked, "MPI does not start: ", why), Failure::kUnavailable);
   if (functions.size == 1)
-    throw Error(cat(asked, functions.library, ", which this build uses, has found this one alone: take the launcher of "
-                                              "that MPI"),
+    throw Error(cat(asked, functions.library,
+                    ", which this build uses, has found this one alone: take the launcher of "
+                    "that MPI"),
                 Failure::kPrecondition);
   g_ranks = std::make_unique<MpiRanks>(functions);
   if (functions.rank > 0) return;

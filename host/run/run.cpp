@@ -287,12 +287,11 @@ class Run {
     if (!passes(plan_).tuned) return;
     const Calibration& calibration = recipe_.calibration;
     const auto samples = static_cast<int64_t>(texts_.calibration.size());
-    const int64_t batch =
-        std::min(samples, calibration.batch_size * recipe_.tuning.gradient_accumulation);
+    const int64_t batch = std::min(samples, calibration.batch_size * recipe_.tuning.gradient_accumulation);
     const int64_t busy = busy_ranks(batch, calibration.seqlen, ranks()->size());
     if (busy < ranks()->size())
-      throw Error(cat(ranks()->size(), " processes were started, but the ", batch, " samples of an iteration, divided in units of ",
-                      "at least 1,024 tokens, give work to ", busy,
+      throw Error(cat(ranks()->size(), " processes were started, but the ", batch,
+                      " samples of an iteration, divided in units of ", "at least 1,024 tokens, give work to ", busy,
                       " of them. Start so many, or raise calibration.batch_size or tuning.gradient_accumulation."));
   }
 
@@ -350,8 +349,7 @@ class Run {
       report_.seconds.prepare = clock_.lap();
       exporter->start_saving();
       if (ranks())
-        ranks()->from_first(
-            nlohmann::json{{"identity", identity_}, {"record", from ? from->number() : 0}}.dump());
+        ranks()->from_first(nlohmann::json{{"identity", identity_}, {"record", from ? from->number() : 0}}.dump());
       RunSink sink(*exporter, plan_, output, journal, from ? &*from : nullptr);
       try {
         quantize_into(sink, from);

@@ -52,8 +52,8 @@ at::Tensor ActivationQuantizer::rows(const at::Tensor& tensor) const {
 }
 
 at::Tensor ActivationQuantizer::take_statistic() {
-  const at::Tensor statistic = joined_over_ranks(
-      measured_.take(), [this](const at::Tensor& a, const at::Tensor& b) { return joined(a, b); });
+  const at::Tensor statistic =
+      joined_over_ranks(measured_.take(), [this](const at::Tensor& a, const at::Tensor& b) { return joined(a, b); });
   if (statistic.defined() && !at::isfinite(statistic).all().item<bool>())
     throw Error(cat("the inputs of ", layer_, " are not finite on the calibration texts, so they have no range: the ",
                     "block overflows in this arithmetic; leave the layer's activations at act_bits 16"));
@@ -123,8 +123,7 @@ ActivationQuantizer* Activations::find(const std::string& layer) const {
 
 void Activations::measure(const LinearInfo& linear, const at::Tensor& input, int64_t unit) {
   ActivationQuantizer* quantizer = find(linear.name);
-  if (quantizer && quantizer->calibrated() && quantizer->layer() == linear.name)
-    quantizer->measure(input, unit);
+  if (quantizer && quantizer->calibrated() && quantizer->layer() == linear.name) quantizer->measure(input, unit);
 }
 
 ActivationRanges Activations::take_ranges(const std::function<bool(const std::string& layer)>& few) {

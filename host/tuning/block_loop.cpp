@@ -187,8 +187,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
       for (auto& layer : loop.layers)
         if (layer->tunable()) layer->gradient().end_unit(std::exchange(layer->leaf().mutable_grad(), {}));
     });
-    const at::Tensor improved =
-        losses.add(joined_over_ranks(squared_error.take()).to(device) / elements[iteration]);
+    const at::Tensor improved = losses.add(joined_over_ranks(squared_error.take()).to(device) / elements[iteration]);
     const std::vector<at::Tensor> gradients = take_gradients(loop.layers);
     at::Tensor improved_on_host;  // one wait for all layers whose plugin has no kernels for the device
     for (size_t i = 0; i < loop.layers.size(); ++i) {

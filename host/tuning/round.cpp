@@ -139,8 +139,7 @@ class LayerRounding {
 
   // Prepared, to be encoded.
   std::unique_ptr<LayerQuantizer> rounded(const LayerPlan& plan) {
-    auto layer =
-        std::make_unique<LayerQuantizer>(in_.catalogue, plan, load(plan.info.name + ".weight"), device_);
+    auto layer = std::make_unique<LayerQuantizer>(in_.catalogue, plan, load(plan.info.name + ".weight"), device_);
     const auto importance = in_.plan.importance.find(plan.info.name);
     const bool weighed = plan.scheme.weight->rounding == Rounding::kSearch;
     layer->prepare(statistic(plan, *layer), weighed && importance != in_.plan.importance.end()
@@ -161,8 +160,7 @@ class LayerRounding {
     const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
     EncodedLayer encoded{plan, received ? received->encoding() : layer->encoding(), tensors, bias,
                          [&](const rh_tensor* const* from, rh_tensor& output) {
-                           received ? received->decode(from, output)
-                                    : layer->quantizer().decode(Exec(), from, output);
+                           received ? received->decode(from, output) : layer->quantizer().decode(Exec(), from, output);
                          }};
     if (plan.activation_encoding) encoded.activation_encoding = &plan.activation_encoding->get();
     sink_.layer(encoded);

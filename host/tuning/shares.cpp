@@ -45,9 +45,7 @@ Range share_of_rank(int64_t samples, int64_t seqlen, int rank, int ranks) {
   return {std::min(samples, rank * each), std::min(samples, (rank + 1) * each)};
 }
 
-Range own_share(int64_t samples, int64_t seqlen) {
-  return share_of_rank(samples, seqlen, this_rank(), rank_count());
-}
+Range own_share(int64_t samples, int64_t seqlen) { return share_of_rank(samples, seqlen, this_rank(), rank_count()); }
 
 int rank_of(int64_t sample, int64_t samples, int64_t seqlen) {
   return static_cast<int>(sample / (units_of_rank(units_in(samples, seqlen), rank_count()) * unit_samples(seqlen)));

@@ -73,8 +73,9 @@ class ReceivedLayer {
 // Every rank's numbers, in the ranks' order, on every rank.
 std::vector<std::vector<double>> of_all_ranks(const std::vector<double>& own);
 
-// `samples` (global numbers, the same on every rank) of a store that lies in shares on the ranks; of them those at the
-// positions [wanted.begin, wanted.end), where each rank wants its share. Every rank calls it.
-at::Tensor exchange_rows(const HiddenStates& own, int64_t all_samples, const std::vector<int64_t>& samples, int64_t seqlen);
+// The rows of a store that lies in shares on the ranks, for this rank's share of an iteration's `samples`: numbers in all of
+// them, the same on every rank. Every rank calls it.
+at::Tensor exchange_rows(const HiddenStates& own, int64_t all_samples, const std::vector<int64_t>& samples,
+                         int64_t seqlen);
 
 }  // namespace roundhouse

@@ -150,9 +150,8 @@ TEST_F(Run, OverwritingSparesFilesOfOthers) {
     const std::string first = "out/" + std::string(inside) + "SHA256SUMS", digests = read(work_ / first);
     Outcome outcome = run("run " + recipe);
     EXPECT_EQ(outcome.code, 1);
-    EXPECT_EQ(outcome.output,
-              refusal("no run has written what it holds beside its export: Data, README.md, b.tmp, " + deep +
-                      ", roundhouse/thoughts.md. Move that"));
+    EXPECT_EQ(outcome.output, refusal("no run has written what it holds beside its export: Data, README.md, b.tmp, " +
+                                      deep + ", roundhouse/thoughts.md. Move that"));
     EXPECT_EQ(read(work_ / "out" / deep), "mine");
     EXPECT_FALSE(std::filesystem::exists(work_ / "out.partial"));
     write(first, digests.substr(0, digests.find('\n', digests.size() / 2) + 1));

@@ -161,7 +161,8 @@ TEST_F(Verify, WhatTheRunLeftBesideItsExportsIsCompared) {
     write(notes / "thoughts.md", "mine");
     const Outcome outcome = run(command);
     EXPECT_EQ(outcome.code, 1);
-    EXPECT_NE(outcome.output.find(cat(beside, "fingerprints.safetensors is not as it was written (SHA-256): ")), std::string::npos)
+    EXPECT_NE(outcome.output.find(cat(beside, "fingerprints.safetensors is not as it was written (SHA-256): ")),
+              std::string::npos)
         << outcome.output;
     EXPECT_NE(outcome.output.find(cat(beside, "recipe.yaml is not as it was written (SHA-256)\n", beside,
                                       "report.html is missing\nnote: not written by the run, and not checked: ", beside,

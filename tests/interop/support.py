@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the interop tests share: running the program that was built, and comparing tensors."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -11,9 +12,28 @@ EXAMPLES = SOURCE / "configs" / "examples"
 DATA = SOURCE / "tests" / "data"
 
 
+LAUNCHER = []  # what stands before the program
+
+
+def has_mpi():
+    return (pathlib.Path(os.environ["ROUNDHOUSE"]).parents[1] / "lib/roundhouse/libroundhouse_mpi.so").exists()
+
+
+@contextlib.contextmanager
+def ranks(number):
+    """Within it, the program is started as so many processes of one run. The variables are Open MPI's."""
+    os.environ.update(OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
+                      OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    LAUNCHER[:] = ["mpirun", "-n", str(number)]
+    try:
+        yield
+    finally:
+        LAUNCHER.clear()
+
+
 def roundhouse(*arguments):
     """Runs the program under test; its output is part of the failure."""
-    command = [os.environ["ROUNDHOUSE"], *map(str, arguments)]
+    command = [*LAUNCHER, os.environ["ROUNDHOUSE"], *map(str, arguments)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert result.returncode == 0, f"{' '.join(command)}\nexit code {result.returncode}\n{result.stdout}"
 

@@ -167,6 +167,17 @@ class Experts(unittest.TestCase):
             tensors = load_file(self.export(name, formats=["auto_round"], **changes) / "model.safetensors")
             self.assertEqual(support.tensor_difference(tensors, expected), "", name)
 
+    @unittest.skipUnless(shutil.which("mpirun") and support.has_mpi(), "the program was built without MPI")
+    def test_several_processes_change_no_bit(self):
+        calibration = self.recipe["calibration"] | {"seqlen": 256, "concatenate": True, "batch_size": 16}
+        for name, changes in (("tuned", dict(tuning={"iters": 2})), ("static", dict(scheme="FP8_STATIC")),
+                              ("searched", dict(tuning={"iters": 0, "search": True}))):
+            changes |= dict(calibration=calibration, formats=["llm_compressor"])
+            alone = load_file(self.export(f"{name}_1", **changes) / "model.safetensors")
+            with support.ranks(4):
+                together = load_file(self.export(f"{name}_4", **changes) / "model.safetensors")
+            self.assertEqual(support.tensor_difference(together, alone), "", name)
+
     def test_gguf_has_stacks(self):
         output = self.export("gguf", scheme="GGUF:Q4_K_M", formats=["gguf"])
         support.roundhouse("verify", output)
