@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# `cpack -G DEB` in the build tree makes roundhouse_*.deb and roundhouse-sdk_*.deb.
+# `cpack -G DEB` in the build tree makes roundhouse_*.deb, roundhouse-sdk_*.deb and, where MPI was found, roundhouse-mpi_*.deb.
 set(CPACK_PACKAGE_NAME roundhouse)
 set(CPACK_PACKAGE_VENDOR Roundhouse)
 set(CPACK_PACKAGE_CONTACT "The Roundhouse developers")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "Quantizes language models; every number format and file format is a plugin")
 set(CPACK_COMPONENTS_ALL runtime sdk)
+if(TARGET roundhouse_mpi)
+  list(APPEND CPACK_COMPONENTS_ALL mpi)
+endif()
 set(CPACK_COMPONENTS_GROUPING IGNORE)
 set(CPACK_COMPONENT_RUNTIME_DESCRIPTION "The program with its plugins, presets, an example model, and libtorch's CPU libraries.")
 set(CPACK_COMPONENT_SDK_DESCRIPTION "Headers, CMake package, templates and examples for plugins of Roundhouse.")
+set(CPACK_COMPONENT_MPI_DESCRIPTION "One run of Roundhouse by several processes, through MPI.")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 
 set(CPACK_DEB_COMPONENT_INSTALL ON)
@@ -23,4 +27,7 @@ set(CPACK_DEBIAN_SDK_PACKAGE_NAME roundhouse-sdk)
 set(CPACK_DEBIAN_SDK_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_SDK_PACKAGE_RECOMMENDS roundhouse)
 set(CPACK_DEBIAN_SDK_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_MPI_PACKAGE_NAME roundhouse-mpi)
+set(CPACK_DEBIAN_MPI_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_MPI_PACKAGE_DEPENDS "roundhouse (= ${PROJECT_VERSION})")
 include(CPack)
