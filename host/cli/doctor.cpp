@@ -21,6 +21,7 @@
 #include "host/base/words.h"
 #include "host/cli/context.h"
 #include "host/model/descriptor.h"
+#include "host/ranks/ranks.h"
 #include "host/recipe/scheme_choice.h"
 #include "host/report/table.h"
 #include "host/tuning/device.h"
@@ -133,6 +134,13 @@ Fact gpu() {
   return fact;
 }
 
+Fact mpi() {
+  const fs::path library = mpi_library();
+  return {"processes",
+          {fs::exists(library) ? cat("a run may have several, started by mpirun: ", library.string())
+                               : "a run has one: this build has no MPI"}};
+}
+
 std::vector<Fact> plugins(const Catalogue& catalogue) {
   Fact all{"plugins"};
   std::vector<Fact> facts;
@@ -214,7 +222,7 @@ void add_doctor(Command program_command, Context& context) {
       program_command.add_command("doctor", "What a run finds on this machine, and what is wrong with it");
   command.add_flag("--json", *json, "Print JSON");
   command.set_action([&context, json] {
-    std::vector<Fact> facts = {program(), system(), processor(), memory(), disk(), libtorch(), gpu()};
+    std::vector<Fact> facts = {program(), system(), processor(), memory(), disk(), libtorch(), gpu(), mpi()};
     for (Fact& fact : plugins(context.catalogue())) facts.push_back(std::move(fact));
     facts.insert(facts.end(), {configs(), caches(), environment()});
     if (*json) {

@@ -130,15 +130,6 @@ class MpiRanks : public Ranks {
 
 std::unique_ptr<MpiRanks> g_ranks;
 
-// Beside the library that this code is in, or, where it is in a program itself, in the lib folder beside that.
-fs::path library_file() {
-  Dl_info about = {};
-  const fs::path here = ::dladdr(reinterpret_cast<const void*>(&launched_size), &about) != 0
-                            ? fs::path(about.dli_fname).parent_path()
-                            : "";
-  return here / kLibrary;
-}
-
 }  // namespace
 
 void Ranks::post(int to, const std::string& text) {
@@ -179,11 +170,18 @@ std::optional<int> launched_rank() {
   return number_in("PMIX_RANK");
 }
 
+// Beside the library that this code is in.
+fs::path mpi_library() {
+  Dl_info about = {};
+  const bool known = ::dladdr(reinterpret_cast<const void*>(&launched_size), &about) != 0;
+  return (known ? fs::path(about.dli_fname).parent_path() : fs::path()) / kLibrary;
+}
+
 void join_ranks() {
   const int wanted = launched_size();
   if (wanted <= 1) return;
   const std::string asked = cat("a launcher has started ", wanted, " processes of this run, but ");
-  const fs::path file = library_file();
+  const fs::path file = mpi_library();
   if (!fs::exists(file))
     throw Error(cat(asked, "this build has no MPI (", file.string(),
                     "): build it where CMake finds one (Debian: libopenmpi-dev), or start one process"));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,6 +44,8 @@ inline int rank_count() { return ranks() ? ranks()->size() : 1; }
 
 // What a launcher's environment says of this process, before join_ranks(): its rank; nothing: there is no launcher.
 std::optional<int> launched_rank();
+// The library with MPI, which a build without one lacks.
+std::filesystem::path mpi_library();
 // Finds the others where a launcher has started several. Throws Error when that fails.
 void join_ranks();
 // Every rank, when all is done: ranks() is nullptr from then on.

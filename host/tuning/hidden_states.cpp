@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "host/base/error.h"
+#include "host/base/parallel.h"
 #include "host/model/accelerator.h"
 
 namespace roundhouse {
@@ -117,12 +118,13 @@ void HiddenStates::gather(const at::Tensor& indices, const at::Tensor& to) const
   const int64_t* const samples = indices.const_data_ptr<int64_t>();
   char* const data = static_cast<char*>(to.mutable_data_ptr());
   const char* const resident = static_cast<const char*>(resident_.const_data_ptr());
-  for (int64_t i = 0; i < indices.size(0); ++i) {
-    if (samples[i] < resident_.size(0))
-      std::memcpy(data + i * sample_bytes_, resident + samples[i] * sample_bytes_, static_cast<size_t>(sample_bytes_));
-    else
-      read(samples[i], data + i * sample_bytes_);
-  }
+  parallel_for(indices.size(0), 1, [&](int64_t begin, int64_t) {
+    if (samples[begin] < resident_.size(0))
+      std::memcpy(data + begin * sample_bytes_, resident + samples[begin] * sample_bytes_,
+                  static_cast<size_t>(sample_bytes_));
+  });
+  for (int64_t i = 0; i < indices.size(0); ++i)
+    if (samples[i] >= resident_.size(0)) read(samples[i], data + i * sample_bytes_);
 }
 
 void HiddenStates::write(int64_t begin, const at::Tensor& rows) {
