@@ -526,7 +526,7 @@ class Run {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       std::optional<ReceivedLayer> received;
-      if (!layer->is_own()) received.emplace(layer->owner(), layer->plan(), in_.catalogue);
+      if (!layer->is_own()) received.emplace(layer->owner(), layer->plan(), layer->encoding(), in_.catalogue);
       const std::vector<Tensor> tensors = received ? received->tensors() : layer->encode();
       const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
       const auto decode = [&](const rh_tensor* const* encoded, rh_tensor& output) {

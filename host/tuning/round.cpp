@@ -155,10 +155,10 @@ class LayerRounding {
     if (owner == this_rank())
       layer = rounded(plan);
     else
-      received.emplace(owner, plan, in_.catalogue);
+      received.emplace(owner, plan, plan.encoding->get(), in_.catalogue);
     const std::vector<Tensor> tensors = received ? received->tensors() : layer->encode();
     const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
-    EncodedLayer encoded{plan, received ? received->encoding() : layer->encoding(), tensors, bias,
+    EncodedLayer encoded{plan, received ? plan.encoding->get() : layer->encoding(), tensors, bias,
                          [&](const rh_tensor* const* from, rh_tensor& output) {
                            received ? received->decode(from, output) : layer->quantizer().decode(Exec(), from, output);
                          }};

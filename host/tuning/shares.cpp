@@ -102,13 +102,12 @@ bool can_be_sent(const LayerPlan& layer, const Catalogue& catalogue) {
   return catalogue.find_dtype(layer.scheme.weight->dtype)->supports & RH_SUPPORTS_ENCODED;
 }
 
-ReceivedLayer::ReceivedLayer(int from, const LayerPlan& layer, Catalogue& catalogue)
-    : layer_(layer),
-      quantizer_(catalogue.dtype(layer.scheme.weight->dtype), encoding(),
+ReceivedLayer::ReceivedLayer(int from, const LayerPlan& layer, const rh_encoding& encoding, Catalogue& catalogue)
+    : quantizer_(catalogue.dtype(layer.scheme.weight->dtype), encoding,
                  {layer.info.name, layer.info.role, layer.info.out_features, layer.info.in_features, layer.dtype,
                   RH_TARGET_WEIGHT, layer.info.stack},
                  at::kCPU),
-      encoded_(encoding().tensors, encoding().tensor_count) {
+      encoded_(encoding.tensors, encoding.tensor_count) {
   for (const Tensor& tensor : encoded_.tensors()) ranks()->receive(from, tensor.data(), tensor.bytes());
   quantizer_.prepare(encoded_);
 }

@@ -56,16 +56,14 @@ bool can_be_sent(const LayerPlan& layer, const Catalogue& catalogue);
 // A layer that another rank has encoded, on the first.
 class ReceivedLayer {
  public:
-  // REQUIRES: can_be_sent().
-  ReceivedLayer(int from, const LayerPlan& layer, Catalogue& catalogue);
+  // encoding: as that rank's quantizer declares it. REQUIRES: can_be_sent().
+  ReceivedLayer(int from, const LayerPlan& layer, const rh_encoding& encoding, Catalogue& catalogue);
   const std::vector<Tensor>& tensors() const { return encoded_.tensors(); }
-  const rh_encoding& encoding() const { return layer_.encoding->get(); }
   void decode(const rh_tensor* const* tensors, rh_tensor& output) {
     quantizer_.plugin().decode(Exec(), tensors, output);
   }
 
  private:
-  const LayerPlan& layer_;
   DeviceQuantizer quantizer_;
   TensorSet encoded_;
 };

@@ -114,15 +114,15 @@ TEST_F(Ranks, OfARunThatWasBrokenOffAnotherNumberGoesOn) {
 }
 
 TEST_F(Ranks, OneThatDiesEndsAllAndWhatIsDoneIsKept) {
-  const std::string command = recipe(kTwoBits + "formats: [fake]\n") + " --set tuning.iters=300";
-  const std::string kill = "for i in $(seq 600); do [ -e " + (work_ / "out.partial/.journal/1.json").string() +
-                           " ] && break; sleep 0.1; done; pkill -9 -n -f '^" + kProgram + " run " +
-                           (work_ / "recipe.yaml").string() + "'";
-  const Outcome outcome =
-      start(2, command,
-            "ROUNDHOUSE_JOURNAL_SECONDS=0 bash -c '(" + std::string() + kill + ") >/dev/null 2>&1 & exec \"$@\"' - ");
+  const std::string command = recipe(kTwoBits + "formats: [fake]\n") + " --set tuning.iters=100";
+  const std::string process = kProgram + " run " + (work_ / "recipe.yaml").string();
+  const fs::path script =
+      write("kill.sh", "(for i in $(seq 600); do [ -e " + (work_ / "out.partial/.journal/1.json").string() +
+                           " ] && break; sleep 0.1; done; pkill -9 -n -f '^" + process +
+                           "') > /dev/null 2>&1 &\nexec \"$@\"\n");
+  const Outcome outcome = start(2, command, "ROUNDHOUSE_JOURNAL_SECONDS=0 bash " + script.string());
   EXPECT_NE(outcome.code, 0);
-  EXPECT_NE(outcome.output.find("killed"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("(Killed)"), std::string::npos) << outcome.output;
   EXPECT_FALSE(fs::exists(out()));
   EXPECT_TRUE(fs::exists(work_ / "out.partial/.journal/1.json")) << outcome.output;
 }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "host/base/error.h"
 #include "host/checkpoint/mapped_file.h"
 #include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/safetensors_header.h"
