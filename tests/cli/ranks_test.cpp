@@ -114,10 +114,10 @@ TEST_F(Ranks, OfARunThatWasBrokenOffAnotherNumberGoesOn) {
 }
 
 TEST_F(Ranks, OneThatDiesEndsAllAndWhatIsDoneIsKept) {
-  const std::string command = recipe(kTwoBits + "formats: [fake]\n") + " --set tuning.iters=100";
+  const std::string command = recipe(kTwoBits + "formats: [fake]\n") + " --set tuning.iters=60";
   const std::string process = kProgram + " run " + (work_ / "recipe.yaml").string();
   const fs::path script =
-      write("kill.sh", "(for i in $(seq 600); do [ -e " + (work_ / "out.partial/.journal/1.json").string() +
+      write("kill.sh", "(for i in $(seq 3000); do [ -e " + (work_ / "out.partial/.journal/1.json").string() +
                            " ] && break; sleep 0.1; done; pkill -9 -n -f '^" + process +
                            "') > /dev/null 2>&1 &\nexec \"$@\"\n");
   const Outcome outcome = start(2, command, "ROUNDHOUSE_JOURNAL_SECONDS=0 bash " + script.string());
