@@ -194,8 +194,8 @@ rh_st_writer* make_writer(const rh_export* export_, const char* metadata_json, c
   if (!metadata.is_object() ||
       std::any_of(metadata.begin(), metadata.end(), [](const json& value) { return !value.is_string(); }))
     throw Error("the metadata of safetensors files are no JSON object of strings");
-  auto writer = std::make_unique<rh_st_writer>(SafetensorsWriter(
-      session.folder(), session.max_shard_bytes(), metadata.get<std::map<std::string, std::string>>(), specs, saved));
+  std::unique_ptr<rh_st_writer> writer(new rh_st_writer{SafetensorsWriter(
+      session.folder(), session.max_shard_bytes(), metadata.get<std::map<std::string, std::string>>(), specs, saved)});
   session.announce(writer->writer.bytes());
   return writer.release();
 }
