@@ -3,10 +3,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
+#include <ATen/Parallel.h>
 
 #include <cmath>
 
 #include "host/base/error.h"
+#include "host/base/parallel.h"
 #include "host/model/finite.h"
 #include "host/model/ops.h"
 
@@ -100,6 +102,7 @@ at::Tensor Block::of_layer_input(const Step& step, const at::Tensor& x, const at
 
 Decoder::Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device)
     : architecture_(architecture), source_(source), dtype_(dtype), device_(device) {
+  at::set_num_threads(threads());
   const DecoderInfo& info = architecture.info();
   const std::string own = info.embedding + ".weight", shared = info.head.name + ".weight";
   const bool under_head = info.tied_head && !source.contains(own) && source.contains(shared);

@@ -68,7 +68,7 @@ class Block {
 };
 
 // Holds the tensors outside the blocks; the embedding stays where the source has it, the head is converted when first
-// used. `architecture` and `source` must outlive it.
+// used. `architecture` and `source` must outlive it. libtorch computes with threads() of parallel.h from then on.
 class Decoder {
  public:
   Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device);

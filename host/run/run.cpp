@@ -21,6 +21,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/base/parallel.h"
 #include "host/base/words.h"
 #include "host/checkpoint/output.h"
 #include "host/checkpoint/weight_bytes.h"
@@ -240,6 +241,7 @@ class Run {
       make_exports();
     }
     clock_.lap();
+    if (ranks() && threads() == ranks()->threads()) set_threads(0);  // the others only wait now
     const EvaluationLock lock(unfinished, report_.output);
     try {
       if (recipe_.imatrix.save) save_importance(plan_, original_.architecture, seen_.importance, seen_.tokens);
