@@ -18,8 +18,9 @@ namespace roundhouse {
 class ModelFiles {
  public:
   // `model`: a folder, or a file that a loaded format reads. `tokenizer`: the folder of the tokenizer; empty: the
-  // model's own. Throws Error.
-  ModelFiles(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& tokenizer = {});
+  // model's own. `tokenizer_place`: where a recipe names it. Throws Error.
+  ModelFiles(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& tokenizer = {},
+             const std::string& tokenizer_place = "");
   // `folder` has them.
   explicit ModelFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
 

@@ -207,8 +207,8 @@ void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
 
 Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders) {
-  const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0};
-  ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""));
+  const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0, recipe.architecture_place.text};
+  ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""), recipe.tokenizer_place.text);
   files.require_config();
   Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
   Original original{std::move(files), std::move(architecture), nullptr, {}, {}};

@@ -162,8 +162,9 @@ ordered_json write_section(const Section& section, auto fields) {
 // ---- the other values ----
 
 fs::path read_model(const Node& node) {
+  const std::string& said = node.as_text();
   try {
-    return find_model(node.as_text(), node.as_path());
+    return find_model(said, node.as_path());
   } catch (const Error& e) {
     node.fail(e.what());
   }
@@ -349,8 +350,9 @@ Node read_with_overrides(const fs::path& file, const std::vector<std::string>& o
   Node root = Node::load(file);
   for (const std::string& text : overrides) {
     const size_t equals = text.find('=');
-    if (equals == std::string::npos || equals == 0) throw Error(cat("--set ", text, ": write --set key=value"));
     const std::string key = text.substr(0, equals);
+    if (equals == std::string::npos || cat(".", key, ".").find("..") != std::string::npos)
+      throw Error(cat("--set ", text, ": write --set key=value"));
     yaml::Source source{"--set " + text, fs::current_path(), /*has_lines=*/false};
     root.set(key, Node::parse(text.substr(equals + 1), std::move(source), key));
   }
@@ -434,9 +436,13 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   recipe.model = read_model(root.at("model"));
   if (const Node* tokenizer = root.find("tokenizer")) {
     recipe.tokenizer = read_model(*tokenizer);
+    recipe.tokenizer_place = {tokenizer->place()};
     if (!fs::is_directory(*recipe.tokenizer)) tokenizer->fail(cat(recipe.tokenizer->string(), " is no folder"));
   }
-  if (const Node* node = root.find("architecture")) recipe.architecture = node->as_text();
+  if (const Node* node = root.find("architecture")) {
+    recipe.architecture = node->as_text();
+    recipe.architecture_place = {node->place()};
+  }
   recipe.output = root.at("output").as_path();
   if (const Node& scheme = root.at("scheme"); scheme.is_map() && scheme.find("mix"))
     recipe.mix = read_mix(scheme, presets);

@@ -250,6 +250,15 @@ TEST_F(BadInput, RecipeErrorsHaveAPosition) {
   expect_refused("run " + recipe.string(), {"recipe.yaml:5:1", "formats"});
 }
 
+// What only the model or a plugin can judge had none.
+TEST_F(BadInput, ErrorsOfWhatARecipeNamesHaveAPosition) {
+  std::filesystem::create_directory(work_ / "empty");
+  expect_refused("plan " + write_recipe("architecture: lama\n").string(),
+                 {"recipe.yaml:8:15: architecture: no descriptor is of the family lama (did you mean llama?)"});
+  expect_refused("plan " + write_recipe("tokenizer: empty\n").string(),
+                 {"recipe.yaml:8:12: tokenizer: " + (work_ / "empty").string() + " has no file of a tokenizer"});
+}
+
 TEST_F(BadInput, EvalOfANonModel) {
   expect_refused("eval " + work_.string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl",
                  {"config.json"});
