@@ -179,9 +179,11 @@ ImatrixFiles read_imatrix_files(const Node& node) {
     if (imatrix.file) save->fail("what imatrix.file has is not collected; give one of the two");
     if (!fs::is_directory(imatrix.save->parent_path()))
       save->fail(cat("there is no folder ", imatrix.save->parent_path().string()));
-    if (fs::is_directory(*imatrix.save)) save->fail(cat(imatrix.save->string(), " is a folder"));
-    if (fs::is_regular_file(*imatrix.save) && !fs::is_empty(*imatrix.save) && !is_imatrix(*imatrix.save))
-      save->fail(cat(imatrix.save->string(), " is there, and no importance matrix: choose another file"));
+    try {
+      require_kind(*imatrix.save, "importance matrix", is_imatrix);
+    } catch (const Error& e) {
+      save->fail(e.what());
+    }
   }
   return imatrix;
 }
@@ -314,8 +316,6 @@ void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const f
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
   for (const auto& input : {recipe.tokenizer, recipe.imatrix.file, recipe.imatrix.save})
     if (input) inputs.push_back(*input);
-  if (recipe.imatrix.save && fs::weakly_canonical(*recipe.imatrix.save) == fs::weakly_canonical(recipe.model))
-    output.fail(cat("imatrix.save would overwrite the model ", recipe.model.string()));
   for (const fs::path& input : inputs)
     if (is_within(input, recipe.output))
       output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));
