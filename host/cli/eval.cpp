@@ -43,6 +43,7 @@ void add_eval(Command program, Context& context) {
     Catalogue catalogue = context.catalogue();
     const auto folder = find_model(o->model);
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
+    files.require_config();
     const auto& config = files.folder();
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const Tokenizer tokenizer = Tokenizer::load(config);

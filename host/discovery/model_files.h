@@ -25,7 +25,7 @@ class ModelFiles {
   explicit ModelFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
   const std::filesystem::path& folder() const { return folder_; }
-  // Throws Error when the config.json of the folder cannot become that of another checkpoint.
+  // Throws Error when the config.json of the folder does not describe the model.
   void require_config() const;
 
  private:
