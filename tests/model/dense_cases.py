@@ -121,6 +121,7 @@ CASES = {
     "arcee_tied": ("arcee", BASE | TIED | BIASED | dict(head_dim=16), None),
     "apertus": ("apertus", BASE | rope(), None),
     "apertus_theta": ("apertus", BASE, edited("rope_parameters", rope_theta=700.0)),  # not beside the default map
+    "apertus_null": ("apertus", BASE, edited(rope_parameters=None)),
     "apertus_tied": ("apertus", BASE | TIED | dict(attention_bias=True), None),
     "ministral3": ("ministral3", BASE | dict(head_dim=16, rope_parameters=dict(
         rope_type="yarn", rope_theta=900.0, factor=8.0, original_max_position_embeddings=8, mscale=1.0,
