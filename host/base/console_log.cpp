@@ -6,14 +6,23 @@
 
 #include <cstdio>
 #include <mutex>
+#include <regex>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/log.h"
 
 namespace roundhouse::log {
 namespace {
 
 spdlog::sink_ptr g_file;
+
+// As the lines that the file gets.
+bool begins_with_time(const std::filesystem::path& path) {
+  std::string begin(11, ' ');
+  open_file(path).read(begin.data(), std::ssize(begin));
+  return std::regex_match(begin, std::regex("[0-9]{4}-[0-9]{2}-[0-9]{2} "));
+}
 
 // A full disk, say: the work goes on without the file.
 void end_file(const std::string& why) {
@@ -56,6 +65,7 @@ void to_console() {
 void set_level(Level level) { logger().set_level(to_spdlog(level)); }
 
 void set_file(const std::string& path) {
+  if (std::filesystem::is_regular_file(path)) require_kind(path, "log", begins_with_time);  // else a device, say
   try {
     g_file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
     g_file->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");

@@ -92,6 +92,17 @@ std::filesystem::path replaceable(const std::filesystem::path& path) {
   return std::filesystem::is_symlink(path) ? std::filesystem::weakly_canonical(path) : path;
 }
 
+void require_kind(const std::filesystem::path& file, const std::string& kind,
+                  const std::function<bool(const std::filesystem::path&)>& is_one) {
+  const std::filesystem::path target = replaceable(file);
+  if (!std::filesystem::exists(target) || std::filesystem::is_empty(target)) return;
+  try {
+    if (is_one(target)) return;
+  } catch (const Error&) {  // it is none
+  }
+  throw Error(cat(file.string(), " is there, and no ", kind, ": choose another file"));
+}
+
 void write_file(const std::filesystem::path& given, const std::string& contents) {
   const std::filesystem::path path = replaceable(given);
   const std::filesystem::path temporary = path.string() + ".tmp";

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -28,6 +29,10 @@ std::string json_problem(const nlohmann::json::exception& error);
 // Where a file named `path` is to be put: where it leads, if it is a link. Throws Error for what is there and no regular
 // file: a folder, a device, a pipe.
 std::filesystem::path replaceable(const std::filesystem::path& path);
+// Throws Error when what is there, and not empty, is of another kind than what is to be written in its place: it may be
+// what the work reads. `is_one` may throw Error for what it cannot read.
+void require_kind(const std::filesystem::path& file, const std::string& kind,
+                  const std::function<bool(const std::filesystem::path&)>& is_one);
 // Writes the file, in place of an older one. Throws Error.
 void write_file(const std::filesystem::path& path, const std::string& contents);
 

@@ -65,7 +65,13 @@ ImatrixEntries read_legacy(const MappedFile& file) {
 
 }  // namespace
 
-bool is_imatrix(const std::filesystem::path& file) { return GgufFile::is_gguf(MappedFile(file)); }
+bool is_imatrix(const std::filesystem::path& path) {
+  const auto mapped = std::make_shared<const MappedFile>(path);
+  if (!GgufFile::is_gguf(*mapped)) return false;
+  const GgufFile file(mapped);
+  return std::any_of(file.tensors().begin(), file.tensors().end(),
+                     [](const GgufFile::Entry& tensor) { return tensor.name.ends_with(kSquares); });
+}
 
 ImatrixEntries read_imatrix(const std::filesystem::path& path) {
   const auto file = std::make_shared<const MappedFile>(path);

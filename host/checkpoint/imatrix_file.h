@@ -27,7 +27,7 @@ struct Imatrix {
   int64_t chunk_count = 0, chunk_size = 0;  // sequences, and tokens of each
 };
 
-// Whether the file begins as those that write_imatrix() writes. Throws Error for an empty or unreadable one.
+// Whether the file is like those that write_imatrix() writes. Throws Error for an empty, unreadable or damaged one.
 bool is_imatrix(const std::filesystem::path& file);
 // Throws Error for a file that is neither, or damaged.
 ImatrixEntries read_imatrix(const std::filesystem::path& file);

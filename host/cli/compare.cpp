@@ -21,6 +21,8 @@ void add_compare(Command program, Context&) {
   command.add_option("B", o->b, "Another one").required();
   command.add_option("--page", o->page, "Also write it as a page with a plot").type_name("FILE");
   command.set_action([o] {
+    if (!o->page.empty())
+      require_kind(o->page, "page", [](const auto& path) { return read_file(path).starts_with("<!doctype html>"); });
     const Comparison comparison = compare(read_report(o->a), read_report(o->b));
     std::cout << "A: " << o->a << "\nB: " << o->b << "\n";
     for (const auto& [title, rows] : comparison.tables) std::cout << "\n" << title << "\n" << format_table(rows);

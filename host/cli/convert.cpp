@@ -58,7 +58,7 @@ void run(Context& context, const Options& o) {
   if (is_within(recipe.model, recipe.output))
     throw Error(cat("writing ", recipe.output.string(), " would overwrite ", recipe.model.string()));
 
-  if (format_of(catalogue, recipe.model) != o.format) files.require_config();
+  files.require_config();
   const fs::path whole = fs::is_directory(folder) ? folder : folder.parent_path();
   if (const std::optional<Digests> digests = Digests::read(whole)) {
     const std::vector<std::string> changed = digests->differences(whole, [](const std::string&) {});

@@ -4,7 +4,9 @@
 #include <memory>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/checkpoint/safetensors.h"
 #include "host/cli/context.h"
 #include "host/discovery/model_files.h"
 #include "host/report/table.h"
@@ -30,10 +32,18 @@ void add_eval(Command program, Context& context) {
   command.add_option("--device", o->device, "auto, cpu, cuda or cuda:N").show_default();
   command.add_flag("--json", o->json, "Print JSON");
   command.set_action([&context, o] {
+    if (!o->save_logits.empty()) {
+      require_kind(o->save_logits, "file of logits",
+                   [](const auto& path) { return SafetensorsFolder(path).contains("log_prob"); });
+      std::error_code ignored;
+      if (std::filesystem::equivalent(o->save_logits, o->logits, ignored))
+        throw Error(cat("--save-logits would overwrite --logits, ", o->logits, ": choose another file"));
+    }
     const std::string device = device_of(o->device);
     Catalogue catalogue = context.catalogue();
     const auto folder = find_model(o->model);
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
+    files.require_config();
     const auto& config = files.folder();
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const Tokenizer tokenizer = Tokenizer::load(config);

@@ -5,7 +5,9 @@
 #include <memory>
 
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/checkpoint/safetensors.h"
 #include "host/checkpoint/writer.h"
 #include "host/cli/context.h"
 #include "host/discovery/model_files.h"
@@ -31,10 +33,12 @@ void add_logits(Command program, Context& context) {
   command.add_option("--seqlen", o->seqlen, "Longest sequence, in tokens").range(2, 1 << 24).show_default();
   command.add_option("--device", o->device, "auto, cpu, cuda or cuda:N").show_default();
   command.set_action([&context, o] {
+    require_kind(o->out, "file of logits", [](const auto& path) { return SafetensorsFolder(path).contains("logits"); });
     const std::string device = device_of(o->device);
     Catalogue catalogue = context.catalogue();
     const auto folder = find_model(o->model);
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
+    files.require_config();
     const auto& config = files.folder();
     const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));

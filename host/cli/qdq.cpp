@@ -4,6 +4,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/checkpoint/safetensors.h"
 #include "host/cli/context.h"
 #include "host/run/qdq_file.h"
 
@@ -26,6 +27,7 @@ void add_qdq(Command program, Context& context) {
     } catch (const nlohmann::json::parse_error& failure) {
       throw Error(cat("--options is not JSON: ", json_problem(failure)));
     }
+    require_kind(o->out, "result of qdq", [](const auto& path) { return SafetensorsFolder(path).contains("qdq"); });
     Catalogue catalogue = context.catalogue();
     run_qdq(catalogue, o->dtype, options, o->in, o->out);
   });

@@ -39,6 +39,8 @@ void add_schema(Command program, Context& context) {
   Command command = program.add_command("schema", "The JSON Schema of recipes, with the loaded plugins' options");
   command.add_option("--output", *file, "Write it here instead of printing it").type_name("FILE");
   command.set_action([&context, file] {
+    if (!file->empty())
+      require_kind(*file, "JSON Schema", [](const auto& path) { return read_json_object(path).contains("$schema"); });
     const std::string text = recipe_schema(names_of(context.catalogue())).dump(2) + "\n";
     if (file->empty()) {
       std::cout << text;

@@ -48,7 +48,9 @@ bool copy_side_files(const fs::path& from, const fs::path& to, bool of_tokenizer
 
 }  // namespace
 
-ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::path& tokenizer) : folder_(model) {
+ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::path& tokenizer,
+                       const std::string& tokenizer_place)
+    : folder_(model) {
   const bool is_folder = fs::is_directory(model);
   if (is_folder && fs::exists(model / "config.json")) {
     if (tokenizer.empty()) return;
@@ -72,7 +74,8 @@ ModelFiles::ModelFiles(Catalogue& catalogue, const fs::path& model, const fs::pa
         if (const auto contents = checkpoint.side_file(name)) write_file(folder_ / name, *contents);
   }
   if (!tokenizer.empty() && !copy_side_files(tokenizer, folder_, true))
-    throw Error(cat("tokenizer: ", tokenizer.string(), " has no file of a tokenizer"));
+    throw Error(cat(tokenizer_place, tokenizer_place.empty() ? "" : ": ", "tokenizer: ", tokenizer.string(),
+                    " has no file of a tokenizer"));
 }
 
 void ModelFiles::require_config() const {

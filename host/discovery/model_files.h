@@ -18,13 +18,14 @@ namespace roundhouse {
 class ModelFiles {
  public:
   // `model`: a folder, or a file that a loaded format reads. `tokenizer`: the folder of the tokenizer; empty: the
-  // model's own. Throws Error.
-  ModelFiles(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& tokenizer = {});
+  // model's own. `tokenizer_place`: where a recipe names it. Throws Error.
+  ModelFiles(Catalogue& catalogue, const std::filesystem::path& model, const std::filesystem::path& tokenizer = {},
+             const std::string& tokenizer_place = "");
   // `folder` has them.
   explicit ModelFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
   const std::filesystem::path& folder() const { return folder_; }
-  // Throws Error when the config.json of the folder cannot become that of another checkpoint.
+  // Throws Error when the config.json of the folder does not describe the model.
   void require_config() const;
 
  private:

@@ -8,6 +8,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/model_folder.h"
+#include "host/base/suggest.h"
 #include "host/yaml/yaml.h"
 
 namespace roundhouse {
@@ -156,8 +157,9 @@ Descriptor find_descriptor(const std::filesystem::path& model_dir,
   std::vector<std::string> searched;
   for (const auto& dir : descriptor_dirs) searched.push_back(dir.string());
   if (!choice.family.empty())
-    throw Error(cat("architecture: no descriptor is of the family ", choice.family, ". Known: ", joined(families),
-                    ". Searched: ", joined(searched)));
+    throw Error(cat(choice.place, choice.place.empty() ? "" : ": ", "architecture: no descriptor is of the family ",
+                    choice.family, suggest(choice.family, {families.begin(), families.end()}),
+                    ". Known: ", joined(families), ". Searched: ", joined(searched)));
   throw Error(cat(found.config_file.string(), ": no architecture descriptor lists the model_type ",
                   shown(found.config["model_type"]), ". Known: ", known.empty() ? "none" : joined(known),
                   ". Searched: ", joined(searched),

@@ -26,8 +26,9 @@ Descriptor of_block(const Descriptor& descriptor, int64_t block);
 
 // Which descriptor a model has.
 struct FamilyChoice {
-  std::string family;    // that of this family; "": that which lists the model_type
-  bool generic = false;  // where none lists it, the generic one
+  std::string family;      // that of this family; "": that which lists the model_type
+  bool generic = false;    // where none lists it, the generic one
+  std::string place = {};  // where the family is named, for messages; "": nowhere that has a place
 };
 
 // A descriptor lists a model_type, or "TYPE/TEXT": with the model_type of config.json's text_config. Throws Error when

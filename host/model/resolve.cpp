@@ -5,6 +5,7 @@
 #include <map>
 
 #include "host/base/error.h"
+#include "host/base/words.h"
 #include "host/model/experts_info.h"
 #include "host/model/resolve_parts.h"
 
@@ -147,9 +148,13 @@ void Resolver::layer_inputs(const Value& value) {
 void Resolver::positions() {
   const Value positions = root_.at("positions"), sizes = root_.at("sizes");
   positions.only({"rotary", "window_rotary", "learned"});
-  for (const auto& [key, rotary] : {std::pair("rotary", &info_.rotary), {"window_rotary", &info_.window_rotary}})
-    if (const auto value = positions.find(key); value && present(*value))
-      *rotary = read_rotary(*value, sizes, info_.head_dim, info_.positions);
+  for (const auto& [key, rotary] : {std::pair("rotary", &info_.rotary), {"window_rotary", &info_.window_rotary}}) {
+    const auto value = positions.find(key);
+    if (!value || !present(*value)) continue;
+    *rotary = read_rotary(*value, sizes, info_.head_dim, info_.positions);
+    for (std::string& warning : unused_scaling(*value))
+      if (!contains(info_.warnings, warning)) info_.warnings.push_back(std::move(warning));
+  }
   if (const auto value = positions.find("learned")) {
     value->only({"name", "offset"});
     info_.learned_positions = {value->at("name").text(), value->at("offset").integer()};

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "host/model/descriptor.h"
 #include "host/model/structure.h"
@@ -49,6 +50,8 @@ std::optional<NormInfo> read_head_norm(const Value& defaults, const Value& paren
 
 // `positions`: that the model knows. Throws Error naming `sizes` where head_dim does not suit.
 RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim, int64_t positions);
+// What config.json says in vain of it, each with its place.
+std::vector<std::string> unused_scaling(const Value& value);
 
 // `info`: sizes and rotary positions are read.
 AttentionInfo read_attention(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place);

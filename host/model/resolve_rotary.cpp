@@ -11,39 +11,45 @@ namespace {
 
 using Scaling = RotaryInfo::Scaling;
 
-// The members of config.json's map of rotary parameters; none where it is absent, or each is null.
+// The members of config.json's map of rotary parameters, or of several, of which the last that has one wins; none where
+// it is absent or null.
 class RotaryMap {
  public:
-  explicit RotaryMap(const Value& map) : map_(map), empty_(says_nothing(map)) {}
+  explicit RotaryMap(const Value& said) : maps_(said.is_list() ? said.items() : std::vector{said}) {
+    std::erase_if(maps_, [](const Value& map) { return map.is_null(); });
+    std::reverse(maps_.begin(), maps_.end());
+  }
 
   std::optional<Value> find(std::string_view key) const {
-    const auto value = empty_ ? std::nullopt : map_.find(key);
-    return value && value->is_null() ? std::nullopt : value;
+    for (const Value& map : maps_)
+      if (const auto value = map.find(key); value && !value->is_null()) return value;
+    return std::nullopt;
+  }
+  Value at(const char* key) const {
+    const auto value = find(key);
+    return value ? *value : maps_.front().at(key);  // which says where it is missing, or null
   }
   double number(const char* key, double otherwise) const {
     const auto value = find(key);
     return value ? value->number() : otherwise;
   }
-  double number(const char* key) const { return map_.at(key).number(); }
   std::vector<double> numbers(const char* key, int64_t count) const {
-    const Value list = map_.at(key);
+    const Value list = at(key);
     std::vector<double> all;
     for (const Value& value : list.items()) all.push_back(value.number());
     if (static_cast<int64_t>(all.size()) != count) list.fail(cat(count, " numbers, one for each pair of features,"));
     return all;
   }
-  const Value& value() const { return map_; }
-  bool empty() const { return empty_; }
-
- private:
-  static bool says_nothing(const Value& map) {
-    const auto members = map.is_map() ? map.members() : std::vector<std::pair<std::string, Value>>();
-    return map.is_null() || (map.is_map() && std::all_of(members.begin(), members.end(),
-                                                         [](const auto& member) { return member.second.is_null(); }));
+  // Throws Error for a map of such maps, one for each kind of block.
+  void require_flat() const {
+    for (const Value& map : maps_)
+      for (const auto& [key, member] : map.members())
+        if (member.is_map() && (member.find("rope_theta") || member.find("rope_type") || member.find("type")))
+          map.fail("a map with rope_theta or rope_type, for all blocks alike,");
   }
 
-  const Value map_;
-  const bool empty_;
+ private:
+  std::vector<Value> maps_;  // the winner first
 };
 
 // YaRN's section 3.4; with mscale as DeepSeek writes it.
@@ -73,17 +79,32 @@ void read_longrope(RotaryInfo& rotary, const RotaryMap& map, int64_t positions) 
   rotary.attention_factor = map.number("short_mscale", rotary.attention_factor);
 }
 
+std::optional<Value> type_of(const RotaryMap& map) {
+  const auto type = map.find("rope_type");
+  return type ? type : map.find("type");
+}
+
 }  // namespace
 
+// As in transformers, where no scaling is that of no type, whatever else is said.
+std::vector<std::string> unused_scaling(const Value& value) {
+  const RotaryMap map(value.at("scaling"));
+  std::vector<std::string> told;
+  if (const auto type = type_of(map); type && type->text() != "default") return told;
+  for (const char* key : {"factor", "short_factor"})
+    if (const auto said = map.find(key); said && (said->is_list() || said->number() != 1))
+      told.push_back(cat(said->origin(), " changes nothing: no rope_type says how positions are scaled"));
+  return told;
+}
+
 // `scaling` is config.json's map of rotary parameters. In the style of transformers 4 it holds the scaling alone, in
-// that of 5 theta and the rotated fraction too; the map wins over the keys beside it, but for an empty one.
+// that of 5 theta and the rotated fraction too; the map wins over the keys beside it.
 RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim, int64_t positions) {
   value.only({"theta", "fraction", "dims", "scaling", "interleaved", "original_positions", "when", "unless"});
   const RotaryMap map(value.at("scaling"));
   const auto theta = map.find("rope_theta");
-  auto type = map.find("rope_type");
-  if (!type) type = map.find("type");
-  if (!map.empty() && !theta && !type) map.value().fail("a map with rope_theta or rope_type, for all blocks alike,");
+  const auto type = type_of(map);
+  map.require_flat();
 
   RotaryInfo rotary;
   rotary.theta = (theta ? *theta : value.at("theta")).number();
@@ -125,7 +146,7 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
   }
   if (!contains({"linear", "llama3", "yarn"}, type->text()))
     type->fail("a rope type of default, linear, dynamic, llama3, yarn, longrope or proportional");
-  rotary.factor = map.number("factor");
+  rotary.factor = map.at("factor").number();
   if (type->text() == "linear") {
     rotary.scaling = Scaling::kLinear;
     return rotary;
@@ -136,8 +157,8 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
     return rotary;
   }
   rotary.scaling = Scaling::kLlama3;
-  rotary.low_freq_factor = map.number("low_freq_factor");
-  rotary.high_freq_factor = map.number("high_freq_factor");
+  rotary.low_freq_factor = map.at("low_freq_factor").number();
+  rotary.high_freq_factor = map.at("high_freq_factor").number();
   return rotary;
 }
 

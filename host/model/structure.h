@@ -293,6 +293,8 @@ struct DecoderInfo {
   std::optional<double> logit_scale, logit_divisor;
   std::optional<double> logit_softcap;
 
+  std::vector<std::string> warnings;  // what config.json says in vain
+
   // Whether the positions of texts of these two lengths are alike, so that one may be padded to the other's.
   bool same_positions(int64_t length, int64_t other) const;
 };

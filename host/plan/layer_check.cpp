@@ -171,14 +171,18 @@ std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPla
   return ids;
 }
 
-void check_format_options(const Catalogue& catalogue, const FormatChoice& format) {
+void check_options(const std::string& whose, const json& schema, const json& options) {
   std::vector<std::string> known;
-  const json properties = catalogue.find_format(format.id)->options_schema.value("properties", json::object());
-  for (const auto& [name, schema] : properties.items()) known.push_back(name);
-  for (const auto& [name, value] : format.options.items())
+  const json properties = schema.value("properties", json::object());
+  for (const auto& [name, option] : properties.items()) known.push_back(name);
+  for (const auto& [name, value] : options.items())
     if (!contains(known, name))
-      throw Error(cat("the format ", format.id, " has no option \"", name, "\"", suggest(name, known),
-                      ". Its options: ", joined(known)));
+      throw Error(cat(whose, " has no option \"", name, "\"", suggest(name, known),
+                      ". Its options: ", known.empty() ? "none" : joined(known)));
+}
+
+void check_format_options(const Catalogue& catalogue, const FormatChoice& format) {
+  check_options(cat("the format ", format.id), catalogue.find_format(format.id)->options_schema, format.options);
 }
 
 }  // namespace roundhouse

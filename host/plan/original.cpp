@@ -140,14 +140,15 @@ std::string generic_embedding(const Architecture& architecture, TensorSource& ch
 }  // namespace
 
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint) {
-  std::vector<std::string> warnings;
+  std::vector<std::string> warnings = architecture.info().warnings;
+  const auto add = [&](std::vector<std::string> more) { warnings.insert(warnings.end(), more.begin(), more.end()); };
   std::string embedding = architecture.embedding_name();
   if (architecture.generic())
     embedding = generic_embedding(architecture, checkpoint);
   else if (auto* const plain = dynamic_cast<SafetensorsFolder*>(&checkpoint))
-    warnings = Reconciler(architecture, *plain).run();
+    add(Reconciler(architecture, *plain).run());
   else if (auto* const quantized = dynamic_cast<ExportedCheckpoint*>(&checkpoint))
-    warnings = Reconciler(architecture, *quantized).run();
+    add(Reconciler(architecture, *quantized).run());
   embedding += ".weight";
   const std::string head = architecture.head().name + ".weight";
   const bool tied = architecture.generic() ? !architecture.has_head() : architecture.tied_head();
@@ -207,8 +208,8 @@ void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors) {
 
 Original open_original(Catalogue& catalogue, const Recipe& recipe,
                        const std::vector<std::filesystem::path>& descriptor_folders) {
-  const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0};
-  ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""));
+  const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0, recipe.architecture_place.text};
+  ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""), recipe.tokenizer_place.text);
   files.require_config();
   Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
   Original original{std::move(files), std::move(architecture), nullptr, {}, {}};

@@ -10,6 +10,7 @@
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
+#include "host/plan/layer_check.h"
 
 namespace roundhouse {
 namespace {
@@ -156,6 +157,7 @@ TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& reque
   apply(scheme, request.assumed, "scheme", match->record);
   apply(scheme, match->fields, cat("alias ", match->alias, " of ", match->record->plugin.string()), match->record);
   apply(scheme, request.said, "scheme", match->record);
+  check_options(cat("the data type ", scheme.dtype), match->record->options_schema, scheme.options);
   return scheme;
 }
 

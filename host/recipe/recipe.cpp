@@ -162,8 +162,9 @@ ordered_json write_section(const Section& section, auto fields) {
 // ---- the other values ----
 
 fs::path read_model(const Node& node) {
+  const std::string& said = node.as_text();
   try {
-    return find_model(node.as_text(), node.as_path());
+    return find_model(said, node.as_path());
   } catch (const Error& e) {
     node.fail(e.what());
   }
@@ -178,9 +179,11 @@ ImatrixFiles read_imatrix_files(const Node& node) {
     if (imatrix.file) save->fail("what imatrix.file has is not collected; give one of the two");
     if (!fs::is_directory(imatrix.save->parent_path()))
       save->fail(cat("there is no folder ", imatrix.save->parent_path().string()));
-    if (fs::is_directory(*imatrix.save)) save->fail(cat(imatrix.save->string(), " is a folder"));
-    if (fs::is_regular_file(*imatrix.save) && !fs::is_empty(*imatrix.save) && !is_imatrix(*imatrix.save))
-      save->fail(cat(imatrix.save->string(), " is there, and no importance matrix: choose another file"));
+    try {
+      require_kind(*imatrix.save, "importance matrix", is_imatrix);
+    } catch (const Error& e) {
+      save->fail(e.what());
+    }
   }
   return imatrix;
 }
@@ -313,8 +316,6 @@ void refuse_to_overwrite_input(const Node& output, const Recipe& recipe, const f
   if (recipe.evaluation) inputs.push_back(recipe.evaluation->data);
   for (const auto& input : {recipe.tokenizer, recipe.imatrix.file, recipe.imatrix.save})
     if (input) inputs.push_back(*input);
-  if (recipe.imatrix.save && fs::weakly_canonical(*recipe.imatrix.save) == fs::weakly_canonical(recipe.model))
-    output.fail(cat("imatrix.save would overwrite the model ", recipe.model.string()));
   for (const fs::path& input : inputs)
     if (is_within(input, recipe.output))
       output.fail(cat("writing ", recipe.output.string(), " would overwrite ", input.string()));
@@ -349,8 +350,9 @@ Node read_with_overrides(const fs::path& file, const std::vector<std::string>& o
   Node root = Node::load(file);
   for (const std::string& text : overrides) {
     const size_t equals = text.find('=');
-    if (equals == std::string::npos || equals == 0) throw Error(cat("--set ", text, ": write --set key=value"));
     const std::string key = text.substr(0, equals);
+    if (equals == std::string::npos || cat(".", key, ".").find("..") != std::string::npos)
+      throw Error(cat("--set ", text, ": write --set key=value"));
     yaml::Source source{"--set " + text, fs::current_path(), /*has_lines=*/false};
     root.set(key, Node::parse(text.substr(equals + 1), std::move(source), key));
   }
@@ -434,9 +436,13 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
   recipe.model = read_model(root.at("model"));
   if (const Node* tokenizer = root.find("tokenizer")) {
     recipe.tokenizer = read_model(*tokenizer);
+    recipe.tokenizer_place = {tokenizer->place()};
     if (!fs::is_directory(*recipe.tokenizer)) tokenizer->fail(cat(recipe.tokenizer->string(), " is no folder"));
   }
-  if (const Node* node = root.find("architecture")) recipe.architecture = node->as_text();
+  if (const Node* node = root.find("architecture")) {
+    recipe.architecture = node->as_text();
+    recipe.architecture_place = {node->place()};
+  }
   recipe.output = root.at("output").as_path();
   if (const Node& scheme = root.at("scheme"); scheme.is_map() && scheme.find("mix"))
     recipe.mix = read_mix(scheme, presets);

@@ -132,6 +132,7 @@ struct Recipe {
   int64_t threads = 0;                     // 0: all processors
   std::optional<int64_t> memory;           // bytes of calibration activations in host memory; nothing: no limit
   int64_t max_shard_size = 5'000'000'000;  // bytes
+  Place tokenizer_place, architecture_place;
 
   bool operator==(const Recipe&) const = default;
 };

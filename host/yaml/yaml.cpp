@@ -310,6 +310,7 @@ void Node::set(std::string_view path, Node value) {
     else
       child.set(path.substr(dot + 1), std::move(value));
   };
+  if (path_.empty() && kind_ != Kind::kMap && kind_ != Kind::kNull) fail_type("a mapping");  // the document
   if (kind_ == Kind::kList) {
     const auto index = number_in<size_t>(key);
     if (!index || *index >= children_.size())

@@ -250,6 +250,40 @@ TEST_F(BadInput, RecipeErrorsHaveAPosition) {
   expect_refused("run " + recipe.string(), {"recipe.yaml:5:1", "formats"});
 }
 
+// What only the model or a plugin can judge had none.
+TEST_F(BadInput, ErrorsOfWhatARecipeNamesHaveAPosition) {
+  std::filesystem::create_directory(work_ / "empty");
+  expect_refused("plan " + write_recipe("architecture: lama\n").string(),
+                 {"recipe.yaml:8:15: architecture: no descriptor is of the family lama (did you mean llama?)"});
+  expect_refused("plan " + write_recipe("tokenizer: empty\n").string(),
+                 {"recipe.yaml:8:12: tokenizer: " + (work_ / "empty").string() + " has no file of a tokenizer"});
+}
+
+// Each was overwritten, or written on.
+TEST_F(BadInput, AFileOfAnotherKindIsNotReplaced) {
+  const std::string model = copy_model().string(), text = write("text.txt", "Once upon a time.").string(),
+                    recipe = write_recipe().string(), weights = model + "/model.safetensors";
+  const auto expect_kept = [&](const std::string& command, const std::string& file, const std::string& kind) {
+    const std::string before = read(file);
+    expect_refused(command + " " + file, {file + " is there, and no " + kind + ": choose another file"});
+    EXPECT_EQ(read(file), before) << command;
+  };
+  expect_kept("logits " + model + " --ids 1,2 --out", weights, "file of logits");
+  expect_kept("logits " + model + " --text " + text + " --out", text, "file of logits");
+  expect_kept("eval " + model + " --data " + text + " --save-logits", weights, "file of logits");
+  expect_kept("qdq --dtype int --in " + weights + " --out", weights, "result of qdq");
+  expect_kept("compare a b --page", recipe, "page");
+  expect_kept("schema --output", recipe, "JSON Schema");
+  expect_kept("plan " + recipe + " --log-file", recipe, "log");
+  expect_kept("plan " + recipe + " --log-file", weights, "log");
+
+  const std::string saved = (work_ / "saved").string(), eval = "eval " + model + " --data " + text;
+  for (const std::string& command : {"schema --output " + (work_ / "schema.json").string(),
+                                     eval + " --save-logits " + saved, "schema --log-file " + (work_ / "log").string()})
+    for (int twice = 0; twice < 2; ++twice) EXPECT_EQ(run(command).code, 0) << command;
+  expect_refused(eval + " --logits " + saved + " --save-logits " + saved, {"--save-logits would overwrite --logits, "});
+}
+
 TEST_F(BadInput, EvalOfANonModel) {
   expect_refused("eval " + work_.string() + " --data " + kExamples + "/texts/tinystories-heldout.jsonl",
                  {"config.json"});

@@ -263,7 +263,8 @@ TEST(ScaledQuantizer, RefusesWhatItCannotDo) {
   expect_refused("fp8", {{"bits", 8}, {"weight_fp8_max_scale", 0.5}}, "weight_fp8_max_scale");
   expect_refused("fp8", {{"bits", 8}, {"scale_dtype", "int8"}}, "scale_dtype");
   expect_refused("fp8", {{"bits", 8}, {"options", {{"element", "e3m4"}}}}, "element is e3m4; it may be e4m3, e5m2");
-  expect_refused("fp8", {{"bits", 8}, {"options", {{"secret", 1}}}}, "no option \"secret\"; it has element, scale");
+  expect_refused("fp8", {{"bits", 8}, {"options", {{"secret", 1}}}},
+                 "no option \"secret\". Its options: element, scale");
   expect_refused("fp8", {{"bits", 8}, {"group_size", -1}}, "search", RH_TARGET_WEIGHT, Rounding::kSearch);
   expect_refused("fp8", {{"bits", 8}, {"group_size", 128}, {"dynamic", false}}, "set act_group_size to 0",
                  RH_TARGET_ACTIVATION);

@@ -241,7 +241,7 @@ TEST(Gguf, AModelThatFitsIntoOneFileIsNotSplit) {
 }
 
 // What the reader makes of the metadata of a model with this config.json.
-json rebuilt_config(const json& config) {
+json rebuilt_facts(const json& config) {
   const TempFolder temporary;
   const fs::path model = temporary.path() / "model", out = temporary.path() / "out";
   fs::create_directory(model);
@@ -266,8 +266,10 @@ json rebuilt_config(const json& config) {
   folder.finish();
   const TestReader reader(format, out);
   EXPECT_EQ(reader.error(), "");
-  return json::parse(reader.get()->facts_json(reader.get())).at("config");
+  return json::parse(reader.get()->facts_json(reader.get()));
 }
+
+json rebuilt_config(const json& config) { return rebuilt_facts(config).at("config"); }
 
 TEST(Gguf, ConfigurationsComeBack) {
   const json common{{"architectures", {"LlamaForCausalLM"}},
@@ -322,6 +324,20 @@ TEST(Gguf, TheAttentionsFactorOfYarnIsRead) {
       {"rope_type", "yarn"}, {"factor", 4.0}, {"attention_factor", 0.6}, {"original_max_position_embeddings", 64}};
   config.erase("rope_parameters");
   EXPECT_NEAR(rebuilt_config(config).at("rope_scaling").at("attention_factor").get<double>(), 0.6, 1e-7);
+}
+
+// They were rotated whole.
+TEST(Gguf, HeadsThatAreRotatedInPartAreNoConfigJson) {
+  json config = read_json(fs::path(TEST_DATA) / "models/tiny-llama/config.json");
+  config.erase("rope_parameters");
+  EXPECT_FALSE(rebuilt_facts(config).contains("config_problem"));
+  config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 2.0}, {"partial_rotary_factor", 0.5}};
+  for (const char* family : {"llama", "qwen2"}) {
+    config["model_type"] = family;
+    EXPECT_EQ(rebuilt_facts(config).value("config_problem", ""),
+              cat(family, ".rope.dimension_count is 32 and a head has 64 features, of which the config.json of ",
+                  family, " can rotate no part alone"));
+  }
 }
 
 TEST(Gguf, RotaryFactorsOfNobodyAreNamed) {

@@ -231,6 +231,20 @@ class Gguf(unittest.TestCase):
         with self.assertRaisesRegex(AssertionError, "llama.cpp's gemma3n is not turned into a config.json"):
             self.run_from(file)
 
+    def test_heads_that_are_rotated_in_part_are_refused_by_name(self):
+        exported = self.export(MODEL, "Q8_0")
+        (self.folder / "alone").mkdir()
+        file = exported.rename(self.folder / "alone" / "alone.gguf")
+        field = gguf.GGUFReader(file, "r+").fields["llama.rope.dimension_count"]
+        field.parts[field.data[0]][0] = 32
+        refusal = r"alone.gguf: llama.rope.dimension_count is 32 and a head has 64 features, .*: take the model's own folder"
+        with self.assertRaisesRegex(AssertionError, refusal):
+            self.run_from(file)
+        with self.assertRaisesRegex(AssertionError, refusal):
+            support.roundhouse("logits", file, "--ids", "1,2", "--out", self.folder / "logits")
+        with self.assertRaisesRegex(AssertionError, refusal):
+            support.roundhouse("convert", file, "--format", "gguf", "--output", self.folder / "converted")
+
     def test_transformers_computes_our_logits(self):
         file = self.export(MODEL, "Q5_K_M")
         text = self.folder / "text.txt"

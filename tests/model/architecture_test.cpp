@@ -16,6 +16,7 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 namespace fs = std::filesystem;
 
 const fs::path kShipped = fs::path(ROUNDHOUSE_SOURCE) / "configs/architectures";
@@ -293,6 +294,35 @@ TEST_F(ArchitectureTest, OriginalPositionsBesideTheMapOfRotaryParametersHold) {
                  "  rotary: {choose: [{value: {theta: {key: rope_theta}, scaling: {key: rope_scaling}}}]}");
   write("chosen.yaml", chosen);
   EXPECT_EQ(load(config, {dir_}).info().rotary->original_positions, 32);
+}
+
+// It was refused, and where a type was beside another map, the map of each kind counted for nothing.
+TEST_F(ArchitectureTest, MapsOfRotaryParametersAreTakenAsInTransformers) {
+  json config = llama_config();
+  config["rope_scaling"] = {{"factor", 2.0}};
+  const Architecture untyped = load(config);
+  EXPECT_EQ(untyped.info().rotary->scaling, RotaryInfo::Scaling::kNone);
+  EXPECT_THAT(untyped.info().warnings,
+              ElementsAre((dir_ / "config.json").string() +
+                          ": rope_scaling.factor changes nothing: no rope_type says how positions are scaled"));
+  config["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};
+  EXPECT_THAT(load(config).info().warnings, IsEmpty());
+
+  config.update({{"model_type", "gemma3_text"}, {"rope_theta", 7.0}, {"rope_local_base_freq", 9.0}});
+  const Architecture old = load(config);  // the map for the kind has a rope_type already, the default
+  EXPECT_EQ(old.info().rotary->scaling, RotaryInfo::Scaling::kNone);
+  EXPECT_EQ(old.info().rotary->theta, 7);
+  EXPECT_EQ(old.info().window_rotary->theta, 9);
+  EXPECT_THAT(old.info().warnings, ElementsAre(HasSubstr(": rope_scaling.factor changes nothing")));
+  config["rope_parameters"] = {{"full_attention", {{"rope_theta", 5.0}, {"factor", 3.0}}},
+                               {"sliding_attention", {{"rope_type", "linear"}, {"factor", 4.0}}}};
+  const Architecture both = load(config);
+  EXPECT_EQ(both.info().rotary->scaling, RotaryInfo::Scaling::kLinear);
+  EXPECT_EQ(both.info().rotary->factor, 2);
+  EXPECT_EQ(both.info().rotary->theta, 5);
+  EXPECT_EQ(both.info().window_rotary->factor, 4);
+  EXPECT_EQ(both.info().window_rotary->theta, 9);
+  EXPECT_THAT(both.info().warnings, IsEmpty());
 }
 
 TEST_F(ArchitectureTest, AFractionInTheMapOfRotaryParametersIsNoneWhereTheFamilyTurnsWholeHeads) {

@@ -80,6 +80,12 @@ CASES = {
     "gemma3_text_4": ("gemma3_text", GEMMA | KINDS | UNTIED | dict(num_hidden_layers=6, final_logit_softcapping=3.0),
                       edited("layer_types", "rope_parameters", rope_theta=900.0, rope_local_base_freq=50.0,
                              rope_scaling=dict(rope_type="linear", factor=4.0), sliding_window_pattern=3)),
+    # A map for all blocks beside one for each kind of them, which it changes.
+    "gemma3_text_maps": ("gemma3_text", GEMMA | USUAL | KINDS | dict(num_hidden_layers=6), edited(
+        rope_theta=77.0, original_max_position_embeddings=32, rope_scaling=YARN | dict(factor=2.0))),
+    # Of a type under its old name nothing is taken: that of the map for each kind is the default one.
+    "gemma3_text_old_type": ("gemma3_text", GEMMA | USUAL | KINDS | dict(num_hidden_layers=6), edited(
+        "rope_parameters", rope_scaling=dict(type="linear", factor=4.0))),
     "gemma3": ("gemma3", dict(text_config=GEMMA | KINDS, vision_config=SIGLIP, mm_tokens_per_image=4), None),
     "granite": ("granite", BASE | rope() | dict(embedding_multiplier=3.0, attention_multiplier=0.2, logits_scaling=4.0,
                                                 residual_multiplier=0.3), None),
@@ -101,6 +107,9 @@ CASES = {
         full_attention=YARN | dict(rope_theta=900.0), sliding_attention=dict(rope_type="default", rope_theta=900.0))), None),
     "olmo3_4": ("olmo3", FOUR | TIED | dict(sliding_window=5, attention_bias=True),
                 edited("layer_types", "rope_parameters", rope_theta=900.0, rope_scaling=YARN)),
+    "olmo3_maps": ("olmo3", FOUR | dict(sliding_window=5, rope_parameters=dict(
+        full_attention=dict(rope_type="default", rope_theta=900.0), sliding_attention=dict(rope_type="default"))), edited(
+            rope_theta=77.0, rope_scaling=YARN)),
     "ernie4_5": ("ernie4_5", BASE | rope() | dict(head_dim=16), None),
     "ernie4_5_untied": ("ernie4_5", BASE | UNTIED | dict(head_dim=8, use_bias=True), None),
     "hunyuan": ("hunyuan_v1_dense", BASE | rope() | dict(head_dim=16), None),
@@ -111,6 +120,8 @@ CASES = {
     "arcee": ("arcee", BASE | rope(), None),
     "arcee_tied": ("arcee", BASE | TIED | BIASED | dict(head_dim=16), None),
     "apertus": ("apertus", BASE | rope(), None),
+    "apertus_theta": ("apertus", BASE, edited("rope_parameters", rope_theta=700.0)),  # not beside the default map
+    "apertus_null": ("apertus", BASE, edited(rope_parameters=None)),
     "apertus_tied": ("apertus", BASE | TIED | dict(attention_bias=True), None),
     "ministral3": ("ministral3", BASE | dict(head_dim=16, rope_parameters=dict(
         rope_type="yarn", rope_theta=900.0, factor=8.0, original_max_position_embeddings=8, mscale=1.0,
@@ -118,6 +129,8 @@ CASES = {
     "ministral3_4": ("ministral3", BASE | dict(head_dim=16), edited(
         "rope_parameters", rope_theta=900.0, rope_scaling=YARN | dict(original_max_position_embeddings=8, mscale=1.0,
                                                                       mscale_all_dim=1.0, llama_4_scaling_beta=0.3))),
+    "ministral3_maps": ("ministral3", BASE | dict(head_dim=16), edited(rope_theta=900.0, rope_scaling=YARN | dict(
+        llama_4_scaling_beta=0.3, original_max_position_embeddings=8))),
     "ministral3_defaults": ("ministral3", BASE | dict(head_dim=16), edited("rope_parameters")),
     "mistral3_ministral3": ("mistral3", dict(text_config=BASE | dict(model_type="ministral3", head_dim=16, sliding_window=7),
                                              vision_config=PIXTRAL), None),

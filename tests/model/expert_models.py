@@ -23,6 +23,11 @@ def without_layer_types(config):
     del config["layer_types"]
 
 
+def without_tuning(config):
+    """Of the queries' growth, which is the default."""
+    del config["attn_temperature_tuning"]
+
+
 def stacked(tensors):
     """The experts of a block as two tensors, as transformers 5 has them in memory."""
     for block in range(SMALL["num_hidden_layers"]):
@@ -122,7 +127,7 @@ CASES = {
             "sliding_attention", "full_attention"] * 2, enable_moe_block=True, num_experts=6, top_k_experts=2,
         moe_intermediate_size=32), None),
     "llama4_text": ("llama4_text", LLAMA4, None),
-    "llama4_text_chunks": ("llama4_text", LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, attn_scale=0.5), None),
+    "llama4_text_chunks": ("llama4_text", LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, attn_scale=0.5), without_tuning),
     "llama4_text_published": ("llama4_text", LLAMA4 | dict(attention_chunk_size=7, floor_scale=4, attn_scale=0.5), None),
     "llama4_text_tied": ("llama4_text", LLAMA4 | dict(
         tie_word_embeddings=True, attention_bias=True, use_qk_norm=False, num_experts_per_tok=2, no_rope_layers=[0, 1, 1, 0],

@@ -57,7 +57,7 @@ CASES = {
                                         | MROPE) | VISION, None),
     "qwen3_5_moe_even": ("qwen3_5_moe", dict(text_config={k: v for k, v in DELTA.items() if k != "intermediate_size"} | EVEN
                                              | SHARED | MROPE) | VISION, None),
-    "bamba": ("bamba", BASE | SSM | dict(attn_layer_indices=[1]), None),
+    "bamba": ("bamba", BASE | SSM | dict(attn_layer_indices=[1]), edited(mamba_d_head="auto")),
     "bamba_biased": ("bamba", BASE | TIED | SSM | BOUNDED | dict(
         attn_layer_indices=[0, 2], mamba_conv_bias=False, mamba_proj_bias=True, attention_bias=True, mlp_bias=True), None),
     "granitemoehybrid": ("granitemoehybrid", GRANITE, None),

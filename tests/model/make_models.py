@@ -89,6 +89,7 @@ CASES = {
     "llama_linear": ("llama", LLAMA | dict(rope_parameters=dict(rope_type="linear", rope_theta=300.0, factor=4.0)),
                      None),
     "llama_linear_4": ("llama", LLAMA, transformers4(300.0, dict(type="linear", factor=2.5))),
+    "llama_factor_alone": ("llama", LLAMA, transformers4(300.0, dict(factor=2.5))),
     "llama_llama3": ("llama", LLAMA | dict(rope_parameters=LLAMA3_ROPE), None),
     "llama_llama3_4": ("llama", LLAMA, transformers4(500.0, {k: v for k, v in LLAMA3_ROPE.items()
                                                              if k != "rope_theta"})),

@@ -99,6 +99,18 @@ TEST(Recipe, PlaceIsNoPartOfAComparison) {
   EXPECT_NE(recipe, load_recipe(kCases / "smallest.yaml", {"scheme=W8A16"}, kPresets));
 }
 
+// Whatever is in such a container counted as an importance matrix.
+TEST(Recipe, AnImportanceMatrixIsNotSavedOverAModel) {
+  const fs::path exports = fs::path(ROUNDHOUSE_SOURCE) / "tests/data/exports/gguf_q8_0";
+  const fs::path model = fs::directory_iterator(exports)->path();
+  try {
+    load_recipe(kCases / "smallest.yaml", {"imatrix.save=" + model.string()}, kPresets);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find(model.string() + " is there, and no importance matrix"), std::string::npos);
+  }
+}
+
 TEST(Recipe, LearningRates) {
   Tuning tuning;
   EXPECT_EQ(learning_rate(tuning, 4), 1.0 / 200);

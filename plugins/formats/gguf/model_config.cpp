@@ -163,4 +163,19 @@ Json model_config(GgufReader& file) {
   return config;
 }
 
+// llama.cpp rotates the first features of a head where the file says how many, but for Llama, whose file it refuses.
+std::string config_problem(GgufReader& file, const Json& config) {
+  const std::string type = config.at("model_type");
+  if (type.starts_with(kUnknownFamily))
+    return cat("the metadata of llama.cpp's ", type.substr(kUnknownFamily.size()), " is not turned into a config.json");
+  const Json size = config.value("head_dim", Json());
+  for (const char* suffix : {"", "_swa"}) {
+    const std::string key = cat(file.value("general.architecture").get<std::string>(), ".rope.dimension_count", suffix);
+    if (const Json rotated = file.value(key); rotated.is_number() && rotated != size)
+      return cat(key, " is ", rotated, " and a head has ", size, " features, of which the config.json of ", type,
+                 " can rotate no part alone");
+  }
+  return "";
+}
+
 }  // namespace roundhouse::formats

@@ -15,8 +15,11 @@ constexpr std::string_view kUnknownFamily = "gguf/";
 
 // In the words of Hugging Face's config.json. For an architecture of llama.cpp that is not known here it is the model_type
 // alone, under llama.cpp's name behind kUnknownFamily, so that whoever looks for the family can name it. What config.json has no form for stands
-// there as a value that its reader refuses. Throws rh::Error for a damaged file.
+// there as a value that its reader refuses, or is the problem. Throws rh::Error for a damaged file.
 Json model_config(GgufReader& file);
+
+// Why that config.json is not the model's, or "".
+std::string config_problem(GgufReader& file, const Json& config);
 
 // llama.cpp's Gemmas of so many blocks have attention scaled by hidden / heads, others by the size of a head, whatever the
 // file says; nothing: an architecture that is none of them.

@@ -444,10 +444,8 @@ const char* GgufReader::facts_json() {
   facts_ = "{}";
   try {
     Json facts{{"config", model_config(*this)}};
-    const std::string type = facts["config"].at("model_type");
-    if (type.starts_with(kUnknownFamily))
-      facts["config_problem"] =
-          cat("the metadata of llama.cpp's ", type.substr(kUnknownFamily.size()), " is not turned into a config.json");
+    if (std::string problem = config_problem(*this, facts["config"]); !problem.empty())
+      facts["config_problem"] = std::move(problem);
     facts_ = facts.dump();
   } catch (const std::exception& e) {  // this call cannot fail
     rh::log(RH_LOG_WARNING, cat("gguf: no configuration can be had from the file: ", e.what()));
