@@ -2,6 +2,7 @@
 #include "host/model/architecture.h"
 
 #include <algorithm>
+#include <set>
 
 #include "host/model/experts_info.h"
 #include "host/model/resolve.h"
@@ -38,6 +39,26 @@ void add_keys(const nlohmann::json& value, std::vector<std::string>& keys) {
     for (const nlohmann::json& name : names) keys.push_back(name.get<std::string>());
   } else {
     keys.push_back(names.get<std::string>());
+  }
+}
+
+// Its first name in descriptors.
+const char* name_of(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return "silu";
+    case Activation::kGelu:
+      return "gelu";
+    case Activation::kGeluTanh:
+      return "gelu_new";
+    case Activation::kRelu:
+      return "relu";
+    case Activation::kSquaredRelu:
+      return "relu2";
+    case Activation::kXielu:
+      return "xielu";
+    default:
+      return "";
   }
 }
 
@@ -89,6 +110,7 @@ nlohmann::json to_json(const RecurrentInfo& recurrent) {
           {"head_dim", recurrent.head_dim},
           {"key_heads", recurrent.key_heads},
           {"key_dim", recurrent.key_dim},
+          {"activation", name_of(recurrent.activation)},
           {"norm", recurrent.norm.has_value()},
           {"norm_before_gate", recurrent.norm_before_gate},
           {"dt_min", recurrent.dt_min},
@@ -214,7 +236,8 @@ nlohmann::json Architecture::facts() const {
   nlohmann::json parts = nlohmann::json::array();
   AttentionInfo attention;  // the last: what is told of it is the same in all blocks
   std::optional<RecurrentInfo> recurrent;
-  std::optional<RotaryInfo> rotary;  // of attention without a window; its heads may have a size of their own
+  std::optional<RotaryInfo> rotary;   // of attention without a window; its heads may have a size of their own
+  std::set<std::string> activations;  // of MLPs and experts
   double residual_scale = 1;
   bool parallel = false, chunked = false;
   for (const BlockInfo& block : info_.blocks) {
@@ -222,6 +245,9 @@ nlohmann::json Architecture::facts() const {
     parts.push_back(to_json(block));
     for (const StepInfo& step : block.steps) {
       if (step.recurrent) recurrent = step.recurrent;
+      if (step.mlp) activations.insert(name_of(step.mlp->activation));
+      if (step.experts && !step.experts->experts[0].clamped)
+        activations.insert(name_of(step.experts->experts[0].activation));
       residual_scale = step.scale;
       parallel = parallel || (step.attention && step.mlp);
       if (!step.attention) continue;
@@ -250,6 +276,7 @@ nlohmann::json Architecture::facts() const {
       {"rotary", rotary ? to_json(*rotary) : nlohmann::json()},
       {"window_rotary", info_.window_rotary ? to_json(*info_.window_rotary) : nlohmann::json()},
       {"parallel", parallel},
+      {"activations", activations},
       {"latent", attention.latent ? to_json(*attention.latent) : nlohmann::json()},
       {"recurrent", recurrent ? to_json(*recurrent) : nlohmann::json()},
       {"parts", parts},

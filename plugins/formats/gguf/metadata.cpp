@@ -313,6 +313,11 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
           "wants a head beside the embedding, and this model's is the embedding");
   require(architecture.at("heads") == architecture.at("kv_heads") || !names.own_keys(),
           "has keys and values for each head, and here heads share some");
+  for (const Json& activation : architecture.value("activations", Json::array())) {
+    const std::vector<std::string>& known = names.activations();
+    require(std::find(known.begin(), known.end(), activation) != known.end(),
+            cat("has ", known[0], " in its MLPs, and this model has ", activation.get<std::string>()));
+  }
   if (const int64_t every = names.rotary_but_every(); every > 0) {
     const std::vector<bool> rotary = of_blocks<bool>(architecture, "rotary");
     for (size_t i = 0; i < rotary.size(); ++i)
@@ -365,6 +370,8 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
   if (!rotary.is_null() && rotary.at("scaling") == "yarn")
     require(rotary.at("truncate") || names.truncates(), "truncates YaRN's range, and config.json says truncate: false");
   if (const Json& recurrent = architecture.at("recurrent"); !recurrent.is_null()) {
+    require(recurrent.value("activation", "silu") == "silu",
+            "has silu in what is recurrent, and this model has another activation there");
     require(recurrent.at("kind") != "delta_rule" || recurrent.at("key_dim") == recurrent.at("head_dim"),
             "has heads of one size in the gated delta rule, and this model's keys and values differ");
     // Below this a step changes next to nothing.

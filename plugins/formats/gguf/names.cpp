@@ -84,6 +84,7 @@ Names::Names(const Json& architecture) : family_(text_at(architecture, "family",
   tied_only_ = table.value("tied_only", false);
   untied_only_ = table.value("untied_only", false);
   if (table.contains("normalizes")) normalizes_ = table.at("normalizes").get<bool>();
+  for (const Json& name : table.value("activations", Json::array({"silu"}))) activations_.push_back(name);
   rotary_but_every_ = table.value("rotary_but_every", int64_t{0});
   truncates_ = table.value("truncates", false);
   own_keys_ = table.value("own_keys", false);

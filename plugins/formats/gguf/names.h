@@ -68,6 +68,8 @@ class Names {
   bool untied_only() const { return untied_only_; }
   // Whether llama.cpp always, or never, divides the weights of a token's experts by their sum; nothing: as the file says.
   std::optional<bool> normalizes() const { return normalizes_; }
+  // What llama.cpp has between the linears of MLPs, by the names of descriptors.
+  const std::vector<std::string>& activations() const { return activations_; }
   // Whether in llama.cpp no heads share keys and values.
   bool own_keys() const { return own_keys_; }
   // Whether the architecture is one for experts alone, whose blocks have no other MLP.
@@ -97,7 +99,7 @@ class Names {
   std::vector<int32_t> sections_;
   int64_t groups_ = 0;  // of recurrent heads
   int64_t rotary_but_every_ = 0;
-  std::vector<std::string> refusals_;
+  std::vector<std::string> refusals_, activations_;
   std::optional<bool> normalizes_;
   bool heeds_windows_ = false, tied_only_ = false, untied_only_ = false, expert_steps_ = false, own_keys_ = false,
        experts_alone_ = false, truncates_ = false, own_windows_ = false, bare_mamba2_ = false;
