@@ -50,7 +50,8 @@ void run(Context& context, const Options& o) {
   const fs::path folder = find_model(o.folder);
   const ModelFiles files(catalogue, folder);
   Recipe recipe;
-  recipe.model = fs::weakly_canonical(folder);
+  // A file keeps its name: what a link in the hub's cache leads to has none that tells what it is.
+  recipe.model = fs::is_directory(folder) ? fs::weakly_canonical(folder) : fs::absolute(folder).lexically_normal();
   recipe.output =
       o.output.empty() ? recipe.model.string() + "-" + o.format : fs::absolute(o.output).lexically_normal().string();
   recipe.formats.push_back({o.format, catalogue.format_options(o.format, format_options(o.settings)), {}});

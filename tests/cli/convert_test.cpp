@@ -167,6 +167,16 @@ TEST_F(Convert, GgufToItself) {
   EXPECT_EQ(ours.output, theirs.output);
 }
 
+TEST_F(Convert, AFileOfTheHubsCacheIsALinkToOneWithoutASuffix) {
+  for (const auto& entry : fs::directory_iterator(export_model("gguf", "GGUF:Q8_0", "gguf")))
+    if (entry.path().extension() == ".gguf") fs::rename(entry.path(), work_ / "blob");
+  fs::create_directory(work_ / "snapshot");
+  fs::create_symlink("../blob", work_ / "snapshot/model.gguf");
+  const Outcome outcome = run("convert " + (work_ / "snapshot/model.gguf").string() + " --format fake");
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_TRUE(fs::exists(work_ / "snapshot/model.gguf-fake/model.safetensors")) << outcome.output;
+}
+
 TEST_F(Convert, RefusesWhatTheFormatCannotHold) {
   const fs::path gguf = export_model("gguf", "{data_type: q4_0}", "gguf");
   const fs::path three = export_model("three", "{data_type: int, bits: 3, group_size: 32, sym: true}", "auto_round");
