@@ -73,6 +73,7 @@ CASES = {
     "exaone4_window": ("exaone4", FOUR | TIED | rope() | dict(sliding_window=5), edited("layer_types")),
     "gemma": ("gemma", BASE | rope() | dict(head_dim=16), None),
     "gemma_untied": ("gemma", BASE | UNTIED | dict(head_dim=8, hidden_act="gelu", attention_bias=True), None),
+    "gemma_relu": ("gemma", BASE | dict(head_dim=16, hidden_act="relu"), None),
     "gemma2": ("gemma2", GEMMA | USUAL | rope() | dict(attn_logit_softcapping=2.0, final_logit_softcapping=3.0), None),
     "gemma2_uncapped": ("gemma2", GEMMA | UNTIED | dict(attn_logit_softcapping=None, final_logit_softcapping=None,
                                                         attention_bias=True), edited("layer_types", "hidden_activation", hidden_act="relu")),
@@ -101,7 +102,7 @@ CASES = {
     "cohere": ("cohere", BASE | rope(), None),
     "cohere_norms": ("cohere", BASE | UNTIED | dict(use_qk_norm=True, attention_bias=True, logit_scale=0.5), None),
     "cohere2": ("cohere2", FOUR | rope() | dict(sliding_window=5), None),
-    "cohere2_untied": ("cohere2", FOUR | UNTIED | dict(sliding_window=5, attention_bias=True),
+    "cohere2_untied": ("cohere2", FOUR | UNTIED | dict(head_dim=16, sliding_window=5, attention_bias=True),
                        edited("layer_types", sliding_window_pattern=2)),
     "olmo3": ("olmo3", FOUR | dict(sliding_window=5, rope_parameters=dict(
         full_attention=YARN | dict(rope_theta=900.0), sliding_attention=dict(rope_type="default", rope_theta=900.0))), None),
