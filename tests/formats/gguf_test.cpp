@@ -379,6 +379,12 @@ TEST(Gguf, ThePlanTellsWhatTheFileHasNoOrderFor) {
   EXPECT_NE(refusal(architecture, 128).find("wants an mrope_section for each pair"), std::string::npos)
       << refusal(architecture, 128);
   architecture = tiny_llama();
+  architecture["activations"] = {"gelu"};
+  EXPECT_NE(refusal(architecture, 128).find("has silu in its MLPs, and this model has gelu"), std::string::npos)
+      << refusal(architecture, 128);
+  architecture["names"]["gguf"]["activations"] = {"gelu_new", "gelu"};
+  EXPECT_EQ(refusal(architecture, 128), "");
+  architecture = tiny_llama();
   architecture["chunked_windows"] = true;
   EXPECT_NE(refusal(architecture, 128).find("has no attention in chunks"), std::string::npos)
       << refusal(architecture, 128);
@@ -431,6 +437,82 @@ template <typename T>
 std::string with(std::string bytes, size_t at, T value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
   return bytes;
+}
+
+template <typename T>
+std::string raw(T value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+std::string text(const std::string& value) { return raw<uint64_t>(value.size()) + value; }
+
+// The golden file with one more value in front of its metadata, and behind that a text that fills 32 bytes up.
+std::string with_value(const std::string& key, uint32_t type, const std::string& value) {
+  std::string bytes = golden_file();
+  const std::string entry = text(key) + raw(type) + value, filler = text("x") + raw(8u);
+  const size_t rest = entry.size() + filler.size() + sizeof(uint64_t);
+  bytes = with<uint64_t>(bytes, 16, static_cast<uint8_t>(bytes[16]) + 2);
+  return bytes.insert(24, entry + filler + text(std::string((rest + 31) / 32 * 32 - rest, ' ')));
+}
+
+// What a reader has besides tensors.
+json facts_of(const std::string& bytes, std::string* tokenizer = nullptr) {
+  const TempFolder temporary;
+  std::ofstream(temporary.path() / "model.gguf", std::ios::binary) << bytes;
+  const FormatPlugin format("gguf");
+  const TestReader reader(format, temporary.path());
+  EXPECT_EQ(reader.error(), "");
+  const auto take = [](void* to, const void* contents, uint64_t size) {
+    static_cast<std::string*>(to)->assign(static_cast<const char*>(contents), size);
+  };
+  rh_error error{};
+  if (tokenizer) reader.get()->side_file(reader.get(), "tokenizer.json", take, tokenizer, &error);
+  return json::parse(reader.get()->facts_json(reader.get()));
+}
+
+std::string replaced(std::string bytes, const std::string& from, const std::string& to) {
+  return bytes.replace(bytes.find(from), from.size(), to);
+}
+
+TEST(GgufDamaged, NumbersOfTheHeaderAreReadWhateverTheirType) {
+  EXPECT_EQ(error_of(with_value("general.alignment", 10, raw<uint64_t>(32))), "");
+  EXPECT_NE(error_of(with_value("general.alignment", 10, raw<uint64_t>(24))).find("its alignment is 24"),
+            std::string::npos);
+  EXPECT_NE(error_of(with_value("general.alignment", 6, raw(32.0f))).find("general.alignment is no whole number"),
+            std::string::npos);
+  EXPECT_NE(error_of(with_value("split.count", 4, raw<uint32_t>(2))).find("it is part 1 of 2"), std::string::npos);
+}
+
+TEST(GgufDamaged, AKeyThatIsThereTwiceIsRefused) {
+  EXPECT_NE(error_of(with_value("general.architecture", 8, text("llama"))).find("has general.architecture twice"),
+            std::string::npos);
+}
+
+TEST(GgufDamaged, AFileWithoutTheEpsilonOfNormsIsNotGivenOne) {
+  const auto epsilon = [](const std::string& bytes) { return facts_of(bytes).at("config").at("rms_norm_eps"); };
+  EXPECT_TRUE(epsilon(golden_file()).is_number());
+  EXPECT_TRUE(epsilon(replaced(golden_file(), "layer_norm_rms_epsilon", "layer_norm_rms_epsilom")).is_null());
+}
+
+TEST(GgufDamaged, AFactorOfPositionsWithoutATypeIsLinear) {
+  const auto scaling = [](const std::string& key, uint32_t type, const std::string& value) {
+    return facts_of(with_value("llama.rope.scaling." + key, type, value)).at("config").value("rope_scaling", json());
+  };
+  EXPECT_EQ(scaling("factor", 6, raw(2.5f)), json({{"rope_type", "linear"}, {"factor", 2.5}}));
+  EXPECT_EQ(scaling("type", 8, text("linear")), json());
+  EXPECT_EQ(scaling("type", 8, text("longrope")), json({{"rope_type", "longrope"}, {"factor", nullptr}}));
+}
+
+TEST(GgufDamaged, ATokenizerThatCannotBeRebuiltIsLeftOut) {
+  std::string tokenizer;
+  facts_of(golden_file(), &tokenizer);
+  EXPECT_NE(tokenizer, "");
+  for (const auto& [from, to] : {std::pair<std::string, std::string>("\u2581the", "\xff\xff\xffthe"),
+                                 {"tokenizer.ggml.tokens", "tokenizer.ggml.tokenz"}}) {
+    tokenizer.clear();
+    facts_of(replaced(golden_file(), from, to), &tokenizer);
+    EXPECT_EQ(tokenizer, "") << from;
+  }
 }
 
 TEST(GgufDamaged, ATruncatedFileIsRefusedWhereverItEnds) {

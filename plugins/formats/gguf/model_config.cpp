@@ -106,6 +106,8 @@ Json model_config(GgufReader& file) {
   config["dtype"] = file.dtype_name();
   for (const auto& [key, name] : kNumbers)
     if (const Json found = number(key); !found.is_null()) config[name] = found;
+  // llama.cpp stops without it, and there is no default that all models of a family have.
+  if (!config.contains("rms_norm_eps")) config["rms_norm_eps"] = nullptr;
   if (!config.contains("num_key_value_heads") && config.contains("num_attention_heads"))
     config["num_key_value_heads"] = config["num_attention_heads"];
   const auto hidden = config.find("hidden_size"), heads = config.find("num_attention_heads");
@@ -141,8 +143,9 @@ Json model_config(GgufReader& file) {
   } else if (id == "gemma3") {  // without a window llama.cpp has none; the model's default is one
     config["layer_types"] = std::vector<std::string>(config.value("num_hidden_layers", size_t{0}), "full_attention");
   }
-  const Json scaling = value("rope.scaling.type"), factor = value("rope.scaling.factor");
-  if (scaling.is_string() && scaling != "none" && !factor.is_null())
+  const Json said_scaling = value("rope.scaling.type"), factor = value("rope.scaling.factor");
+  const Json scaling = said_scaling.is_null() && !factor.is_null() ? "linear" : said_scaling;  // as in llama.cpp
+  if (scaling.is_string() && scaling != "none" && (scaling != "linear" || !factor.is_null()))
     config["rope_scaling"] = {{"rope_type", scaling}, {"factor", factor}};
   if (scaling == "yarn")
     for (const auto& [key, name] : {std::pair{"original_context_length", "original_max_position_embeddings"},

@@ -241,15 +241,19 @@ void GgufReader::read_header(size_t file) {
   for (uint64_t i = 0; i < values; ++i) {
     const std::string key = header.text();
     const auto type = header.number<GgufValue>();
-    if (file == 0) values_[key] = {type, header.position()};
-    if (key == "general.alignment" && type == GgufValue::kU32)
-      alignment = header.number<uint32_t>();
-    else if (key == kSplitNumber && type == GgufValue::kU16)
-      part = header.number<uint16_t>();
-    else if (key == kSplitCount && type == GgufValue::kU16)
-      parts = header.number<uint16_t>();
-    else
+    if (file == 0 && !values_.emplace(key, std::pair(type, header.position())).second)
+      header.fail(cat("its metadata has ", key, " twice"));
+    uint64_t* const number = key == "general.alignment" ? &alignment
+                             : key == kSplitNumber      ? &part
+                             : key == kSplitCount       ? &parts
+                                                        : nullptr;
+    if (!number) {
       header.skip_value(type);
+      continue;
+    }
+    const Json value = header.value(type);
+    if (!value.is_number_integer()) header.fail(cat(key, " is no whole number"));
+    *number = value;
   }
   if (alignment == 0 || (alignment & (alignment - 1))) header.fail(cat("its alignment is ", alignment));
   // Parts of one model come in the order of their names, name-00001-of-00003.

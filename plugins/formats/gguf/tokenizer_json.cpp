@@ -19,6 +19,28 @@ Json ggml(GgufReader& file, const std::string& key) { return file.value("tokeniz
 
 std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : ""; }
 
+bool is_utf8(const std::string& text) {
+  try {
+    Json(text).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
+// Throws rh::Error for what is no list of texts in UTF-8.
+std::vector<std::string> texts_of(GgufReader& file, const char* key) {
+  const Json list = ggml(file, key);
+  rh::require(list.is_array(), cat("tokenizer.ggml.", key, " is missing, or no list"));
+  std::vector<std::string> texts;
+  for (const Json& text : list) {
+    rh::require(text.is_string() && is_utf8(text.get<std::string>()),
+                cat("entry ", texts.size(), " of tokenizer.ggml.", key, " is no text in UTF-8"));
+    texts.push_back(text);
+  }
+  return texts;
+}
+
 struct Tokens {
   std::vector<std::string> texts;
   std::vector<TokenType> types;
@@ -28,13 +50,13 @@ struct Tokens {
 // Throws rh::Error when the lists have different lengths.
 Tokens tokens_of(GgufReader& file) {
   Tokens out;
-  for (const Json& text : ggml(file, "tokens")) out.texts.push_back(text);
+  out.texts = texts_of(file, "tokens");
   out.types.resize(out.texts.size(), TokenType::kNormal);
   out.scores.resize(out.texts.size());
   const Json types = ggml(file, "token_type"), scores = ggml(file, "scores");
   rh::require(
       (types.is_null() || types.size() == out.texts.size()) && (scores.is_null() || scores.size() == out.texts.size()),
-      "GGUF: tokenizer.ggml.tokens, .token_type and .scores have different lengths");
+      "tokenizer.ggml.tokens, .token_type and .scores have different lengths");
   for (size_t i = 0; i < types.size(); ++i) out.types[i] = static_cast<TokenType>(types[i].get<int32_t>());
   for (size_t i = 0; i < scores.size(); ++i) out.scores[i] = scores[i];
   return out;
@@ -170,10 +192,9 @@ std::string bytes_json(GgufReader& file, const Tokens& tokens, const PreTokenize
   std::unordered_map<std::string, size_t> ids;
   const SortedJson vocab = vocabulary(tokens, ids);
   SortedJson merges = SortedJson::array();
-  for (const Json& merge : ggml(file, "merges")) {
-    const std::string text = merge;
+  for (const std::string& text : texts_of(file, "merges")) {
     const size_t blank = text.find(' ', 1);
-    rh::require(blank != std::string::npos, "GGUF: an entry of tokenizer.ggml.merges is no pair");
+    rh::require(blank != std::string::npos, "an entry of tokenizer.ggml.merges is no pair");
     merges.push_back({text.substr(0, blank), text.substr(blank + 1)});
   }
   const SortedJson model{{"type", "BPE"},
@@ -204,18 +225,27 @@ std::string bytes_json(GgufReader& file, const Tokens& tokens, const PreTokenize
 std::string tokenizer_json(GgufReader& file) {
   const std::string kind = text_of(ggml(file, "model")), pre = text_of(ggml(file, "pre"));
   const PreTokenizer* words = pre_tokenizer(pre);
-  if (kind == "llama") return pieces_json(file, tokens_of(file));
-  if (kind == "gpt2" && words) return bytes_json(file, tokens_of(file), *words);
-  if (!kind.empty())
-    rh::log(RH_LOG_WARNING,
-            cat("gguf: the tokenizer in the file, ", kind, kind == "gpt2" ? " with the pre-tokenizer " + pre : "",
-                ", is not one that is rebuilt here; take the original model's tokenizer files"));
+  try {
+    if (kind == "llama") return pieces_json(file, tokens_of(file));
+    if (kind == "gpt2" && words) return bytes_json(file, tokens_of(file), *words);
+    if (!kind.empty())
+      rh::log(RH_LOG_WARNING,
+              cat("gguf: the tokenizer in the file, ", kind, kind == "gpt2" ? " with the pre-tokenizer " + pre : "",
+                  ", is not one that is rebuilt here; take the original model's tokenizer files"));
+  } catch (const rh::Error& e) {
+    rh::log(RH_LOG_WARNING, cat("gguf: the tokenizer in the file cannot be rebuilt: ", e.what(),
+                                "; take the original model's tokenizer files"));
+  }
   return "";
 }
 
 std::string tokenizer_config_json(GgufReader& file) {
-  if (ggml(file, "tokens").is_null()) return "";
-  const Tokens tokens = tokens_of(file);
+  Tokens tokens;
+  try {
+    tokens = tokens_of(file);
+  } catch (const rh::Error&) {
+    return "";
+  }
   Json config{{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
   constexpr struct {
     const char *name, *key;
