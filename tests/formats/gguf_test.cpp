@@ -503,6 +503,15 @@ TEST(GgufDamaged, AFactorOfPositionsWithoutATypeIsLinear) {
   EXPECT_EQ(scaling("type", 8, text("longrope")), json({{"rope_type", "longrope"}, {"factor", nullptr}}));
 }
 
+TEST(GgufDamaged, TheIdOfARoleMayBeSigned) {
+  const std::string key = text("tokenizer.ggml.bos_token_id");
+  std::string as, is;
+  facts_of(golden_file(), &as);
+  facts_of(replaced(golden_file(), key + raw(4u), key + raw(5u)), &is);
+  EXPECT_NE(as.find("TemplateProcessing"), std::string::npos);
+  EXPECT_EQ(is, as);
+}
+
 TEST(GgufDamaged, ATokenizerThatCannotBeRebuiltIsLeftOut) {
   std::string tokenizer;
   facts_of(golden_file(), &tokenizer);

@@ -65,7 +65,7 @@ Tokens tokens_of(GgufReader& file) {
 // The token of a role ("bos"); empty: none.
 std::string role(GgufReader& file, const Tokens& tokens, const char* key) {
   const Json id = ggml(file, cat(key, "_token_id"));
-  return id.is_number_unsigned() && id < tokens.texts.size() ? tokens.texts[id.get<size_t>()] : "";
+  return id.is_number_integer() && id >= 0 && id < tokens.texts.size() ? tokens.texts[id.get<size_t>()] : "";
 }
 
 // Those that stand for themselves, whatever the model makes of texts.
