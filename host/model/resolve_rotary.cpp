@@ -100,7 +100,7 @@ std::vector<std::string> unused_scaling(const Value& value) {
 // `scaling` is config.json's map of rotary parameters. In the style of transformers 4 it holds the scaling alone, in
 // that of 5 theta and the rotated fraction too; the map wins over the keys beside it.
 RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim, int64_t positions) {
-  value.only({"theta", "fraction", "dims", "scaling", "interleaved", "original_positions", "when", "unless"});
+  value.only({"theta", "fraction", "dims", "scaling", "alpha", "interleaved", "original_positions", "when", "unless"});
   const RotaryMap map(value.at("scaling"));
   const auto theta = map.find("rope_theta");
   const auto type = type_of(map);
@@ -119,8 +119,9 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
     (fraction ? *fraction : sizes.at("head_dim")).fail("what leaves an even number of rotary features");
 
   // mrope turns the features of images' positions; for a text all three positions are equal.
-  // dynamic changes nothing up to the positions that the model knows, but for an alpha.
-  if (const auto alpha = map.find("alpha"); alpha && type && type->text() == "dynamic")
+  // dynamic changes nothing up to the positions that the model knows, but for an alpha where the family heeds it.
+  const auto heeds = value.find("alpha");
+  if (const auto alpha = map.find("alpha"); alpha && heeds && heeds->flag() && type && type->text() == "dynamic")
     rotary.theta *= std::pow(alpha->number(), static_cast<double>(rotary.dims) / static_cast<double>(rotary.dims - 2));
   if (!type || contains({"default", "mrope", "dynamic"}, type->text())) return rotary;
   const auto original_positions = [&] {

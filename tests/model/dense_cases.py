@@ -98,6 +98,7 @@ CASES = {
     "smollm3": ("smollm3", FOUR | rope(), None),
     "smollm3_untied": ("smollm3", FOUR | UNTIED | BIASED | dict(no_rope_layers=[0, 1, 1, 0], use_sliding_window=True,
                                                                sliding_window=5), None),
+    "smollm3_window": ("smollm3", FOUR, edited(sliding_window=5, layer_types=["full_attention", "sliding_attention"] * 2)),
     "smollm3_4": ("smollm3", FOUR | rope() | dict(no_rope_layer_interval=2), edited("no_rope_layers")),
     "cohere": ("cohere", BASE | rope(), None),
     "cohere_norms": ("cohere", BASE | UNTIED | dict(use_qk_norm=True, attention_bias=True, logit_scale=0.5), None),
