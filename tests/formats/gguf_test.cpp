@@ -489,9 +489,10 @@ TEST(GgufDamaged, AKeyThatIsThereTwiceIsRefused) {
 }
 
 TEST(GgufDamaged, AFileWithoutTheEpsilonOfNormsIsNotGivenOne) {
-  const auto epsilon = [](const std::string& bytes) { return facts_of(bytes).at("config").at("rms_norm_eps"); };
-  EXPECT_TRUE(epsilon(golden_file()).is_number());
-  EXPECT_TRUE(epsilon(replaced(golden_file(), "layer_norm_rms_epsilon", "layer_norm_rms_epsilom")).is_null());
+  const json facts = facts_of(replaced(golden_file(), "layer_norm_rms_epsilon", "layer_norm_rms_epsilom"));
+  EXPECT_TRUE(facts.at("config").at("rms_norm_eps").is_null());
+  EXPECT_EQ(facts.at("config_problem"), "the metadata has no llama.attention.layer_norm_rms_epsilon, which norms need");
+  EXPECT_FALSE(facts_of(golden_file()).contains("config_problem"));
 }
 
 TEST(GgufDamaged, AFactorOfPositionsWithoutATypeIsLinear) {

@@ -171,6 +171,9 @@ std::string config_problem(GgufReader& file, const Json& config) {
   const std::string type = config.at("model_type");
   if (type.starts_with(kUnknownFamily))
     return cat("the metadata of llama.cpp's ", type.substr(kUnknownFamily.size()), " is not turned into a config.json");
+  if (config.at("rms_norm_eps").is_null())
+    return cat("the metadata has no ", file.value("general.architecture").get<std::string>(),
+               ".attention.layer_norm_rms_epsilon, which norms need");
   const Json size = config.value("head_dim", Json());
   for (const char* suffix : {"", "_swa"}) {
     const std::string key = cat(file.value("general.architecture").get<std::string>(), ".rope.dimension_count", suffix);
