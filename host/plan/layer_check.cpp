@@ -8,9 +8,9 @@
 #include "host/abi/format_query.h"
 #include "host/abi/quantizer.h"
 #include "host/base/error.h"
-#include "host/base/suggest.h"
 #include "host/base/words.h"
 #include "host/plan/format_facts.h"
+#include "host/plan/scheme_resolver.h"
 
 namespace roundhouse {
 namespace {
@@ -169,16 +169,6 @@ std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPla
   for (const FormatRecord* record : catalogue.formats())
     if (format_refusal(catalogue, record->id, json::object(), layer).empty()) ids.push_back(record->id);
   return ids;
-}
-
-void check_options(const std::string& whose, const json& schema, const json& options) {
-  std::vector<std::string> known;
-  const json properties = schema.value("properties", json::object());
-  for (const auto& [name, option] : properties.items()) known.push_back(name);
-  for (const auto& [name, value] : options.items())
-    if (!contains(known, name))
-      throw Error(cat(whose, " has no option \"", name, "\"", suggest(name, known),
-                      ". Its options: ", known.empty() ? "none" : joined(known)));
 }
 
 void check_format_options(const Catalogue& catalogue, const FormatChoice& format) {

@@ -29,9 +29,7 @@ std::string format_refusal(Catalogue& catalogue, const std::string& format, cons
 // The loaded formats that hold the layer with their default options. REQUIRES: as format_refusal.
 std::vector<std::string> formats_that_could(Catalogue& catalogue, const LayerPlan& layer);
 
-// Throws Error for an option whose name the schema of `whose` options does not have. What values mean is the plugin's
-// business.
-void check_options(const std::string& whose, const nlohmann::json& schema, const nlohmann::json& options);
+// check_options() of the format's.
 void check_format_options(const Catalogue& catalogue, const FormatChoice& format);
 
 }  // namespace roundhouse

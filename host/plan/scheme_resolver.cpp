@@ -10,7 +10,7 @@
 
 #include "host/base/error.h"
 #include "host/base/suggest.h"
-#include "host/plan/layer_check.h"
+#include "host/base/words.h"
 
 namespace roundhouse {
 namespace {
@@ -139,6 +139,16 @@ bool says_unquantized(const DtypeRequest& request) {
 }
 
 }  // namespace
+
+void check_options(const std::string& whose, const nlohmann::json& schema, const nlohmann::json& options) {
+  std::vector<std::string> known;
+  const nlohmann::json properties = schema.value("properties", nlohmann::json::object());
+  for (const auto& [name, option] : properties.items()) known.push_back(name);
+  for (const auto& [name, value] : options.items())
+    if (!contains(known, name))
+      throw Error(cat(whose, " has no option \"", name, "\"", suggest(name, known),
+                      ". Its options: ", known.empty() ? "none" : joined(known)));
+}
 
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request) {
   TensorScheme scheme;

@@ -32,6 +32,10 @@ struct DtypeRequest {
 // alias.
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request);
 
+// Throws Error for an option whose name the schema of `whose` options does not have. What values mean is the plugin's
+// business.
+void check_options(const std::string& whose, const nlohmann::json& schema, const nlohmann::json& options);
+
 // A layer's scheme from a recipe's keys: data_type and those above for the weight; act_data_type, act_bits,
 // act_group_size, act_sym and act_dynamic for the activation. 16 bits: that side stays as it is. What is not said of an
 // activation: 16 bits, else the weight's data type, group size and symmetry, dynamic (auto-round's rules).
