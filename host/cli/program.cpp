@@ -93,7 +93,9 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   log::to_console();
   app.parse_complete_callback([&] {
     if (context.verbose) log::set_level(log::Level::kDebug);
-    if (!context.log_file.empty() && launched_rank().value_or(0) == 0) log::set_file(context.log_file);
+    // The other processes of a run say nothing there.
+    if (!context.log_file.empty() && (!app.got_subcommand("run") || launched_rank().value_or(0) == 0))
+      log::set_file(context.log_file);
     set_threads(context.threads);
   });
   for (auto* add : {&cli::add_run, &cli::add_plan, &cli::add_eval, &cli::add_plugins, &cli::add_lists, &cli::add_qdq,

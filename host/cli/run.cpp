@@ -3,6 +3,7 @@
 #include "host/run/run.h"
 
 #include <chrono>
+#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <thread>
@@ -61,13 +62,18 @@ void run_as_asked(Context& context, const Options& o) {
   require_verified(report);
 }
 
-// Ends the run for all its processes. What each of them finds, or is told by a signal, the first one says, and keeps what
-// is done: the others leave it time for that.
+// Ends the run for all its processes: the first one does, with the words of whichever has failed, when it has kept what is
+// done. What all of them find, or are told by a signal, it says too.
 void end_all(const std::exception& e) {
   constexpr int kBySignal = 128;
   const int signal = *cancellation_flag();
-  if (this_rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(signal != 0 ? 60 : 3));
+  if (this_rank() > 0) {
+    if (signal == 0) ranks()->tell_failure(message_of(e));
+    std::this_thread::sleep_for(std::chrono::minutes(1));
+  }
   log::error(this_rank() > 0 ? cat("rank ", this_rank(), ": ", message_of(e)) : message_of(e));
+  std::cout.flush();
+  std::fflush(nullptr);
   ranks()->end_all(signal != 0 ? kBySignal + signal : 1);
 }
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -11,6 +12,8 @@
 
 namespace roundhouse {
 namespace {
+
+constexpr int kBytes = 0, kText = 1;  // tags
 
 // nullptr, or what the code means.
 const char* text_of(int code) {
@@ -24,21 +27,39 @@ const char* text_of(int code) {
 const char* send(int to, const void* data, int bytes, void** request) {
   auto* const started = new MPI_Request;
   *request = started;
-  return text_of(MPI_Isend(data, bytes, MPI_BYTE, to, 0, MPI_COMM_WORLD, started));
+  return text_of(MPI_Isend(data, bytes, MPI_BYTE, to, kBytes, MPI_COMM_WORLD, started));
 }
 
 const char* receive(int from, void* data, int bytes, void** request) {
   auto* const started = new MPI_Request;
   *request = started;
-  return text_of(MPI_Irecv(data, bytes, MPI_BYTE, from, 0, MPI_COMM_WORLD, started));
+  return text_of(MPI_Irecv(data, bytes, MPI_BYTE, from, kBytes, MPI_COMM_WORLD, started));
 }
 
-const char* test(void* request, bool* done) {
+const char* test(void* request, bool* done, int* bytes) {
   int flag = 0;
-  const int code = MPI_Test(static_cast<MPI_Request*>(request), &flag, MPI_STATUS_IGNORE);
+  MPI_Status status;
+  const int code = MPI_Test(static_cast<MPI_Request*>(request), &flag, &status);
   *done = flag != 0;
+  if (*done && code == MPI_SUCCESS) MPI_Get_count(&status, MPI_BYTE, bytes);
   if (*done) delete static_cast<MPI_Request*>(request);
   return text_of(code);
+}
+
+void tell(const char* text) {
+  MPI_Request sent;
+  MPI_Isend(text, static_cast<int>(std::strlen(text)) + 1, MPI_CHAR, 0, kText, MPI_COMM_WORLD, &sent);
+}
+
+const char* hear(int* from) {
+  static char text[4096];
+  int there = 0;
+  MPI_Status status;
+  if (MPI_Iprobe(MPI_ANY_SOURCE, kText, MPI_COMM_WORLD, &there, &status) != MPI_SUCCESS || !there) return nullptr;
+  *from = status.MPI_SOURCE;
+  // What is longer is cut.
+  MPI_Recv(text, sizeof text - 1, MPI_CHAR, *from, kText, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+  return text;
 }
 
 // The processors that the processes of this machine may use, divided among them.
@@ -60,7 +81,9 @@ int share_processors(MpiFunctions& functions) {
   std::memcpy(&together, all.data(), sizeof together);
   const int usable = CPU_COUNT(&together);
   functions.threads = std::max(1, std::min(CPU_COUNT(&own), usable / here));
-  functions.idle_processors = std::max(0, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)) - usable);
+  cpu_set_t launcher;
+  if (std::getenv("OMPI_COMM_WORLD_RANK") && sched_getaffinity(::getppid(), sizeof launcher, &launcher) == 0)
+    functions.idle_processors = std::max(0, CPU_COUNT(&launcher) - usable);
   return MPI_SUCCESS;
 }
 
@@ -78,6 +101,8 @@ const char* start(MpiFunctions* functions) {
   functions->send = &send;
   functions->receive = &receive;
   functions->test = &test;
+  functions->tell = &tell;
+  functions->hear = &hear;
   functions->end = [] { return text_of(MPI_Finalize()); };
   functions->abort = [](int status) { MPI_Abort(MPI_COMM_WORLD, status); };
   MPI_Comm_rank(MPI_COMM_WORLD, &functions->rank);

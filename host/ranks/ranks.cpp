@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "host/base/cancel.h"
-#include "host/base/crash.h"
 #include "host/base/environment.h"
 #include "host/base/error.h"
 #include "host/base/log.h"
@@ -41,24 +40,33 @@ std::optional<int> number_in(const char* variable) {
   return static_cast<int>(std::strtol(text.c_str(), nullptr, 10));
 }
 
-// As a launcher says. srun --mpi=pmix names the rank alone, and Slurm the number.
+bool is_off() { return environment_variable("ROUNDHOUSE_RANKS") == "off"; }
+
+// As a launcher says; 0: it does not. Slurm has the number where srun --mpi=pmix tells the rank alone.
 int launched_size() {
+  if (is_off()) return 1;
   for (const Launcher& launcher : kLaunchers)
     if (const auto size = number_in(launcher.size); size && number_in(launcher.rank)) return *size;
-  return number_in("PMIX_RANK") ? number_in("SLURM_NTASKS").value_or(2) : 1;
+  return number_in("PMIX_RANK") ? number_in("SLURM_NTASKS").value_or(0) : 1;
 }
 
 // A wait of microseconds costs nothing but them; a long one leaves the processor to others.
 class Patience {
  public:
+  explicit Patience(const MpiFunctions& mpi) : mpi_(mpi) {}
+  // Throws Error for what another rank has told.
   void wait() {
     throw_if_cancelled();
+    int from = 0;
+    if (mpi_.rank == 0)
+      if (const char* text = mpi_.hear(&from)) throw Error(cat("rank ", from, ": ", text));
     if (++times_ < kSpins) return std::this_thread::yield();
     std::this_thread::sleep_for(std::chrono::microseconds(std::min(1000, times_ - kSpins + 20)));
   }
 
  private:
   static constexpr int kSpins = 500;
+  const MpiFunctions& mpi_;
   int times_ = 0;
 };
 
@@ -81,7 +89,7 @@ class MpiRanks : public Ranks {
 
   void flush() override {
     for (; !posted_.empty(); posted_.pop_front())
-      for (Patience patience; !done(posted_.front());) patience.wait();
+      for (Patience patience(mpi_); !done(posted_.front());) patience.wait();
   }
 
   void receive(int from, void* data, uint64_t bytes) override {
@@ -89,8 +97,17 @@ class MpiRanks : public Ranks {
     in_messages(data, bytes, [&](void* part, int size) {
       Posted message{nullptr, from, nullptr};
       require(mpi_.receive(from, part, size, &message.request), from);
-      for (Patience patience; !done(message);) patience.wait();
+      int received = 0;
+      for (Patience patience(mpi_); !done(message, &received);) patience.wait();
+      if (received != size)
+        throw Error(
+            cat("rank ", from, " has sent ", received, " bytes where ", size, " were due: a fault of the program"));
     });
+  }
+
+  void tell_failure(const std::string& text) override {
+    failure_ = text;
+    mpi_.tell(failure_.c_str());
   }
 
   void end_all(int status) override {
@@ -108,14 +125,15 @@ class MpiRanks : public Ranks {
     std::shared_ptr<const void> keep;
   };
 
-  bool done(const Posted& message) const {
+  bool done(const Posted& message, int* received = nullptr) const {
     bool done = false;
-    require(mpi_.test(message.request, &done), message.other);
+    int bytes = 0;
+    require(mpi_.test(message.request, &done, received ? received : &bytes), message.other);
     return done;
   }
 
   void require(const char* why, int other) const {
-    if (why) throw Error(cat("rank ", other, " cannot be reached: ", why), Failure::kUnavailable);
+    if (why) throw Error(cat("a message of or to rank ", other, " is lost: ", why), Failure::kUnavailable);
   }
 
   template <typename Body>
@@ -126,6 +144,7 @@ class MpiRanks : public Ranks {
 
   MpiFunctions mpi_;
   std::deque<Posted> posted_;
+  std::string failure_;
 };
 
 std::unique_ptr<MpiRanks> g_ranks;
@@ -165,6 +184,7 @@ std::vector<std::string> Ranks::from_all(const std::string& text) {
 Ranks* ranks() { return g_ranks.get(); }
 
 std::optional<int> launched_rank() {
+  if (is_off()) return std::nullopt;
   for (const Launcher& launcher : kLaunchers)
     if (const auto rank = number_in(launcher.rank)) return rank;
   return number_in("PMIX_RANK");
@@ -174,13 +194,14 @@ std::optional<int> launched_rank() {
 fs::path mpi_library() {
   Dl_info about = {};
   const bool known = ::dladdr(reinterpret_cast<const void*>(&launched_size), &about) != 0;
-  return (known ? fs::path(about.dli_fname).parent_path() : fs::path()) / kLibrary;
+  return known ? fs::absolute(about.dli_fname).parent_path() / kLibrary : fs::path();
 }
 
 void join_ranks() {
   const int wanted = launched_size();
-  if (wanted <= 1) return;
-  const std::string asked = cat("a launcher has started ", wanted, " processes of this run, but ");
+  if (wanted == 1) return;
+  const std::string asked =
+      cat("a launcher has started ", wanted > 0 ? std::to_string(wanted) : "some", " processes of this run, but ");
   const fs::path file = mpi_library();
   if (!fs::exists(file))
     throw Error(cat(asked, "this build has no MPI (", file.string(),
@@ -192,6 +213,10 @@ void join_ranks() {
   if (!start) throw Error(cat(asked, "its MPI cannot be loaded: ", ::dlerror()), Failure::kUnavailable);
   MpiFunctions functions{};
   if (const char* why = start(&functions)) throw Error(cat(asked, "MPI does not start: ", why), Failure::kUnavailable);
+  if (functions.size == 1 && wanted == 0) {
+    functions.end();
+    return;
+  }
   if (functions.size == 1)
     throw Error(cat(asked, functions.library,
                     ", which this build uses, has found this one alone: take the launcher of "
@@ -202,8 +227,8 @@ void join_ranks() {
   log::info(cat(functions.size, " processes (", functions.library, "), ", functions.threads,
                 functions.threads == 1 ? " thread" : " threads", " each"));
   if (functions.idle_processors > 0)
-    log::warning(cat("the launcher leaves ", functions.idle_processors,
-                     " processors of this machine to nobody: mpirun --bind-to none leaves all to the run"));
+    log::warning(cat("mpirun leaves processors of this machine to nobody, ", functions.idle_processors,
+                     " of them: --bind-to none leaves all to the run"));
 }
 
 void leave_ranks() {

@@ -26,6 +26,8 @@ class Ranks {
   // Waits until all that was posted is gone.
   virtual void flush() = 0;
   virtual void receive(int from, void* data, uint64_t bytes) = 0;
+  // Of another rank than the first, which ends with it where it waits the next time.
+  virtual void tell_failure(const std::string& text) = 0;
   // Ends all processes at once, this one with `status`.
   [[noreturn]] virtual void end_all(int status) = 0;
 
@@ -42,7 +44,8 @@ Ranks* ranks();
 inline int this_rank() { return ranks() ? ranks()->rank() : 0; }
 inline int rank_count() { return ranks() ? ranks()->size() : 1; }
 
-// What a launcher's environment says of this process, before join_ranks(): its rank; nothing: there is no launcher.
+// What a launcher's environment says of this process, before join_ranks(): its rank; nothing: there is no launcher, or
+// ROUNDHOUSE_RANKS is off.
 std::optional<int> launched_rank();
 // The library with MPI, which a build without one lacks.
 std::filesystem::path mpi_library();

@@ -14,6 +14,7 @@
 #include "host/base/sha256.h"
 #include "host/export/exporter.h"
 #include "host/plan/mix.h"
+#include "host/ranks/ranks.h"
 #include "host/report/progress.h"
 #include "host/run/card.h"
 #include "host/run/identity.h"
@@ -104,7 +105,10 @@ std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catal
   const MixPlan& mix = *open.mix;
   const fs::path file = cache_file(mix, original, catalogue, texts, device);
   std::optional<Sensitivities> sensitivities;
-  if (measuring != Measuring::kAnew) sensitivities = read(file, mix);
+  if (this_rank() > 0)
+    sensitivities = json::parse(ranks()->from_first("")).get<Sensitivities>();
+  else if (measuring != Measuring::kAnew)
+    sensitivities = read(file, mix);
   if (!sensitivities) {
     if (measuring == Measuring::kNever) return std::nullopt;
     const std::optional<int64_t> memory =
@@ -116,6 +120,7 @@ std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catal
     progress.clear();
     keep(file, *sensitivities);
   }
+  if (ranks() && this_rank() == 0) ranks()->from_first(json(*sensitivities).dump());
   if (!mix.of_bytes) return choose_schemes(open, *sensitivities, original, catalogue);
   // What the estimate leaves out: headers, and what a format stores beside an encoding.
   for (uint64_t beyond = 0;;) {

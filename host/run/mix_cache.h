@@ -16,7 +16,8 @@ enum class Measuring { kNever, kOnce, kAnew };
 
 // choose_schemes() with sensitivities from roundhouse/sensitivities in the user's XDG cache folder, by all that they
 // depend on: model, calibration texts, schemes, plugins, device, program. Else they are measured, with the progress
-// shown, and kept there; with kNever there is no plan then. Throws Error. REQUIRES: open.mix.
+// shown, and kept there; with kNever there is no plan then. Every rank calls it: the first one does that, and tells the
+// others. Throws Error. REQUIRES: open.mix.
 std::optional<Plan> settle_mix(const Plan& open, const Original& original, Catalogue& catalogue, const Texts& texts,
                                const std::string& device, Measuring measuring);
 

@@ -21,6 +21,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/base/machine.h"
 #include "host/base/parallel.h"
 #include "host/base/words.h"
 #include "host/checkpoint/output.h"
@@ -53,6 +54,8 @@
 
 namespace roundhouse {
 namespace {
+
+constexpr const char* kEvaluationAlone = "evaluation";  // what the first rank tells the others when that is left
 
 // That its files take on the disk: one that is laid out ahead has holes.
 uint64_t bytes_in(const std::filesystem::path& folder) {
@@ -216,7 +219,7 @@ class Run {
     for (const std::string& warning : plan_.warnings) log::warning(warning);
     report_.model = recipe_.model;
     report_.output = recipe_.output;
-    report_.device = resolve_device(recipe_.device);
+    report_.device = device_of(recipe_.device);
     texts_ = load_texts(plan_, original_);
     if (plan_.mix) settle_mix();
     report_.recipe = to_yaml(plan_.recipe);
@@ -226,7 +229,6 @@ class Run {
     report_.warnings = plan_.warnings;
     report_.commands = serve_commands(plan_);
     identity_ = run_identity(plan_, original_, catalogue, report_.device, texts_);
-    if (ranks()) require_work_for_all();
     if (report_.device != "cpu") fit_to(card_of(report_.device));
   }
 
@@ -234,14 +236,14 @@ class Run {
     const std::filesystem::path unfinished = report_.notes() / kJournalFolder;
     if (!request_.restart && take_evaluation_record(unfinished, identity_, seen_, report_)) {
       log::info(cat("the exports in ", report_.output.string(), " are complete: only their evaluation is left"));
-      if (ranks()) ranks()->from_first("");
+      if (ranks()) ranks()->from_first(kEvaluationAlone);
       fingerprints_ = Fingerprints::read(fingerprint_file(report_.output));
       OutputFolder::remove_leftovers(report_.output);
     } else {
       make_exports();
     }
     clock_.lap();
-    if (ranks() && threads() == ranks()->threads()) set_threads(0);  // the others only wait now
+    if (ranks() && recipe_.threads == 0 && threads() == ranks()->threads()) set_threads(0);  // the others only wait now
     const EvaluationLock lock(unfinished, report_.output);
     try {
       if (recipe_.imatrix.save) save_importance(plan_, original_.architecture, seen_.importance, seen_.tokens);
@@ -264,13 +266,17 @@ class Run {
   // What ranks other than the first do.
   void help() {
     const std::string start = ranks()->from_first("");
-    if (start.empty()) return;
+    if (start == kEvaluationAlone) return;
     const nlohmann::json told = nlohmann::json::parse(start);
-    if (const std::string other = difference(told.at("identity"), identity_); !other.empty())
-      throw Error(cat("it would not do the same as the first rank: ", other), Failure::kPrecondition);
     std::optional<JournalRecord> from;
-    if (const int64_t record = told.at("record"); record > 0)
-      from = Journal(OutputFolder::partial_of(recipe_.output) / kJournalFolder, identity_).open(record);
+    std::string fault = difference(told.at("identity"), identity_of_rank());
+    try {
+      if (const int64_t record = told.at("record"); fault.empty() && record > 0)
+        from = Journal(OutputFolder::partial_of(recipe_.output) / kJournalFolder, identity_).open(record);
+    } catch (const Error& e) {
+      fault = e.what();
+    }
+    require_no_fault(ranks()->from_all(fault));
     NoSink sink;
     quantize_into(sink, from);
   }
@@ -283,6 +289,27 @@ class Run {
     void iteration(int64_t, int64_t, double) override {}
     void block_done(const BlockReport&) override {}
   };
+
+  static std::string device_of(const DeviceChoice& choice) {
+    if (!ranks()) return resolve_device(choice);
+    if (choice.kind == DeviceChoice::Kind::kCuda)
+      throw Error("several processes of a run compute on CPUs alone so far: set device to cpu, or start one process");
+    return "cpu";
+  }
+
+  // With what libtorch's results may depend on, beyond what a run that goes on has to have kept.
+  nlohmann::json identity_of_rank() const {
+    nlohmann::json identity = identity_;
+    identity["the processor"] = value_in("/proc/cpuinfo", "model name");
+    return identity;
+  }
+
+  // Every rank's, by which all of them end with the same words before the work.
+  static void require_no_fault(const std::vector<std::string>& faults) {
+    for (size_t rank = 0; rank < faults.size(); ++rank)
+      if (!faults[rank].empty())
+        throw Error(cat("rank ", rank, " would not do the same as the first: ", faults[rank]), Failure::kPrecondition);
+  }
 
   // Throws Error when an iteration's batch is too small for so many ranks.
   void require_work_for_all() const {
@@ -299,7 +326,6 @@ class Run {
 
   // Gives each layer of a mix its scheme. What is measured for it may lie beside the output for a while.
   void settle_mix() {
-    if (this_rank() > 0) ranks()->from_first("");  // it measures, and this one finds it in the cache
     if (this_rank() == 0 && !std::filesystem::exists(report_.notes() / kJournalFolder)) {
       OutputFolder::check_target(recipe_.output, request_.overwrite);
       require_own_files(recipe_.output, catalogue_);
@@ -307,8 +333,7 @@ class Run {
     std::error_code ignored;
     std::filesystem::create_directories(recipe_.output.parent_path(), ignored);
     Plan settled = *roundhouse::settle_mix(plan_, original_, catalogue_, texts_, report_.device,
-                                           request_.restart && this_rank() == 0 ? Measuring::kAnew : Measuring::kOnce);
-    if (ranks() && this_rank() == 0) ranks()->from_first("");
+                                           request_.restart ? Measuring::kAnew : Measuring::kOnce);
     for (const std::string& warning : settled.warnings)
       if (!contains(plan_.warnings, warning)) log::warning(warning);
     plan_ = std::move(settled);
@@ -330,6 +355,7 @@ class Run {
 
   // From the beginning, or from where an earlier run was broken off.
   void make_exports() {
+    if (ranks()) require_work_for_all();
     if (const auto& save = recipe_.imatrix.save; save && std::filesystem::exists(*save) && !request_.overwrite)
       throw Error(cat(save->string(), " already exists; --overwrite replaces it"));
     const bool left =
@@ -350,8 +376,11 @@ class Run {
       if (!plan_.rounds_only && !from) read_weights(plan_, original_, catalogue_);  // else each layer in its turn
       report_.seconds.prepare = clock_.lap();
       exporter->start_saving();
-      if (ranks())
-        ranks()->from_first(nlohmann::json{{"identity", identity_}, {"record", from ? from->number() : 0}}.dump());
+      if (ranks()) {
+        ranks()->from_first(
+            nlohmann::json{{"identity", identity_of_rank()}, {"record", from ? from->number() : 0}}.dump());
+        require_no_fault(ranks()->from_all(""));
+      }
       RunSink sink(*exporter, plan_, output, journal, from ? &*from : nullptr);
       try {
         quantize_into(sink, from);

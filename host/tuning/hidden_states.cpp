@@ -12,6 +12,7 @@
 #include "host/base/error.h"
 #include "host/base/parallel.h"
 #include "host/model/accelerator.h"
+#include "host/ranks/ranks.h"
 
 namespace roundhouse {
 namespace {
@@ -30,7 +31,8 @@ class Timer {
 // A file of that many bytes beside the run's output. It has no name any more: it goes with the process at the latest.
 AppendFile unlinked_file(const std::filesystem::path& output, int64_t bytes) {
   static int files = 0;
-  AppendFile file(cat(output.string(), ".activations-", ::getpid(), "-", files++));
+  // Processes of several machines, or containers, may have one number.
+  AppendFile file(cat(output.string(), ".activations-", this_rank(), "-", ::getpid(), "-", files++));
   ::unlink(file.path().c_str());
   int reason = 0;
   do {

@@ -91,7 +91,7 @@ void LayerQuantizer::restore_best() {
 void set_owners(LayerQuantizers& layers, const Catalogue& catalogue) {
   Balance balance;
   for (auto& layer : layers)
-    if (can_be_sent(layer->plan(), catalogue)) layer->set_owner(balance.next(layer->weight().numel()));
+    layer->set_owner(can_be_sent(layer->plan(), catalogue) ? balance.next(layer->weight().numel()) : 0);
 }
 
 void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which) {

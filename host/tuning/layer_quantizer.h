@@ -66,7 +66,7 @@ class LayerQuantizer {
   void step_with_gradients(const at::Tensor& gradient, const LearningRates& rates);
 
   const LayerPlan& plan_;
-  int owner_ = 0;
+  int owner_ = this_rank();
   DeviceQuantizer quantizer_;
   at::Tensor weight_;
   bool written_ = false;      // into the leaf, since the tunables changed
@@ -78,7 +78,7 @@ class LayerQuantizer {
 // The layers of a block.
 using LayerQuantizers = std::vector<std::unique_ptr<LayerQuantizer>>;
 
-// Divides them among the ranks.
+// Divides them among the ranks; before, each rank has all.
 void set_owners(LayerQuantizers& layers, const Catalogue& catalogue);
 
 // forward() of those for which `which` holds, by their owners; every rank has the leaves then.

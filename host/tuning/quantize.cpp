@@ -363,31 +363,41 @@ class Run {
     if (ranks() && !saved) ranks()->from_first("");
   }
 
-  // All that blocks from `next` on take from those before them.
+  // All that blocks from `next` on take from those before them. What the other ranks send is taken in any case: a run
+  // goes on without a record that cannot be written.
   void save(int64_t next, RecordWriter& record) const {
-    record.state["next"] = next;
-    record.state["random"] = random_.state();
-    record.state["done"] = done_;
-    add_observations(record, seen_);
+    std::exception_ptr failure;
+    const auto attempt = [&](const auto& step) {
+      if (failure) return;
+      try {
+        step();
+      } catch (const std::exception&) {
+        failure = std::current_exception();
+      }
+    };
+    attempt([&] {
+      record.state["next"] = next;
+      record.state["random"] = random_.state();
+      record.state["done"] = done_;
+      add_observations(record, seen_);
+    });
     for (const auto& [name, chain] : chains()) {
       std::vector<int64_t> shape = chain->sample_shape().vec();
       shape.insert(shape.begin(), static_cast<int64_t>(in_.samples.size()));
-      std::exception_ptr failure;  // what the others send is taken in any case
-      const auto append = [&](const at::Tensor& rows) {
-        try {
-          if (!failure) record.append(from_torch(rows.cpu().contiguous()));
-        } catch (const Error&) {
-          failure = std::current_exception();
-        }
-      };
-      record.begin(name, from_torch(chain->type()), shape);
-      for_all_units([&, chain = chain](int64_t begin, int64_t end) { append(chain->rows(begin, end)); });
+      attempt([&, chain = chain, name = name] {
+        record.begin(name, from_torch(chain->type()), shape);
+        for_all_units(
+            [&](int64_t begin, int64_t end) { record.append(from_torch(chain->rows(begin, end).cpu().contiguous())); });
+      });
       for (int rank = 1; rank < rank_count(); ++rank) {
         const Range share = share_of_rank(shape.front(), seqlen(), rank, rank_count());
-        for_units(share.size(), seqlen(), [&](int64_t, int64_t) { append(receive(rank)); });
+        for_units(share.size(), seqlen(), [&](int64_t, int64_t) {
+          const at::Tensor rows = receive(rank);
+          attempt([&] { record.append(from_torch(rows)); });
+        });
       }
-      if (failure) std::rethrow_exception(failure);
     }
+    if (failure) std::rethrow_exception(failure);
   }
 
   // What save() takes from the other ranks.

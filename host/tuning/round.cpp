@@ -172,12 +172,17 @@ class LayerRounding {
     if (plan.info.siblings.empty() || !(info.flags & RH_QUANTIZER_SHARED_STATISTIC)) return layer.measure();
     const auto [known, first] = shared_.try_emplace(plan.info.siblings);
     if (!first) return known->second;
-    at::Tensor sum = layer.measure();
+    at::Tensor sum;  // in one order, whichever of them asks
+    const auto add = [&](const at::Tensor& one) {
+      if (one.defined()) sum = sum.defined() ? reduced(info.reduce, sum, one) : one;
+    };
     for (const LayerPlan* other : siblings_.at(plan.info.siblings)) {
-      if (other == &plan || !sum.defined() || !other->scheme.weight) continue;
-      LayerQuantizer sibling(in_.catalogue, *other, load(other->info.name + ".weight"), device_);
-      if (!(sibling.quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC)) continue;
-      sum = reduced(info.reduce, sum, sibling.measure());
+      if (other == &plan) {
+        add(layer.measure());
+      } else if (other->scheme.weight) {
+        LayerQuantizer sibling(in_.catalogue, *other, load(other->info.name + ".weight"), device_);
+        if (sibling.quantizer().info().flags & RH_QUANTIZER_SHARED_STATISTIC) add(sibling.measure());
+      }
     }
     return known->second = sum;
   }

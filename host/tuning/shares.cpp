@@ -17,7 +17,7 @@ namespace {
 // What goes before a tensor's bytes.
 struct Header {
   int64_t defined = 0, type = 0, dimensions = 0;
-  std::array<int64_t, 5> shape{};
+  std::array<int64_t, RH_MAX_DIMS> shape{};
 };
 
 int64_t units_in(int64_t samples, int64_t seqlen) {
@@ -76,7 +76,8 @@ void post(int to, const at::Tensor& tensor) {
   const auto header = std::make_shared<Header>();
   const at::Tensor bytes = tensor.defined() ? for_sending(tensor) : tensor;
   if (tensor.defined()) {
-    assert(tensor.dim() <= static_cast<int64_t>(header->shape.size()));
+    if (tensor.dim() > static_cast<int64_t>(header->shape.size()))
+      throw Error(cat("a tensor of ", tensor.dim(), " dimensions cannot be sent to another process"));
     *header = {1, static_cast<int64_t>(tensor.scalar_type()), tensor.dim(), {}};
     std::copy(tensor.sizes().begin(), tensor.sizes().end(), header->shape.begin());
   }

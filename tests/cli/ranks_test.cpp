@@ -76,20 +76,25 @@ const std::string kTwoBits = "scheme: W2A16G32\ntuning: {iters: 3, algorithm: si
 
 INSTANTIATE_TEST_SUITE_P(
     , SeveralRanks,
-    testing::Values(Case{"Tuned", kTwoBits + "formats: [auto_round, fake]\n", "", {2, 4}},
-                    Case{"WithRangesAndASpill",
-                         "scheme: FP8_STATIC\ntuning: {iters: 2}\nmemory: 100KB\nformats: [llm_compressor]\n",
-                         "",
-                         {4}},
-                    Case{"Searched",
-                         "scheme: GGUF:Q4_0\ntuning: {iters: 0, search: true}\nimatrix: {save: importance.gguf}\n"
-                         "formats: [gguf]\n",
-                         " --overwrite",
-                         {2}},
-                    Case{"Rounded",
-                         "scheme: W4A16\ntuning: {iters: 0}\narchitecture: generic\nformats: [auto_awq, fake]\n",
-                         " --set max_shard_size=300000",
-                         {3}}),
+    testing::Values(
+        Case{"Tuned", kTwoBits + "formats: [auto_round, fake]\n", "", {2, 4}},
+        Case{"WithRangesAndASpill",
+             "scheme: FP8_STATIC\ntuning: {iters: 2}\nmemory: 100KB\nformats: [llm_compressor]\n",
+             "",
+             {4}},
+        Case{"Searched",
+             "scheme: GGUF:Q4_0\ntuning: {iters: 0, search: true}\nimatrix: {save: importance.gguf}\n"
+             "formats: [gguf]\n",
+             " --overwrite",
+             {2, 3}},  // the third has no samples
+        Case{"Mixed",
+             "scheme: {mix: [W2A16G32, W4A16G32], target: 3 bits}\ntuning: {iters: 2}\nformats: [auto_round]\n",
+             "",
+             {2}},
+        Case{"Rounded",
+             "scheme: W4A16\ntuning: {iters: 0}\narchitecture: generic\nformats: [auto_awq, fake]\n",
+             " --set max_shard_size=300000",
+             {3}}),
     [](const auto& info) { return info.param.name; });
 
 class Ranks : public SeveralRanks {};
@@ -138,6 +143,38 @@ TEST_F(Ranks, WithNothingToDoAreRefused) {
   EXPECT_NE(at, std::string::npos) << outcome.output;
   EXPECT_EQ(outcome.output.find(error, at + 1), std::string::npos) << "said twice:\n" << outcome.output;
   EXPECT_FALSE(fs::exists(work_ / "out.partial"));
+}
+
+TEST_F(Ranks, ThatWouldDoSomethingElseAreNamed) {
+  const std::string command = recipe("scheme: W4A16\nformats: [fake]\n"),
+                    other = " : -n 1 " + kProgram + " run " + command;
+  for (const auto& [set, expected] :
+       {std::pair{std::string(" --set tuning.iters=3"),
+                  std::string("error: rank 1 would not do the same as the first: the recipe has \"tuning.iters: 3\"")},
+        {" --set model=" + work_.string(), "error: rank 1: " + work_.string()}}) {
+    const Outcome outcome = start(1, command + other + set);
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_NE(outcome.output.find(expected), std::string::npos) << outcome.output;
+    EXPECT_EQ(outcome.output.find("cancelled"), std::string::npos) << outcome.output;
+    EXPECT_FALSE(fs::exists(out()));
+  }
+}
+
+TEST_F(Ranks, GoOnWithoutARecordThatCannotBeWritten) {
+  const std::string command = recipe(kTwoBits + "formats: [fake]\n");
+  ASSERT_EQ(run("run " + command).code, 0);
+  const auto expected = contents();
+  for (const int write : {2, 3, 4}) {
+    SCOPED_TRACE(write);
+    fs::remove_all(out());
+    const Outcome outcome = start(2, command,
+                                  cat("ROUNDHOUSE_JOURNAL_SECONDS=0 LD_PRELOAD=" FAULT_LIBRARY " FAULT=write:", write,
+                                      ":28 FAULT_FOLDER=", (work_ / "out.partial/.journal").string()));
+    EXPECT_EQ(outcome.code, 0) << outcome.output;
+    EXPECT_NE(outcome.output.find("what is done is not recorded for a later run: "), std::string::npos)
+        << outcome.output;
+    expect_same(expected);
+  }
 }
 
 // The launcher of another MPI.
