@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -16,13 +17,19 @@ LAUNCHER = []  # what stands before the program
 
 
 def has_mpi():
-    return (pathlib.Path(os.environ["ROUNDHOUSE"]).parents[1] / "lib/roundhouse/libroundhouse_mpi.so").exists()
+    """Whether the program was built with MPI, whose launcher works here."""
+    library = pathlib.Path(os.environ["ROUNDHOUSE"]).parents[1] / "lib/roundhouse/libroundhouse_mpi.so"
+    if not library.exists() or not shutil.which("mpirun"):
+        return False
+    with ranks(2):
+        return subprocess.run([*LAUNCHER, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 @contextlib.contextmanager
 def ranks(number):
     """Within it, the program is started as so many processes of one run. The variables are Open MPI's."""
     os.environ.update(OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none",
+                      OMPI_MCA_btl_vader_backing_directory="/tmp", OMPI_MCA_btl_vader_single_copy_mechanism="none",
                       OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     LAUNCHER[:] = ["mpirun", "-n", str(number)]
     try:

@@ -167,8 +167,9 @@ class Experts(unittest.TestCase):
             tensors = load_file(self.export(name, formats=["auto_round"], **changes) / "model.safetensors")
             self.assertEqual(support.tensor_difference(tensors, expected), "", name)
 
-    @unittest.skipUnless(shutil.which("mpirun") and support.has_mpi(), "the program was built without MPI")
     def test_several_processes_change_no_bit(self):
+        if not support.has_mpi():
+            self.skipTest("the program was built without MPI, or its launcher does not work here")
         calibration = self.recipe["calibration"] | {"seqlen": 256, "concatenate": True, "batch_size": 16}
         for name, changes in (("tuned", dict(tuning={"iters": 2})), ("static", dict(scheme="FP8_STATIC")),
                               ("searched", dict(tuning={"iters": 0, "search": True}))):
