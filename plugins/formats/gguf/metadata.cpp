@@ -313,10 +313,10 @@ void check_hyperparameters(const Names& names, const Json& architecture) {
           "wants a head beside the embedding, and this model's is the embedding");
   require(architecture.at("heads") == architecture.at("kv_heads") || !names.own_keys(),
           "has keys and values for each head, and here heads share some");
-  for (const Json& activation : architecture.value("activations", Json::array())) {
+  for (const std::string& activation : architecture.value("activations", std::vector<std::string>())) {
     const std::vector<std::string>& known = names.activations();
     require(std::find(known.begin(), known.end(), activation) != known.end(),
-            cat("has ", known[0], " in its MLPs, and this model has ", activation.get<std::string>()));
+            cat("has ", known[0], " in its MLPs, and this model has ", activation));
   }
   if (const int64_t every = names.rotary_but_every(); every > 0) {
     const std::vector<bool> rotary = of_blocks<bool>(architecture, "rotary");
