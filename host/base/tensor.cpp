@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/base/tensor.h"
 
+#include <sys/mman.h>
+
 #include <array>
 #include <bit>
 #include <cassert>
@@ -57,6 +59,16 @@ const Row& row(DType dtype) {
   std::abort();
 }
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// Pages that the kernel fills with zeros when they are first touched, by whichever thread does so.
+void* map_zeros(size_t size) {
+  void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+  madvise(data, size, MADV_HUGEPAGE);
+  return data;
+}
+
 }  // namespace
 
 size_t bits_of(DType dtype) { return row(dtype).rh.bits; }
@@ -107,11 +119,14 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 Tensor::Tensor(DType dtype, std::vector<int64_t> shape) : dtype_(dtype), shape_(std::move(shape)) {
   const size_t size = bytes();
   if (size == 0) return;
-  data_ = std::aligned_alloc(64, (size + 63) / 64 * 64);
+  data_ = size < kHugePage ? std::aligned_alloc(64, (size + 63) / 64 * 64) : map_zeros(size);
   if (!data_)
     throw Error(cat("out of memory: a tensor of ", shape_text(shape_), " needs ", size, " bytes"), Failure::kExhausted);
-  std::memset(data_, 0, size);
-  storage_ = std::shared_ptr<const void>(data_, [](const void* p) { std::free(const_cast<void*>(p)); });
+  if (size < kHugePage) std::memset(data_, 0, size);
+  storage_ = std::shared_ptr<const void>(data_, [size](const void* p) {
+    void* const data = const_cast<void*>(p);
+    size < kHugePage ? std::free(data) : static_cast<void>(munmap(data, size));
+  });
 }
 
 Tensor::Tensor(DType dtype, std::vector<int64_t> shape, void* data, std::shared_ptr<const void> keep_alive)
