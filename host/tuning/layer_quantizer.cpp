@@ -25,12 +25,9 @@ LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, cons
                   plan.info.stack},
                  device),
       // From memory that the device copies by itself there is nothing to wait for.
-      weight_(to_torch(weight).to(quantizer_.device(), to_torch(weight.dtype()), /*non_blocking=*/true)) {
-  if (!is_tuned(plan.scheme.weight->rounding) || !quantizer().can_tune()) return;
-  const rh_quantizer_info& info = quantizer_.info();
-  for (uint32_t i = 0; i < info.tunable_count; ++i)
-    tunables_.push_back(allocate(*info.tunables[i], quantizer_.device()).fill_(info.tunables[i]->initial));
-}
+      weight_(to_torch(weight).to(quantizer_.device(), to_torch(weight.dtype()), /*non_blocking=*/true)),
+      tunable_(is_tuned(plan.scheme.weight->rounding) && quantizer().can_tune() &&
+               quantizer_.info().tunable_count > 0) {}
 
 void LayerQuantizer::prepare(const at::Tensor& statistic, const at::Tensor& importance) {
   quantizer_.prepare(weight_, importance.defined() ? importance.to(quantizer_.device()) : importance, statistic);
@@ -43,6 +40,10 @@ void LayerQuantizer::make_leaf(at::ScalarType compute_type, at::Device device) {
   written_ = false;
   leaf_ = make(device);
   output_ = device == quantizer_.device() ? leaf_ : make(quantizer_.device());
+  if (!tunable_ || !is_own()) return;
+  const rh_quantizer_info& info = quantizer_.info();
+  for (uint32_t i = 0; i < info.tunable_count; ++i)
+    tunables_.push_back(allocate(*info.tunables[i], quantizer_.device()).fill_(info.tunables[i]->initial));
 }
 
 bool LayerQuantizer::forward() {

@@ -43,9 +43,10 @@ class LayerQuantizer {
   void prepare(const at::Tensor& statistic, const at::Tensor& importance = {});
 
   // Whether the plugin can tune this layer and the plan asks for it.
-  bool tunable() const { return !tunables_.empty(); }
+  bool tunable() const { return tunable_; }
   // The quantized and dequantized weight in the compute type: a leaf whose gradient step() reads.
   at::Tensor& leaf() { return leaf_; }
+  // Allocates it, and the tunables if they are this rank's.
   void make_leaf(at::ScalarType compute_type, at::Device device);
   // Writes the quantized weight of the present tunables into the leaf. False: it is there.
   bool forward();
@@ -69,6 +70,7 @@ class LayerQuantizer {
   int owner_ = this_rank();
   DeviceQuantizer quantizer_;
   at::Tensor weight_;
+  bool tunable_ = false;
   bool written_ = false;      // into the leaf, since the tunables changed
   at::Tensor leaf_, output_;  // output_ is the leaf itself when it lives on the quantizer's device
   std::vector<at::Tensor> tunables_, best_;

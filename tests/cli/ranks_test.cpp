@@ -12,11 +12,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Case {
+struct RankCase {
   std::string name, recipe, set;
   std::vector<int> ranks;
 };
-void PrintTo(const Case& that, std::ostream* out) { *out << that.name; }
+void PrintTo(const RankCase& that, std::ostream* out) { *out << that.name; }
 
 // With Open MPI's settings: more processes than processors, none bound to one, root may run it; shared memory as in
 // containers, which have little of it and may not read each other's.
@@ -25,7 +25,7 @@ const std::string kLauncher =
     "OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none OMPI_ALLOW_RUN_AS_ROOT=1 "
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " CLI_MPIEXEC;
 
-class SeveralRanks : public WorkFolder, public testing::WithParamInterface<Case> {
+class SeveralRanks : public WorkFolder, public testing::WithParamInterface<RankCase> {
  protected:
   void SetUp() override {
     if (std::string(CLI_MPIEXEC).empty()) GTEST_SKIP() << "CMake has found no MPI";
@@ -84,24 +84,24 @@ const std::string kTwoBits = "scheme: W2A16G32\ntuning: {iters: 3, algorithm: si
 INSTANTIATE_TEST_SUITE_P(
     , SeveralRanks,
     testing::Values(
-        Case{"Tuned", kTwoBits + "formats: [auto_round, fake]\n", "", {2, 4}},
-        Case{"WithRangesAndASpill",
-             "scheme: FP8_STATIC\ntuning: {iters: 2}\nmemory: 100KB\nformats: [llm_compressor]\n",
-             "",
-             {4}},
-        Case{"Searched",
-             "scheme: GGUF:Q4_0\ntuning: {iters: 0, search: true}\nimatrix: {save: importance.gguf}\n"
-             "formats: [gguf]\n",
-             " --overwrite",
-             {2, 3}},  // the third has no samples
-        Case{"Mixed",
-             "scheme: {mix: [W2A16G32, W4A16G32], target: 3 bits}\ntuning: {iters: 2}\nformats: [auto_round]\n",
-             "",
-             {2}},
-        Case{"Rounded",
-             "scheme: W4A16\ntuning: {iters: 0}\narchitecture: generic\nformats: [auto_awq, fake]\n",
-             " --set max_shard_size=300000",
-             {3}}),
+        RankCase{"Tuned", kTwoBits + "formats: [auto_round, fake]\n", "", {2, 4}},
+        RankCase{"WithRangesAndASpill",
+                 "scheme: FP8_STATIC\ntuning: {iters: 2}\nmemory: 100KB\nformats: [llm_compressor]\n",
+                 "",
+                 {4}},
+        RankCase{"Searched",
+                 "scheme: GGUF:Q4_0\ntuning: {iters: 0, search: true}\nimatrix: {save: importance.gguf}\n"
+                 "formats: [gguf]\n",
+                 " --overwrite",
+                 {2, 3}},  // the third has no samples
+        RankCase{"Mixed",
+                 "scheme: {mix: [W2A16G32, W4A16G32], target: 3 bits}\ntuning: {iters: 2}\nformats: [auto_round]\n",
+                 "",
+                 {2}},
+        RankCase{"Rounded",
+                 "scheme: W4A16\ntuning: {iters: 0}\narchitecture: generic\nformats: [auto_awq, fake]\n",
+                 " --set max_shard_size=300000",
+                 {3}}),
     [](const auto& info) { return info.param.name; });
 
 class Ranks : public SeveralRanks {};

@@ -18,13 +18,13 @@ namespace fs = std::filesystem;
 
 constexpr int kKilled = 128 + SIGKILL;
 
-struct Case {
+struct ResumeCase {
   std::string name, more, set;  // lines of the recipe; overrides
 };
 
-void PrintTo(const Case& that, std::ostream* out) { *out << that.name; }
+void PrintTo(const ResumeCase& that, std::ostream* out) { *out << that.name; }
 
-class Resume : public WorkFolder, public testing::WithParamInterface<Case> {
+class Resume : public WorkFolder, public testing::WithParamInterface<ResumeCase> {
  protected:
   // The run of a recipe that records every block, with `before` in front of the program.
   Outcome start(const std::string& options, const std::string& before = "") const {
@@ -125,15 +125,16 @@ const std::string kFixtures =
 
 const std::string kEvaluation = "evaluation: {data: " + kExamples + "/texts/tinystories-heldout.jsonl, seqlen: 64}\n";
 
-INSTANTIATE_TEST_SUITE_P(
-    , Resume,
-    testing::Values(Case{"Tuned", "formats: [auto_round, auto_gptq]\n" + kEvaluation, ""},
-                    Case{"TunedWithASpill", "formats: [llm_compressor]\nmemory: 100KB\n", " --set scheme=FP8_STATIC"},
-                    Case{"Searched", "formats: [gguf, fake]\n", " --set scheme=GGUF:Q4_0 --set tuning.iters=0"},
-                    Case{"Rounded", "formats: [auto_awq, fake]\narchitecture: generic\n",
-                         " --set tuning.iters=0 --set max_shard_size=300000"},
-                    Case{"Replayed", "formats: [fixture_format, fake]\n", kFixtures}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(, Resume,
+                         testing::Values(ResumeCase{"Tuned", "formats: [auto_round, auto_gptq]\n" + kEvaluation, ""},
+                                         ResumeCase{"TunedWithASpill", "formats: [llm_compressor]\nmemory: 100KB\n",
+                                                    " --set scheme=FP8_STATIC"},
+                                         ResumeCase{"Searched", "formats: [gguf, fake]\n",
+                                                    " --set scheme=GGUF:Q4_0 --set tuning.iters=0"},
+                                         ResumeCase{"Rounded", "formats: [auto_awq, fake]\narchitecture: generic\n",
+                                                    " --set tuning.iters=0 --set max_shard_size=300000"},
+                                         ResumeCase{"Replayed", "formats: [fixture_format, fake]\n", kFixtures}),
+                         [](const auto& info) { return info.param.name; });
 
 class ResumeOne : public Resume {};
 
