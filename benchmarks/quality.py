@@ -45,6 +45,14 @@ def score(program, folder, *logits):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
+def measure_run(side, run, program, logits):
+    """(perplexity, mean divergence, seconds); the export is gone then."""
+    folder, seconds = quantize(side, run, program)
+    scores = score(program, folder, "--logits", logits)
+    shutil.rmtree(run.output)
+    return scores["perplexity"], scores["kld"]["mean"], seconds
+
+
 def runs(arguments):
     """(scheme, algorithm, iterations, seed)"""
     for scheme in arguments.schemes:
@@ -68,11 +76,9 @@ def measure(arguments):
                     continue
                 run = sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed,
                                 algorithm=algorithm if iters else "signround")
-                folder, seconds = quantize(side, run, arguments.roundhouse)
-                scores = score(arguments.roundhouse, folder, "--logits", logits)
-                shutil.rmtree(output)
+                perplexity, kld, seconds = measure_run(side, run, arguments.roundhouse, logits)
                 row = {"side": side, "scheme": scheme, "algorithm": algorithm, "iters": iters, "seed": seed,
-                       "perplexity": scores["perplexity"], "kld": scores["kld"]["mean"], "seconds": round(seconds, 1)}
+                       "perplexity": perplexity, "kld": kld, "seconds": round(seconds, 1)}
                 print(*row.values(), flush=True)
                 results["runs"].append(row)
                 arguments.out.write_text(json.dumps(results, indent=1) + "\n")

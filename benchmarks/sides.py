@@ -44,6 +44,7 @@ class Run:
     device: str = "cpu"
     search: bool = False  # searched rounding instead of plain
     algorithm: str = "signround"
+    settings: dict = dataclasses.field(default_factory=dict)  # more keys of our recipe
 
 
 def reference_command(run, export_format, torch_compile=False, model_free=False):
@@ -67,7 +68,7 @@ def roundhouse_command(run, program=PROGRAM, export_format="auto_round", threads
         "tuning.search": str(run.search).lower(), "tuning.algorithm": run.algorithm, "calibration.data": run.data, "calibration.samples": run.samples,
         "calibration.seqlen": run.seqlen, "calibration.batch_size": run.batch_size, "calibration.seed": run.seed,
         "formats": f"[{export_format}]", "device": run.device,
-    }
+    } | run.settings
     command = [str(program), *(["--threads", str(threads)] if threads else []), "--log-file", f"{run.output}.progress",
                "run", str(pathlib.Path(__file__).with_name("recipe.yaml"))]
     for key, value in settings.items():

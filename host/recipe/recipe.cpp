@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <iterator>
 #include <map>
+#include <type_traits>
 
 #include "host/base/error.h"
 #include "host/base/files.h"
@@ -77,6 +78,14 @@ std::string date_text(const std::chrono::year_month_day& date) {
   return text;
 }
 
+template <typename Enum>
+Enum read_name(const Node& node, const char* others) {
+  const auto& names = kNames<Enum>;
+  const auto found = std::find(names.begin(), names.end(), node.as_text());
+  if (found == names.end()) node.fail(cat("must be ", others, names[0], " or ", names[1], ", not ", node.as_text()));
+  return static_cast<Enum>(found - names.begin());
+}
+
 class FieldReader {
  public:
   explicit FieldReader(const Node& map) : map_(map) {}
@@ -84,12 +93,16 @@ class FieldReader {
   void operator()(const char* key, int64_t& field, int64_t min, int64_t max = kMaxCount) const {
     if (const Node* node = map_.find(key)) field = node->as_int(min, max);
   }
-  void operator()(const char* key, Tuning::Algorithm& field) const {
+  template <typename Enum>
+  requires std::is_enum_v<Enum>
+  void operator()(const char* key, Enum& field) const {
+    if (const Node* node = map_.find(key)) field = read_name<Enum>(*node, "");
+  }
+  template <typename Enum>
+  requires std::is_enum_v<Enum>
+  void operator()(const char* key, std::optional<Enum>& field) const {
     const Node* node = map_.find(key);
-    if (!node) return;
-    const auto found = std::find(kAlgorithms.begin(), kAlgorithms.end(), node->as_text());
-    if (found == kAlgorithms.end()) node->fail(cat("must be signround or signround2, not ", node->as_text()));
-    field = static_cast<Tuning::Algorithm>(found - kAlgorithms.begin());
+    if (node && node->as_text() != "auto") field = read_name<Enum>(*node, "auto, ");
   }
   void operator()(const char* key, bool& field) const {
     if (const Node* node = map_.find(key)) field = node->as_bool();
@@ -119,8 +132,13 @@ class FieldWriter {
  public:
   void operator()(const char* key, const int64_t& field, int64_t, int64_t = 0) { map[key] = field; }
   void operator()(const char* key, const bool& field) { map[key] = field; }
-  void operator()(const char* key, const Tuning::Algorithm& field) {
-    map[key] = kAlgorithms[static_cast<size_t>(field)];
+  template <typename Enum>
+  requires std::is_enum_v<Enum>
+  void operator()(const char* key, const Enum& field) { map[key] = kNames<Enum>[static_cast<size_t>(field)]; }
+  template <typename Enum>
+  requires std::is_enum_v<Enum>
+  void operator()(const char* key, const std::optional<Enum>& field) {
+    map[key] = field ? kNames<Enum>[static_cast<size_t>(*field)] : "auto";
   }
   void operator()(const char* key, const std::optional<double>& field) {
     map[key] = field ? ordered_json(*field) : ordered_json("auto");
@@ -421,6 +439,16 @@ double learning_rate(const Tuning& tuning, int bits) {
 
 double minmax_learning_rate(const Tuning& tuning, int bits) {
   return tuning.minmax_lr ? *tuning.minmax_lr : learning_rate(tuning, bits);
+}
+
+Tuning::Schedule schedule(const Tuning& tuning) {
+  return tuning.lr_schedule.value_or(tuning.algorithm == Tuning::Algorithm::kSignround2 ? Tuning::Schedule::kCosine
+                                                                                        : Tuning::Schedule::kLinear);
+}
+
+Tuning::BestOf best_of(const Tuning& tuning) {
+  return tuning.best_of.value_or(tuning.algorithm == Tuning::Algorithm::kSignround2 ? Tuning::BestOf::kEpoch
+                                                                                    : Tuning::BestOf::kBatch);
 }
 
 Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides,

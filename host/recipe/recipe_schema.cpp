@@ -5,6 +5,7 @@
 #include <chrono>
 #include <regex>
 #include <stdexcept>
+#include <type_traits>
 
 #include "host/base/error.h"
 #include "host/base/scheme.h"
@@ -71,8 +72,15 @@ class FieldDescriber {
     add(key, schema);
   }
   void operator()(const char* key, const bool& field) { add(key, {{"type", "boolean"}, {"default", field}}); }
-  void operator()(const char* key, const Tuning::Algorithm& field) {
-    add(key, {{"enum", kAlgorithms}, {"default", kAlgorithms[static_cast<size_t>(field)]}});
+  template <typename Enum>
+  requires std::is_enum_v<Enum>
+  void operator()(const char* key, const Enum& field) {
+    add(key, {{"enum", kNames<Enum>}, {"default", kNames<Enum>[static_cast<size_t>(field)]}});
+  }
+  template <typename Enum>
+  requires std::is_enum_v<Enum>
+  void operator()(const char* key, const std::optional<Enum>&) {
+    add(key, {{"enum", {"auto", kNames<Enum>[0], kNames<Enum>[1]}}, {"default", "auto"}});
   }
   void operator()(const char* key, const std::optional<double>&) {
     add(key, {{"anyOf", {{{"const", "auto"}}, {{"type", "number"}, {"minimum", 0}}}}, {"default", "auto"}});

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numbers>
 #include <optional>
 #include <utility>
 
@@ -41,21 +42,24 @@ std::vector<double> scored_elements(const at::Tensor& mask, const at::Tensor& ba
   return elements;
 }
 
-// A learning rate at every iteration, f32 [iters].
-at::Tensor decaying(double rate, int64_t iters, at::Device device) {
+// A learning rate at every iteration, f32 [iters], falling to 0: along a line, or half a period of a cosine.
+at::Tensor decaying(double rate, int64_t iters, bool cosine, at::Device device) {
   at::Tensor rates = at::empty({iters}, at::kFloat);
-  for (int64_t i = 0; i < iters; ++i)
+  for (int64_t i = 0; i < iters; ++i) {
+    const double passed = static_cast<double>(i) / static_cast<double>(iters);
     rates.mutable_data_ptr<float>()[i] =
-        static_cast<float>(rate * (1.0 - static_cast<double>(i) / static_cast<double>(iters)));
+        static_cast<float>(rate * (cosine ? 0.5 * (1.0 + std::cos(std::numbers::pi * passed)) : 1.0 - passed));
+  }
   return rates.to(device);
 }
 
-// The losses of the iterations, on the device. A host that is ahead reads them some iterations late, when it need not
-// wait for them.
+// The losses of the iterations, on the device, compared as means of the last `window`. A host that is ahead reads them
+// some iterations late, when it need not wait for them.
 class Losses {
  public:
-  Losses(int64_t iters, at::Device device, const BlockLoop& loop)
-      : values_(at::empty({iters}, at::TensorOptions(at::kDouble).device(device))),
+  Losses(int64_t iters, int64_t window, at::Device device, const BlockLoop& loop)
+      : window_(std::min(window, iters)),
+        values_(at::empty({iters}, at::TensorOptions(at::kDouble).device(device))),
         best_(at::full({}, std::numeric_limits<double>::infinity(), values_.options())),
         host_(at::empty({iters}, host_memory_for(device, at::kDouble))),
         progress_(loop.progress),
@@ -63,24 +67,27 @@ class Losses {
         status_(loop.status),
         copied_(device) {}
 
-  // Whether this loss, 0-d f64, is the least so far: 0-d bool on the device.
+  // Whether with this loss, 0-d f64, the mean is the least so far: 0-d bool on the device.
   at::Tensor add(const at::Tensor& loss) {
     values_.select(0, added_++).copy_(loss);
     if (!ahead_ || added_ % kLag == 0) {
       fetch();
       if (!ahead_) report();
     }
-    const at::Tensor improved = loss < best_;
-    best_ = at::minimum(best_, loss);
+    if (added_ < window_) return at::zeros({}, values_.options().dtype(at::kBool));
+    const at::Tensor mean = window_ == 1 ? loss : values_.slice(0, added_ - window_, added_).mean();
+    const at::Tensor improved = mean < best_;
+    best_ = at::minimum(best_, mean);
     return improved;
   }
 
   BlockLoss result() {
     fetch();
     report();
-    const double* const losses = host_.const_data_ptr<double>();
-    const double* const best = std::min_element(losses, losses + added_);
-    return {losses[0], *best, best - losses};
+    const at::Tensor means = host_.unfold(0, window_, 1).mean(1);
+    const double* const begin = means.const_data_ptr<double>();
+    const double* const best = std::min_element(begin, begin + means.numel());
+    return {host_.const_data_ptr<double>()[0], *best, best - begin + window_ - 1};
   }
 
  private:
@@ -109,6 +116,7 @@ class Losses {
     }
   }
 
+  int64_t window_;
   at::Tensor values_, best_, host_;
   const std::function<void(int64_t, double)>& progress_;
   bool ahead_;
@@ -150,16 +158,17 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
   const at::Tensor mask = loop.mask.to(device), for_mask = batches.to(device),
                    for_inputs = batches.to(loop.inputs.index_device()),
                    for_targets = batches.to(loop.targets.index_device());
+  const bool cosine = schedule(tuning) == Tuning::Schedule::kCosine;
   std::vector<LearningRates> rates;  // of every iteration, by layer
   for (auto& layer : loop.layers) {
     const int bits = layer->plan().scheme.weight->bits;
-    rates.push_back({decaying(learning_rate(tuning, bits), tuning.iters, layer->device()),
-                     decaying(minmax_learning_rate(tuning, bits), tuning.iters, layer->device())});
+    rates.push_back({decaying(learning_rate(tuning, bits), tuning.iters, cosine, layer->device()),
+                     decaying(minmax_learning_rate(tuning, bits), tuning.iters, cosine, layer->device())});
     if (layer->tunable()) layer->leaf().set_requires_grad(true);
   }
   const auto tunable = [](const LayerQuantizer& layer) { return layer.tunable(); };
   write_leaves(loop.layers, std::not_fn(tunable));
-  Losses losses(tuning.iters, device, loop);
+  Losses losses(tuning.iters, best_of(tuning) == Tuning::BestOf::kEpoch ? samples / batch : 1, device, loop);
 
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
     UnitTree squared_error;

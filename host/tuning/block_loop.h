@@ -31,14 +31,16 @@ struct BlockLoop {
 };
 
 struct BlockLoss {
-  double first = 0, best = 0;  // mean squared error over the unmasked positions of an iteration's batch
+  // Mean squared error over the unmasked positions of an iteration's batch; best: of an epoch's where that is compared.
+  double first = 0, best = 0;
   int64_t best_iteration = 0;
 };
 
-// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one
-// batch of batch_size x gradient_accumulation samples, unit by unit (units.h), the gradient of the masked mean squared error, a step of size lr * (1 - iteration / iters) along its
-// sign. The tunables of the iteration with the least loss stay, and the leaves hold their weights. Throws Error when
-// the loss is not finite.
+// After Cheng et al., "Optimize Weight Rounding via Signed Gradient Descent", arXiv 2309.05516: per iteration one batch of
+// batch_size x gradient_accumulation samples, unit by unit (units.h), the gradient of the masked mean squared error, a step
+// along its sign of size lr * (1 - iteration / iters), or lr * (1 + cos(pi * iteration / iters)) / 2. The tunables of the
+// iteration with the least loss of its batch stay, or with the least mean over an epoch's iterations up to it, and the
+// leaves hold their weights. Throws Error when the loss is not finite.
 BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t batch_size);
 
 }  // namespace roundhouse

@@ -43,6 +43,7 @@ struct OneLayer {
 
   Result tune(int64_t batch_size, int64_t accumulation) {
     Tuning tuning;
+    tuning.algorithm = algorithm;
     tuning.iters = iterations;
     tuning.lr = 0.05;
     tuning.gradient_accumulation = accumulation;
@@ -78,6 +79,7 @@ struct OneLayer {
 
   std::vector<int64_t> forwards;  // samples of each forward pass of the last tuning
   bool ahead = false;
+  Tuning::Algorithm algorithm = Tuning::Algorithm::kSignround;
   int64_t iterations = kIterations;
   // Once: a scan starts a process for each plugin.
   static Catalogue& discovered() {
@@ -101,6 +103,33 @@ TEST(BlockLoop, KeepsTheTunablesOfTheBestIteration) {
   const at::Tensor error = (block.inputs.matmul(result.weight.t()) - block.targets) * block.mask.unsqueeze(-1);
   const double scored = block.mask.sum().item<double>() * kOutputs;
   EXPECT_NEAR(error.square().sum().item<double>() / scored, result.loss.best, 1e-5 * result.loss.best);
+}
+
+TEST(BlockLoop, Signround2KeepsTheTunablesOfTheBestEpoch) {
+  OneLayer block;
+  block.algorithm = Tuning::Algorithm::kSignround2;
+  for (const int64_t iterations : {1, 3, 4, 12}) {
+    block.iterations = iterations;
+    const auto result = block.tune(2, 1);  // an epoch is four of them
+    const int64_t window = std::min<int64_t>(4, iterations);
+    const at::Tensor losses = at::tensor(result.losses), means = losses.unfold(0, window, 1).mean(1);
+    EXPECT_EQ(result.loss.first, result.losses.front());
+    EXPECT_EQ(result.loss.best, means.min().item<double>());
+    EXPECT_EQ(result.loss.best_iteration, means.argmin().item<int64_t>() + window - 1);
+  }
+}
+
+TEST(BlockLoop, TheRatesOfSignround2FallAlongACosine) {
+  OneLayer block;
+  const auto travel = [&](Tuning::Algorithm algorithm, int64_t iterations) {
+    block.algorithm = algorithm;
+    block.iterations = iterations;
+    return block.tune(kSamples, 1).losses;
+  };
+  const auto line = travel(Tuning::Algorithm::kSignround, 3), cosine = travel(Tuning::Algorithm::kSignround2, 3);
+  EXPECT_EQ(line[0], cosine[0]);
+  EXPECT_EQ(line[1], cosine[1]);  // both after a first step of the whole rate
+  EXPECT_NE(line[2], cosine[2]);
 }
 
 // Fifteen samples of 512 tokens are seven units of two, and one of one.
@@ -139,8 +168,12 @@ TEST(BlockLoop, UnitsAreAddedByTheTree) {
 // As a GPU is given its work, on the CPU.
 TEST(BlockLoop, AheadOfTheDeviceTheResultIsTheSame) {
   OneLayer block;
-  for (int64_t iterations : {1, 9, 10, 25}) {
+  for (const auto& [iterations, algorithm] : {std::pair{1, Tuning::Algorithm::kSignround},
+                                              {9, Tuning::Algorithm::kSignround2},
+                                              {10, Tuning::Algorithm::kSignround},
+                                              {25, Tuning::Algorithm::kSignround2}}) {
     block.iterations = iterations;
+    block.algorithm = algorithm;
     block.ahead = false;
     const auto expected = block.tune(4, 1);
     block.ahead = true;
