@@ -139,6 +139,19 @@ std::string generic_embedding(const Architecture& architecture, TensorSource& ch
 
 }  // namespace
 
+std::vector<std::string> copies_that_differ(TensorSource& checkpoint) {
+  const auto* const plain = dynamic_cast<SafetensorsFolder*>(&checkpoint);
+  if (!plain) return {};
+  std::map<std::pair<std::filesystem::path, std::filesystem::path>, std::vector<std::string>> by_files;
+  for (const auto& [tensor, other, kept] : plain->differing_copies()) by_files[{other, kept}].push_back(tensor);
+  std::vector<std::string> warnings;
+  for (const auto& [files, tensors] : by_files)
+    warnings.push_back(cat(first_of(tensors), tensors.size() == 1 ? " stands" : " stand", " in ", files.first.string(),
+                           " and in ", files.second.string(), ", and not with the same values: those of ",
+                           files.second.string(), ", the last by its name, count, as in transformers"));
+  return warnings;
+}
+
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint) {
   std::vector<std::string> warnings = architecture.info().warnings;
   const auto add = [&](std::vector<std::string> more) { warnings.insert(warnings.end(), more.begin(), more.end()); };
@@ -215,12 +228,14 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   Original original{std::move(files), std::move(architecture), nullptr, {}, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts(), original.format);
   if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
+  const std::vector<std::string> copies = copies_that_differ(*original.tensors);
     original.architecture.match(*original.tensors);
     original.warnings = reconcile(original.architecture, *original.tensors);
   }
   match(original.architecture, original.tensors);
   if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
+  original.warnings.insert(original.warnings.end(), copies.begin(), copies.end());
     original.warnings.push_back(std::move(warning));
   return original;
 }
