@@ -224,7 +224,8 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0, recipe.architecture_place.text};
   ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""), recipe.tokenizer_place.text);
   files.require_config();
-  Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
+  Architecture architecture =
+      files.read([&] { return Architecture::load(files.folder(), descriptor_folders, choice); });
   Original original{std::move(files), std::move(architecture), nullptr, {}, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts(), original.format);
   if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
@@ -237,6 +238,7 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
   original.warnings.insert(original.warnings.end(), copies.begin(), copies.end());
     original.warnings.push_back(std::move(warning));
+  for (std::string& warning : original.warnings) warning = original.files.in_users_names(warning);
   return original;
 }
 
