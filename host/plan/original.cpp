@@ -167,7 +167,7 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
   const bool tied = architecture.generic() ? !architecture.has_head() : architecture.tied_head();
   if (tied && checkpoint.contains(embedding) && checkpoint.contains(head) &&
       !same_values(checkpoint.load(embedding), checkpoint.load(head))) {
-    architecture.untie_head();
+    if (!architecture.untie_head()) return warnings;
     warnings.push_back(cat("config.json ties ", head, " to ", embedding,
                            ", but another one is stored: it is kept, as in transformers, and the exports say so"));
   }
@@ -228,15 +228,15 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
       files.read([&] { return Architecture::load(files.folder(), descriptor_folders, choice); });
   Original original{std::move(files), std::move(architecture), nullptr, {}, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts(), original.format);
-  if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
   const std::vector<std::string> copies = copies_that_differ(*original.tensors);
+  if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
     original.architecture.match(*original.tensors);
     original.warnings = reconcile(original.architecture, *original.tensors);
   }
   match(original.architecture, original.tensors);
   if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
-  for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
   original.warnings.insert(original.warnings.end(), copies.begin(), copies.end());
+  for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
     original.warnings.push_back(std::move(warning));
   for (std::string& warning : original.warnings) warning = original.files.in_users_names(warning);
   return original;
