@@ -238,6 +238,11 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   original.warnings.insert(original.warnings.end(), copies.begin(), copies.end());
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
     original.warnings.push_back(std::move(warning));
+  for (const char* name : {"adapter_model.safetensors", "adapter_model.bin"})
+    if (std::error_code ignored; std::filesystem::exists(recipe.model / name, ignored))
+      original.warnings.push_back(cat((recipe.model / name).string(),
+                                      ": the adapter beside the weights is not applied; transformers ",
+                                      "with peft would apply it. Merge it (merge_and_unload()), or remove it"));
   for (std::string& warning : original.warnings) warning = original.files.in_users_names(warning);
   return original;
 }
