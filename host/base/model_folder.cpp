@@ -211,6 +211,14 @@ std::string fetch_hint(const fs::path& folder) {
   return id.empty() ? "" : cat(" Fetch it: ", download({id, folder.filename()}));
 }
 
+void require_linked(const fs::path& file) {
+  std::error_code ignored;
+  if (fs::is_symlink(file, ignored) && !fs::exists(file, ignored))
+    throw Error(
+        cat(file.string(), " is a link to a file that is missing. Download it again.", fetch_hint(file.parent_path())),
+        Failure::kNotFound);
+}
+
 void require_config(const fs::path& folder) {
   if (is_there(folder / "config.json")) return;
   if (is_there(folder / "adapter_config.json")) {
@@ -219,6 +227,7 @@ void require_config(const fs::path& folder) {
                     base.empty() ? "its base model" : base,
                     " with peft (merge_and_unload(), then save_pretrained(folder)), and give that folder"));
   }
+  require_linked(folder / "config.json");
   throw Error(
       cat(folder.string(), " has no config.json: a Hugging Face model folder is expected.", fetch_hint(folder)));
 }

@@ -25,6 +25,8 @@ std::filesystem::path hub_cache();
 // " Fetch it: hf download org/name" for a snapshot in the hub's cache, of which a part may be missing; else "".
 std::string fetch_hint(const std::filesystem::path& folder);
 
+// Throws Error for a link that leads nowhere, as in a cache whose blobs were deleted.
+void require_linked(const std::filesystem::path& file);
 // Throws Error, with the way out, unless there is a config.json in the folder.
 void require_config(const std::filesystem::path& folder);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "host/base/error.h"
@@ -75,7 +76,7 @@ void SafetensorsFolder::add_file(std::shared_ptr<const MappedFile> file, Safeten
 }
 
 // The index names the files; what is in them their headers say, as in transformers: an index may leave a tensor out, or
-// place it in another of its files. Of a tensor that several files hold, the index chooses.
+// place it in another of its files. Of a tensor that several files hold, the last by the files' names counts.
 void SafetensorsFolder::add_shards(const fs::path& index) {
   const auto file_of = parse_safetensors_index(MappedFile(index));
   std::set<std::string> names;
@@ -100,13 +101,7 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
   for (const std::string& name : names) {
     auto mapped = std::make_shared<const MappedFile>(index.parent_path() / name);
     SafetensorsHeader header = parse_safetensors_header(*mapped);
-    for (const auto& tensor : header.tensors) {
-      const auto place = file_of.find(tensor.name);
-      if (place != file_of.end() && place->second == name)
-        chosen[tensor.name] = name;
-      else
-        chosen.emplace(tensor.name, name);
-    }
+    for (const auto& tensor : header.tensors) chosen[tensor.name] = name;
     shards.push_back({name, std::move(mapped), std::move(header)});
   }
   for (const auto& [tensor, shard] : file_of)
@@ -118,7 +113,11 @@ void SafetensorsFolder::add_shards(const fs::path& index) {
                   Failure::kDataLoss);
   metadata_ = shards.front().header.metadata;
   for (Shard& shard : shards) {
-    std::erase_if(shard.header.tensors, [&](const auto& tensor) { return chosen.at(tensor.name) != shard.name; });
+    std::erase_if(shard.header.tensors, [&](const auto& tensor) {
+      if (chosen.at(tensor.name) == shard.name) return false;
+      passed_over_.push_back({tensor, shard.file, {}});
+      return true;
+    });
     add_file(std::move(shard.file), std::move(shard.header));
   }
 }
@@ -141,6 +140,22 @@ void SafetensorsFolder::add(const std::string& name, Tensor tensor) {
   by_name_[name] = stored_.size();
   stored_.push_back(
       {{name, std::string(safetensors_name(tensor.dtype())), tensor.shape()}, nullptr, std::move(tensor)});
+}
+
+std::vector<DifferingCopies> SafetensorsFolder::differing_copies() const {
+  std::vector<DifferingCopies> differing;
+  for (const Stored& other : passed_over_) {
+    const Stored* const kept = find(other.tensor.name);
+    if (!kept) continue;  // renamed
+    const auto& [a, b] = std::tie(kept->tensor, other.tensor);
+    const uint64_t bytes = a.end - a.begin;
+    if (a.dtype == b.dtype && a.shape == b.shape &&
+        std::memcmp(kept->file->data() + a.begin, other.file->data() + b.begin, bytes) == 0)
+      continue;
+    differing.push_back({b.name, other.file->path().filename(), kept->file->path().filename()});
+  }
+  for (const Stored& other : passed_over_) other.file->release();
+  return differing;
 }
 
 std::vector<fs::path> SafetensorsFolder::files() const {

@@ -18,6 +18,12 @@
 
 namespace roundhouse {
 
+// A tensor that two shards hold, and not with the same type, shape and bytes.
+struct DifferingCopies {
+  std::string tensor;
+  std::filesystem::path other, kept;  // names of the files; what the second holds counts
+};
+
 // A folder with model.safetensors, or shards with model.safetensors.index.json, or one *.safetensors of any name; or
 // such a file itself. All headers are read and checked at once, the data when they are used.
 class SafetensorsFolder : public TensorSource {
@@ -46,6 +52,8 @@ class SafetensorsFolder : public TensorSource {
   void rename(const std::function<std::string(const std::string&)>& new_name);
   // Adds a tensor that no file stores. REQUIRES: !contains(name).
   void add(const std::string& name, Tensor tensor);
+  // Reads the tensors that several shards hold. Called before rename().
+  std::vector<DifferingCopies> differing_copies() const;
   // The files with tensors that are read.
   std::vector<std::filesystem::path> files() const;
   // "__metadata__" of the first file.
@@ -69,6 +77,7 @@ class SafetensorsFolder : public TensorSource {
 
   std::filesystem::path location_;
   std::vector<Stored> stored_;
+  std::vector<Stored> passed_over_;                  // a later shard holds them too
   std::unordered_map<std::string, size_t> by_name_;  // into stored_
   std::unordered_map<std::string, std::string> aliases_;
   std::map<std::string, std::string> metadata_;

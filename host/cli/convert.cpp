@@ -66,8 +66,10 @@ void run(Context& context, const Options& o) {
     if (!changed.empty()) throw Error(cat(o.folder, " is damaged, and would be converted so: ", joined(changed)));
   }
   recipe.architecture = find_fingerprints(folder).family;
-  Architecture architecture = Architecture::load(files.folder(), Context::architecture_folders(),
-                                                 {.family = recipe.architecture, .generic = true});
+  Architecture architecture = files.read([&] {
+    return Architecture::load(files.folder(), Context::architecture_folders(),
+                              {.family = recipe.architecture, .generic = true});
+  });
   std::string source_format;
   auto source = open_checkpoint(catalogue, recipe.model, architecture.facts(), &source_format);
   match(architecture, source);

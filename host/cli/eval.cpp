@@ -45,8 +45,9 @@ void add_eval(Command program, Context& context) {
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
     files.require_config();
     const auto& config = files.folder();
-    const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
-    const Tokenizer tokenizer = Tokenizer::load(config);
+    const auto [architecture, source, format] =
+        files.read([&] { return open_model(catalogue, folder, config, Context::architecture_folders()); });
+    const Tokenizer tokenizer = files.read([&] { return Tokenizer::load(config); });
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     const ChatTemplates chat(config, Calibration().date);
     const ReadOptions read{.field = o->field.empty() ? std::nullopt : std::optional(o->field), .chat = &chat};

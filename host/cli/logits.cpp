@@ -40,13 +40,14 @@ void add_logits(Command program, Context& context) {
     const ModelFiles files(catalogue, o->config.empty() ? folder : find_model(o->config));
     files.require_config();
     const auto& config = files.folder();
-    const auto [architecture, source, format] = open_model(catalogue, folder, config, Context::architecture_folders());
+    const auto [architecture, source, format] =
+        files.read([&] { return open_model(catalogue, folder, config, Context::architecture_folders()); });
     const int seqlen = static_cast<int>(std::min<int64_t>(o->seqlen, architecture.max_positions()));
     std::vector<int32_t> ids = o->ids;
     if (!o->text.empty()) {
       const ChatTemplates chat(config, Calibration().date);
-      ids = evaluation_sequences(o->text, {.field = {}, .chat = &chat}, Tokenizer::load(config), seqlen,
-                                 architecture.vocab_size())
+      const Tokenizer tokenizer = files.read([&] { return Tokenizer::load(config); });
+      ids = evaluation_sequences(o->text, {.field = {}, .chat = &chat}, tokenizer, seqlen, architecture.vocab_size())
                 .front();
     }
     for (const int32_t id : ids)

@@ -24,7 +24,7 @@ void add_tokenize(Command program, Context& context) {
   command.set_action([&context, o] {
     Catalogue catalogue = context.catalogue();
     const ModelFiles files(catalogue, find_model(o->model));
-    const Tokenizer tokenizer = Tokenizer::load(files.folder());
+    const Tokenizer tokenizer = files.read([&] { return Tokenizer::load(files.folder()); });
     const char* separator = "";
     for (int32_t id : tokenizer.encode(read_file(o->text))) {
       std::cout << separator << id;

@@ -83,9 +83,11 @@ void add_verify(Command program, Context& context) {
     }
     try {
       const Fingerprints fingerprints = find_fingerprints(folder);
-      Architecture architecture =
-          Architecture::load(ModelFiles(catalogue, folder).folder(), Context::architecture_folders(),
-                             {.family = fingerprints.family, .generic = true});
+      const ModelFiles files(catalogue, folder);
+      Architecture architecture = files.read([&] {
+        return Architecture::load(files.folder(), Context::architecture_folders(),
+                                  {.family = fingerprints.family, .generic = true});
+      });
       const nlohmann::json facts = architecture.facts();
       // First what engines make of it: it may say why the checkpoint cannot be opened.
       try {

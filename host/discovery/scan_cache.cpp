@@ -3,14 +3,12 @@
 
 #include <roundhouse/abi.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <fstream>
 
 #include "host/base/environment.h"
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/base/shared_file.h"
 
 namespace roundhouse {
 namespace {
@@ -74,13 +72,11 @@ void ScanCache::save() {
   if (!changed_ || file_.empty()) return;
   std::error_code ignored;
   fs::create_directories(file_.parent_path(), ignored);
-  fs::path temporary = file_;
-  temporary += cat(".", ::getpid());
-  std::ofstream out(temporary);
-  out << json{{"host", file_version()}, {"plugins", entries_}}.dump(1, ' ', false, json::error_handler_t::replace);
-  out.close();
-  if (out) fs::rename(temporary, file_, ignored);
-  if (!out || ignored) fs::remove(temporary, ignored);
+  const json content{{"host", file_version()}, {"plugins", entries_}};
+  try {
+    write_shared_file(file_, content.dump(1, ' ', false, json::error_handler_t::replace));
+  } catch (const Error&) {  // the next start scans again
+  }
   changed_ = false;
 }
 

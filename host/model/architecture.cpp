@@ -360,7 +360,8 @@ bool Architecture::unused(const std::string& tensor) const {
                      [&](const BlockInfo& block) { return std::any_of(block.steps.begin(), block.steps.end(), has); });
 }
 
-void Architecture::untie_head() {
+bool Architecture::untie_head() {
+  bool said = false;
   untied_ = true;
   info_.tied_head = false;
   const nlohmann::json tied = descriptor_->yaml.at(generic_ ? "weights" : "head").at("tied");
@@ -371,8 +372,12 @@ void Architecture::untie_head() {
     std::string path = "/" + name;
     std::replace(path.begin(), path.end(), '.', '/');
     const nlohmann::json::json_pointer key(path);
-    if (config_.contains(key.parent_pointer())) config_[key] = false;
+    if (!config_.contains(key.parent_pointer())) continue;
+    nlohmann::json& value = config_[key];
+    said = said || value == true;
+    value = false;
   }
+  return said;
 }
 
 std::vector<std::string> Architecture::outer_tensors() const {

@@ -63,8 +63,8 @@ class Architecture {
   // Where the head is tied, a checkpoint may store its weight under the head's name, the embedding's, or both.
   bool tied_head() const { return info_.tied_head; }
   // Gives the head a weight of its own, here and in config(), under every key by which the descriptor asks for it: what
-  // config.json says of it is not so.
-  void untie_head();
+  // config.json says of it is not so. Returns whether it does say that the head is tied; else the family's default did.
+  bool untie_head();
   const std::string& embedding_name() const { return info_.embedding; }
   // The tensors outside the blocks. A tied head is not among them.
   std::vector<std::string> outer_tensors() const;

@@ -70,6 +70,7 @@ class Value {
   bool is_null() const { return value_.is_null(); }
   bool is_map() const { return value_.is_object(); }
   bool is_list() const { return value_.is_array(); }
+  bool is_flag() const { return value_.is_boolean(); }
   bool is_text() const { return value_.is_string(); }
   int64_t positive() const;  // an integer > 0
   int64_t integer() const;

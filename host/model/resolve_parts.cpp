@@ -32,6 +32,7 @@ bool is_labelled(const Value& labels, const Value& label, const BlockPlace& plac
   const auto is = [&](const Value& one) {
     if (labels.is_text()) return one.text() == labels.text().substr(index, 1);
     const Value own = labels.items()[index];
+    if (one.is_flag()) return (own.is_flag() ? own.flag() : own.integer() != 0) == one.flag();  // as in Python
     return one.is_text() ? own.text() == one.text() : own.integer() == one.integer();
   };
   const std::vector<Value> all = label.is_list() ? label.items() : std::vector{label};

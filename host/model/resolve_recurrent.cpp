@@ -15,16 +15,21 @@ ConvInfo read_conv(const Value& value, const std::string& prefix, int64_t channe
   return {prefix + value.at("name").text(), channels, value.at("kernel").positive(), bias && bias->flag()};
 }
 
-// The sizes of heads, of which `key_heads` share their keys. Without a head_dim all heads together are `expand` times the
-// hidden size.
+// The sizes of heads, of which `key_heads` share their keys. Without a head_dim all heads together are `inner`, or without
+// that `expand` times the hidden size.
 void read_heads(RecurrentInfo& part, const Value& value, const char* key_heads, const char* key_dim, int64_t hidden) {
   part.heads = value.at("heads").positive();
   part.key_heads = value.at(key_heads).positive();
   part.key_dim = value.at(key_dim).positive();
   const Value head_dim = value.at("head_dim");
-  if (head_dim.is_null() && value.at("expand").positive() * hidden % part.heads != 0)
-    value.at("heads").fail(cat("a divisor of ", value.at("expand").positive() * hidden));
-  part.head_dim = head_dim.is_null() ? value.at("expand").positive() * hidden / part.heads : head_dim.positive();
+  if (head_dim.is_null()) {
+    const auto inner = value.find("inner");
+    const int64_t all = inner && !inner->is_null() ? inner->positive() : value.at("expand").positive() * hidden;
+    if (all % part.heads != 0) value.at("heads").fail(cat("a divisor of ", all));
+    part.head_dim = all / part.heads;
+  } else {
+    part.head_dim = head_dim.positive();
+  }
   if (part.heads % part.key_heads != 0) value.at(key_heads).fail(cat("a divisor of the ", part.heads, " heads"));
 }
 
@@ -78,8 +83,8 @@ RecurrentInfo read_delta_rule(const Value& root, const Value& value, const Decod
 }
 
 RecurrentInfo read_mamba2(const Value& root, const Value& value, const DecoderInfo& info, const BlockPlace& place) {
-  value.only({"heads", "groups", "state", "head_dim", "expand", "activation", "conv", "a_log", "dt_bias", "d", "norm",
-              "norm_before_gate", "dt_limits", "input_scale", "scales", "in_proj", "out_proj"});
+  value.only({"heads", "groups", "state", "head_dim", "inner", "expand", "activation", "conv", "a_log", "dt_bias", "d",
+              "norm", "norm_before_gate", "dt_limits", "input_scale", "scales", "in_proj", "out_proj"});
   RecurrentInfo part;
   part.kind = Kind::kMamba2;
   read_heads(part, value, "groups", "state", info.hidden);

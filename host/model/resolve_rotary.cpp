@@ -25,6 +25,11 @@ class RotaryMap {
       if (const auto value = map.find(key); value && !value->is_null()) return value;
     return std::nullopt;
   }
+  std::optional<Value> find_or_null(std::string_view key) const {
+    for (const Value& map : maps_)
+      if (auto value = map.find(key)) return value;
+    return std::nullopt;
+  }
   Value at(const char* key) const {
     const auto value = find(key);
     return value ? *value : maps_.front().at(key);  // which says where it is missing, or null
@@ -59,7 +64,7 @@ void read_yarn(RotaryInfo& rotary, const RotaryMap& map) {
   rotary.scaling = Scaling::kYarn;
   rotary.beta_fast = map.number("beta_fast", rotary.beta_fast);
   rotary.beta_slow = map.number("beta_slow", rotary.beta_slow);
-  if (const auto truncate = map.find("truncate")) rotary.truncate = truncate->flag();
+  if (const auto truncate = map.find_or_null("truncate")) rotary.truncate = truncate->flag();
   rotary.attention_factor =
       map.number("attention_factor",
                  scale != 0 && scale_of_all != 0 ? temperature(scale) / temperature(scale_of_all) : temperature(1));
@@ -112,7 +117,11 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
   auto fraction = value.find("fraction");
   // A family without a fraction turns whole heads, as in transformers, unless the positions are scaled.
   if (fraction || (type && type->text() != "default"))
-    if (const auto said = map.find("partial_rotary_factor")) fraction = said;
+    if (const auto said = map.find_or_null("partial_rotary_factor")) {
+      if (said->is_null()) said->fail("a number, or no such key,");
+      fraction = said;
+    }
+  if (fraction && fraction->is_null()) fraction.reset();
   rotary.dims = static_cast<int64_t>(static_cast<double>(head_dim) * (fraction ? fraction->number() : 1.0));
   if (const auto dims = value.find("dims"); dims && !dims->is_null()) rotary.dims = dims->positive();
   if (rotary.dims <= 0 || rotary.dims > head_dim || rotary.dims % 2 != 0)
@@ -147,7 +156,11 @@ RotaryInfo read_rotary(const Value& value, const Value& sizes, int64_t head_dim,
   }
   if (!contains({"linear", "llama3", "yarn"}, type->text()))
     type->fail("a rope type of default, linear, dynamic, llama3, yarn, longrope or proportional");
-  rotary.factor = map.at("factor").number();
+  // A null is that of the positions, as DeepSeek has it.
+  if (const auto factor = map.find_or_null("factor"); type->text() == "yarn" && factor && factor->is_null())
+    rotary.factor = static_cast<double>(positions) / static_cast<double>(original_positions());
+  else
+    rotary.factor = map.at("factor").number();
   if (type->text() == "linear") {
     rotary.scaling = Scaling::kLinear;
     return rotary;

@@ -139,6 +139,19 @@ std::string generic_embedding(const Architecture& architecture, TensorSource& ch
 
 }  // namespace
 
+std::vector<std::string> copies_that_differ(TensorSource& checkpoint) {
+  const auto* const plain = dynamic_cast<SafetensorsFolder*>(&checkpoint);
+  if (!plain) return {};
+  std::map<std::pair<std::filesystem::path, std::filesystem::path>, std::vector<std::string>> by_files;
+  for (const auto& [tensor, other, kept] : plain->differing_copies()) by_files[{other, kept}].push_back(tensor);
+  std::vector<std::string> warnings;
+  for (const auto& [files, tensors] : by_files)
+    warnings.push_back(cat(first_of(tensors), tensors.size() == 1 ? " stands" : " stand", " in ", files.first.string(),
+                           " and in ", files.second.string(), ", and not with the same values: those of ",
+                           files.second.string(), ", the last by its name, count, as in transformers"));
+  return warnings;
+}
+
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint) {
   std::vector<std::string> warnings = architecture.info().warnings;
   const auto add = [&](std::vector<std::string> more) { warnings.insert(warnings.end(), more.begin(), more.end()); };
@@ -154,7 +167,7 @@ std::vector<std::string> reconcile(Architecture& architecture, TensorSource& che
   const bool tied = architecture.generic() ? !architecture.has_head() : architecture.tied_head();
   if (tied && checkpoint.contains(embedding) && checkpoint.contains(head) &&
       !same_values(checkpoint.load(embedding), checkpoint.load(head))) {
-    architecture.untie_head();
+    if (!architecture.untie_head()) return warnings;
     warnings.push_back(cat("config.json ties ", head, " to ", embedding,
                            ", but another one is stored: it is kept, as in transformers, and the exports say so"));
   }
@@ -211,17 +224,26 @@ Original open_original(Catalogue& catalogue, const Recipe& recipe,
   const FamilyChoice choice{recipe.architecture, recipe.tuning.iters == 0, recipe.architecture_place.text};
   ModelFiles files(catalogue, recipe.model, recipe.tokenizer.value_or(""), recipe.tokenizer_place.text);
   files.require_config();
-  Architecture architecture = Architecture::load(files.folder(), descriptor_folders, choice);
+  Architecture architecture =
+      files.read([&] { return Architecture::load(files.folder(), descriptor_folders, choice); });
   Original original{std::move(files), std::move(architecture), nullptr, {}, {}};
   original.tensors = open_source(catalogue, recipe.model, original.architecture.facts(), original.format);
+  const std::vector<std::string> copies = copies_that_differ(*original.tensors);
   if (!original.architecture.generic()) {  // before stacks become matrices, which have no names to reconcile
     original.architecture.match(*original.tensors);
     original.warnings = reconcile(original.architecture, *original.tensors);
   }
   match(original.architecture, original.tensors);
   if (original.architecture.generic()) original.warnings = reconcile(original.architecture, *original.tensors);
+  original.warnings.insert(original.warnings.end(), copies.begin(), copies.end());
   for (std::string& warning : tokens_beyond(original.architecture, original.files.folder()))
     original.warnings.push_back(std::move(warning));
+  for (const char* name : {"adapter_model.safetensors", "adapter_model.bin"})
+    if (std::error_code ignored; std::filesystem::exists(recipe.model / name, ignored))
+      original.warnings.push_back(cat((recipe.model / name).string(),
+                                      ": the adapter beside the weights is not applied; transformers ",
+                                      "with peft would apply it. Merge it (merge_and_unload()), or remove it"));
+  for (std::string& warning : original.warnings) warning = original.files.in_users_names(warning);
   return original;
 }
 

@@ -43,6 +43,9 @@ void match(Architecture& architecture, std::unique_ptr<TensorSource>& tensors);
 // Returns what a user should know of that. Throws Error for fewer blocks.
 std::vector<std::string> reconcile(Architecture& architecture, TensorSource& checkpoint);
 
+// What a user should know of tensors that several files of a checkpoint hold, and not alike. Called before all else.
+std::vector<std::string> copies_that_differ(TensorSource& checkpoint);
+
 // What a user should know of the special tokens of config.json and generation_config.json that have no row in the
 // embedding.
 std::vector<std::string> tokens_beyond(const Architecture& architecture, const std::filesystem::path& folder);

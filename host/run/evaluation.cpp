@@ -18,6 +18,7 @@ OpenedModel open_model(Catalogue& catalogue, const std::filesystem::path& model,
                        const std::vector<std::filesystem::path>& descriptor_folders) {
   OpenedModel opened{Architecture::load(config, descriptor_folders), nullptr, ""};
   opened.tensors = open_checkpoint(catalogue, model, opened.architecture.facts(), &opened.format);
+  for (const std::string& warning : copies_that_differ(*opened.tensors)) log::warning(warning);
   match(opened.architecture, opened.tensors);
   for (const std::string& warning : reconcile(opened.architecture, *opened.tensors)) log::warning(warning);
   return opened;

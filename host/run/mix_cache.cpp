@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/mix_cache.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -12,6 +10,7 @@
 #include "host/base/files.h"
 #include "host/base/log.h"
 #include "host/base/sha256.h"
+#include "host/base/shared_file.h"
 #include "host/export/exporter.h"
 #include "host/plan/mix.h"
 #include "host/ranks/ranks.h"
@@ -75,16 +74,11 @@ std::optional<Sensitivities> read(const fs::path& file, const MixPlan& mix) {
 
 void keep(const fs::path& file, const Sensitivities& sensitivities) {
   if (file.empty()) return;
-  fs::path temporary = file;
-  temporary += cat(".", ::getpid());
-  std::error_code ignored;
   try {
     fs::create_directories(file.parent_path());
-    write_file(temporary, json(sensitivities).dump());
-    fs::rename(temporary, file);
+    write_shared_file(file, json(sensitivities).dump());
   } catch (const std::exception& e) {
     log::warning(cat("what the schemes cost is not kept for another target: ", message_of(e)));
-    fs::remove(temporary, ignored);
   }
 }
 

@@ -32,7 +32,7 @@ Texts load_texts(const Plan& plan, const Original& original) {
   Texts texts;
   if (plan.rounds_only || (recipe.calibration.data.empty() && !recipe.evaluation)) return texts;
   const ChatTemplates chat(folder, recipe.calibration.date);
-  const Tokenizer tokenizer = Tokenizer::load(folder);
+  const Tokenizer tokenizer = original.files.read([&] { return Tokenizer::load(folder); });
   texts.pad_id = tokenizer.pad_id();
   const CalibrationRequest request = request_of(recipe.calibration, chat);
   if (passes(plan).any() || plan.mix) {

@@ -186,6 +186,15 @@ std::string_view without_cr(std::string_view line) {
 
 }  // namespace
 
+int64_t added_token_id(const std::string& key, const fs::path& folder) {
+  int32_t id = 0;
+  const auto [rest, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+  if (error != std::errc() || rest != key.data() + key.size() || id < 0)
+    throw Error(cat((folder / "tokenizer_config.json").string(), ": added_tokens_decoder has the key ",
+                    json(key).dump(-1, ' ', false, json::error_handler_t::replace), ", which is no token id"));
+  return id;
+}
+
 bool is_tiktoken(const std::string& content) {
   const std::string_view all = content;
   return ranked_token(without_cr(all.substr(0, all.find('\n')))).has_value();
@@ -212,10 +221,14 @@ ConvertedTokenizer convert_tiktoken(const fs::path& file, const json& config) {
   std::map<int64_t, std::string> special;
   if (const auto decoder = config.find("added_tokens_decoder"); decoder != config.end() && decoder->is_object()) {
     for (const auto& [id, token] : decoder->items()) {
-      const int64_t at = std::atoll(id.c_str());
+      const int64_t at = added_token_id(id, file.parent_path());
       if (at >= size && token.is_object()) special[at] = token.value("content", "");
     }
   }
+  // Of more than that nobody has an embedding.
+  if (constexpr int64_t kMostSpecial = 1'000'000; !special.empty() && special.rbegin()->first >= size + kMostSpecial)
+    throw Error(cat((file.parent_path() / "tokenizer_config.json").string(), ": added_tokens_decoder has the id ",
+                    special.rbegin()->first, ", and ", file.filename().string(), " has ", size, " tokens"));
   const int64_t end = special.empty() ? size : special.rbegin()->first + 1;
   for (int64_t id = size; id < end; ++id) {
     const auto found = special.find(id);

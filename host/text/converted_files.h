@@ -31,6 +31,8 @@ ConvertedTokenizer convert_sentence_piece(const std::string& content, const std:
 // Its pieces by id: [text, score, type], the last one a number of sentencepiece_model.proto.
 nlohmann::json sentence_pieces(const std::string& content, const std::string& file);
 
+// A key of "added_tokens_decoder" in the tokenizer_config.json of `folder`. Throws Error for what is no id.
+int64_t added_token_id(const std::string& key, const std::filesystem::path& folder);
 // An entry of "added_tokens".
 nlohmann::json added_token(const std::string& content, bool special);
 

@@ -7,6 +7,7 @@
 
 #include "host/base/error.h"
 #include "host/base/files.h"
+#include "host/base/model_folder.h"
 #include "host/text/converted_files.h"
 
 namespace roundhouse {
@@ -115,6 +116,29 @@ class OtherForms {
 constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                   "pad_token", "cls_token", "mask_token"};
 
+// The configuration's special tokens with names of the model's own, such as image_token, in the order in which the file has
+// them: transformers adds them so.
+std::vector<json> named_tokens(const fs::path& folder) {
+  if (!fs::exists(folder / "tokenizer_config.json")) return {};
+  using Ordered = nlohmann::ordered_json;
+  const Ordered config = Ordered::parse(without_python_numbers(read_file(folder / "tokenizer_config.json")));
+  const auto is_role = [](const std::string& key) {
+    return std::any_of(std::begin(kRoles), std::end(kRoles), [&](const char* role) { return key == role; });
+  };
+  Ordered named = Ordered::object();
+  for (const auto& [key, value] : config.items())
+    if (key.ends_with("_token") && !is_role(key) && (value.is_string() || value.contains("__type"))) named[key] = value;
+  const auto add_map = [&](const char* key) {
+    if (const auto map = config.find(key); map != config.end() && map->is_object())
+      for (const auto& [name, value] : map->items()) named[name] = value;
+  };
+  add_map("extra_special_tokens");
+  if (named.empty()) add_map("model_specific_special_tokens");
+  std::vector<json> tokens;
+  for (const auto& [name, value] : named.items()) tokens.push_back(json(value));
+  return tokens;
+}
+
 // Tokens of the configuration's "added_tokens_decoder"; where it has none, of added_tokens.json, whose ids give way to
 // those of tokenizer.json.
 std::map<int64_t, json> other_added_tokens(const fs::path& folder, const json& config, const json& own,
@@ -125,7 +149,7 @@ std::map<int64_t, json> other_added_tokens(const fs::path& folder, const json& c
       if (!said.is_object() || content_of(said).empty()) continue;
       json token = added_token(content_of(said), said.value("special", false));
       token.update(said);
-      tokens[std::atoll(id.c_str())] = std::move(token);
+      tokens[added_token_id(id, folder)] = std::move(token);
     }
     return tokens;
   }
@@ -141,6 +165,8 @@ std::map<int64_t, json> other_added_tokens(const fs::path& folder, const json& c
 
 TokenizerFiles read_tokenizer_files(const fs::path& folder) {
   TokenizerFiles files;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
+    require_linked(folder / name);
   json config = read_if_there(folder / "tokenizer_config.json");
   const bool has_json = fs::exists(folder / "tokenizer.json");
   json defaults = json::object();
@@ -165,8 +191,10 @@ TokenizerFiles read_tokenizer_files(const fs::path& folder) {
   std::vector<json> special;
   for (const char* role : kRoles)
     if (files.roles.contains(role)) special.push_back(said[role]);
-  for (const char* key : {"additional_special_tokens", "extra_special_tokens"})
-    for (const json& token : value_of(said, key)) special.push_back(token);
+  for (json& token : named_tokens(folder)) special.push_back(std::move(token));
+  const json extra = value_of(said, "extra_special_tokens");
+  for (const json& token : extra.is_array() && !extra.empty() ? extra : value_of(said, "additional_special_tokens"))
+    special.push_back(token);
   std::set<std::string> special_texts;
   for (const json& token : special) special_texts.insert(content_of(token));
 

@@ -48,6 +48,24 @@ json plain_scalar(const std::string& text) {
   return text;
 }
 
+// What people write where the parser, which says something of the next line, stops; lines from 0.
+std::string cause(const std::string& text, int line) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string each; std::getline(in, each);) lines.push_back(each);
+  for (int at = std::min(line, static_cast<int>(lines.size()) - 1); at >= std::max(0, line - 1); --at) {
+    const std::string& each = lines[static_cast<size_t>(at)];
+    const auto told = [&](const char* what) { return cat(". Line ", at + 1, " ", what); };
+    if (each.substr(0, each.find_first_not_of(" \t")).find('\t') != std::string::npos)
+      return told("is indented with a tab: YAML takes spaces alone");
+    if (each.find("\xc2\xa0") != std::string::npos) return told("has a no-break space: put an ordinary one");
+    if (const size_t colon = each.find(':'); colon != std::string::npos && colon > 0 && colon + 1 < each.size() &&
+                                             std::string_view(" \t\r").find(each[colon + 1]) == std::string_view::npos)
+      return told("has no space behind its colon");
+  }
+  return "";
+}
+
 }  // namespace
 
 // Makes the tree from yaml-cpp's events: its own nodes forget keys' places and may loop.
@@ -71,7 +89,7 @@ class Node::Builder : public YAML::EventHandler {
       if (parser.HandleNextDocument(*this) && parser.HandleNextDocument(*this))
         throw Error(source_->name + ": has something after the end of its YAML document");
     } catch (const YAML::Exception& e) {
-      at(e.mark, "").fail(e.msg);
+      at(e.mark, "").fail(e.msg + cause(text, e.mark.line));
     }
     check_keys(root_);
     return std::move(root_);
@@ -94,6 +112,7 @@ class Node::Builder : public YAML::EventHandler {
     node.scalar_ = tag == kQuoted ? json(value) : plain_scalar(value);
     node.kind_ = kind_of(node.scalar_);
     if (expects_key()) {  // a key is text, whatever it looks like
+      if (value == "<<" && tag != kQuoted) node.fail("<< (a merge key) is not supported: write the keys out");
       node.scalar_ = value;
       node.kind_ = Kind::kText;
     }

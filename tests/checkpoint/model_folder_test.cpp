@@ -142,6 +142,14 @@ TEST_F(ModelFolder, APipeInPlaceOfAFileIsRefused) {
   EXPECT_TRUE(contains(error_of([&] { find_model(model.string()); }), "is a pipe, socket or device"));
 }
 
+TEST_F(ModelFolder, ALinkToWhatIsGoneIsNamedAsOne) {
+  const fs::path model = home_ / "model";
+  fs::create_directories(model);
+  fs::create_symlink("../gone", model / "config.json");
+  EXPECT_EQ(error_of([&] { require_config(model); }),
+            (model / "config.json").string() + " is a link to a file that is missing. Download it again.");
+}
+
 TEST_F(ModelFolder, AnAdapterIsNamedAsOne) {
   write(home_ / "lora/adapter_config.json", R"({"peft_type": "LORA", "base_model_name_or_path": "org/base"})");
   EXPECT_EQ(error_of([&] { require_config(home_ / "lora"); }),

@@ -107,22 +107,33 @@ TEST(Safetensors, AliasesFollowTheMetadata) {
   EXPECT_FALSE(file.contains("dangling"));
 }
 
-TEST(Safetensors, ShardsComeInTheirOrderAndTheIndexChooses) {
+// As transformers, whatever the index says of the tensor.
+TEST(Safetensors, ShardsComeInTheirOrderAndTheLastWithATensorCounts) {
   TempFolder folder;
-  write_file(folder / "model-00002-of-00002.safetensors", one_byte("a", 2));
+  write_file(folder / "model-00002-of-00002.safetensors",
+             safetensors(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                         R"("z":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},)"
+                         R"("s":{"dtype":"U8","shape":[1,1],"data_offsets":[2,3]}})",
+                         "\x02\x09\x05"));
   write_file(folder / "model-00001-of-00002.safetensors",
              safetensors(R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},)"
                          R"("z":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
-                         R"("a":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
-                         "\x09\x01\x08"));
+                         R"("a":{"dtype":"U8","shape":[1],"data_offsets":[2,3]},)"
+                         R"("s":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}})",
+                         "\x09\x01\x08\x05"));
   write_file(folder / "unrelated.safetensors", "not read");
   write_file(folder / "model.safetensors.index.json", R"({"metadata":{"total_size":3},"weight_map":{
-    "a":"model-00002-of-00002.safetensors","b":"model-00001-of-00002.safetensors","z":"model-00001-of-00002.safetensors"}})");
+    "a":"model-00001-of-00002.safetensors","b":"model-00001-of-00002.safetensors","z":"model-00002-of-00002.safetensors"}})");
   SafetensorsFolder file(folder.path());
-  EXPECT_EQ(file.names(), (std::vector<std::string>{"z", "b", "a"}));
+  EXPECT_EQ(file.names(), (std::vector<std::string>{"b", "a", "z", "s"}));
   EXPECT_EQ(values<uint8_t>(file.load("a")), std::vector<uint8_t>{2});  // not the 8 of the other shard
   EXPECT_EQ(values<uint8_t>(file.load("b")), std::vector<uint8_t>{1});
   EXPECT_EQ(values<uint8_t>(file.load("z")), std::vector<uint8_t>{9});
+  std::vector<std::string> differing;
+  for (const auto& [tensor, other, kept] : file.differing_copies())
+    differing.push_back(cat(tensor, " ", other.string(), " ", kept.string()));
+  const std::string files = " model-00001-of-00002.safetensors model-00002-of-00002.safetensors";
+  EXPECT_EQ(differing, (std::vector<std::string>{"a" + files, "s" + files}));  // z is the same in both, s in its bytes
 }
 
 // As transformers: the index names the files, the headers their tensors.

@@ -125,6 +125,17 @@ TEST_F(Findings, ABlockThatTheConfigurationDoesNotCount) {
                                "out. Set it to 2"}));
 }
 
+// Numbers that int64 does not hold were read all the same.
+TEST_F(Findings, ABlockWhoseNumberIsNone) {
+  export_model("auto_round", "W4A16");
+  edit_tensors([](Tensors& tensors) {
+    for (const char* number : {"99999999999999999999", "-7", "x", "4294967296"})
+      tensors.emplace_back(std::string("model.layers.") + number + ".input_layernorm.weight",
+                           Tensor(DType::kF32, {64}));
+  });
+  EXPECT_EQ(findings(), Lines());
+}
+
 TEST_F(Findings, AStatusThatIsNotCompressed) {
   export_model("llm_compressor", "W4A16");
   edit([](json&, json& quantization) { quantization["quantization_status"] = "frozen"; });

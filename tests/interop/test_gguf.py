@@ -4,6 +4,7 @@ transformers."""
 
 import pathlib
 import shutil
+import struct
 import tempfile
 import unittest
 
@@ -244,6 +245,17 @@ class Gguf(unittest.TestCase):
             support.roundhouse("logits", file, "--ids", "1,2", "--out", self.folder / "logits")
         with self.assertRaisesRegex(AssertionError, refusal):
             support.roundhouse("convert", file, "--format", "gguf", "--output", self.folder / "converted")
+
+    def test_messages_name_the_file(self):
+        exported = self.export(MODEL, "Q8_0")
+        (self.folder / "alone").mkdir()
+        file = exported.rename(self.folder / "alone" / "alone.gguf")
+        data = file.read_bytes()
+        kind = b"tokenizer.ggml.model" + struct.pack("<IQ", 8, 4)  # a text of four bytes
+        self.assertEqual(data.count(kind + b"gpt2"), 1)
+        file.write_bytes(data.replace(kind + b"gpt2", kind + b"none"))
+        with self.assertRaisesRegex(AssertionError, "alone/alone.gguf: there is no tokenizer: none of"):
+            support.roundhouse("tokenize", "--model", file, "--text", __file__)
 
     def test_transformers_computes_our_logits(self):
         file = self.export(MODEL, "Q5_K_M")

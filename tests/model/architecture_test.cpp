@@ -284,6 +284,11 @@ TEST_F(ArchitectureTest, OriginalPositionsBesideTheMapOfRotaryParametersHold) {
   EXPECT_EQ(load(config).info().rotary->original_positions, 128);
   config["rope_scaling"]["original_max_position_embeddings"] = 64;
   EXPECT_EQ(load(config).info().rotary->original_positions, 64);
+  config["rope_scaling"]["factor"] = nullptr;
+  EXPECT_EQ(load(config).info().rotary->factor, 2) << "128 positions, as in transformers";
+  EXPECT_TRUE(load(config).info().rotary->truncate);
+  config["rope_scaling"]["truncate"] = nullptr;
+  EXPECT_FALSE(load(config).info().rotary->truncate) << "as in Python";
   config["original_max_position_embeddings"] = 32;
   EXPECT_EQ(load(config).info().rotary->original_positions, 32);
   std::string chosen = llama_yaml();
@@ -329,6 +334,59 @@ TEST_F(ArchitectureTest, AFractionInTheMapOfRotaryParametersIsNoneWhereTheFamily
   json config = llama_config();
   config["rope_scaling"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}};
   EXPECT_EQ(load(config).info().rotary->dims, 8);
+}
+
+// Of a family that turns a part of each head.
+TEST_F(ArchitectureTest, AFractionThatIsNullIsAWholeHeadAsInTransformersAndInTheMapAnError) {
+  json text = llama_config();
+  text.update({{"model_type", "qwen3_5_text"}, {"head_dim", 32}});
+  text.erase("rope_scaling");
+  const auto rotated = [&] { return load(text).info().rotary->dims; };
+  EXPECT_EQ(rotated(), 8);
+  text["partial_rotary_factor"] = nullptr;
+  EXPECT_EQ(rotated(), 32);
+  EXPECT_EQ(load({{"model_type", "qwen3_5"}, {"text_config", text}}).info().rotary->dims, 32);
+  text["partial_rotary_factor"] = 0.5;
+  EXPECT_EQ(rotated(), 16);
+  text["rope_parameters"] = {{"rope_type", "default"}, {"partial_rotary_factor", nullptr}};
+  EXPECT_THAT(error_of(rotated), HasSubstr("config.json: rope_parameters.partial_rotary_factor is null, but a number, "
+                                           "or no such key, is expected"));
+}
+
+// The keys of transformers' class of the whole model, and its default.
+TEST_F(ArchitectureTest, TheHeadOfAMultimodalModelIsTiedAsInTransformers) {
+  const auto tied = [&](const char* type, const char* text_type, const json& whole, const json& text) {
+    json config{{"model_type", type}, {"text_config", llama_config()}};
+    config["text_config"].erase("tie_word_embeddings");
+    config["text_config"].update({{"model_type", text_type}, {"layer_types", {"full_attention", "full_attention"}}});
+    if (!whole.is_null()) config["tie_word_embeddings"] = whole;
+    if (!text.is_null()) config["text_config"]["tie_word_embeddings"] = text;
+    return load(config).tied_head();
+  };
+  for (const auto& [type, text] : {std::pair{"mistral3", "mistral"},
+                                   {"mistral3", "ministral3"},
+                                   {"gemma3", "gemma3_text"},
+                                   {"gemma4", "gemma4_text"}}) {
+    EXPECT_TRUE(tied(type, text, nullptr, nullptr)) << type << text;
+    EXPECT_TRUE(tied(type, text, nullptr, false)) << type << text;
+    EXPECT_FALSE(tied(type, text, false, true)) << type << text;
+  }
+  EXPECT_TRUE(tied("llava", "llama", false, true));
+  EXPECT_FALSE(tied("llava", "llama", nullptr, nullptr));
+  json config = llama_config();
+  config.erase("tie_word_embeddings");
+  config["model_type"] = "ministral3";
+  Architecture text = load(config);
+  EXPECT_FALSE(text.tied_head());
+}
+
+TEST_F(ArchitectureTest, OnlyTheTextModelOfGemma3LimitsItsLogits) {
+  json config = llama_config();
+  config.update({{"model_type", "gemma3_text"}, {"final_logit_softcapping", 30.0}});
+  EXPECT_EQ(load(config).info().logit_softcap, 30);
+  EXPECT_FALSE(load({{"model_type", "gemma3"}, {"text_config", config}, {"final_logit_softcapping", 30.0}})
+                   .info()
+                   .logit_softcap);
 }
 
 TEST_F(ArchitectureTest, ConfigErrorsNameTheFileAndTheKey) {
@@ -476,6 +534,25 @@ TEST_F(ArchitectureTest, HybridsSayWhatIsWrongWithTheirBlocks) {
   EXPECT_FALSE(load(config).info().blocks[1].steps[0].recurrent->dt_max);
   config["time_step_limit"] = {0.1, 0.2};
   EXPECT_EQ(load(config).info().blocks[1].steps[0].recurrent->dt_max, 0.2);
+
+  config.update({{"model_type", "falcon_h1"}, {"mamba_d_head", "auto"}, {"mamba_d_ssm", 64}});
+  const auto head_dim = [&] { return load(config).info().blocks[0].steps[0].recurrent->head_dim; };
+  EXPECT_EQ(head_dim(), 8);
+  config["mamba_d_ssm"] = nullptr;
+  EXPECT_EQ(head_dim(), 12) << "twice the hidden size, in 8 heads";
+  config.erase("mamba_d_ssm");
+  config.erase("mamba_d_head");
+  EXPECT_EQ(head_dim(), 128) << "1024 in all";
+  EXPECT_THAT(error_with("mamba_d_ssm", 60), HasSubstr("mamba_n_heads is 8, but a divisor of 60"));
+
+  config = llama_config();
+  config.update({{"model_type", "smollm3"}, {"num_hidden_layers", 3}, {"no_rope_layers", {0, 2, true}}});
+  std::vector<bool> rotated;
+  const Architecture mixed = load(config);
+  for (const BlockInfo& block : mixed.info().blocks) rotated.push_back(block.steps[0].attention->rotary.has_value());
+  EXPECT_EQ(rotated, (std::vector{false, true, true})) << "as Python has it";
+  EXPECT_THAT(error_with("no_rope_layers", {0, "no", 1}), HasSubstr("but an integer is expected"));
+  EXPECT_THAT(error_with("no_rope_layers", {0, 1}), HasSubstr("but one label for each of 3 blocks is expected"));
 
   config = {{"model_type", "lfm2"}, {"num_hidden_layers", 4}, {"full_attn_idxs", {1}}};
   EXPECT_EQ(load(config).info().intermediate, 8192) << "two thirds of 12288";

@@ -77,7 +77,7 @@ CASES = {
         topk_group=1, norm_topk_prob=False, routed_scaling_factor=2.5, use_conv_bias=False, time_step_min=0.5),
         edited("layers_block_type", hybrid_override_pattern="*ME-")),
     "falcon_h1": ("falcon_h1", FALCON | MULTIPLIERS, None),
-    "falcon_h1_plain": ("falcon_h1", FALCON, None),
+    "falcon_h1_plain": ("falcon_h1", FALCON, edited(mamba_d_head="auto")),
     "falcon_h1_normed": ("falcon_h1", FALCON | TIED | BOUNDED | dict(mamba_rms_norm=True, mamba_proj_bias=True,
                                                                     projectors_bias=True, attention_bias=True, mlp_bias=True),
                          None),

@@ -87,6 +87,38 @@ TEST_F(OriginalTest, AnotherHeadThanTheEmbeddingIsKept) {
   EXPECT_EQ(original.architecture.config()["tie_word_embeddings"], false);
 }
 
+// Nothing in config.json says otherwise; the default of the family does.
+TEST_F(OriginalTest, AnotherHeadOfAFamilyWhoseDefaultIsTiedIsNoWarning) {
+  config_.erase("tie_word_embeddings");
+  config_["model_type"] = "smollm3";
+  Tensor head = tensors_["lm_head.weight"] = tensors_.at("model.embed_tokens.weight").to(DType::kF32);
+  head.as<float>()[0] += 1;
+  const Original original = open();
+  EXPECT_EQ(original.warnings, Texts{});
+  EXPECT_FALSE(original.architecture.tied_head());
+  EXPECT_EQ(original.architecture.config()["tie_word_embeddings"], false);
+}
+
+// As in transformers, which reads the shards in the order of their names; the index said which copy counts.
+TEST_F(OriginalTest, OfATensorThatTwoShardsHoldTheLastCounts) {
+  const Tensor norm = tensors_.at("model.norm.weight");
+  Tensor other = norm.to(DType::kF32);
+  other.as<float>()[0] += 1;
+  folder_.write("config.json", config_.dump());
+  write_safetensors_file(
+      folder_.path() / "1.safetensors",
+      {{"model.norm.weight", other}, {"model.embed_tokens.weight", tensors_.at("model.embed_tokens.weight")}});
+  write_safetensors_file(folder_.path() / "2.safetensors", {tensors_.begin(), tensors_.end()});
+  folder_.write(
+      "model.safetensors.index.json",
+      R"({"weight_map": {"model.norm.weight": "1.safetensors", "model.embed_tokens.weight": "2.safetensors"}})");
+  SafetensorsFolder checkpoint(folder_.path());
+  EXPECT_EQ(copies_that_differ(checkpoint),
+            Texts{"model.norm.weight stands in 1.safetensors and in 2.safetensors, and not with the same values: those "
+                  "of 2.safetensors, the last by its name, count, as in transformers"});
+  EXPECT_EQ(checkpoint.load("model.norm.weight").as<float>()[0], norm.to(DType::kF32).as<float>()[0]);
+}
+
 TEST_F(OriginalTest, NamesWithoutTheModelsPrefixGetIt) {
   const Texts right = names(open());
   rename("model.", "");

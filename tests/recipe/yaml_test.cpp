@@ -55,6 +55,14 @@ TEST(Yaml, RefusedDocuments) {
   EXPECT_EQ(error_of([] { parse("a: 1\nb: 2\na: 3"); }), "r.yaml:3:1: the key a is there twice");
   EXPECT_EQ(error_of([] { parse("a: !!python/object:os.system ls"); }),
             "r.yaml:1:4: a: has the tag tag:yaml.org,2002:python/object:os.system; tags are not supported");
+  EXPECT_EQ(error_of([] { parse("a: 1\nb:\n\tc: 2\n"); }),
+            "r.yaml:3:3: illegal map value. Line 3 is indented with a tab: YAML takes spaces alone");
+  EXPECT_EQ(error_of([] { parse("a:1\nb: 2\n"); }),
+            "r.yaml:2:2: illegal map value. Line 1 has no space behind its colon");
+  EXPECT_EQ(error_of([] { parse("a:\u00a01\nb: 2\n"); }),
+            "r.yaml:2:2: illegal map value. Line 1 has a no-break space: put an ordinary one");
+  EXPECT_EQ(error_of([] { parse("a: &a {b: 1}\nc: {<<: *a}"); }),
+            "r.yaml:2:5: c: << (a merge key) is not supported: write the keys out");
   EXPECT_EQ(error_of([] { parse("a: 1\n---\nb: 2"); }), "r.yaml: has something after the end of its YAML document");
   EXPECT_EQ(error_of([] { parse("[a]: 1"); }), "r.yaml:1:1: a key must be plain text");
   EXPECT_EQ(error_of([] { parse("a: \xff"); }), "r.yaml: is not UTF-8 text");

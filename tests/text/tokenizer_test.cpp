@@ -305,10 +305,42 @@ TEST(Tokenizer, RefusesFormsThatItCannotReadAndSaysHowToConvertThem) {
             "DIR/qwen.tiktoken: the words that it splits texts into are in the model's own code (auto_map)" + advice);
   EXPECT_EQ(refused({{"qwen.tiktoken", "IQ== 0\nIg==\n"}}),
             "DIR/qwen.tiktoken:2: is not a token in base64 and its rank");
+  const auto with_token = [&](const std::string& id) {
+    const std::string llama = R"({"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": {")";
+    return refused({{"tokenizer.model", "IQ== 0\nIg== 1\n"},
+                    {"tokenizer_config.json", llama + id + R"(": {"content": "<a>"}}})"}});
+  };
+  EXPECT_EQ(with_token("2"), "no error");
+  EXPECT_EQ(with_token("2x"),
+            "DIR/tokenizer_config.json: added_tokens_decoder has the key \"2x\", which is no token id");
+  EXPECT_EQ(
+      with_token("99999999999999999999"),
+      "DIR/tokenizer_config.json: added_tokens_decoder has the key \"99999999999999999999\", which is no token id");
+  EXPECT_EQ(with_token("2000000000"),
+            "DIR/tokenizer_config.json: added_tokens_decoder has the id 2000000000, and "
+            "tokenizer.model has 2 tokens");
   EXPECT_EQ(refused({{"vocab.json", R"({"a": 0})"}, {"merges.txt", "#version: 0.2\na b c\n"}}),
             "DIR/merges.txt:2: is not two tokens with a space between");
   EXPECT_EQ(refused({{"tekken.json", R"({"vocab": []})"}}).find("DIR/tekken.json: is no tekken file, or damaged: "),
             0u);
+}
+
+// The ids are transformers': in the order of the file, with those that have names before the list.
+TEST(Tokenizer, SpecialTokensWithNamesGetTheirIdsInTheFilesOrder) {
+  const TempFolder folder;
+  folder.write("tokenizer.json", R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})");
+  const auto ids = [&](const std::string& config) {
+    folder.write("tokenizer_config.json", config);
+    return Tokenizer::load(folder.path()).encode("<x><t><y>", false);
+  };
+  using Ids = std::vector<int32_t>;
+  EXPECT_EQ(ids(R"({"extra_special_tokens": {"y_token": "<y>", "x_token": "<x>", "b_token": "<t>"}})"), Ids({3, 4, 2}));
+  EXPECT_EQ(ids(R"({"additional_special_tokens": ["<x>"], "tool_token": "<t>", "image_token": "<y>",
+                    "add_bos_token": true, "max": Infinity})"),
+            Ids({4, 2, 3}));
+  EXPECT_EQ(ids(R"({"model_specific_special_tokens": {"z": "<y>"}, "extra_special_tokens": ["<t>", "<x>"],
+                    "additional_special_tokens": ["<w>"]})"),
+            Ids({4, 3, 2}));
 }
 
 TEST(Tokenizer, RefusesASentencePieceModelCutAnywhere) {

@@ -64,7 +64,7 @@ class GgufLinter {
     if (!count.is_number_integer()) return;
     int64_t stored = 0;
     for (const auto& [name, type] : types_)
-      if (name.starts_with("blk.")) stored = std::max<int64_t>(stored, std::atoll(name.c_str() + 4) + 1);
+      if (name.starts_with("blk.")) stored = std::max(stored, number_in_front(name.substr(4)) + 1);
     if (count.get<int64_t>() != stored)
       error(cat(id, ".block_count is ", count.get<int64_t>(), ", and the tensors are of ", stored,
                 " blocks: llama.cpp ",

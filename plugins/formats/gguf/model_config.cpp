@@ -36,6 +36,9 @@ constexpr struct {
                 {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
                 {"rope.freq_base", "rope_theta"}};
 
+// In place of a rope_type.
+constexpr const char* kUnknownScaling = "divisors that config.json has no form for";
+
 // Llama 3.1's scaling, of which GGUF keeps the divisors alone: Llama 3.1 to 3.3 differ in the factor only.
 Json llama3_scaling(const std::vector<float>& factors, const Json& config) {
   Json scaling{{"rope_type", "llama3"},
@@ -49,7 +52,7 @@ Json llama3_scaling(const std::vector<float>& factors, const Json& config) {
   const std::vector<float> known = rotary_factors({{"rotary", rotary}})[0].second;
   const bool same = std::equal(factors.begin(), factors.end(), known.begin(), known.end(),
                                [](float a, float b) { return std::abs(a - b) <= 1e-3f * b; });
-  return same ? scaling : Json{{"rope_type", "the divisors of rope_freqs.weight, which config.json has no form for"}};
+  return same ? scaling : Json{{"rope_type", kUnknownScaling}};
 }
 
 // What Gemma 2 and 3 have beside the numbers of all; of the scale of attention llama.cpp knows by the number of blocks.
@@ -174,6 +177,19 @@ std::string config_problem(GgufReader& file, const Json& config) {
   if (config.at("rms_norm_eps").is_null())
     return cat("the metadata has no ", file.value("general.architecture").get<std::string>(),
                ".attention.layer_norm_rms_epsilon, which norms need");
+  if (const Json scaling = config.value("rope_scaling", Json()); scaling.is_object()) {
+    const Json kind = scaling.value("rope_type", Json());
+    if (kind == kUnknownScaling)
+      return "rope_freqs.weight divides the rotary frequencies otherwise than Llama 3.1's scaling does, and "
+             "config.json "
+             "has no form for that";
+    if (kind != "linear" && kind != "llama3" && kind != "yarn")
+      return cat(file.value("general.architecture").get<std::string>(), ".rope.scaling.type is ", kind,
+                 ", of which the metadata does not have all that config.json needs");
+    if (!scaling.value("factor", Json()).is_number())
+      return cat("the metadata has no number ", file.value("general.architecture").get<std::string>(),
+                 ".rope.scaling.factor, which positions that are scaled need");
+  }
   const Json size = config.value("head_dim", Json());
   for (const char* suffix : {"", "_swa"}) {
     const std::string key = cat(file.value("general.architecture").get<std::string>(), ".rope.dimension_count", suffix);

@@ -27,7 +27,8 @@ Parts split(const std::string& tensor) {
   for (size_t begin = 0; begin < parts.pattern.size();) {
     size_t end = std::min(parts.pattern.find('.', begin), parts.pattern.size());
     const std::string part = parts.pattern.substr(begin, end - begin);
-    if (!part.empty() && part.find_first_not_of("0123456789") == std::string::npos) {
+    // More digits are no number of a block or of an expert.
+    if (!part.empty() && part.size() <= 9 && part.find_first_not_of("0123456789") == std::string::npos) {
       parts.pattern.replace(begin, part.size(), kHole);
       parts.numbers.push_back(part);
       end = begin + 2;

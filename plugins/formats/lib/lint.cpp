@@ -2,6 +2,7 @@
 #include "plugins/formats/lib/lint.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -249,7 +250,7 @@ class Linter {
     const std::string prefix = block_prefix_ + ".";
     int64_t last = -1;
     for (const auto& [name, tensors] : modules_)
-      if (name.starts_with(prefix)) last = std::max<int64_t>(last, std::atoll(name.c_str() + prefix.size()));
+      if (name.starts_with(prefix)) last = std::max(last, number_in_front(name.substr(prefix.size())));
     if (last >= blocks)
       findings_.add(RH_FINDING_ERROR, kEvery, kConfig, "",
                     cat("num_hidden_layers is ", blocks, ", and block ", last, " is stored: an engine leaves it out"),
@@ -413,6 +414,12 @@ Said int_said(int bits, int64_t group_size, bool symmetric) {
           bits,
           group_size,
           symmetric};
+}
+
+int64_t number_in_front(const std::string& text) {
+  uint32_t number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + std::min(text.find('.'), text.size()), number);
+  return error == std::errc() ? int64_t{number} : -1;
 }
 
 }  // namespace roundhouse::formats

@@ -85,6 +85,9 @@ bool flag_at(const Json& json, const char* key, bool otherwise);
 // The texts of a list, at any depth, or the one text.
 std::vector<std::string> texts_at(const Json& json, const char* key);
 
+// The number of a block in front of a name's part; -1: there is none, or one beyond what blocks are counted with.
+int64_t number_in_front(const std::string& text);
+
 // What a configuration says of a layer in qweight, qzeros and scales.
 Said int_said(int bits, int64_t group_size, bool symmetric);
 

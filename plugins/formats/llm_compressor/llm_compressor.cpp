@@ -168,7 +168,9 @@ class Writer : public CheckpointWriter {
 class Groups {
  public:
   explicit Groups(const Json& quantization) {
-    for (const auto& [name, group] : quantization.at("config_groups").items()) {
+    // Where a quantization was undone by hand, nothing may be left of the groups.
+    const Json groups = quantization.value("config_groups", Json::object());
+    for (const auto& [name, group] : groups.items()) {
       const std::string where = "config_groups: " + name;
       rh::require(!group.is_array(), cat(where,
                                          " is the name of a preset with its targets; compressed-tensors writes "
