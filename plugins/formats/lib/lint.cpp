@@ -75,6 +75,7 @@ class Linter {
   }
 
   void run() {
+    check_family();
     check_index();
     for (const auto& [name, tensors] : modules_) check_module(name, tensors);
     if (lint_.fuses) check_fused();
@@ -118,6 +119,9 @@ class Linter {
                     "Let the configuration say how it is packed");
       return;
     }
+    if (!said.refused.empty())
+      findings_.add(RH_FINDING_ERROR, kTransformers, kConfig, name, cat(said.refused, ": no kernel takes that"),
+                    "Correct the configuration");
     if (check_parts(name, tensors, said)) check_values(name, tensors, said);
   }
 
@@ -204,16 +208,16 @@ class Linter {
       for (const char* engine : {kVllm, kSglang})
         findings_.add(severity, engine, "", parent, cat("the engine fuses ", listed(members), ", ", what), advice);
     };
+    const auto name = [](const Said& said) { return said.quantized ? said.scheme : std::string("a plain weight"); };
     std::vector<std::string> packed;
     std::set<std::string> schemes;
     for (const std::string& role : members) {
       if (is_packed(tensors_of(role))) packed.push_back(role);
-      schemes.insert(lint_.said(cat(parent, ".", role)).scheme);
+      schemes.insert(name(lint_.said(cat(parent, ".", role))));
     }
     if (lint_.said_of_fused && !fused.empty() && schemes.size() == 1) {
       const std::string member = cat(parent, ".", members[0]);
       const Said found = lint_.said_of_fused(cat(parent, ".", fused), member), wanted = lint_.said(member);
-      const auto name = [](const Said& said) { return said.quantized ? said.scheme : std::string("a plain weight"); };
       if (name(found) != name(wanted))
         findings_.add(RH_FINDING_ERROR, kVllm, kConfig, parent,
                       cat("the engine fuses ", listed(members), ", looks for ", fused, " alone, and takes ",
@@ -254,6 +258,17 @@ class Linter {
       findings_.add(RH_FINDING_ERROR, kEvery, kConfig, "",
                     cat("num_hidden_layers is ", blocks, ", and block ", last, " is stored: an engine leaves it out"),
                     cat("Set it to ", last + 1));
+  }
+
+  // By which engines choose the classes of the model.
+  void check_family() {
+    if (text_at(lint_.config, "model_type").empty())
+      findings_.error(kEvery, kConfig, "model_type is missing: an engine cannot tell the model's family",
+                      "Copy it from the original's config.json");
+    for (const char* engine : {kVllm, kSglang})
+      if (texts_at(lint_.config, "architectures").empty())
+        findings_.error(engine, kConfig, "architectures is missing: it names the class of the model",
+                        "Copy it from the original's config.json");
   }
 
   // Every tensor has the file that the index says.
