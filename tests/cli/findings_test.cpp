@@ -372,6 +372,22 @@ TEST_F(Findings, AnIndexThatPlacesATensorWrong) {
                                ", and the index places it in " + wrong + ". Correct the index"}));
 }
 
+TEST_F(Findings, WeightsThatOnlySomeEnginesLoad) {
+  export_model("auto_round", "W4A16");
+  const std::string shard = "model-00003-of-00005.safetensors";
+  std::filesystem::copy(work_ / "out/model.safetensors", work_ / "out" / shard);
+  const std::string loaded = "no index leaves it out, so that it is loaded beside model.safetensors. Remove it";
+  EXPECT_EQ(findings(), Lines({"error vllm " + shard + ": " + loaded, "error sglang " + shard + ": " + loaded}));
+  write("out/model.safetensors.index.json", json{{"weight_map", {{"model.norm.weight", shard}}}}.dump());
+  write("out/adapter_config.json", "{}");
+  EXPECT_EQ(
+      findings(),
+      Lines({"warning transformers adapter_config.json: with the package peft, transformers takes the folder for an "
+             "adapter of the model that this names. Remove it",
+             "error model.safetensors.index.json: it does not name model.safetensors: transformers loads that "
+             "alone, and others what it names. Remove the one that does not belong to the checkpoint"}));
+}
+
 TEST_F(Findings, ATiedHeadThatIsStored) {
   export_model("auto_round", "W4A16");
   edit([](json& config, json&) { config["tie_word_embeddings"] = true; });

@@ -18,6 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kConfig = "config.json";
 constexpr const char* kExportAgain = "Export the model again";
@@ -76,6 +77,7 @@ class Linter {
 
   void run() {
     check_family();
+    check_files();
     check_index();
     for (const auto& [name, tensors] : modules_) check_module(name, tensors);
     if (lint_.fuses) check_fused();
@@ -271,10 +273,43 @@ class Linter {
                         "Copy it from the original's config.json");
   }
 
+  // No file of weights is there that some engine loads and others do not.
+  void check_files() {
+    if (fs::exists(folder_ / "adapter_config.json"))
+      findings_.add(RH_FINDING_WARNING, kTransformers, "adapter_config.json", "",
+                    "with the package peft, transformers takes the folder for an adapter of the model that this names",
+                    "Remove it");
+    if (!fs::exists(folder_ / kSingle)) return;
+    std::set<std::string> indexed{kSingle};
+    std::ifstream file(folder_ / kIndex);
+    const Json index = file ? Json::parse(file, nullptr, /*allow_exceptions=*/false) : Json();
+    if (const auto map = index.find("weight_map"); index.is_object() && map != index.end() && map->is_object()) {
+      indexed.clear();
+      for (const auto& [name, shard] : map->items())
+        if (shard.is_string()) indexed.insert(shard.get<std::string>());
+    }
+    if (!indexed.contains(kSingle))
+      return findings_.error(
+          kEvery, kIndex,
+          cat("it does not name ", kSingle, ": transformers loads that alone, and others what it names"),
+          "Remove the one that does not belong to the checkpoint");
+    if (file) return;  // others heed the index
+    std::set<std::string> others;
+    for (const auto& entry : fs::directory_iterator(folder_)) {
+      const std::string name = entry.path().filename();
+      const bool mistral = name.starts_with("consolidated");  // the same weights, for a loader of its own
+      if (name.ends_with(".safetensors") && name != kSingle && !mistral) others.insert(name);
+    }
+    for (const std::string& other : others)
+      for (const char* engine : {kVllm, kSglang})
+        findings_.error(engine, other, cat("no index leaves it out, so that it is loaded beside ", kSingle),
+                        "Remove it");
+  }
+
   // Every tensor has the file that the index says.
   void check_index() {
     std::ifstream file(folder_ / kIndex);
-    if (!file || fs::exists(folder_ / "model.safetensors")) return;
+    if (!file || fs::exists(folder_ / kSingle)) return;
     const Json index = Json::parse(file, nullptr, /*allow_exceptions=*/false);
     if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) return;
     const Json& map = index["weight_map"];
