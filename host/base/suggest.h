@@ -27,12 +27,20 @@ inline size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-// " (did you mean X?)" for the nearest of `known`, or "" when none is within a third of the word's length.
+// Whether `name` is `end` behind a mark, whatever their case: "GGUF:Q8_0" and "q8_0".
+inline bool ends_with_part(std::string_view name, std::string_view end) {
+  if (end.empty() || name.size() <= end.size()) return false;
+  const size_t at = name.size() - end.size();
+  return (name[at - 1] == ':' || name[at - 1] == '_') && edit_distance(name.substr(at), end) == 0;
+}
+
+// " (did you mean X?)" for the one of `known` whose last part `word` is, else for the nearest, or "" when none is within a
+// third of the word's length.
 inline std::string suggest(std::string_view word, const std::vector<std::string>& known) {
   size_t best = std::max<size_t>(2, word.size() / 3) + 1;
   const std::string* nearest = nullptr;
   for (const std::string& candidate : known) {
-    const size_t distance = edit_distance(word, candidate);
+    const size_t distance = ends_with_part(candidate, word) ? 0 : edit_distance(word, candidate);
     if (distance >= best || distance >= candidate.size()) continue;
     best = distance;
     nearest = &candidate;

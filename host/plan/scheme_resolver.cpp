@@ -138,16 +138,48 @@ bool says_unquantized(const DtypeRequest& request) {
   return scheme.bits >= kUnquantizedBits;
 }
 
+// "splt (did you mean split?), not one of ...": what `value` is and should be by the `enum` and `type` of its JSON Schema, the
+// case of texts aside; empty: it is right, or the schema says it in other words.
+std::string wrong_value(const json& schema, const json& value) {
+  if (!schema.is_object()) return "";
+  if (const auto choices = schema.find("enum"); choices != schema.end() && choices->is_array()) {
+    std::vector<std::string> texts;
+    for (const json& choice : *choices) {
+      const bool same_text = choice.is_string() && value.is_string() &&
+                             edit_distance(choice.get<std::string>(), value.get<std::string>()) == 0;
+      if (choice == value || same_text) return "";
+      texts.push_back(choice.is_string() ? choice.get<std::string>() : choice.dump());
+    }
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    return cat(text, suggest(text, texts), ", not one of ", joined(texts));
+  }
+  const std::string type = schema.value("type", json()).is_string() ? schema.at("type").get<std::string>() : "";
+  const bool right = type == "boolean"   ? value.is_boolean()
+                     : type == "integer" ? value.is_number_integer()
+                     : type == "number"  ? value.is_number()
+                     : type == "string"  ? value.is_string()
+                                         : true;
+  if (right) return "";
+  return cat(value.dump(), ", not ",
+             type == "boolean"   ? "true or false"
+             : type == "integer" ? "a whole number"
+             : type == "number"  ? "a number"
+                                 : "a text");
+}
+
 }  // namespace
 
 void check_options(const std::string& whose, const nlohmann::json& schema, const nlohmann::json& options) {
   std::vector<std::string> known;
   const nlohmann::json properties = schema.value("properties", nlohmann::json::object());
   for (const auto& [name, option] : properties.items()) known.push_back(name);
-  for (const auto& [name, value] : options.items())
+  for (const auto& [name, value] : options.items()) {
     if (!contains(known, name))
       throw Error(cat(whose, " has no option \"", name, "\"", suggest(name, known),
                       ". Its options: ", known.empty() ? "none" : joined(known)));
+    if (const std::string wrong = wrong_value(properties.at(name), value); !wrong.empty())
+      throw Error(cat("the option ", name, " of ", whose, " is ", wrong));
+  }
 }
 
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request) {

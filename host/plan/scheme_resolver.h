@@ -32,8 +32,8 @@ struct DtypeRequest {
 // alias.
 TensorScheme resolve_dtype(const Catalogue& catalogue, const DtypeRequest& request);
 
-// Throws Error for an option whose name the schema of `whose` options does not have. What values mean is the plugin's
-// business.
+// Throws Error for an option whose name the schema of `whose` options does not have, or whose value its `enum` or `type`
+// does not allow. What values mean is the plugin's business.
 void check_options(const std::string& whose, const nlohmann::json& schema, const nlohmann::json& options);
 
 // A layer's scheme from a recipe's keys: data_type and those above for the weight; act_data_type, act_bits,

@@ -114,6 +114,7 @@ TEST_F(BadInput, PlanBeginsTheExports) {
       {"which of llama.cpp's pre-tokenizers this is (Prepend, Replace, [a-m]+, bytes) is not known. Name it with the "
        "format's option pre"});
   EXPECT_EQ(run(plan + " --set 'formats=[{id: gguf, pre: llama-bpe}]'").code, 0);
+  expect_refused(plan + " --set 'formats=[{id: gguf, pre: lama-bpe}]'", {"lama-bpe (did you mean llama-bpe?)"});
 }
 
 TEST_F(BadInput, WhatGgufHasNoNameForIsToldTogetherWithTheWayOut) {

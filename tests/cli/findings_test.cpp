@@ -2,6 +2,7 @@
 // What `verify` finds in folders that an engine would refuse or misread: an export, with one thing changed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -118,6 +119,68 @@ TEST_F(Findings, APlainHeadThatIsSaidToBeQuantized) {
                                "bits"}));
 }
 
+TEST_F(Findings, AConfigurationThatNamesNoFamily) {
+  export_model("auto_gptq", "W4A16");
+  edit([](json& config, json& quantization) {
+    config.erase("model_type");
+    config.erase("architectures");
+    quantization.erase("quant_method");
+  });
+  const std::string copy = "Copy it from the original's config.json";
+  EXPECT_EQ(findings(),
+            Lines({"error config.json: model_type is missing: an engine cannot tell the model's family. " + copy,
+                   "error vllm config.json: architectures is missing: it names the class of the model. " + copy,
+                   "error sglang config.json: architectures is missing: it names the class of the model. " + copy,
+                   "error transformers config.json: quantization_config.quant_method is missing. It is a text"}));
+}
+
+TEST_F(Findings, WhatNoKernelTakes) {
+  const json cases = {
+      {"NVFP4", "bits", 3, "bits is 3, and nv_fp has 4"},
+      {"NVFP4", "group_size", 32, "group_size is 32, and nv_fp has 16"},
+      {"NVFP4", "sym", false, "sym is false, and nv_fp has true"},
+      {"NVFP4", "packing_format", "auto_round",
+       "packing_format is \"auto_round\", and nv_fp has \"auto_round:llm_compressor\""},
+      {"NVFP4", "act_bits", 16, "act_bits is 16, and nv_fp has 4"},
+      {"NVFP4", "act_data_type", "int", "act_data_type is int, and weights are of nv_fp"},
+      {"MXFP4", "act_dynamic", false, "act_dynamic is false, and mx_fp has true"},
+      {"MXFP4", "packing_format", nullptr, "packing_format is missing, and mx_fp has \"auto_round:llm_compressor\""},
+      {"W4A16", "act_bits", 8, "act_bits is 8, and layers of packed integers take their input as it is"},
+  };
+  std::string scheme, config;
+  for (const json& c : cases) {
+    if (scheme != c[0]) {
+      scheme = c[0];
+      std::filesystem::remove_all(work_ / "out");
+      export_model("auto_round", scheme);
+      config = read(work_ / "out/config.json");
+    }
+    write("out/config.json", config);
+    const std::string key = c[1], what = c[3];
+    edit([&](json&, json& quantization) { quantization[key] = c[2]; });
+    const std::string line = "error transformers config.json: model.layers.0.mlp.down_proj (and 13 others): " + what +
+                             ": no kernel takes that. Correct the configuration";
+    const Lines found = findings();
+    EXPECT_NE(std::find(found.begin(), found.end(), line), found.end()) << what << ", not " << json(found);
+  }
+}
+
+TEST_F(Findings, ExpressionsThatAutoRoundFindsInNames) {
+  export_model("auto_round", "W4A16");
+  const std::string config = read(work_ / "out/config.json");
+  edit([](json&, json& quantization) { quantization["modules_to_not_convert"] = {"mlp.down"}; });
+  EXPECT_EQ(findings(),
+            Lines({"error config.json: model.layers.0.mlp.down_proj (and 1 other): its weight is packed, but "
+                   "`modules_to_not_convert` has mlp.down, which is in its name: an engine looks for a plain one. Let "
+                   "the configuration say how it is packed"}));
+  write("out/config.json", config);
+  edit([](json&, json& quantization) { quantization["extra_config"]["mlp.down"] = {{"bits", 8}}; });
+  EXPECT_EQ(findings(),
+            Lines({"error config.json: model.layers.0.mlp.down_proj (and 1 other): it says 8 bits in groups of 128, "
+                   "symmetric, and the tensors hold 4 bits in groups of 128. Correct the configuration, or export the "
+                   "model again"}));
+}
+
 TEST_F(Findings, ABlockThatTheConfigurationDoesNotCount) {
   export_model("auto_round", "W4A16");
   edit([](json& config, json&) { config["num_hidden_layers"] = 1; });
@@ -141,6 +204,60 @@ TEST_F(Findings, AStatusThatIsNotCompressed) {
   edit([](json&, json& quantization) { quantization["quantization_status"] = "frozen"; });
   EXPECT_EQ(findings(), Lines({"error transformers config.json: quantization_config.quantization_status is frozen: "
                                "transformers then looks for plain weights. Set it to compressed"}));
+}
+
+TEST_F(Findings, AStatusThatIsMissing) {
+  export_model("llm_compressor", "W4A16");
+  edit([](json&, json& quantization) { quantization.erase("quantization_status"); });
+  EXPECT_EQ(findings(), Lines({"error transformers config.json: quantization_config.quantization_status is missing: "
+                               "transformers then looks for plain weights. Set it to compressed"}));
+}
+
+TEST_F(Findings, ArgumentsThatCompressedTensorsRefuses) {
+  const json cases = {
+      {"FP8_STATIC", "weights", "num_bits", 4, ".num_bits is 4, and float-quantized holds floats of 8 bits"},
+      {"FP8_STATIC", "weights", "group_size", 64, ".group_size is 64, and the strategy channel has no groups"},
+      {"FP8_STATIC", "weights", "dynamic", true, ".dynamic is true, and stored weights have fixed scales"},
+      {"FP8_STATIC", "input_activations", "strategy", "token",
+       ".dynamic is false, and the strategy token has a scale for each input"},
+      {"FP8_STATIC", "input_activations", "dynamic", "local", ".dynamic is local, and the strategy is tensor"},
+      {"NVFP4", "weights", "num_bits", 8, ".num_bits is 8, and nvfp4-pack-quantized holds floats of 4 bits"},
+      {"NVFP4",
+       "weights",
+       "block_structure",
+       {128, 128},
+       ".block_structure is there, and the strategy tensor_group has no blocks"},
+  };
+  std::string scheme, config;
+  for (const json& c : cases) {
+    if (scheme != c[0]) {
+      scheme = c[0];
+      std::filesystem::remove_all(work_ / "out");
+      export_model("llm_compressor", scheme,
+                   scheme == "FP8_STATIC" ? "calibration: {data: " + kExamples +
+                                                "/texts/tinystories-calibration.jsonl, samples: 2, seqlen: 32}\n"
+                                          : "");
+      config = read(work_ / "out/config.json");
+    }
+    write("out/config.json", config);
+    const std::string part = c[1], key = c[2], what = c[4];
+    edit([&](json&, json& quantization) { quantization["config_groups"]["group_0"][part][key] = c[3]; });
+    EXPECT_EQ(findings(), Lines({"error config.json: quantization_config.config_groups.group_0." + part + what +
+                                 ": an engine refuses it. Correct it"}));
+  }
+}
+
+TEST_F(Findings, ACacheWithoutScales) {
+  export_model("llm_compressor", "W4A16");
+  edit([](json&, json& quantization) { quantization["kv_cache_scheme"] = {{"num_bits", 8}, {"dynamic", false}}; });
+  const Lines found = findings();
+  EXPECT_EQ(found, Lines({"error transformers config.json: quantization_config.kv_cache_scheme is there, and no scales "
+                          "of keys and values (k_scale, v_scale) are stored: they have no values. Set it to null"}));
+  edit_tensors([](Tensors& tensors) {
+    for (const char* scale : {"self_attn.k_scale", "self_attn.v_scale"})
+      tensors.emplace_back(kBlock + scale, Tensor(DType::kF32, {1}));
+  });
+  EXPECT_EQ(findings(), Lines());
 }
 
 TEST_F(Findings, APackedWeightThatTheIgnoreListNames) {
@@ -195,6 +312,16 @@ TEST_F(Findings, AFusedGroupThatIsPackedInPart) {
   const Outcome outcome = run("verify " + (work_ / "out").string());
   EXPECT_EQ(outcome.code, 1);
   EXPECT_NE(outcome.output.find("for vllm, sglang: " + what + "\n"), std::string::npos) << outcome.output;
+}
+
+TEST_F(Findings, AFusedGroupThatIsSaidToBePackedInPart) {
+  export_model("llm_compressor", "W4A16");
+  edit([](json&, json& quantization) { quantization["ignore"].push_back(kBlock + "mlp.up_proj"); });
+  const Lines found = findings();
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[1],
+            "error vllm: model.layers.0.mlp: the engine fuses gate_proj and up_proj, and they are packed in 2 ways: a "
+            "plain weight and pack-quantized, 4 bits by group of 128. Quantize them alike");
 }
 
 TEST_F(Findings, AnEntryOfDynamicThatAFusedLayerDoesNotFind) {
@@ -256,6 +383,22 @@ TEST_F(Findings, AnIndexThatPlacesATensorWrong) {
                                ", and the index places it in " + wrong + ". Correct the index"}));
 }
 
+TEST_F(Findings, WeightsThatOnlySomeEnginesLoad) {
+  export_model("auto_round", "W4A16");
+  const std::string shard = "model-00003-of-00005.safetensors";
+  std::filesystem::copy(work_ / "out/model.safetensors", work_ / "out" / shard);
+  const std::string loaded = "no index leaves it out, so that it is loaded beside model.safetensors. Remove it";
+  EXPECT_EQ(findings(), Lines({"error vllm " + shard + ": " + loaded, "error sglang " + shard + ": " + loaded}));
+  write("out/model.safetensors.index.json", json{{"weight_map", {{"model.norm.weight", shard}}}}.dump());
+  write("out/adapter_config.json", "{}");
+  EXPECT_EQ(
+      findings(),
+      Lines({"warning transformers adapter_config.json: with the package peft, transformers takes the folder for an "
+             "adapter of the model that this names. Remove it",
+             "error model.safetensors.index.json: it does not name model.safetensors: transformers loads that "
+             "alone, and others what it names. Remove the one that does not belong to the checkpoint"}));
+}
+
 TEST_F(Findings, ATiedHeadThatIsStored) {
   export_model("auto_round", "W4A16");
   edit([](json& config, json&) { config["tie_word_embeddings"] = true; });
@@ -310,6 +453,31 @@ TEST_F(GgufFindings, BlockCount) {
 TEST_F(GgufFindings, AHyperparameterThatIsMissing) {
   rename("llama.context_length", "llama.context_lengtx");
   EXPECT_EQ(broken(), Lines({error("llama.context_length is missing: llama.cpp stops there. Export the model again")}));
+}
+
+TEST_F(GgufFindings, HyperparametersThatTheTensorsDoNotHave) {
+  const std::string good = bytes_;
+  const auto refused = [&](const std::string& what) {
+    return error(what + ": llama.cpp refuses a tensor of that shape. Export the model again");
+  };
+  set("llama.embedding_length", 128);
+  EXPECT_EQ(broken().at(0), refused("token_embd.weight has 256 columns, and llama.embedding_length makes 128"));
+  bytes_ = good;
+  set("llama.feed_forward_length", 500);
+  EXPECT_EQ(broken(), Lines({refused("blk.0.ffn_up.weight has 512 rows, and llama.feed_forward_length makes 500"),
+                             refused("blk.1.ffn_up.weight has 512 rows, and llama.feed_forward_length makes 500")}));
+  bytes_ = good;
+  set("llama.attention.head_count_kv", 4);
+  const Lines found = broken();
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_EQ(found[0], refused("blk.0.attn_k.weight has 128 rows, and llama.attention.head_count_kv makes 256"));
+}
+
+TEST_F(GgufFindings, ATokenizerThatLlamaCppDoesNotKnow) {
+  const size_t at = value_at("tokenizer.ggml.model") + sizeof(uint64_t);
+  bytes_.replace(at, 4, "gpt9");
+  EXPECT_EQ(broken(), Lines({error("tokenizer.ggml.model is \"gpt9\", which llama.cpp does not know: it refuses the "
+                                   "file. Export the model again")}));
 }
 
 TEST_F(GgufFindings, ATokenBeyondTheVocabulary) {

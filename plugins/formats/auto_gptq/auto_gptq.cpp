@@ -237,6 +237,8 @@ class AutoGptq : public rh::Format, public rh::Linter {
                                          const std::string& member) { return rules.of(fused, member); },
                     .make = int_layer_maker(folder, config, quantization, layout_of(quantization))},
                    findings);
+    if (config.contains("quantization_config"))
+      require_key(findings, quantization, kTransformers, "quant_method", "a text");
     return findings.take();
   }
 

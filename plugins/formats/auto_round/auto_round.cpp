@@ -126,20 +126,23 @@ std::vector<std::string> block_names(const Json& quantization) {
   return names;
 }
 
-// An entry of extra_config is for a name, or for names in which it is found as a regular expression.
+// An entry of extra_config is for a module of that name, else for names in which it is found as a regular expression;
+// modules_to_not_convert are such expressions.
 struct Extra {
   Json common = Json::object();  // what holds for all
   std::map<std::string, Json> names;
   std::vector<std::pair<Pattern, Json>> patterns;
+  std::vector<std::pair<Pattern, std::string>> kept;
 
-  explicit Extra(const Json& quantization) {
+  Extra(const Json& quantization, const std::map<std::string, LayerReader::Tensors>& modules) {
     for (const auto& [key, value] : quantization.items())
       if (key != "extra_config") common[key] = value;
+    for (const std::string& entry : texts_at(quantization, "modules_to_not_convert")) kept.emplace_back(entry, entry);
     const auto extra = quantization.find("extra_config");
     if (extra == quantization.end() || !extra->is_object()) return;
     for (const auto& [name, fields] : extra->items()) {
       names[name] = fields;
-      if (name.find_first_of("*+?^$()[]{}|\\") == std::string::npos) continue;
+      if (modules.contains(name)) continue;
       try {
         patterns.emplace_back(Pattern(name), fields);
       } catch (const rh::Error&) {
@@ -161,6 +164,10 @@ Said said_of(const std::string& module, const Json& quantization, const Extra& e
   const bool in_block = blocks.empty() || std::any_of(blocks.begin(), blocks.end(), [&](const std::string& prefix) {
                           return module.starts_with(prefix);
                         });
+  if (in_block)
+    for (const auto& [pattern, entry] : extra.kept)
+      if (pattern.found_in(module))
+        return {false, cat("`modules_to_not_convert` has ", entry, ", which is in its name")};
   if (!own && !in_block) return {false, "`block_name_to_quantize` does not cover it, nor does `extra_config` name it"};
   if (!own && blocks.empty() && module.ends_with("lm_head")) return {false, "`extra_config` does not name it"};
   Json fields = extra.common;
@@ -171,6 +178,8 @@ Said said_of(const std::string& module, const Json& quantization, const Extra& e
   if (int_layout(quantization)) {
     said = int_said(bits, number_at(fields, "group_size", -1), flag_at(fields, "sym", true));
     said.allows = {"g_idx"};
+    if (const int64_t inputs = number_at(fields, "act_bits", 16); inputs < 16)
+      said.refused = cat("act_bits is ", inputs, ", and layers of packed integers take their input as it is");
   } else {
     said = float_said(fields);
   }
@@ -268,8 +277,9 @@ class AutoRound : public rh::Format, public rh::Linter {
     if (!findings.any_error()) {
       const rh_data_type dtype = config_dtype(config, folder);
       const std::vector<std::string> blocks = block_names(quantization);
-      const Extra extra(quantization);
-      check_blocks(folder, blocks, findings);
+      const TensorReader tensors(folder);
+      const Extra extra(quantization, stored_modules(tensors));
+      check_blocks(tensors, blocks, findings);
       lint_modules({.source = source,
                     .config = config,
                     .advice = "Add its name to `extra_config`, with 16 bits",
@@ -290,7 +300,8 @@ class AutoRound : public rh::Format, public rh::Linter {
 
   int32_t probe(const std::string& folder) const override {
     const Json quantization = quantization_of(read_config_or_empty(folder));
-    return is_own(quantization) && (int_layout(quantization) || is_float(quantization)) ? 100 : 0;
+    if (!is_own(quantization)) return 0;
+    return int_layout(quantization) || is_float(quantization) ? 100 : 1;  // 1: to say what of it is not known
   }
 
   std::unique_ptr<rh::Reader> open(const rh_open& source) const override {
@@ -314,13 +325,12 @@ class AutoRound : public rh::Format, public rh::Linter {
   }
 
  private:
-  static void check_blocks(const std::string& folder, const std::vector<std::string>& blocks, Findings& findings);
+  static void check_blocks(const TensorReader& tensors, const std::vector<std::string>& blocks, Findings& findings);
 };
 
 // Some of block_name_to_quantize is the beginning of a stored module's name.
-void AutoRound::check_blocks(const std::string& folder, const std::vector<std::string>& blocks, Findings& findings) {
+void AutoRound::check_blocks(const TensorReader& tensors, const std::vector<std::string>& blocks, Findings& findings) {
   if (blocks.empty()) return;
-  const TensorReader tensors(folder);
   const auto stored = [&](const std::string& block) {
     return std::any_of(tensors.entries().begin(), tensors.entries().end(),
                        [&](const auto& entry) { return entry.name.starts_with(block + "."); });

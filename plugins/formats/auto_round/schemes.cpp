@@ -124,6 +124,34 @@ rh::Encoding input_encoding(const rh::ScaledFp8&, bool calibrated, int64_t cols,
           0, 0};
 }
 
+// What of such a layer's configuration auto-round has no kernel for, or takes for another layout.
+std::string refused(const Json& fields, const std::string& type, int64_t bits) {
+  const bool fp8 = type == "fp", nvfp = type == "nv_fp", e5m3 = type == "nvfp4_v2";
+  if (fp8 && text_at(fields, "packing_format") != kFp8Static) return "";
+  const int64_t wanted = fp8 || (type == "mx_fp" && bits == 8) ? 8 : 4;
+  const Json right = {{"bits", wanted},
+                      {"group_size", fp8            ? RH_GROUP_ROW
+                                     : nvfp || e5m3 ? 16
+                                                    : 32},
+                      {"sym", true},
+                      {"packing_format", fp8                ? kFp8Static
+                                         : e5m3             ? kE5M3
+                                         : type == "mx_int" ? "auto_round"
+                                                            : kLlmCompressor},
+                      {"act_bits", wanted},
+                      {"act_group_size", fp8            ? RH_GROUP_TENSOR
+                                         : nvfp || e5m3 ? 16
+                                                        : 32},
+                      {"act_dynamic", !fp8}};
+  for (const auto& [key, value] : right.items()) {
+    const Json found = fields.value(key, Json());
+    if (found != value)
+      return cat(key, " is ", found.is_null() ? "missing" : found.dump(), ", and ", type, " has ", value.dump());
+  }
+  const std::string inputs = text_at(fields, "act_data_type", "missing");
+  return inputs.starts_with(type) ? "" : cat("act_data_type is ", inputs, ", and weights are of ", type);
+}
+
 }  // namespace
 
 LayerScheme int_layer_scheme(const IntPlan& plan, const rh_format_layer& layer) {
@@ -146,7 +174,7 @@ void add_fp8_keys(const LayerScheme& scheme, Json& config) {
 Said float_said(const Json& fields) {
   const std::string type = text_at(fields, "data_type"), packing = text_at(fields, "packing_format");
   const int64_t bits = number_at(fields, "bits", 0);
-  Said said{.quantized = true, .scheme = cat(type, " of ", bits, " bits")};
+  Said said{.quantized = true, .scheme = cat(type, " of ", bits, " bits"), .refused = refused(fields, type, bits)};
   if (type == "fp") {
     said.needs = {"weight", packing == kFp8Block ? "weight_scale_inv" : "weight_scale"};
     if (packing == kFp8Static) said.needs.emplace_back("input_scale");

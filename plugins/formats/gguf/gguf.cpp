@@ -6,6 +6,7 @@
 
 #include "plugins/formats/gguf/file_type.h"
 #include "plugins/formats/gguf/lint.h"
+#include "plugins/formats/gguf/pre_tokenizer.h"
 #include "plugins/formats/gguf/reader.h"
 #include "plugins/formats/gguf/writer.h"
 #include "plugins/formats/lib/text.h"
@@ -91,9 +92,9 @@ class Gguf : public rh::Format, public rh::Assigner, public rh::Linter {
     return aliases;
   }
   static const char* options_schema() {
-    static const std::string schema = R"({"type": "object", "properties": {"file_type": {"enum": )" +
-                                      file_type_names() +
-                                      R"(}, "unquantized": {"enum": ["f32", "f16", "bf16"]}, "pre": {"type": "string"},
+    static const std::string schema =
+        R"({"type": "object", "properties": {"file_type": {"enum": )" + file_type_names() +
+        R"(}, "unquantized": {"enum": ["f32", "f16", "bf16"]}, "pre": {"enum": )" + pre_tokenizer_names() + R"(},
             "split": {"type": "boolean", "default": false},
             "omit_unknown": {"type": "boolean", "default": false}}})";
     return schema.c_str();

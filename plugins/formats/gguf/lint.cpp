@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <string_view>
 
 #include "plugins/formats/gguf/file_type.h"
 #include "plugins/formats/gguf/pre_tokenizer.h"
@@ -20,6 +21,9 @@ constexpr const char* kExportAgain = "Export the model again";
 // Under the architecture's id; llama.cpp stops where one is missing.
 constexpr const char* kHyperparameters[] = {"block_count", "context_length", "embedding_length", "feed_forward_length",
                                             "attention.head_count"};
+// Those of llama.cpp's architectures whose attention and MLP have the usual shapes, and its kinds of tokenizers.
+constexpr std::string_view kUsual[] = {"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"};
+constexpr std::string_view kTokenizers[] = {"llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "gemma4"};
 constexpr const char* kTokens[] = {"bos", "eos", "unknown", "padding", "eot"};
 
 class GgufLinter {
@@ -69,6 +73,38 @@ class GgufLinter {
       error(cat(id, ".block_count is ", count.get<int64_t>(), ", and the tensors are of ", stored,
                 " blocks: llama.cpp ",
                 count.get<int64_t>() > stored ? "misses tensors" : "refuses tensors that it does not know"));
+    check_shapes(id);
+  }
+
+  // Of the embedding and, in the usual architectures, of a block's matrices, as llama.cpp has them from its
+  // hyperparameters.
+  void check_shapes(const std::string& id) {
+    const auto number = [&](const char* key) -> int64_t {
+      const Json value = reader_.value(cat(id, ".", key));
+      return value.is_number_integer() ? value.get<int64_t>() : 0;
+    };
+    const auto check = [&](const std::string& tensor, size_t dim, int64_t wanted, const std::string& why) {
+      const std::vector<int64_t> shape = reader_.stored_shape(tensor);
+      if (shape.size() != 2 || wanted <= 0 || shape[dim] == wanted) return;
+      error(cat(tensor, " has ", shape[dim], dim == 0 ? " rows, and " : " columns, and ", why, " makes ", wanted,
+                ": llama.cpp refuses a tensor of that shape"));
+    };
+    const int64_t hidden = number("embedding_length"), heads = number("attention.head_count");
+    check("token_embd.weight", 1, hidden, id + ".embedding_length");
+    if (std::find(std::begin(kUsual), std::end(kUsual), id) == std::end(kUsual) || heads <= 0) return;
+    const auto or_else = [](int64_t value, int64_t otherwise) { return value > 0 ? value : otherwise; };
+    const int64_t key = or_else(number("attention.key_length"), hidden / heads);
+    const int64_t value = or_else(number("attention.value_length"), hidden / heads);
+    const bool alike = !reader_.value(id + ".attention.head_count_kv").is_array();  // else one for each block
+    const int64_t kv_heads = alike ? or_else(number("attention.head_count_kv"), heads) : 0;
+    const int64_t blocks = number("block_count");
+    for (int64_t block = 0; block < blocks; ++block) {
+      const std::string prefix = cat("blk.", block, ".");
+      check(prefix + "attn_q.weight", 0, heads * key, id + ".attention.head_count");
+      check(prefix + "attn_k.weight", 0, kv_heads * key, id + ".attention.head_count_kv");
+      check(prefix + "attn_v.weight", 0, kv_heads * value, id + ".attention.head_count_kv");
+      check(prefix + "ffn_up.weight", 0, number("feed_forward_length"), id + ".feed_forward_length");
+    }
   }
 
   void check_tensors() {
@@ -124,6 +160,9 @@ class GgufLinter {
       return error("tokenizer.ggml.model is missing: llama.cpp has no tokenizer and stops",
                    "Export again with the tokenizer's files beside the source");
     }
+    if (std::find(std::begin(kTokenizers), std::end(kTokenizers), model.get<std::string>()) == std::end(kTokenizers))
+      return error(
+          cat("tokenizer.ggml.model is ", model.dump(), ", which llama.cpp does not know: it refuses the file"));
     const Json tokens = reader_.value("tokenizer.ggml.tokens");
     if (!tokens.is_array()) return error("tokenizer.ggml.tokens is missing: llama.cpp stops there");
     const auto count = static_cast<int64_t>(tokens.size());

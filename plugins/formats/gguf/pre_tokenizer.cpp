@@ -123,6 +123,8 @@ bool llama_cpp_knows(const std::string& name) {
   return std::any_of(std::begin(kKnown), std::end(kKnown), [&](const char* known) { return name == known; });
 }
 
+std::string pre_tokenizer_names() { return Json(kKnown).dump(); }
+
 const PreTokenizer* pre_tokenizer(const std::string& name) {
   const auto* found = std::find_if(std::begin(kPreTokenizers), std::end(kPreTokenizers),
                                    [&](const PreTokenizer& pre) { return name == pre.name; });

@@ -21,6 +21,8 @@ struct PreTokenizer {
 const PreTokenizer* pre_tokenizer(const std::string& name);
 // Whether llama.cpp knows the name, of which this project writes and reads a few.
 bool llama_cpp_knows(const std::string& name);
+// All of these, as a list in JSON.
+std::string pre_tokenizer_names();
 // The first that divides texts so, or nullptr: "words" as GPT-2 does, "digits, words", or a regular expression and
 // ", bytes".
 const PreTokenizer* pre_tokenizer_of(const std::string& what, bool ignore_merges);

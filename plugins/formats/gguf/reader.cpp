@@ -422,6 +422,11 @@ std::map<std::string, const GgmlType*> GgufReader::stored_types() const {
   return types;
 }
 
+std::vector<int64_t> GgufReader::stored_shape(const std::string& tensor) const {
+  const auto found = stored_.find(tensor);
+  return found == stored_.end() ? std::vector<int64_t>() : found->second->shape;
+}
+
 int64_t GgufReader::vocabulary() const {
   const auto embedding = stored_.find(kEmbedding);
   return embedding == stored_.end() ? 0 : embedding->second->shape[0];

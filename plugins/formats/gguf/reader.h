@@ -39,6 +39,8 @@ class GgufReader : public rh::Reader {
   bool stores(const std::string& tensor) const { return stored_.count(tensor) > 0; }
   // The names of the tensors in the file, with their types.
   std::map<std::string, const GgmlType*> stored_types() const;
+  // The shape of a tensor by its name in the file, row-major; empty: there is none.
+  std::vector<int64_t> stored_shape(const std::string& tensor) const;
   // Rows of the embedding, 0: there is none. The dtype of config.json that suits it.
   int64_t vocabulary() const;
   const char* dtype_name() const;

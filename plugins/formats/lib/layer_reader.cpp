@@ -38,12 +38,6 @@ constexpr std::string_view kQuantized[] = {"weight_scale", "weight_scale_inv", "
 // Of a quantized cache of keys and values.
 constexpr std::string_view kCacheScales[] = {"k_scale", "v_scale", "q_scale", "prob_scale", "kv_scale", "output_scale"};
 
-bool is_cache_scale(const std::string& tensor) {
-  const size_t dot = tensor.rfind('.');
-  return dot != std::string::npos &&
-         std::count(std::begin(kCacheScales), std::end(kCacheScales), std::string_view(tensor).substr(dot + 1)) > 0;
-}
-
 // What follows the name of a stack of experts in those of its tensors, and the parts of an expert's layer in them.
 constexpr std::pair<std::string_view, const char*> kStackParts[] = {{"", "weight"},
                                                                     {"_blocks", "weight_packed"},
@@ -140,6 +134,12 @@ void copy_bytes(const void* from, size_t size, const rh_tensor& to, const std::s
 const rh_tensor* find(const LayerReader::Tensors& tensors, std::string_view name) {
   const auto found = tensors.find(name);
   return found == tensors.end() ? nullptr : found->second;
+}
+
+bool is_cache_scale(const std::string& tensor) {
+  const size_t dot = tensor.rfind('.');
+  return dot != std::string::npos &&
+         std::count(std::begin(kCacheScales), std::end(kCacheScales), std::string_view(tensor).substr(dot + 1)) > 0;
 }
 
 std::map<std::string, LayerReader::Tensors> stored_modules(const TensorReader& tensors) {

@@ -118,6 +118,9 @@ class LayerReader : public rh::Reader {
   std::vector<std::unique_ptr<Expert>> experts_;
 };
 
+// Of a quantized cache of keys and values, or of what is around it.
+bool is_cache_scale(const std::string& tensor);
+
 // The tensors of each module that has a weight, packed or not, or a part of a packed one, by the module's name.
 std::map<std::string, LayerReader::Tensors> stored_modules(const TensorReader& tensors);
 // Whether these are a quantized layer's.

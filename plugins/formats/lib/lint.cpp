@@ -19,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kConfig = "config.json";
 constexpr const char* kExportAgain = "Export the model again";
@@ -76,6 +77,8 @@ class Linter {
   }
 
   void run() {
+    check_family();
+    check_files();
     check_index();
     for (const auto& [name, tensors] : modules_) check_module(name, tensors);
     if (lint_.fuses) check_fused();
@@ -119,6 +122,9 @@ class Linter {
                     "Let the configuration say how it is packed");
       return;
     }
+    if (!said.refused.empty())
+      findings_.add(RH_FINDING_ERROR, kTransformers, kConfig, name, cat(said.refused, ": no kernel takes that"),
+                    "Correct the configuration");
     if (check_parts(name, tensors, said)) check_values(name, tensors, said);
   }
 
@@ -205,16 +211,16 @@ class Linter {
       for (const char* engine : {kVllm, kSglang})
         findings_.add(severity, engine, "", parent, cat("the engine fuses ", listed(members), ", ", what), advice);
     };
+    const auto name = [](const Said& said) { return said.quantized ? said.scheme : std::string("a plain weight"); };
     std::vector<std::string> packed;
     std::set<std::string> schemes;
     for (const std::string& role : members) {
       if (is_packed(tensors_of(role))) packed.push_back(role);
-      schemes.insert(lint_.said(cat(parent, ".", role)).scheme);
+      schemes.insert(name(lint_.said(cat(parent, ".", role))));
     }
     if (lint_.said_of_fused && !fused.empty() && schemes.size() == 1) {
       const std::string member = cat(parent, ".", members[0]);
       const Said found = lint_.said_of_fused(cat(parent, ".", fused), member), wanted = lint_.said(member);
-      const auto name = [](const Said& said) { return said.quantized ? said.scheme : std::string("a plain weight"); };
       if (name(found) != name(wanted))
         findings_.add(RH_FINDING_ERROR, kVllm, kConfig, parent,
                       cat("the engine fuses ", listed(members), ", looks for ", fused, " alone, and takes ",
@@ -257,10 +263,54 @@ class Linter {
                     cat("Set it to ", last + 1));
   }
 
+  // By which engines choose the classes of the model.
+  void check_family() {
+    if (text_at(lint_.config, "model_type").empty())
+      findings_.error(kEvery, kConfig, "model_type is missing: an engine cannot tell the model's family",
+                      "Copy it from the original's config.json");
+    for (const char* engine : {kVllm, kSglang})
+      if (texts_at(lint_.config, "architectures").empty())
+        findings_.error(engine, kConfig, "architectures is missing: it names the class of the model",
+                        "Copy it from the original's config.json");
+  }
+
+  // No file of weights is there that some engine loads and others do not.
+  void check_files() {
+    if (fs::exists(folder_ / "adapter_config.json"))
+      findings_.add(RH_FINDING_WARNING, kTransformers, "adapter_config.json", "",
+                    "with the package peft, transformers takes the folder for an adapter of the model that this names",
+                    "Remove it");
+    if (!fs::exists(folder_ / kSingle)) return;
+    std::set<std::string> indexed{kSingle};
+    std::ifstream file(folder_ / kIndex);
+    const Json index = file ? Json::parse(file, nullptr, /*allow_exceptions=*/false) : Json();
+    if (const auto map = index.find("weight_map"); index.is_object() && map != index.end() && map->is_object()) {
+      indexed.clear();
+      for (const auto& [name, shard] : map->items())
+        if (shard.is_string()) indexed.insert(shard.get<std::string>());
+    }
+    if (!indexed.contains(kSingle))
+      return findings_.error(
+          kEvery, kIndex,
+          cat("it does not name ", kSingle, ": transformers loads that alone, and others what it names"),
+          "Remove the one that does not belong to the checkpoint");
+    if (file) return;  // others heed the index
+    std::set<std::string> others;
+    for (const auto& entry : fs::directory_iterator(folder_)) {
+      const std::string name = entry.path().filename();
+      const bool mistral = name.starts_with("consolidated");  // the same weights, for a loader of its own
+      if (name.ends_with(".safetensors") && name != kSingle && !mistral) others.insert(name);
+    }
+    for (const std::string& other : others)
+      for (const char* engine : {kVllm, kSglang})
+        findings_.error(engine, other, cat("no index leaves it out, so that it is loaded beside ", kSingle),
+                        "Remove it");
+  }
+
   // Every tensor has the file that the index says.
   void check_index() {
     std::ifstream file(folder_ / kIndex);
-    if (!file || fs::exists(folder_ / "model.safetensors")) return;
+    if (!file || fs::exists(folder_ / kSingle)) return;
     const Json index = Json::parse(file, nullptr, /*allow_exceptions=*/false);
     if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) return;
     const Json& map = index["weight_map"];

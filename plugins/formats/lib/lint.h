@@ -61,7 +61,8 @@ struct Said {
   int bits = 0;
   int64_t group_size = 0;
   bool symmetric = false;
-  bool named = false;  // the module itself is named, so that engines look for a packed one wherever it is
+  std::string refused = {};  // what of it no kernel of transformers takes: "bits is 3, and nv_fp has 4"
+  bool named = false;        // the module itself is named, so that engines look for a packed one wherever it is
 };
 
 struct Lint {

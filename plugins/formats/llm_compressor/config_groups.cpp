@@ -139,7 +139,13 @@ std::string format_of(const rh::Mx& made) {
   return made.code_bits() == 8 ? "mxfp8-quantized" : cat("mxfp", made.code_bits(), "-pack-quantized");
 }
 
-int64_t group_size(const Json& arguments) { return arguments.at("group_size").get<int64_t>(); }
+int64_t group_size(const Json& arguments) {
+  const Json& size = arguments.at("group_size");
+  rh::require(size.is_number_integer(),
+              cat(arguments.at("num_bits").get<int>(), " bits of ", text_at(arguments, "type"), " by ",
+                  text_at(arguments, "strategy"), " need a group_size"));
+  return size.get<int64_t>();
+}
 
 bool has_e8m0_scale(const Json& arguments) { return text_at(arguments, "scale_dtype") == kE8M0; }
 
@@ -209,6 +215,27 @@ Json complete_arguments(const Json& said, const std::string& where) {
   rh::require(strategy != "block" || !arguments.value("block_structure", Json()).is_null(),
               where + ": the strategy block needs a block_structure");
   return arguments;
+}
+
+std::string refused_arguments(const Json& arguments, const std::string& format) {
+  const std::string strategy = arguments.at("strategy");
+  const bool grouped = strategy == "group" || strategy == "tensor_group";
+  const Json& size = arguments.at("group_size");
+  if (!grouped && size.is_number_integer() && size > 0)
+    return cat(".group_size is ", size.dump(), ", and the strategy ", strategy, " has no groups");
+  if (strategy != "block" && !arguments.value("block_structure", Json()).is_null())
+    return cat(".block_structure is there, and the strategy ", strategy, " has no blocks");
+  const Json& dynamic = arguments.at("dynamic");
+  const bool fixed = dynamic == false;
+  if (!format.empty() && !fixed) return cat(".dynamic is ", dynamic.dump(), ", and stored weights have fixed scales");
+  if (strategy == "token" && fixed) return ".dynamic is false, and the strategy token has a scale for each input";
+  if (dynamic == "local" && strategy != "tensor_group") return cat(".dynamic is local, and the strategy is ", strategy);
+  if (format.empty() || arguments.at("type") != "float") return "";
+  const size_t digit = format.find("fp");  // "nvfp4-pack-quantized"; others have floats of 8 bits
+  const int wanted = digit == std::string::npos ? 8 : std::atoi(format.c_str() + digit + 2);
+  return arguments.at("num_bits") == wanted ? ""
+                                            : cat(".num_bits is ", arguments.at("num_bits").dump(), ", and ", format,
+                                                  " holds floats of ", wanted, " bits");
 }
 
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale) {

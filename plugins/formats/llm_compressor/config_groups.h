@@ -29,6 +29,10 @@ std::string unsaid_of_input(const rh_format_layer& layer);
 // `where` begins the error about one that is none. null: stays null.
 Json complete_arguments(const Json& said, const std::string& where);
 
+// What compressed-tensors refuses of complete arguments, in words that follow the path of these; empty: nothing. `format`: of
+// weights; empty: they are of inputs.
+std::string refused_arguments(const Json& arguments, const std::string& format);
+
 // The encoding of weights whose scheme says "float". `scale`: the stored scale.
 FloatEncoding float_weights(const LayerScheme& scheme, const rh_tensor& scale);
 // nullopt: the input is not quantized. `cols`: of the layer.

@@ -286,6 +286,20 @@ Said packed_as(const LayerScheme& scheme) {
   return said;
 }
 
+// Transformers rounds keys and values to scales that nothing has filled in.
+void check_cache(const Json& quantization, const std::string& folder, Findings& findings) {
+  const auto cache = quantization.find("kv_cache_scheme");
+  if (cache == quantization.end() || !cache->is_object() || flag_at(*cache, "dynamic", false)) return;
+  const TensorReader tensors(folder);
+  const auto& stored = tensors.entries();
+  if (std::none_of(stored.begin(), stored.end(), [](const auto& e) { return is_cache_scale(e.name); }))
+    findings.error(
+        kTransformers, "config.json",
+        "quantization_config.kv_cache_scheme is there, and no scales of keys and values (k_scale, v_scale) are "
+        "stored: they have no values",
+        "Set it to null");
+}
+
 // Transformers has a module for each expert in place of transposed stacks wherever a checkpoint of this format is loaded.
 void note_transposed_experts(const rh_plan& plan, std::vector<rh::Answer>& answers) {
   for (uint64_t i = 0; i < plan.tensor_count; ++i) {
@@ -343,10 +357,11 @@ class LlmCompressor : public rh::Format, public rh::Linter {
     const std::string folder = source.path;
     const Json config = read_config(folder), quantization = own_quantization(config);
     Findings findings;
-    check_keys(quantization, findings);
-    if (findings.any_error()) return findings.take();
     const rh_data_type dtype = config_dtype(config, folder);
     try {
+      check_keys(quantization, findings);
+      if (findings.any_error()) return findings.take();
+      check_cache(quantization, folder, findings);
       const Groups groups(quantization);
       const Ignored ignored(quantization);
       const auto said = [&](const std::string& module) -> Said {
@@ -420,8 +435,17 @@ void LlmCompressor::check_keys(const Json& quantization, Findings& findings) {
       continue;
     }
     require_key(findings, group, kEvery, "targets", "a list", path);
+    for (const bool input : {false, true}) {
+      const char* key = input ? "input_activations" : "weights";
+      const Json arguments = complete_arguments(group.value(key, Json()), path + "." + key);
+      if (arguments.is_null()) continue;
+      const std::string format = text_at(group, "format", text_at(quantization, "format").c_str());
+      const std::string refused = refused_arguments(arguments, input ? "" : format);
+      if (!refused.empty())
+        findings.error(kEvery, "config.json", cat(path, ".", key, refused, ": an engine refuses it"), "Correct it");
+    }
   }
-  const std::string status = text_at(quantization, "quantization_status", "compressed");
+  const std::string status = text_at(quantization, "quantization_status", "missing");
   if (status != "compressed")
     findings.error(
         kTransformers, "config.json",
