@@ -165,6 +165,14 @@ TEST_F(Findings, WhatNoKernelTakes) {
   }
 }
 
+TEST_F(Findings, APackingThatIsNotKnown) {
+  export_model("auto_round", "W4A16");
+  edit([](json&, json& quantization) { quantization["packing_format"] = "auto_round:marlin"; });
+  EXPECT_EQ(findings(),
+            Lines({"error config.json: quantization_config.packing_format is auto_round:marlin, which is not "
+                   "known of data_type int. Correct the configuration"}));
+}
+
 TEST_F(Findings, ExpressionsThatAutoRoundFindsInNames) {
   export_model("auto_round", "W4A16");
   const std::string config = read(work_ / "out/config.json");

@@ -273,6 +273,11 @@ class AutoRound : public rh::Format, public rh::Linter {
       require_key(findings, quantization, kEvery, "group_size", "a number");
       require_key(findings, quantization, kEvery, "packing_format", "a text");
     }
+    if (!layout && !is_float(quantization))
+      findings.error(kEvery, "config.json",
+                     cat("quantization_config.packing_format is ", text_at(quantization, "packing_format", "missing"),
+                         ", which is not known of data_type ", text_at(quantization, "data_type", "int")),
+                     "Correct the configuration");
     if (quantization.contains("extra_config")) require_key(findings, quantization, kEvery, "extra_config", "an object");
     if (!findings.any_error()) {
       const rh_data_type dtype = config_dtype(config, folder);
