@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <iterator>
 #include <map>
-#include <type_traits>
 
 #include "host/base/error.h"
 #include "host/base/files.h"
@@ -79,8 +78,7 @@ std::string date_text(const std::chrono::year_month_day& date) {
 }
 
 template <typename Enum>
-Enum read_name(const Node& node, const char* others) {
-  const auto& names = kNames<Enum>;
+Enum read_name(const Node& node, const ValueNames& names, const char* others) {
   const auto found = std::find(names.begin(), names.end(), node.as_text());
   if (found == names.end()) node.fail(cat("must be ", others, names[0], " or ", names[1], ", not ", node.as_text()));
   return static_cast<Enum>(found - names.begin());
@@ -94,15 +92,13 @@ class FieldReader {
     if (const Node* node = map_.find(key)) field = node->as_int(min, max);
   }
   template <typename Enum>
-  requires std::is_enum_v<Enum>
-  void operator()(const char* key, Enum& field) const {
-    if (const Node* node = map_.find(key)) field = read_name<Enum>(*node, "");
+  void operator()(const char* key, Enum& field, const ValueNames& names) const {
+    if (const Node* node = map_.find(key)) field = read_name<Enum>(*node, names, "");
   }
   template <typename Enum>
-  requires std::is_enum_v<Enum>
-  void operator()(const char* key, std::optional<Enum>& field) const {
+  void operator()(const char* key, std::optional<Enum>& field, const ValueNames& names) const {
     const Node* node = map_.find(key);
-    if (node && node->as_text() != "auto") field = read_name<Enum>(*node, "auto, ");
+    if (node && node->as_text() != "auto") field = read_name<Enum>(*node, names, "auto, ");
   }
   void operator()(const char* key, bool& field) const {
     if (const Node* node = map_.find(key)) field = node->as_bool();
@@ -133,12 +129,12 @@ class FieldWriter {
   void operator()(const char* key, const int64_t& field, int64_t, int64_t = 0) { map[key] = field; }
   void operator()(const char* key, const bool& field) { map[key] = field; }
   template <typename Enum>
-  requires std::is_enum_v<Enum>
-  void operator()(const char* key, const Enum& field) { map[key] = kNames<Enum>[static_cast<size_t>(field)]; }
+  void operator()(const char* key, const Enum& field, const ValueNames& names) {
+    map[key] = names[static_cast<size_t>(field)];
+  }
   template <typename Enum>
-  requires std::is_enum_v<Enum>
-  void operator()(const char* key, const std::optional<Enum>& field) {
-    map[key] = field ? kNames<Enum>[static_cast<size_t>(*field)] : "auto";
+  void operator()(const char* key, const std::optional<Enum>& field, const ValueNames& names) {
+    map[key] = field ? names[static_cast<size_t>(*field)] : "auto";
   }
   void operator()(const char* key, const std::optional<double>& field) {
     map[key] = field ? ordered_json(*field) : ordered_json("auto");

@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "host/recipe/recipe.h"
-
 namespace roundhouse {
 
 inline constexpr int kRecipeVersion = 1;
@@ -29,23 +27,18 @@ inline constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
   visit("all_experts", calibration.all_experts);
 };
 
-// The names of an enumeration's values, in their order.
-template <typename Enum>
-inline constexpr std::array<const char*, 2> kNames;
-template <>
-inline constexpr std::array<const char*, 2> kNames<Tuning::Algorithm>{"signround", "signround2"};
-template <>
-inline constexpr std::array<const char*, 2> kNames<Tuning::Schedule>{"linear", "cosine"};
-template <>
-inline constexpr std::array<const char*, 2> kNames<Tuning::BestOf>{"batch", "epoch"};
+// The names of an enumeration's values, in their order; visited behind the member.
+using ValueNames = std::array<const char*, 2>;
+inline constexpr ValueNames kAlgorithms{"signround", "signround2"}, kSchedules{"linear", "cosine"},
+    kBestOf{"batch", "epoch"};
 
 inline constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
-  visit("algorithm", tuning.algorithm);
+  visit("algorithm", tuning.algorithm, kAlgorithms);
   visit("iters", tuning.iters, 0);
   visit("lr", tuning.lr);
   visit("minmax_lr", tuning.minmax_lr);
-  visit("lr_schedule", tuning.lr_schedule);
-  visit("best_of", tuning.best_of);
+  visit("lr_schedule", tuning.lr_schedule, kSchedules);
+  visit("best_of", tuning.best_of, kBestOf);
   visit("gradient_accumulation", tuning.gradient_accumulation, 1);
   visit("search", tuning.search);
   visit("quantized_input", tuning.quantized_input);

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <regex>
 #include <stdexcept>
-#include <type_traits>
 
 #include "host/base/error.h"
 #include "host/base/scheme.h"
@@ -73,14 +72,12 @@ class FieldDescriber {
   }
   void operator()(const char* key, const bool& field) { add(key, {{"type", "boolean"}, {"default", field}}); }
   template <typename Enum>
-  requires std::is_enum_v<Enum>
-  void operator()(const char* key, const Enum& field) {
-    add(key, {{"enum", kNames<Enum>}, {"default", kNames<Enum>[static_cast<size_t>(field)]}});
+  void operator()(const char* key, const Enum& field, const ValueNames& names) {
+    add(key, {{"enum", names}, {"default", names[static_cast<size_t>(field)]}});
   }
   template <typename Enum>
-  requires std::is_enum_v<Enum>
-  void operator()(const char* key, const std::optional<Enum>&) {
-    add(key, {{"enum", {"auto", kNames<Enum>[0], kNames<Enum>[1]}}, {"default", "auto"}});
+  void operator()(const char* key, const std::optional<Enum>&, const ValueNames& names) {
+    add(key, {{"enum", {"auto", names[0], names[1]}}, {"default", "auto"}});
   }
   void operator()(const char* key, const std::optional<double>&) {
     add(key, {{"anyOf", {{{"const", "auto"}}, {{"type", "number"}, {"minimum", 0}}}}, {"default", "auto"}});

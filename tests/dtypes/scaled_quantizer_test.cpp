@@ -262,7 +262,8 @@ TEST(ScaledQuantizer, RefusesWhatItCannotDo) {
   expect_refused("fp8", {{"bits", 8}, {"q_scale_thresh", 1e-4}}, "q_scale_thresh");
   expect_refused("fp8", {{"bits", 8}, {"weight_fp8_max_scale", 0.5}}, "weight_fp8_max_scale");
   expect_refused("fp8", {{"bits", 8}, {"scale_dtype", "int8"}}, "scale_dtype");
-  expect_refused("fp8", {{"bits", 8}, {"options", {{"element", "e3m4"}}}}, "element is e3m4; it may be e4m3, e5m2");
+  expect_refused("fp8", {{"bits", 8}, {"options", {{"element", "e3m4"}}}},
+                 "element of the data type fp8 is e3m4 (did you mean e4m3?), not one of e4m3, e5m2");
   expect_refused("fp8", {{"bits", 8}, {"options", {{"secret", 1}}}},
                  "no option \"secret\". Its options: element, scale");
   expect_refused("fp8", {{"bits", 8}, {"group_size", -1}}, "search", RH_TARGET_WEIGHT, Rounding::kSearch);
