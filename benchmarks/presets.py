@@ -3,6 +3,7 @@
 """What every preset is, which formats hold it, and what it costs: writes docs/schemes.md.
 
     benchmarks/presets.py            measures, some minutes
+    benchmarks/presets.py --only FP8_DYNAMIC NVFP4A16    measures these alone, and keeps the other measured rows
     benchmarks/presets.py --matrix   keeps the measured table, renews the rest
     benchmarks/presets.py --check    fails when the document does not say what the plugins answer
 """
@@ -26,7 +27,7 @@ HEAD = """# Presets
 This page is written by `benchmarks/presets.py` from `roundhouse schemes --json`: the plugins' own answers for a layer of 4096 x 4096
 bfloat16 weights. A recipe names a preset (`scheme: W4A16`) or spells the fields out ([docs/recipes.md](recipes.md)).
 
-These are auto-round's presets. W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits than the rest of the blocks, which has
+These are auto-round's presets, and four of llm-compressor's (FP8_DYNAMIC, W4A16_ASYM, NVFP4A16, MXFP4A16). W4A16_MIXED and GGUF:Q2_K_MIXED give routed experts fewer bits than the rest of the blocks, which has
 8 bits and Q4_K; a model without experts has them everywhere.
 
 ## Which format holds which preset
@@ -63,13 +64,17 @@ def run(program, folder, scheme):
     return json.loads((folder / "out/roundhouse/report.json").read_text())
 
 
-def measure(program, schemes):
+def measure(program, schemes, kept):
+    """kept: by preset, the lines of those that are not measured"""
     lines = [MEASURED, "",
              f"Perplexity of tinystories-656k (width 128) on held-out stories of up to {SEQLEN} tokens, after {ITERS} iterations on {SAMPLES} samples of as many,",
              "and after plain rounding; activations are quantized where the preset says so. The GGUF presets go through the format `gguf`,",
              "which gives this narrow model's layers other types where a type needs rows of 256 columns.", "",
              "| preset | original | plain rounding | tuned | seconds |", "| --- | --- | --- | --- | --- |"]
     for scheme in schemes:
+        if scheme["name"] in kept:
+            lines.append(kept[scheme["name"]])
+            continue
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             report = run(program, folder, scheme)
@@ -86,6 +91,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--roundhouse", type=pathlib.Path, default=ROOT / "build/bin/roundhouse")
     parser.add_argument("--matrix", action="store_true")
+    parser.add_argument("--only", nargs="+")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
 
@@ -97,7 +103,8 @@ def main():
             sys.exit(f"{DOCUMENT} is not what the plugins answer: run benchmarks/presets.py --matrix")
         return
     if not arguments.matrix:
-        measured = measure(arguments.roundhouse, schemes)
+        kept = {line.split("|")[1].strip(): line for line in measured.splitlines() if line.startswith("| ")} if arguments.only else {}
+        measured = measure(arguments.roundhouse, schemes, {name: line for name, line in kept.items() if name not in arguments.only})
     DOCUMENT.write_text(HEAD + table + measured)
 
 

@@ -84,13 +84,13 @@ class Decompressed(Exported):
         self.assert_same_weights("FPW8A16", "float-quantized")
 
     def test_fp8_of_rows(self):
-        self.assert_same_weights(weights_only("FP8_STATIC"), "float-quantized")
+        self.assert_same_weights(weights_only("FP8_DYNAMIC"), "float-quantized")
 
     def test_fp8_of_blocks(self):
         self.assert_same_weights(weights_only("FP8_BLOCK"), "float-quantized")
 
     def test_mxfp4(self):
-        self.assert_same_weights(weights_only("MXFP4"), "mxfp4-pack-quantized")
+        self.assert_same_weights("MXFP4A16", "mxfp4-pack-quantized")
 
     def test_mxfp6(self):
         self.assert_same_weights(weights_only("MXFP6"), "mxfp6-pack-quantized")
@@ -100,7 +100,7 @@ class Decompressed(Exported):
 
     def test_nvfp4(self):
         # They divide the groups' scales by the global one in bfloat16.
-        self.assert_same_weights(weights_only("NVFP4"), "nvfp4-pack-quantized", tolerance=2**-7)
+        self.assert_same_weights("NVFP4A16", "nvfp4-pack-quantized", tolerance=2**-7)
 
     def test_mixed(self):
         self.assert_same_weights("W4A16", "mixed-precision", layers=[
