@@ -18,6 +18,8 @@ from vllm import _custom_ops as ops  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
 import agreement  # noqa: E402
+import support  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
 
 ASYMMETRIC = {"preset": "W4A16", "sym": False}
 
@@ -60,6 +62,17 @@ if not OWN_INT8:
     ops.onednn_scaled_mm = multiply_int8
 
 
+def stories_with_a_head(folder):
+    """wide_stories(), whose embedding is its head, with the two apart."""
+    model = agreement.wide_stories(folder)
+    tensors = load_file(model / "model.safetensors")
+    save_file(tensors | {"model.embed_tokens.weight": tensors["lm_head.weight"].copy()}, model / "model.safetensors",
+              {"format": "pt"})
+    config = support.read_json(model / "config.json")
+    support.write_json(model / "config.json", config | {"tie_word_embeddings": False})
+    return model
+
+
 class Vllm(agreement.Case):
     # vLLM computes in bfloat16.
     divergence, relative_error, margin = 1e-3, 0.03, 0.1
@@ -77,12 +90,12 @@ class Vllm(agreement.Case):
                                 for position in answer.prompt_logprobs[1:]])
         return predictions, list(answer.outputs[0].token_ids)
 
-    def assert_tells_the_same_story(self, form, scheme, own_kernel=True):
+    def assert_tells_the_same_story(self, form, scheme, own_kernel=True, what="", model=agreement.wide_stories, **recipe):
         kernel = "vLLM" if own_kernel else "vLLM with the test's product"
-        out = self.export(agreement.wide_stories(self.folder()), form, scheme)
+        out = self.export(model(self.folder()), form, scheme, **recipe)
         prompt, logits = agreement.our_logits(out)
         theirs, told = self.generate(out, prompt)
-        self.assert_agrees(f"{form} {scheme}, {kernel}", prompt, agreement.log_softmax(logits[:-1]), theirs)
+        self.assert_agrees(f"{form} {scheme}{what}, {kernel}", prompt, agreement.log_softmax(logits[:-1]), theirs)
         self.assert_same_story(out, prompt, told)
 
     def test_4_bits(self):
@@ -90,6 +103,24 @@ class Vllm(agreement.Case):
                              ("auto_awq", ASYMMETRIC), ("llm_compressor", "W4A16"), ("llm_compressor", ASYMMETRIC)]:
             with self.subTest(form=form, scheme=scheme):
                 self.assert_tells_the_same_story(form, scheme, OWN_4BIT)
+
+    def test_mixed(self):
+        """What vLLM fuses has another group size than the rest, or is left alone; it asks by the fused layer's name."""
+        fused = r"re:.*\.self_attn\.[qkv]_proj"
+        others = [{"match": fused, "group_size": 32}, {"match": r"re:.*layers\.1\.mlp\.down_proj", "group_size": 64}]
+        kept = [{"match": r"re:.*layers\.0\.self_attn\.[qkv]_proj", "scheme": "none"},
+                {"match": r"re:.*layers\.1\.mlp\.(gate|up)_proj", "scheme": "none"}]
+        for form, what, layers in [(form, what, layers) for form in ("auto_round", "auto_gptq", "llm_compressor")
+                                   for what, layers in ((", mixed", others), (", some kept", kept))] + [
+                                       ("auto_awq", ", some kept", kept)]:
+            with self.subTest(form=form, what=what):
+                self.assert_tells_the_same_story(form, "W4A16", OWN_4BIT, what, layers=layers)
+
+    def test_quantized_head(self):
+        for form in ("auto_round", "auto_gptq", "llm_compressor"):
+            with self.subTest(form):
+                self.assert_tells_the_same_story(form, "W4A16", OWN_4BIT, ", its head too", stories_with_a_head,
+                                                 layers=[{"match": "lm_head", "scheme": "W4A16"}])
 
     def test_int8(self):
         # Inputs are rounded to 8 bits after bfloat16's: an element near a tie goes either way.
