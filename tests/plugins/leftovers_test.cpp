@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a plugin leaves behind in its thread or the process: it is named, once, and what can be is put back.
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host/abi/quantizer.h"
+#include "host/base/crash.h"
 #include "host/base/process_state.h"
 #include "tests/plugins/sandbox.h"
 
@@ -73,6 +75,21 @@ TEST_F(Leftovers, OfDescriptorsAreNamed) {
 }
 
 TEST_F(Leftovers, NoneAreNamedOfAPluginThatKeepsTheRule) { EXPECT_EQ(warnings("forward=nothing"), ""); }
+
+TEST_F(Leftovers, OfEachFunctionTheFirstSixteenCallsAreWatchedAndThenEverySixteenth) {
+  const mode_t before = ::umask(022);
+  std::vector<int> unnoticed;
+  for (int call = 0; call < 50; ++call) {
+    {
+      const WatchedCall watched("a plugin", "counted");
+      ::umask(077);
+    }
+    if (::umask(022) != 022) unnoticed.push_back(call);
+  }
+  ::umask(before);
+  EXPECT_EQ(unnoticed.size(), 50u - 16 - 3);
+  EXPECT_THAT(unnoticed, testing::Not(testing::AnyOf(testing::Contains(15), testing::Contains(32))));
+}
 
 }  // namespace
 }  // namespace roundhouse
