@@ -484,17 +484,17 @@ def waiting_section(out):
 
 def counts_section(out):
     counts = json.loads((RESULTS / "cuda_counts.json").read_text())
-    weights, rate = 218e6, 17e12  # of a block of Llama-3.1-8B; 132 processors x 128 lanes x 1.7 GHz, 60 % of it
+    rate = 17e12  # 132 processors x 128 lanes x 1.7 GHz, 60 % of it
     out.heading("CUDA kernels, counted")
     out.paragraph("No clock was read here. `cmake --build build --target cuda_counts` runs nvcc's PTX on a processor and counts what each warp issues for one "
                   "weight in bfloat16, forward and sign step, gradient and result in bfloat16: 32 lanes for each instruction, also where only some of them have work. "
                   "`tests/cuda_emulation/ptx/counts.py` has how many machine instructions stand for one of PTX, and the limits. The last column is arithmetic: "
-                  "milliseconds for the 218 M weights of a Llama-3.1-8B block at 17 T lane-instructions a second, 60 % of what an H100 issues; its memory takes "
-                  "0.6 ms for the bytes of a forward pass and 0.9 ms for those of a step.")
+                  "milliseconds for the 218 M weights of a Llama-3.1-8B block, or for its activations of 8 x 2048 tokens, at 17 T lane-instructions a second, 60 % of what an H100 issues; its memory takes "
+                  "0.6 ms for the bytes of a weight's forward pass and 0.9 ms for those of its step, 0.5 and 0.8 ms for those of silu times up and its gradients.")
     columns = ["memory", "floats", "division", "integers", "conversions", "shuffles", "control"]
-    out.table(["scheme", "pass", "instructions a weight", "limit", *columns, "ms"],
+    out.table(["scheme or part", "pass", "instructions an element", "limit", *columns, "ms"],
               [[row["scheme"], row["pass"], f"{row['total']:.1f}", str(row["limit"] or ""), *(f"{row[c]:.1f}" for c in columns),
-                f"{1000 * row['total'] * weights / rate:.2f}"] for row in counts["rows"]])
+                f"{1000 * row['total'] * row['elements'] / rate:.2f}"] for row in counts["rows"]])
     out.paragraph("Kernels with local memory: " + (", ".join(f"`{name}`" for name in counts["kernels_with_local_memory"]) or "none")
                   + " (ggml's encoding, once a layer).")
     out.plot(plots.bars("CUDA kernels: instructions a weight", [(f"{row['scheme']}, {row['pass']}", row["total"], "ours" if row["pass"] == "forward" else "plain")

@@ -19,6 +19,12 @@ inline at::DeviceType cuda_of_plugins = at::kCUDA;
 // Whether work is enqueued, and the host goes on without its results.
 inline bool runs_ahead(at::Device device) { return !device.is_cpu(); }
 
+// The stream that this thread's work on a device goes to, as its API has it.
+inline void* stream_of(at::Device device) {
+  if (device.is_cpu()) return nullptr;
+  return c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
+}
+
 // Host memory from and to which the device copies while the host goes on.
 inline at::TensorOptions host_memory_for(at::Device device, at::ScalarType type) {
   return at::TensorOptions(type).pinned_memory(runs_ahead(device));

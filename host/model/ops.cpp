@@ -9,7 +9,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <limits>
 #include <stdexcept>
+
+#include "host/model/block_kernels.h"
 
 namespace roundhouse {
 namespace {
@@ -30,6 +34,10 @@ struct RmsNormFunction : Function<RmsNormFunction> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &rstd = saved[2];
+    if (!x.is_cpu()) {  // libtorch has it in one pass there, and only there
+      const at::Tensor g = (gradients[0] * weight).contiguous();
+      return {std::get<0>(at::_fused_rms_norm_backward(g, x, {x.size(-1)}, rstd, std::nullopt, {true, false})), {}, {}};
+    }
     const at::ScalarType math = at::toOpMathType(x.scalar_type());
     const at::Tensor g = (gradients[0] * weight).to(math);
     const at::Tensor n = x.to(math).mul(rstd);
@@ -45,6 +53,7 @@ struct RotateFunction : Function<RotateFunction> {
                             bool interleaved) {
     context->save_for_backward({cos, sin});
     context->saved_data["interleaved"] = interleaved;
+    if (const at::Tensor y = in_one_pass(x, cos, sin, interleaved, /*back=*/false); y.defined()) return y;
     const Pairs pairs{cos.size(-1), interleaved};
     at::Tensor y = times_cos(x, cos);
     pairs.first(y).sub_(pairs.second(x) * pairs.first(sin));
@@ -56,6 +65,8 @@ struct RotateFunction : Function<RotateFunction> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &dy = gradients[0], &cos = saved[0], &sin = saved[1];
     const Pairs pairs{cos.size(-1), context->saved_data["interleaved"].toBool()};
+    if (const at::Tensor dx = in_one_pass(dy, cos, sin, pairs.interleaved, /*back=*/true); dx.defined())
+      return {dx, {}, {}, {}};
     at::Tensor dx = times_cos(dy, cos);
     pairs.first(dx).add_(pairs.second(dy) * pairs.second(sin));
     pairs.second(dx).sub_(pairs.first(dy) * pairs.first(sin));
@@ -74,6 +85,19 @@ struct RotateFunction : Function<RotateFunction> {
       return interleaved ? x.slice(-1, 1, dims, 2) : x.narrow(-1, dims / 2, dims / 2);
     }
   };
+
+  // Undefined where the device has no kernel for it.
+  static at::Tensor in_one_pass(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool interleaved,
+                                bool back) {
+    const auto call = block_kernels({x, cos, sin});
+    if (!call || x.dim() != 4 || x.numel() > std::numeric_limits<uint32_t>::max()) return {};
+    at::Tensor y = at::empty_like(x);
+    call->check(
+        call->kernels->rotate(call->queue, call->type,
+                              {x.size(0) * x.size(1), x.size(2), x.size(3), x.size(1), cos.size(-1), interleaved, back},
+                              x.const_data_ptr(), cos.const_data_ptr(), sin.const_data_ptr(), y.mutable_data_ptr()));
+    return y;
+  }
 
   static at::Tensor times_cos(const at::Tensor& x, const at::Tensor& cos) {
     const int64_t dims = cos.size(-1);
@@ -199,6 +223,11 @@ struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
     context->save_for_backward({gate, up});
     context->saved_data["activation"] = static_cast<int64_t>(activation);
     const at::Tensor y = at::empty_like(gate);
+    if (const auto call = block_kernels({gate, up}); call && activation == Activation::kSilu) {
+      call->check(call->kernels->silu_multiply(call->queue, call->type, y.numel(), gate.const_data_ptr(),
+                                               up.const_data_ptr(), y.mutable_data_ptr()));
+      return y;
+    }
     for_slices<3>({y, gate, up}, [&](auto& slices) {
       activation_out(activation, slices[0], slices[1]);
       slices[0].mul_(slices[2]);
@@ -211,6 +240,12 @@ struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor dy = gradients[0].contiguous(), &gate = saved[0], &up = saved[1];
     const at::Tensor d_gate = at::empty_like(gate), d_up = at::empty_like(up);
+    if (const auto call = block_kernels({dy, gate, up}); call && activation == Activation::kSilu) {
+      call->check(call->kernels->silu_multiply_backward(call->queue, call->type, dy.numel(), dy.const_data_ptr(),
+                                                        gate.const_data_ptr(), up.const_data_ptr(),
+                                                        d_gate.mutable_data_ptr(), d_up.mutable_data_ptr()));
+      return {at::Tensor(), d_gate, d_up};
+    }
     for_slices<5>({d_gate, d_up, dy, gate, up}, [&](auto& slices) {
       auto& [d_gate, d_up, dy, gate, up] = slices;
       at::mul_out(d_gate, dy, up);

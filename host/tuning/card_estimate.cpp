@@ -16,9 +16,9 @@ namespace {
 // card's rate, and of its memory's rate what is no product.
 constexpr double kProductShare = 2.0 / 3, kMemoryShare = 0.84;
 // Bytes that are moved: for each output of a linear and token, norms, activations, rotary, loss and gradients; for each
-// weight, forward, step and the best tunables. Products cost an expert's weight by the tokens that meet it, the rest is
-// for every weight of the block.
-constexpr double kMovedPerOutput = 32, kMovedPerWeight = 32;
+// weight, forward and step. Products cost an expert's weight by the tokens that meet it, the rest is for every weight of
+// the block.
+constexpr double kMovedPerOutput = 17, kMovedPerWeight = 20;
 // Bytes that live: for each weight, itself twice, its leaf, its gradient, v and the best v; for each output of a linear
 // and token, itself, its gradient, and those of the operators behind it.
 constexpr double kLivePerTunedWeight = 16, kLivePerWeight = 6, kLivePerOutput = 8;

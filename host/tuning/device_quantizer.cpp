@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/tuning/device_quantizer.h"
 
-#include <c10/core/impl/VirtualGuardImpl.h>
-
 #include "host/model/accelerator.h"
 #include "host/model/torch_tensor.h"
 #include "host/tuning/torch_view.h"
@@ -13,11 +11,6 @@ namespace {
 at::Device plugin_device(const LoadedDtype& dtype, uint32_t flags, at::Device wanted) {
   const bool has_cuda = (dtype.table->descriptor->supports & RH_SUPPORTS_CUDA) && !(flags & RH_QUANTIZER_CPU_ONLY);
   return wanted.type() == cuda_of_plugins && has_cuda ? wanted : at::Device(at::kCPU);
-}
-
-void* stream_of(at::Device device) {
-  if (device.is_cpu()) return nullptr;
-  return c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "host/model/block_kernels.h"
 #include "host/model/torch_tensor.h"
 #include "host/tuning/shares.h"
 #include "host/tuning/torch_view.h"
@@ -78,8 +79,16 @@ void LayerQuantizer::keep_best(const at::Tensor& improved, bool ahead) {
   if (best_.empty())
     for (const at::Tensor& t : tunables_) best_.push_back(t.clone());
   if (!ahead && !improved.item<bool>()) return;
-  for (size_t i = 0; i < tunables_.size(); ++i)
-    ahead ? at::where_out(best_[i], improved, tunables_[i], best_[i]) : best_[i].copy_(tunables_[i]);
+  for (size_t i = 0; i < tunables_.size(); ++i) {
+    const at::Tensor &now = tunables_[i], &best = best_[i];
+    if (!ahead)
+      best.copy_(now);
+    else if (const auto call = block_kernels({now, best}); call && now.scalar_type() == at::kFloat)
+      call->check(call->kernels->keep_best(call->queue, now.numel(), improved.const_data_ptr<bool>(),
+                                           now.const_data_ptr<float>(), best.mutable_data_ptr<float>()));
+    else
+      at::where_out(best_[i], improved, now, best);
+  }
 }
 
 void LayerQuantizer::restore_best() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "host/base/parallel.h"
+#include "host/model/block_kernels.h"
 
 namespace roundhouse {
 namespace {
@@ -84,18 +85,36 @@ double loss_on_cpu(const at::Tensor& prediction, const at::Tensor& target, const
   return total;
 }
 
+// limit: 0-d float32, or undefined.
+MaskedLoss in_one_pass(const BlockKernelCall& call, const at::Tensor& prediction, const at::Tensor& target,
+                       const at::Tensor& mask, float scale, const at::Tensor& limit) {
+  MaskedLoss result;
+  result.gradient = at::empty_like(prediction);
+  const at::Tensor counted = mask.contiguous();
+  const at::Tensor sums = at::empty(mask.sizes(), prediction.options().dtype(at::kFloat));
+  call.check(call.kernels->squared_error(
+      call.queue, call.type, mask.numel(), prediction.size(-1), prediction.const_data_ptr(), target.const_data_ptr(),
+      counted.const_data_ptr<uint8_t>(), scale, limit.defined() ? limit.const_data_ptr<float>() : nullptr,
+      result.gradient.mutable_data_ptr(), sums.mutable_data_ptr<float>()));
+  result.squared_error = sums.sum(at::kDouble);
+  return result;
+}
+
 }  // namespace
 
 MaskedLoss masked_squared_error(const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask,
                                 double scale, int64_t outliers) {
   MaskedLoss result;
   if (!prediction.is_cpu()) {
-    at::Tensor difference = prediction.to(at::kFloat) - target.to(at::kFloat);
+    const auto call = block_kernels({prediction, target});
+    at::Tensor difference, size, limit;
+    if (!call || outliers > 0) difference = prediction.to(at::kFloat) - target.to(at::kFloat);
     if (outliers > 0) {
-      const at::Tensor size = difference.abs();
-      const at::Tensor limit = std::get<0>(size.view(-1).topk(outliers + 1, -1, true, /*sorted=*/false)).min();
-      difference.masked_fill_(size.gt(limit).logical_and_(size.isfinite()), 0);
+      size = difference.abs();
+      limit = std::get<0>(size.view(-1).topk(outliers + 1, -1, true, /*sorted=*/false)).min();
     }
+    if (call) return in_one_pass(*call, prediction, target, mask, static_cast<float>(scale), limit);
+    if (outliers > 0) difference.masked_fill_(size.gt(limit).logical_and_(size.isfinite()), 0);
     difference.masked_fill_(mask.unsqueeze(-1).eq(0), 0);
     result.gradient = (difference * scale).to(prediction.scalar_type());
     result.squared_error = difference.square_().sum(-1).sum(at::kDouble);

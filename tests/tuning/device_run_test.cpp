@@ -15,6 +15,7 @@
 #include "host/base/error.h"
 #include "host/model/accelerator.h"
 #include "host/model/gated_scan.h"
+#include "host/model/kernels_of_cuda.h"
 #include "host/model/logits.h"
 #include "host/model/perplexity.h"
 #include "host/model/torch_tensor.h"
@@ -25,6 +26,7 @@
 #include "host/tuning/round.h"
 #include "host/tuning/rounded_source.h"
 #include "host/tuning/sensitivity.h"
+#include "kernels/cuda/block.h"
 #include "tests/tuning/pretend_device.h"
 #include "tests/tuning/quantize_fixture.h"
 
@@ -134,6 +136,42 @@ TEST_F(OnADevice, KernelsGiveTheBitsOfTheCpuWithoutAWait) {
   EXPECT_EQ(waits(12), waits(25));
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "no move to the CPU";
   EXPECT_EQ(pretend::live_bytes(), 0);
+}
+
+// As on a GPU, the host's own kernels do what is element-wise in a block. Their exp() and sums are not the CPU's, and
+// signs of gradients near 0 turn for less: a block's losses are near, its codes nearly all the same.
+TEST_F(OnADevice, TheHostsKernelsTuneAlmostAsTheCpu) {
+  Problem p = problem(kUntied, kEmulated);
+  const auto quantized = [&](const std::string& algorithm, const std::string& device) {
+    auto& chosen = p.plan.recipe.tuning.algorithm;
+    using Algorithm = std::remove_reference_t<decltype(chosen)>;
+    chosen = algorithm == "signround2" ? Algorithm::kSignround2 : Algorithm::kSignround;
+    return p.quantized(device);
+  };
+  for (const std::string algorithm : {"signround", "signround2"}) {  // the second leaves outliers out of the loss
+    SCOPED_TRACE(algorithm);
+    const Recording expected = quantized(algorithm, "cpu");
+    const AsCuda as_cuda;
+    kernels_of_cuda = &kernels::block_cuda();
+    pretend::take_operators();
+    pretend::take_waits();
+    const Recording got = quantized(algorithm, kFirst);
+    const size_t waits = pretend::take_waits().size();
+    const std::vector<std::string> operators = pretend::take_operators();
+    p.plan.recipe.tuning.iters += 13;
+    quantized(algorithm, kFirst);
+    p.plan.recipe.tuning.iters -= 13;
+    kernels_of_cuda = nullptr;
+    EXPECT_EQ(pretend::take_waits().size(), waits) << "an iteration waits";
+    for (const std::string name : {"aten::silu.out", "aten::silu_backward.grad_input", "aten::where.self_out"})
+      EXPECT_EQ(std::count(operators.begin(), operators.end(), name), 0) << name;
+    ASSERT_EQ(expected.blocks.size(), got.blocks.size());
+    for (size_t i = 0; i < got.blocks.size(); ++i) {
+      EXPECT_NEAR(got.blocks[i].first_loss, expected.blocks[i].first_loss, 0.01 * expected.blocks[i].first_loss);
+      EXPECT_NEAR(got.blocks[i].best_loss, expected.blocks[i].best_loss, 0.02 * expected.blocks[i].best_loss);
+    }
+    EXPECT_EQ(pretend::live_bytes(), 0);
+  }
 }
 
 // Each weight is uploaded once for its kernels and the forward pass; those of later blocks were put ready by a thread

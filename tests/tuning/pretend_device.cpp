@@ -423,6 +423,20 @@ void run_on_processor(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   at::native::cpu_fallback(op, stack, /*error_on_views=*/true);
 }
 
+// CUDA alone has it in libtorch; here with the bits of the host's own on the CPU.
+std::tuple<at::Tensor, at::Tensor> fused_rms_norm_backward(const at::Tensor& dy, const at::Tensor& x,
+                                                           at::IntArrayRef normed, const at::Tensor& rstd,
+                                                           const std::optional<at::Tensor>& weight,
+                                                           std::array<bool, 2> wanted) {
+  TORCH_CHECK(dy.is_contiguous() && x.is_contiguous() && dy.sizes() == x.sizes() &&
+              dy.scalar_type() == x.scalar_type());
+  TORCH_CHECK(normed == at::IntArrayRef({x.size(-1)}) && rstd.scalar_type() == at::kFloat && rstd.size(-1) == 1);
+  TORCH_CHECK(!weight && wanted[0] && !wanted[1], "not made for a weight");
+  const at::Tensor g = dy.to(at::kFloat), n = x.to(at::kFloat).mul(rstd);
+  const at::Tensor mean = (g * n).mean(-1, /*keepdim=*/true);
+  return {(g - n * mean).mul_(rstd).to(x.scalar_type()), at::Tensor()};
+}
+
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_processor>()); }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
@@ -436,6 +450,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_copy_from_and_resize", &copy_from_and_resize);
   m.impl("_local_scalar_dense", &local_scalar);
   // Elsewhere than on the CPU and CUDA libtorch makes it of others, with other bits.
+  m.impl("_fused_rms_norm_backward", &fused_rms_norm_backward);
   m.impl("_fused_rms_norm", torch::CppFunction::makeFromBoxedFunction<&run_on_processor>());
 }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "kernels/cuda/affine.h"
+#include "kernels/cuda/block.h"
 #include "kernels/cuda/ggml.h"
 #include "kernels/cuda/scaled.h"
 #include "tests/cuda_emulation/ptx/ptx_instructions.h"
@@ -92,11 +93,40 @@ void count_ggml(const char* scheme, ggml::BlockType type) {
   });
 }
 
+// For an element of the block's activations.
+void count_block() {
+  const Queue queue{0, nullptr};
+  const int64_t n = kRows * kCols, heads = 32, size = kCols / heads;
+  const auto random = [](int64_t count) {
+    std::mt19937 generator(kSeed);
+    std::vector<float> values(count);
+    for (int64_t i = 0; i < count; ++i) values[i] = gaussian(generator, i);
+    return Elements(kType, values).bytes;
+  };
+  const OnDevice<uint8_t> a(random(n)), b(random(n)), c(random(n)), x(zero_bytes(kType, n)), y(zero_bytes(kType, n));
+  const OnDevice<uint8_t> mask(std::vector<uint8_t>(kRows, 1)), cos(random(kRows * size)), sin(random(kRows * size));
+  const OnDevice<float> sums(zeros(kRows));
+  const BlockKernels& kernels = block_cuda();
+  count("silu times up", "forward", n,
+        [&] { return kernels.silu_multiply(queue, kType, n, a.data(), b.data(), y.data()); });
+  count("silu times up", "backward", n, [&] {
+    return kernels.silu_multiply_backward(queue, kType, n, c.data(), a.data(), b.data(), x.data(), y.data());
+  });
+  const Rotation rotation{kRows, heads, size, kRows, size, false, false};
+  count("rotary positions", "forward", n,
+        [&] { return kernels.rotate(queue, kType, rotation, a.data(), cos.data(), sin.data(), y.data()); });
+  count("loss and gradient", "forward", n, [&] {
+    return kernels.squared_error(queue, kType, kRows, kCols, a.data(), b.data(), mask.data(), 0.5f, nullptr, y.data(),
+                                 sums.data());
+  });
+}
+
 }  // namespace
 }  // namespace roundhouse::kernels
 
 int main() {
   using namespace roundhouse;
+  kernels::count_block();
   kernels::count_int("int4, groups of 128", 4, 128);
   kernels::count_int("int4, groups of 32", 4, 32);
   kernels::count_int("int8, rows", 8, kernels::kCols);

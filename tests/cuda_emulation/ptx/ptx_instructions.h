@@ -3,6 +3,7 @@
 // integer conversion, minimum and maximum).
 #pragma once
 
+#include <cfenv>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -143,6 +144,24 @@ auto div_rn(typename F::Bits a, typename F::Bits b) {
 template <typename F>
 auto fma_rn(typename F::Bits a, typename F::Bits b, typename F::Bits c) {
   return result<F>(std::fma(number<F>(a), number<F>(b), number<F>(c)));
+}
+// Rounded down.
+template <typename F>
+auto fma_rm(typename F::Bits a, typename F::Bits b, typename F::Bits c) {
+  volatile typename F::Number x = number<F>(a), y = number<F>(b), z = number<F>(c), sum;
+  const int mode = std::fegetround();
+  std::fesetround(FE_DOWNWARD);
+  sum = std::fma(x, y, z);
+  std::fesetround(mode);
+  return result<F>(sum);
+}
+// 2^x, within the last bit or two of a GPU's; denormal numbers are 0.
+template <typename F>
+auto ex2_approx_ftz(typename F::Bits x) {
+  const auto flushed = [](typename F::Number y) {
+    return std::fpclassify(y) == FP_SUBNORMAL ? std::copysign(y * 0, y) : y;
+  };
+  return result<F>(flushed(std::exp2(flushed(number<F>(x)))));
 }
 template <typename F>
 auto rcp_rn(typename F::Bits x) {
@@ -327,7 +346,7 @@ bool compare_ne(Operand<T> a, Operand<T> b) {
 
 // ---- conversions ----
 
-enum class Rounding { plain, rn, rzi, rni, rmi, rpi };
+enum class Rounding { plain, rn, rzi, rni, rmi, rpi, sat };
 
 template <typename T>
 constexpr bool is_half = std::is_same_v<T, f16> || std::is_same_v<T, bf16>;
@@ -345,6 +364,7 @@ typename To::Bits convert(Rounding rounding, uint64_t bits) {
     if (rounding == Rounding::rni) x = std::nearbyint(x);
     if (rounding == Rounding::rmi) x = std::floor(x);
     if (rounding == Rounding::rpi) x = std::ceil(x);
+    if (rounding == Rounding::sat) x = x > 0 ? std::min<typename From::Number>(x, 1) : 0;  // NaN is 0
     if constexpr (is_real<To>) {
       return result<To>(static_cast<typename To::Number>(x));
     } else {

@@ -32,7 +32,7 @@ SPECIAL = {
 INTEGER = {"add", "sub", "mul.lo", "mul.hi", "mul.wide", "mad.lo", "div", "rem", "min", "max", "neg", "abs", "and", "or",
            "xor", "not", "shl", "shr"}  # fmt: skip
 CONTRACTIBLE = {"add", "sub", "mul"}  # unlike add.rn, ptxas may make an fma of them
-REAL = {"add.rn", "sub.rn", "mul.rn", "div.rn", "fma.rn", "rcp.rn", "sqrt.rn", "min", "max", "neg", "abs",
+REAL = {"add.rn", "sub.rn", "mul.rn", "div.rn", "fma.rn", "fma.rm", "ex2.approx.ftz", "rcp.rn", "sqrt.rn", "min", "max", "neg", "abs",
         "copysign"}
 SHUFFLES = {"up": "kUp", "down": "kDown", "bfly": "kButterfly", "idx": "kIndex"}
 
