@@ -45,14 +45,14 @@ def main():
         work = pathlib.Path(work)
         model, logits = work / "model", work / "logits"
         quality.copy_as_bfloat16(sides.EXAMPLE_MODEL, model)
-        quality.score(arguments.roundhouse, model, "--save-logits", logits)
+        quality.save_logits(arguments.roundhouse, model, sides.HELD_OUT, logits)
         for seed in arguments.seeds:
             for row in arguments.rows:
                 if (row, arguments.scheme, seed) in known:
                     continue
-                run = sides.Run(model, work / "out", arguments.scheme, ITERATIONS, quality.SAMPLES, quality.SEQLEN, seed=seed,
+                run = sides.Run(model, work / "out", arguments.scheme, ITERATIONS, 128, 128, seed=seed,
                                 algorithm="signround2", settings=ROWS[row])
-                perplexity, kld, _ = quality.measure_run("roundhouse", run, arguments.roundhouse, logits)
+                perplexity, kld, _ = quality.measure_run("roundhouse", run, arguments.roundhouse, sides.HELD_OUT, logits)
                 results.append({"row": row, "scheme": arguments.scheme, "seed": seed, "perplexity": perplexity, "kld": kld})
                 print(*results[-1].values(), flush=True)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")

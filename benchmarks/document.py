@@ -503,24 +503,29 @@ def counts_section(out):
 
 def tuned_section(out, quality):
     out.heading("Tuned beside auto-round")
-    out.paragraph(f"`quality.py`: tinystories-656k (perplexity {quality['original']:.3f}), 128 samples of 128 tokens, batch 8; means over the seeds that both have. "
-                  "Both are scored by `roundhouse eval` on held-out stories of at most 512 tokens. Seconds are of whole programs, on a machine that did other work "
-                  "meanwhile: they compare nothing.")
+    originals = ", ".join(f"{model} {perplexity:.3f}" for model, perplexity in quality["originals"].items())
+    out.paragraph(f"`quality.py`, which has the data and iterations of each model (perplexities of the originals: {originals}); means over the seeds that both have, "
+                  "and how far apart these are. Both are scored by `roundhouse eval` on held-out texts of at most 512 tokens. `signround2` is auto-round's `enable_alg_ext`. "
+                  "Seconds are of whole programs, on a machine that did other work meanwhile.")
     runs = {}
     for run in quality["runs"]:
-        runs.setdefault((run["scheme"], run["algorithm"], run["iters"]), {}).setdefault(run["side"], {})[run["seed"]] = run
+        runs.setdefault(tuple(run[key] for key in ("model", "scheme", "algorithm", "iters")), {}).setdefault(run["side"], {})[run["seed"]] = run
     rows = []
-    for (scheme, algorithm, iters), sides in runs.items():
+    for key, sides in sorted(runs.items(), key=lambda item: (list(quality["originals"]).index(item[0][0]), item[0][1:3], item[0][3])):
         seeds = set.intersection(*(set(side) for side in sides.values()))
 
-        def mean(side, what):
-            return statistics.mean(sides[side][seed][what] for seed in seeds) if side in sides and seeds else None
+        def cell(side, what, digits):
+            if side not in sides or not seeds:
+                return ""
+            values = [sides[side][seed][what] for seed in seeds]
+            apart = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 and digits else ""
+            return f"{statistics.mean(values):.{digits}f}{apart}"
 
         def cells(what, digits):
-            return [f"{value:.{digits}f}" if value is not None else "" for value in (mean("reference", what), mean("roundhouse", what))]
+            return [cell("reference", what, digits), cell("roundhouse", what, digits)]
 
-        rows.append([scheme, algorithm, str(iters), str(len(seeds)), *cells("perplexity", 3), *cells("kld", 5), *cells("seconds", 0)])
-    out.table(["scheme", "algorithm", "iterations", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
+        rows.append([*key[:3], str(key[3]), str(len(seeds)), *cells("perplexity", 2), *cells("kld", 4), *cells("seconds", 0)])
+    out.table(["model", "scheme", "algorithm", "iterations", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
                "seconds, auto-round", "seconds, ours"], rows)
 
 

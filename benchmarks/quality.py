@@ -2,99 +2,162 @@
 # SPDX-License-Identifier: Apache-2.0
 """Perplexity and divergence after rounding and after tuning, the reference's and ours, with the same recipe.
 
-    build/reference/bin/python benchmarks/quality.py        (sides.py says how to make build/reference)
+    build/reference/bin/python benchmarks/quality.py [--models MODEL...]        (sides.py says how to make build/reference)
 
-Both sides quantize a bfloat16 copy of tinystories-656k, and `roundhouse eval` scores both: the reference's `fake` export and our
-`auto_round` one, in float32, the first token of a story not scored, each story cut at 512 tokens. A run that
+Both sides quantize a bfloat16 copy of the model, and `roundhouse eval` scores both: the reference's `fake` or GGUF export
+and our `auto_round` or GGUF one, in float32, the first token of a text not scored, each text cut at 512 tokens. A run that
 results/quality.json has already is not repeated; document.py makes the tables of docs/quality.md from there.
+smollm2 and gemma3 come from PyPI (tests/real); wide is a model that train_wide.py makes.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import sides
 
-SAMPLES, SEQLEN, EVAL_SEQLEN = 128, 128, 512
+sys.path.append(str(sides.REPOSITORY / "tests/real"))
+import real_models
+
+EVAL_SEQLEN = 512
 RESULTS = sides.REPOSITORY / "benchmarks/results/quality.json"
 
 
-def copy_as_bfloat16(source, target):
+@dataclasses.dataclass
+class Model:
+    schemes: list
+    source: object = None  # a folder; else in WORK
+    calibration: pathlib.Path = sides.CALIBRATION
+    held_out: pathlib.Path = sides.HELD_OUT
+    samples: int = 128
+    seqlen: int = 128
+    batch_size: int = 8
+    iters: int = 200
+
+
+def of_wikitext(schemes):
+    return Model(schemes, calibration=real_models.CALIBRATION, held_out=real_models.HELD_OUT, samples=32, batch_size=4, iters=50)
+
+
+BITS = ["W4A16", "W3A16G32", "W2A16G32"]
+MODELS = {
+    "tinystories-656k": Model(BITS, sides.EXAMPLE_MODEL),
+    "stories260K": Model(["W4A16G32", "W3A16G32", "W2A16G32"], sides.REPOSITORY / "tests/data/models/stories260K"),
+    "wide": Model(["GGUF:Q4_K_S", "GGUF:Q3_K_S", "GGUF:Q2_K_S"]),
+    "smollm2": of_wikitext(["W4A16G64", "W3A16G32", "W2A16G32"]),
+    "gemma3": of_wikitext(["W4A16", "W3A16G32", "W2A16G32"]),
+}
+
+
+def copy_as_bfloat16(source, target, **more):
     """For the reference: its `fake` export of a float32 model holds the weights from before quantization."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16).save_pretrained(target)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, **more)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(target)
+    if more:
+        AutoTokenizer.from_pretrained(source, **more).save_pretrained(target)
     for file in source.glob("*token*.json"):
         shutil.copy(file, target)
 
 
+def make(name, work):
+    """The model as a folder of bfloat16, made once."""
+    target = work / "quality" / name
+    if not (target / "config.json").exists():
+        if source := MODELS[name].source:
+            copy_as_bfloat16(source, target)
+        elif name == "wide":
+            copy_as_bfloat16(work / "wide", target)
+        else:
+            file = real_models.fetch(work, name)
+            copy_as_bfloat16(file.parent, target, gguf_file=file.name)
+    return target
+
+
 def quantize(side, run, program):
     """(folder, seconds of the whole program)"""
+    gguf = run.scheme.startswith("GGUF:")
     if side == "reference":
-        took = sides.execute_reference(run, export_format="fake")
-        return sides.reference_checkpoint(run.output), took["seconds"]
-    return run.output, sides.execute_roundhouse(run, program)["seconds"]
+        took = sides.execute_reference(run, export_format=run.scheme.lower() if gguf else "fake")
+        return next(run.output.rglob("*.gguf")) if gguf else sides.reference_checkpoint(run.output), took["seconds"]
+    return run.output, sides.execute_roundhouse(run, program, export_format="gguf" if gguf else "auto_round")["seconds"]
 
 
-def score(program, folder, *logits):
-    command = [program, "eval", folder, "--data", sides.HELD_OUT, "--seqlen", str(EVAL_SEQLEN), "--json", *logits]
+def score(program, folder, held_out, *logits):
+    command = [program, "eval", folder, "--data", held_out, "--seqlen", str(EVAL_SEQLEN), "--json", *logits]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def measure_run(side, run, program, logits):
+def save_logits(program, folder, held_out, logits):
+    """The perplexity of the model itself."""
+    return score(program, folder, held_out, "--save-logits", logits)["perplexity"]
+
+
+def measure_run(side, run, program, held_out, logits):
     """(perplexity, mean divergence, seconds); the export is gone then."""
     folder, seconds = quantize(side, run, program)
-    scores = score(program, folder, "--logits", logits)
+    scores = score(program, folder, held_out, "--logits", logits)
     shutil.rmtree(run.output)
     return scores["perplexity"], scores["kld"]["mean"], seconds
 
 
-def runs(arguments):
+def runs(model, arguments):
     """(scheme, algorithm, iterations, seed)"""
-    for scheme in arguments.schemes:
-        for iters in arguments.iters:
+    for scheme in arguments.schemes or model.schemes:
+        for iters in [0, model.iters] if arguments.iters is None else arguments.iters:
             for algorithm in arguments.algorithms if iters else ["rounding"]:
                 for seed in arguments.seeds if iters else arguments.seeds[:1]:
                     yield scheme, algorithm, iters, seed
 
 
-def measure(arguments):
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"original": None, "runs": []}
-    known = {tuple(row[key] for key in ("side", "scheme", "algorithm", "iters", "seed")) for row in results["runs"]}
+KEYS = ("model", "side", "scheme", "algorithm", "iters", "seed")
+
+
+def measure(name, arguments, results):
+    model, known = MODELS[name], {tuple(row[key] for key in KEYS) for row in results["runs"]}
+    wanted = [(name, side, *run) for run in runs(model, arguments) for side in arguments.sides]
+    wanted = [one for one in wanted if one not in known]
+    if not wanted:
+        return
+    folder = make(name, arguments.work.resolve())
     with tempfile.TemporaryDirectory() as work:
-        work = pathlib.Path(work)
-        model, logits, output = work / "model", work / "logits", work / "out"
-        copy_as_bfloat16(sides.EXAMPLE_MODEL, model)
-        results["original"] = score(arguments.roundhouse, model, "--save-logits", logits)["perplexity"]
-        for scheme, algorithm, iters, seed in runs(arguments):
-            for side in arguments.sides:
-                if (side, scheme, algorithm, iters, seed) in known:
-                    continue
-                run = sides.Run(model, output, scheme, iters, SAMPLES, SEQLEN, seed=seed,
-                                algorithm=algorithm if iters else "signround")
-                perplexity, kld, seconds = measure_run(side, run, arguments.roundhouse, logits)
-                row = {"side": side, "scheme": scheme, "algorithm": algorithm, "iters": iters, "seed": seed,
-                       "perplexity": perplexity, "kld": kld, "seconds": round(seconds, 1)}
-                print(*row.values(), flush=True)
-                results["runs"].append(row)
-                arguments.out.write_text(json.dumps(results, indent=1) + "\n")
-    return results
+        logits, output = pathlib.Path(work) / "logits", pathlib.Path(work) / "out"
+        results["originals"][name] = save_logits(arguments.roundhouse, folder, model.held_out, logits)
+        for _, side, scheme, algorithm, iters, seed in wanted:
+            run = sides.Run(folder, output, scheme, iters, model.samples, model.seqlen, model.batch_size, seed, model.calibration,
+                            algorithm=algorithm if iters else "signround")
+            perplexity, kld, seconds = measure_run(side, run, arguments.roundhouse, model.held_out, logits)
+            row = dict(zip(KEYS, (name, side, scheme, algorithm, iters, seed)))
+            row |= {"perplexity": perplexity, "kld": kld, "seconds": round(seconds, 1)}
+            print(*row.values(), flush=True)
+            results["runs"].append(row)
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--roundhouse", type=pathlib.Path, default=sides.PROGRAM)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["tinystories-656k"])
     parser.add_argument("--sides", nargs="+", choices=["reference", "roundhouse"], default=["reference", "roundhouse"])
-    parser.add_argument("--schemes", nargs="+", default=["W4A16", "W3A16G32", "W2A16G32"])
+    parser.add_argument("--schemes", nargs="+", help="instead of those of each model")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
-    parser.add_argument("--iters", nargs="+", type=int, default=[0, 200], help="0: plain rounding")
+    parser.add_argument("--iters", nargs="+", type=int, help="0: plain rounding")
     parser.add_argument("--algorithms", nargs="+", choices=["signround", "signround2"], default=["signround", "signround2"])
+    parser.add_argument("--work", type=pathlib.Path, default=sides.REPOSITORY / "build/real", help="keeps models and packages")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    measure(parser.parse_args())
+    arguments = parser.parse_args()
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"originals": {}, "runs": []}
+    for name in arguments.models:
+        measure(name, arguments, results)
 
 
 if __name__ == "__main__":
