@@ -27,7 +27,6 @@
 #include "host/checkpoint/writer.h"
 #include "host/discovery/scan.h"
 #include "host/model/decoder.h"
-#include "host/model/kernels_of_cuda.h"
 #include "host/plan/planner.h"
 #include "host/tuning/caching_allocator.h"
 #include "host/tuning/device.h"
@@ -36,7 +35,6 @@
 #include "host/tuning/quantize.h"
 #include "host/tuning/torch_view.h"
 #include "host/tuning/units.h"
-#include "kernels/cuda/block.h"
 #include "tests/dtypes/built_plugins.h"
 
 namespace roundhouse {
@@ -473,9 +471,6 @@ void bench(const Options& options, const fs::path& folder) {
 int main(int argc, char** argv) {
   using namespace roundhouse;
   if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
-#ifdef ROUNDHOUSE_WITH_CUDA
-  kernels_of_cuda = &kernels::block_cuda();
-#endif
   CLI::App app("Times the tuning of one block and its parts beside the bare matrix products; prints JSON");
   Options options;
   std::vector<std::string> names;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/base/files.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -114,6 +116,11 @@ void write_file(const std::filesystem::path& given, const std::string& contents)
     std::remove(temporary.c_str());
     throw Error(cat("cannot write ", path.string(), ": ", why));
   }
+}
+
+std::filesystem::path file_of_code(const void* function) {
+  Dl_info about = {};
+  return ::dladdr(function, &about) != 0 ? std::filesystem::absolute(about.dli_fname) : std::filesystem::path();
 }
 
 bool is_within(const std::filesystem::path& path, const std::filesystem::path& folder) {

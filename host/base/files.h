@@ -34,6 +34,9 @@ std::filesystem::path replaceable(const std::filesystem::path& path);
 void require_kind(const std::filesystem::path& file, const std::string& kind,
                   const std::function<bool(const std::filesystem::path&)>& is_one);
 // Writes the file, in place of an older one. Throws Error.
+// The file that a function's code is in: a program, or a library that it has loaded. "" where the loader does not know.
+std::filesystem::path file_of_code(const void* function);
+
 void write_file(const std::filesystem::path& path, const std::string& contents);
 
 // Whether `path` is `folder` or lies in it.

@@ -20,9 +20,7 @@
 #include "host/base/suggest.h"
 #include "host/cli/context.h"
 #include "host/discovery/scan.h"
-#include "host/model/kernels_of_cuda.h"
 #include "host/ranks/ranks.h"
-#include "kernels/cuda/block.h"
 
 namespace {
 
@@ -69,9 +67,6 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   // The child process that looks at one plugin: nothing else of this program may run in it.
   if (argc == 3 && std::strcmp(argv[1], kScanArgument) == 0) scan_main(argv[2]);
 
-#ifdef ROUNDHOUSE_WITH_CUDA
-  kernels_of_cuda = &kernels::block_cuda();
-#endif
   open_closed_streams();
   // A write beyond the file size limit (ulimit -f) then fails like one to a full disk, with a message and a clean-up.
   std::signal(SIGXFSZ, SIG_IGN);

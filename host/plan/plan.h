@@ -95,6 +95,12 @@ struct Plan {
   }
 };
 
+// The share of its tokens that a layer meets: experts divide them.
+inline double share_met(const LayerPlan& layer, const Plan& plan) {
+  if (!layer.info.stack || plan.experts == 0) return 1;
+  return static_cast<double>(plan.experts_used) / static_cast<double>(plan.experts);
+}
+
 // On the disk of the output, at most, while the run works: two records of what it would go on from, and what it would
 // give again to formats that do not resume.
 inline uint64_t journal_bytes(const Plan& plan) { return 2 * plan.activation_bytes + plan.replay_bytes; }

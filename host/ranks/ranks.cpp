@@ -16,6 +16,7 @@
 #include "host/base/cancel.h"
 #include "host/base/environment.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/log.h"
 #include "host/ranks/mpi_functions.h"
 
@@ -192,9 +193,8 @@ std::optional<int> launched_rank() {
 
 // Beside the library that this code is in.
 fs::path mpi_library() {
-  Dl_info about = {};
-  const bool known = ::dladdr(reinterpret_cast<const void*>(&launched_size), &about) != 0;
-  return known ? fs::absolute(about.dli_fname).parent_path() / kLibrary : fs::path();
+  const fs::path here = file_of_code(reinterpret_cast<const void*>(&launched_size));
+  return here.empty() ? here : here.parent_path() / kLibrary;
 }
 
 void join_ranks() {

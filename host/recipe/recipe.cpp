@@ -447,6 +447,11 @@ Tuning::BestOf best_of(const Tuning& tuning) {
                                                                                     : Tuning::BestOf::kBatch);
 }
 
+Tuning::LastBlock last_block(const Tuning& tuning) {
+  return tuning.last_block.value_or(tuning.algorithm == Tuning::Algorithm::kSignround2 ? Tuning::LastBlock::kLogits
+                                                                                       : Tuning::LastBlock::kOutput);
+}
+
 Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides,
                    const std::vector<fs::path>& preset_folders) {
   const Node root = read_with_overrides(file, overrides);

@@ -64,13 +64,15 @@ struct Calibration {
 struct Tuning {
   enum class Algorithm { kSignround, kSignround2 };  // signround2: from searched scales, outliers left out of the loss
   enum class Schedule { kLinear, kCosine };          // how the learning rates fall to 0
+  enum class LastBlock { kOutput, kLogits };         // what it is tuned against
   enum class BestOf { kBatch, kEpoch };  // the iteration with the least loss of its batch, or of an epoch's up to it
 
   Algorithm algorithm = Algorithm::kSignround;
   int64_t iters = 200;                  // 0: none
   std::optional<double> lr, minmax_lr;  // nothing: auto
-  std::optional<Schedule> lr_schedule;  // nothing: of the algorithm, as is the next
+  std::optional<Schedule> lr_schedule;  // nothing: of the algorithm, as are the next two
   std::optional<BestOf> best_of;
+  std::optional<LastBlock> last_block;
   int64_t gradient_accumulation = 1;
   bool search = false;  // searched rounding when iters is 0
   bool quantized_input = true;
@@ -85,6 +87,7 @@ double learning_rate(const Tuning& tuning, int bits);
 double minmax_learning_rate(const Tuning& tuning, int bits);
 Tuning::Schedule schedule(const Tuning& tuning);
 Tuning::BestOf best_of(const Tuning& tuning);
+Tuning::LastBlock last_block(const Tuning& tuning);
 
 // Files of llama.cpp with the importance of input channels, for searched rounding.
 struct ImatrixFiles {

@@ -30,7 +30,7 @@ inline constexpr auto kCalibrationFields = [](auto& calibration, auto&& visit) {
 // The names of an enumeration's values, in their order; visited behind the member.
 using ValueNames = std::array<const char*, 2>;
 inline constexpr ValueNames kAlgorithms{"signround", "signround2"}, kSchedules{"linear", "cosine"},
-    kBestOf{"batch", "epoch"};
+    kBestOf{"batch", "epoch"}, kLastBlock{"output", "logits"};
 
 inline constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
   visit("algorithm", tuning.algorithm, kAlgorithms);
@@ -39,6 +39,7 @@ inline constexpr auto kTuningFields = [](auto& tuning, auto&& visit) {
   visit("minmax_lr", tuning.minmax_lr);
   visit("lr_schedule", tuning.lr_schedule, kSchedules);
   visit("best_of", tuning.best_of, kBestOf);
+  visit("last_block", tuning.last_block, kLastBlock);
   visit("gradient_accumulation", tuning.gradient_accumulation, 1);
   visit("search", tuning.search);
   visit("quantized_input", tuning.quantized_input);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/run/identity.h"
 
-#include <dlfcn.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "host/base/cpu.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/sha256.h"
 #include "host/tuning/device.h"
 
@@ -77,10 +77,8 @@ std::string importance_digest(const Importance& importance) {
 
 // The file that this code is in: two builds may have one version.
 fs::path program_file() {
-  Dl_info about = {};
-  return ::dladdr(reinterpret_cast<const void*>(&importance_digest), &about) != 0 && fs::exists(about.dli_fname)
-             ? about.dli_fname
-             : "/proc/self/exe";
+  const fs::path here = file_of_code(reinterpret_cast<const void*>(&importance_digest));
+  return fs::exists(here) ? here : "/proc/self/exe";
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

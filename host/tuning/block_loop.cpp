@@ -154,7 +154,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
   // All that the device needs to know of the iterations is there before the first.
   const at::Tensor batches = draw_batches(tuning.iters, samples, batch, loop.random);
   const int64_t compared = loop.compared > 0 ? loop.compared : loop.targets.features();
-  const std::vector<double> elements = scored_elements(loop.mask, batches, compared);
+  const std::vector<double> elements = scored_elements(loop.mask, batches, loop.loss ? 1 : compared);
   const at::Tensor mask = loop.mask.to(device), for_mask = batches.to(device),
                    for_inputs = batches.to(loop.inputs.index_device()),
                    for_targets = batches.to(loop.targets.index_device());
@@ -187,10 +187,13 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
                        target =
                            targets.defined() ? targets.slice(0, first, last) : loop.targets.rows(unit(for_targets));
       const at::Tensor prediction = loop.forward(input);
+      const at::Tensor wanted = target.narrow(-1, 0, compared), counts = mask.index_select(0, unit(for_mask));
+      const double scale = 2 * kLossScale / elements[iteration];
       MaskedLoss loss =
-          masked_squared_error(prediction.detach(), target.narrow(-1, 0, compared),
-                               mask.index_select(0, unit(for_mask)), 2 * kLossScale / elements[iteration],
-                               loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
+          loop.loss ? loop.loss(prediction, wanted, counts, scale, iteration)
+                    : masked_squared_error(
+                          prediction.detach(), wanted, counts, scale,
+                          loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
       squared_error.add(std::move(loss.squared_error));
       if (prediction.requires_grad()) prediction.backward(loss.gradient);  // else no tuned expert got a token
       for (auto& layer : loop.layers)

@@ -10,6 +10,7 @@
 
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/loss.h"
 #include "host/tuning/sampler.h"
 
 namespace roundhouse {
@@ -27,11 +28,15 @@ struct BlockLoop {
   bool ahead = false;
   bool drop_outliers = false;  // of each unit's differences, kElementsPerOutlier
   int64_t compared = 0;        // so many features of the targets, the first, which are all that `forward` gives; 0: all
+  // In place of masked_squared_error(); its sum is of a value for each position.
+  std::function<MaskedLoss(const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask, double scale,
+                           int64_t iteration)>
+      loss = {};
   DeviceStatus* status = nullptr;  // read where the losses are; not owned
 };
 
 struct BlockLoss {
-  // Mean squared error over the unmasked positions of an iteration's batch; best: of an epoch's where that is compared.
+  // Mean squared error over the unmasked positions of an iteration's batch, or the mean of another loss; best: of an epoch's where that is compared.
   double first = 0, best = 0;
   int64_t best_iteration = 0;
 };

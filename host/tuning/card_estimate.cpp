@@ -38,13 +38,6 @@ double weights_of(const LayerPlan& layer) {
   return static_cast<double>(layer.info.out_features) * static_cast<double>(layer.info.in_features);
 }
 
-// The share of its tokens that the layer meets.
-double met(const LayerPlan& layer, const Plan& plan) {
-  return layer.info.stack && plan.experts > 0
-             ? static_cast<double>(plan.experts_used) / static_cast<double>(plan.experts)
-             : 1;
-}
-
 // Bytes of activations, given those that a plan says, where they are left on the card.
 uint64_t on_card(const Recipe& recipe, uint64_t planned) {
   const uint64_t bytes = computes_in_bfloat16(recipe.device.kind == DeviceChoice::Kind::kCuda) ? 2 : 4;
@@ -62,7 +55,7 @@ struct Blocks {
     Part& block = parts[layer.block];
     block.weights += weights_of(layer);
     block.live += weights_of(layer) * live_per_weight;
-    block.outputs += static_cast<double>(layer.info.out_features) * met(layer, plan);
+    block.outputs += static_cast<double>(layer.info.out_features) * share_met(layer, plan);
   }
   void estimate(CardEstimate& estimate, const Recipe& recipe) const {
     const auto unit = static_cast<double>(unit_samples(recipe.calibration.seqlen) * recipe.calibration.seqlen);
@@ -86,7 +79,7 @@ CardEstimate estimate_on(const CudaCard& card, const Plan& plan) {
   for (const LayerPlan& layer : plan.layers) {
     if (layer.block < 0) continue;
     const bool tuned = layer.scheme.weight && is_tuned(layer.scheme.weight->rounding);
-    const double share = met(layer, plan), outputs = static_cast<double>(layer.info.out_features) * share;
+    const double share = share_met(layer, plan), outputs = static_cast<double>(layer.info.out_features) * share;
     blocks.add(layer, plan, tuned ? kLivePerTunedWeight : kLivePerWeight);
     all_met += weights_of(layer) * share;
     all_outputs += outputs;

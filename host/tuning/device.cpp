@@ -16,7 +16,9 @@
 
 #include "host/base/environment.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/model/kernels_of_cuda.h"
 
 namespace roundhouse {
 namespace {
@@ -111,6 +113,21 @@ void load_library(CudaDevices& cuda) {
   if (!cuda.why.empty() || load(kLibrary) || !cuda.driver) return;
   const std::string torch = torch_of_python();
   if (!torch.empty()) load_from(torch, torch);
+}
+
+// Loads the host's own kernels, from beside the file that this code is in. A build without nvcc has none.
+void load_kernels() {
+  const std::filesystem::path here = file_of_code(reinterpret_cast<const void*>(&resolve_device));
+  const std::filesystem::path file = here.parent_path() / "libroundhouse_cuda.so";
+  if (here.empty() || !std::filesystem::exists(file)) return;
+  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  auto* const kernels =
+      library ? reinterpret_cast<const kernels::BlockKernels* (*)()>(dlsym(library, "roundhouse_block_kernels"))
+              : nullptr;
+  if (kernels)
+    kernels_of_cuda = kernels();
+  else
+    log::warning(cat(dlerror(), ": operators of libtorch do what its kernels would do faster"));
 }
 
 }  // namespace
@@ -244,7 +261,9 @@ std::string resolve_device(const DeviceChoice& wanted) {
   if (wanted.kind == DeviceChoice::Kind::kAuto && !has_driver() && environment_variable("ROUNDHOUSE_TORCH").empty())
     return "cpu";
   static const CudaDevices cuda = find_cuda_devices();
-  return choose_device(wanted, cuda);
+  const std::string device = choose_device(wanted, cuda);
+  if (device != "cpu" && !kernels_of_cuda) load_kernels();
+  return device;
 }
 
 std::string device_model(const std::string& device) {

@@ -10,8 +10,9 @@ namespace roundhouse {
 inline constexpr int64_t kElementsPerOutlier = 1000;
 
 struct MaskedLoss {
-  at::Tensor squared_error;  // sum of (prediction - target)^2 over unmasked positions, all features: 0-d f64
-  at::Tensor gradient;       // (prediction - target) * mask * scale, like prediction
+  at::Tensor
+      squared_error;  // or another loss's sum; sum of (prediction - target)^2 over unmasked positions, all features: 0-d f64
+  at::Tensor gradient;  // (prediction - target) * mask * scale, like prediction
 };
 
 // prediction, target: [batch, seq, hidden], the same floating type. mask: [batch, seq] u8; 0: not scored. All on one

@@ -34,6 +34,7 @@
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
 #include "host/tuning/layer_quantizer.h"
+#include "host/tuning/logits_loss.h"
 #include "host/tuning/loss.h"
 #include "host/tuning/place.h"
 #include "host/tuning/shares.h"
@@ -422,7 +423,7 @@ class Run {
            [&](const at::Tensor& hidden) { return compared(block.forward(hidden, *positions_)); }, layers, random_,
            [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); }),
-           in_.architecture.hidden_size(), &status},
+           in_.architecture.hidden_size(), loss_of(index, layers), &status},
           recipe_.tuning, recipe_.calibration.batch_size);
       block.set_expert_gradient_hook({});
       report.first_loss = loss.first;
@@ -438,6 +439,20 @@ class Run {
                          (outside != planned_.end() && std::any_of(outside->second.begin(), outside->second.end(),
                                                                    [](const auto* l) { return l->calibrated_input; }));
     if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
+  }
+
+  // Nothing: the squared error of its output.
+  decltype(BlockLoop::loss) loss_of(int64_t index, const LayerQuantizers& layers) const {
+    if (index + 1 < in_.architecture.blocks() || last_block(recipe_.tuning) == Tuning::LastBlock::kOutput) return {};
+    double weights = 0;
+    for (const auto& layer : layers)
+      weights += static_cast<double>(layer->weight().numel()) * share_met(layer->plan(), in_.plan);
+    const int64_t stride = logits_stride(
+        weights, static_cast<double>(decoder_->vocab()) * static_cast<double>(in_.architecture.hidden_size()));
+    return [this, stride](const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask, double scale,
+                          int64_t iteration) {
+      return divergence_of_logits(*decoder_, prediction, target, mask, scale, iteration % stride, stride);
+    };
   }
 
   // Of a block's output the hidden state, without what it passes on.

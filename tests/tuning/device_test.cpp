@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "host/base/error.h"
+#include "kernels/block.h"
 #include "tests/temp_folder.h"
 
 namespace roundhouse {
@@ -195,6 +196,20 @@ TEST(ChooseDevice, PassesOverCardsThatAreTaken) {
   EXPECT_NE(message_of({DeviceChoice::Kind::kCuda, 1}, none).find("nvidia-smi -i 1 -c DEFAULT"), std::string::npos);
   ::unsetenv("FAKE_CUDA_MODES");
 }
+
+#ifdef KERNELS
+// As a run on a GPU loads it. Without a driver its functions say what is missing.
+TEST(HostKernels, AreALibraryThatLoadsAndSaysWhatIsMissing) {
+  void* const library = dlopen(KERNELS, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_TRUE(library) << dlerror();
+  auto* const get = reinterpret_cast<const kernels::BlockKernels* (*)()>(dlsym(library, "roundhouse_block_kernels"));
+  ASSERT_TRUE(get);
+  if (std::filesystem::exists("/dev/nvidiactl")) GTEST_SKIP() << "there is a driver";
+  const char* const said = get()->keep_best({0, nullptr}, 1, nullptr, nullptr, nullptr);
+  ASSERT_TRUE(said);
+  EXPECT_NE(std::string(said).find("driver"), std::string::npos) << said;
+}
+#endif
 
 }  // namespace
 }  // namespace roundhouse
