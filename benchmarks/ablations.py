@@ -53,8 +53,8 @@ def main():
                     continue
                 run = sides.Run(model, work / "out", arguments.scheme, ITERATIONS, 128, 128, seed=seed,
                                 algorithm="signround2", settings=ROWS[row])
-                perplexity, kld, _ = quality.measure_run("roundhouse", run, arguments.roundhouse, sides.HELD_OUT, logits)
-                results.append({"row": row, "scheme": arguments.scheme, "seed": seed, "perplexity": perplexity, "kld": kld})
+                measured = quality.measure_run("roundhouse", run, arguments.roundhouse, sides.HELD_OUT, logits)
+                results.append({"row": row, "scheme": arguments.scheme, "seed": seed, **measured})
                 print(*results[-1].values(), flush=True)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 

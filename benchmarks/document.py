@@ -527,6 +527,19 @@ def tuned_section(out, quality):
         rows.append([*key[:3], str(key[3]), str(len(seeds)), *cells("perplexity", 2), *cells("kld", 4), *cells("seconds", 0)])
     out.table(["model", "scheme", "algorithm", "iterations", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
                "seconds, auto-round", "seconds, ours"], rows)
+    curves = {}  # by scheme, of the runs whose processor time is known
+    for run in sorted(quality["runs"], key=lambda run: run["iters"]):
+        if run["model"] == "tinystories-656k" and run["algorithm"] == "signround2" and run["seed"] == 42 and "processor_seconds" in run:
+            curves.setdefault(run["scheme"], {}).setdefault(run["side"], []).append((run["processor_seconds"], run["perplexity"], f"{run['iters']} iterations"))
+    for scheme, sides in curves.items():
+        if len(sides) < 2:
+            continue
+        out.plot(plots.curves(f"Perplexity of tinystories-656k at {scheme} against processor time",
+                              {"auto-round": ("theirs", sides["reference"]), "Roundhouse": ("ours", sides["roundhouse"])},
+                              "processor seconds of the whole program", f"perplexity, {scheme}"))
+        out.table(["scheme", "side", "iterations", "perplexity", "processor seconds"],
+                  [[scheme, {"reference": "auto-round"}.get(side, "Roundhouse"), words.split()[0], f"{perplexity:.2f}", f"{seconds:.0f}"]
+                   for side, points in sides.items() for seconds, perplexity, words in points])
 
 
 def ablations_section(out, runs):

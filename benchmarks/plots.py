@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plots as inline SVG, in the style of a run's report page. Colours are the page's CSS variables."""
 
+import math
 from html import escape
 
 
@@ -45,3 +46,25 @@ def lines(title, points, x_label, series):
                      + text(x(p), 206, str(p), "middle"))
         body += text(x0 + span / 2, 224, x_label, "middle")
     return svg(232, title, body)
+
+
+def curves(title, series, x_label, y_label):
+    """series: {label: (kind, [(x, y, text)])}, each a line over one logarithmic x axis; kind: "ours" | "theirs" | "plain"."""
+    points = [point for _, of in series.values() for point in of]
+    left, right = (math.log(extreme(x for x, _, _ in points)) for extreme in (min, max))
+    low, high = min(y for _, y, _ in points), max(y for _, y, _ in points)
+
+    def x(value):
+        return 60 + 680 * ((math.log(value) - left) / (right - left) if right > left else 0.5)
+
+    def y(value):
+        return 240 - 190 * ((value - low) / (high - low) if high > low else 0.5)
+
+    body = text(0, 16, y_label) + "<line x1='60' x2='740' y1='256' y2='256' class='axis'/>" + text(400, 294, x_label, "middle")
+    for number, (label, (kind, of)) in enumerate(series.items()):
+        body += f"<rect x='{420 + 180 * number}' y='4' width='12' height='12' class='{kind}'/>" + text(440 + 180 * number, 16, label)
+        body += "<polyline class='line' points='" + " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in of) + "'/>"
+        for a, b, words in of:
+            body += f"<circle cx='{x(a):.1f}' cy='{y(b):.1f}' r='4' class='{kind}'/>" + text(x(a), y(b) - 9, f"{b:.2f}, {words}", "middle")
+            body += text(x(a), 274, f"{a:.0f}", "middle")
+    return svg(300, title, body)

@@ -84,12 +84,12 @@ def make(name, work):
 
 
 def quantize(side, run, program):
-    """(folder, seconds of the whole program)"""
+    """(folder, what it took)"""
     gguf = run.scheme.startswith("GGUF:")
     if side == "reference":
         took = sides.execute_reference(run, export_format=run.scheme.lower() if gguf else "fake")
-        return next(run.output.rglob("*.gguf")) if gguf else sides.reference_checkpoint(run.output), took["seconds"]
-    return run.output, sides.execute_roundhouse(run, program, export_format="gguf" if gguf else "auto_round")["seconds"]
+        return next(run.output.rglob("*.gguf")) if gguf else sides.reference_checkpoint(run.output), took
+    return run.output, sides.execute_roundhouse(run, program, export_format="gguf" if gguf else "auto_round")
 
 
 def score(program, folder, held_out, *logits):
@@ -103,11 +103,12 @@ def save_logits(program, folder, held_out, logits):
 
 
 def measure_run(side, run, program, held_out, logits):
-    """(perplexity, mean divergence, seconds); the export is gone then."""
-    folder, seconds = quantize(side, run, program)
+    """What it gives and takes, by name; the export is gone then."""
+    folder, took = quantize(side, run, program)
     scores = score(program, folder, held_out, "--logits", logits)
     shutil.rmtree(run.output)
-    return scores["perplexity"], scores["kld"]["mean"], seconds
+    return {"perplexity": scores["perplexity"], "kld": scores["kld"]["mean"], "seconds": round(took["seconds"], 1),
+            "processor_seconds": round(took["processor_seconds"], 1)}
 
 
 def runs(model, arguments):
@@ -135,9 +136,8 @@ def measure(name, arguments, results):
         for _, side, scheme, algorithm, iters, seed in wanted:
             run = sides.Run(folder, output, scheme, iters, model.samples, model.seqlen, model.batch_size, seed, model.calibration,
                             algorithm=algorithm if iters else "signround")
-            perplexity, kld, seconds = measure_run(side, run, arguments.roundhouse, model.held_out, logits)
             row = dict(zip(KEYS, (name, side, scheme, algorithm, iters, seed)))
-            row |= {"perplexity": perplexity, "kld": kld, "seconds": round(seconds, 1)}
+            row |= measure_run(side, run, arguments.roundhouse, model.held_out, logits)
             print(*row.values(), flush=True)
             results["runs"].append(row)
             arguments.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -230,6 +230,12 @@ std::string block_plot(const BlockPlot& plot) {
              plot.first_word, ", <span class=b>●</span> ", plot.second_word, ".</p>");
 }
 
+std::string loss_text(const std::vector<BlockReport>& blocks) {
+  const bool logits = std::any_of(blocks.begin(), blocks.end(), [](const BlockReport& b) { return b.of_logits; });
+  return cat("Mean squared error of the block's output",
+             logits ? " (of the last block: divergence of the logits, in nats)" : "");
+}
+
 // The loss of every iteration, a line a block, from the first block's colour to the last one's; a point is the mean of
 // neighbouring iterations where there are more than kPoints. "": no block was tuned.
 std::string iterations_plot(const std::vector<BlockReport>& blocks) {
@@ -259,13 +265,13 @@ std::string iterations_plot(const std::vector<BlockReport>& blocks) {
     svg += cat("' style='fill: none; stroke: color-mix(in srgb, var(--b) ", share, "%, var(--a))'><title>block ", block,
                "</title></polyline>");
   }
-  return cat(svg, plot_foot("iteration 1", cat("iteration ", iterations)),
-             "<p>Mean squared error of the block's output on each iteration's batch, a line a block: from <span "
-             "class=a>●</span> the first to <span class=b>●</span> the last.</p>");
+  return cat(svg, plot_foot("iteration 1", cat("iteration ", iterations)), "<p>", loss_text(blocks),
+             " on each iteration's batch, a line a block: from <span class=a>●</span> the first to "
+             "<span class=b>●</span> the last.</p>");
 }
 
 std::string block_plots(const std::vector<BlockReport>& blocks) {
-  BlockPlot loss{"Loss of each block", "Mean squared error of the block's output", "rounded", "tuned", {}},
+  BlockPlot loss{"Loss of each block", loss_text(blocks), "rounded", "tuned", {}},
       error{"Relative error of each block",
             "‖got − wanted‖ / ‖wanted‖ of the block's output",
             "after quantized blocks",

@@ -101,6 +101,7 @@ json to_json(const RunReport& report) {
                              {"error_alone", number_or_null(b.error_alone)},
                              {"error_in_chain", number_or_null(b.error_in_chain)},
                              {"seconds", b.seconds},
+                             {"loss", b.of_logits ? "divergence of logits" : "squared error"},
                              {"losses", json::array()}});
     for (const double loss : b.losses) out["blocks"].back()["losses"].push_back(four_digits(loss));
     if (!b.expert_tokens.empty())

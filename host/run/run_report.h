@@ -69,8 +69,8 @@ struct RunReport {
 //   spill    {bytes, read, written, seconds}: calibration activations on disk
 //   models   [{name, format or null, folder or null, bytes, perplexity or null, tokens}]; all but the original kld {mean, median,
 //            p99, p999} and same_top where it was evaluated; exports verified (text), problems and notes (texts)
-//   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null, losses
-//            [of each iteration, four digits; none when not tuned]}]
+//   blocks   [{block, first_loss, best_loss, best_iteration, seconds, error_alone or null, error_in_chain or null,
+//            loss: "squared error" or "divergence of logits", losses [of each iteration, four digits; none when not tuned]}]
 //   layers   [{name, scheme: text, bytes}]
 //   warnings [text]
 //   mix      of a recipe with one: {target, bytes, loss, schemes [{name, bytes, loss, layers}], curve [{bytes, loss}]}

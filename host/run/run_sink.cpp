@@ -40,7 +40,7 @@ nlohmann::json blocks_to_record(const std::vector<BlockReport>& blocks) {
   const auto error = [](const std::optional<double>& e) { return e ? nlohmann::json(*e) : nlohmann::json(); };
   for (const BlockReport& b : blocks)
     record.push_back({b.block, b.first_loss, b.best_loss, b.best_iteration, error(b.error_alone),
-                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few, b.losses});
+                      error(b.error_in_chain), b.seconds, b.expert_tokens, b.few, b.losses, b.of_logits});
   return record;
 }
 
@@ -48,7 +48,7 @@ std::vector<BlockReport> blocks_of_record(const nlohmann::json& record) {
   std::vector<BlockReport> blocks;
   const auto error = [](const nlohmann::json& e) { return e.is_null() ? std::nullopt : std::optional<double>(e); };
   for (const nlohmann::json& b : record)
-    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8], b[9]});
+    blocks.push_back({b[0], b[1], b[2], b[3], error(b[4]), error(b[5]), b[6], b[7], b[8], b[9], b[10]});
   return blocks;
 }
 
@@ -94,9 +94,10 @@ void RunSink::iteration(int64_t block, int64_t iteration, double loss) {
 }
 
 void RunSink::block_done(const BlockReport& report) {
-  const std::string loss = report.first_loss > 0 ? cat("loss ", report.first_loss, " -> ", report.best_loss,
-                                                       " (iteration ", report.best_iteration, ")  ")
-                                                 : "";
+  const std::string loss = report.first_loss > 0
+                               ? cat(report.of_logits ? "divergence of logits " : "loss ", report.first_loss, " -> ",
+                                     report.best_loss, " (iteration ", report.best_iteration, ")  ")
+                               : "";
   progress_.line(report.block, cat(loss, format_seconds(report.seconds)),
                  {{"first_loss", report.first_loss},
                   {"best_loss", report.best_loss},

@@ -429,6 +429,7 @@ class Run {
       report.first_loss = loss.first;
       report.best_loss = loss.best;
       report.best_iteration = loss.best_iteration;
+      report.of_logits = is_against_logits(index);
     }
     if (full_) {
       report.error_alone = error(block, first_inputs_);
@@ -441,9 +442,13 @@ class Run {
     if (passes_.quantized && read_on) forward_all(block, *quantized_, quantized_.get());
   }
 
+  bool is_against_logits(int64_t index) const {
+    return index + 1 == in_.architecture.blocks() && last_block(recipe_.tuning) == Tuning::LastBlock::kLogits;
+  }
+
   // Nothing: the squared error of its output.
   decltype(BlockLoop::loss) loss_of(int64_t index, const LayerQuantizers& layers) const {
-    if (index + 1 < in_.architecture.blocks() || last_block(recipe_.tuning) == Tuning::LastBlock::kOutput) return {};
+    if (!is_against_logits(index)) return {};
     double weights = 0;
     for (const auto& layer : layers)
       weights += static_cast<double>(layer->weight().numel()) * share_met(layer->plan(), in_.plan);

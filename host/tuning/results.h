@@ -27,6 +27,7 @@ struct BlockReport {
   std::vector<int64_t> expert_tokens{};  // calibration tokens of each expert; empty: the block has none
   int64_t few = 0;                       // experts that got too few to be tuned
   std::vector<double> losses{};          // of each iteration; empty when not tuned
+  bool of_logits = false;                // losses are mean divergences of the logits
 };
 
 // Calibration activations that did not fit in the recipe's `memory`.
