@@ -115,11 +115,12 @@ void load_library(CudaDevices& cuda) {
   if (!torch.empty()) load_from(torch, torch);
 }
 
-// Loads the host's own kernels, from beside the file that this code is in. A build without nvcc has none.
+// Loads the host's own kernels, from beside the program's library; a benchmark is in bin/. A build without nvcc has none.
 void load_kernels() {
-  const std::filesystem::path here = file_of_code(reinterpret_cast<const void*>(&resolve_device));
-  const std::filesystem::path file = here.parent_path() / "libroundhouse_cuda.so";
-  if (here.empty() || !std::filesystem::exists(file)) return;
+  const std::filesystem::path here = file_of_code(reinterpret_cast<const void*>(&resolve_device)).parent_path();
+  std::filesystem::path file = here / "libroundhouse_cuda.so";
+  if (!std::filesystem::exists(file)) file = here.parent_path() / "lib/roundhouse" / file.filename();
+  if (!std::filesystem::exists(file)) return;
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   auto* const kernels =
       library ? reinterpret_cast<const kernels::BlockKernels* (*)()>(dlsym(library, "roundhouse_block_kernels"))

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <vector>
 
@@ -23,6 +24,7 @@ int64_t logits_stride(double block_weights, double head_weights) {
 
 MaskedLoss divergence_of_logits(const Decoder& decoder, const at::Tensor& prediction, const at::Tensor& target,
                                 const at::Tensor& mask, double scale, int64_t first, int64_t stride) {
+  assert(first < stride && stride <= prediction.size(1));
   const auto chosen = [&](const at::Tensor& x) { return x.slice(1, first, x.size(1), stride).flatten(0, 1); };
   const at::Tensor from = chosen(prediction.detach()), to = chosen(target);
   const at::Tensor counted = chosen(mask).ne(0).unsqueeze(-1).to(at::kFloat);

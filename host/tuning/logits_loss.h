@@ -18,6 +18,7 @@ int64_t logits_stride(double block_weights, double head_weights);
 // The Kullback-Leibler divergence, in nats, of the logits of `prediction` from those of `target`, as masked_squared_error()
 // has its sums: over the unmasked ones of the positions first, first + stride, ..., times stride. The gradient is that
 // of the sum, times scale. Both are [batch, seq, hidden], outputs of the last block.
+// REQUIRES: first < stride <= seq.
 MaskedLoss divergence_of_logits(const Decoder& decoder, const at::Tensor& prediction, const at::Tensor& target,
                                 const at::Tensor& mask, double scale, int64_t first, int64_t stride);
 

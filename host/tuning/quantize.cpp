@@ -452,8 +452,8 @@ class Run {
     double weights = 0;
     for (const auto& layer : layers)
       weights += static_cast<double>(layer->weight().numel()) * share_met(layer->plan(), in_.plan);
-    const int64_t stride = logits_stride(
-        weights, static_cast<double>(decoder_->vocab()) * static_cast<double>(in_.architecture.hidden_size()));
+    const double head = static_cast<double>(decoder_->vocab()) * static_cast<double>(in_.architecture.hidden_size());
+    const int64_t stride = std::min(logits_stride(weights, head), seqlen());
     return [this, stride](const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask, double scale,
                           int64_t iteration) {
       return divergence_of_logits(*decoder_, prediction, target, mask, scale, iteration % stride, stride);
