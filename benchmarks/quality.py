@@ -5,7 +5,7 @@
     build/reference/bin/python benchmarks/quality.py [--models MODEL...]        (sides.py says how to make build/reference)
 
 Both sides quantize a bfloat16 copy of the model, and `roundhouse eval` scores both: the reference's `fake` or GGUF export
-and our `auto_round` or GGUF one, in float32, the first token of a text not scored, each text cut at 512 tokens. A run that
+and our `auto_round`, `fake` or GGUF one, in float32, the first token of a text not scored, each text cut at 512 tokens. A run that
 results/quality.json has already is not repeated; document.py makes the tables of docs/quality.md from there.
 smollm2 and gemma3 come from PyPI (tests/real); wide is a model that train_wide.py makes.
 """
@@ -38,6 +38,7 @@ class Model:
     seqlen: int = 128
     batch_size: int = 8
     iters: int = 200
+    ours: str = "auto_round"  # the format of our export, where it is not GGUF
 
 
 def of_wikitext(schemes):
@@ -47,7 +48,7 @@ def of_wikitext(schemes):
 BITS = ["W4A16", "W3A16G32", "W2A16G32"]
 MODELS = {
     "tinystories-656k": Model(BITS, sides.EXAMPLE_MODEL),
-    "stories260K": Model(["W4A16G32", "W3A16G32", "W2A16G32"], sides.REPOSITORY / "tests/data/models/stories260K"),
+    "stories260K": Model(["W4A16G32", "W3A16G32", "W2A16G32"], sides.REPOSITORY / "tests/data/models/stories260K", ours="fake"),
     "wide": Model(["GGUF:Q4_K_S", "GGUF:Q3_K_S", "GGUF:Q2_K_S"]),
     "smollm2": of_wikitext(["W4A16G64", "W3A16G32", "W2A16G32"]),
     "gemma3": of_wikitext(["W4A16", "W3A16G32", "W2A16G32"]),
@@ -83,13 +84,13 @@ def make(name, work):
     return target
 
 
-def quantize(side, run, program):
+def quantize(side, run, program, export_format="auto_round"):
     """(folder, what it took)"""
     gguf = run.scheme.startswith("GGUF:")
     if side == "reference":
         took = sides.execute_reference(run, export_format=run.scheme.lower() if gguf else "fake")
         return next(run.output.rglob("*.gguf")) if gguf else sides.reference_checkpoint(run.output), took
-    return run.output, sides.execute_roundhouse(run, program, export_format="gguf" if gguf else "auto_round")
+    return run.output, sides.execute_roundhouse(run, program, export_format="gguf" if gguf else export_format)
 
 
 def score(program, folder, held_out, *logits):
@@ -102,9 +103,9 @@ def save_logits(program, folder, held_out, logits):
     return score(program, folder, held_out, "--save-logits", logits)["perplexity"]
 
 
-def measure_run(side, run, program, held_out, logits):
+def measure_run(side, run, program, held_out, logits, **more):
     """What it gives and takes, by name; the export is gone then."""
-    folder, took = quantize(side, run, program)
+    folder, took = quantize(side, run, program, **more)
     scores = score(program, folder, held_out, "--logits", logits)
     shutil.rmtree(run.output)
     return {"perplexity": scores["perplexity"], "kld": scores["kld"]["mean"], "seconds": round(took["seconds"], 1),
@@ -137,7 +138,7 @@ def measure(name, arguments, results):
             run = sides.Run(folder, output, scheme, iters, model.samples, model.seqlen, model.batch_size, seed, model.calibration,
                             algorithm=algorithm if iters else "signround")
             row = dict(zip(KEYS, (name, side, scheme, algorithm, iters, seed)))
-            row |= measure_run(side, run, arguments.roundhouse, model.held_out, logits)
+            row |= measure_run(side, run, arguments.roundhouse, model.held_out, logits, export_format=model.ours)
             print(*row.values(), flush=True)
             results["runs"].append(row)
             arguments.out.write_text(json.dumps(results, indent=1) + "\n")
