@@ -506,7 +506,7 @@ def tuned_section(out, quality):
     originals = ", ".join(f"{model} {perplexity:.3f}" for model, perplexity in quality["originals"].items())
     out.paragraph(f"`quality.py`, which has the data and iterations of each model (perplexities of the originals: {originals}); means over the seeds that both have, "
                   "and how far apart these are. Both are scored by `roundhouse eval` on held-out texts of at most 512 tokens. `signround2` is auto-round's `enable_alg_ext`. "
-                  "Seconds are of whole programs, on a machine that did other work meanwhile.")
+                  "Processor seconds are of whole programs, on a machine that did other work meanwhile, auto-round with one thread; not all runs kept them.")
     runs = {}
     for run in quality["runs"]:
         runs.setdefault(tuple(run[key] for key in ("model", "scheme", "algorithm", "iters")), {}).setdefault(run["side"], {})[run["seed"]] = run
@@ -517,16 +517,18 @@ def tuned_section(out, quality):
         def cell(side, what, digits):
             if side not in sides or not seeds:
                 return ""
-            values = [sides[side][seed][what] for seed in seeds]
+            values = [sides[side][seed][what] for seed in seeds if what in sides[side][seed]]
+            if not values:
+                return ""
             apart = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 and digits else ""
             return f"{statistics.mean(values):.{digits}f}{apart}"
 
         def cells(what, digits):
             return [cell("reference", what, digits), cell("roundhouse", what, digits)]
 
-        rows.append([*key[:3], str(key[3]), str(len(seeds)), *cells("perplexity", 2), *cells("kld", 4), *cells("seconds", 0)])
+        rows.append([*key[:3], str(key[3]), str(len(seeds)), *cells("perplexity", 2), *cells("kld", 4), *cells("processor_seconds", 0)])
     out.table(["model", "scheme", "algorithm", "iterations", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
-               "seconds, auto-round", "seconds, ours"], rows)
+               "processor seconds, auto-round", "processor seconds, ours"], rows)
     curves = {}  # by scheme, of the runs whose processor time is known
     for run in sorted(quality["runs"], key=lambda run: run["iters"]):
         if run["model"] == "tinystories-656k" and run["algorithm"] == "signround2" and run["seed"] == 42 and "processor_seconds" in run:
