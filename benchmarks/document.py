@@ -532,15 +532,15 @@ def tuned_section(out, quality):
     curves = {}  # by scheme, of the runs whose processor time is known
     for run in sorted(quality["runs"], key=lambda run: run["iters"]):
         if run["model"] == "tinystories-656k" and run["algorithm"] == "signround2" and run["seed"] == 42 and "processor_seconds" in run:
-            curves.setdefault(run["scheme"], {}).setdefault(run["side"], []).append((run["processor_seconds"], run["perplexity"], f"{run['iters']} iterations"))
+            curves.setdefault(run["scheme"], {}).setdefault(run["side"], []).append((run["processor_seconds"], run["perplexity"], str(run["iters"])))
     for scheme, sides in curves.items():
         if len(sides) < 2:
             continue
         out.plot(plots.curves(f"Perplexity of tinystories-656k at {scheme} against processor time",
                               {"auto-round": ("theirs", sides["reference"]), "Roundhouse": ("ours", sides["roundhouse"])},
-                              "processor seconds of the whole program", f"perplexity, {scheme}"))
+                              "processor seconds of the whole program", f"perplexity, {scheme}; at each point its iterations"))
         out.table(["scheme", "side", "iterations", "perplexity", "processor seconds"],
-                  [[scheme, {"reference": "auto-round"}.get(side, "Roundhouse"), words.split()[0], f"{perplexity:.2f}", f"{seconds:.0f}"]
+                  [[scheme, {"reference": "auto-round"}.get(side, "Roundhouse"), words, f"{perplexity:.2f}", f"{seconds:.0f}"]
                    for side, points in sides.items() for seconds, perplexity, words in points])
 
 

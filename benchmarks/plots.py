@@ -60,11 +60,14 @@ def curves(title, series, x_label, y_label):
     def y(value):
         return 240 - 190 * ((value - low) / (high - low) if high > low else 0.5)
 
-    body = text(0, 16, y_label) + "<line x1='60' x2='740' y1='256' y2='256' class='axis'/>" + text(400, 294, x_label, "middle")
+    body = text(0, 16, y_label) + "".join(text(52, y(value) + 5, f"{value:.1f}", "end") for value in (low, (low + high) / 2, high))
+    for tick in (tick * 10**power for power in range(7) for tick in (1, 2, 5)):
+        if math.exp(left) <= tick <= math.exp(right):
+            body += text(x(tick), 274, str(tick), "middle") + f"<line x1='{x(tick):.1f}' x2='{x(tick):.1f}' y1='252' y2='256' class='axis'/>"
+    body += "<line x1='60' x2='740' y1='256' y2='256' class='axis'/>" + text(400, 294, x_label, "middle")
     for number, (label, (kind, of)) in enumerate(series.items()):
         body += f"<rect x='{420 + 180 * number}' y='4' width='12' height='12' class='{kind}'/>" + text(440 + 180 * number, 16, label)
         body += "<polyline class='line' points='" + " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in of) + "'/>"
         for a, b, words in of:
-            body += f"<circle cx='{x(a):.1f}' cy='{y(b):.1f}' r='4' class='{kind}'/>" + text(x(a), y(b) - 9, f"{b:.2f}, {words}", "middle")
-            body += text(x(a), 274, f"{a:.0f}", "middle")
+            body += f"<circle cx='{x(a):.1f}' cy='{y(b):.1f}' r='4' class='{kind}'/>" + text(x(a), y(b) - 9, words, "middle")
     return svg(300, title, body)
