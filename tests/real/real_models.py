@@ -99,7 +99,7 @@ def quantize(work, model, scheme, formats, iters):
               "evaluation": {"data": str(HELD_OUT), "seqlen": SEQLEN}}
     file = work / f"{out.name}.json"
     file.write_text(json.dumps(recipe))
-    subprocess.run([ROUNDHOUSE, "run", file, "--overwrite"], check=True)
+    subprocess.run([ROUNDHOUSE, "run", file, "--overwrite", "--restart"], check=True)
     report = json.loads((out / "roundhouse/report.json").read_text())
     return report, {form: out / form if len(formats) > 1 else out for form in formats}
 
