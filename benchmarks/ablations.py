@@ -41,6 +41,7 @@ def main():
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    example = quality.MODELS["tinystories-656k"]
     known = {(run["row"], run["scheme"], run["seed"]) for run in results}
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
@@ -51,7 +52,7 @@ def main():
             for row in arguments.rows:
                 if (row, arguments.scheme, seed) in known:
                     continue
-                run = sides.Run(model, work / "out", arguments.scheme, ITERATIONS, 128, 128, seed=seed,
+                run = sides.Run(model, work / "out", arguments.scheme, ITERATIONS, example.samples, example.seqlen, seed=seed,
                                 algorithm="signround2", settings=ROWS[row])
                 measured = quality.measure_run("roundhouse", run, arguments.roundhouse, sides.HELD_OUT, logits)
                 results.append({"row": row, "scheme": arguments.scheme, "seed": seed, **measured})

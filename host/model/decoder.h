@@ -73,8 +73,8 @@ class Decoder {
  public:
   Decoder(const Architecture& architecture, TensorSource& source, at::ScalarType dtype, at::Device device);
 
-  // ids: [batch, seq] int64 -> [batch, seq, Architecture::state_size()]
   int64_t vocab() const { return architecture_.vocab_size(); }
+  // ids: [batch, seq] int64 -> [batch, seq, Architecture::state_size()]
   at::Tensor embed(const at::Tensor& ids) const;
   PositionData positions(int64_t seqlen) const;
   Block block(int64_t index, const LoadedWeights& loaded = {}) const;
