@@ -133,18 +133,19 @@ void FilesInUse::require_unchanged() const {
 
 json run_identity(const Plan& plan, const Original& original, const Catalogue& catalogue, const std::string& device,
                   const Texts& texts) {
+  const std::string kernels = kernels_digest(device);
   Recipe recipe = plan.recipe;
   recipe.output.clear();
   recipe.evaluation.reset();
   recipe.memory.reset();
   recipe.threads = 0;
   recipe.device = {};  // that which it means here is in the identity
-  json identity{
-      {kProgram, ROUNDHOUSE_VERSION},
-      {kRecipe, to_yaml(recipe)},
-      {"the program", sha256_of_file(program_file())},
-      {"libtorch", libtorch_version()},
-      {kDevice, cat(device_model(device), computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32")}};
+  json identity{{kProgram, ROUNDHOUSE_VERSION},
+                {kRecipe, to_yaml(recipe)},
+                {"the program", sha256_of_file(program_file())},
+                {"libtorch", libtorch_version()},
+                {kDevice, cat(device_model(device), computes_in_bfloat16(device != "cpu") ? ", bfloat16" : ", float32",
+                              kernels.empty() ? "" : ", kernels ", kernels)}};
   add_files(identity, recipe.model);
   if (recipe.tokenizer) add_files(identity, *recipe.tokenizer);
   for (const fs::path& plugin : plugins_of(plan, original, catalogue))

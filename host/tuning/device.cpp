@@ -18,6 +18,7 @@
 #include "host/base/error.h"
 #include "host/base/files.h"
 #include "host/base/log.h"
+#include "host/base/sha256.h"
 #include "host/model/kernels_of_cuda.h"
 
 namespace roundhouse {
@@ -115,12 +116,17 @@ void load_library(CudaDevices& cuda) {
   if (!torch.empty()) load_from(torch, torch);
 }
 
-// Loads the host's own kernels, from beside the program's library; a benchmark is in bin/. A build without nvcc has none.
-void load_kernels() {
+// The library with the host's own kernels, beside the program's; a benchmark is in bin/. Empty: a build without nvcc.
+std::filesystem::path kernels_file() {
   const std::filesystem::path here = file_of_code(reinterpret_cast<const void*>(&resolve_device)).parent_path();
   std::filesystem::path file = here / "libroundhouse_cuda.so";
   if (!std::filesystem::exists(file)) file = here.parent_path() / "lib/roundhouse" / file.filename();
-  if (!std::filesystem::exists(file)) return;
+  return std::filesystem::exists(file) ? file : std::filesystem::path();
+}
+
+void load_kernels() {
+  const std::filesystem::path file = kernels_file();
+  if (file.empty()) return;
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   auto* const kernels =
       library ? reinterpret_cast<const kernels::BlockKernels* (*)()>(dlsym(library, "roundhouse_block_kernels"))
@@ -271,6 +277,11 @@ std::string device_model(const std::string& device) {
   if (!at::Device(device).is_cuda()) return device;
   const std::string name = card_of(device).name;
   return name.empty() ? device : cat(device, " (", name, ")");
+}
+
+std::string kernels_digest(const std::string& device) {
+  const std::filesystem::path file = at::Device(device).is_cuda() ? kernels_file() : std::filesystem::path();
+  return file.empty() ? "" : sha256_of_file(file);
 }
 
 std::string libtorch_version() { return cat(kTorch, " for ", at::get_cpu_capability()); }

@@ -56,6 +56,9 @@ std::string choose_device(const DeviceChoice& wanted, const CudaDevices& cuda);
 // A device that resolve_device() gave, with the model of the GPU: "cpu", "cuda:0 (NVIDIA H100)".
 std::string device_model(const std::string& device);
 
+// SHA-256 of the library with the host's own kernels for it; empty: there is none.
+std::string kernels_digest(const std::string& device);
+
 // "2.11.0 for AVX2": its version, and the instructions that it chose on this processor.
 std::string libtorch_version();
 
