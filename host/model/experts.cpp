@@ -100,19 +100,20 @@ at::Tensor Experts::forward(const Linears& linears, const at::Tensor& x, const I
   const at::Tensor pairs = experts.flatten().argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor weight = weights.flatten().index_select(0, pairs).unsqueeze(1);
   const at::Tensor counts = experts.flatten().bincount({}, static_cast<int64_t>(experts_.size())).cpu();
-  at::Tensor inputs = latent.index_select(0, pairs.floor_divide(info_.top_k));
-  if (info_.weigh_inputs) inputs = inputs * weight.to(x.scalar_type());
+  const at::Tensor tokens_of_pairs = pairs.floor_divide(info_.top_k);
+  const at::Tensor scales = info_.weigh_inputs ? weight.to(x.scalar_type()) : at::Tensor();
+  at::Tensor inputs = latent.index_select(0, tokens_of_pairs);
+  if (scales.defined()) inputs = inputs * scales;
   const std::vector<int64_t> sizes(counts.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>() + counts.numel());
   const std::vector<at::Tensor> of_experts = inputs.split_with_sizes(sizes);
+  const auto gathered = linears.expert_gradient_hook ? std::make_shared<GatheredRows>() : nullptr;
+  if (gathered) gathered->add(inputs, {latent.detach(), tokens_of_pairs, scales.defined() ? scales.detach() : scales});
   std::vector<at::Tensor> outputs;
   for (size_t i = 0; i < experts_.size(); ++i)
-    if (sizes[i] > 0) outputs.push_back(experts_[i].forward(linears, of_experts[i]));
-  at::Tensor routed = at::cat(outputs);
-  if (!info_.weigh_inputs) routed = routed * weight;  // in the weights' type
-  const at::Tensor of_tokens = routed.index_select(0, pairs.argsort()).unflatten(0, {-1, info_.top_k});
-  at::Tensor sum;
-  for (const at::Tensor& part : of_tokens.unbind(1)) sum = sum.defined() ? sum + part : part;
-  sum = sum.to(x.scalar_type());
+    if (sizes[i] > 0) outputs.push_back(experts_[i].forward(linears, of_experts[i], linears.input_hook, gathered));
+  RowsHook know;
+  if (gathered) know = [gathered](const at::Tensor& rows, const Rows& source) { gathered->add(rows, source); };
+  at::Tensor sum = expert_sums(at::cat(outputs), info_.weigh_inputs ? at::Tensor() : weight, pairs, info_.top_k, know);
   if (latent_out_) sum = linears(*latent_out_, sum);
   if (norm_out_) sum = (*norm_out_)(sum);
   if (!shared_) return sum.view(x.sizes());

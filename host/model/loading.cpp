@@ -12,16 +12,18 @@
 
 namespace roundhouse {
 
-at::Tensor Linears::apply(size_t slot, const at::Tensor& input, const InputHook& hook) const {
+at::Tensor Linears::apply(size_t slot, const at::Tensor& input, const InputHook& hook,
+                          const std::shared_ptr<GatheredRows>& gathered) const {
   const LinearSlot& s = slots[slot];
   const at::ScalarType type = s.info.float32 ? input.scalar_type() : s.weight.scalar_type();
   const at::Tensor x = hook ? hook(s.info, input) : input;
-  const bool hooked = expert_gradient_hook && s.info.stack && s.weight.requires_grad() && x.dim() == 2;
-  const at::Tensor y = hooked ? hooked_linear(x, s.weight, s.bias,
-                                              [this, slot](const at::Tensor& x, const at::Tensor& dy) {
-                                                expert_gradient_hook(slots[slot].info, x, dy);
-                                              })
-                              : at::linear(x, s.weight.to(type), s.bias);
+  const bool hooked = gathered && s.weight.requires_grad() && x.dim() == 2;
+  const at::Tensor y = hooked
+                           ? hooked_linear(x, s.weight, s.bias,
+                                           [this, slot, gathered](const at::Tensor& x, const at::Tensor& dy) {
+                                             expert_gradient_hook(slots[slot].info, gathered->of(x), gathered->of(dy));
+                                           })
+                           : at::linear(x, s.weight.to(type), s.bias);
   return s.info.output_scale == 1 ? y : y * s.info.output_scale;
 }
 

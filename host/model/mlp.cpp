@@ -15,12 +15,13 @@ Mlp::Mlp(MlpInfo info, size_t first, const Loader& load) : info_(std::move(info)
             parameter("eps", {})};
 }
 
-at::Tensor Mlp::forward(const Linears& linears, const at::Tensor& x, const InputHook& hook) const {
+at::Tensor Mlp::forward(const Linears& linears, const at::Tensor& x, const InputHook& hook,
+                        const std::shared_ptr<GatheredRows>& gathered) const {
   const size_t down_slot = first_ + (info_.gate ? 2 : 1);
-  const auto down = [&](const at::Tensor& y) { return linears.apply(down_slot, y, hook); };
-  const at::Tensor first = linears.apply(first_, x, hook);
+  const auto down = [&](const at::Tensor& y) { return linears.apply(down_slot, y, hook, gathered); };
+  const at::Tensor first = linears.apply(first_, x, hook, gathered);
   if (info_.gate) {
-    const at::Tensor up = linears.apply(first_ + 1, x, hook);
+    const at::Tensor up = linears.apply(first_ + 1, x, hook, gathered);
     if (!info_.clamped) return down(activate_and_multiply(info_.activation, first, up));
     const auto [limit, alpha] = *info_.clamped;
     const at::Tensor cut = first.clamp_max(limit);

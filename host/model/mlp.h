@@ -17,8 +17,9 @@ class Mlp {
   at::Tensor forward(const Linears& linears, const at::Tensor& x) const {
     return forward(linears, x, linears.input_hook);
   }
-  // With this hook in place of the linears' own.
-  at::Tensor forward(const Linears& linears, const at::Tensor& x, const InputHook& hook) const;
+  // With this hook in place of the linears' own. gathered: of an expert of many, for its weights' gradients.
+  at::Tensor forward(const Linears& linears, const at::Tensor& x, const InputHook& hook,
+                     const std::shared_ptr<GatheredRows>& gathered = nullptr) const;
 
  private:
   MlpInfo info_;

@@ -3,8 +3,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
-#include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -14,6 +12,7 @@
 #include <stdexcept>
 
 #include "host/model/block_kernels.h"
+#include "host/model/slices.h"
 
 namespace roundhouse {
 namespace {
@@ -108,25 +107,15 @@ struct RotateFunction : Function<RotateFunction> {
   }
 };
 
-// libtorch takes the exponential of whole vectors and of the elements left over by different code, and cuts a tensor by
-// the number of threads. Slices of a fixed size, too small to be cut again (its gelu is from 16384 elements on), keep
-// the bits independent of it, and the cache warm between operators.
-constexpr int64_t kSlice = 1 << 14;  // elements
-
 // Calls body(slices) for the slices of contiguous tensors of equal size, in parallel.
 template <size_t N, typename Body>
-void for_slices(const std::array<at::Tensor, N>& tensors, const Body& body) {
+void slice_by_slice(const std::array<at::Tensor, N>& tensors, const Body& body) {
   std::array<at::Tensor, N> flat;
   for (size_t t = 0; t < N; ++t) flat[t] = tensors[t].detach().view(-1);
-  const int64_t elements = flat[0].numel();
-  const int64_t size = flat[0].is_cpu() ? kSlice : std::max<int64_t>(elements, 1);
-  at::parallel_for(0, (elements + size - 1) / size, 1, [&](int64_t begin, int64_t end) {
-    const at::NoGradGuard no_grad;  // each thread has its own grad mode
+  for_slices(flat[0].numel(), kSlice, flat[0].device(), [&](int64_t begin, int64_t length) {
     std::array<at::Tensor, N> slices;
-    for (int64_t i = begin; i < end; ++i) {
-      for (size_t t = 0; t < N; ++t) slices[t] = flat[t].narrow(0, i * size, std::min(size, elements - i * size));
-      body(slices);
-    }
+    for (size_t t = 0; t < N; ++t) slices[t] = flat[t].narrow(0, begin, length);
+    body(slices);
   });
 }
 
@@ -202,7 +191,7 @@ struct ActivateFunction : Function<ActivateFunction> {
     context->save_for_backward({x});
     context->saved_data["activation"] = static_cast<int64_t>(activation);
     const at::Tensor y = at::empty_like(x);
-    for_slices<2>({y, x}, [&](auto& slices) { activation_out(activation, slices[0], slices[1]); });
+    slice_by_slice<2>({y, x}, [&](auto& slices) { activation_out(activation, slices[0], slices[1]); });
     return y;
   }
 
@@ -210,8 +199,8 @@ struct ActivateFunction : Function<ActivateFunction> {
     const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
     const at::Tensor x = context->get_saved_variables()[0], dy = gradients[0].contiguous();
     const at::Tensor dx = at::empty_like(x);
-    for_slices<3>({dx, dy, x},
-                  [&](auto& slices) { activation_backward_out(activation, slices[0], slices[1], slices[2]); });
+    slice_by_slice<3>({dx, dy, x},
+                      [&](auto& slices) { activation_backward_out(activation, slices[0], slices[1], slices[2]); });
     return {at::Tensor(), dx};
   }
 };
@@ -228,7 +217,7 @@ struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
                                                up.const_data_ptr(), y.mutable_data_ptr()));
       return y;
     }
-    for_slices<3>({y, gate, up}, [&](auto& slices) {
+    slice_by_slice<3>({y, gate, up}, [&](auto& slices) {
       activation_out(activation, slices[0], slices[1]);
       slices[0].mul_(slices[2]);
     });
@@ -246,7 +235,7 @@ struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
                                                         d_gate.mutable_data_ptr(), d_up.mutable_data_ptr()));
       return {at::Tensor(), d_gate, d_up};
     }
-    for_slices<5>({d_gate, d_up, dy, gate, up}, [&](auto& slices) {
+    slice_by_slice<5>({d_gate, d_up, dy, gate, up}, [&](auto& slices) {
       auto& [d_gate, d_up, dy, gate, up] = slices;
       at::mul_out(d_gate, dy, up);
       activation_backward_out(activation, d_gate, d_gate, gate);
@@ -260,7 +249,7 @@ struct ActivateAndMultiplyFunction : Function<ActivateAndMultiplyFunction> {
 struct SoftCapFunction : Function<SoftCapFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, double cap) {
     const at::Tensor x = input.contiguous(), y = at::empty_like(x);
-    for_slices<2>({y, x}, [&](auto& slices) {
+    slice_by_slice<2>({y, x}, [&](auto& slices) {
       at::div_out(slices[0], slices[1], at::scalar_tensor(cap, slices[1].options()));
       slices[0].tanh_().mul_(cap);
     });
@@ -272,7 +261,7 @@ struct SoftCapFunction : Function<SoftCapFunction> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const at::Tensor y = context->get_saved_variables()[0], dy = gradients[0].contiguous(), dx = at::empty_like(y);
     const double cap = context->saved_data["cap"].toDouble();
-    for_slices<3>({dx, dy, y}, [&](auto& slices) { at::tanh_backward_out(slices[0], slices[1], slices[2] / cap); });
+    slice_by_slice<3>({dx, dy, y}, [&](auto& slices) { at::tanh_backward_out(slices[0], slices[1], slices[2] / cap); });
     return {dx, {}};
   }
 };
@@ -282,7 +271,7 @@ struct XieluFunction : Function<XieluFunction> {
                             const at::Tensor& alpha_n, const at::Tensor& beta, const at::Tensor& eps) {
     const at::Tensor x = input.contiguous(), y = at::empty_like(x);
     context->save_for_backward({x, alpha_p, alpha_n, beta, eps});
-    for_slices<2>({y, x}, [&](auto& slices) {
+    slice_by_slice<2>({y, x}, [&](auto& slices) {
       const at::Tensor& x = slices[1];
       const at::Tensor above = alpha_p * x * x + beta * x;
       at::where_out(slices[0], x > 0, above, (at::expm1(at::minimum(x, eps)) - x) * alpha_n + beta * x);
@@ -294,7 +283,7 @@ struct XieluFunction : Function<XieluFunction> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous(), dx = at::empty_like(x);
     const at::Tensor &alpha_p = saved[1], &alpha_n = saved[2], &beta = saved[3], &eps = saved[4];
-    for_slices<3>({dx, dy, x}, [&](auto& slices) {
+    slice_by_slice<3>({dx, dy, x}, [&](auto& slices) {
       const at::Tensor& x = slices[2];
       const at::Tensor below = (at::exp(x) * (x < eps) - 1) * alpha_n + beta;
       at::mul_out(slices[0], slices[1], at::where(x > 0, 2 * alpha_p * x + beta, below));
@@ -306,23 +295,82 @@ struct XieluFunction : Function<XieluFunction> {
 using TakeGradient = std::function<void(const at::Tensor& x, const at::Tensor& dy)>;
 
 // A function as autograd keeps things: alive as long as the graph.
-struct KeptFunction : torch::CustomClassHolder {
-  explicit KeptFunction(TakeGradient take) : take(std::move(take)) {}
-  TakeGradient take;
+template <typename F>
+struct Kept : torch::CustomClassHolder {
+  explicit Kept(F function) : function(std::move(function)) {}
+  F function;
+};
+
+template <typename F>
+c10::IValue kept(F function) {
+  return c10::IValue::make_capsule(c10::make_intrusive<Kept<F>>(std::move(function)));
+}
+
+template <typename F>
+const F& function_in(const c10::IValue& value) {
+  return static_cast<const Kept<F>&>(*value.toCapsule()).function;
+}
+
+// Slice by slice, so that no copy of all rows in the weights' type is needed, nor one in the tokens' order.
+struct ExpertSumsFunction : Function<ExpertSumsFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, const std::optional<at::Tensor>& of_rows,
+                            const at::Tensor& pairs, int64_t top_k, RowsHook gradient) {
+    const at::Tensor weights = of_rows.value_or(at::Tensor());
+    context->save_for_backward({rows, weights, pairs});
+    context->saved_data["top_k"] = top_k;
+    context->saved_data["gradient"] = kept(std::move(gradient));
+    const at::Tensor places = pairs.argsort().view({-1, top_k});
+    const at::Tensor sums = at::empty({places.size(0), rows.size(1)}, rows.options());
+    for_slices(sums.size(0), rows_in_slice(rows), rows.device(), [&](int64_t begin, int64_t length) {
+      at::Tensor sum;
+      for (int64_t k = 0; k < top_k; ++k) {
+        const at::Tensor of_choice = places.narrow(0, begin, length).select(1, k);
+        at::Tensor part = rows.index_select(0, of_choice);
+        if (weights.defined()) part = part * weights.index_select(0, of_choice);
+        sum = sum.defined() ? sum.add_(part) : part;
+      }
+      sums.narrow(0, begin, length).copy_(sum);
+    });
+    return sums;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &rows = saved[0], &weights = saved[1], &pairs = saved[2], &dy = gradients[0];
+    const at::Tensor tokens = pairs.floor_divide(context->saved_data["top_k"].toInt());
+    const auto& hook = function_in<RowsHook>(context->saved_data["gradient"]);
+    if (!weights.defined()) {
+      const at::Tensor d_rows = dy.index_select(0, tokens);
+      if (hook) hook(d_rows, {dy, tokens, {}});
+      return {d_rows, {}, {}, {}, {}};
+    }
+    const at::Tensor d_rows = at::empty_like(rows), d_weights = at::empty_like(weights);
+    if (hook) hook(d_rows, {dy, tokens, weights.detach()});
+    for_slices(rows.size(0), rows_in_slice(rows), rows.device(), [&](int64_t begin, int64_t length) {
+      const auto slice = [&](const at::Tensor& of) { return of.narrow(0, begin, length); };
+      const at::Tensor d_sums = dy.index_select(0, slice(tokens));
+      slice(d_rows).copy_(d_sums * slice(weights));
+      slice(d_weights).copy_((d_sums.to(weights.scalar_type()) * slice(rows)).sum(1, /*keepdim=*/true));
+    });
+    return {d_rows, d_weights, {}, {}, {}};
+  }
+
+ private:
+  static int64_t rows_in_slice(const at::Tensor& rows) { return std::max<int64_t>(1, 4 * kSlice / rows.size(1)); }
 };
 
 struct HookedLinearFunction : Function<HookedLinearFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, TakeGradient take) {
     context->save_for_backward({x, weight});
-    context->saved_data["take"] = c10::IValue::make_capsule(c10::make_intrusive<KeptFunction>(std::move(take)));
+    context->saved_data["take"] = kept(std::move(take));
     return at::linear(x, weight, bias);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &dy = gradients[0];
-    static_cast<const KeptFunction&>(*context->saved_data["take"].toCapsule()).take(x.detach(), dy);
+    function_in<TakeGradient>(context->saved_data["take"])(x.detach(), dy);
     return {context->needs_input_grad(0) ? dy.mm(weight) : at::Tensor(), {}, {}, {}};
   }
 };
@@ -339,6 +387,11 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool interleaved) {
   return RotateFunction::apply(x, cos, sin, interleaved);
+}
+
+at::Tensor expert_sums(const at::Tensor& rows, const at::Tensor& weights, const at::Tensor& pairs, int64_t top_k,
+                       RowsHook gradient) {
+  return ExpertSumsFunction::apply(rows, std::optional(weights), pairs, top_k, std::move(gradient));
 }
 
 at::Tensor soft_cap(const at::Tensor& x, double cap) { return SoftCapFunction::apply(x, cap); }

@@ -7,6 +7,7 @@
 
 #include <functional>
 
+#include "host/model/rows.h"
 #include "host/model/structure.h"
 
 namespace roundhouse {
@@ -18,6 +19,14 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // x: [batch, seq, heads, head_dim]; cos, sin: [seq, 1, dims]. Rotates the first `dims` features of each head: feature i
 // with feature i + dims/2, or interleaved, 2i with 2i + 1. No gradient for cos and sin.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool interleaved = false);
+
+// What a mixture's experts give together, [tokens, features] in the type of `rows`. pairs: int64 [tokens * top_k], the
+// permutation of pairs of a token and a choice of its top_k, by token, that rows [pairs, features] and weights
+// [pairs, 1] are in; weights undefined: all are 1. Products and sums are in the wider type of the two. gradient: where not
+// empty, called with the gradient of `rows` and how it is made.
+using RowsHook = std::function<void(const at::Tensor& gathered, const Rows& rows)>;
+at::Tensor expert_sums(const at::Tensor& rows, const at::Tensor& weights, const at::Tensor& pairs, int64_t top_k,
+                       RowsHook gradient = {});
 
 // cap * tanh(x / cap)
 at::Tensor soft_cap(const at::Tensor& x, double cap);

@@ -20,6 +20,8 @@ namespace {
 // Keeps bfloat16 gradients away from the denormals; the sign does not see it.
 constexpr double kLossScale = 1000;
 
+constexpr size_t kWeightsHeld = 64 << 20;  // bytes of mapped weights, until they are let go of
+
 // The samples of every iteration, int64 [iters, batch] on the CPU.
 at::Tensor draw_batches(int64_t iters, int64_t samples, int64_t batch, PythonRandom& random) {
   BatchSampler sampler(samples, batch, random);
@@ -125,23 +127,34 @@ class Losses {
   int64_t added_ = 0, fetched_ = 0, reported_ = 0;
 };
 
-// Of each layer, what an iteration's units have summed, on the rank that owns it; undefined where it is zero.
-std::vector<at::Tensor> take_gradients(LayerQuantizers& layers) {
-  std::vector<at::Tensor> gradients;
+// Ends a unit; the layers' factors together stay smaller than the sums would be. Together, because experts share memory:
+// an expert's inputs are rows of all experts' ones.
+void end_unit(LayerQuantizers& layers) {
+  WeightGradient::Bytes all;
   for (auto& layer : layers) {
-    gradients.push_back(layer->gradient().take());
-    if (layer->tunable() && !layer->is_own()) post(layer->owner(), gradients.back());
+    if (!layer->tunable()) continue;
+    layer->gradient().end_unit(std::exchange(layer->leaf().mutable_grad(), {}));
+    const WeightGradient::Bytes kept = layer->gradient().kept();
+    all.factors += kept.factors;
+    all.sum += kept.sum;
   }
-  if (rank_count() == 1) return gradients;
-  for (size_t i = 0; i < layers.size(); ++i) {
-    if (!layers[i]->tunable() || !layers[i]->is_own()) continue;
-    UnitTree tree;
-    for (int rank = 0; rank < rank_count(); ++rank)
-      tree.add(rank == this_rank() ? std::move(gradients[i]) : receive(rank));
-    gradients[i] = tree.take();
-  }
-  ranks()->flush();
-  return gradients;
+  if (all.factors == 0 || all.factors < all.sum) return;
+  for (auto& layer : layers) layer->gradient().add_kept();
+}
+
+// Sends what an iteration's units have summed of other ranks' layers.
+void post_gradients(LayerQuantizers& layers) {
+  for (auto& layer : layers)
+    if (layer->tunable() && !layer->is_own()) post(layer->owner(), layer->gradient().take());
+}
+
+// Of one of this rank's layers, over the ranks; undefined where it is zero.
+at::Tensor take_gradient(LayerQuantizer& layer) {
+  if (rank_count() == 1 || !layer.tunable()) return layer.gradient().take();
+  UnitTree tree;
+  for (int rank = 0; rank < rank_count(); ++rank)
+    tree.add(rank == this_rank() ? layer.gradient().take() : receive(rank));
+  return tree.take();
 }
 
 }  // namespace
@@ -168,11 +181,18 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
   }
   const auto tunable = [](const LayerQuantizer& layer) { return layer.tunable(); };
   write_leaves(loop.layers, std::not_fn(tunable));
+  size_t read_bytes = 0;
+  const auto weight_was_read = [&](const LayerQuantizer& layer) {
+    read_bytes += layer.weight().nbytes();
+    if (!loop.let_go_of_weights || read_bytes < kWeightsHeld) return;
+    loop.let_go_of_weights();
+    read_bytes = 0;
+  };
   Losses losses(tuning.iters, best_of(tuning) == Tuning::BestOf::kEpoch ? samples / batch : 1, device, loop);
 
   for (int64_t iteration = 0; iteration < tuning.iters; ++iteration) {
     UnitTree squared_error;
-    write_leaves(loop.layers, tunable);
+    write_leaves(loop.layers, tunable, weight_was_read);
     at::Tensor inputs, targets;  // of this rank's share
     if (rank_count() > 1) {
       const int64_t* const drawn = batches.const_data_ptr<int64_t>() + iteration * batch;
@@ -196,21 +216,22 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
                           loop.drop_outliers ? std::max<int64_t>(1, prediction.numel() / kElementsPerOutlier) : 0);
       squared_error.add(std::move(loss.squared_error));
       if (prediction.requires_grad()) prediction.backward(loss.gradient);  // else no tuned expert got a token
-      for (auto& layer : loop.layers)
-        if (layer->tunable()) layer->gradient().end_unit(std::exchange(layer->leaf().mutable_grad(), {}));
+      end_unit(loop.layers);
     });
     const at::Tensor improved = losses.add(joined_over_ranks(squared_error.take()).to(device) / elements[iteration]);
-    const std::vector<at::Tensor> gradients = take_gradients(loop.layers);
+    post_gradients(loop.layers);
     at::Tensor improved_on_host;  // one wait for all layers whose plugin has no kernels for the device
     for (size_t i = 0; i < loop.layers.size(); ++i) {
       LayerQuantizer& layer = *loop.layers[i];
       if (!layer.is_own()) continue;
       if (layer.device() != device && !improved_on_host.defined()) improved_on_host = improved.to(layer.device());
       layer.keep_best(layer.device() == device ? improved : improved_on_host, loop.ahead);
-      const at::Tensor gradient = gradients[i];
-      if (!gradient.defined()) continue;  // it is zero, and a step along it none
+      const at::Tensor gradient = take_gradient(layer);  // one at a time: of many experts they are large
+      if (!gradient.defined()) continue;                 // it is zero, and a step along it none
       layer.step(gradient, {rates[i].rounding.select(0, iteration), rates[i].range.select(0, iteration)});
+      weight_was_read(layer);
     }
+    if (rank_count() > 1) ranks()->flush();
   }
   const BlockLoss result = losses.result();
   for (auto& layer : loop.layers) {
@@ -218,7 +239,7 @@ BlockLoss run_block_loop(const BlockLoop& loop, const Tuning& tuning, int64_t ba
     layer->leaf().set_requires_grad(false);
     layer->restore_best();
   }
-  write_leaves(loop.layers, tunable);
+  write_leaves(loop.layers, tunable, weight_was_read);
   return result;
 }
 

@@ -32,6 +32,8 @@ struct BlockLoop {
   std::function<MaskedLoss(const at::Tensor& prediction, const at::Tensor& target, const at::Tensor& mask, double scale,
                            int64_t iteration)>
       loss = {};
+  // Called when some MiB of the layers' weights were read, which are not read again soon.
+  std::function<void()> let_go_of_weights = {};
   DeviceStatus* status = nullptr;  // read where the losses are; not owned
 };
 

@@ -7,8 +7,9 @@
 
 namespace roundhouse {
 
-// While one lives, freed tensors of 64 KiB and more are kept for others of about their size; at its end all that is
-// kept goes back to the system. Any thread may allocate and free, also tensors that outlive it. One at a time.
+// While one lives, freed tensors of 64 KiB and more are kept for others of about their size, as long as they and all that
+// is in use take hardly more than was in use at once; at its end all that is kept goes back to the system. Any thread may
+// allocate and free, also tensors that outlive it. One at a time.
 class KeepFreedTensors {
  public:
   KeepFreedTensors();

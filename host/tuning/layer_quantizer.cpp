@@ -104,10 +104,12 @@ void set_owners(LayerQuantizers& layers, const Catalogue& catalogue) {
     layer->set_owner(can_be_sent(layer->plan(), catalogue) ? balance.next(layer->weight().numel()) : 0);
 }
 
-void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which) {
+void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which,
+                  const WasRead& was_read) {
   for (auto& layer : layers) {
     if (!which(*layer) || !layer->is_own()) continue;
     const bool changed = layer->forward();
+    if (was_read) was_read(*layer);
     for (int other = 0; other < rank_count(); ++other)
       if (other != this_rank()) post(other, changed ? layer->leaf() : at::Tensor());
   }

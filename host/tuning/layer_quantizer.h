@@ -83,8 +83,11 @@ using LayerQuantizers = std::vector<std::unique_ptr<LayerQuantizer>>;
 // Divides them among the ranks; before, each rank has all.
 void set_owners(LayerQuantizers& layers, const Catalogue& catalogue);
 
-// forward() of those for which `which` holds, by their owners; every rank has the leaves then.
-void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which);
+// forward() of those for which `which` holds, by their owners; every rank has the leaves then. was_read: called with each
+// layer of this rank when its weight was read.
+using WasRead = std::function<void(const LayerQuantizer&)>;
+void write_leaves(LayerQuantizers& layers, const std::function<bool(const LayerQuantizer&)>& which,
+                  const WasRead& was_read = {});
 
 // Prepares this rank's: a statistic that siblings share is reduced over all layers that read the same input. importance: for
 // layers that are searched.

@@ -415,15 +415,15 @@ class Run {
       for (const auto& activation : activations.quantizers()) quantizers.push_back(&activation->on_device());
       DeviceStatus status(std::move(quantizers));
       const at::AutoGradMode with_grad(true);
-      block.set_expert_gradient_hook([&](const LinearInfo& linear, const at::Tensor& x, const at::Tensor& dy) {
-        by_name.at(linear.name)->gradient().add_product(x, dy);
+      block.set_expert_gradient_hook([&](const LinearInfo& linear, Rows x, Rows dy) {
+        by_name.at(linear.name)->gradient().add_product(std::move(x), std::move(dy));
       });
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
            [&](const at::Tensor& hidden) { return compared(block.forward(hidden, *positions_)); }, layers, random_,
            [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); }),
-           in_.architecture.hidden_size(), loss_of(index, layers), &status},
+           in_.architecture.hidden_size(), loss_of(index, layers), [&] { in_.source.release_pages(); }, &status},
           recipe_.tuning, recipe_.calibration.batch_size);
       block.set_expert_gradient_hook({});
       report.first_loss = loss.first;

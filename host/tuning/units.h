@@ -32,10 +32,7 @@ void for_units(int64_t samples, int64_t seqlen, const Body& body) {
 }
 
 // a + b, in float32 at least. May write into `a`.
-inline at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b) {
-  const bool narrow = a.scalar_type() == at::kBFloat16 || a.scalar_type() == at::kHalf;
-  return (narrow ? a.to(at::kFloat) : a).add_(b);
-}
+at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b);
 
 // Joins values in their order by a binary tree that their number fixes: neighbours, then neighbours of these pairs, and
 // so on; a value without a neighbour goes up as it is. Of five: ((0 + 1) + (2 + 3)) + 4. A subtree of 2^k values that
@@ -51,6 +48,7 @@ class UnitTree {
     for (int64_t place = count_++; place % 2 == 1; place /= 2) value = joined(pop(), value);
     parts_.push_back(std::move(value));
   }
+  bool empty() const { return count_ == 0; }
   // Fills the places before the `count`th with undefined values.
   void skip_to(int64_t count) {
     while (count_ < count) add({});
@@ -78,5 +76,9 @@ class UnitTree {
   int64_t count_ = 0;
   std::vector<at::Tensor> parts_;  // subtrees of 2^k values, k falling: the ones of count_ in binary
 };
+
+// What a UnitTree gives of the values, undefined ones among them, in one pass over them. May write into them.
+// REQUIRES: those that are defined have one shape and type.
+at::Tensor tree_sum(const std::vector<at::Tensor>& values);
 
 }  // namespace roundhouse

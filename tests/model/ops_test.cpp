@@ -129,6 +129,35 @@ TEST_P(OpsTest, ActivateAndMultiply) {
   }
 }
 
+// The same bits as of whole tensors, of many slices and of one, with each number of threads.
+TEST_P(OpsTest, ExpertSums) {
+  constexpr int64_t kTopK = 3;
+  for (const auto& [tokens, features] : {std::pair<int64_t, int64_t>{1, 40}, {500, 700}}) {
+    const at::Tensor pairs = at::randperm(tokens * kTopK), dy = random({tokens, features});
+    const at::Tensor data = random({tokens * kTopK, features});
+    for (const at::Tensor& weight_data : {at::rand({tokens * kTopK, 1}), random({tokens * kTopK, 1}), at::Tensor()}) {
+      const bool weighed = weight_data.defined();
+      const at::Tensor rows2 = leaf(data), weights2 = weighed ? leaf(weight_data) : at::Tensor();
+      const at::Tensor of_tokens = (weighed ? rows2 * weights2 : rows2).index_select(0, pairs.argsort());
+      const auto parts = of_tokens.unflatten(0, {-1, kTopK}).unbind(1);
+      const at::Tensor theirs = (parts[0] + parts[1] + parts[2]).to(rows2.scalar_type());
+      const auto inputs = [&](const at::Tensor& rows, const at::Tensor& weights) {
+        return weighed ? std::vector<at::Tensor>{rows, weights} : std::vector<at::Tensor>{rows};
+      };
+      const auto d_theirs = torch::autograd::grad({theirs}, inputs(rows2, weights2), {dy});
+      for (const int threads : {1, 3}) {
+        at::set_num_threads(threads);
+        const at::Tensor rows = leaf(data), weights = weighed ? leaf(weight_data) : at::Tensor();
+        const at::Tensor ours = expert_sums(rows, weights, pairs, kTopK);
+        expect_equal(ours, theirs, 0);
+        const auto d_ours = torch::autograd::grad({ours}, inputs(rows, weights), {dy});
+        for (size_t i = 0; i < d_ours.size(); ++i) expect_equal(d_ours[i], d_theirs[i], 0);
+      }
+      at::set_num_threads(1);
+    }
+  }
+}
+
 // at::silu fails this with 3 threads.
 TEST_P(OpsTest, BitsDoNotDependOnTheThreads) {
   const at::Tensor gate = leaf(random({3, 43691})), up = random({3, 43691});

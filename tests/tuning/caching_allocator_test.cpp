@@ -15,6 +15,7 @@ at::Tensor bytes(int64_t n) { return at::empty({n}, at::kByte); }
 
 TEST(KeepFreedTensors, FreedMemoryServesTheNextTensorOfAboutItsSize) {
   const KeepFreedTensors keep;
+  bytes(4 * kLarge);  // room for what is kept
   at::Tensor first = bytes(kLarge);
   const void* const place = first.data_ptr();
   first.reset();
@@ -56,6 +57,23 @@ TEST(KeepFreedTensors, LargeTensorsAreKeptUntilItsEnd) {
   EXPECT_EQ(KeepFreedTensors::kept(), 0u);
   bytes(kLarge);
   EXPECT_EQ(KeepFreedTensors::kept(), 0u);
+}
+
+TEST(KeepFreedTensors, NoMoreIsKeptThanWasInUseAtOnce) {
+  const KeepFreedTensors keep;
+  for (int64_t size = kLarge; size < 8 * kLarge; size += size / 2) {
+    const at::Tensor now = bytes(size);
+    EXPECT_EQ(KeepFreedTensors::kept(), 0u) << size << " is the most so far";
+  }
+  const size_t largest = KeepFreedTensors::kept();
+  {
+    const at::Tensor other = bytes(kLarge);
+    EXPECT_EQ(KeepFreedTensors::kept(), 0u) << "room for it";
+  }
+  EXPECT_GT(largest, static_cast<size_t>(kLarge));
+  EXPECT_EQ(KeepFreedTensors::kept(), static_cast<size_t>(kLarge));
+  bytes(kLarge / 2);
+  EXPECT_EQ(KeepFreedTensors::kept(), static_cast<size_t>(kLarge + kLarge / 2)) << "together less than the largest";
 }
 
 }  // namespace

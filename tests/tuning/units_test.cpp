@@ -57,6 +57,26 @@ TEST(UnitTree, JoinsNeighboursThenPairsOfThem) {
   EXPECT_EQ(order(11), "((((ab)(cd))((ef)(gh)))((ij)k))");
 }
 
+TEST(UnitTree, OfAllValuesInOnePassHasTheSameBits) {
+  at::manual_seed(1);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble})
+    for (const std::vector<bool>& defined : std::vector<std::vector<bool>>{
+             {}, {false}, {true}, {false, true}, {true, true}, {true, false, true, true, true}, {true, true, true}}) {
+      UnitTree tree;
+      std::vector<at::Tensor> values;
+      for (const bool is : defined) {
+        const at::Tensor value = is ? at::randn({300, 500}).to(type) : at::Tensor();
+        tree.add(is ? value.clone() : value);
+        values.push_back(value);
+      }
+      const at::Tensor expected = tree.take(), got = tree_sum(values);
+      ASSERT_EQ(got.defined(), expected.defined());
+      if (!got.defined()) continue;
+      EXPECT_EQ(got.scalar_type(), expected.scalar_type());
+      EXPECT_TRUE(at::equal(got, expected)) << defined.size() << " values";
+    }
+}
+
 TEST(UnitTree, AnUndefinedValueKeepsItsPlaceAsAZeroDoes) {
   for (uint32_t missing = 0; missing < 1 << 6; ++missing) {
     UnitTree with_zeros, with_gaps;
