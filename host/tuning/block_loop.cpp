@@ -127,8 +127,7 @@ class Losses {
   int64_t added_ = 0, fetched_ = 0, reported_ = 0;
 };
 
-// Ends a unit; the layers' factors together stay smaller than the sums would be. Together, because experts share memory:
-// an expert's inputs are rows of all experts' ones.
+// Ends a unit. What all layers keep of gradients' factors stays smaller than the sums of those gradients would be.
 void end_unit(LayerQuantizers& layers) {
   WeightGradient::Bytes all;
   for (auto& layer : layers) {
