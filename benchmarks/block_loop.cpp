@@ -224,6 +224,7 @@ class Parts {
       layer.make_leaf(type, device);
       layer.forward();
       layer.leaf().set_requires_grad(true);
+      by_name_[plan.info.name] = &layer;
       for (LinearSlot& slot : block_.linears())
         if (slot.info.name == plan.info.name) slot.weight = layer.leaf();
     }
@@ -284,12 +285,17 @@ class Parts {
                                          /*enable_gqa=*/info_.heads != info_.kv_heads)
             .backward(mixed_);
     });
+    block_.set_expert_gradient_hook([&](const LinearInfo& linear, Rows x, Rows dy) {
+      by_name_.at(linear.name)->gradient().add_product(std::move(x), std::move(dy));
+    });
     out["block"] = timed(device_, [&] {
       for (const at::Tensor& unit : units_) {
         block_.forward(unit, positions_).backward(target_.slice(0, 0, unit.size(0)));
-        for (auto& layer : layers_) layer->leaf().mutable_grad().reset();
+        for (auto& layer : layers_) layer->gradient().end_unit(std::exchange(layer->leaf().mutable_grad(), {}));
       }
+      for (auto& layer : layers_) layer->gradient().take();
     });
+    block_.set_expert_gradient_hook({});
     const auto stepped = [&](auto& layer) { return uses_.contains(layer->plan().info.name); };
     out["qdq"] = timed(device_, [&] {
       for (auto& layer : layers_) layer->forward();
@@ -360,6 +366,7 @@ class Parts {
   ByWidth inputs_, outputs_, input_gradients_;
   std::map<std::pair<int64_t, int64_t>, at::Tensor> gradients_;  // by shape
   std::vector<std::unique_ptr<LayerQuantizer>> layers_;
+  std::map<std::string, LayerQuantizer*> by_name_;
 };
 
 // What the data type's calls take for the experts of a stack one by one, and for all as one matrix: what a batch gives.

@@ -17,13 +17,14 @@ at::Tensor Linears::apply(size_t slot, const at::Tensor& input, const InputHook&
   const LinearSlot& s = slots[slot];
   const at::ScalarType type = s.info.float32 ? input.scalar_type() : s.weight.scalar_type();
   const at::Tensor x = hook ? hook(s.info, input) : input;
-  const bool hooked = gathered && s.weight.requires_grad() && x.dim() == 2;
-  const at::Tensor y = hooked
+  const bool of_expert = x.dim() == 2;
+  const at::Tensor y = of_expert && gathered && s.weight.requires_grad()
                            ? hooked_linear(x, s.weight, s.bias,
                                            [this, slot, gathered](const at::Tensor& x, const at::Tensor& dy) {
                                              expert_gradient_hook(slots[slot].info, gathered->of(x), gathered->of(dy));
                                            })
-                           : at::linear(x, s.weight.to(type), s.bias);
+                       : of_expert ? at::linear(with_round_rows(x), s.weight.to(type), s.bias).narrow(0, 0, x.size(0))
+                                   : at::linear(x, s.weight.to(type), s.bias);
   return s.info.output_scale == 1 ? y : y * s.info.output_scale;
 }
 

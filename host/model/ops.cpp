@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
@@ -364,18 +365,27 @@ struct HookedLinearFunction : Function<HookedLinearFunction> {
                             const std::optional<at::Tensor>& bias, TakeGradient take) {
     context->save_for_backward({x, weight});
     context->saved_data["take"] = kept(std::move(take));
-    return at::linear(x, weight, bias);
+    return at::linear(with_round_rows(x), weight, bias).narrow(0, 0, x.size(0));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &dy = gradients[0];
     function_in<TakeGradient>(context->saved_data["take"])(x.detach(), dy);
-    return {context->needs_input_grad(0) ? dy.mm(weight) : at::Tensor(), {}, {}, {}};
+    if (!context->needs_input_grad(0)) return {{}, {}, {}, {}};
+    return {with_round_rows(dy).mm(weight).narrow(0, 0, dy.size(0)), {}, {}, {}};
   }
 };
 
 }  // namespace
+
+at::Tensor with_round_rows(const at::Tensor& x) {
+  if (!x.is_cpu() || x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble) return x;
+  const auto rows = static_cast<uint64_t>(x.size(0));
+  const uint64_t step = std::max<uint64_t>(8, std::bit_floor(rows) / 8);
+  const uint64_t more = (step - rows % step) % step;
+  return more == 0 ? x : at::constant_pad_nd(x, {0, 0, 0, static_cast<int64_t>(more)});
+}
 
 at::Tensor hooked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, TakeGradient take) {
   return HookedLinearFunction::apply(x, weight, std::optional(bias), std::move(take));

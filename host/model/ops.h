@@ -44,8 +44,14 @@ at::Tensor activate(const Xielu& xielu, const at::Tensor& x);
 // activation(gate) * up, of equal shapes.
 at::Tensor activate_and_multiply(Activation activation, const at::Tensor& gate, const at::Tensor& up);
 
-// x weight^T + bias, with the bits of at::linear(). backward() hands x and the gradient of the result, of which weight's
-// is dy^T x, to `take` in place of that product. x: [tokens, in], in weight's type. No gradient for bias.
+// x [rows, features]; on a CPU, in less than float32, with rows of zeros up to one of eight numbers an octave, of which
+// products have as many more. oneDNN compiles code for each number of rows and keeps it, 0.5 MB each, and experts get
+// all numbers of tokens.
+at::Tensor with_round_rows(const at::Tensor& x);
+
+// x weight^T + bias, with the bits of at::linear() of with_round_rows(x). backward() hands x and the gradient of the
+// result, of which weight's is dy^T x, to `take` in place of that product. x: [tokens, in], in weight's type. No gradient
+// for bias.
 at::Tensor hooked_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          std::function<void(const at::Tensor& x, const at::Tensor& dy)> take);
 

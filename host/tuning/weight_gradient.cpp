@@ -4,7 +4,13 @@
 #include <cassert>
 #include <utility>
 
+#include "host/model/ops.h"
+
 namespace roundhouse {
+
+at::Tensor WeightGradient::Product::multiplied() const {
+  return x.defined() ? with_round_rows(dy.take()).t().mm(with_round_rows(x.take())) : at::Tensor();
+}
 
 void WeightGradient::add_product(Rows x, Rows dy) {
   assert(!unit_.x.defined());

@@ -35,7 +35,7 @@ class WeightGradient {
     Rows x, dy;  // undefined: the unit has no gradient
     size_t bytes() const { return x.bytes() + dy.bytes(); }
     size_t sum_bytes() const { return static_cast<size_t>(x.base.size(1) * dy.base.size(1)) * sizeof(float); }
-    at::Tensor multiplied() const { return x.defined() ? dy.take().t().mm(x.take()) : at::Tensor(); }
+    at::Tensor multiplied() const;
   };
 
   UnitTree sum_;

@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
+#include <map>
 
 namespace roundhouse {
 namespace {
@@ -172,6 +173,36 @@ TEST_P(OpsTest, BitsDoNotDependOnTheThreads) {
     }
   }
   at::set_num_threads(1);
+}
+
+TEST_P(OpsTest, RoundRows) {
+  for (const auto& [rows, round] :
+       std::map<int64_t, int64_t>{{1, 8}, {8, 8}, {9, 16}, {71, 72}, {129, 144}, {144, 144}, {1025, 1152}}) {
+    const at::Tensor x = leaf(random({rows, 3})), y = with_round_rows(x);
+    ASSERT_EQ(y.size(0), GetParam().dtype == at::kBFloat16 ? round : rows);
+    EXPECT_TRUE(at::equal(y.narrow(0, 0, rows), x));
+    EXPECT_FALSE(y.narrow(0, rows, y.size(0) - rows).any().item<bool>());
+    const at::Tensor dy = random(y.sizes());
+    EXPECT_TRUE(at::equal(gradient(y, x, dy), dy.narrow(0, 0, rows)) || y.is_same(x));
+  }
+}
+
+TEST_P(OpsTest, HookedLinear) {
+  for (const int64_t rows : {1, 5, 8, 131}) {
+    const at::Tensor x = leaf(random({rows, 32})), weight = random({16, 32}), bias = random({16}),
+                     dy = random({rows, 16});
+    at::Tensor got_x, got_dy;
+    const at::Tensor y = hooked_linear(x, weight, bias, [&](const at::Tensor& x, const at::Tensor& dy) {
+      got_x = x;
+      got_dy = dy;
+    });
+    const at::Tensor theirs = at::linear(x, weight, bias);
+    EXPECT_EQ(y.sizes(), theirs.sizes());
+    const double size = theirs.detach().abs().max().item<double>() + 1;
+    expect_equal(y.detach(), theirs.detach(), size * GetParam().gradient);
+    expect_equal(gradient(y, x, dy), gradient(theirs, x, dy), 16 * GetParam().gradient);
+    EXPECT_TRUE(at::equal(got_x, x) && at::equal(got_dy, dy));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(, OpsTest, testing::ValuesIn(kTolerances),

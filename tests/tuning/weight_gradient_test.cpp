@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include "host/model/ops.h"
+
 namespace roundhouse {
 namespace {
 
 constexpr int64_t kIn = 48, kOut = 32;
+
+at::Tensor product(const at::Tensor& dy, const at::Tensor& x) { return with_round_rows(dy).t().mm(with_round_rows(x)); }
 
 // Units with few tokens, with many and with none, in any order: what is kept as factors joins the same tree.
 TEST(WeightGradient, OfFactorsIsTheTreeOfTheProducts) {
@@ -21,7 +25,7 @@ TEST(WeightGradient, OfFactorsIsTheTreeOfTheProducts) {
         const at::Tensor x = at::randn({n, kIn}).to(type), dy = at::randn({n, kOut}).to(type);
         if (n > 0) gradient.add_product({x, {}, {}}, {dy, {}, {}});
         gradient.end_unit({});
-        expected.add(n > 0 ? dy.t().mm(x) : at::Tensor());
+        expected.add(n > 0 ? product(dy, x) : at::Tensor());
       }
       const at::Tensor got = gradient.take(), wanted = expected.take();
       ASSERT_EQ(got.defined(), wanted.defined());
@@ -48,7 +52,7 @@ TEST(WeightGradient, FactorsMayBeRowsOfSmallerTensors) {
     WeightGradient gradient;
     gradient.add_product(gathered.of(some_x), rows);
     gradient.end_unit({});
-    EXPECT_TRUE(at::equal(gradient.take(), some_dy.t().mm(some_x)));
+    EXPECT_TRUE(at::equal(gradient.take(), product(some_dy, some_x)));
   }
   const at::Tensor other = at::randn({3, kIn});
   EXPECT_TRUE(gathered.of(other).base.is_same(other));
