@@ -566,6 +566,19 @@ def ablations_section(out, runs):
                   "last block: 32.32, and with SmolLM2-135M at 2 bits 140.6 in place of 132.0.")
 
 
+def learning_rates_section(out, runs):
+    out.heading("Learning rates")
+    out.paragraph("`learning_rates.py`: models, data and measures of quality.py, `signround2` with one `lr` after the other, seed 42: divergence and perplexity. tinystories-656k gets "
+                  "more than a hundred tokens for each input channel of a layer, smollm2 3 to 7: the fewer they are, the smaller the best rate. "
+                  "What `auto` takes is a compromise of both, but never more than auto-round's.")
+    rates = sorted({run["lr"] for run in runs})
+    cells = {}
+    for run in runs:
+        cells.setdefault((run["model"], run["scheme"], run["iters"]), {})[run["lr"]] = f"{run['kld']:.4f}, {run['perplexity']:.2f}"
+    out.table(["model", "scheme", "iterations", *map(str, rates)],
+              [[*map(str, key), *(of.get(rate, "") for rate in rates)] for key, of in cells.items()])
+
+
 def search_section(out, table):
     out.heading("Searched rounding beside llama.cpp and auto-round")
     out.paragraph("`search_error.py`: the error of our searched rounding over that of the other, on the same rows; below 1 ours is smaller. The first number: the sum of "
@@ -585,8 +598,8 @@ def search_section(out, table):
 
 def make_quality():
     out = Document("Quality")
-    out.paragraph("Written by `benchmarks/document.py` from the numbers in `benchmarks/results/`, which `benchmarks/quality.py`, `benchmarks/ablations.py` and `benchmarks/search_error.py` measure.")
-    for name, section in (("quality", tuned_section), ("ablations", ablations_section), ("search_error", search_section)):
+    out.paragraph("Written by `benchmarks/document.py` from the numbers in `benchmarks/results/`, which `benchmarks/quality.py`, `benchmarks/ablations.py`, `benchmarks/learning_rates.py` and `benchmarks/search_error.py` measure.")
+    for name, section in (("quality", tuned_section), ("ablations", ablations_section), ("learning_rates", learning_rates_section), ("search_error", search_section)):
         if (RESULTS / f"{name}.json").exists():
             section(out, json.loads((RESULTS / f"{name}.json").read_text()))
     return out.texts()

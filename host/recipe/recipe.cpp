@@ -430,7 +430,9 @@ double learning_rate(const Tuning& tuning, int bits) {
   if (tuning.lr) return *tuning.lr;
   if (tuning.iters == 0) return 0;
   const double base = bits <= 3 && tuning.iters >= 1000 ? 2 : 1;
-  return base / static_cast<double>(tuning.iters);
+  const double rate = base / static_cast<double>(tuning.iters);
+  if (tuning.algorithm != Tuning::Algorithm::kSignround2) return rate;
+  return std::min(rate, bits <= 3 ? 0.01 : 0.005);
 }
 
 double minmax_learning_rate(const Tuning& tuning, int bits) {

@@ -81,8 +81,8 @@ struct Tuning {
   bool operator==(const Tuning&) const = default;
 };
 
-// Of v: `lr`, or when it is auto 1 / iters, twice that below 4 bits from 1000 iterations on, as in auto-round; 0 when
-// iters is 0. Of the range's scales: `minmax_lr`, or the same.
+// Of v: `lr`, or when it is auto 1 / iters, twice that below 4 bits from 1000 iterations on, as in auto-round, and with
+// signround2 at most 0.01 below 4 bits, 0.005 else; 0 when iters is 0. Of the range's scales: `minmax_lr`, or the same.
 double learning_rate(const Tuning& tuning, int bits);
 double minmax_learning_rate(const Tuning& tuning, int bits);
 Tuning::Schedule schedule(const Tuning& tuning);

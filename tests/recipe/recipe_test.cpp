@@ -125,6 +125,14 @@ TEST(Recipe, LearningRates) {
   tuning.minmax_lr = 0.5;
   EXPECT_EQ(minmax_learning_rate(tuning, 3), 0.5);
   tuning = Tuning{};
+  tuning.algorithm = Tuning::Algorithm::kSignround2;
+  EXPECT_EQ(learning_rate(tuning, 4), 1.0 / 200);
+  EXPECT_EQ(learning_rate(tuning, 2), 1.0 / 200);
+  tuning.iters = 50;
+  EXPECT_EQ(learning_rate(tuning, 4), 0.005);
+  EXPECT_EQ(learning_rate(tuning, 3), 0.01);
+  EXPECT_EQ(minmax_learning_rate(tuning, 3), 0.01);
+  tuning = Tuning{};
   tuning.iters = 0;
   EXPECT_EQ(learning_rate(tuning, 4), 0);
 }

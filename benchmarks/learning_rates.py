@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Which first learning rate `signround2` wants: a model tuned with some, a row each.
+
+    build/venv/bin/python benchmarks/learning_rates.py [--models MODEL...]        (torch and transformers in it)
+
+Models, data and measures are those of quality.py. A run that results/learning_rates.json has already is not repeated.
+"""
+
+import argparse
+import json
+import pathlib
+import tempfile
+
+import quality
+import sides
+
+RESULTS = sides.REPOSITORY / "benchmarks/results/learning_rates.json"
+RATES = {50: [0.0025, 0.005, 0.01, 0.02], 200: [0.0025, 0.005]}
+KEYS = ("model", "scheme", "iters", "lr", "seed")
+
+
+def measure(name, arguments, results):
+    model = quality.MODELS[name]
+    known = {tuple(run[key] for key in KEYS) for run in results}
+    wanted = [(name, scheme, iters, lr, 42) for scheme in model.schemes for iters in arguments.iters for lr in RATES[iters]]
+    wanted = [one for one in wanted if one not in known]
+    if not wanted:
+        return
+    work = arguments.work.resolve()
+    folder = quality.make(name, work)
+    data = model.calibration if model.calibration.suffix == ".jsonl" else quality.as_lines(model.calibration, work)
+    with tempfile.TemporaryDirectory() as temporary:
+        logits, output = pathlib.Path(temporary) / "logits", pathlib.Path(temporary) / "out"
+        quality.save_logits(sides.PROGRAM, folder, model.held_out, logits)
+        for one in wanted:
+            _, scheme, iters, lr, seed = one
+            run = sides.Run(folder, output, scheme, iters, model.samples, model.seqlen, model.batch_size, seed, data,
+                            algorithm="signround2", settings=model.settings | {"tuning.lr": lr})
+            measured = quality.measure_run("roundhouse", run, sides.PROGRAM, model.held_out, logits, export_format=model.ours)
+            results.append(dict(zip(KEYS, one)) | {what: measured[what] for what in ("perplexity", "kld")})
+            print(*results[-1].values(), flush=True)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=quality.MODELS, default=["tinystories-656k", "smollm2"])
+    parser.add_argument("--iters", nargs="+", type=int, choices=RATES, default=list(RATES))
+    parser.add_argument("--work", type=pathlib.Path, default=sides.REPOSITORY / "build/real", help="keeps models and packages")
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for name in arguments.models:
+        measure(name, arguments, results)
+
+
+if __name__ == "__main__":
+    main()
