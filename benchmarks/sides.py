@@ -44,6 +44,7 @@ class Run:
     device: str = "cpu"
     search: bool = False  # searched rounding instead of plain
     algorithm: str = "signround"
+    lr: float | None = None  # None: what each side takes by itself
     settings: dict = dataclasses.field(default_factory=dict)  # more keys of our recipe
 
 
@@ -53,6 +54,8 @@ def reference_command(run, export_format, torch_compile=False, model_free=False)
         "seqlen": run.seqlen, "batch_size": run.batch_size, "seed": run.seed, "dataset": run.data,
         "format": export_format, "device": run.device,
     }
+    if run.lr is not None:
+        options["lr"] = run.lr
     flags = ["--disable_torch_compile"] * (not torch_compile) + ["--enable_alg_ext"] * (run.algorithm == "signround2")
     # Left to itself, iters 0 means searched rounding, or a path that never builds the model.
     if run.iters == 0:
@@ -68,7 +71,7 @@ def roundhouse_command(run, program=PROGRAM, export_format="auto_round", threads
         "tuning.search": str(run.search).lower(), "tuning.algorithm": run.algorithm, "calibration.data": run.data, "calibration.samples": run.samples,
         "calibration.seqlen": run.seqlen, "calibration.batch_size": run.batch_size, "calibration.seed": run.seed,
         "formats": f"[{export_format}]", "device": run.device,
-    } | run.settings
+    } | ({} if run.lr is None else {"tuning.lr": run.lr}) | run.settings
     command = [str(program), *(["--threads", str(threads)] if threads else []), "--log-file", f"{run.output}.progress",
                "run", str(pathlib.Path(__file__).with_name("recipe.yaml"))]
     for key, value in settings.items():

@@ -31,7 +31,7 @@ std::vector<float> decode(BlockType type, const uint8_t* bytes, int64_t cols) {
   for (int64_t at = 0; at < cols; at += facts.block_cols, bytes += facts.block_bytes) {
     rh::ggml::Block block;
     uint8_t codes[kernels::kMostBlockCols];
-    rh::ggml::unpack(static_cast<int>(type), bytes, block, codes);
+    rh::ggml::with_type(static_cast<int>(type), [&](auto known) { rh::ggml::unpack<known()>(bytes, block, codes); });
     for (int i = 0; i < facts.block_cols; ++i) {
       const int group = i / facts.group_cols;
       const bool super = facts.super_bits != 0;

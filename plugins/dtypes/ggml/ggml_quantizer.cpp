@@ -285,16 +285,19 @@ void GgmlQuantizer::encode(const rh_exec& exec, const rh_encode_args& args) {
   const GgmlInput input = input_of(args.input, args.tunables, args.states);
   auto* blocks = rh::data<uint8_t>(*args.tensors[0]);
   if (ran_on<Cuda>(exec, [&](const auto& cuda) { return encode_cuda(cuda, type_, layer_, input, blocks); })) return;
-  for_blocks(layer_, [&](int64_t begin, int64_t end) {
-    GgmlBlock found[kLanes];
-    uint8_t codes[kLanes * kMostBlockCols];
-    for (int64_t first = begin; first < end; first += kLanes) {
-      const int64_t last = std::min<int64_t>(first + kLanes, end);
-      ggml_cpu().codes(layer_, input, codes, found, first, last);
-      for (int64_t i = first; i < last; ++i)
-        pack_block(type_, found[i - first], codes + (i - first) * layer_.block_cols,
-                   blocks + i * facts(type_).block_bytes);
-    }
+  rh::ggml::with_type(static_cast<int>(type_), [&](auto known) {
+    constexpr auto type = static_cast<BlockType>(known());
+    for_blocks(layer_, [&](int64_t begin, int64_t end) {
+      GgmlBlock found[kLanes];
+      uint8_t codes[kLanes * kMostBlockCols];
+      for (int64_t first = begin; first < end; first += kLanes) {
+        const int64_t last = std::min<int64_t>(first + kLanes, end);
+        ggml_cpu().codes(layer_, input, codes, found, first, last);
+        for (int64_t i = first; i < last; ++i)
+          pack_block(type, found[i - first], codes + (i - first) * facts(type).block_cols,
+                     blocks + i * facts(type).block_bytes);
+      }
+    });
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "encoding.hpp"
 
@@ -72,20 +73,14 @@ RH_GGML_FN constexpr Layout layout(int type) {
   return all[type];
 }
 
-// use(byte, shift, column) for each column of a block.
-template <typename Use>
-RH_GGML_FN void for_plane(const Plane& plane, int cols, Use&& use) {
-  if (plane.width == 0) return;
-  const int runs = 8 / plane.width;
-  for (int i = 0; i < cols; ++i)
-    use(plane.offset + i / (plane.span * runs) * plane.span + i % plane.span, i / plane.span % runs * plane.width, i);
-}
-
-// use(byte, shift, i, mask, drop): sixteen times six bits in 12 bytes, as planes of four and two bits (q3_k).
+// use(byte, shift, i, mask, drop): sixteen times six bits in 12 bytes, of which eight have the low four bits of a pair and
+// four the high two of four (q3_k).
 template <typename Use>
 RH_GGML_FN void for_six_bits(Use&& use) {
-  for_plane({0, 8, 4}, 16, [&](int byte, int shift, int i) { use(byte, shift, i, 15, 0); });
-  for_plane({8, 4, 2}, 16, [&](int byte, int shift, int i) { use(byte, shift, i, 3, 4); });
+  for (int i = 0; i < 16; ++i) {
+    use(i % 8, i / 8 * 4, i, 15, 0);
+    use(8 + i % 4, i / 4 * 2, i, 3, 4);
+  }
 }
 
 // Codes of eight bits are stored as signed bytes.
@@ -129,40 +124,76 @@ RH_GGML_FN void unpack_scales(int type, const uint8_t* bytes, Block& block) {
   }
 }
 
+// Adds the bits of a plane, exclusive or `sign`, to `codes` as those from bit `drop` on, eight codes at a time.
+RH_GGML_FN void unpack_plane(const Plane& plane, int cols, const uint8_t* bytes, int drop, uint8_t sign,
+                             uint8_t* codes) {
+  if (plane.width == 0) return;
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  const uint64_t mask = kOnes * ((1u << plane.width) - 1), flip = kOnes * sign;
+  const auto add = [&](int i, uint64_t bits) {
+    uint64_t x;
+    memcpy(&x, codes + i, sizeof x);
+    x |= ((bits & mask) ^ flip) << drop;
+    memcpy(codes + i, &x, sizeof x);
+  };
+  const uint8_t* from = bytes + plane.offset;
+  if (plane.span == 1 && plane.width == 1) {  // a byte has the bits of eight columns
+    for (int i = 0; i < cols; i += 8) {
+      const uint64_t apart = kOnes * *from++ & 0x8040201008040201;
+      add(i, (apart + 0x7f * kOnes) >> 7);
+    }
+    return;
+  }
+  const int span = plane.width == 8 ? cols : plane.span, runs = 8 / plane.width;
+  for (int first = 0; first < cols; first += span * runs) {
+    for (int i = first; i < first + span; i += 8, from += 8) {
+      uint64_t packed;
+      memcpy(&packed, from, sizeof packed);
+      for (int run = 0; run < runs; ++run) add(i + run * span, packed >> run * plane.width);
+    }
+  }
+}
+
 // codes: [block_cols], from 0.
-RH_GGML_FN void unpack(int type, const uint8_t* bytes, Block& block, uint8_t* codes) {
-  const Layout parts = layout(type);
-  const int cols = ggml_type(type).block_cols;
-  const uint8_t sign = stored_sign(type);
-  const int low_mask = (1 << parts.low.width) - 1, high_mask = (1 << parts.high.width) - 1;
-  for_plane(parts.low, cols, [&](int byte, int shift, int i) {
-    codes[i] = static_cast<uint8_t>((bytes[byte] >> shift & low_mask) ^ sign);
-  });
-  for_plane(parts.high, cols, [&](int byte, int shift, int i) {
-    codes[i] = static_cast<uint8_t>(codes[i] | (bytes[byte] >> shift & high_mask) << parts.low.width);
-  });
-  block = {};
+template <int kType>
+RH_GGML_FN void unpack(const uint8_t* bytes, Block& block, uint8_t* codes) {
+  constexpr Layout parts = layout(kType);
+  constexpr int cols = ggml_type(kType).block_cols;
+  memset(codes, 0, cols);
+  unpack_plane(parts.low, cols, bytes, 0, stored_sign(kType), codes);
+  unpack_plane(parts.high, cols, bytes, parts.low.width, 0, codes);
   block.d = load_half(bytes + parts.d);
-  if (parts.dmin >= 0) block.dmin = dmin_sign(type) * load_half(bytes + parts.dmin);
+  block.dmin = parts.dmin >= 0 ? dmin_sign(kType) * load_half(bytes + parts.dmin) : 0.0f;
   if (parts.scales >= 0)
-    unpack_scales(type, bytes + parts.scales, block);
+    unpack_scales(kType, bytes + parts.scales, block);
   else
     block.scale_code[0] = block.minimum_code[0] = 1.0f;
 }
 
 // Writes the block_cols numbers of a block, in the arithmetic of ggml's own dequantization.
-inline void dequantize(int type, const uint8_t* bytes, float* out) {
-  const GgmlType facts = ggml_type(type);
+template <int kType>
+void dequantize(const uint8_t* bytes, float* out) {
+  constexpr GgmlType facts = ggml_type(kType);
+  constexpr int zero = facts.symmetric ? 1 << (facts.bits - 1) : 0;
   Block block;
-  uint8_t codes[kMostCols];
-  unpack(type, bytes, block, codes);
-  const int zero = facts.symmetric ? 1 << (facts.bits - 1) : 0;
+  uint8_t codes[facts.block_cols];
+  unpack<kType>(bytes, block, codes);
   for (int g = 0; g < facts.groups(); ++g) {
-    const float step = block.d * block.scale_code[g], minimum = block.dmin * block.minimum_code[g];
-    for (int i = g * facts.group_cols; i < (g + 1) * facts.group_cols; ++i) {
-      const float value = step * static_cast<float>(codes[i] - zero);
-      out[i] = facts.symmetric ? value : value - minimum;
-    }
+    const float step = block.d * block.scale_code[g];
+    const float minimum = facts.symmetric ? 0.0f : block.dmin * block.minimum_code[g];
+    for (int i = g * facts.group_cols; i < (g + 1) * facts.group_cols; ++i)
+      out[i] = step * static_cast<float>(codes[i] - zero) - minimum;
+  }
+}
+
+// use(std::integral_constant<int, type>()): code that is compiled for each type.
+template <int kType = 0, typename Use>
+void with_type(int type, Use&& use) {
+  if constexpr (kType < RH_GGML_TYPES) {
+    if (type == kType)
+      use(std::integral_constant<int, kType>());
+    else
+      with_type<kType + 1>(type, use);
   }
 }
 
@@ -198,19 +229,20 @@ struct GgmlBlock : rh_ggml_block {
   // As AffineInt::decode().
   void decode(const rh_encoding& encoding, const rh_tensor* const* tensors, rh_tensor& output) const {
     const int64_t rows = output.shape[0], cols = output.shape[1];
-    const GgmlType type_facts = facts();
-    require(cols % type_facts.block_cols == 0, std::string("a row is no whole number of blocks of ") + type_facts.name);
+    require(cols % facts().block_cols == 0, std::string("a row is no whole number of blocks of ") + facts().name);
     const auto* blocks = data<const uint8_t>(detail::Tensors(encoding, tensors).get("blocks", rows * row_bytes(cols)));
     detail::write_weights(output, [&](auto* weights, auto convert) {
-      parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
-        float values[ggml::kMostCols];
-        for (int64_t r = begin; r < end; ++r) {
-          const uint8_t* block = blocks + r * row_bytes(cols);
-          for (int64_t c = 0; c < cols; c += type_facts.block_cols, block += type_facts.block_bytes) {
-            ggml::dequantize(type, block, values);
-            for (int i = 0; i < type_facts.block_cols; ++i) weights[r * cols + c + i] = convert(values[i]);
+      ggml::with_type(type, [&](auto known) {
+        constexpr GgmlType block = ggml_type(known());
+        parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
+          float values[block.block_cols];
+          const uint8_t* from = blocks + begin * row_bytes(cols);
+          for (auto* to = weights + begin * cols; to != weights + end * cols; to += block.block_cols) {
+            ggml::dequantize<known()>(from, values);
+            for (int i = 0; i < block.block_cols; ++i) to[i] = convert(values[i]);
+            from += block.block_bytes;
           }
-        }
+        });
       });
     });
   }

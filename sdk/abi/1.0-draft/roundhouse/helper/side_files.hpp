@@ -31,8 +31,8 @@ inline bool is_no_side_file(const std::filesystem::path& name) {
 }
 
 // What belongs to a model beside its weights and config.json: tokenizers, chat templates, processors, custom code,
-// licences. As paths relative to `folder`, sorted. The files of a folder within it come along when none of them is a
-// weight or a configuration; deeper ones, and files of 64 MiB or more, do not.
+// licences. As paths relative to `folder`, sorted. The files of a folder within it come along, its config.json too,
+// when none of them is a weight; deeper ones, and files of 64 MiB or more, do not.
 inline std::vector<std::string> side_files(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
   constexpr std::uintmax_t kSmall = 64 << 20;
@@ -44,14 +44,17 @@ inline std::vector<std::string> side_files(const std::filesystem::path& folder) 
       if (entry.is_regular_file(unreadable)) files.push_back(within / entry.path().filename());
     return files;
   };
+  const auto is_other = [](const fs::path& file) { return file.filename() != "config.json" && is_no_side_file(file); };
   const auto take = [&](const fs::path& file) {
-    if (!is_no_side_file(file) && fs::file_size(folder / file, unreadable) < kSmall) names.push_back(file.string());
+    if (!(file.has_parent_path() ? is_other(file) : is_no_side_file(file)) &&
+        fs::file_size(folder / file, unreadable) < kSmall)
+      names.push_back(file.string());
   };
   for (const fs::path& file : files_of("")) take(file);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, unreadable)) {
     if (is_no_side_file(entry.path()) || !entry.is_directory(unreadable)) continue;
     const std::vector<fs::path> files = files_of(entry.path().filename());
-    if (std::none_of(files.begin(), files.end(), is_no_side_file)) std::for_each(files.begin(), files.end(), take);
+    if (std::none_of(files.begin(), files.end(), is_other)) std::for_each(files.begin(), files.end(), take);
   }
   std::sort(names.begin(), names.end());
   return names;
