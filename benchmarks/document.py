@@ -513,11 +513,13 @@ def tuned_section(out, quality):
                   "and how far apart these are. Both are scored by `roundhouse eval` on held-out texts of at most 512 tokens. `signround2` is auto-round's `enable_alg_ext`. "
                   "Processor seconds are of whole programs, on a machine that did other work meanwhile, auto-round with one thread; not all runs kept them. "
                   "The MLPs of stories260K stay as they are on both sides: auto-round leaves layers whose sizes are no multiples of 32, and theirs is 172.")
-    runs = {}
+    runs = {}  # by what is the same on both sides: ours, and auto-round's by its rate
     for run in quality["runs"]:
-        runs.setdefault(tuple(run[key] for key in ("model", "scheme", "algorithm", "iters")), {}).setdefault(run["side"], {})[run["seed"]] = run
+        both = runs.setdefault(tuple(run[key] for key in ("model", "scheme", "algorithm", "iters")), ({}, {}))
+        (both[0] if run["side"] == "roundhouse" else both[1].setdefault(run.get("lr"), {}))[run["seed"]] = run
+    pairs = [(key, rate, {"roundhouse": ours, "reference": of_rate}) for key, (ours, theirs) in runs.items() for rate, of_rate in theirs.items()]
     rows = []
-    for key, sides in sorted(runs.items(), key=lambda item: (list(quality["originals"]).index(item[0][0]), item[0][1:3], item[0][3])):
+    for key, rate, sides in sorted(pairs, key=lambda item: (list(quality["originals"]).index(item[0][0]), item[0][1:3], item[0][3], item[1] or 0)):
         seeds = set.intersection(*(set(side) for side in sides.values()))
 
         def cell(side, what, digits):
@@ -532,8 +534,8 @@ def tuned_section(out, quality):
         def cells(what, digits):
             return [cell("reference", what, digits), cell("roundhouse", what, digits)]
 
-        rows.append([*key[:3], str(key[3]), str(len(seeds)), *cells("perplexity", 2), *cells("kld", 4), *cells("processor_seconds", 0)])
-    out.table(["model", "scheme", "algorithm", "iterations", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
+        rows.append([*key[:3], str(key[3]), str(rate or ""), str(len(seeds)), *cells("perplexity", 2), *cells("kld", 4), *cells("processor_seconds", 0)])
+    out.table(["model", "scheme", "algorithm", "iterations", "auto-round's `lr`", "seeds", "perplexity, auto-round", "perplexity, ours", "KLD, auto-round", "KLD, ours",
                "processor seconds, auto-round", "processor seconds, ours"], rows)
     curves = {}  # by scheme, of the runs whose processor time is known
     for run in sorted(quality["runs"], key=lambda run: run["iters"]):

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Which first learning rate `signround2` wants: a model tuned with some, a row each.
+"""Which first learning rate `signround2` wants, ours and auto-round's: a model tuned with some, a row each.
 
-    build/venv/bin/python benchmarks/learning_rates.py [--models MODEL...]        (torch and transformers in it)
+    build/reference/bin/python benchmarks/learning_rates.py [--models MODEL...] [--sides roundhouse reference]
 
-Models, data and measures are those of quality.py. A run that results/learning_rates.json has already is not repeated.
+Models, data and measures are those of quality.py, but the texts are those for choices. A run that results/learning_rates.json has
+already is not repeated.
 """
 
 import argparse
@@ -17,13 +18,14 @@ import sides
 
 RESULTS = sides.REPOSITORY / "benchmarks/results/learning_rates.json"
 RATES = {50: [0.0025, 0.005, 0.01, 0.02], 200: [0.0025, 0.005]}
-KEYS = ("model", "scheme", "iters", "lr", "seed")
+KEYS = ("model", "side", "scheme", "iters", "lr", "seed")
 
 
 def measure(name, arguments, results):
     model = quality.MODELS[name]
     known = {tuple(run[key] for key in KEYS) for run in results}
-    wanted = [(name, scheme, iters, lr, 42) for scheme in model.schemes for iters in arguments.iters for lr in RATES[iters]]
+    wanted = [(name, side, scheme, iters, lr, 42) for side in arguments.sides for scheme in model.schemes for iters in arguments.iters
+              for lr in RATES[iters]]
     wanted = [one for one in wanted if one not in known]
     if not wanted:
         return
@@ -32,12 +34,12 @@ def measure(name, arguments, results):
     data = model.calibration if model.calibration.suffix == ".jsonl" else quality.as_lines(model.calibration, work)
     with tempfile.TemporaryDirectory() as temporary:
         logits, output = pathlib.Path(temporary) / "logits", pathlib.Path(temporary) / "out"
-        quality.save_logits(sides.PROGRAM, folder, model.held_out, logits)
+        quality.save_logits(sides.PROGRAM, folder, model.for_choices, logits)
         for one in wanted:
-            _, scheme, iters, lr, seed = one
+            _, side, scheme, iters, lr, seed = one
             run = sides.Run(folder, output, scheme, iters, model.samples, model.seqlen, model.batch_size, seed, data,
-                            algorithm="signround2", settings=model.settings | {"tuning.lr": lr})
-            measured = quality.measure_run("roundhouse", run, sides.PROGRAM, model.held_out, logits, export_format=model.ours)
+                            algorithm="signround2", lr=lr, settings=model.settings)
+            measured = quality.measure_run(side, run, sides.PROGRAM, model.for_choices, logits, export_format=model.ours)
             results.append(dict(zip(KEYS, one)) | {what: measured[what] for what in ("perplexity", "kld")})
             print(*results[-1].values(), flush=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
@@ -46,6 +48,7 @@ def measure(name, arguments, results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=quality.MODELS, default=["tinystories-656k", "smollm2"])
+    parser.add_argument("--sides", nargs="+", choices=["reference", "roundhouse"], default=["roundhouse"])
     parser.add_argument("--iters", nargs="+", type=int, choices=RATES, default=list(RATES))
     parser.add_argument("--work", type=pathlib.Path, default=sides.REPOSITORY / "build/real", help="keeps models and packages")
     arguments = parser.parse_args()

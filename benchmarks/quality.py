@@ -6,7 +6,8 @@
 
 Both sides quantize a bfloat16 copy of the model, and `roundhouse eval` scores both: the reference's `fake` or GGUF export
 and our `auto_round`, `fake` or GGUF one, in float32, the first token of a text not scored, each text cut at 512 tokens. A run that
-results/quality.json has already is not repeated; document.py makes the tables of docs/quality.md from there.
+results/quality.json has already is not repeated; document.py makes the tables of docs/quality.md from there. --reference-lr is
+for auto-round alone: its best of learning_rates.py, where that is another than its own.
 smollm2 and gemma3 come from PyPI (tests/real); wide is a model that train_wide.py makes.
 """
 
@@ -34,6 +35,7 @@ class Model:
     source: object = None  # a folder; else in WORK
     calibration: pathlib.Path = sides.CALIBRATION
     held_out: pathlib.Path = sides.HELD_OUT
+    for_choices: pathlib.Path = sides.HELD_OUT  # by which settings are chosen
     samples: int = 128
     seqlen: int = 128
     batch_size: int = 8
@@ -43,7 +45,8 @@ class Model:
 
 
 def of_wikitext(schemes):
-    return Model(schemes, calibration=real_models.CALIBRATION, held_out=real_models.HELD_OUT, samples=32, batch_size=4, iters=50)
+    return Model(schemes, calibration=real_models.CALIBRATION, held_out=real_models.UNSEEN, for_choices=real_models.HELD_OUT, samples=32,
+                 batch_size=4, iters=50)
 
 
 BITS = ["W4A16", "W3A16G32", "W2A16G32"]
@@ -135,12 +138,13 @@ def runs(model, arguments):
                     yield scheme, algorithm, iters, seed
 
 
-KEYS = ("model", "side", "scheme", "algorithm", "iters", "seed")
+KEYS = ("model", "side", "scheme", "algorithm", "iters", "seed", "lr")
 
 
 def measure(name, arguments, results):
-    model, known = MODELS[name], {tuple(row[key] for key in KEYS) for row in results["runs"]}
-    wanted = [(name, side, *run) for run in runs(model, arguments) for side in arguments.sides]
+    model, known = MODELS[name], {tuple(row.get(key) for key in KEYS) for row in results["runs"]}
+    rates = {"reference": arguments.reference_lr}
+    wanted = [(name, side, *run, rates.get(side) if run[2] else None) for run in runs(model, arguments) for side in arguments.sides]
     wanted = [one for one in wanted if one not in known]
     if not wanted:
         return
@@ -149,10 +153,10 @@ def measure(name, arguments, results):
     with tempfile.TemporaryDirectory() as work:
         logits, output = pathlib.Path(work) / "logits", pathlib.Path(work) / "out"
         results["originals"][name] = save_logits(arguments.roundhouse, folder, model.held_out, logits)
-        for _, side, scheme, algorithm, iters, seed in wanted:
+        for _, side, scheme, algorithm, iters, seed, lr in wanted:
             run = sides.Run(folder, output, scheme, iters, model.samples, model.seqlen, model.batch_size, seed, data,
-                            algorithm=algorithm if iters else "signround", settings=model.settings)
-            row = dict(zip(KEYS, (name, side, scheme, algorithm, iters, seed)))
+                            algorithm=algorithm if iters else "signround", lr=lr, settings=model.settings)
+            row = dict(zip(KEYS, (name, side, scheme, algorithm, iters, seed, lr)))
             row |= measure_run(side, run, arguments.roundhouse, model.held_out, logits, export_format=model.ours)
             print(*row.values(), flush=True)
             results["runs"].append(row)
@@ -168,6 +172,7 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--iters", nargs="+", type=int, help="0: plain rounding")
     parser.add_argument("--algorithms", nargs="+", choices=["signround", "signround2"], default=["signround", "signround2"])
+    parser.add_argument("--reference-lr", type=float, help="instead of auto-round's own")
     parser.add_argument("--work", type=pathlib.Path, default=sides.REPOSITORY / "build/real", help="keeps models and packages")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -39,6 +39,14 @@ std::vector<TensorSpec> specs(const Sequences& sequences, int64_t vocab) {
           {"log_prob", DType::kU16, {positions, vocab}}};
 }
 
+// The same path, before any file is there.
+std::filesystem::path with_room(std::filesystem::path path, uint64_t bytes) {
+  if (const uint64_t free = free_bytes(path); free < bytes)
+    throw Error(cat("the original's logits need ", bytes, " bytes in ", path.string(), ", but that disk has only ", free,
+                    " left. Make room, choose another disk, or evaluate on fewer texts."));
+  return path;
+}
+
 // What the file says of the log probability of a token.
 float log_probability(float scale, float least, uint16_t code) { return scale * static_cast<float>(code) + least; }
 
@@ -74,14 +82,10 @@ uint64_t LogProbsWriter::bytes(const Sequences& sequences, int64_t vocab) {
 }
 
 LogProbsWriter::LogProbsWriter(const std::filesystem::path& path, const Sequences& sequences, int64_t vocab)
-    : path_(replaceable(path)),
+    : path_(with_room(replaceable(path), bytes(sequences, vocab))),
       positions_(positions_before(sequences)),
       vocab_(vocab),
       file_(std::filesystem::path(path_.string() + ".tmp")) {
-  if (const uint64_t free = free_bytes(path_); free < bytes(sequences, vocab))
-    throw Error(cat("the original's logits need ", bytes(sequences, vocab), " bytes in ", file_.path().string(),
-                    ", but ", "that disk has only ", free,
-                    " left. Make room, choose another disk, or evaluate on fewer texts."));
   nlohmann::ordered_json header;
   uint64_t end = 0;
   std::vector<uint64_t> begins;
