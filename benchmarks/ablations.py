@@ -26,9 +26,10 @@ ROWS = {
     "all three, as in auto-round": {"tuning.last_block": "output", "tuning.lr_schedule": "linear", "tuning.best_of": "batch"},
     "`signround`, with the three": {"tuning.algorithm": "signround", "tuning.lr_schedule": "cosine", "tuning.best_of": "epoch", "tuning.last_block": "logits"},
     "`signround`": {"tuning.algorithm": "signround"},
-    "`lr` twice as large": {"tuning.lr": 2 * LR},
-    "`minmax_lr` twice as large": {"tuning.lr": LR, "tuning.minmax_lr": 2 * LR},
-    "`minmax_lr` half as large": {"tuning.lr": LR, "tuning.minmax_lr": LR / 2},
+    "`lr` twice as large": {"tuning.lr": 2 * LR, "tuning.minmax_lr": LR / 4},
+    "`minmax_lr` as large as `lr`": {"tuning.lr": LR, "tuning.minmax_lr": LR},
+    "`minmax_lr` half of that": {"tuning.lr": LR, "tuning.minmax_lr": LR / 2},
+    "`minmax_lr` an eighth": {"tuning.lr": LR, "tuning.minmax_lr": LR / 8},
     "blocks see the original's inputs": {"tuning.quantized_input": "false"},
 }
 

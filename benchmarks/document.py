@@ -569,20 +569,39 @@ def ablations_section(out, runs):
 
 
 def learning_rates_section(out, runs):
+    def means(key, column, rows):
+        cells = {}
+        for run in rows:
+            cells.setdefault(key(run), {}).setdefault(column(run), []).append(run)
+        return {key: {at: ", ".join(f"{statistics.mean(run[what] for run in of):.{digits}f}" for what, digits in (("kld", 4), ("perplexity", 2)))
+                      for at, of in columns.items()} for key, columns in cells.items()}
+
+    def table(names, key, column, rows):
+        cells = means(key, column, rows)
+        columns = sorted({at for of in cells.values() for at in of})
+        out.table([*names, *map(str, columns)], [[*map(str, key), *(of.get(at, "") for at in columns)] for key, of in cells.items()])
+
     out.heading("Learning rates")
-    out.paragraph("`learning_rates.py`: models, data and measures of quality.py, `signround2` with one `lr` after the other, seed 42: divergence and perplexity. What `auto` takes "
-                  "below 200 iterations was chosen from this table, a compromise of both models. They differ in tokens for each input channel of a layer (43 to 128 of tinystories-656k, "
-                  "3 to 7 of smollm2), which may be why their best rates differ, but in much else, too: no run here changes the tokens alone.")
-    out.paragraph("So the numbers of smollm2 with 50 iterations in the first table are not of texts that the choice did not see: seed 42 and the held-out texts are those by which the rate "
-                  "was chosen; seeds 43 and 44 are other draws of calibration, scored on the same texts. And auto-round has its default rate there, 1 / iterations = 0.02, with which ours has "
-                  "a divergence of 0.195 at 4 bits, behind its 0.189 (seed 42). Its own recipe for 50 iterations (`auto-round-light`) takes 0.005; it was not measured with that, "
-                  "and part of our lead may be the rate's alone.")
-    rates = sorted({run["lr"] for run in runs})
-    cells = {}
-    for run in runs:
-        cells.setdefault((run["model"], run["scheme"], run["iters"]), {})[run["lr"]] = f"{run['kld']:.4f}, {run['perplexity']:.2f}"
-    out.table(["model", "scheme", "iterations", *map(str, rates)],
-              [[*map(str, key), *(of.get(rate, "") for rate in rates)] for key, of in cells.items()])
+    out.paragraph("`learning_rates.py`: models and data of quality.py, `signround2`, one rate after the other: divergence and perplexity, means of the seeds that were run (42; of "
+                  "tinystories-656k also 43). What `auto` takes was chosen from these tables, a compromise of both models, so they are scored on other texts than the first table of this "
+                  "page where there are such: those of smollm2 (tinystories-656k and stories260K have one held-out text). auto-round's rate for smollm2 was chosen here, too, with its "
+                  "`minmax_lr` as its `lr`, which is its default.")
+    full = {model: max(run["samples"] for run in runs if run["model"] == model) for model in {run["model"] for run in runs}}
+    whole = [run for run in runs if run["samples"] == full[run["model"]]]
+    side = {"reference": "auto-round", "roundhouse": "ours"}
+    out.paragraph("`lr`, with `minmax_lr` the same:")
+    table(["model", "side", "scheme", "iterations"], lambda run: (run["model"], side[run["side"]], run["scheme"], run["iters"]), lambda run: run["lr"],
+          [run for run in whole if run["minmax_lr"] == run["lr"]])
+    out.paragraph("`minmax_lr`, as a share of `lr`:")
+    pairs = {(run["model"], run["scheme"], run["iters"], run["lr"]) for run in whole if run["minmax_lr"] < run["lr"]}
+    of = lambda run: (run["model"], run["scheme"], run["iters"], run["lr"])
+    table(["model", "scheme", "iterations", "`lr`"], of, lambda run: round(run["minmax_lr"] / run["lr"], 4),
+          [run for run in whole if of(run) in pairs and run["side"] == "roundhouse"])
+    out.paragraph("Is it the number of calibration tokens that makes small rates better? Little: tinystories-656k with fewer samples of 128 tokens, 50 iterations; the best rate "
+                  "halves where the tokens are a 32nd.")
+    table(["scheme", "samples"], lambda run: (run["scheme"], run["samples"]), lambda run: run["lr"],
+          [run for run in sorted(runs, key=lambda run: (run["scheme"], run["samples"]))
+           if run["model"] == "tinystories-656k" and run["iters"] == 50 and run["minmax_lr"] == run["lr"] and run["scheme"].startswith("W")])
 
 
 def search_section(out, table):

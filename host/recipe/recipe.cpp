@@ -429,14 +429,15 @@ std::optional<DeviceChoice> parse_device(const std::string& text) {
 double learning_rate(const Tuning& tuning, int bits) {
   if (tuning.lr) return *tuning.lr;
   if (tuning.iters == 0) return 0;
-  const double base = bits <= 3 && tuning.iters >= 1000 ? 2 : 1;
-  const double rate = base / static_cast<double>(tuning.iters);
+  const auto iters = static_cast<double>(tuning.iters);
+  const double rate = (bits <= 3 && tuning.iters >= 1000 ? 2 : 1) / iters;
   if (tuning.algorithm != Tuning::Algorithm::kSignround2) return rate;
-  return std::min(rate, bits <= 3 ? 0.01 : 0.005);
+  return std::min(rate, (bits <= 3 ? 0.01 : 0.005) * std::max(1.0, 50 / iters));
 }
 
 double minmax_learning_rate(const Tuning& tuning, int bits) {
-  return tuning.minmax_lr ? *tuning.minmax_lr : learning_rate(tuning, bits);
+  if (tuning.minmax_lr) return *tuning.minmax_lr;
+  return learning_rate(tuning, bits) / (tuning.algorithm == Tuning::Algorithm::kSignround2 ? 4 : 1);
 }
 
 Tuning::Schedule schedule(const Tuning& tuning) {
