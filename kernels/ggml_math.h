@@ -105,8 +105,12 @@ KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, int extreme, float most) 
 
 KERNEL_FN GgmlSuper ggml_super(const GgmlLayer& layer, const float* x) {
   int extreme = 0;
-  for (int i = 1; i < ggml_block_groups(layer); ++i)
-    if (ggml_super_size(layer, x[i]) > ggml_super_size(layer, x[extreme])) extreme = i;
+  float most = ggml_super_size(layer, x[0]);
+  for (int i = 1; i < ggml_block_groups(layer); ++i) {
+    const float size = ggml_super_size(layer, x[i]);
+    if (size > most) extreme = i;
+    most = max_of(size, most);
+  }
   return ggml_super(layer, extreme, x[extreme]);
 }
 
