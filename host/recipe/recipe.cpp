@@ -432,7 +432,8 @@ double learning_rate(const Tuning& tuning, int bits) {
   const auto iters = static_cast<double>(tuning.iters);
   const double rate = (bits <= 3 && tuning.iters >= 1000 ? 2 : 1) / iters;
   if (tuning.algorithm != Tuning::Algorithm::kSignround2) return rate;
-  return std::min(rate, (bits <= 3 ? 0.01 : 0.005) * std::max(1.0, 50 / iters));
+  const double most = bits <= 2 ? 0.014 : bits == 3 ? 0.01 : 0.005;
+  return std::min(rate, most * std::max(1.0, 50 / iters));
 }
 
 double minmax_learning_rate(const Tuning& tuning, int bits) {

@@ -82,8 +82,8 @@ struct Tuning {
 };
 
 // Of v: `lr`, or when it is auto 1 / iters, twice that below 4 bits from 1000 iterations on, as in auto-round, and with
-// signround2 at most 0.01 below 4 bits, 0.005 else, or what 50 iterations would travel so; 0 when iters is 0. Of the
-// range's scales: `minmax_lr`, or when it is auto the same, with signround2 a quarter.
+// signround2 at most 0.014 to 2 bits, 0.01 at 3, 0.005 else, or what 50 iterations would travel so; 0 when iters is 0.
+// Of the range's scales: `minmax_lr`, or when it is auto the same, with signround2 a quarter.
 double learning_rate(const Tuning& tuning, int bits);
 double minmax_learning_rate(const Tuning& tuning, int bits);
 Tuning::Schedule schedule(const Tuning& tuning);

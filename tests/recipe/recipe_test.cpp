@@ -131,10 +131,12 @@ TEST(Recipe, LearningRates) {
   tuning.iters = 50;
   EXPECT_EQ(learning_rate(tuning, 4), 0.005);
   EXPECT_EQ(learning_rate(tuning, 3), 0.01);
+  EXPECT_EQ(learning_rate(tuning, 2), 0.014);
   EXPECT_EQ(minmax_learning_rate(tuning, 3), 0.0025);
   tuning.iters = 25;
   EXPECT_EQ(learning_rate(tuning, 4), 0.01);
   EXPECT_EQ(learning_rate(tuning, 3), 0.02);
+  EXPECT_EQ(learning_rate(tuning, 2), 0.028);
   tuning.minmax_lr = 0.5;
   EXPECT_EQ(minmax_learning_rate(tuning, 3), 0.5);
   tuning = Tuning{};
