@@ -42,8 +42,8 @@ std::vector<TensorSpec> specs(const Sequences& sequences, int64_t vocab) {
 // The same path, before any file is there.
 std::filesystem::path with_room(std::filesystem::path path, uint64_t bytes) {
   if (const uint64_t free = free_bytes(path); free < bytes)
-    throw Error(cat("the original's logits need ", bytes, " bytes in ", path.string(), ", but that disk has only ", free,
-                    " left. Make room, choose another disk, or evaluate on fewer texts."));
+    throw Error(cat("the original's logits need ", bytes, " bytes in ", path.string(), ", but that disk has only ",
+                    free, " left. Make room, choose another disk, or evaluate on fewer texts."));
   return path;
 }
 
