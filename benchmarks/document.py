@@ -589,8 +589,8 @@ def learning_rates_section(out, runs):
     out.heading("Learning rates")
     out.paragraph("`learning_rates.py`: models and data of quality.py, `signround2`, one rate after the other: divergence and perplexity, means of the seeds that were run (42; of "
                   "tinystories-656k also 43). What `auto` takes was chosen from these tables, a compromise of both models, so they are scored on other texts than the first table of this "
-                  "page where there are such: those of smollm2 (tinystories-656k and stories260K have one held-out text). auto-round's rate for smollm2 was chosen here, too, with its "
-                  "`minmax_lr` as its `lr`, which is its default.")
+                  "page where there are such: those of smollm2 (tinystories-656k and stories260K have one held-out text). auto-round's rate for smollm2 was chosen here, too. Its "
+                  "`minmax_lr` is its `lr`, as it is by default: whether it would gain by a quarter, as ours does, was not tried.")
     full = {model: max(run["samples"] for run in runs if run["model"] == model) for model in {run["model"] for run in runs}}
     whole = [run for run in runs if run["samples"] == full[run["model"]]]
     side = {"reference": "auto-round", "roundhouse": "ours"}
