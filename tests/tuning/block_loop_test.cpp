@@ -45,7 +45,7 @@ struct OneLayer {
     Tuning tuning;
     tuning.algorithm = algorithm;
     tuning.iters = iterations;
-    tuning.lr = 0.05;
+    tuning.lr = tuning.minmax_lr = 0.05;
     tuning.gradient_accumulation = accumulation;
     std::vector<std::unique_ptr<LayerQuantizer>> layers;
     layers.push_back(std::make_unique<LayerQuantizer>(catalogue, plan, from_torch(weight), at::kCPU));
