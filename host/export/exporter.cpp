@@ -33,7 +33,8 @@ constexpr const char* kReplayFile = "replay";  // in the journal
 // What names of a record's tensors begin with.
 const std::string kWriter = "writer/", kFingerprint = "fingerprint/";
 
-constexpr uint64_t kPackedBetweenTrims = 64 << 20;  // bytes of decoded weights
+// Bytes of decoded weights. With 64 MiB many small layers, as experts, were rounded 15 % more slowly.
+constexpr uint64_t kPackedBetweenTrims = 256 << 20;
 
 // Tensors as a plugin takes them. Borrows them.
 class TensorViews {
