@@ -45,7 +45,7 @@ class Model:
 
 
 def of_wikitext(schemes):
-    return Model(schemes, calibration=real_models.CALIBRATION, held_out=real_models.UNSEEN, for_choices=real_models.HELD_OUT, samples=32,
+    return Model(schemes, calibration=real_models.CALIBRATION, held_out=real_models.TEST, for_choices=real_models.HELD_OUT, samples=32,
                  batch_size=4, iters=50)
 
 

