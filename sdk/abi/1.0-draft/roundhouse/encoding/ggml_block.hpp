@@ -186,7 +186,7 @@ void dequantize(const uint8_t* bytes, float* out) {
   }
 }
 
-// use(std::integral_constant<int, type>()): code that is compiled for each type.
+// use(std::integral_constant<int, type>()): code that is compiled for each type. Throws Error for no type of ggml's.
 template <int kType = 0, typename Use>
 void with_type(int type, Use&& use) {
   if constexpr (kType < RH_GGML_TYPES) {
@@ -194,6 +194,8 @@ void with_type(int type, Use&& use) {
       use(std::integral_constant<int, kType>());
     else
       with_type<kType + 1>(type, use);
+  } else {
+    throw Error(RH_INVALID_ARGUMENT, "there is no block type " + std::to_string(type));
   }
 }
 
