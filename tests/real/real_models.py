@@ -97,7 +97,7 @@ def quantize(work, model, scheme, formats, iters):
     recipe = {"version": 1, "model": str(model), "output": str(out), "scheme": scheme, "formats": formats, "device": "cpu",
               "tuning": {"iters": iters, "algorithm": "signround2"},
               "calibration": {"data": str(CALIBRATION), "samples": 32, "seqlen": 128, "batch_size": 4},
-              "evaluation": {"data": str(HELD_OUT), "seqlen": SEQLEN}}
+              "evaluation": {"data": str(TEST), "seqlen": SEQLEN}}
     file = work / f"{out.name}.json"
     file.write_text(json.dumps(recipe))
     subprocess.run([ROUNDHOUSE, "run", file, "--overwrite", "--restart"], check=True)
@@ -110,7 +110,7 @@ def in_engine(form, folder, llama_cpp):
     python, code = (llama_cpp, IN_LLAMA_CPP) if form == "gguf" else (sys.executable, IN_TRANSFORMERS)
     if not python:
         return None
-    command = [python, "-c", code, folder, HELD_OUT, str(SEQLEN)]
+    command = [python, "-c", code, folder, TEST, str(SEQLEN)]
     text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return float(text.split("perplexity")[-1])
 
@@ -159,7 +159,7 @@ def main():
                 if not row["ours"] < row["plain"]:
                     wrong.append(f"{model.stem}, {scheme}, {form}: tuned {row['ours']}, rounded {row['plain']}")
     if options.document:
-        document(rows, len(HELD_OUT.read_text().splitlines()), options.iters)
+        document(rows, len(TEST.read_text().splitlines()), options.iters)
     if wrong:
         sys.exit("\n".join(wrong))
 
