@@ -56,6 +56,25 @@ int after_output(int status) {
   return status == 0 ? 1 : status;
 }
 
+// Says that `word` is neither an option nor a command of what was called.
+void say_unknown(const CLI::App* app, const std::string& word) {
+  std::vector<std::string> known;
+  std::string help;
+  for (const CLI::App* next = app; next != nullptr;) {
+    app = next;
+    help += app->get_name() + " ";
+    for (const CLI::Option* option : app->get_options())
+      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    const std::vector<CLI::App*> called = app->get_subcommands();
+    next = called.empty() ? nullptr : called.front();
+  }
+  for (const CLI::App* command : app->get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(command->get_name());
+  roundhouse::log::error(roundhouse::cat("\"", word, "\" is no command or option here",
+                                         roundhouse::suggest(word.substr(0, word.find('=')), known), ". ", help,
+                                         "--help lists them."));
+}
+
 }  // namespace
 
 // Called by main.cpp when _exit() or _Exit() is.
@@ -107,18 +126,14 @@ extern "C" int roundhouse_main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     return after_output(0);
-  } catch (const CLI::RequiredError& error) {
+  } catch (const CLI::ParseError& error) {
     // A word that is misspelt says more than what is missing because of it.
     const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
-    if (unknown.empty()) return app.exit(error);
-    std::vector<std::string> commands;
-    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-      commands.push_back(command->get_name());
-    log::error(cat("\"", unknown.front(), "\" is no command or option here", suggest(unknown.front(), commands),
-                   ". roundhouse --help lists them."));
+    const auto code = static_cast<CLI::ExitCodes>(error.get_exit_code());
+    if (unknown.empty() || (code != CLI::ExitCodes::RequiredError && code != CLI::ExitCodes::ExtrasError))
+      return after_output(app.exit(error));
+    say_unknown(&app, unknown.front());
     return 1;
-  } catch (const CLI::ParseError& error) {
-    return after_output(app.exit(error));
   } catch (const std::exception& error) {
     log::error(message_of(error));
     return *cancellation_flag() ? kBySignal + *cancellation_flag() : 1;

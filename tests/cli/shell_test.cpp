@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What shells and man get of the command line.
+// What shells and man get of the command line, and what it says of a word that it does not know.
 #include <gtest/gtest.h>
 
 #include "tests/cli/program.h"
@@ -24,6 +24,23 @@ TEST(Shell, BashCompletesCommandsAndTheirOptions) {
   EXPECT_EQ(offered("roundhouse plugins i", 2), "inspect\n");
   EXPECT_EQ(offered("roundhouse plugins inspect --j", 3), "--json\n");
   EXPECT_EQ(offered("roundhouse nothing x", 2), "\n");
+}
+
+TEST(CommandLine, ForAWordThatItDoesNotKnowItNamesTheNearest) {
+  const auto said = [](const std::string& words) {
+    const Outcome outcome = run_command(kProgram + " " + words);
+    EXPECT_EQ(outcome.code, 1) << outcome.output;
+    return outcome.output;
+  };
+  const auto has = [](const std::string& output, const char* text) {
+    EXPECT_NE(output.find(text), std::string::npos) << output;
+  };
+  has(said("verfy x"), R"("verfy" is no command or option here (did you mean verify?). roundhouse --help lists them.)");
+  has(said("run x.yaml --overwite"),
+      R"("--overwite" is no command or option here (did you mean --overwrite?). roundhouse run --help lists them.)");
+  has(said("plugins inspct"), "(did you mean inspect?). roundhouse plugins --help lists them.");
+  has(said("eval x --tread=4"), "(did you mean --threads?)");
+  has(said("run a.yaml b.yaml"), R"("b.yaml" is no command or option here. roundhouse run --help lists them.)");
 }
 
 TEST(Shell, EveryCommandIsInThePageAndInFish) {
