@@ -516,10 +516,11 @@ def tuned_section(out, quality):
                   "Processor seconds are of whole programs, on a machine that did other work meanwhile, auto-round with one thread; not all runs kept them. "
                   "The MLPs of stories260K stay as they are on both sides: auto-round leaves layers whose sizes are no multiples of 32, and theirs is 172. "
                   "auto-round's `lr` is its own, 1 / iterations, where the column is empty; for smollm2 it is the best for it in [learning rates](#learning-rates) (of 0.005 and 0.01 at 3 bits, "
-                  "nearly equal there, the one that does better here), where ours takes what `auto` says. tinystories-656k and stories260K are scored on the texts by which "
-                  "defaults were chosen, smollm2 on others. One choice was not blind to these: with our first rate for 2 bits, 0.01, seed 42 had a divergence of 1.1761 and a perplexity of 118.85 "
+                  "nearly equal there, the one that does better here), where ours takes what `auto` says. For gemma3 no rate was looked for, on either side: auto-round has those "
+                  "that are best for it with smollm2, ours what `auto` says. tinystories-656k and stories260K are scored on the texts by which "
+                  "defaults were chosen, smollm2 and gemma3 on others. One choice was not blind to these: with our first rate for 2 bits, 0.01, seed 42 had a divergence of 1.1761 and a perplexity of 118.85 "
                   "here, level with auto-round's 1.1755 and 118.39; 0.014 was tried because of that, and taken for being no worse on the texts for choices (1.2103 after 1.2119), a difference "
-                  "smaller than that of seeds. So the lead at 2 bits is the least certain one. More settings of ours were tried than of auto-round's: its `lr` alone.")
+                  "smaller than that of seeds. So the lead of smollm2 at 2 bits is the least certain one; gemma3 was measured after all of that, and nothing was changed since. More settings of ours were tried than of auto-round's: its `lr` alone.")
     runs = {}  # by what is the same on both sides: ours, and auto-round's by its rate
     for run in quality["runs"]:
         both = runs.setdefault(tuple(run[key] for key in ("model", "scheme", "algorithm", "iters")), ({}, {}))
