@@ -10,7 +10,7 @@
 namespace roundhouse::kernels {
 
 inline constexpr int kMostGroups = 16;  // of a block
-inline constexpr int kMostBlockCols = 256;
+inline constexpr int kMostBlockCols = 256, kMostGroupCols = 32;
 
 struct GgmlLayer {
   int64_t rows, cols;

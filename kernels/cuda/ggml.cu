@@ -1,98 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two threads a group of 16 or 32 columns, each with kTogether of every kLanes elements, as kernels/cuda/launch.cuh says.
-// A block's groups are neighbours in one warp and tell each other what their block shares.
 #include "kernels/cuda/ggml.h"
-#include "kernels/cuda/launch.cuh"
-#include "kernels/ggml_math.h"
+#include "kernels/cuda/ggml_groups.cuh"
 
 namespace roundhouse::kernels {
 namespace {
-
-constexpr int kGroupThreads = kLanes / kTogether;
-
-// A block has 2^block_bits.
-struct Groups {
-  int64_t count;
-  int block_bits;
-};
-
-// Where a thread's group lies.
-struct Place {
-  int64_t group, block;
-  int of_block;  // the group's number in the block
-  int groups;    // of a block
-  int64_t begin, end;
-
-  __device__ Place(const GgmlLayer& layer, const Groups& all) : groups(1 << all.block_bits) {
-    group = span_index<kGroupThreads>();
-    of_block = static_cast<int>(group) & (groups - 1);
-    block = group >> all.block_bits;
-    begin = group * layer.group_cols + place<kGroupThreads>() * kTogether;
-    end = (group + 1) * layer.group_cols;
-  }
-  __device__ bool first() const { return place<kGroupThreads>() == 0; }
-  // Of another group of the block.
-  __device__ float from(int other, float x) const {
-    return __shfl_sync(kWarp, x, other * kGroupThreads, groups * kGroupThreads);
-  }
-};
-
-// The first group of largest size, as a scan finds it: a NaN is no larger than anything, but a first one stays.
-__device__ GgmlSuper super_of(const GgmlLayer& layer, const Place& at, float x) {
-  float largest = ggml_super_size(layer, x);
-  if (largest != largest) largest = bits_float(at.of_block == 0 ? 0x7f800000u : 0xff800000u);
-  int extreme = at.of_block;
-  for (int half = at.groups / 2; half > 0; half /= 2) {
-    const float other = __shfl_xor_sync(kWarp, largest, half * kGroupThreads, at.groups * kGroupThreads);
-    const int whose = __shfl_xor_sync(kWarp, extreme, half * kGroupThreads, at.groups * kGroupThreads);
-    if (other > largest || (other == largest && whose < extreme)) {
-      largest = other;
-      extreme = whose;
-    }
-  }
-  return ggml_super(layer, extreme, at.from(extreme, x));
-}
-
-// What a group has of its block.
-struct Share {
-  GgmlGroup group;           // not searched
-  GgmlSuper scales, minima;  // of a block of several groups, not searched
-  float d, dmin, scale, minimum;
-};
-
-__device__ Share share_of(const GgmlLayer& layer, const GgmlInput& input, const Place& at) {
-  Share out{};
-  float scale_code = 1.0f, minimum_code = 1.0f;
-  if (layer.searched) {
-    out.d = ggml_unit(layer, input.d[at.block]);
-    out.dmin = ggml_unit(layer, input.dmin[at.block]);
-    scale_code = input.scale_code[at.group];
-    minimum_code = input.minimum_code[at.group];
-  } else {
-    out.group = ggml_group(layer, input, at.group);
-    if (layer.super_bits == 0) {
-      const auto single = ggml_single(layer, out.group);
-      out.d = out.scale = single.scale;
-      out.dmin = out.minimum = single.minimum;
-      return out;
-    }
-    const float minimum = layer.symmetric ? 0.0f : out.group.minimum;
-    out.scales = super_of(layer, at, out.group.scale);
-    out.minima = layer.symmetric ? ggml_super(layer, 0, minimum) : super_of(layer, at, minimum);
-    scale_code = ggml_super_code(layer, out.scales, out.group.scale);
-    minimum_code = ggml_super_code(layer, out.minima, minimum);
-    out.d = ggml_unit(layer, out.scales.unit);
-    out.dmin = ggml_unit(layer, out.minima.unit);
-  }
-  out.scale = scale_code * out.d;
-  out.minimum = minimum_code * out.dmin;
-  if (!layer.searched && ggml_holds(layer)) {
-    out.scale = max_of(out.scale, layer.scale_threshold);
-    out.d = max_of(out.d, layer.scale_threshold);
-    out.dmin = max_of(out.dmin, layer.scale_threshold);
-  }
-  return out;
-}
 
 __global__ void range_kernel(GgmlLayer layer, Groups groups, const void* weight, float* low, float* high) {
   const int64_t group = span_index<kGroupThreads>();
@@ -191,62 +102,54 @@ __global__ void gradients_kernel(GgmlLayer layer, Groups groups, GgmlInput input
   if (at.first()) affine_finish(finish, at.group, of_range);
 }
 
-// A thread a block.
-__global__ void check_kernel(GgmlLayer layer, GgmlInput input, uint32_t* status) {
-  const int64_t index = thread_index();
-  if (index >= ggml_blocks(layer)) return;
-  const int groups = ggml_block_groups(layer);
-  for (int64_t i = index * groups; i < (index + 1) * groups; ++i)
-    if (!is_finite(input.low[i] + input.high[i])) return tell(status, kNotFinite);
-  GgmlBlock block;
-  ggml_block(layer, input, index, block);
-  if (!is_finite(block.d) || !is_finite(block.dmin)) tell(status, kScaleRange);
-}
-
-// launch(groups, blocks of threads, stream), when tensors are aligned.
-template <typename Launch>
-const char* run(const GgmlCuda& where, const GgmlLayer& layer, std::initializer_list<const void*> tensors,
-                Launch&& launch) {
-  if (!together(layer.group_cols, tensors)) return "a tensor is not aligned to 16 bytes";
-  Groups groups{ggml_groups(layer), 0};
-  while (1 << groups.block_bits < ggml_block_groups(layer)) ++groups.block_bits;
-  return run_spans(where.device, where.stream, groups.count,
-                   [&](cudaStream_t stream) { launch(groups, blocks_of(groups.count * kGroupThreads), stream); });
+__global__ void check_kernel(GgmlLayer layer, Groups groups, GgmlInput input, uint32_t* status) {
+  const Place at(layer, groups);
+  if (at.group >= groups.count) return;
+  const Share share = share_of(layer, input, at);
+  const float range = input.low[at.group] + input.high[at.group];
+  float finite = 0.0f;  // NaN from the first group on that is not
+  for (int i = 0; i < at.groups; ++i) finite = finite + at.from(i, range - range);
+  if (!at.first() || at.of_block != 0) return;
+  if (!is_finite(finite))
+    tell(status, kNotFinite);
+  else if (!is_finite(share.d) || !is_finite(share.dmin))
+    tell(status, kScaleRange);
 }
 
 template <typename Finish>
 const char* run_gradients(const GgmlCuda& where, const GgmlLayer& layer, const GgmlInput& input,
                           const OutputGradient& gradient, const Finish& finish) {
-  return run(where, layer, {input.weight, input.v, gradient.qdq, finish.v},
-             [&](const Groups& groups, unsigned blocks, cudaStream_t stream) {
-               with_element(layer.weight, [&](auto weight) {
-                 gradients_kernel<weight.value>
-                     <<<blocks, kThreads, 0, stream>>>(layer, groups, input, gradient, finish);
-               });
-             });
+  return run_groups(where, layer, {input.weight, input.v, gradient.qdq, finish.v},
+                    [&](const Groups& groups, unsigned blocks, cudaStream_t stream) {
+                      with_element(layer.weight, [&](auto weight) {
+                        gradients_kernel<weight.value>
+                            <<<blocks, kThreads, 0, stream>>>(layer, groups, input, gradient, finish);
+                      });
+                    });
 }
 
 }  // namespace
 
 const char* GgmlCuda::range(const GgmlLayer& layer, const void* weight, float* low, float* high) const {
-  return run(*this, layer, {}, [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
+  return run_groups(*this, layer, {}, [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
     range_kernel<<<blocks, kThreads, 0, on>>>(layer, groups, weight, low, high);
   });
 }
 
 const char* GgmlCuda::check(const GgmlLayer& layer, const GgmlInput& input, uint32_t* status) const {
-  return run_spans(device, stream, ggml_blocks(layer), [&](cudaStream_t on) {
-    if (status) check_kernel<<<blocks_of(ggml_blocks(layer)), kThreads, 0, on>>>(layer, input, status);
+  if (!status) return nullptr;
+  return run_groups(*this, layer, {}, [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
+    check_kernel<<<blocks, kThreads, 0, on>>>(layer, groups, input, status);
   });
 }
 
 const char* GgmlCuda::forward(const GgmlLayer& layer, const GgmlInput& input, const GgmlOutput& output) const {
-  return run(*this, layer, {input.weight, input.v, output.qdq},
-             [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
-               with_element(layer.weight, [&](auto weight) {
-                 forward_kernel<weight.value><<<blocks, kThreads, 0, on>>>(layer, groups, input, output);
-               });
-             });
+  return run_groups(*this, layer, {input.weight, input.v, output.qdq},
+                    [&](const Groups& groups, unsigned blocks, cudaStream_t on) {
+                      with_element(layer.weight, [&](auto weight) {
+                        forward_kernel<weight.value><<<blocks, kThreads, 0, on>>>(layer, groups, input, output);
+                      });
+                    });
 }
 
 const char* GgmlCuda::backward(const GgmlLayer& layer, const GgmlInput& input, const OutputGradient& gradient,

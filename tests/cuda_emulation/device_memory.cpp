@@ -107,11 +107,15 @@ void* allocate(size_t bytes) {
   constexpr size_t kAlignment = 256;  // as cudaMalloc's
   void* data = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
   if (!data) return nullptr;
-  std::memset(data, 0xd7, bytes);
-  Allocation& made = allocations()[reinterpret_cast<uintptr_t>(data)];
-  made.bytes = bytes;
-  made.shadow = std::vector<Byte>(bytes);
+  allocations()[reinterpret_cast<uintptr_t>(data)].bytes = bytes;
+  renew(data);
   return data;
+}
+
+void renew(void* data) {
+  Allocation& of = allocations().at(reinterpret_cast<uintptr_t>(data));
+  std::memset(data, 0xd7, of.bytes);
+  of.shadow = std::vector<Byte>(of.bytes);
 }
 
 bool release(void* data) {

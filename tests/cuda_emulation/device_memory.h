@@ -14,6 +14,8 @@ namespace cuda_emulation {
 void* allocate(size_t bytes);
 // false: not the start of an allocation.
 bool release(void* data);
+// As if it had just been allocated.
+void renew(void* data);
 bool holds(const void* data, size_t bytes);
 void initialized(void* data, size_t bytes);
 

@@ -31,6 +31,11 @@ Results run_ggml_cuda(const GgmlProblem& p) {
   input.max_scale = max_scale.data();
   input.low = low.data();
   input.high = high.data();
+  OnDevice<float> searched_d(p.d), searched_dmin(p.dmin), scale_code(p.scale_code), minimum_code(p.minimum_code);
+  input.d = searched_d.data();
+  input.dmin = searched_dmin.data();
+  input.scale_code = scale_code.data();
+  input.minimum_code = minimum_code.data();
 
   OnDevice<uint8_t> qdq(zero_bytes(p.output, n)), scale(zero_bytes(scale_type, groups));
   OnDevice<float> minimum(zeros(groups)), d(zeros(blocks)), dmin(zeros(blocks)), zero(zeros(groups));
@@ -51,15 +56,16 @@ Results run_ggml_cuda(const GgmlProblem& p) {
 
   const OutputGradient gradient{grad.data(), p.gradient.type};
   OnDevice<float> grad_v(zeros(n)), grad_min(zeros(groups)), grad_max(zeros(groups));
-  check(cuda.backward(layer, input, gradient, {grad_v.data(), grad_min.data(), grad_max.data()}));
+  check(cuda.backward(layer, input, gradient, gradients_of(p, grad_v.data(), grad_min.data(), grad_max.data())));
   out["grad v"] = grad_v.host();
   out["grad min_scale"] = grad_min.host();
   out["grad max_scale"] = grad_max.host();
 
   if (p.v.empty()) return out;
   const OnDevice<float> rounding_rate(std::vector<float>{kRoundingRate}), range_rate(std::vector<float>{kRangeRate});
-  check(cuda.sign_step(layer, input, gradient,
-                       {v.data(), min_scale.data(), max_scale.data(), rounding_rate.data(), range_rate.data()}));
+  check(cuda.sign_step(
+      layer, input, gradient,
+      step_of(p, v.data(), min_scale.data(), max_scale.data(), rounding_rate.data(), range_rate.data())));
   out["v"] = v.host();
   out["min_scale"] = min_scale.host();
   out["max_scale"] = max_scale.host();
@@ -85,7 +91,7 @@ TEST_F(GgmlCudaTest, EqualsScalarOnHardInput) { expect_scalar_results(hard); }
 TEST_F(GgmlCudaTest, TellsOfBlocksWithoutAScale) {
   int problems = 0;
   for_ggml_problems(gaussian, [&](const GgmlProblem& p) {
-    if (p.layer.reference || !p.v.empty()) return;
+    if (p.layer.reference || p.layer.searched || !p.v.empty()) return;
     const auto told = [&](float largest) {
       std::vector<float> lows(ggml_groups(p.layer), -1.0f), highs(ggml_groups(p.layer), 1.0f);
       lows.back() = -largest;

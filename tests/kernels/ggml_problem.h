@@ -14,7 +14,8 @@ struct GgmlProblem {
   ggml::BlockType type;
   GgmlLayer layer{};
   Elements weight{Element::kF32, 0}, gradient{Element::kF32, 0};
-  std::vector<float> v, min_scale, max_scale;  // empty: plain rounding
+  std::vector<float> v, min_scale, max_scale;            // empty: plain rounding
+  std::vector<float> d, dmin, scale_code, minimum_code;  // searched
   Element output = Element::kF32;
 
   GgmlInput input(const float* low, const float* high) const {
@@ -26,16 +27,20 @@ struct GgmlProblem {
     input.max_scale = data(max_scale);
     input.low = low;
     input.high = high;
+    input.d = data(d);
+    input.dmin = data(dmin);
+    input.scale_code = data(scale_code);
+    input.minimum_code = data(minimum_code);
     return input;
   }
   std::string text() const {
     return std::string(ggml::facts(type).name) + (layer.reference ? " in auto-round's arithmetic" : "") +
-           (v.empty() ? " plain " : " tuned ") + name_of(layer.weight);
+           (layer.searched ? " searched" : "") + (v.empty() ? " plain " : " tuned ") + name_of(layer.weight);
   }
 };
 
-inline GgmlProblem make_ggml_problem(ggml::BlockType type, bool reference, bool tuned, Element weight, uint32_t seed,
-                                     const std::function<float(std::mt19937&, int64_t)>& fill) {
+inline GgmlProblem make_ggml_problem(ggml::BlockType type, bool reference, bool searched, bool tuned, Element weight,
+                                     uint32_t seed, const std::function<float(std::mt19937&, int64_t)>& fill) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
   std::uniform_real_distribution<float> unit(0.0f, 1.0f);
@@ -51,7 +56,7 @@ inline GgmlProblem make_ggml_problem(ggml::BlockType type, bool reference, bool 
              fact.symmetric,
              fact.bits == 8,
              reference,
-             false,
+             searched,
              weight,
              reference ? static_cast<Element>(seed % 3) : Element::kF32,
              1e-8f};
@@ -64,14 +69,43 @@ inline GgmlProblem make_ggml_problem(ggml::BlockType type, bool reference, bool 
   p.weight = Elements(weight, w);
   p.gradient = Elements(static_cast<Element>(seed % 3), g);
   p.output = static_cast<Element>(seed / 3 % 3);
+  if (searched) {
+    // What a search gives, but for its errors: float16, and integers in their range.
+    const int most = fact.super_bits == 0 ? 0 : 1 << fact.super_bits;
+    const auto code = [&](bool sign) {
+      return most == 0 ? 1.0f : static_cast<float>(static_cast<int>(random() % most) - (sign ? most / 2 : 0));
+    };
+    p.d.resize(ggml_blocks(p.layer));
+    p.dmin.assign(p.d.size(), 0.0f);
+    p.scale_code.resize(groups);
+    p.minimum_code.assign(groups, 1.0f);
+    for (float& x : p.d) x = round_to<Element::kF16>(random() % 16 == 0 ? 0.0f : normal(random));
+    for (float& x : p.scale_code) x = code(fact.symmetric);
+    if (!fact.symmetric) {
+      for (float& x : p.dmin) x = round_to<Element::kF16>(normal(random));
+      for (float& x : p.minimum_code) x = code(false);
+    }
+  }
   if (!tuned) return p;
   p.v.resize(n);
+  for (float& x : p.v) x = unit(random) - 0.5f;
+  if (searched) return p;
   p.min_scale.resize(groups);
   p.max_scale.resize(groups);
-  for (float& x : p.v) x = unit(random) - 0.5f;
   for (float& x : p.min_scale) x = 0.5f + 0.5f * unit(random);
   for (float& x : p.max_scale) x = 0.5f + 0.5f * unit(random);
   return p;
+}
+
+// Searched scales are not tuned.
+inline TunableGradients gradients_of(const GgmlProblem& p, float* v, float* min_scale, float* max_scale) {
+  if (p.layer.searched) return {v, nullptr, nullptr};
+  return {v, min_scale, max_scale};
+}
+inline TunableStep step_of(const GgmlProblem& p, float* v, float* min_scale, float* max_scale,
+                           const float* rounding_rate, const float* range_rate) {
+  if (p.layer.searched) return {v, nullptr, nullptr, rounding_rate, range_rate};
+  return {v, min_scale, max_scale, rounding_rate, range_rate};
 }
 
 inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
@@ -117,7 +151,7 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   const OutputGradient gradient{p.gradient.bytes.data(), p.gradient.type};
   std::vector<float> grad_v(n), grad_min(groups), grad_max(groups);
   in_parts(blocks, [&](int64_t begin, int64_t end) {
-    cpu.backward(layer, input, gradient, {grad_v.data(), grad_min.data(), grad_max.data()}, begin, end);
+    cpu.backward(layer, input, gradient, gradients_of(p, grad_v.data(), grad_min.data(), grad_max.data()), begin, end);
   });
   out["grad v"] = grad_v;
   out["grad min_scale"] = grad_min;
@@ -127,7 +161,8 @@ inline Results run_ggml_cpu(const GgmlCpu& cpu, const GgmlProblem& p) {
   GgmlProblem stepped = p;
   in_parts(blocks, [&](int64_t begin, int64_t end) {
     cpu.sign_step(layer, stepped.input(low.data(), high.data()), gradient,
-                  {stepped.v.data(), stepped.min_scale.data(), stepped.max_scale.data(), &kRoundingRate, &kRangeRate},
+                  step_of(stepped, stepped.v.data(), stepped.min_scale.data(), stepped.max_scale.data(), &kRoundingRate,
+                          &kRangeRate),
                   begin, end);
   });
   out["v"] = stepped.v;
@@ -170,11 +205,12 @@ template <typename Body>
 void for_ggml_problems(const std::function<float(std::mt19937&, int64_t)>& fill, Body&& body) {
   uint32_t seed = 0;
   for (int type = 0; type < ggml::kBlockTypes; ++type)
-    for (bool reference : {false, true})
+    for (int way = 0; way < 3; ++way)
       for (bool tuned : {true, false})
         for (Element weight : {Element::kF32, Element::kF16, Element::kBF16})
           for (int round = 0; round < 3; ++round)
-            body(make_ggml_problem(static_cast<ggml::BlockType>(type), reference, tuned, weight, ++seed, fill));
+            body(
+                make_ggml_problem(static_cast<ggml::BlockType>(type), way == 1, way == 2, tuned, weight, ++seed, fill));
 }
 
 }  // namespace roundhouse::kernels

@@ -11,7 +11,6 @@
 namespace roundhouse::ggml {
 namespace layout {
 
-using kernels::GgmlBlock;
 using kernels::half_from_float;
 using rh::ggml::for_six_bits;
 using rh::ggml::Layout;
@@ -47,8 +46,14 @@ KERNEL_FN void store_half(float x, uint8_t* bytes) {
   std::memcpy(bytes, &half, sizeof half);
 }
 
+// What a block holds beside its codes; the integers are one a group.
+struct Parameters {
+  float d, dmin;
+  const float *scale_code, *minimum_code;
+};
+
 // Eight pairs of six bits in 12 bytes (q4_k, q5_k).
-KERNEL_FN void pack_pairs(const GgmlBlock& block, uint8_t* bytes) {
+KERNEL_FN void pack_pairs(const Parameters& block, uint8_t* bytes) {
   for (int i = 0; i < 4; ++i) {
     const int scale = static_cast<int>(block.scale_code[i]), minimum = static_cast<int>(block.minimum_code[i]);
     const int scale4 = static_cast<int>(block.scale_code[i + 4]),
@@ -59,7 +64,7 @@ KERNEL_FN void pack_pairs(const GgmlBlock& block, uint8_t* bytes) {
   }
 }
 
-KERNEL_FN void pack_scales(BlockType type, const GgmlBlock& block, uint8_t* bytes) {
+KERNEL_FN void pack_scales(BlockType type, const Parameters& block, uint8_t* bytes) {
   const auto code = [&](int i) { return static_cast<int>(block.scale_code[i]); };
   switch (type) {
     case BlockType::kQ2_K:
@@ -83,7 +88,7 @@ KERNEL_FN void pack_scales(BlockType type, const GgmlBlock& block, uint8_t* byte
 
 // `codes` has block_cols codes from 0, `bytes` block_bytes. Of a block the d, dmin and integer scales are held; dmin is
 // what is taken away (ggml's m of q4_1 and q5_1 is -dmin).
-KERNEL_FN void pack_block(BlockType type, const kernels::GgmlBlock& block, const uint8_t* codes, uint8_t* bytes) {
+KERNEL_FN void pack_block(BlockType type, const layout::Parameters& block, const uint8_t* codes, uint8_t* bytes) {
   using namespace layout;
   const Layout parts = rh::ggml::layout(static_cast<int>(type));
   const int cols = facts(type).block_cols;
@@ -94,6 +99,9 @@ KERNEL_FN void pack_block(BlockType type, const kernels::GgmlBlock& block, const
   store_half(block.d, bytes + parts.d);
   if (parts.dmin >= 0) store_half(rh::ggml::dmin_sign(static_cast<int>(type)) * block.dmin, bytes + parts.dmin);
   if (parts.scales >= 0) pack_scales(type, block, bytes + parts.scales);
+}
+KERNEL_FN void pack_block(BlockType type, const kernels::GgmlBlock& block, const uint8_t* codes, uint8_t* bytes) {
+  pack_block(type, {block.d, block.dmin, block.scale_code, block.minimum_code}, codes, bytes);
 }
 
 }  // namespace roundhouse::ggml

@@ -73,7 +73,7 @@ void count_scaled(const char* scheme, const char* kind, int64_t span_cols) {
 }
 
 void count_ggml(const char* scheme, ggml::BlockType type) {
-  GgmlProblem p = make_ggml_problem(type, false, true, kType, kSeed, gaussian);
+  GgmlProblem p = make_ggml_problem(type, false, false, true, kType, kSeed, gaussian);
   const int64_t n = p.layer.rows * p.layer.cols, groups = ggml_groups(p.layer);
   const GgmlCuda cuda{0, nullptr};
   const OnDevice<uint8_t> weight(p.weight.bytes), gradient(p.gradient.bytes), qdq(zero_bytes(kType, n));

@@ -41,7 +41,19 @@ void end_block() {
   pieces.clear();
 }
 
+void* shared = nullptr;
+uint64_t shared_block = 0;  // whose it is
+
 }  // namespace
+
+uint64_t shared_memory(size_t bytes) {
+  if (!shared)
+    shared = allocate(bytes);
+  else if (shared_block != this_grid().blocks_done)
+    renew(shared);
+  shared_block = this_grid().blocks_done;
+  return reinterpret_cast<uint64_t>(shared);
+}
 
 void count_piece(const char* operations) {
   if (this_grid().blocks_done != counted_block) end_block();
@@ -133,6 +145,7 @@ cudaError_t cudaLaunchKernel(const void* host, dim3 blocks, dim3 threads, void**
   ptx::end_block();
   const std::string failure = run_grid({blocks.x, blocks.y, blocks.z}, {threads.x, threads.y, threads.z},
                                        [&] { kernel->run(parameters.data()); });
+  release(std::exchange(ptx::shared, nullptr));
   if (failure.empty()) return cudaSuccess;
   launch_failed(name->second + ": " + failure);
   return cudaErrorLaunchFailure;

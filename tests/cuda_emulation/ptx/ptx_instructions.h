@@ -44,13 +44,16 @@ inline void count(const char* operations) {
 // How often warps issued each instruction since the last call: a piece as often as the lane that ran it most.
 std::map<std::string, uint64_t> take_counts();
 
-enum class Space { kGlobal, kOther };
+// The running block's memory, which it finds unwritten. PTX addresses it from 0.
+uint64_t shared_memory(size_t bytes);
+
+enum class Space { kDevice, kOther };  // global and shared memory, or a thread's own
 
 inline void check_load(Space space, uint64_t address, size_t bytes) {
-  if (space == Space::kGlobal) cuda_emulation::check_load(reinterpret_cast<const void*>(address), bytes);
+  if (space == Space::kDevice) cuda_emulation::check_load(reinterpret_cast<const void*>(address), bytes);
 }
 inline void check_store(Space space, uint64_t address, size_t bytes) {
-  if (space == Space::kGlobal) cuda_emulation::check_store(reinterpret_cast<void*>(address), bytes);
+  if (space == Space::kDevice) cuda_emulation::check_store(reinterpret_cast<void*>(address), bytes);
 }
 // Races with nothing but plain loads and stores, which the kernels do not have at such a place.
 inline void or_atomically(uint64_t address, uint32_t bits) {

@@ -69,6 +69,7 @@ class Kernel:
             self.parameters.append((offset, size))
             offset += size
         self.size = offset
+        self.shared, self.shared_bytes = {}, 0  # offsets of variables that a block has
         self.declarations, self.body = [], []
         self.contractible = 0
         self.piece = None  # the operations since the last label or jump, and where the body counts them
@@ -84,6 +85,8 @@ class Kernel:
             return "0x%sull" % operand[2:]
         if re.fullmatch(r"-?\d+|0x[0-9A-Fa-f]+", operand):
             return "static_cast<uint64_t>(%sll)" % operand if operand != "-9223372036854775808" else "(1ull << 63)"
+        if operand in self.shared:
+            return "static_cast<uint64_t>(%dll)" % self.shared[operand]
         if re.fullmatch(r"[\w$]+", operand):
             return "reinterpret_cast<uint64_t>(&%s[0])" % operand.replace("$", "_")
         raise ValueError("operand " + operand)
@@ -97,13 +100,14 @@ class Kernel:
 
     def load_or_store(self, parts, operands):
         is_load, type_name = parts[0] == "ld", parts[-1]
-        space = "kGlobal" if parts[1] == "global" else "kOther"
-        if parts[1] not in ("global", "local", "param"):
+        space = "kDevice" if parts[1] in ("global", "shared") else "kOther"
+        if parts[1] not in ("global", "shared", "local", "param"):
             raise ValueError("space " + parts[1])
         place, values = (operands[1], operands[0]) if is_load else (operands[0], operands[1])
         values = split_operands(values.strip("{}"))
         kind = TYPES[type_name]
-        lines = ["address = %s;" % self.address(place)]
+        base = "shared + " if parts[1] == "shared" else ""
+        lines = ["address = %s%s;" % (base, self.address(place))]
         lines.append("%s(Space::%s, address, %d);" % ("check_load" if is_load else "check_store", space, size_of(type_name) * len(values)))
         for i, operand in enumerate(values):
             at = "address + %d" % (i * size_of(type_name))
@@ -179,6 +183,11 @@ class Kernel:
             align, name, size = match.groups()
             self.declarations.append("alignas(%s) unsigned char %s[%s];" % (align, name, size))
             self.body.append("std::memset(%s, 0xd7, sizeof %s);" % (name, name))
+        elif match := re.fullmatch(r"\.shared \.align (\d+) \.b8 (\w+)\[(\d+)\]", statement):
+            align, size = int(match.group(1)), int(match.group(3))
+            offset = (self.shared_bytes + align - 1) // align * align
+            self.shared[match.group(2)] = offset
+            self.shared_bytes = offset + size
         elif statement.startswith(".pragma"):
             pass
         else:
@@ -203,6 +212,8 @@ class Kernel:
     def text(self):
         lines = ["// " + self.name, "void kernel_%d(const unsigned char* parameters) {" % self.number]
         lines += ["  uint64_t address; bool in_range; (void)parameters; (void)address; (void)in_range;"]
+        if self.shared:
+            lines.append("  const uint64_t shared = shared_memory(%d);" % self.shared_bytes)
         lines += ["  " + line for line in self.declarations + self.body] + ["}"]
         places = ", ".join("{%d, %d}" % place for place in self.parameters)
         lines.append('const Registered registered_%d("%s", &kernel_%d, %d, {%s});' % (self.number, self.name, self.number, self.size, places))

@@ -14,6 +14,7 @@
 #define __host__
 #define __device__
 #define __global__ static
+#define __shared__ static  // one block runs at a time
 #define __forceinline__ inline __attribute__((always_inline))
 
 #define threadIdx (::cuda_emulation::this_thread().index)
