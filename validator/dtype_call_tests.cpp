@@ -160,11 +160,13 @@ void info(Context& context) {
       const rh_tensor_spec& spec = *info.tunables[i];
       const std::string what = text(where, ", tunable ", spec.name);
       expect(is_float(spec.dtype) && spec.dtype.bits == 32, what, "f32", type_name(spec.dtype));
-      expect(spec.lr_group >= 0 && spec.lr_group < RH_LR_GROUPS, what, "a learning-rate group", text(spec.lr_group));
+      expect(spec.lr_group == RH_LR_ROUNDING || spec.lr_group == RH_LR_RANGE, what, "a learning-rate group",
+             text(spec.lr_group));
       expect(spec.clamp_min <= spec.initial && spec.initial <= spec.clamp_max, what,
              "clamp_min <= initial <= clamp_max", text(spec.clamp_min, ", ", spec.initial, ", ", spec.clamp_max));
     }
-    constexpr uint32_t kKnown = RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_ONLY | RH_QUANTIZER_ROWS_INDEPENDENT;
+    constexpr uint32_t kKnown =
+        RH_QUANTIZER_SHARED_STATISTIC | RH_QUANTIZER_CPU_PREPARE | RH_QUANTIZER_ROWS_INDEPENDENT;
     expect((info.flags & ~kKnown) == 0, where, "known flags", text(info.flags));
     expect(info.row_multiple >= 1, where, "a row_multiple of at least 1", text(info.row_multiple));
     expect(info.reduce >= RH_REDUCE_NONE && info.reduce <= RH_REDUCE_SUM, where, "a known reduction",
@@ -415,7 +417,7 @@ void add_dtype_call_tests(std::vector<Test>& tests) {
         thread_counts},
        {"dtype.no-threads", "plugins start no threads", "host.h", no_threads},
        {"dtype.process-state", kProcessState, "entry.h", process_state},
-       {"dtype.deterministic", "the same input gives the same bits", "host.h", deterministic},
+       {"dtype.deterministic", "the same input gives the same bits", "dtype.h", deterministic},
        {"dtype.instances", "quantizers do not disturb each other", "dtype.h", interleaved},
        {"dtype.other-thread", "[worker]: any one thread at a time may call a quantizer", "abi.h", other_thread},
        {"dtype.bare-host", "a plugin works without an extension, or says what it lacks", "host.h", bare_host},

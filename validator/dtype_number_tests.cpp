@@ -440,7 +440,7 @@ void add_dtype_number_tests(std::vector<Test>& tests) {
         slopes},
        {"dtype.sign-step", "sign_step: tunable <- clamp(tunable - learning_rate * sign(gradient))", "dtype.h",
         sign_step},
-       {"dtype.clamp", "forward keeps tunables in the range that info declares", "scheme.h", clamps},
+       {"dtype.clamp", "forward keeps tunables in the range that info declares", "encoding.h", clamps},
        {"dtype.shapes", "a layer of any shape that check takes can be quantized", "dtype.h", shapes},
        {"dtype.special-values", "zeros, denormals, NaN and infinity give finite results or an error", "dtype.h",
         special_values},

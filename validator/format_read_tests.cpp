@@ -103,7 +103,11 @@ void reader_facts(Context& context) {
     const Opened opened(format, context.scratch / "out");
     rh_reader* reader = opened.reader();
     if (reader->facts_json) {
-      const char* facts = guarded("facts_json", [&] { return reader->facts_json(reader); });
+      const char* facts = nullptr;
+      ErrorSlot error;
+      const rh_code code = guarded("facts_json", [&] { return reader->facts_json(reader, &facts, error.get()); });
+      error.check(code, "facts_json");
+      if (code != RH_OK) fail("facts_json", "RH_OK", error.message());
       const auto parsed = nlohmann::json::parse(checked_text(facts, "facts_json"), nullptr, false);
       expect(parsed.is_object(), "facts_json", "a JSON object", printable(facts));
       for (const char* key : {"config", "tuning"})

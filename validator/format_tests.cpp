@@ -621,7 +621,7 @@ void add_format_tests(std::vector<Test>& tests) {
         struct_size},
        {"format.abort", "abort frees the writer; no file is left", "format.h", abort},
        {"format.only-output", "files are written through the output extension only, and each ends in commit or discard",
-        "host.h", only_output},
+        "ext/output.h", only_output},
        {"format.full-disk", "a short write or a full disk is an error of the export, wherever it happens", "host.h",
         full_disk},
        {"format.resume", "a writer that was saved goes on in another process, and finish gives the same bytes",
@@ -630,7 +630,7 @@ void add_format_tests(std::vector<Test>& tests) {
        {"format.leaks", "finish, abort and close give back what the calls took", "format.h", leaks},
        {"format.no-threads", "plugins start no threads", "host.h", no_threads},
        {"format.process-state", kProcessState, "entry.h", process_state},
-       {"format.assign", "assign answers once, with data types by layer", "format.h", assign}});
+       {"format.assign", "assign answers once, with data types by layer", "ext/assign.h", assign}});
 }
 
 }  // namespace roundhouse::validator

@@ -16,6 +16,7 @@ std::vector<int64_t> shape_of(const rh_tensor_spec& spec) { return {spec.shape, 
 namespace {
 
 constexpr unsigned char kUnknown = 0xa5;  // bytes behind structs
+constexpr uint32_t kLearningRates = 2;
 
 std::vector<float> random_floats(size_t n, float low, float high, unsigned seed) {
   std::mt19937 random(seed);
@@ -273,7 +274,7 @@ void Pipeline::prepare() {
                              statistic_ ? call.in(*statistic_) : nullptr,
                              states,
                              case_.encoding ? call.in(encoded_) : nullptr};
-  call(quantizer_->prepare, args, input_.shape[0]);
+  call(quantizer_->prepare, args, case_.is_weight() ? input_.shape[0] : 0);
   states_.clear();
   for (uint32_t i = 0; i < info_->state_count; ++i) {
     states_.push_back(call.output(i));
@@ -336,10 +337,10 @@ void Pipeline::sign_step() {
   for (const Value& tunable : tunables_) tunables.push_back(call.in_out(tunable));
   for (size_t i = 0; i < tunables.size(); ++i)
     if (is_absent(i)) tunables[i] = nullptr;
-  const std::vector<Value> rates(RH_LR_GROUPS,
+  const std::vector<Value> rates(kLearningRates,
                                  to_value(rh::kF32, {}, {static_cast<float>(options_.learning_rate) / 100.0f}));
   const rh_sign_step_args args{
-      0, RH_LR_GROUPS, call.in(input_), call.list(tunables), call.in(states_), call.in(grad_), call.in(rates)};
+      0, kLearningRates, call.in(input_), call.list(tunables), call.in(states_), call.in(grad_), call.in(rates)};
   call(quantizer_->sign_step, args, input_.shape[0]);
   for (uint32_t i = 0; i < info_->tunable_count; ++i)
     if (tunables[i]) keep("sign_step", *info_->tunables[i], call.output(i));
@@ -350,7 +351,7 @@ void Pipeline::encode() {
   rh_tensor* const* tensors = call.out(info_->encoding->tensors, info_->encoding->tensor_count);
   const rh_encode_args args{0,      0, case_.is_weight() ? call.in(input_) : nullptr, call.tunables(), call.in(states_),
                             tensors};
-  call(quantizer_->encode, args, input_.shape[0]);
+  call(quantizer_->encode, args, case_.is_weight() ? input_.shape[0] : 0);
   encoded_.clear();
   for (uint32_t i = 0; i < info_->encoding->tensor_count; ++i) {
     encoded_.push_back(call.output(i));

@@ -46,6 +46,9 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
     if (!item.name || item.ndim < 0 || item.ndim > RH_MAX_DIMS || (item.ndim > 0 && !item.shape))
       throw Error(cat(plugin_, ", item of ", folder_, ", tensor ", i, ": no name, or no valid shape"));
     names_.emplace_back(item.name);
+    if (item.kind != RH_ITEM_TENSOR && item.kind != RH_ITEM_LAYER)
+      throw Error(cat(plugin_, ", item of ", folder_, ", ", item.name, ": a kind that this version does not know, ",
+                      item.kind));
     const bool quantized = item.kind == RH_ITEM_LAYER;
     Item entry{i,
                from_rh(item.dtype),
@@ -67,8 +70,9 @@ ExportedCheckpoint::ExportedCheckpoint(const LoadedFormat& format, const std::fi
       throw Error(cat(plugin_, ", item of ", folder_, ": tensor ", item.name, " is there twice"));
   }
   if (!RH_HAS(made, facts_json)) return;
-  const ReaderCall here(plugin_, "facts_json", folder_);
-  const char* recorded = made->facts_json(made);
+  const char* recorded = nullptr;
+  call_plugin<ReaderCall>(plugin_, "facts_json", folder_,
+                          [&](rh_error* error) { return made->facts_json(made, &recorded, error); });
   facts_ = nlohmann::json::parse(recorded ? recorded : "", nullptr, false);
   if (!facts_.is_object()) throw Error(cat(plugin_, ", facts_json of ", folder_, ": the answer is no JSON object"));
 }
@@ -82,7 +86,8 @@ std::optional<std::string> ExportedCheckpoint::side_file(const std::string& name
   if (!RH_HAS(reader_.get(), side_file)) return std::nullopt;
   std::optional<std::string> contents;
   const auto take = [](void* to, const void* bytes, uint64_t size) {
-    static_cast<std::optional<std::string>*>(to)->emplace(static_cast<const char*>(bytes), size);
+    answer_plugin(
+        nullptr, [&] { static_cast<std::optional<std::string>*>(to)->emplace(static_cast<const char*>(bytes), size); });
   };
   rh_error error{};
   const ReaderCall here(plugin_, "side_file", cat(name, " of ", folder_));

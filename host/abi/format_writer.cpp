@@ -64,8 +64,10 @@ std::string FormatWriter::save() {
 }
 
 void FormatWriter::finish() {
-  rh_writer* writer = writer_.release();  // gone whatever the result
-  call_plugin(plugin_, "finish", "", [&](rh_error* error) { return writer->finish(writer, error); });
+  call_plugin(plugin_, "finish", "", [&](rh_error* error) {
+    rh_writer* const writer = writer_.release();  // gone whatever the result
+    return writer->finish(writer, error);
+  });
 }
 
 }  // namespace roundhouse

@@ -14,6 +14,7 @@ namespace roundhouse {
 namespace {
 
 constexpr uint64_t kWorkspaceAlignment = 256;
+constexpr uint32_t kLearningRates = 2;  // RH_LR_ROUNDING, RH_LR_RANGE
 
 // A QuantizerTarget as plugins see it. Borrows from it.
 rh_layer layer_view(const QuantizerTarget& target, rh_stack& stack) {
@@ -126,13 +127,33 @@ void Quantizer::read_info() {
   check_specs(info_.states, info_.state_count, "states");
   check_specs(info_.results, info_.result_count, "results");
   check_specs(&info_.statistic, info_.statistic ? 1 : 0, "statistic");
+  for (uint32_t i = 0; i < info_.tunable_count; ++i)
+    if (const int32_t group = info_.tunables[i]->lr_group; group != RH_LR_ROUNDING && group != RH_LR_RANGE)
+      invalid(
+          cat("tunable ", info_.tunables[i]->name, " has a learning rate that this version does not know, ", group));
+  if (info_.reduce < RH_REDUCE_NONE || info_.reduce > RH_REDUCE_SUM)
+    invalid(cat("a reduction that this version does not know, ", info_.reduce));
   if (info_.encoding)
     if (const std::string fault = encoding_fault(info_.encoding); !fault.empty()) invalid(fault);
 }
 
-TensorSet Quantizer::encoded() const {
+const rh_encoding& Quantizer::encoding() const {
   if (!info_.encoding) throw Error(cat(plugin_, " declares no encoding for ", layer_));
-  return TensorSet(info_.encoding->tensors, info_.encoding->tensor_count);
+  return *info_.encoding;
+}
+
+TensorSet Quantizer::encoded() const { return TensorSet(encoding().tensors, encoding().tensor_count); }
+
+std::vector<size_t> Quantizer::order_of(const TensorSet& given) const {
+  std::vector<size_t> order;
+  for (uint32_t i = 0; i < encoding().tensor_count; ++i) {
+    const char* const name = encoding().tensors[i]->name;
+    size_t at = 0;
+    while (at < given.size() && given.name(at) != name) ++at;
+    if (at == given.size()) throw Error(cat(plugin_, ", ", layer_, ": the encoding came without its tensor ", name));
+    order.push_back(at);
+  }
+  return order;
 }
 
 void Quantizer::require_represented(uint32_t status) const {
@@ -190,7 +211,7 @@ void Quantizer::prepare(const Exec& exec, const rh_tensor* input, const rh_tenso
                         const rh_tensor* statistic, rh_tensor* const* states, const rh_tensor* const* encoded) {
   if (info_.state_count == 0) return;
   const rh_prepare_args args{sizeof args, 0, input, importance, statistic, states, encoded};
-  call("prepare", RH_MEMBER(prepare), RH_OP_PREPARE, input ? input->shape[0] : rows_, exec, args);
+  call("prepare", RH_MEMBER(prepare), RH_OP_PREPARE, rows_of(input), exec, args);
 }
 
 void Quantizer::forward(const Exec& exec, const rh_tensor& input, const rh_tensor* const* tunables,
@@ -209,14 +230,14 @@ void Quantizer::backward(const Exec& exec, const rh_tensor& input, const rh_tens
 void Quantizer::sign_step(const Exec& exec, const rh_tensor& input, rh_tensor* const* tunables,
                           const rh_tensor* const* states, const rh_tensor& grad_output,
                           const rh_tensor* const* learning_rates) {
-  const rh_sign_step_args args{sizeof args, RH_LR_GROUPS, &input, tunables, states, &grad_output, learning_rates};
+  const rh_sign_step_args args{sizeof args, kLearningRates, &input, tunables, states, &grad_output, learning_rates};
   call("sign_step", RH_MEMBER(sign_step), RH_OP_SIGN_STEP, input.shape[0], exec, args);
 }
 
 void Quantizer::encode(const Exec& exec, const rh_tensor* input, const rh_tensor* const* tunables,
                        const rh_tensor* const* states, rh_tensor* const* tensors) {
   const rh_encode_args args{sizeof args, 0, input, tunables, states, tensors};
-  call("encode", RH_MEMBER(encode), RH_OP_ENCODE, input ? input->shape[0] : rows_, exec, args);
+  call("encode", RH_MEMBER(encode), RH_OP_ENCODE, rows_of(input), exec, args);
 }
 
 void Quantizer::decode(const Exec& exec, const rh_tensor* const* tensors, rh_tensor& output) {

@@ -2,6 +2,7 @@
 // A plugin's quantizer for one layer, with C++ lifetime and errors that say where.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -89,6 +90,10 @@ class Quantizer {
   // Throws Error with what the bits of an rh_exec's status say, if any is set.
   void require_represented(uint32_t status) const;
 
+  // Which of the given tensors each one of info's encoding is, by name: who makes an encoding orders them as it likes.
+  // Throws Error where one is missing.
+  std::vector<size_t> order_of(const TensorSet& given) const;
+
   bool has_backward() const { return RH_HAS(table_.get(), backward); }
   bool has_sign_step() const { return RH_HAS(table_.get(), sign_step); }
   bool can_tune() const { return info_.tunable_count > 0 && (has_backward() || has_sign_step()); }
@@ -121,6 +126,10 @@ class Quantizer {
 
   void make(const LoadedDtype& dtype, const rh_layer& layer);
   void read_info();
+  // Throws Error when there is none.
+  const rh_encoding& encoding() const;
+  // Of a call with this input, or without.
+  int64_t rows_of(const rh_tensor* input) const { return input ? input->shape[0] : std::max<int64_t>(rows_, 0); }
   template <typename Args>
   void call(const char* name, rh_code (*function)(rh_quantizer*, const rh_exec*, const Args*, rh_error*),
             int32_t operation, int64_t rows, const Exec& exec, const Args& args);

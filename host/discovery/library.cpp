@@ -124,6 +124,8 @@ DtypeRecord read(const rh_dtype* dtype, const std::string& what) {
   DtypeRecord record;
   record.id = checked_id(RH_HAS(d, id) ? d->id : nullptr, what);
   record.supports = d->supports;
+  if (!(d->supports & RH_SUPPORTS_CPU))
+    throw Error(cat(record.id, " does not run on the CPU, where weights are decoded"));
   record.summary = RH_HAS(d, summary) ? d->summary : "";
   record.encoding = RH_HAS(d, encoding) ? d->encoding : "";
   record.options_schema = json::object();

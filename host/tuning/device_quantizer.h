@@ -30,7 +30,9 @@ class DeviceQuantizer {
 
   // An undefined tensor when the plugin declares no statistic.
   at::Tensor measure(const at::Tensor& input);
-  void prepare(const at::Tensor& input, const at::Tensor& importance, const at::Tensor& statistic);
+  void prepare(const at::Tensor& input, const at::Tensor& importance, const at::Tensor& statistic) {
+    prepare(input, importance, statistic, {});
+  }
   // encoded: the encoding's tensors.
   void prepare(const TensorSet& encoded);
   void forward(const at::Tensor& input, const std::vector<at::Tensor>& tunables, const at::Tensor& output);
@@ -51,7 +53,9 @@ class DeviceQuantizer {
 
  private:
   void make_tensors();
-  Exec exec();
+  Exec exec(at::Device device);
+  void prepare(const at::Tensor& input, const at::Tensor& importance, const at::Tensor& statistic,
+               const std::vector<at::Tensor>& encoded);
 
   Quantizer plugin_;
   at::Device device_;

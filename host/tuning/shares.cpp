@@ -113,6 +113,12 @@ ReceivedLayer::ReceivedLayer(int from, const LayerPlan& layer, const rh_encoding
   quantizer_.prepare(encoded_);
 }
 
+void ReceivedLayer::decode(const rh_tensor* const* tensors, rh_tensor& output) {
+  std::vector<const rh_tensor*> declared;
+  for (const size_t i : quantizer_.plugin().order_of(encoded_)) declared.push_back(tensors[i]);
+  quantizer_.plugin().decode(Exec(), declared.data(), output);
+}
+
 std::vector<std::vector<double>> of_all_ranks(const std::vector<double>& own) {
   if (rank_count() == 1) return {own};
   std::vector<std::vector<double>> all;

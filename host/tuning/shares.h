@@ -59,9 +59,8 @@ class ReceivedLayer {
   // encoding: as that rank's quantizer declares it. REQUIRES: can_be_sent().
   ReceivedLayer(int from, const LayerPlan& layer, const rh_encoding& encoding, Catalogue& catalogue);
   const std::vector<Tensor>& tensors() const { return encoded_.tensors(); }
-  void decode(const rh_tensor* const* tensors, rh_tensor& output) {
-    quantizer_.plugin().decode(Exec(), tensors, output);
-  }
+  // `tensors`: those of tensors(), in their order.
+  void decode(const rh_tensor* const* tensors, rh_tensor& output);
 
  private:
   DeviceQuantizer quantizer_;

@@ -18,7 +18,7 @@ RH_ASSERT_END({name}, added_call, {grown});
 def write_next_minor(include, target):
     """Reads include/roundhouse, writes target/roundhouse."""
     include, target = pathlib.Path(include), pathlib.Path(target)
-    shutil.copytree(include / "roundhouse", target / "roundhouse", dirs_exist_ok=True)
+    shutil.copytree(include / "roundhouse", target / "roundhouse", dirs_exist_ok=True, copy_function=shutil.copyfile)
     abi = (include / "roundhouse/abi.h").read_text()
     minor = int(re.search(r"#define RH_ABI_MINOR (\d+)", abi).group(1)) + 1
 

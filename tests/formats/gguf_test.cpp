@@ -240,6 +240,13 @@ TEST(Gguf, AModelThatFitsIntoOneFileIsNotSplit) {
   EXPECT_TRUE(fs::exists(written.folder() / "tiny-llama-Q8_0.gguf"));
 }
 
+json facts_of(const TestReader& reader) {
+  const char* facts = nullptr;
+  rh_error error{};
+  if (reader.get()->facts_json(reader.get(), &facts, &error) != RH_OK) throw Error(error.message);
+  return json::parse(facts);
+}
+
 // What the reader makes of the metadata of a model with this config.json.
 json rebuilt_facts(const json& config) {
   const TempFolder temporary;
@@ -266,7 +273,7 @@ json rebuilt_facts(const json& config) {
   folder.finish();
   const TestReader reader(format, out);
   EXPECT_EQ(reader.error(), "");
-  return json::parse(reader.get()->facts_json(reader.get()));
+  return facts_of(reader);
 }
 
 json rebuilt_config(const json& config) { return rebuilt_facts(config).at("config"); }
@@ -468,7 +475,7 @@ json facts_of(const std::string& bytes, std::string* tokenizer = nullptr) {
   };
   rh_error error{};
   if (tokenizer) reader.get()->side_file(reader.get(), "tokenizer.json", take, tokenizer, &error);
-  return json::parse(reader.get()->facts_json(reader.get()));
+  return facts_of(reader);
 }
 
 std::string replaced(std::string bytes, const std::string& from, const std::string& to) {

@@ -120,22 +120,28 @@ const std::string kRounded =
     kEmulated.substr(0, kEmulated.find('\n')) + "\ntuning: {iters: 0}\nimatrix: {save: x.dat}\n";
 const std::string kFirst = "pretend:0";  // the emulation has one device
 
-// The whole way of a GPU, kernels of a plugin included: nothing of it moves or waits in an iteration.
+// The whole way of a GPU, kernels of a plugin included: nothing of it moves or waits in an iteration. Scales that the
+// plugin searches on the CPU are found before the first one.
 TEST_F(OnADevice, KernelsGiveTheBitsOfTheCpuWithoutAWait) {
-  Problem p = problem(kUntied, kEmulated);
-  const Recording expected = p.quantized();
-  const AsCuda as_cuda;
-  testing::internal::CaptureStderr();
-  const auto waits = [&](int64_t iterations) {
-    p.plan.recipe.tuning.iters = iterations;
-    pretend::take_waits();
-    const Recording got = p.quantized(kFirst);
-    if (iterations == 12) expect_same(expected, got, kLossError);
-    return pretend::take_waits().size();
-  };
-  EXPECT_EQ(waits(12), waits(25));
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "no move to the CPU";
-  EXPECT_EQ(pretend::live_bytes(), 0);
+  for (const std::string& recipe : {kEmulated,
+                                    "scheme: {data_type: emulated_q4_0, bits: 4, group_size: 32}\n"
+                                    "tuning: {iters: 12, algorithm: signround2}\n"s}) {
+    SCOPED_TRACE(recipe);
+    Problem p = problem(kUntied, recipe);
+    const Recording expected = p.quantized();
+    const AsCuda as_cuda;
+    testing::internal::CaptureStderr();
+    const auto waits = [&](int64_t iterations) {
+      p.plan.recipe.tuning.iters = iterations;
+      pretend::take_waits();
+      const Recording got = p.quantized(kFirst);
+      if (iterations == 12) expect_same(expected, got, kLossError);
+      return pretend::take_waits().size();
+    };
+    EXPECT_EQ(waits(12), waits(25));
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "no move to the CPU";
+    EXPECT_EQ(pretend::live_bytes(), 0);
+  }
 }
 
 // As on a GPU, the host's own kernels do what is element-wise in a block. Their exp() and sums are not the CPU's, and

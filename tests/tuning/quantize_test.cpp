@@ -237,5 +237,34 @@ TEST_F(Quantize, SiblingsShareTheirStatistic) {
   EXPECT_EQ(different.size(), 8u) << "groups with the same maximum show nothing";
 }
 
+// Who makes an encoding orders its tensors as it likes.
+TEST_F(Quantize, TensorsOfAnEncodingAreFoundByName) {
+  Problem p = problem(kUntied, "scheme: {data_type: int, bits: 4, group_size: 32, sym: false}\ntuning: {iters: 0}\n");
+  const LayerPlan& layer = p.plan.layers.front();
+  const LoadedDtype& dtype = p.catalogue.dtype("int");
+  const QuantizerTarget target{layer.info.name, "", layer.info.out_features, layer.info.in_features, DType::kF32};
+  const std::vector<Tensor> tensors = p.quantized().layers.at(layer.info.name).tensors;
+  const auto decoded = [&](bool reversed) {
+    rh_encoding encoding = layer.encoding->get();
+    std::vector<const rh_tensor_spec*> specs(encoding.tensors, encoding.tensors + encoding.tensor_count);
+    if (reversed) std::reverse(specs.begin(), specs.end());
+    encoding.tensors = specs.data();
+    const TensorSet given(encoding.tensors, encoding.tensor_count);
+    for (size_t i = 0; i < given.size(); ++i) {
+      const Tensor& from = tensors[reversed ? given.size() - 1 - i : i];
+      std::memcpy(given[i].data(), from.data(), from.bytes());
+    }
+    Quantizer quantizer(dtype, encoding, target);
+    std::vector<const rh_tensor*> declared;
+    for (const size_t i : quantizer.order_of(given)) declared.push_back(given.data()[i]);
+    Tensor weight(DType::kF32, {target.rows, target.cols});
+    rh_tensor view = weight.view();
+    quantizer.decode({}, declared.data(), view);
+    return std::vector<float>(weight.as<float>(), weight.as<float>() + weight.elements());
+  };
+  EXPECT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(decoded(true), decoded(false));
+}
+
 }  // namespace
 }  // namespace roundhouse

@@ -541,7 +541,10 @@ rh_code read_encoded(rh_reader *reader, uint64_t index, rh_tensor *const *tensor
   return RH_OK;
 }
 
-const char *facts_json(rh_reader *) { return has(Defect::GarbageFacts) ? "none" : "{}"; }
+rh_code facts_json(rh_reader *, const char **out, rh_error *) {
+  *out = has(Defect::GarbageFacts) ? "none" : "{}";
+  return RH_OK;
+}
 
 rh_code side_file(rh_reader *, const char *, void (*take)(void *context, const void *bytes, uint64_t size),
                   void *context, rh_error *error) {

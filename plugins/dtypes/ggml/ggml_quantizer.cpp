@@ -100,7 +100,7 @@ GgmlQuantizer::GgmlQuantizer(BlockType type, const rh_layer& layer)
       name_(layer.name),
       layer_(make_ggml_layer(type, layer)),
       matrix_rows_(layer.rows / std::max(1u, layer.matrices)) {
-  info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT | (layer_.searched ? RH_QUANTIZER_CPU_ONLY : 0);
+  info_.flags = RH_QUANTIZER_ROWS_INDEPENDENT | (layer_.searched ? RH_QUANTIZER_CPU_PREPARE : 0);
   const int64_t groups = ggml_groups(layer_), blocks = ggml_blocks(layer_);
   tunables_.add("v", rh::kF32, {groups, layer_.group_cols}).lr_group = RH_LR_ROUNDING;
   if (layer_.searched) {

@@ -456,7 +456,7 @@ const char* GgufReader::facts_json() {
     if (std::string problem = config_problem(*this, facts["config"]); !problem.empty())
       facts["config_problem"] = std::move(problem);
     facts_ = facts.dump();
-  } catch (const std::exception& e) {  // this call cannot fail
+  } catch (const std::exception& e) {  // the tensors can be read all the same
     rh::log(RH_LOG_WARNING, cat("gguf: no configuration can be had from the file: ", e.what()));
   }
   return facts_.c_str();

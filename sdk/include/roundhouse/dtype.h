@@ -27,7 +27,7 @@
 
 /* Quantizer flags. */
 #define RH_QUANTIZER_SHARED_STATISTIC 1u /* the statistic is also reduced over the layer's siblings (q/k/v, gate/up) */
-#define RH_QUANTIZER_CPU_ONLY 2u /* this quantizer runs on the CPU, even where its data type runs on other devices */
+#define RH_QUANTIZER_CPU_PREPARE 2u      /* prepare() runs on the CPU, wherever the other calls run */
 /* Once the statistic is given, no row depends on another one: a quantizer for a range of rows that begins and ends at
  * multiples of row_multiple (or at the last row) gives the bits that these rows have in the whole. The host may split a
  * layer so, or put equal matrices one below the other. */
@@ -44,11 +44,11 @@ typedef struct rh_quantizer_info {
   const rh_tensor_spec *const *tunables;
   const rh_tensor_spec *const *states;
   const rh_tensor_spec *const *results;
-  const rh_tensor_spec
-      *statistic; /* what measure() writes, or NULL: no measure(). Of a batch of n matrices: n times the
-                                      first dimension that one matrix has, a matrix after the other. */
-  /* What encode() writes. For an activation: what an engine must do to its inputs, with the tensors of a calibrated range;
-   * none when the range is dynamic. */
+  /* What measure() writes, or NULL: no measure(). Where a matrix has [a, ...], a batch of n has [n * a, ...], a matrix
+   * after the other. */
+  const rh_tensor_spec *statistic;
+  /* What encode() writes, never NULL where the layer has a scheme, unless no format can hold the result. For an activation:
+   * what an engine must do to its inputs, with the tensors of a calibrated range; without tensors when it is dynamic. */
   const rh_encoding *encoding;
   int64_t row_multiple; /* with RH_QUANTIZER_ROWS_INDEPENDENT: the rows of a group, at least 1 */
   /* end of 1.0: do not modify above */
@@ -74,7 +74,8 @@ typedef struct rh_prepare_args {
                                   or NULL */
   const rh_tensor *statistic;  /* reduced; NULL when info declares none, and with `encoded` */
   rh_tensor *const *states;    /* out, [state_count] */
-  const rh_tensor *const *encoded; /* the encoding's tensors, where one was given; else NULL */
+  const rh_tensor *const
+      *encoded; /* with rh_layer.encoding: its tensors, as info's encoding declares them; else NULL */
   /* end of 1.0: do not modify above */
 } rh_prepare_args;
 RH_ASSERT_END(rh_prepare_args, encoded, 48);
@@ -104,7 +105,7 @@ typedef struct rh_backward_args {
   const rh_tensor *const *states;
   const rh_tensor *grad_output;    /* f32, f16 or bf16, shape of input */
   rh_tensor *const *grad_tunables; /* out f32, [tunable_count]; an element may be NULL: not wanted */
-  rh_tensor *grad_input;           /* out, or NULL: not wanted. Activations need it. */
+  rh_tensor *grad_input;           /* out, type and shape of input; or NULL: not wanted. Activations need it. */
   /* end of 1.0: do not modify above */
 } rh_backward_args;
 RH_ASSERT_END(rh_backward_args, grad_input, 56);
@@ -114,7 +115,7 @@ RH_ASSERT_END(rh_backward_args, grad_input, 56);
  * without a gradient tensor of the tunable's size. since 1.0 */
 typedef struct rh_sign_step_args {
   uint32_t struct_size;
-  uint32_t learning_rate_count; /* RH_LR_GROUPS of the host's headers */
+  uint32_t learning_rate_count; /* groups that the host knows: at least RH_LR_ROUNDING and RH_LR_RANGE */
   const rh_tensor *input;
   rh_tensor *const *tunables; /* in and out; an element may be NULL: not tuned */
   const rh_tensor *const *states;
@@ -168,8 +169,9 @@ typedef struct rh_quantizer {
   /* What the quantizer needs and emits; the same pointer each time, never NULL. Owned by the quantizer, valid until
    * destroy. [thread-safe] since 1.0 */
   const rh_quantizer_info *(*info)(const struct rh_quantizer *quantizer);
-  /* Bytes of workspace that an operation (RH_OP_*) needs on a device kind (RH_DEVICE_*) for an input of `rows` rows; the
-   * host gives at least so many in exec->workspace. 0 for an operation that it does not know. Optional: none.
+  /* Bytes of workspace that an operation (RH_OP_*) needs on a device kind (RH_DEVICE_*) for an input of `rows` rows; without
+   * an input, `rows` is the weight's, and 0 for an activation. The host gives at least so many in exec->workspace. 0 for an
+   * operation that it does not know. Optional: none.
    * [thread-safe] since 1.0 */
   uint64_t (*workspace_size)(const struct rh_quantizer *quantizer, int32_t operation, int32_t device_type,
                              int64_t rows);
@@ -203,7 +205,7 @@ typedef struct rh_quantizer {
 RH_ASSERT_END(rh_quantizer, get_extension, 104);
 
 /* Another name for a data type with some scheme fields fixed: {"int_sym", "{\"sym\": true}"}. With the data type's own
- * id: what that fixes. since 1.0 */
+ * id as the name: the fields that it fixes itself. since 1.0 */
 typedef struct rh_alias {
   uint32_t struct_size;
   uint32_t reserved;
@@ -213,7 +215,7 @@ typedef struct rh_alias {
 } rh_alias;
 RH_ASSERT_END(rh_alias, scheme_json, 24);
 
-#define RH_SUPPORTS_CPU 1u
+#define RH_SUPPORTS_CPU 1u /* required: decode is called there, and one quantizer's calls may name several devices */
 #define RH_SUPPORTS_CUDA 2u
 #define RH_SUPPORTS_WEIGHTS 4u
 #define RH_SUPPORTS_ACTIVATIONS 8u

@@ -19,9 +19,9 @@
 /* Learning-rate groups of tunables. */
 #define RH_LR_ROUNDING 0 /* the recipe's `lr` */
 #define RH_LR_RANGE 1    /* the recipe's `minmax_lr` */
-#define RH_LR_GROUPS 2
 
-/* A tensor that a plugin declares and the host allocates. Owned by the plugin. since 1.0 */
+/* A tensor that a plugin declares and the host allocates. Its elements have whole bytes; a tunable is f32. Owned by the
+ * plugin. since 1.0 */
 typedef struct rh_tensor_spec {
   uint32_t struct_size;
   int32_t ndim;
@@ -36,7 +36,8 @@ typedef struct rh_tensor_spec {
 } rh_tensor_spec;
 RH_ASSERT_END(rh_tensor_spec, clamp_max, 112);
 
-/* An encoding is a contract (id and parameters) with the tensors that carry it. Owned by whoever returned it. since 1.0 */
+/* An encoding is a contract (id and parameters) with the tensors that carry it. Their order is its maker's own: a reader
+ * finds them by name. Owned by whoever returned it. since 1.0 */
 typedef struct rh_encoding {
   uint32_t struct_size;
   uint32_t tensor_count;
@@ -87,9 +88,9 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
 
 /* nvfp/1: W[r][c] = value(code[r][c]) * d, d = scale[r][c / group_cols] / global_scale
  *
- *   In float32, rounded once to the output type. With ue5m3, d is the scale itself; with e4m3 it is
- *   1 / (1 / (scale * (1 / global_scale))), each step rounded to float32, as the weight was quantized, and 0 where a
- *   divisor is 0; this differs from the plain quotient in the last bits only.
+ *   In float32, rounded once to the output type. With ue5m3, d is the scale itself. With e4m3 the quotient is computed as
+ *   the weight was quantized, and this is the normative formula: 1 / (1 / (scale * (1 / global_scale))), each step rounded
+ *   to float32, and 0 where a divisor is 0. It differs from a plain division in the last bits only.
  *   parameters  {"scale": "e4m3" or "ue5m3" (unsigned, bias 15, 0xff is NaN), "group_cols": 16 or 32}
  *   tensors     "codes"        u8 [rows, cols], fp4_e2m1 in the low four bits
  *               "scale"        u8 [rows, ceil(cols / group_cols)], the scale element's bit pattern
@@ -112,11 +113,15 @@ RH_ASSERT_END(rh_encoding, tensors, 32);
  *
  * How a scale follows from the values x that share it, with a = max |x|:
  *   affine-int/1  symmetric: the x of largest magnitude / -2^(bits-1); with the parameter "mirrored": true
- *                 (min x < 0 ? 2 a : a) / (2^bits - 1). Else (max(x, 0) - min(x, 0)) / (2^bits - 1)
+ *                 (min x < 0 ? 2 a : a) / (2^bits - 1). Else (max(x, 0) - min(x, 0)) / (2^bits - 1), and the zero point
+ *                 is -min(x, 0) / scale, rounded
  *   scaled-fp8/1  a / the element's largest
  *   mx/1          by the parameter "exponent": "floor" (absent: this one; OCP's), 2^(floor(log2 a) - floor(log2 of the
  *                 element's largest)); "rceil", 2^ceil(log2(a / the element's largest)); "rceil_v2", fp4_e2m1 alone,
  *                 2^ceil(log2(a / 7.25)) (arXiv 2607.24377)
- *   nvfp/1        a / 6, as the scale's element type holds it */
+ *   nvfp/1        e4m3: min(448, G * a / 6), rounded to e4m3, where G is "global_scale"; "dynamic" is said of G alone,
+ *                 which is then 2688 / max |x| over all of the input. ue5m3: a / 6, rounded to ue5m3, at most its largest
+ * The code of an x is that of the nearest value, ties to even, of those that the codes can have: x beyond them gets the
+ * last one. */
 
 #endif /* ROUNDHOUSE_ENCODING_H */

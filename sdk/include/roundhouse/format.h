@@ -40,8 +40,8 @@ typedef struct rh_part {
   const char *tensor;   /* "model.layers.0.mlp.experts.gate_up_proj" */
   int64_t index, count; /* the expert, and how many there are; 0 of 0: the tensor is no stack */
   int64_t part, parts;  /* whose rows these are of an expert's, one part's below the other's */
-  int32_t interleaved;  /* 1: the parts' rows take turns */
-  int32_t only;         /* 1: engines know all experts by this tensor, and none by itself */
+  int32_t interleaved;  /* 1: row i of this part is row i * parts + part of the expert; 0: row part * rows + i */
+  int32_t only;         /* 1: engines look for the tensor of all experts, and would not find one expert's by its name */
   /* end of 1.0: do not modify above */
 } rh_part;
 RH_ASSERT_END(rh_part, only, 56);
@@ -60,8 +60,8 @@ typedef struct rh_planned_tensor {
 } rh_planned_tensor;
 RH_ASSERT_END(rh_planned_tensor, part, 48);
 
-/* Everything that a writer will get: each tensor of the source once, in the order of its files; of a tensor of all
- * experts each expert's weights and biases. A layer's bias is there as "L.bias"; it comes with the layer. Owned by the
+/* Everything that a writer will get: each tensor of the source once, in the order of its files; in place of a tensor of
+ * all experts, the weights and biases of each expert. A layer's bias is there as "L.bias"; it comes with the layer. Owned by the
  * host. since 1.0 */
 typedef struct rh_plan {
   uint32_t struct_size;
@@ -113,7 +113,7 @@ typedef struct rh_writer {
   uint32_t struct_size;
   uint32_t reserved;
   void *data; /* the plugin's own */
-  /* Packs a quantized layer and writes it, with its bias. Layers come block by block, each once; the layer is borrowed
+  /* Packs a quantized layer and writes it, with its bias. Layers come in any order, each once; the layer is borrowed
    * for the call. After a failure only abort is called. [worker] since 1.0 */
   rh_code (*add_layer)(struct rh_writer *writer, const rh_encoded_layer *layer, rh_error *error);
   /* Writes an unquantized CPU tensor, given under its name in the source checkpoint. Borrowed for the call. After a
@@ -186,8 +186,8 @@ typedef struct rh_reader {
   /* Optional: what the checkpoint records beside its tensors, an object with the keys of ext/model.h: "config" when the
    * format holds the model's configuration in another form than config.json, with "config_problem" when it is not enough
    * to make another checkpoint of the tensors: a text that says why; "tuning" when it records how the model was
-   * tuned. "{}" when it has none of them. Valid until close. [worker] since 1.0 */
-  const char *(*facts_json)(struct rh_reader *reader);
+   * tuned. "{}" when it has none of them. The text is the reader's, valid until close. [worker] since 1.0 */
+  rh_code (*facts_json)(struct rh_reader *reader, const char **out, rh_error *error);
   /* Optional: the contents of a file that the checkpoint holds within itself (tokenizer.json, chat_template.jinja). Calls
    * take(context, bytes, size) once; RH_NOT_FOUND when it has no such file, and then the host looks beside the
    * checkpoint. [worker] since 1.0 */

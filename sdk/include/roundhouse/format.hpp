@@ -246,7 +246,9 @@ class Format {
       t.read_activation = [](rh_reader* r, uint64_t index, rh_tensor* const* tensors, rh_error* e) {
         return on(instance(r), e, [&](Reader& reader) { reader.read_activation(index, tensors); });
       };
-      t.facts_json = [](rh_reader* r) { return instance(r).object->facts_json(); };
+      t.facts_json = [](rh_reader* r, const char** text, rh_error* e) {
+        return on(instance(r), e, [&](Reader& reader) { *text = reader.facts_json(); });
+      };
       t.side_file = [](rh_reader* r, const char* name, void (*take)(void* context, const void* bytes, uint64_t size),
                        void* context, rh_error* e) {
         return on(instance(r), e, [&](Reader& reader) {

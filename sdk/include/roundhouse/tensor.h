@@ -55,7 +55,8 @@ typedef struct rh_device {
   int32_t id;
 } rh_device;
 
-/* A view of memory that somebody else owns. `data` is NULL only when the tensor has no elements.
+/* A view of memory that somebody else owns. `data` is NULL only when the tensor has no elements; it is aligned to the size
+ * of an element, and may be to no more, as in a mapped file.
  * Frozen: 48 bytes. since 1.0 */
 typedef struct rh_tensor {
   void *data;

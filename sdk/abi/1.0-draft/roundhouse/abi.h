@@ -3,8 +3,8 @@
  * Rules that hold for every header of this folder:
  *  (1) Growable structs begin with `uint32_t struct_size`, the bytes that their writer knows. New members
  *      are appended, and padding is explicit: a member in what was hidden padding would seem known to old writers.
- *      A reader checks RH_HAS() before it touches a member that 1.0 did not have, and compares sizes with >=, never
- *      with ==. The writer sets `reserved` to 0; readers ignore it.
+ *      Before a reader touches a member that 1.0 did not have, it asks RH_HAS() of a pointer, RH_KNOWS() of any other;
+ *      it compares sizes with >=, never with ==. The writer sets `reserved` to 0; readers ignore it.
  *      Frozen structs (rh_error, rh_data_type, rh_device, rh_tensor) have no size field and never change within a major
  *      version. Arrays of growable structs are arrays of pointers.
  *  (2) Every fallible call returns an rh_code and, on failure, fills the caller's rh_error.
@@ -13,10 +13,16 @@
  *      copies them. Strings are UTF-8 and NUL-terminated. Pointer arguments are not NULL unless the comment says so.
  *  (4) Each function's comment ends with its thread tag, then the version that introduced it:
  *      [main]         only the thread that runs the host's main loop
- *      [worker]       any thread, but one at a time for one instance, and for the objects made from it
+ *      [worker]       any thread, but one at a time for one instance: a data type, a format, and each quantizer, writer
+ *                     and reader that they made stands for itself
  *      [thread-safe]  any thread, at any time
  *      A constant or id without a version is as old as the struct or extension that it is for.
- *  (5) Members of function tables marked optional may be NULL; the caller asks RH_HAS(). The others never are.
+ *      What a function calls back (take, answer, body of a loop), it calls before it returns, and on the thread of its
+ *      own call, but for the bodies of loops.
+ *  (5) Members of function tables marked optional may be NULL; the caller asks RH_HAS(). One that is required in some
+ *      cases may be NULL in the others. All others are there.
+ *  (6) A later minor may define numbers and bits that mean nothing here. A reader fails at a number that it does not
+ *      know, unless the comment says otherwise, and ignores such a bit; so whoever sets one must do without its effect.
  */
 #ifndef ROUNDHOUSE_ABI_H
 #define ROUNDHOUSE_ABI_H

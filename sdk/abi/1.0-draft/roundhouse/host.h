@@ -31,7 +31,9 @@ RH_ASSERT_END(rh_host, get_extension, 40);
 #define RH_STATUS_SCALE_RANGE 2u /* a scale is beyond its element type */
 
 /* Where a call runs. The host owns device, stream, memory and threads: the plugin enqueues on `stream`,
- * never synchronizes the device, and leaves the current device as it found it. since 1.0 */
+ * never synchronizes the device, and leaves the current device as it found it, which is `device` where that is CUDA's.
+ * What was enqueued may still run when the call has returned: until it has, the data of the call's tensors, workspace and
+ * status stay where they are. Structs, shapes and arrays of pointers are borrowed for the call alone. since 1.0 */
 typedef struct rh_exec {
   uint32_t struct_size;
   uint32_t reserved;
@@ -40,9 +42,11 @@ typedef struct rh_exec {
   void *workspace; /* at least the bytes that workspace_size() asked for, 256-byte aligned, on `device` */
   uint64_t workspace_size;
   const volatile int32_t *cancelled; /* NULL, or becomes non-zero: return RH_CANCELLED soon */
-  uint32_t *status; /* NULL, or a word on `device`, 0 before the call: a kernel that meets a weight or a scale which it
-                       cannot represent sets it to RH_STATUS_*, because it may not wait for the stream. The host reads it
-                       when it waits for the stream itself, and fails as if the call had returned RH_INVALID_ARGUMENT. */
+  uint32_t
+      *status; /* NULL, or a word on `device`: a kernel that meets a weight or a scale which it cannot represent sets
+                       bits RH_STATUS_* in it, beside those that earlier calls have set, because it may not wait for the
+                       stream. The host reads it when it waits for the stream itself, and fails as if the call had
+                       returned RH_INVALID_ARGUMENT. */
   /* end of 1.0: do not modify above */
 } rh_exec;
 RH_ASSERT_END(rh_exec, status, 56);

@@ -13,7 +13,7 @@
  *                  "norm": "rms" or "layer", "norm_eps", "rotary": {"dims", "theta", "scaling": "none", "linear",
  *                  "llama3", "yarn", "longrope" or "proportional", "factor", "low_freq_factor", "high_freq_factor",
  *                  "beta_fast", "beta_slow", "truncate", "attention_factor", "original_positions", "short_factors",
- *                  "long_factors", "interleaved": pairs are neighbours, "turning": pairs that turn, of proportional} or
+ *                  "long_factors", "interleaved": pairs are neighbours, "turning": how many pairs are rotated, of proportional} or
  *                  null, "window_rotary": the same of blocks with a sliding window, where it is another, or null,
  *                  "parallel": attention and MLP read the same, "attention_scale" (null: 1 / sqrt(head_dim)),
  *                  "attention_softcap" and "logit_softcap" (null: none), "length_scale" (null: none): beta, by which

@@ -18,7 +18,7 @@ typedef struct rh_parallel {
   /* Calls body(context, begin, end) for consecutive chunks of `grain` items (the last may be shorter) that
    * cover [0, n), on any threads in any order; returns when all have ended. The chunks depend on n and grain
    * alone, so a reduction over chunk results has the same bits for any thread count. Borrows `context`.
-   * Forbidden: exceptions that leave `body`, and calling it from inside `body`. [worker] since 1.0 */
+   * Forbidden: exceptions that leave `body`, and calling it from inside `body`. [thread-safe] since 1.0 */
   void (*parallel_for)(const rh_host *host, int64_t n, int64_t grain,
                        void (*body)(void *context, int64_t begin, int64_t end), void *context);
   /* end of 1.0: do not modify above */

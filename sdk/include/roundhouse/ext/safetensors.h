@@ -27,7 +27,7 @@ typedef struct rh_safetensors {
   uint32_t struct_size;
   uint32_t reserved;
   /* Opens a checkpoint folder (one file, or shards with an index) for reading. The reader is the plugin's until close.
-   * Headers are checked: a damaged file gives RH_DATA_LOSS with the reason. [worker] since 1.0 */
+   * Headers are checked: a damaged file gives RH_DATA_LOSS with the reason. [thread-safe] since 1.0 */
   rh_code (*open)(const rh_host *host, const char *folder, rh_st_reader **out, rh_error *error);
   /* How many tensors there are; get() takes indices below it, in file order. [worker] since 1.0 */
   uint64_t (*count)(const rh_st_reader *reader);
