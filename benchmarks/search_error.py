@@ -7,7 +7,8 @@
 (sides.py says how to make build/reference, which needs the package gguf, too; the library is that of llama-cpp-python,
 build/engines/llama_cpp/lib/python3.*/site-packages/llama_cpp/lib.) Writes results/search_error.json, type by type, from which
 document.py makes a table of docs/quality.md. An error is the sum of importance * (quantized - weight)^2, importance
-being 1 where there is none; "own" is the sum that llama.cpp's quantizer of the type makes smaller.
+being 1 where there is none; "own" is the sum that llama.cpp's quantizer of the type makes smaller. Of q3_k, for which both
+cannot be made as small as one alone, an exhaustive search of some blocks says how small they can be together.
 """
 
 import argparse
@@ -169,10 +170,8 @@ def random_sets():
     }
 
 
-def measure(program, library, models, rows, most, types):
+def measure(program, llama_cpp, sets, types):
     """Yields {type, weights, importance, over: {"llama.cpp plain": ours over its, ...}}"""
-    llama_cpp = LlamaCpp(library)
-    sets = random_sets() | {model.stem: trained(program, model, rows, most) for model in models}
     for name in types:
         for of, matrices in sets.items():
             for weighs in (False, True):
@@ -193,19 +192,66 @@ def measure(program, library, models, rows, most, types):
                 print(name, of, "importance" if weighs else "", {key: round(value, 4) for key, value in over.items()}, flush=True)
 
 
+def least_q3_k(block, weights):
+    """The least sum of weights * (quantized - block)^2 of 256 elements: over every float16 d that is of use, with the best
+    integer scale of each group and the nearest codes."""
+    largest = np.abs(block).max()
+    first, last = np.array([0.6 / 128, 4 / 93] * largest).astype(np.float16).view(np.uint16)
+    groups, weights, least = block.reshape(16, 1, 16), weights.reshape(16, 1, 16), np.inf
+    for d in np.arange(first, last + 1, dtype=np.uint16).view(np.float16).astype(np.float32):
+        for scales in (np.arange(-32, 32) * d, np.arange(-32, 32) * -d):
+            scales = scales[scales != 0].reshape(1, -1, 1)
+            values = np.clip(np.rint(groups / scales), -4, 3) * scales
+            errors = np.minimum((weights * (groups - values) ** 2).sum(-1).min(-1), (weights * groups**2).sum(-1)[:, 0])
+            least = min(least, errors.sum())
+    return least
+
+
+def bounds_of_q3_k(program, llama_cpp, sets, count):
+    """Yields {weights, importance, blocks, ours: [plain, own] over llama.cpp's, bound}: the larger of the two can be no smaller.
+
+    For any t the larger is at least (own + t * plain) / (1 + t), and of that sum the least is found block by block."""
+    name = "Q3_K"
+    for of, matrices in sets.items():
+        for weighs in (False, True):
+            blocks = []  # (elements, weights of plain, weights of own, ours, llama.cpp's)
+            for weight, importance in matrices:
+                given = importance if weighs else None
+                plain = np.broadcast_to(importance if weighs else np.float32(1), weight.shape)
+                parts = (weight, plain, own_weights(name, weight.astype(np.float64), given), ours(program, name, weight, given),
+                         llama_cpp(name, weight, given))
+                parts = [np.ascontiguousarray(part, np.float64).reshape(-1, 256) for part in parts]
+                blocks += list(zip(*parts))[:: max(1, len(parts[0]) * len(matrices) // count)]
+            def sums(side):
+                return [sum((block[kind] * (block[side] - block[0]) ** 2).sum() for block in blocks) for kind in (1, 2)]
+            found, theirs = sums(3), sums(4)
+            bound = max(sum(least_q3_k(block[0], block[2] / theirs[1] + t * block[1] / theirs[0]) for block in blocks) / (1 + t)
+                        for t in (0.5, 1, 2))
+            row = {"weights": of, "importance": weighs, "blocks": len(blocks),
+                   "ours": [float(a / b) for a, b in zip(found, theirs)], "bound": float(bound)}
+            print(row, flush=True)
+            yield row
+
+
 def main():
     parser = sides.parser(__doc__)
     parser.add_argument("--ggml", required=True, help="libggml-base.so")
     parser.add_argument("--models", nargs="+", type=pathlib.Path, default=[sides.EXAMPLE_MODEL])
     parser.add_argument("--rows", type=int, default=64, help="of a layer of a model")
     parser.add_argument("--layers", type=int, default=4, help="of a model")
+    parser.add_argument("--blocks", type=int, default=24, help="of each kind of weights, searched exhaustively")
     parser.add_argument("--types", nargs="+", default=GGML + [name for name in REFERENCE if name not in GGML])
     arguments = parser.parse_args()
-    out = arguments.json or RESULTS
-    table = [row for row in (json.loads(out.read_text()) if out.exists() else []) if row["type"] not in arguments.types]
-    for row in measure(arguments.roundhouse, arguments.ggml, arguments.models, arguments.rows, arguments.layers, arguments.types):
-        table.append(row)
-        out.write_text(json.dumps(table, indent=1) + "\n")
+    out, program, llama_cpp = arguments.json or RESULTS, arguments.roundhouse, LlamaCpp(arguments.ggml)
+    result = json.loads(out.read_text()) if out.exists() else {"errors": [], "bounds of Q3_K": []}
+    sets = random_sets() | {model.stem: trained(program, model, arguments.rows, arguments.layers) for model in arguments.models}
+    result["errors"] = [row for row in result["errors"] if row["type"] not in arguments.types]
+    for row in measure(program, llama_cpp, sets, arguments.types):
+        result["errors"].append(row)
+        out.write_text(json.dumps(result, indent=1) + "\n")
+    if "Q3_K" in arguments.types:
+        result["bounds of Q3_K"] = list(bounds_of_q3_k(program, llama_cpp, sets, arguments.blocks))
+        out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ void block_weights(BlockType type, const BlockFacts& facts, const float* x, floa
           out.fit[j] = relative + 0.2f;
           break;
         case BlockType::kQ3_K:
+          out.square[j] = relative * relative + 1;
+          break;
         case BlockType::kQ6_K:
           out.square[j] = relative * relative + 0.7f;
           break;
