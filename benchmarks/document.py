@@ -502,8 +502,7 @@ def counts_section(out):
     out.table(["scheme or part", "pass", "instructions an element", "limit", *columns, "ms"],
               [[row["scheme"], row["pass"], f"{row['total']:.1f}", str(row["limit"] or ""), *(f"{row[c]:.1f}" for c in columns),
                 f"{1000 * row['total'] * row['elements'] / rate:.2f}"] for row in counts["rows"]])
-    out.paragraph("Kernels with local memory: " + (", ".join(f"`{name}`" for name in counts["kernels_with_local_memory"]) or "none")
-                  + " (ggml's encoding, once a layer).")
+    out.paragraph("Kernels with local memory: " + (", ".join(f"`{name}`" for name in counts["kernels_with_local_memory"]) or "none") + ".")
     out.plot(plots.bars("CUDA kernels: instructions a weight", [(f"{row['scheme']}, {row['pass']}", row["total"], "ours" if row["pass"] == "forward" else "plain")
                                                                 for row in counts["rows"]], "", 0))
 
@@ -512,15 +511,17 @@ def tuned_section(out, quality):
     out.heading("Tuned beside auto-round")
     originals = ", ".join(f"{model} {perplexity:.3f}" for model, perplexity in quality["originals"].items())
     out.paragraph(f"`quality.py`, which has the data and iterations of each model (perplexities of the originals: {originals}); means over the seeds that both have, "
-                  "and how far apart these are. Both are scored by `roundhouse eval` on held-out texts of at most 512 tokens. `signround2` is auto-round's `enable_alg_ext`. "
-                  "Processor seconds are of whole programs, on a machine that did other work meanwhile, auto-round with one thread; not all runs kept them. "
-                  "The MLPs of stories260K stay as they are on both sides: auto-round leaves layers whose sizes are no multiples of 32, and theirs is 172. "
-                  "auto-round's `lr` is its own, 1 / iterations, where the column is empty; for smollm2 it is the best for it in [learning rates](#learning-rates) (of 0.005 and 0.01 at 3 bits, "
+                  "and how far apart these are. Both are scored by `roundhouse eval` on held-out texts of at most 512 tokens. `signround2` is auto-round's `enable_alg_ext`.")
+    out.paragraph("Processor seconds are of whole programs, on a machine that did other work meanwhile, auto-round with one thread; not all runs kept them. "
+                  "The machine had AVX512-BF16, but for seeds 45 to 49 of tinystories-656k, which had AVX2: there our blocks are tuned in float32.")
+    out.paragraph("Learning rates: auto-round's is its own, 1 / iterations, where the column is empty. For smollm2 it is the best for it in [learning rates](#learning-rates) (of 0.005 and 0.01 at 3 bits, "
                   "nearly equal there, the one that does better here), where ours takes what `auto` says. For gemma3 no rate was looked for, on either side: auto-round has those "
-                  "that are best for it with smollm2, ours what `auto` says. tinystories-656k and stories260K are scored on the texts by which "
+                  "that are best for it with smollm2, ours what `auto` says. More settings of ours were tried than of auto-round's: its `lr` alone.")
+    out.paragraph("Choices: tinystories-656k and stories260K are scored on the texts by which "
                   "defaults were chosen, smollm2 and gemma3 on others. One choice was not blind to these: with our first rate for 2 bits, 0.01, seed 42 had a divergence of 1.1761 and a perplexity of 118.85 "
                   "here, level with auto-round's 1.1755 and 118.39; 0.014 was tried because of that, and taken for being no worse on the texts for choices (1.2103 after 1.2119), a difference "
-                  "smaller than that of seeds. So the lead of smollm2 at 2 bits is the least certain one; gemma3 was measured after all of that, and nothing was changed since. More settings of ours were tried than of auto-round's: its `lr` alone.")
+                  "smaller than that of seeds. So the lead of smollm2 at 2 bits is the least certain one; gemma3 was measured after all of that, and nothing was changed since.")
+    out.paragraph("The MLPs of stories260K stay as they are on both sides: auto-round leaves layers whose sizes are no multiples of 32, and theirs is 172.")
     runs = {}  # by what is the same on both sides: ours, and auto-round's by its rate
     for run in quality["runs"]:
         both = runs.setdefault(tuple(run[key] for key in ("model", "scheme", "algorithm", "iters")), ({}, {}))
@@ -549,6 +550,7 @@ def tuned_section(out, quality):
     for run in sorted(quality["runs"], key=lambda run: run["iters"]):
         if run["model"] == "tinystories-656k" and run["algorithm"] == "signround2" and run["seed"] == 42 and "processor_seconds" in run:
             curves.setdefault(run["scheme"], {}).setdefault(run["side"], []).append((run["processor_seconds"], run["perplexity"], str(run["iters"])))
+    out.paragraph("tinystories-656k with seed 42 and several numbers of iterations:")
     for scheme, sides in curves.items():
         if len(sides) < 2:
             continue
@@ -563,7 +565,9 @@ def tuned_section(out, quality):
 def ablations_section(out, runs):
     out.heading("What the parts of signround2 give")
     seeds = sorted({run["seed"] for run in runs})
-    out.paragraph(f"`ablations.py`: the same model, data and measures, {runs[0]['scheme']}, 200 iterations, one setting changed; seeds {', '.join(map(str, seeds))}.")
+    out.paragraph(f"`ablations.py`: the same model, data and measures, {runs[0]['scheme']}, 200 iterations, one setting changed; seeds {', '.join(map(str, seeds))}. "
+                  "Seed 42 was measured with AVX512-BF16, the others with AVX2, where blocks are tuned in float32. A seed's perplexities lie up to 1.4 apart, so rows that differ by less than "
+                  "half of one show nothing.")
     rows = {}
     for run in runs:
         rows.setdefault(run["row"], []).append(run)
@@ -612,13 +616,13 @@ def learning_rates_section(out, runs):
            if run["model"] == "tinystories-656k" and run["iters"] == 50 and run["minmax_lr"] == run["lr"] and run["scheme"].startswith("W")])
 
 
-def search_section(out, table):
+def search_section(out, results):
+    table, bounds = results["errors"], results["bounds of Q3_K"]
     out.heading("Searched rounding beside llama.cpp and auto-round")
     out.paragraph("`search_error.py`: the error of our searched rounding over that of the other, on the same rows; below 1 ours is smaller. The first number: the sum of "
                   "importance * (quantized - weight)^2, importance being 1 where there is none, over llama.cpp's; the second: the sum that llama.cpp's quantizer of the "
                   "type makes smaller, over its own; the third: the first sum over auto-round's. auto-round's K types have scales in float32 there, which no block holds. "
-                  "Importance is random for random rows, and that of the calibration texts for those of tinystories-656k (64 rows of 4 layers; 2 for int, mx and nv). Of q3_k with importance the two sums "
-                  "pull apart: ours is a compromise, and what is won by one is lost by the other.")
+                  "Importance is random for random rows, and that of the calibration texts for those of tinystories-656k (64 rows of 4 layers; 2 for int, mx and nv).")
     sets = list(dict.fromkeys(row["weights"] for row in table))
     cells = {}
     for row in table:
@@ -627,6 +631,13 @@ def search_section(out, table):
     out.table(["type", "importance", *sets],
               [[kind, "yes" if weighs else "", *(cells.get((kind, weighs, of), "") for of in sets)]
                for kind, weighs in dict.fromkeys((row["type"], row["importance"]) for row in table)])
+    if bounds:
+        out.paragraph("Of q3_k the first two numbers pull apart, and ours is a compromise. How low both can be at once, on some blocks of the same rows, is what "
+                      "an exhaustive search gives: every float16 d, with the best integer scale of each group and the nearest codes. For blocks that the type can hold the larger "
+                      "of the two numbers is no lower than the last column.")
+        out.table(["weights", "importance", "blocks", "first number, ours", "second, ours", "least of the larger one"],
+                  [[row["weights"], "yes" if row["importance"] else "", str(row["blocks"]), *(f"{n:.3f}" for n in row["ours"]), f"{row['bound']:.3f}"]
+                   for row in bounds])
 
 
 def make_quality():

@@ -105,7 +105,8 @@ extern "C" int roundhouse_main(int argc, char** argv) {
       ->type_name("FILE");
   app.add_option("--plugin-path", context.discovery.directories, "Look for plugins in this folder (may be repeated)")
       ->type_name("DIR");
-  app.add_flag("!--no-cache", context.discovery.use_cache, "Scan the plugins anew");
+  app.add_flag_callback(
+      "--no-cache", [&] { context.discovery.use_cache = false; }, "Scan the plugins anew");
   app.add_option("--log-file", context.log_file, "Also write messages and progress to this file")->type_name("FILE");
   app.add_option("--threads", context.threads, "Threads to use (default: all processors)")->check(CLI::Range(1, 4096));
   app.add_flag("-v,--verbose", context.verbose, "Show more");
