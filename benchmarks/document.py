@@ -633,8 +633,8 @@ def search_section(out, results):
                for kind, weighs in dict.fromkeys((row["type"], row["importance"]) for row in table)])
     if bounds:
         out.paragraph("Of q3_k the first two numbers pull apart, and ours is a compromise. How low both can be at once, on some blocks of the same rows, is what "
-                      "an exhaustive search gives: every float16 d, with the best integer scale of each group and the nearest codes. For blocks that the type can hold the larger "
-                      "of the two numbers is no lower than the last column.")
+                      "an exhaustive search gives: every float16 d from 0.6 / 128 to 4 / 93 of the largest weight, with the best integer scale of each group and the nearest codes. "
+                      "With such a d the larger of the two numbers is no lower than the last column.")
         out.table(["weights", "importance", "blocks", "first number, ours", "second, ours", "least of the larger one"],
                   [[row["weights"], "yes" if row["importance"] else "", str(row["blocks"]), *(f"{n:.3f}" for n in row["ours"]), f"{row['bound']:.3f}"]
                    for row in bounds])
