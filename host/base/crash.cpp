@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/base/crash.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,6 +31,8 @@ struct Note {
 // initial-exec: a signal handler may read it without memory being allocated for it first.
 __attribute__((tls_model("initial-exec"))) thread_local const PluginCall* volatile t_call = nullptr;
 std::array<Note, kNotes> g_notes;
+// Read by each call of a thread, written by those that are watched: they do not wait for ever while others come and go.
+pthread_rwlock_t g_calls = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 std::atomic<pid_t> g_installed{0};  // by which process: a child that a plugin forks may end as it likes
 std::atomic_flag g_reporting = ATOMIC_FLAG_INIT;
 
@@ -141,14 +144,25 @@ void report_end(std::string_view function) {
   ::syscall(SYS_exit_group, EXIT_FAILURE);
 }
 
-PluginCall::PluginCall(std::string_view plugin, std::string_view function, std::string_view where) noexcept
-    : plugin_(plugin), function_(function), where_(where), outer_(t_call), floats_(FloatEnvironment::now()) {
+PluginCall::PluginCall(std::string_view plugin, std::string_view function, std::string_view where,
+                       Beside beside) noexcept
+    : plugin_(plugin),
+      function_(function),
+      where_(where),
+      outer_(t_call),
+      alone_(outer_ ? outer_->alone_ : beside == Beside::kNone),
+      floats_(FloatEnvironment::now()) {
+  if (!outer_ && beside != Beside::kItsOwn) {
+    alone_ ? ::pthread_rwlock_wrlock(&g_calls) : ::pthread_rwlock_rdlock(&g_calls);
+    locked_ = true;
+  }
   if (g_installed) thread_local HandlerStack stack;
   t_call = this;
 }
 
 PluginCall::~PluginCall() {
   t_call = outer_;
+  if (locked_) ::pthread_rwlock_unlock(&g_calls);
   if (FloatEnvironment::now() == floats_) return;
   floats_.restore();
   try {
@@ -160,14 +174,19 @@ PluginCall::~PluginCall() {
 }
 
 WatchedCall::WatchedCall(std::string_view plugin, std::string_view function, std::string_view where)
-    : PluginCall(plugin, function, where) {
+    : WatchedCall(plugin, function, where, is_due(plugin, function)) {}
+
+WatchedCall::WatchedCall(std::string_view plugin, std::string_view function, std::string_view where, bool due)
+    : PluginCall(plugin, function, where, due ? Beside::kNone : Beside::kAny) {
+  if (due && is_alone()) before_.emplace();  // within one that is not watched, another thread's may be under way
+}
+
+bool WatchedCall::is_due(std::string_view plugin, std::string_view function) {
   static std::mutex mutex;
   static auto& calls = *new std::map<std::string, uint64_t>;  // also for what is destroyed at the end
-  const uint64_t earlier = [&] {
-    const std::lock_guard lock(mutex);
-    return calls[cat(plugin, "\n", function)]++;
-  }();
-  if (earlier < 16 || earlier % 16 == 0) before_.emplace();
+  const std::lock_guard lock(mutex);
+  const uint64_t earlier = calls[cat(plugin, "\n", function)]++;
+  return earlier < 16 || earlier % 16 == 0;
 }
 
 WatchedCall::~WatchedCall() {

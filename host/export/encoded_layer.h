@@ -12,15 +12,15 @@
 
 namespace roundhouse {
 
-// Borrowed for the call that receives it.
+// Borrowed for the call that receives it. What `encoding` and `decode` need lives as long as `decode` or longer.
 struct EncodedLayer {
   // Writes the weight that `tensors` mean to `output`, [out_features, in_features].
   using Decode = std::function<void(const rh_tensor* const* tensors, rh_tensor& output)>;
 
   const LayerPlan& plan;
   const rh_encoding& encoding;
-  const std::vector<Tensor>& tensors;  // as the encoding declares them
-  Tensor bias;                         // [out_features], or undefined
+  std::vector<Tensor> tensors;  // as the encoding declares them
+  Tensor bias;                  // [out_features], or undefined
   Decode decode;
   const rh_encoding* activation_encoding = nullptr;  // nullptr: its input is not quantized
   std::vector<Tensor> activation_tensors = {};       // as that declares them

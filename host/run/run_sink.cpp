@@ -108,8 +108,9 @@ void RunSink::block_done(const BlockReport& report) {
   done_ = report.block + 1;
 }
 
+bool RunSink::wants_pause() { return since_record_.now() >= std::max(interval_, kIntervalPerCost * cost_); }
+
 void RunSink::pause(const std::function<void(RecordWriter& record)>& write) {
-  if (since_record_.now() < std::max(interval_, kIntervalPerCost * cost_)) return;
   const Clock cost;
   settle();
   exporter_.save();

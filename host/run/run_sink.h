@@ -46,6 +46,7 @@ class RunSink : public QuantizeSink {
   void tensor(const std::string& name, const Tensor& tensor) override { exporter_.tensor(name, tensor); }
   void iteration(int64_t block, int64_t iteration, double loss) override;
   void block_done(const BlockReport& report) override;
+  bool wants_pause() override;
   void pause(const std::function<void(RecordWriter& record)>& write) override;
 
   // Waits until the last record is on the disk; warns when it cannot be.

@@ -26,6 +26,8 @@ class DeviceQuantizer {
 
   at::Device device() const { return device_; }
   Quantizer& plugin() { return plugin_; }
+  // Nothing else may be asked of this then.
+  Quantizer take_plugin() { return std::move(plugin_); }
   const rh_quantizer_info& info() const { return plugin_.info(); }
 
   // An undefined tensor when the plugin declares no statistic.

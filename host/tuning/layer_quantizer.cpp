@@ -30,6 +30,18 @@ LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, cons
       tunable_(is_tuned(plan.scheme.weight->rounding) && quantizer().can_tune() &&
                quantizer_.info().tunable_count > 0) {}
 
+EncodedLayer LayerQuantizer::take_encoded(Tensor bias) {
+  std::vector<Tensor> tensors = encode();
+  const rh_encoding& declared = encoding();
+  const auto quantizer = std::make_shared<Quantizer>(quantizer_.take_plugin());
+  EncodedLayer encoded{plan_, declared, std::move(tensors), std::move(bias),
+                       [quantizer](const rh_tensor* const* from, rh_tensor& output) {
+                         quantizer->decode(Exec(), from, output);
+                       }};
+  if (plan_.activation_encoding) encoded.activation_encoding = &plan_.activation_encoding->get();
+  return encoded;
+}
+
 void LayerQuantizer::prepare(const at::Tensor& statistic, const at::Tensor& importance) {
   quantizer_.prepare(weight_, importance.defined() ? importance.to(quantizer_.device()) : importance, statistic);
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/discovery/catalogue.h"
+#include "host/export/encoded_layer.h"
 #include "host/plan/plan.h"
 #include "host/ranks/ranks.h"
 #include "host/tuning/device_quantizer.h"
@@ -61,6 +62,8 @@ class LayerQuantizer {
 
   // The encoding's tensors, on the CPU.
   std::vector<Tensor> encode() { return quantizer_.encode(weight_, tunables_); }
+  // The layer for the formats, without tensors of its activation. Nothing else may be asked of this then.
+  EncodedLayer take_encoded(Tensor bias);
   const rh_encoding& encoding() const { return *quantizer_.info().encoding; }
 
  private:

@@ -30,6 +30,7 @@
 #include "host/tuning/block_loop.h"
 #include "host/tuning/caching_allocator.h"
 #include "host/tuning/expert_tokens.h"
+#include "host/tuning/hand_over.h"
 #include "host/tuning/held_source.h"
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/importance.h"
@@ -71,7 +72,9 @@ class Run {
         random_(static_cast<uint64_t>(recipe_.calibration.seed)),
         collector_(layers_to_collect(input.plan, input.catalogue)),
         share_(input.samples.empty() ? Range() : own_share(static_cast<int64_t>(input.samples.size()), seqlen())),
-        memory_{recipe_.memory, recipe_.output, {}} {
+        memory_{recipe_.memory, recipe_.output, {}},
+        // Packed layers come out of a plugin, which is to be asked by one thread.
+        hand_over_(sink, runs_ahead(device_) && !input.quantized, input.ahead_bytes) {
     at::set_num_threads(threads());
     seen_.importance = input.plan.importance;
     for (const LayerPlan& layer : in_.plan.layers)
@@ -92,7 +95,10 @@ class Run {
       sink_.block_done(report);
       pause(block + 1);
     }
-    at_place(in_.architecture.head().name, recipe_, [&] { quantize_head(); });
+    at_place(in_.architecture.head().name, recipe_, [&] {
+      quantize_head();
+      hand_over_.finish();
+    });
     seen_.spill = memory_.spill;
     return std::move(seen_);
   }
@@ -175,7 +181,6 @@ class Run {
     emit(layers, activations, in_.architecture.block_tensors(index));
     if (!passes_.importance)
       for (const LinearInfo& linear : in_.architecture.block_linears(index)) seen_.importance.erase(linear.name);
-    few_.clear();
   }
 
   // Takes the importance of input channels and the ranges of activations from the block with its original weights, and
@@ -298,11 +303,14 @@ class Run {
       return;
     }
     bool saved = false;
-    sink_.pause([&](RecordWriter& record) {
-      if (ranks()) ranks()->from_first(kSave);
-      saved = true;
-      save(next, record);
-    });
+    if (sink_.wants_pause()) {
+      hand_over_.finish();
+      sink_.pause([&](RecordWriter& record) {
+        if (ranks()) ranks()->from_first(kSave);
+        saved = true;
+        save(next, record);
+      });
+    }
     if (ranks() && !saved) ranks()->from_first("");
   }
 
@@ -421,7 +429,11 @@ class Run {
       const BlockLoss loss = run_block_loop(
           {passes_.quantized ? *quantized_ : *full_, targets_ ? *targets_ : *full_, mask_,
            [&](const at::Tensor& hidden) { return compared(block.forward(hidden, *positions_)); }, layers, random_,
-           [&](int64_t iteration, double value) { sink_.iteration(index, iteration, value); }, runs_ahead(device_),
+           [&](int64_t iteration, double value) {
+             hand_over_.check();
+             sink_.iteration(index, iteration, value);
+           },
+           runs_ahead(device_),
            std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return has_outliers(layer->plan()); }),
            in_.architecture.hidden_size(), loss_of(index, layers), [&] { in_.source.release_pages(); }, &status},
           recipe_.tuning, recipe_.calibration.batch_size);
@@ -492,36 +504,28 @@ class Run {
     return squares > 0 ? std::sqrt(squared_error / squares) : 0;
   }
 
-  // Hands the layers and the other tensors among `names` to the sink.
+  // Hands the layers and the other tensors among `names` over.
   void emit(LayerQuantizers& layers, const Activations& activations, const std::vector<std::string>& names) {
     if (this_rank() > 0) return send(layers);
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
-      std::optional<ReceivedLayer> received;
-      if (!layer->is_own()) received.emplace(layer->owner(), layer->plan(), layer->encoding(), in_.catalogue);
-      const std::vector<Tensor> tensors = received ? received->tensors() : layer->encode();
       const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
-      const auto decode = [&](const rh_tensor* const* encoded, rh_tensor& output) {
-        received ? received->decode(encoded, output) : layer->quantizer().decode(Exec(), encoded, output);
-      };
-      EncodedLayer encoded{layer->plan(), layer->encoding(), tensors, bias, decode};
-      if (ActivationQuantizer* activation = activations.find(name)) {
-        encoded.activation_encoding = &activation->encoding();
-        encoded.activation_tensors = activation->encode();
-      }
-      sink_.layer(encoded);
+      EncodedLayer encoded = layer->is_own() ? layer->take_encoded(bias)
+                                             : receive_layer(layer->owner(), layer->plan(), bias, in_.catalogue);
+      if (ActivationQuantizer* activation = activations.find(name)) encoded.activation_tensors = activation->encode();
+      hand_over_.layer(std::move(encoded));
       done_.insert(name + ".weight");
       if (layer->plan().info.has_bias) done_.insert(name + ".bias");  // another one is no part of the layer
     }
     for (const std::string& name : names) {
       if (const auto kept = kept_.find(name); kept != kept_.end() && done_.insert(name).second) {
         with_stored_layer(*kept->second, *in_.quantized, in_.source,
-                          [&](const EncodedLayer& layer) { sink_.layer(layer); });
+                          [&](const EncodedLayer& layer) { hand_over_.layer(layer); });
         done_.insert(kept->second->info.name + ".bias");  // it came with the layer
       }
       const std::string exported = exported_name(in_.architecture, stored_, name);
       if (exported.empty() || !source_.contains(name) || !done_.insert(exported).second) continue;
-      sink_.tensor(exported, source_.take(name));
+      hand_over_.tensor(exported, source_.take(name));
     }
     source_.drop();
   }
@@ -557,7 +561,7 @@ class Run {
   Range share_;                // this rank's calibration samples: those in its stores
   mutable int64_t unit_ = 0;   // of them: the one that passes
   ExpertTokens tokens_{{}};    // of the block
-  std::deque<LayerPlan> few_;  // of its layers that are not tuned for want of them
+  std::deque<LayerPlan> few_;  // of layers that are not tuned for want of them
   Observations seen_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<PositionData> positions_;
@@ -569,6 +573,7 @@ class Run {
   at::Tensor first_inputs_;               // of the block in the original chain: the first samples
   std::unordered_set<std::string> done_;  // by the names that the formats get
   std::set<std::string> warned_;          // data types whose weights leave the device
+  HandOver hand_over_;                    // last: its thread uses the others
 };
 
 }  // namespace

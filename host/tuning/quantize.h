@@ -23,13 +23,16 @@ namespace roundhouse {
 class QuantizeSink {
  public:
   virtual ~QuantizeSink() = default;
+  // These two come from another thread than the rest where a run computes on a device, one at a time; meanwhile the rest
+  // goes on, but for pause().
   virtual void layer(const EncodedLayer& layer) = 0;
   virtual void tensor(const std::string& name, const Tensor& tensor) = 0;
   // Called inside a block, once an iteration; on a GPU some at a time.
   virtual void iteration(int64_t block, int64_t iteration, double loss) = 0;
   virtual void block_done(const BlockReport& report) = 0;
-  // Called between two blocks, or two layers that come without blocks: all that is before has come. `write` adds what a
-  // later process needs to go on from here.
+  // Asked between two blocks, or two layers that come without blocks: whether pause() shall follow.
+  virtual bool wants_pause() { return false; }
+  // All that is before has come. `write` adds what a later process needs to go on from here.
   virtual void pause(const std::function<void(RecordWriter& record)>& /*write*/) {}
 };
 
@@ -45,7 +48,8 @@ struct QuantizeInput {
   std::string device = "cpu";
   // To go on from there; reset when all of it is loaded, so that its file's room is free. nullptr: from the beginning.
   std::optional<JournalRecord>* from = nullptr;
-  // Of the next block's weights, at most so many are read ahead for a GPU: more than a dense block has; experts have more.
+  // Beside a GPU at most so many bytes of the next block's weights are read ahead, and so many of the last one's layers
+  // wait for the formats: more than a dense block has; experts have more.
   uint64_t ahead_bytes = uint64_t{2} << 30;
 };
 

@@ -15,9 +15,11 @@
 #include "host/base/error.h"
 #include "host/base/parallel.h"
 #include "host/export/stored_layer.h"
+#include "host/model/accelerator.h"
 #include "host/model/finite.h"
 #include "host/model/torch_tensor.h"
 #include "host/ranks/ranks.h"
+#include "host/tuning/hand_over.h"
 #include "host/tuning/layer_quantizer.h"
 #include "host/tuning/place.h"
 #include "host/tuning/shares.h"
@@ -29,7 +31,11 @@ const std::string kShared = "shared/";  // what names of a record's tensors begi
 
 class LayerRounding {
  public:
-  LayerRounding(const QuantizeInput& input, QuantizeSink& sink) : in_(input), sink_(sink), device_(input.device) {
+  LayerRounding(const QuantizeInput& input, QuantizeSink& sink)
+      : in_(input),
+        sink_(sink),
+        device_(input.device),
+        hand_over_(sink, runs_ahead(device_) && !input.quantized, input.ahead_bytes) {
     at::set_num_threads(threads());
     for (const LayerPlan& layer : in_.plan.layers) {
       if (!layer.encoding) continue;
@@ -52,8 +58,11 @@ class LayerRounding {
       one(names[i]);
       // A stack that a writer has begun is large: no record has a part of one.
       if (i + 1 < names.size() && stack_of(names[i]) == stack_of(names[i + 1]) && !stack_of(names[i]).empty()) continue;
+      if (!sink_.wants_pause()) continue;
+      hand_over_.finish();
       sink_.pause([&](RecordWriter& record) { save(i + 1, record); });
     }
+    hand_over_.finish();
     if (ranks()) ranks()->flush();
   }
 
@@ -94,13 +103,13 @@ class LayerRounding {
     release_pages();
     const auto found = layers_.find(name);
     if (found == layers_.end()) {
-      if (!is_bias(name)) sink_.tensor(name, load(name));
+      if (!is_bias(name)) hand_over_.tensor(name, load(name));
       return;
     }
     const LayerPlan& layer = *found->second;
     at_place(layer.info.name, in_.plan.recipe, [&] {
       if (layer.kept())
-        with_stored_layer(layer, *in_.quantized, in_.source, [&](const EncodedLayer& stored) { sink_.layer(stored); });
+        with_stored_layer(layer, *in_.quantized, in_.source, [&](const EncodedLayer& stored) { hand_over_.layer(stored); });
       else
         round(layer);
     });
@@ -150,20 +159,9 @@ class LayerRounding {
 
   void round(const LayerPlan& plan) {
     const int owner = owner_of(plan);
-    std::optional<ReceivedLayer> received;
-    std::unique_ptr<LayerQuantizer> layer;
-    if (owner == this_rank())
-      layer = rounded(plan);
-    else
-      received.emplace(owner, plan, plan.encoding->get(), in_.catalogue);
-    const std::vector<Tensor> tensors = received ? received->tensors() : layer->encode();
     const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
-    EncodedLayer encoded{plan, received ? plan.encoding->get() : layer->encoding(), tensors, bias,
-                         [&](const rh_tensor* const* from, rh_tensor& output) {
-                           received ? received->decode(from, output) : layer->quantizer().decode(Exec(), from, output);
-                         }};
-    if (plan.activation_encoding) encoded.activation_encoding = &plan.activation_encoding->get();
-    sink_.layer(encoded);
+    hand_over_.layer(owner == this_rank() ? rounded(plan)->take_encoded(bias)
+                                          : receive_layer(owner, plan, bias, in_.catalogue));
   }
 
   // Of all layers that read the same input, where the data type shares it: each of them is loaded once more.
@@ -197,6 +195,7 @@ class LayerRounding {
   std::unordered_map<std::string, std::vector<const LayerPlan*>> siblings_;
   std::unordered_map<std::string, std::string> stacks_;  // the tensor of all that a tensor is a part of
   std::unordered_map<std::string, at::Tensor> shared_;   // statistics, by siblings
+  HandOver hand_over_;
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "host/base/error.h"
 #include "host/model/torch_tensor.h"
 #include "host/ranks/ranks.h"
+#include "host/tuning/device_quantizer.h"
 
 namespace roundhouse {
 namespace {
@@ -103,20 +104,25 @@ bool can_be_sent(const LayerPlan& layer, const Catalogue& catalogue) {
   return catalogue.find_dtype(layer.scheme.weight->dtype)->supports & RH_SUPPORTS_ENCODED;
 }
 
-ReceivedLayer::ReceivedLayer(int from, const LayerPlan& layer, const rh_encoding& encoding, Catalogue& catalogue)
-    : quantizer_(catalogue.dtype(layer.scheme.weight->dtype), encoding,
-                 {layer.info.name, layer.info.role, layer.info.out_features, layer.info.in_features, layer.dtype,
-                  RH_TARGET_WEIGHT, layer.info.stack},
-                 at::kCPU),
-      encoded_(encoding.tensors, encoding.tensor_count) {
-  for (const Tensor& tensor : encoded_.tensors()) ranks()->receive(from, tensor.data(), tensor.bytes());
-  quantizer_.prepare(encoded_);
-}
-
-void ReceivedLayer::decode(const rh_tensor* const* tensors, rh_tensor& output) {
-  std::vector<const rh_tensor*> declared;
-  for (const size_t i : quantizer_.plugin().order_of(encoded_)) declared.push_back(tensors[i]);
-  quantizer_.plugin().decode(Exec(), declared.data(), output);
+EncodedLayer receive_layer(int from, const LayerPlan& layer, Tensor bias, Catalogue& catalogue) {
+  const rh_encoding& encoding = layer.encoding->get();
+  const TensorSet received(encoding.tensors, encoding.tensor_count);
+  for (const Tensor& tensor : received.tensors()) ranks()->receive(from, tensor.data(), tensor.bytes());
+  DeviceQuantizer quantizer(catalogue.dtype(layer.scheme.weight->dtype), encoding,
+                            {layer.info.name, layer.info.role, layer.info.out_features, layer.info.in_features,
+                             layer.dtype, RH_TARGET_WEIGHT, layer.info.stack},
+                            at::kCPU);
+  quantizer.prepare(received);
+  const std::vector<size_t> order = quantizer.plugin().order_of(received);
+  const auto decode = [order, decoder = std::make_shared<Quantizer>(quantizer.take_plugin())](
+                          const rh_tensor* const* tensors, rh_tensor& output) {
+    std::vector<const rh_tensor*> declared;
+    for (const size_t i : order) declared.push_back(tensors[i]);
+    decoder->decode(Exec(), declared.data(), output);
+  };
+  EncodedLayer encoded{layer, encoding, received.tensors(), std::move(bias), decode};
+  if (layer.activation_encoding) encoded.activation_encoding = &layer.activation_encoding->get();
+  return encoded;
 }
 
 std::vector<std::vector<double>> of_all_ranks(const std::vector<double>& own) {

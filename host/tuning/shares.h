@@ -10,8 +10,8 @@
 
 #include "host/base/tensor.h"
 #include "host/discovery/catalogue.h"
+#include "host/export/encoded_layer.h"
 #include "host/plan/plan.h"
-#include "host/tuning/device_quantizer.h"
 #include "host/tuning/hidden_states.h"
 #include "host/tuning/units.h"
 
@@ -53,19 +53,8 @@ void post(int to, const Tensor& tensor);
 // Whether the first rank can decode what another one has encoded: else it does the layer itself.
 bool can_be_sent(const LayerPlan& layer, const Catalogue& catalogue);
 
-// A layer that another rank has encoded, on the first.
-class ReceivedLayer {
- public:
-  // encoding: as that rank's quantizer declares it. REQUIRES: can_be_sent().
-  ReceivedLayer(int from, const LayerPlan& layer, const rh_encoding& encoding, Catalogue& catalogue);
-  const std::vector<Tensor>& tensors() const { return encoded_.tensors(); }
-  // `tensors`: those of tensors(), in their order.
-  void decode(const rh_tensor* const* tensors, rh_tensor& output);
-
- private:
-  DeviceQuantizer quantizer_;
-  TensorSet encoded_;
-};
+// A layer that another rank has encoded, on the first: as take_encoded() gives it there. REQUIRES: can_be_sent().
+EncodedLayer receive_layer(int from, const LayerPlan& layer, Tensor bias, Catalogue& catalogue);
 
 // Every rank's numbers, in the ranks' order, on every rank.
 std::vector<std::vector<double>> of_all_ranks(const std::vector<double>& own);

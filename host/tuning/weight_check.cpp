@@ -130,14 +130,8 @@ class Checker {
       rehearse(in_.catalogue, plan, in_.architecture, in_.model_folder, [&](Exporter& exporter) {
         LayerQuantizer quantizer(in_.catalogue, plain, weight, at::kCPU);
         quantizer.prepare(quantizer.measure());
-        const std::vector<Tensor> tensors = quantizer.encode();
-        EncodedLayer encoded{plain, quantizer.encoding(), tensors,
-                             layer.info.has_bias ? in_.source.load(layer.info.name + ".bias") : Tensor(),
-                             [&](const rh_tensor* const* from, rh_tensor& output) {
-                               quantizer.quantizer().decode(Exec(), from, output);
-                             }};
-        if (layer.activation_encoding) encoded.activation_encoding = &layer.activation_encoding->get();
-        exporter.layer(encoded);
+        exporter.layer(quantizer.take_encoded(
+            layer.info.has_bias ? in_.source.load(layer.info.name + ".bias") : Tensor()));
       });
       return "";
     } catch (const Cancelled&) {

@@ -4,6 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <optional>
+#include <thread>
+#include <vector>
+
 #include "host/abi/quantizer.h"
 #include "host/base/crash.h"
 #include "host/base/process_state.h"
@@ -89,6 +94,42 @@ TEST_F(Leftovers, OfEachFunctionTheFirstSixteenCallsAreWatchedAndThenEverySixtee
   ::umask(before);
   EXPECT_EQ(unnoticed.size(), 50u - 16 - 3);
   EXPECT_THAT(unnoticed, testing::Not(testing::AnyOf(testing::Contains(15), testing::Contains(32))));
+}
+
+// What another plugin changes at the same time on another thread would be laid to its door.
+TEST_F(Leftovers, NoOtherThreadIsInAPluginDuringACallThatIsWatched) {
+  std::atomic<int> inside = 0;
+  std::atomic<bool> ends = false;
+  std::atomic<int64_t> calls = 0;
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 2; ++i)
+    threads.emplace_back([&] {
+      while (!ends) {
+        const PluginCall call("another plugin", "forward");
+        ++inside;
+        const WatchedCall nested("another plugin", "decode");  // of a call that is not watched
+        ++calls;
+        --inside;
+      }
+    });
+  const auto met = [&] { return inside.load(); };
+  for (int call = 0; call < 16; ++call) {
+    const int64_t before = calls;
+    {
+      const WatchedCall watched("a plugin", "alone");
+      for (int look = 0; look < 1000; ++look) ASSERT_EQ(met(), 0);
+    }
+    while (calls < before + 2) std::this_thread::yield();  // they go on
+  }
+  ends = true;
+}
+
+TEST_F(Leftovers, ACallThatIsNotWatchedDoesNotWait) {
+  for (int call = 0; call < 16; ++call) const WatchedCall watched("a plugin", "beside");
+  std::optional<WatchedCall> first(std::in_place, "a plugin", "beside");  // the 17th
+  first.reset();
+  const PluginCall here("another plugin", "forward");
+  std::jthread([] { const WatchedCall unwatched("a plugin", "beside"); }).join();
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,7 @@
 
 #include "host/base/cpu.h"
 #include "host/base/error.h"
+#include "host/base/files.h"
 #include "host/model/accelerator.h"
 #include "host/model/gated_scan.h"
 #include "host/model/kernels_of_cuda.h"
@@ -21,6 +23,7 @@
 #include "host/model/torch_tensor.h"
 #include "host/plan/mix.h"
 #include "host/run/mix_cache.h"
+#include "host/run/run_sink.h"
 #include "host/tuning/activation_quantizer.h"
 #include "host/tuning/input_quantization.h"
 #include "host/tuning/round.h"
@@ -403,6 +406,81 @@ TEST_F(OnADevice, LayersAreRoundedToTheBitsOfTheCpu) {
     return sink;
   };
   expect_same(rounded("cpu"), rounded(kDevice));
+}
+
+// Does something of its own with each layer.
+struct LayerByLayer : Recording {
+  std::function<void(const std::string& name)> each;
+  std::atomic<int64_t> iterations = 0;  // of the second block
+
+  void layer(const EncodedLayer& layer) override {
+    each(layer.plan.info.name);
+    Recording::layer(layer);
+  }
+  void iteration(int64_t block, int64_t, double) override { iterations += block == 1; }
+};
+
+TEST_F(OnADevice, LayersArePackedWhileTheNextBlockIsTuned) {
+  Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 3}\n");
+  const Recording expected = p.quantized();
+  LayerByLayer sink;
+  sink.each = [&](const std::string&) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (sink.iterations == 0 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    EXPECT_GT(sink.iterations, 0) << "the first block's layers were waited for";
+  };
+  quantize({p.plan, p.architecture, p.source, nullptr, p.catalogue, p.samples, std::nullopt, kDevice}, sink);
+  EXPECT_EQ(sink.names, expected.names);
+  expect_same(expected, sink, kLossError);
+}
+
+TEST_F(OnADevice, WhatPackingFailsOfEndsTheRun) {
+  Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 3}\n");
+  for (const std::string& at : {"model.layers.0.mlp.up_proj"s, "model.layers.1.mlp.up_proj"s}) {
+    LayerByLayer sink;
+    sink.each = [&](const std::string& name) {
+      if (name == at) throw Error("no room for " + name);
+    };
+    try {
+      quantize({p.plan, p.architecture, p.source, nullptr, p.catalogue, p.samples, std::nullopt, kDevice}, sink);
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("no room for " + at), std::string::npos) << e.what();
+    }
+    EXPECT_EQ(pretend::live_bytes(), 0);
+  }
+}
+
+// By name: the files with weights.
+std::map<std::string, std::string> weights_in(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& file : fs::directory_iterator(folder))
+    if (file.path().extension() == ".safetensors") files[file.path().filename()] = read_file(file.path());
+  return files;
+}
+
+TEST_F(OnADevice, ExportsAndRecordsAreThoseOfTheCpu) {
+  ::setenv("ROUNDHOUSE_JOURNAL_SECONDS", "0", 1);  // a record after each block
+  Problem p = problem(kUntied, "scheme: W4A16\ntuning: {iters: 3}\n");
+  std::map<std::string, std::map<std::string, std::string>> written;
+  for (const std::string& device : {"cpu"s, kDevice}) {
+    p.plan.recipe.output = folder_.path() / device;
+    OutputFolder output(p.plan.recipe.output, /*overwrite=*/false);
+    Journal journal(output.partial() / kJournalFolder, nlohmann::json::object());
+    Exporter exporter(p.catalogue, p.plan, p.architecture, kUntied, output);
+    exporter.start_saving();
+    RunSink sink(exporter, p.plan, output, journal, nullptr);
+    quantize({p.plan, p.architecture, p.source, nullptr, p.catalogue, p.samples, std::nullopt, device}, sink);
+    sink.settle();
+    const std::vector<int64_t> records = journal.records();
+    ASSERT_FALSE(records.empty());
+    EXPECT_EQ(journal.open(records.front()).state().at("done_steps"), 2);
+    exporter.finish();
+    written[device] = weights_in(p.plan.recipe.output);
+  }
+  ::unsetenv("ROUNDHOUSE_JOURNAL_SECONDS");
+  ASSERT_FALSE(written["cpu"].empty());
+  EXPECT_EQ(written["cpu"], written[kDevice]);
 }
 
 using Sequences = std::vector<std::vector<int32_t>>;
