@@ -513,8 +513,8 @@ def tuned_section(out, quality):
     out.paragraph(f"`quality.py`, which has the data and iterations of each model (perplexities of the originals: {originals}); means over the seeds that both have, "
                   "and how far apart these are. Both are scored by `roundhouse eval` on held-out texts of at most 512 tokens. `signround2` is auto-round's `enable_alg_ext`.")
     out.paragraph("Processor seconds are of whole programs, on a machine that did other work meanwhile, auto-round with one thread; not all runs kept them. "
-                  "The machine had AVX512-BF16, but for seeds 45 to 49 of tinystories-656k, which had AVX2: there our blocks are tuned in float32. "
-                  "These five were run because with seeds 42 to 44 alone ours was behind at 4 bits, 22.87 to 22.85: the order there is no firmer than that.")
+                  "The machine had AVX512-BF16, but for seeds 45 to 49 of tinystories-656k and seed 44 of gemma3 at 4 bits, which had AVX2: there our blocks are tuned in float32. "
+                  "Those of tinystories-656k were run because with seeds 42 to 44 alone ours was behind at 4 bits, 22.87 to 22.85: the order there is no firmer than that.")
     out.paragraph("Learning rates: auto-round's is its own, 1 / iterations, where the column is empty. For smollm2 it is the best for it in [learning rates](#learning-rates) (of 0.005 and 0.01 at 3 bits, "
                   "nearly equal there, the one that does better here), where ours takes what `auto` says. For gemma3 no rate was looked for, on either side: auto-round has those "
                   "that are best for it with smollm2, ours what `auto` says. More settings of ours were tried than of auto-round's: its `lr` alone.")
@@ -561,6 +561,15 @@ def tuned_section(out, quality):
         out.table(["scheme", "side", "iterations", "perplexity", "processor seconds"],
                   [[scheme, {"reference": "auto-round"}.get(side, "Roundhouse"), words, f"{perplexity:.2f}", f"{seconds:.0f}"]
                    for side, points in sides.items() for seconds, perplexity, words in points])
+
+
+def time_section(out, times):
+    out.paragraph(f"Time of whole programs, each with its own number of threads, on a machine that did nothing else ({times['processor']}), one seed:")
+    sides = {}
+    for run in times["runs"]:
+        sides.setdefault((run["model"], run["scheme"], run["algorithm"], str(run["iters"])), {})[run["side"]] = run
+    out.table(["model", "scheme", "algorithm", "iterations", "seconds, auto-round", "seconds, ours", "processor seconds, auto-round", "processor seconds, ours"],
+              [[*key, *(f"{of[side][what]:.0f}" for what in ("seconds", "processor_seconds") for side in ("reference", "roundhouse"))] for key, of in sides.items()])
 
 
 def ablations_section(out, runs):
@@ -644,7 +653,7 @@ def search_section(out, results):
 def make_quality():
     out = Document("Quality")
     out.paragraph("Written by `benchmarks/document.py` from the numbers in `benchmarks/results/`, which `benchmarks/quality.py`, `benchmarks/ablations.py`, `benchmarks/learning_rates.py` and `benchmarks/search_error.py` measure.")
-    for name, section in (("quality", tuned_section), ("ablations", ablations_section), ("learning_rates", learning_rates_section), ("search_error", search_section)):
+    for name, section in (("quality", tuned_section), ("quality_time", time_section), ("ablations", ablations_section), ("learning_rates", learning_rates_section), ("search_error", search_section)):
         if (RESULTS / f"{name}.json").exists():
             section(out, json.loads((RESULTS / f"{name}.json").read_text()))
     return out.texts()
