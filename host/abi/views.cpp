@@ -30,6 +30,18 @@ EncodingCopy::EncodingCopy(const rh_encoding& encoding)
   table_ = {sizeof table_, encoding.tensor_count, id_.c_str(), text_.c_str(), pointers_.data()};
 }
 
+bool same_encoding(const rh_encoding& a, const rh_encoding& b) {
+  const auto same = [](const rh_tensor_spec& s, const rh_tensor_spec& t) {
+    return std::strcmp(s.name, t.name) == 0 && from_rh(s.dtype) == from_rh(t.dtype) && s.ndim == t.ndim &&
+           std::equal(s.shape, s.shape + s.ndim, t.shape);
+  };
+  return std::strcmp(a.id, b.id) == 0 &&
+         nlohmann::json::parse(a.parameters_json) == nlohmann::json::parse(b.parameters_json) &&
+         a.tensor_count == b.tensor_count &&
+         std::equal(a.tensors, a.tensors + a.tensor_count, b.tensors,
+                    [&](const auto* s, const auto* t) { return same(*s, *t); });
+}
+
 rh_format_layer view(const FormatLayer& layer, rh_stack& stack) {
   rh_format_layer out{};
   out.struct_size = sizeof out;

@@ -53,6 +53,9 @@ class EncodingCopy {
   rh_encoding table_;
 };
 
+// Whether they are one: formats cannot tell what is encoded with one from what is encoded with the other.
+bool same_encoding(const rh_encoding& a, const rh_encoding& b);
+
 // A quantized layer.
 struct FormatLayer {
   std::string name;  // "model.layers.0.mlp.down_proj"

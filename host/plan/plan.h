@@ -41,6 +41,8 @@ struct LayerPlan {
   bool calibrated_input = false;  // its activation quantizer has a range that is calibrated
   std::vector<std::string> problems;
   bool unfit = false;  // they are of its data type or a format: left as it is, it has none of them
+  // Of a run: calibration gave it too little to be tuned, whatever its scheme says.
+  bool too_few_tokens = false;
 
   // It has the encoding that the source packs it from.
   bool kept() const { return encoding && !scheme.weight; }

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "host/abi/quantizer.h"
 #include "host/model/torch_tensor.h"
 #include "host/ranks/ranks.h"
 
@@ -61,6 +63,26 @@ LayerPlan untuned(LayerPlan plan, const Catalogue& catalogue) {
   TensorScheme& scheme = *plan.scheme.weight;
   const DtypeRecord* const record = catalogue.find_dtype(scheme.dtype);
   scheme.rounding = record && (record->supports & RH_SUPPORTS_SEARCH) ? Rounding::kSearch : Rounding::kPlain;
+  return plan;
+}
+
+LayerPlan untuned_as_planned(LayerPlan plan, Catalogue& catalogue) {
+  plan.too_few_tokens = true;
+  TensorScheme& scheme = *plan.scheme.weight;
+  const LoadedDtype& dtype = catalogue.dtype(scheme.dtype);
+  const uint32_t supports = catalogue.find_dtype(scheme.dtype)->supports;
+  const Rounding planned = scheme.rounding;
+  const QuantizerTarget target{plan.info.name, plan.info.role,   plan.info.out_features, plan.info.in_features,
+                               plan.dtype,     RH_TARGET_WEIGHT, plan.info.stack};
+  for (const auto& [rounding, needs] : {std::pair{Rounding::kSearch, RH_SUPPORTS_SEARCH},
+                                        {Rounding::kTunedSearch, RH_SUPPORTS_TUNED_SEARCH},
+                                        {Rounding::kPlain, RH_SUPPORTS_WEIGHTS}}) {
+    if (!(supports & needs)) continue;
+    scheme.rounding = rounding;
+    const Quantizer quantizer(dtype, scheme, target);
+    if (quantizer.info().encoding && same_encoding(*quantizer.info().encoding, plan.encoding->get())) return plan;
+  }
+  scheme.rounding = planned;
   return plan;
 }
 

@@ -39,7 +39,11 @@ class ExpertTokens {
 void share_importance(Importance& importance, const std::vector<LinearInfo>& linears,
                       const std::vector<const LayerPlan*>& few);
 
-// The plan of a layer that is not tuned for want of tokens: searched where its data type can, else rounded.
+// The plan of a layer that is not tuned: searched where its data type can, else rounded.
 LayerPlan untuned(LayerPlan plan, const Catalogue& catalogue);
+
+// The same for want of tokens, in the encoding that the formats were told of when the run was planned: the first of
+// searched, what tuning would start from, and rounded that its data type encodes so.
+LayerPlan untuned_as_planned(LayerPlan plan, Catalogue& catalogue);
 
 }  // namespace roundhouse

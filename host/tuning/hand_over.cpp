@@ -4,6 +4,8 @@
 #include <system_error>
 #include <utility>
 
+#include "host/abi/views.h"
+#include "host/base/error.h"
 #include "host/base/process_state.h"
 
 namespace roundhouse {
@@ -27,6 +29,9 @@ HandOver::~HandOver() {
 }
 
 void HandOver::layer(EncodedLayer layer) {
+  if (!same_encoding(layer.encoding, layer.plan.encoding->get()))
+    throw Error(cat(layer.plan.info.name,
+                    ": its data type makes another encoding than it said when the run was planned, by which formats went"));
   const uint64_t bytes = bytes_of(layer.tensors) + bytes_of(layer.activation_tensors) + layer.bias.bytes();
   add({bytes, [this, layer = std::move(layer)] { sink_.layer(layer); }});
 }

@@ -27,7 +27,7 @@ LayerQuantizer::LayerQuantizer(Catalogue& catalogue, const LayerPlan& plan, cons
                  device),
       // From memory that the device copies by itself there is nothing to wait for.
       weight_(to_torch(weight).to(quantizer_.device(), to_torch(weight.dtype()), /*non_blocking=*/true)),
-      tunable_(is_tuned(plan.scheme.weight->rounding) && quantizer().can_tune() &&
+      tunable_(is_tuned(plan.scheme.weight->rounding) && !plan.too_few_tokens && quantizer().can_tune() &&
                quantizer_.info().tunable_count > 0) {}
 
 EncodedLayer LayerQuantizer::take_encoded(Tensor bias) {

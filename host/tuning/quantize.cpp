@@ -47,7 +47,8 @@ namespace {
 // Where rounding is so coarse that outliers are left out of the loss: auto-round 0.16, SignRoundV2.
 bool has_outliers(const LayerPlan& layer) {
   const auto& [weight, activation] = layer.scheme;
-  return weight->rounding == Rounding::kTunedSearch && (weight->bits < 4 || (activation && activation->bits <= 4));
+  return weight->rounding == Rounding::kTunedSearch && !layer.too_few_tokens &&
+         (weight->bits < 4 || (activation && activation->bits <= 4));
 }
 
 constexpr const char* kSave = "save";  // what the first rank tells the others before it writes a record
@@ -234,7 +235,7 @@ class Run {
     for (auto& layer : layers) {
       const LayerPlan& plan = layer->plan();
       if (is_tuned(plan.scheme.weight->rounding) && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
-        layer = std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned(plan, in_.catalogue)),
+        layer = std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned_as_planned(plan, in_.catalogue)),
                                                  source_.load(stored_weight(plan.info)), device_);
       if (few(layer->plan().info.name) && collector_.wants(layer->plan().info.name)) sharing.push_back(&layer->plan());
     }
@@ -511,7 +512,7 @@ class Run {
       const std::string& name = layer->plan().info.name;
       const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
       EncodedLayer encoded = layer->is_own() ? layer->take_encoded(bias)
-                                             : receive_layer(layer->owner(), layer->plan(), bias, in_.catalogue);
+                                             : receive_layer(layer->owner(), layer->plan(), layer->encoding(), bias, in_.catalogue);
       if (ActivationQuantizer* activation = activations.find(name)) encoded.activation_tensors = activation->encode();
       hand_over_.layer(std::move(encoded));
       done_.insert(name + ".weight");

@@ -161,7 +161,7 @@ class LayerRounding {
     const int owner = owner_of(plan);
     const Tensor bias = plan.info.has_bias ? load(plan.info.name + ".bias") : Tensor();
     hand_over_.layer(owner == this_rank() ? rounded(plan)->take_encoded(bias)
-                                          : receive_layer(owner, plan, bias, in_.catalogue));
+                                          : receive_layer(owner, plan, plan.encoding->get(), bias, in_.catalogue));
   }
 
   // Of all layers that read the same input, where the data type shares it: each of them is loaded once more.

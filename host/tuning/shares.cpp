@@ -104,8 +104,10 @@ bool can_be_sent(const LayerPlan& layer, const Catalogue& catalogue) {
   return catalogue.find_dtype(layer.scheme.weight->dtype)->supports & RH_SUPPORTS_ENCODED;
 }
 
-EncodedLayer receive_layer(int from, const LayerPlan& layer, Tensor bias, Catalogue& catalogue) {
-  const rh_encoding& encoding = layer.encoding->get();
+EncodedLayer receive_layer(int from, const LayerPlan& layer, const rh_encoding& declared, Tensor bias,
+                           Catalogue& catalogue) {
+  const auto copy = std::make_shared<EncodingCopy>(declared);
+  const rh_encoding& encoding = copy->get();
   const TensorSet received(encoding.tensors, encoding.tensor_count);
   for (const Tensor& tensor : received.tensors()) ranks()->receive(from, tensor.data(), tensor.bytes());
   DeviceQuantizer quantizer(catalogue.dtype(layer.scheme.weight->dtype), encoding,
@@ -114,7 +116,7 @@ EncodedLayer receive_layer(int from, const LayerPlan& layer, Tensor bias, Catalo
                             at::kCPU);
   quantizer.prepare(received);
   const std::vector<size_t> order = quantizer.plugin().order_of(received);
-  const auto decode = [order, decoder = std::make_shared<Quantizer>(quantizer.take_plugin())](
+  const auto decode = [copy, order, decoder = std::make_shared<Quantizer>(quantizer.take_plugin())](
                           const rh_tensor* const* tensors, rh_tensor& output) {
     std::vector<const rh_tensor*> declared;
     for (const size_t i : order) declared.push_back(tensors[i]);

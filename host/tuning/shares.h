@@ -53,8 +53,10 @@ void post(int to, const Tensor& tensor);
 // Whether the first rank can decode what another one has encoded: else it does the layer itself.
 bool can_be_sent(const LayerPlan& layer, const Catalogue& catalogue);
 
-// A layer that another rank has encoded, on the first: as take_encoded() gives it there. REQUIRES: can_be_sent().
-EncodedLayer receive_layer(int from, const LayerPlan& layer, Tensor bias, Catalogue& catalogue);
+// A layer that another rank has encoded, on the first: as take_encoded() gives it there. encoding: as that rank's quantizer
+// declares it. REQUIRES: can_be_sent().
+EncodedLayer receive_layer(int from, const LayerPlan& layer, const rh_encoding& encoding, Tensor bias,
+                           Catalogue& catalogue);
 
 // Every rank's numbers, in the ranks' order, on every rank.
 std::vector<std::vector<double>> of_all_ranks(const std::vector<double>& own);

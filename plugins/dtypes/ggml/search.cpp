@@ -40,7 +40,7 @@ void block_weights(BlockType type, const BlockFacts& facts, const float* x, floa
     for (int j = 0; j < n; ++j) largest = std::max(largest, importance[j]);
     const bool plain = type == BlockType::kQ6_K || type == BlockType::kQ8_0;
     const float spread = facts.super_bits == 0 ? row_mean_square : type == BlockType::kQ2_K ? variance : 2 * variance;
-    const float share = type == BlockType::kQ3_K ? 0.75f : 0.15f;
+    const float share = type == BlockType::kQ3_K ? 0.9f : 0.15f;
     for (int j = 0; j < n; ++j) {
       const float relative = importance[j] / largest;
       out.square[j] = plain ? relative : relative * (std::sqrt(spread + x[j] * x[j]) / std::sqrt(spread) + share);
