@@ -19,10 +19,10 @@ MUTATIONS = {
     "insert a member in the middle":
         ("dtype.h", "  const rh_tensor_spec *const *states;\n  const rh_tensor_spec *const *results;",
          "  const rh_tensor_spec *const *states;\n  const char *inserted;\n  const rh_tensor_spec *const *results;",
-         "breaks 1.0-draft: rh_quantizer_info: member"),
+         "breaks 1.0: rh_quantizer_info: member"),
     "swap two members of one type":
         ("dtype.h", "  const rh_tensor *input;\n  rh_tensor *statistic; /* out */",
-         "  rh_tensor *statistic; /* out */\n  const rh_tensor *input;", "breaks 1.0-draft: rh_measure_args: member"),
+         "  rh_tensor *statistic; /* out */\n  const rh_tensor *input;", "breaks 1.0: rh_measure_args: member"),
     "rename a function":
         ("ext/output.h", "  rh_code (*write)(rh_file *file, const void *bytes, uint64_t size, rh_error *error);",
          "  rh_code (*write2)(rh_file *file, const void *bytes, uint64_t size, rh_error *error);", "rh_output: member"),
@@ -97,7 +97,7 @@ MUTATIONS = {
     "a member behind the end, without a minor":
         ("dtype.h", "  /* end of 1.0: do not modify above */\n} rh_alias;",
          "  /* end of 1.0: do not modify above */\n  const char *appended;\n} rh_alias;",
-         "RH_ABI_MINOR is still 0, but there is more than in 1.0-draft: rh_alias.appended"),
+         "RH_ABI_MINOR is still 0, but there is more than in 1.0: rh_alias.appended"),
     "an end is dropped":
         ("dtype.h", "  /* end of 1.0: do not modify above */\n} rh_alias;", "} rh_alias;", "rh_alias: its last line"),
     "an assert is dropped":
@@ -144,7 +144,7 @@ class Guard(unittest.TestCase):
 
 class Headers(Guard):
     def test_are_as_published(self):
-        self.assertEqual(guard.check(), ([], []), "to change the draft: sdk/abi/guard.py freeze")
+        self.assertEqual(guard.check(), ([], []), "docs/abi.md, Publishing a minor")
 
     def test_published_copies_agree_with_themselves(self):
         for version in guard.frozen_versions():
@@ -196,10 +196,11 @@ class NextMinor(Guard):
         versions = self.folder / "versions"
         versions.mkdir()
         include = self.copy()
+        version = guard.Headers(include).constants["RH_SDK_VERSION"]
+        draft = f'"{version.strip(chr(34))}-draft"'
+        self.change(include, "abi.h", f"#define RH_SDK_VERSION {version}", f"#define RH_SDK_VERSION {draft}")
         guard.freeze(include, versions)
         guard.freeze(include, versions)  # a draft may be frozen again
-        draft = guard.Headers(include).constants["RH_SDK_VERSION"]
-        version = draft.replace("-draft", "")
         self.change(include, "abi.h", f"#define RH_SDK_VERSION {draft}", f"#define RH_SDK_VERSION {version}")
         published = guard.freeze(include, versions)
         self.assertEqual([path.name for path in versions.iterdir()], [version.strip('"')])

@@ -32,8 +32,8 @@
 
 #define RH_ABI_MAJOR 1
 #define RH_ABI_MINOR 0
-/* The SDK's own version. The ABI may still change while it says draft. */
-#define RH_SDK_VERSION "1.0-draft"
+/* The SDK's own version. What it adds to the one before may still change while it says draft. */
+#define RH_SDK_VERSION "1.0"
 
 #if defined(__cplusplus)
 #define RH_EXTERN_C extern "C"
