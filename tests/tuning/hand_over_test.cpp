@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,8 +23,9 @@ struct Names : QuantizeSink {
   std::vector<std::string> names;
   std::thread::id thread;
   std::function<void(const std::string&)> look = [](const std::string&) {};
+  std::function<void(const EncodedLayer&)> layers = [](const EncodedLayer&) { ADD_FAILURE(); };
 
-  void layer(const EncodedLayer&) override { ADD_FAILURE(); }
+  void layer(const EncodedLayer& layer) override { layers(layer); }
   void tensor(const std::string& name, const Tensor&) override {
     thread = std::this_thread::get_id();
     look(name);
@@ -102,6 +105,48 @@ TEST(HandOver, AFailureOfTheSinkIsThrownByEachLaterCall) {
   EXPECT_EQ(failure_of_call([&] { hand_over.tensor("c", Tensor(DType::kF32, {kElements})); }), "the disk is full");
   EXPECT_EQ(failure_of_call([&] { hand_over.finish(); }), "the disk is full");
   EXPECT_EQ(sink.names, std::vector<std::string>{"a"});
+}
+
+// Formats have laid their files out by what the plan said.
+TEST(HandOver, AnEncodingOtherThanThePlannedOneIsAnError) {
+  const int64_t shape[RH_MAX_DIMS] = {2, 4};
+  rh_tensor_spec codes{};
+  codes.struct_size = sizeof codes;
+  codes.name = "codes";
+  codes.dtype = to_rh(DType::kU8);
+  codes.ndim = 2;
+  std::copy_n(shape, 2, codes.shape);
+  const rh_tensor_spec* specs[] = {&codes};
+  rh_encoding planned{sizeof planned, 1, "example.com/grid/1", R"({"a": 1, "b": 2})", specs};
+  LayerPlan plan;
+  plan.info.name = "model.layers.0.mlp.up_proj";
+  plan.encoding = std::make_shared<EncodingCopy>(planned);
+  Names sink;
+  sink.layers = [](const EncodedLayer&) {};
+  HandOver hand_over(sink, /*in_thread=*/false, 0);
+  const auto fault = [&](const rh_encoding& made) {
+    try {
+      hand_over.layer({plan, made, {Tensor(DType::kU8, {2, 4})}, Tensor(), {}});
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  rh_encoding made = planned;
+  made.parameters_json = R"({"b":2,"a":1})";
+  EXPECT_EQ(fault(made), "");
+  const std::string other = plan.info.name + ": its data type makes another encoding than it said";
+  made.parameters_json = R"({"a": 1, "b": 3})";
+  EXPECT_EQ(fault(made).substr(0, other.size()), other);
+  made = planned;
+  made.id = "example.com/grid/2";
+  EXPECT_EQ(fault(made).substr(0, other.size()), other);
+  made = planned;
+  rh_tensor_spec wider = codes;
+  wider.dtype = to_rh(DType::kI32);
+  const rh_tensor_spec* wider_specs[] = {&wider};
+  made.tensors = wider_specs;
+  EXPECT_EQ(fault(made).substr(0, other.size()), other);
 }
 
 TEST(HandOver, WhatWaitsIsDroppedAtItsEnd) {

@@ -14,6 +14,7 @@
 #include "host/model/decoder.h"
 #include "host/plan/imatrix.h"
 #include "host/plan/passes.h"
+#include "host/tuning/expert_tokens.h"
 #include "tests/tuning/quantize_fixture.h"
 
 namespace roundhouse {
@@ -180,6 +181,32 @@ TEST_F(ImportanceTest, TheExpertsOfABlockAreOneEntryAsInLlamaCpp) {
   const Problem unreached = problem(model, with_file("changed.gguf"));
   EXPECT_FALSE(unreached.plan.importance.contains(layer));
   EXPECT_NE(joined(unreached.plan.warnings).find("no token reached " + layer), std::string::npos);
+}
+
+// Symmetric int, searched, has scales of another type than tuned; formats were told of the tuned ones.
+TEST_F(ImportanceTest, ExpertsWithFewTokensKeepThePlannedEncoding) {
+  const fs::path model = mixture();
+  for (const auto& [scheme, rounding] :
+       {std::pair{"W4A16", Rounding::kTunedSearch},
+        {"{data_type: int, bits: 4, group_size: 32, sym: false}", Rounding::kSearch},
+        {"{data_type: fp8, group_size: 32}", Rounding::kPlain}}) {
+    SCOPED_TRACE(scheme);
+    Problem p = problem(model, cat("scheme: ", scheme, "\ntuning: {iters: 2, least_tokens: 1000}\n"));
+    const Recording got = p.quantized();
+    EXPECT_EQ(got.blocks.at(0).few, 4);
+    int experts = 0;
+    for (const LayerPlan& layer : p.plan.layers) {
+      if (!layer.info.stack || !layer.encoding) continue;
+      ++experts;
+      const LayerPlan left = untuned_as_planned(layer, p.catalogue);
+      EXPECT_EQ(left.scheme.weight->rounding, rounding);
+      const rh_encoding& planned = layer.encoding->get();
+      const std::vector<Tensor>& tensors = got.layers.at(layer.info.name).tensors;
+      ASSERT_EQ(tensors.size(), planned.tensor_count);
+      for (size_t i = 0; i < tensors.size(); ++i) EXPECT_EQ(tensors[i].dtype(), from_rh(planned.tensors[i]->dtype));
+    }
+    EXPECT_EQ(experts, 12);
+  }
 }
 
 TEST_F(ImportanceTest, ARecordGivesBackWhatWasObserved) {
