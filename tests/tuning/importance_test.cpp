@@ -189,7 +189,7 @@ TEST_F(ImportanceTest, ExpertsWithFewTokensKeepThePlannedEncoding) {
   for (const auto& [scheme, rounding] :
        {std::pair{"W4A16", Rounding::kTunedSearch},
         {"{data_type: int, bits: 4, group_size: 32, sym: false}", Rounding::kSearch},
-        {"{data_type: fp8, group_size: 32}", Rounding::kPlain}}) {
+        {"{data_type: fp8, bits: 8, group_size: 32}", Rounding::kPlain}}) {
     SCOPED_TRACE(scheme);
     Problem p = problem(model, cat("scheme: ", scheme, "\ntuning: {iters: 2, least_tokens: 1000}\n"));
     const Recording got = p.quantized();
