@@ -196,7 +196,7 @@ def least_q3_k(block, weights):
     """The least sum of weights * (quantized - block)^2 of 256 elements: over every float16 d that is of use, with the best
     integer scale of each group and the nearest codes."""
     largest = np.abs(block).max()
-    first, last = np.array([0.6 / 128, 4 / 93] * largest).astype(np.float16).view(np.uint16)
+    first, last = (np.array([0.6 / 128, 4 / 93]) * largest).astype(np.float16).view(np.uint16)
     groups, weights, least = block.reshape(16, 1, 16), weights.reshape(16, 1, 16), np.inf
     for d in np.arange(first, last + 1, dtype=np.uint16).view(np.float16).astype(np.float32):
         for scales in (np.arange(-32, 32) * d, np.arange(-32, 32) * -d):
