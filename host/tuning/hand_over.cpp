@@ -30,8 +30,9 @@ HandOver::~HandOver() {
 
 void HandOver::layer(EncodedLayer layer) {
   if (!same_encoding(layer.encoding, layer.plan.encoding->get()))
-    throw Error(cat(layer.plan.info.name,
-                    ": its data type makes another encoding than it said when the run was planned, by which formats went"));
+    throw Error(
+        cat(layer.plan.info.name,
+            ": its data type makes another encoding than it said when the run was planned, by which formats went"));
   const uint64_t bytes = bytes_of(layer.tensors) + bytes_of(layer.activation_tensors) + layer.bias.bytes();
   add({bytes, [this, layer = std::move(layer)] { sink_.layer(layer); }});
 }

@@ -34,10 +34,9 @@ EncodedLayer LayerQuantizer::take_encoded(Tensor bias) {
   std::vector<Tensor> tensors = encode();
   const rh_encoding& declared = encoding();
   const auto quantizer = std::make_shared<Quantizer>(quantizer_.take_plugin());
-  EncodedLayer encoded{plan_, declared, std::move(tensors), std::move(bias),
-                       [quantizer](const rh_tensor* const* from, rh_tensor& output) {
-                         quantizer->decode(Exec(), from, output);
-                       }};
+  EncodedLayer encoded{
+      plan_, declared, std::move(tensors), std::move(bias),
+      [quantizer](const rh_tensor* const* from, rh_tensor& output) { quantizer->decode(Exec(), from, output); }};
   if (plan_.activation_encoding) encoded.activation_encoding = &plan_.activation_encoding->get();
   return encoded;
 }

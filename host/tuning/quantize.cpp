@@ -235,8 +235,9 @@ class Run {
     for (auto& layer : layers) {
       const LayerPlan& plan = layer->plan();
       if (is_tuned(plan.scheme.weight->rounding) && tokens_.few(plan.info.name, recipe_.tuning.least_tokens))
-        layer = std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned_as_planned(plan, in_.catalogue)),
-                                                 source_.load(stored_weight(plan.info)), device_);
+        layer =
+            std::make_unique<LayerQuantizer>(in_.catalogue, few_.emplace_back(untuned_as_planned(plan, in_.catalogue)),
+                                             source_.load(stored_weight(plan.info)), device_);
       if (few(layer->plan().info.name) && collector_.wants(layer->plan().info.name)) sharing.push_back(&layer->plan());
     }
     share_importance(seen_.importance, in_.architecture.block_linears(index), sharing);
@@ -511,8 +512,9 @@ class Run {
     for (auto& layer : layers) {
       const std::string& name = layer->plan().info.name;
       const Tensor bias = layer->plan().info.has_bias ? source_.take(name + ".bias") : Tensor();
-      EncodedLayer encoded = layer->is_own() ? layer->take_encoded(bias)
-                                             : receive_layer(layer->owner(), layer->plan(), layer->encoding(), bias, in_.catalogue);
+      EncodedLayer encoded = layer->is_own()
+                                 ? layer->take_encoded(bias)
+                                 : receive_layer(layer->owner(), layer->plan(), layer->encoding(), bias, in_.catalogue);
       if (ActivationQuantizer* activation = activations.find(name)) encoded.activation_tensors = activation->encode();
       hand_over_.layer(std::move(encoded));
       done_.insert(name + ".weight");

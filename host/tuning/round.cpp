@@ -109,7 +109,8 @@ class LayerRounding {
     const LayerPlan& layer = *found->second;
     at_place(layer.info.name, in_.plan.recipe, [&] {
       if (layer.kept())
-        with_stored_layer(layer, *in_.quantized, in_.source, [&](const EncodedLayer& stored) { hand_over_.layer(stored); });
+        with_stored_layer(layer, *in_.quantized, in_.source,
+                          [&](const EncodedLayer& stored) { hand_over_.layer(stored); });
       else
         round(layer);
     });

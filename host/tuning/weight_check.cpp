@@ -130,8 +130,8 @@ class Checker {
       rehearse(in_.catalogue, plan, in_.architecture, in_.model_folder, [&](Exporter& exporter) {
         LayerQuantizer quantizer(in_.catalogue, plain, weight, at::kCPU);
         quantizer.prepare(quantizer.measure());
-        exporter.layer(quantizer.take_encoded(
-            layer.info.has_bias ? in_.source.load(layer.info.name + ".bias") : Tensor()));
+        exporter.layer(
+            quantizer.take_encoded(layer.info.has_bias ? in_.source.load(layer.info.name + ".bias") : Tensor()));
       });
       return "";
     } catch (const Cancelled&) {
