@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "host/export/encoded_layer.h"
-#include "host/tuning/quantize.h"
+#include "host/tuning/quantize_sink.h"
 
 namespace roundhouse {
 

@@ -144,7 +144,7 @@ constexpr uint64_t kRecordedBlocks[][2] = {
     {0x872303ea3fd60598, 0xa679e6e8dc4227dc},  // q5_1
     {0x755a2598cc60b6b6, 0x8e8cbfff02c0dbe2},  // q8_0
     {0x282edfbb94b61d89, 0xaef3285640fb30d4},  // q2_k
-    {0xd7bc650532d683cb, 0x92cefd7897be4d4f},  // q3_k
+    {0xd7bc650532d683cb, 0xe55354638aea0527},  // q3_k
     {0x797d9abb0407548a, 0x4762b2fb7c1aa3d2},  // q4_k
     {0x5764e0cedd0fded7, 0xc4ecd6fa636b8b20},  // q5_k
     {0xf1ce94cecaacc365, 0x39a0ae8cc69694ad},  // q6_k
