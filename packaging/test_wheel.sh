@@ -27,7 +27,7 @@ ctest --test-dir thirds/build --output-on-failure
 roundhouse-validate thirds/build/librh_dtype_thirds.so | tail -n 1
 roundhouse --plugin-path thirds/build run "$recipes/quickstart.yaml" --set output=thirds-out --set scheme='{data_type: thirds}' \
   --set tuning.iters=2 --set formats='[fake]'
-pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir wheels thirds \
+pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir wheels ./thirds \
   -C cmake.define.Roundhouse_DIR="$(roundhouse sdk --cmake-dir)"
 pip install --quiet --disable-pip-version-check --no-deps wheels/*.whl
 roundhouse dtypes | grep -q '^thirds '
