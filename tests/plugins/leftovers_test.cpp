@@ -96,7 +96,7 @@ TEST_F(Leftovers, OfEachFunctionTheFirstSixteenCallsAreWatchedAndThenEverySixtee
   EXPECT_THAT(unnoticed, testing::Not(testing::AnyOf(testing::Contains(15), testing::Contains(32))));
 }
 
-// What another plugin changes at the same time on another thread would be laid to its door.
+// What another plugin changes at the same time on another thread would be taken for its own.
 TEST_F(Leftovers, NoOtherThreadIsInAPluginDuringACallThatIsWatched) {
   std::atomic<int> inside = 0;
   std::atomic<bool> ends = false;
