@@ -11,7 +11,7 @@ void with_stored_layer(const LayerPlan& layer, ExportedCheckpoint& source, Tenso
   const ExportedCheckpoint::Item& item = source.item(weight);
   assert(item.encoding);
   const TensorSet encoded = source.load_encoded(weight);
-  const auto decode = [&](const rh_tensor* const*, rh_tensor& output) { source.read(weight, output); };
+  const auto decode = [&source, weight](const rh_tensor* const*, rh_tensor& output) { source.read(weight, output); };
   EncodedLayer stored{layer, *item.encoding, encoded.tensors(), tensors.contains(bias) ? tensors.load(bias) : Tensor(),
                       decode};
   stored.activation_encoding = item.activation_encoding;

@@ -8,6 +8,7 @@
 
 #include "host/abi/quantizer.h"
 #include "host/model/torch_tensor.h"
+#include "host/plan/layer_check.h"
 #include "host/ranks/ranks.h"
 
 namespace roundhouse {
@@ -79,6 +80,7 @@ LayerPlan untuned_as_planned(LayerPlan plan, Catalogue& catalogue) {
                                         {Rounding::kPlain, RH_SUPPORTS_WEIGHTS}}) {
     if (!(supports & needs)) continue;
     scheme.rounding = rounding;
+    if (!dtype_refusal(catalogue, plan).empty()) continue;
     const Quantizer quantizer(dtype, scheme, target);
     if (quantizer.info().encoding && same_encoding(*quantizer.info().encoding, plan.encoding->get())) return plan;
   }

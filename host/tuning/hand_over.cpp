@@ -81,10 +81,10 @@ void HandOver::work() {
     try {
       const OwnDescriptors beside_plugins;
       item.give();
-      item.give = nullptr;  // its quantizer ends here
     } catch (...) {
       failure = std::current_exception();
     }
+    item.give = nullptr;  // its quantizer ends here, without the lock
     lock.lock();
     --left_;
     bytes_ -= item.bytes;

@@ -186,9 +186,11 @@ TEST_F(ImportanceTest, TheExpertsOfABlockAreOneEntryAsInLlamaCpp) {
 // Symmetric int, searched, has scales of another type than tuned; formats were told of the tuned ones.
 TEST_F(ImportanceTest, ExpertsWithFewTokensKeepThePlannedEncoding) {
   const fs::path model = mixture();
-  for (const auto& [scheme, rounding] : {std::pair{"W4A16", Rounding::kTunedSearch},
-                                         {"{data_type: int, bits: 4, group_size: 32, sym: false}", Rounding::kSearch},
-                                         {"{data_type: fp8, bits: 8, group_size: 32}", Rounding::kPlain}}) {
+  for (const auto& [scheme, rounding] :
+       {std::pair{"W4A16", Rounding::kTunedSearch},
+        {"{data_type: int, bits: 4, group_size: 32, sym: false}", Rounding::kSearch},
+        {"{data_type: int, bits: 8, group_size: 0}", Rounding::kPlain},  // searched, it is refused
+        {"{data_type: fp8, bits: 8, group_size: 32}", Rounding::kPlain}}) {
     SCOPED_TRACE(scheme);
     Problem p = problem(model, cat("scheme: ", scheme, "\ntuning: {iters: 2, least_tokens: 1000}\n"));
     const Recording got = p.quantized();
